@@ -1,0 +1,166 @@
+"""The one table of settings. `docs/configuration.md` is generated from it; nothing else reads the environment.
+
+Every setting is an environment variable of the field's name in capitals. A `.env` file is read
+only where the operator names one (`--env-file`, `OCR_ENV_FILE`): an agent starts its servers in
+whatever folder is open, and a stranger's `.env` there could name an engine to import.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .errors import BadRequest
+
+__all__ = ["Settings", "is_loopback", "load_settings"]
+
+MB = 1024 * 1024
+
+_List = Annotated[tuple[str, ...], NoDecode]
+
+
+def _field(default: Any, group: str, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"group": group}, **limits)
+
+
+class Settings(BaseSettings):
+    """All that an operator can set. Immutable: one object, built once, handed down."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+
+    # -- engine
+    ocr_engine: str = _field(
+        "auto", "Engine", "`auto`, `rapidocr`, or `package.module:Class` for an engine of your own."
+    )
+    ocr_threads: int = _field(
+        0, "Engine", "CPU threads the embedded engine uses; 0: one for each core this process may use.", ge=0, le=512
+    )
+    ocr_load_timeout: float = _field(
+        600.0, "Engine", "Seconds a model may take to load before its worker is killed.", gt=0
+    )
+    ocr_page_timeout: float = _field(
+        300.0, "Engine", "Seconds a page may take to read before its worker is killed.", gt=0
+    )
+    ocr_busy_wait: float = _field(
+        10.0, "Engine", "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.", ge=0
+    )
+
+    # -- GPU
+    ocr_gpu: str = _field(
+        "auto",
+        "GPU",
+        "`auto` (the card with most free memory), an index in PCI order, a UUID, a MIG UUID, or `cpu`.",
+    )
+    ocr_gpu_reserve_mb: int = _field(
+        1024, "GPU", "MiB that must stay free on the card beside the model, for the other programs there.", ge=0
+    )
+    gpu_offload_after: float = _field(
+        0.0, "GPU", "Idle seconds until the weights leave the GPU; 0: as soon as nobody waits; -1: never.", ge=-1
+    )
+    gpu_idle_timeout: float = _field(
+        60.0, "GPU", "Idle seconds until the worker exits and gives everything back; -1: never.", ge=-1
+    )
+
+    # -- input
+    ocr_allowed_dirs: _List = _field(
+        (),
+        "Input",
+        f"Folders whose files may be read and written, separated by `{os.pathsep}`. "
+        "Empty: every folder over stdio and the CLI, none over HTTP.",
+    )
+    ocr_allow_urls: bool = _field(False, "Input", "Whether `image` may be an `https://` address.")
+    ocr_allow_http: bool = _field(False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS).")
+    ocr_allow_private_addresses: bool = _field(
+        False, "Input", "Whether addresses inside your network are fetched (with OCR_ALLOW_URLS)."
+    )
+    ocr_fetch_timeout: float = _field(30.0, "Input", "Seconds a download may take, redirects included.", gt=0)
+    ocr_max_file_mb: int = _field(100, "Input", "MiB a file may have.", ge=1, le=4096)
+    ocr_max_megapixels: int = _field(200, "Input", "Million pixels a page may have.", ge=1, le=2000)
+    ocr_max_pages: int = _field(2000, "Input", "Pages a document may have.", ge=1)
+    ocr_pdf_dpi: int = _field(200, "Input", "Resolution at which PDF pages are drawn.", ge=36, le=1200)
+
+    # -- HTTP
+    host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")
+    port: int = _field(8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535)
+    ocr_auth_token: SecretStr | None = _field(
+        None, "HTTP", "Bearer token that every path but `/health` asks for. Needed for any address but loopback."
+    )
+    ocr_allowed_hosts: _List = _field(
+        (), "HTTP", "`Host` headers that are served beside loopback, separated by commas: `ocr.example.org`, `10.0.0.5:*`."
+    )
+    ocr_allowed_origins: _List = _field(
+        (), "HTTP", "`Origin` headers of browsers that are served beside loopback, separated by commas."
+    )
+
+    # -- logs
+    ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
+        "warning", "Logs", "What is written to stderr."
+    )
+
+    @field_validator("ocr_allowed_dirs", mode="before")
+    @classmethod
+    def _split_dirs(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = tuple(part for part in value.split(os.pathsep) if part)
+        if isinstance(value, (tuple, list)):
+            return tuple(os.path.realpath(os.path.expanduser(str(part))) for part in value)
+        return value
+
+    @field_validator("ocr_allowed_hosts", "ocr_allowed_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("ocr_auth_token", mode="before")
+    @classmethod
+    def _empty_token_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def max_file_bytes(self) -> int:
+        return self.ocr_max_file_mb * MB
+
+    @property
+    def max_pixels(self) -> int:
+        return self.ocr_max_megapixels * 1_000_000
+
+
+def load_settings(env_file: str | None = None, overrides: Mapping[str, object] | None = None) -> Settings:
+    """Settings from flags, then environment, then the named `.env` file, then defaults.
+
+    Args:
+        env_file: path of a `.env` file; default: `OCR_ENV_FILE`, if set.
+        overrides: field name to value, from the command line; None values are skipped.
+
+    Raises:
+        BadRequest: a value is out of its range, or the `.env` file is missing.
+    """
+    env_file = env_file or os.environ.get("OCR_ENV_FILE")
+    if env_file and not Path(env_file).is_file():
+        raise BadRequest(f"There is no settings file {env_file}.", remedy="Name an existing one, or none.")
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(_env_file=env_file, **given)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors())
+        raise BadRequest(
+            f"A setting is not usable: {problems}.", remedy="Correct it; docs/configuration.md lists them all."
+        ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What comes in: an argument becomes a private snapshot, a snapshot becomes upright pages."""

@@ -1,0 +1,1 @@
+"""MCP and HTTP: translators between the outside and `OcrService`."""

@@ -1,0 +1,174 @@
+"""Every failure a user can meet, each with a stable code, an HTTP status, an exit code and a remedy.
+
+The message says what happened and where; the remedy is a thing to do. Edges translate these
+classes (one translator per edge) and never invent texts of their own. Errors cross the worker's
+pipe as `to_dict()` and come back as the same class through `from_dict()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "BadRequest",
+    "Busy",
+    "Cancelled",
+    "EngineUnavailable",
+    "GpuBusy",
+    "InputForbidden",
+    "InputNotFound",
+    "InputTooLarge",
+    "OcrError",
+    "OutputExists",
+    "Timeout",
+    "Unauthorized",
+    "UnreadableInput",
+    "UnsupportedMode",
+    "WorkerCrashed",
+    "from_dict",
+]
+
+
+class OcrError(Exception):
+    """An expected failure: `message` says what and where, `remedy` what to do next."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}"
+
+    def to_dict(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "remedy": self.remedy}
+
+
+class BadRequest(OcrError):
+    """An argument that cannot be meant: an unknown mode, a page range upside down."""
+
+    code = "bad_request"
+    http_status = 422
+    exit_code = 2
+
+
+class UnsupportedMode(BadRequest):
+    """A mode that the engine in use cannot do; the remedy names the engine that can."""
+
+    code = "unsupported_mode"
+
+
+class InputNotFound(OcrError):
+    """There is no such file."""
+
+    code = "input_not_found"
+    http_status = 404
+    exit_code = 3
+
+
+class InputForbidden(OcrError):
+    """A path, an address or a kind of file that the operator's settings keep out."""
+
+    code = "input_forbidden"
+    http_status = 403
+    exit_code = 3
+
+
+class InputTooLarge(OcrError):
+    """More bytes, pixels or pages than the settings allow; the message names the limit."""
+
+    code = "input_too_large"
+    http_status = 413
+    exit_code = 3
+
+
+class UnreadableInput(OcrError):
+    """Bytes that are no page: empty, truncated, encrypted, or of a format that is not read."""
+
+    code = "unreadable_input"
+    http_status = 415
+    exit_code = 3
+
+
+class OutputExists(OcrError):
+    """`save_to` names a file that is there already."""
+
+    code = "output_exists"
+    http_status = 409
+    exit_code = 3
+
+
+class Unauthorized(OcrError):
+    """A request without the bearer token that the operator set."""
+
+    code = "unauthorized"
+    http_status = 401
+    exit_code = 3
+
+
+class EngineUnavailable(OcrError):
+    """The engine cannot be loaded: a package, the weights or a driver is missing."""
+
+    code = "engine_unavailable"
+    http_status = 503
+    exit_code = 4
+
+
+class WorkerCrashed(OcrError):
+    """The child process died while it worked; the message ends with the tail of its stderr."""
+
+    code = "worker_crashed"
+    http_status = 500
+    exit_code = 4
+
+
+class GpuBusy(OcrError):
+    """No allowed card has room; the message names each card and its free memory."""
+
+    code = "gpu_busy"
+    http_status = 503
+    exit_code = 5
+
+
+class Busy(OcrError):
+    """A page is being read and the bounded wait for it is over."""
+
+    code = "busy"
+    http_status = 503
+    exit_code = 5
+
+
+class Timeout(OcrError):
+    """Work that outran its bound and was stopped."""
+
+    code = "timeout"
+    http_status = 504
+    exit_code = 6
+
+
+class Cancelled(OcrError):
+    """The work was stopped on purpose: by `gpu_release(force=true)` or by the shutdown of the server."""
+
+    code = "cancelled"
+    http_status = 503
+    exit_code = 6
+
+
+def _classes() -> dict[str, type[OcrError]]:
+    found: dict[str, type[OcrError]] = {}
+    todo: list[type[OcrError]] = [OcrError]
+    while todo:
+        cls = todo.pop()
+        found[cls.code] = cls
+        todo.extend(cls.__subclasses__())
+    return found
+
+
+def from_dict(data: dict[str, Any]) -> OcrError:
+    """The error that `to_dict()` described; an unknown code becomes a plain `OcrError`."""
+    cls = _classes().get(str(data.get("code")), OcrError)
+    return cls(str(data.get("message", "")), remedy=str(data.get("remedy", "")))

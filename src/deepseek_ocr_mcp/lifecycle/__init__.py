@@ -1,0 +1,1 @@
+"""Where the model is, and who may move it."""

@@ -1,0 +1,136 @@
+"""What goes in and what comes out, the same at every edge: MCP, HTTP, CLI.
+
+Field descriptions end up in the tools' schemas: they are written for an agent that reads them.
+Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top left.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION
+
+__all__ = ["Block", "Box", "Gpu", "GpuStatus", "OcrRequest", "OcrResult", "Page", "State", "Timing", "Transition"]
+
+Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
+State = Literal["unloaded", "host", "gpu", "closed", "loading", "offloading", "restoring", "releasing"]
+Finish = Literal["stop", "length", "loop", "cancelled"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class OcrRequest(_Model):
+    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service."""
+
+    image: str
+    mode: str = DEFAULT_MODE
+    find_term: str = ""
+    custom_prompt: str = ""
+    pages: str = ""
+    resolution: str = DEFAULT_RESOLUTION
+    boxes: bool = False
+    annotate: bool = False
+    max_chars: Annotated[int, Field(ge=0)] = 20_000
+    save_to: str = ""
+    overwrite: bool = False
+
+
+class Block(_Model):
+    """A piece of a page."""
+
+    label: Annotated[str, Field(description="line, title, table, figure …, or the term that was found")]
+    text: str
+    box: Box
+    score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
+
+
+class Page(_Model):
+    """One page, as read."""
+
+    page: Annotated[int, Field(description="page number in the document, from 1")]
+    width: Annotated[int, Field(description="pixels of the upright page")]
+    height: Annotated[int, Field(description="pixels of the upright page")]
+    text: Annotated[str, Field(description="empty for a blank page")]
+    blocks: list[Block] | None = None
+    finish: Annotated[
+        Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")
+    ] = "stop"
+
+
+class Timing(_Model):
+    """Where the seconds of a call went."""
+
+    queued_s: Annotated[float, Field(description="waiting for the requests before this one")] = 0.0
+    load_s: Annotated[float, Field(description="starting or restoring the model; 0 when it was ready")] = 0.0
+    infer_s: Annotated[float, Field(description="reading")] = 0.0
+    total_s: float = 0.0
+
+
+class OcrResult(_Model):
+    """The answer of `ocr_image`."""
+
+    text: Annotated[str, Field(description="all pages of this answer, in reading order")]
+    pages: list[Page]
+    page_count: Annotated[int, Field(description="pages in the document")]
+    mode: str
+    engine: str
+    model: str
+    device: str
+    truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
+    next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
+    saved_to: Annotated[str, Field(description="the file that was written")] = ""
+    timing: Timing = Field(default_factory=Timing)
+
+
+class Gpu(_Model):
+    """One card, as NVML sees it. Memory in MiB."""
+
+    index: Annotated[int, Field(description="PCI bus order, as nvidia-smi counts")]
+    uuid: str
+    name: str
+    memory_total_mb: int
+    memory_used_mb: int
+    memory_free_mb: int
+    utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
+
+
+class GpuStatus(_Model):
+    """The answer of `gpu_status`. It never waits for a page that is being read."""
+
+    engine: str
+    engine_reason: Annotated[str, Field(description="why this engine was chosen")]
+    model: str
+    modes: list[str]
+    state: Annotated[
+        State,
+        Field(description="unloaded: nothing held; host: weights in host memory; gpu: on the card"),
+    ]
+    device: str
+    gpus: list[Gpu]
+    gpu_note: Annotated[str, Field(description="why no card is listed, if none is")] = ""
+    worker_pid: int | None = None
+    worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
+    worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
+    idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")]
+    offload_in_s: Annotated[float | None, Field(description="null: not due")] = None
+    release_in_s: Annotated[float | None, Field(description="null: not due")] = None
+    queue: Annotated[int, Field(description="requests that hold a place now, the running one included")]
+    served: Annotated[int, Field(description="pages read since the server started")]
+    worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
+    last_error: str = ""
+
+
+class Transition(_Model):
+    """The answer of `gpu_offload` and `gpu_release`."""
+
+    from_state: Annotated[State, Field(serialization_alias="from", validation_alias="from")]
+    to_state: Annotated[State, Field(serialization_alias="to", validation_alias="to")]
+    seconds: float
+    freed_mb: Annotated[int | None, Field(description="MiB that came back to the card, as NVML saw it; null: no card")]
+    message: Annotated[str, Field(description="what was done, in a sentence")]
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)

@@ -1,0 +1,60 @@
+"""The frames between parent and child: four bytes of length, then a JSON object in UTF-8.
+
+Parent to child: `{"id": n, "call": name, "args": {...}}` and `{"cancel": n}`.
+Child to parent: `{"id": n, "progress": done, "message": text}`, then exactly one of
+`{"id": n, "result": {...}}` and `{"id": n, "error": {"code", "message", "remedy"}}`.
+Pixels never travel here: pages are files, named in the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+__all__ = ["HEADER_BYTES", "MAX_FRAME_BYTES", "ProtocolError", "decode", "encode", "frame_length"]
+
+HEADER_BYTES: Final = 4
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # a page of a million boxed words is under 100 MB of text in any script
+
+
+class ProtocolError(Exception):
+    """The other side does not speak the protocol."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """One frame, header included. Lone surrogates survive: JSON escapes them.
+
+    Raises:
+        ProtocolError: the message is larger than `MAX_FRAME_BYTES`.
+    """
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+def frame_length(header: bytes) -> int:
+    """Bytes that follow this header.
+
+    Raises:
+        ProtocolError: the length is over `MAX_FRAME_BYTES`.
+    """
+    length = int.from_bytes(header, "big")
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return length
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The message in a frame's body.
+
+    Raises:
+        ProtocolError: the body is no JSON object.
+    """
+    try:
+        message = json.loads(body)
+    except ValueError as exc:
+        raise ProtocolError(f"a frame is no JSON: {exc}") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("a frame is no JSON object")
+    return message
