@@ -39,7 +39,11 @@ class Settings(BaseSettings):
         "auto", "Engine", "`auto`, `rapidocr`, or `package.module:Class` for an engine of your own."
     )
     ocr_threads: int = _field(
-        0, "Engine", "CPU threads the embedded engine uses; 0: one for each core this process may use.", ge=0, le=512
+        0,
+        "Engine",
+        "CPU threads the embedded engine uses; 0: one for each core this process may use.",
+        ge=0,
+        le=512,
     )
     ocr_load_timeout: float = _field(
         600.0, "Engine", "Seconds a model may take to load before its worker is killed.", gt=0
@@ -48,7 +52,10 @@ class Settings(BaseSettings):
         300.0, "Engine", "Seconds a page may take to read before its worker is killed.", gt=0
     )
     ocr_busy_wait: float = _field(
-        10.0, "Engine", "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.", ge=0
+        10.0,
+        "Engine",
+        "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.",
+        ge=0,
     )
 
     # -- GPU
@@ -58,10 +65,16 @@ class Settings(BaseSettings):
         "`auto` (the card with most free memory), an index in PCI order, a UUID, a MIG UUID, or `cpu`.",
     )
     ocr_gpu_reserve_mb: int = _field(
-        1024, "GPU", "MiB that must stay free on the card beside the model, for the other programs there.", ge=0
+        1024,
+        "GPU",
+        "MiB that must stay free on the card beside the model, for the other programs there.",
+        ge=0,
     )
     gpu_offload_after: float = _field(
-        0.0, "GPU", "Idle seconds until the weights leave the GPU; 0: as soon as nobody waits; -1: never.", ge=-1
+        0.0,
+        "GPU",
+        "Idle seconds until the weights leave the GPU; 0: as soon as nobody waits; -1: never.",
+        ge=-1,
     )
     gpu_idle_timeout: float = _field(
         60.0, "GPU", "Idle seconds until the worker exits and gives everything back; -1: never.", ge=-1
@@ -75,7 +88,9 @@ class Settings(BaseSettings):
         "Empty: every folder over stdio and the CLI, none over HTTP.",
     )
     ocr_allow_urls: bool = _field(False, "Input", "Whether `image` may be an `https://` address.")
-    ocr_allow_http: bool = _field(False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS).")
+    ocr_allow_http: bool = _field(
+        False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS)."
+    )
     ocr_allow_private_addresses: bool = _field(
         False, "Input", "Whether addresses inside your network are fetched (with OCR_ALLOW_URLS)."
     )
@@ -87,12 +102,18 @@ class Settings(BaseSettings):
 
     # -- HTTP
     host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")
-    port: int = _field(8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535)
+    port: int = _field(
+        8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535
+    )
     ocr_auth_token: SecretStr | None = _field(
-        None, "HTTP", "Bearer token that every path but `/health` asks for. Needed for any address but loopback."
+        None,
+        "HTTP",
+        "Bearer token that every path but `/health` asks for. Needed for any address but loopback.",
     )
     ocr_allowed_hosts: _List = _field(
-        (), "HTTP", "`Host` headers that are served beside loopback, separated by commas: `ocr.example.org`, `10.0.0.5:*`."
+        (),
+        "HTTP",
+        "`Host` headers that are served beside loopback, separated by commas: `ocr.example.org`, `10.0.0.5:*`.",
     )
     ocr_allowed_origins: _List = _field(
         (), "HTTP", "`Origin` headers of browsers that are served beside loopback, separated by commas."
@@ -148,11 +169,12 @@ def load_settings(env_file: str | None = None, overrides: Mapping[str, object] |
         raise BadRequest(f"There is no settings file {env_file}.", remedy="Name an existing one, or none.")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return Settings(_env_file=env_file, **given)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file, **given)  # type: ignore[call-arg, arg-type]
     except ValidationError as exc:
         problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors())
         raise BadRequest(
-            f"A setting is not usable: {problems}.", remedy="Correct it; docs/configuration.md lists them all."
+            f"A setting is not usable: {problems}.",
+            remedy="Correct it; docs/configuration.md lists them all.",
         ) from None
 
 

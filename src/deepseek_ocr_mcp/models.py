@@ -6,17 +6,44 @@ Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top 
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION
 
-__all__ = ["Block", "Box", "Gpu", "GpuStatus", "OcrRequest", "OcrResult", "Page", "State", "Timing", "Transition"]
+__all__ = [
+    "Block",
+    "Box",
+    "Doing",
+    "Gpu",
+    "GpuStatus",
+    "OcrRequest",
+    "OcrResult",
+    "Page",
+    "State",
+    "Timing",
+    "Transition",
+]
 
-Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
-State = Literal["unloaded", "host", "gpu", "closed", "loading", "offloading", "restoring", "releasing"]
+Box = Annotated[
+    list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")
+]
 Finish = Literal["stop", "length", "loop", "cancelled"]
+
+
+class State(StrEnum):
+    """Where the weights are."""
+
+    UNLOADED = "unloaded"  # no child process, nothing held
+    HOST = "host"  # in host memory, child alive; a CPU engine that is ready to read is here
+    GPU = "gpu"
+    CLOSED = "closed"  # the server is shutting down
+
+
+Doing = Literal["loading", "offloading", "restoring", "releasing"]
+"""What is being done about the state; shown in its place while it lasts."""
 
 
 class _Model(BaseModel):
@@ -80,7 +107,9 @@ class OcrResult(_Model):
     engine: str
     model: str
     device: str
-    truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
+    truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = (
+        False
+    )
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
     saved_to: Annotated[str, Field(description="the file that was written")] = ""
     timing: Timing = Field(default_factory=Timing)
@@ -95,7 +124,9 @@ class Gpu(_Model):
     memory_total_mb: int
     memory_used_mb: int
     memory_free_mb: int
-    utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
+    utilization: Annotated[
+        int | None, Field(description="percent; null where the card cannot tell (MIG)")
+    ] = None
 
 
 class GpuStatus(_Model):
@@ -106,7 +137,7 @@ class GpuStatus(_Model):
     model: str
     modes: list[str]
     state: Annotated[
-        State,
+        State | Doing,
         Field(description="unloaded: nothing held; host: weights in host memory; gpu: on the card"),
     ]
     device: str
@@ -115,12 +146,16 @@ class GpuStatus(_Model):
     worker_pid: int | None = None
     worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
-    idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")]
+    idle_s: Annotated[
+        float | None, Field(description="seconds since the last request ended; null while one runs")
+    ]
     offload_in_s: Annotated[float | None, Field(description="null: not due")] = None
     release_in_s: Annotated[float | None, Field(description="null: not due")] = None
     queue: Annotated[int, Field(description="requests that hold a place now, the running one included")]
     served: Annotated[int, Field(description="pages read since the server started")]
-    worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
+    worker_restarts: Annotated[
+        int, Field(description="workers that died or were killed while they worked")
+    ] = 0
     last_error: str = ""
 
 
@@ -130,7 +165,9 @@ class Transition(_Model):
     from_state: Annotated[State, Field(serialization_alias="from", validation_alias="from")]
     to_state: Annotated[State, Field(serialization_alias="to", validation_alias="to")]
     seconds: float
-    freed_mb: Annotated[int | None, Field(description="MiB that came back to the card, as NVML saw it; null: no card")]
+    freed_mb: Annotated[
+        int | None, Field(description="MiB that came back to the card, as NVML saw it; null: no card")
+    ] = None
     message: Annotated[str, Field(description="what was done, in a sentence")]
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

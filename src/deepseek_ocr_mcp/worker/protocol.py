@@ -11,10 +11,19 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-__all__ = ["HEADER_BYTES", "MAX_FRAME_BYTES", "ProtocolError", "decode", "encode", "frame_length"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAX_FRAME_BYTES",
+    "PARENT_VARIABLE",
+    "ProtocolError",
+    "decode",
+    "encode",
+    "frame_length",
+]
 
 HEADER_BYTES: Final = 4
-MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # a page of a million boxed words is under 100 MB of text in any script
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
+PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
 
 
 class ProtocolError(Exception):

@@ -1,0 +1,173 @@
+"""The composition root: settings become a service, the service gets its edges. One lifespan for all.
+
+Whichever way it ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder
+gone before the process exits, within `SHUTDOWN_S`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, NoReturn
+
+import anyio
+import anyio.abc
+
+from .config import Settings
+from .documents.renderer import DocumentReader, private_folder
+from .engines import choose_engine
+from .errors import BadRequest
+from .lifecycle.manager import ModelManager
+from .service import OcrService
+
+__all__ = ["build_service", "running_service", "serve_http", "serve_stdio", "until_signal"]
+
+SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
+HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
+
+
+def build_service(settings: Settings, folder: str) -> OcrService:
+    """A service that keeps its pages in `folder`."""
+    engine, reason = choose_engine(settings.ocr_engine)
+    return OcrService(
+        settings, engine, reason, ModelManager(engine, settings), DocumentReader(settings, folder)
+    )
+
+
+@asynccontextmanager
+async def running_service(settings: Settings) -> AsyncIterator[OcrService]:
+    """The one lifespan: everything that must end is ended when this context does."""
+    with private_folder() as folder:
+        async with build_service(settings, folder).running() as service:
+            yield service
+
+
+async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], object] | None = None) -> int:
+    """Run `work` until it is done, or until SIGINT or SIGTERM.
+
+    Args:
+        end: what a signal does; default: cancel `work`.
+
+    Returns:
+        The number of the signal, or 0.
+    """
+    received = 0
+
+    async def watch(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        nonlocal received
+        try:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                task_status.started()
+                async for number in signals:
+                    received = int(number)
+                    (end or scope.cancel)()
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            task_status.started()
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(watch, tasks.cancel_scope)
+        await work()
+        tasks.cancel_scope.cancel()
+    return received
+
+
+async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
+    """Serve one client on stdin and stdout until it hangs up. Ends the process.
+
+    Args:
+        wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
+    """
+    from .edges.mcp import build_mcp
+
+    stop, cleaned = anyio.Event(), anyio.Event()
+    services: list[OcrService] = []
+
+    async def run_service(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with running_service(settings) as service:
+            services.append(service)
+            task_status.started()
+            await stop.wait()
+        cleaned.set()
+
+    async def end() -> NoReturn:
+        # The SDK reads stdin on a thread that nothing can interrupt, so the process must not wait
+        # for it: everything of ours is cleaned up, then the process ends as it is.
+        with anyio.move_on_after(SHUTDOWN_S, shield=True):
+            stop.set()
+            await cleaned.wait()
+        os._exit(0)
+
+    async def serve() -> None:
+        await build_mcp(services[0], local=True).run_stdio_async()
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(run_service)
+        if wire is not None:
+            os.dup2(wire, 1)
+            os.close(wire)
+
+        def signalled() -> None:
+            tasks.start_soon(end)
+
+        await until_signal(serve, signalled)
+        await end()
+    raise AssertionError("end() ends the process")
+
+
+async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve streamable HTTP until SIGINT or SIGTERM.
+
+    Args:
+        announce: called with the server's address once it listens.
+
+    Raises:
+        BadRequest: the address cannot be bound, or it can be reached from outside and nobody said who may speak.
+    """
+    import uvicorn
+
+    from .edges.auth import check_bind
+    from .edges.http import build_http
+    from .edges.mcp import build_mcp
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are ours
+
+    check_bind(settings)
+    with _bound_socket(settings) as listener:
+        async with running_service(settings) as service:
+            server = Server(
+                uvicorn.Config(
+                    build_http(service, build_mcp(service, local=False)),
+                    log_level=settings.ocr_log_level,
+                    access_log=settings.ocr_log_level in ("debug", "info"),
+                    timeout_graceful_shutdown=HTTP_DRAIN_S,
+                    ws="none",
+                )
+            )
+
+            async def serve() -> None:
+                await server.serve(sockets=[listener])
+
+            announce(_address(listener))
+            await until_signal(serve, lambda: setattr(server, "should_exit", True))
+
+
+def _bound_socket(settings: Settings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
+    except OSError as exc:
+        raise BadRequest(
+            f"{settings.host}:{settings.port} cannot be bound: {exc.strerror or exc}.",
+            remedy="Set HOST and PORT (or --host and --port) to a free address; port 0 takes any free port.",
+        ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/mcp"

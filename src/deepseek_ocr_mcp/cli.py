@@ -1,0 +1,492 @@
+"""The command line. Alone it serves MCP over stdio; its subcommands do the rest.
+
+Text goes to stdout and everything else to stderr, so that `deepseek-ocr-mcp ocr page.png > page.md`
+is what it looks like. Exit codes: 0 done, 2 wrong usage, 3 the input, 4 the engine, 5 busy,
+6 timed out or cancelled, 130 interrupted; of several files, the worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from . import __version__
+from .errors import BadRequest, EngineUnavailable, OcrError
+from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+
+if TYPE_CHECKING:
+    from .config import Settings
+    from .models import OcrRequest
+    from .service import Answer, OcrService
+
+__all__ = ["main"]
+
+INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
+SUFFIXES: Final = {"markdown": ".md", "text": ".txt", "json": ".json"}
+CLIENTS: Final = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
+SERVER_NAME: Final = "deepseek-ocr"
+DEFAULT_URL: Final = "http://127.0.0.1:8001/mcp"
+CALL_TIMEOUT_S: Final = 60.0
+
+PROBE_TEXT: Final = "12345"
+PROBE_PAGE: Final = (  # a PNG of 150×48 pixels that says so
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAJYAAAAwAQAAAADbP768AAAA/ElEQVR42t2SMU7DQBBF3zou0tklhaX4CNzAS5dj5CZsQUHHFSxO"
+    "ARUukEgHN8BGOYCNUqwle4YisbwON8gUq9HTn9X8v2uUyxoj/te1s9FqTOPoMeuJHZGRssQHupajd08tLYUHiIFnTKy3W+rNrHvg"
+    "N6qwoDO7AcTCPrhvd+5dwBywcpAuds6AveY0LvAhFieWvJx2AaBLB/g89aoqhXptC++l+FDV4TzrSb56ZJFLBy8t2CxgP0DEyoW6"
+    "d8gOF5k+9vC6zkOmJwtjOCt57Lj3dagbLNRAdZiZd1Tx/GCqKkWjsknUS5LMPr7NXZOC6dJFBtXbdGCu+I//AfwlZzkhdVDxAAAA"
+    "AElFTkSuQmCC"
+)
+
+EPILOG: Final = """\
+examples:
+  deepseek-ocr-mcp ocr receipt.png                 print the text of a page
+  deepseek-ocr-mcp ocr scan.pdf --pages 1-3 --format json
+  deepseek-ocr-mcp ocr *.jpg --output-dir texts    one Markdown file for each
+  deepseek-ocr-mcp client-config claude-desktop    what to paste into a client
+  deepseek-ocr-mcp serve --transport http          serve http://127.0.0.1:8001/mcp
+  deepseek-ocr-mcp doctor                          is everything in place?
+
+Settings are environment variables; docs/configuration.md lists them."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program and exit with its status."""
+    arguments = _parser().parse_args(argv)
+    run = getattr(arguments, "run", _serve)
+    try:
+        code = run(arguments)
+    except OcrError as exc:
+        _fail(exc)
+        code = exc.exit_code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our stdout went away: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="deepseek-ocr-mcp",
+        description="An MCP server that reads text from images and PDFs. Without a command it serves MCP on "
+        "stdin and stdout, as desktop agents expect.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"deepseek-ocr-mcp {__version__}")
+    settings = argparse.ArgumentParser(add_help=False)
+    group = settings.add_argument_group("settings")
+    group.add_argument("--env-file", metavar="FILE", help="read settings from this .env file")
+    group.add_argument(
+        "--engine", dest="ocr_engine", metavar="NAME", help="OCR_ENGINE: auto, rapidocr, module:Class"
+    )
+    group.add_argument(
+        "--allow-dir",
+        dest="ocr_allowed_dirs",
+        metavar="DIR",
+        action="append",
+        help="OCR_ALLOWED_DIRS; may be repeated",
+    )
+    group.add_argument("--log-level", dest="ocr_log_level", choices=["debug", "info", "warning", "error"])
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(name: str, help: str, run: Any, *, parents: Sequence[argparse.ArgumentParser] = (settings,),
+                epilog: str | None = None) -> argparse.ArgumentParser:  # fmt: skip
+        made = commands.add_parser(
+            name, help=help, description=help, epilog=epilog, parents=list(parents), formatter_class=formatter
+        )
+        made.set_defaults(run=run)
+        return made
+
+    serve = command("serve", "Serve MCP over stdio (default) or streamable HTTP.", _serve)
+    serve.add_argument("--transport", choices=["stdio", "http"], default="stdio")
+    serve.add_argument("--host", help="HOST: address to bind (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="PORT: port to bind (default 8001; 0: any free one)")
+
+    ocr = command(
+        "ocr",
+        "Print the text of images and PDFs.",
+        _ocr,
+        epilog="A FILE may also be a file:// or data: URI, or an https:// address where OCR_ALLOW_URLS is on.",
+    )
+    ocr.add_argument("files", nargs="+", metavar="FILE")
+    ocr.add_argument(
+        "--mode",
+        choices=list(MODES),
+        default=DEFAULT_MODE,
+        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values())
+        + f" (default {DEFAULT_MODE})",
+        metavar="MODE",
+    )
+    ocr.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
+    ocr.add_argument(
+        "--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform"
+    )
+    ocr.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
+    ocr.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
+    ocr.add_argument(
+        "--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)"
+    )
+    ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here instead of printing")
+    ocr.add_argument("--overwrite", action="store_true", help="replace files in --output-dir")
+
+    remote = argparse.ArgumentParser(add_help=False)
+    remote.add_argument(
+        "--url",
+        default="http://127.0.0.1:8001/mcp",
+        help="address of the running server (default %(default)s)",
+    )
+    remote.add_argument("--token", help="its bearer token (default: OCR_AUTH_TOKEN)")
+    status = command("status", "Show a running HTTP server's model and GPUs; without one, this machine's.", _status,
+                     parents=(settings, remote))  # fmt: skip
+    status.add_argument("--json", action="store_true", help="print JSON")
+    command("offload", "Move a running HTTP server's model off its GPU.", _offload, parents=(remote,))
+    release = command(
+        "release", "Have a running HTTP server give all memory back.", _release, parents=(remote,)
+    )
+    release.add_argument("--force", action="store_true", help="stop what is being read")
+
+    command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", _doctor)
+    config = command(
+        "client-config", "Print the configuration to paste into a client.", _client_config, parents=()
+    )
+    config.add_argument("client", choices=CLIENTS)
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from .config import Settings, load_settings
+
+    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
+    logging.basicConfig(
+        level=settings.ocr_log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    return settings
+
+
+def _fail(error: OcrError, what: str = "") -> None:
+    print(f"{what}{': ' if what else ''}{error.message}\n  {error.remedy}", file=sys.stderr)
+
+
+# -- serve
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    stdio = getattr(arguments, "transport", "stdio") == "stdio"
+    wire = None
+    if stdio:
+        # Until the protocol owns stdout, whatever an import prints goes to stderr.
+        wire = os.dup(1)
+        os.dup2(2, 1)
+    import anyio
+
+    from .app import serve_http, serve_stdio
+
+    settings = _settings(arguments)
+    if stdio:
+        anyio.run(serve_stdio, settings, wire)
+
+    def announce(url: str) -> None:
+        print(f"Serving MCP at {url}", file=sys.stderr, flush=True)
+
+    anyio.run(serve_http, settings, announce)
+    return 0
+
+
+# -- ocr
+
+
+def _ocr(arguments: argparse.Namespace) -> int:
+    import anyio
+
+    from .app import running_service, until_signal
+
+    settings = _settings(arguments)
+    if arguments.output_dir:
+        try:
+            Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise BadRequest(
+                f"{arguments.output_dir} cannot be made: {exc.strerror}.", remedy="Name another --output-dir."
+            ) from None
+    worst = 0
+
+    async def work() -> None:
+        nonlocal worst
+        async with running_service(settings) as service:
+            for file in arguments.files:
+                try:
+                    await _read_file(service, file, arguments)
+                except OcrError as exc:
+                    _fail(exc, file)
+                    worst = max(worst, exc.exit_code)
+
+    async def run() -> int:
+        return await until_signal(work)
+
+    return INTERRUPTED if anyio.run(run) else worst
+
+
+async def _read_file(service: OcrService, file: str, arguments: argparse.Namespace) -> None:
+    bar = _Bar(file)
+    try:
+        answer = await service.read(_request(file, arguments), local=True, on_progress=bar)
+    finally:
+        bar.clear()
+    for note in answer.notes:
+        print(f"{file}: {note}", file=sys.stderr)
+    if not arguments.output_dir:
+        text = _formatted(answer, arguments.format)
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _request(file: str, arguments: argparse.Namespace) -> OcrRequest:
+    from .models import OcrRequest
+
+    save_to = ""
+    if arguments.output_dir:
+        name = Path(file).name if len(file) < 4096 else "page"
+        save_to = str((Path(arguments.output_dir) / (name + SUFFIXES[arguments.format])).resolve())
+    return OcrRequest(
+        image=_absolute(file),
+        mode="find" if arguments.find_term is not None else arguments.mode,
+        find_term=arguments.find_term or "",
+        custom_prompt=arguments.custom_prompt,
+        pages=arguments.pages,
+        resolution=arguments.resolution,
+        boxes=arguments.format == "json",
+        max_chars=0,
+        save_to=save_to,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _absolute(file: str) -> str:
+    """A shell's user means the folder that the shell is in; anything that is no path stays as it is."""
+    if file.startswith(("file:", "data:", "http:", "https:", "~")):
+        return file
+    return os.path.abspath(file)
+
+
+def _formatted(answer: Answer, kind: str) -> str:
+    if kind == "json":
+        return answer.result.model_dump_json(indent=2, exclude_none=True) + "\n"
+    return answer.result.text + "\n" if answer.result.text else ""
+
+
+class _Bar:
+    """One line of progress on stderr, on a terminal only."""
+
+    def __init__(self, what: str) -> None:
+        self._what = os.path.basename(what)[:40]
+        self._shown = sys.stderr.isatty()
+
+    async def __call__(self, done: float, total: float, message: str) -> None:
+        if self._shown:
+            width = 24
+            full = int(width * min(1.0, done / max(1.0, total)))
+            line = f"{self._what} [{'█' * full}{' ' * (width - full)}] {message}"
+            sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+# -- status, offload, release
+
+
+async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What a tool of a running server answers, as its structured content.
+
+    Raises:
+        EngineUnavailable: nobody answers there, or not to us.
+        OcrError: what the tool said.
+    """
+    import anyio
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    token = arguments.token or os.environ.get("OCR_AUTH_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with anyio.fail_after(CALL_TIMEOUT_S):
+            async with (
+                create_mcp_http_client(headers=headers) as http,
+                Client(streamable_http_client(arguments.url, http_client=http)) as client,
+            ):
+                result = await client.call_tool(tool, given)
+    except Exception as exc:
+        while isinstance(exc, ExceptionGroup):
+            exc = exc.exceptions[0]
+        raise EngineUnavailable(
+            f"No server answered at {arguments.url}: {exc or type(exc).__name__}.",
+            remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name it with --url and --token.",
+        ) from None
+    if result.is_error:
+        raise OcrError(" ".join(block.text for block in result.content if block.type == "text"), remedy="")
+    structured: dict[str, Any] = result.structured_content or {}
+    return structured
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    import anyio
+
+    async def local() -> dict[str, Any]:
+        from .app import running_service
+
+        async with running_service(_settings(arguments)) as service:
+            return (await service.status()).model_dump(mode="json", exclude_none=True)
+
+    try:
+        status = anyio.run(_call_server, arguments, "gpu_status", {})
+    except EngineUnavailable:
+        if arguments.url != DEFAULT_URL:
+            raise
+        print("No server answers on this machine; this is what one would find.", file=sys.stderr)
+        status = anyio.run(local)
+    if arguments.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    for name, value in status.items():
+        if name == "gpus":
+            for gpu in value:
+                print(
+                    f"gpu {gpu['index']:<14} {gpu['name']}, {gpu['memory_free_mb']} of {gpu['memory_total_mb']} MiB "
+                    f"free, {gpu['uuid']}"
+                )
+        elif value not in ("", []):
+            print(f"{name:<18} {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+def _offload(arguments: argparse.Namespace) -> int:
+    return _move(arguments, "gpu_offload", {})
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    return _move(arguments, "gpu_release", {"force": arguments.force})
+
+
+def _move(arguments: argparse.Namespace, tool: str, given: dict[str, Any]) -> int:
+    import anyio
+
+    moved = anyio.run(_call_server, arguments, tool, given)
+    print(f"{moved['message']} ({moved['from']} → {moved['to']}, {moved['seconds']:.2f} s)")
+    return 0
+
+
+# -- doctor
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Print a line for each thing that must be in place; 0 if all are."""
+    import anyio
+
+    settings = _settings(arguments)
+    return anyio.run(_examine, settings)
+
+
+async def _examine(settings: Settings) -> int:
+    import anyio.to_thread
+
+    from .app import running_service
+    from .engines import choose_engine, missing_packages
+    from .models import OcrRequest
+
+    bad = 0
+
+    def line(ok: bool, what: str, found: str, remedy: str = "") -> None:
+        nonlocal bad
+        bad += not ok
+        print(f"{'ok  ' if ok else 'FIX '} {what:<16} {found}" + (f"\n     → {remedy}" if remedy else ""))
+
+    line(True, "Python", f"{platform.python_version()} at {sys.executable}")
+    line(True, "deepseek-ocr-mcp", __version__)
+    engine, reason = choose_engine(settings.ocr_engine)
+    missing = missing_packages(engine)
+    line(
+        not missing,
+        "engine",
+        f"{engine.name}. {reason}" if not missing else f"{engine.name} lacks {', '.join(missing)}",
+        f"pip install {' '.join(missing)}" if missing else "",
+    )
+    async with running_service(settings) as service:
+        if not missing:
+            try:
+                answer = await service.read(OcrRequest(image=PROBE_PAGE, mode="free"), local=True)
+                timing = answer.result.timing
+                read = answer.result.text.strip()
+                line(
+                    PROBE_TEXT in read,
+                    "weights",
+                    f"{answer.result.model}: loaded in {timing.load_s:.1f} s, "
+                    f"read {read!r} in {timing.infer_s:.2f} s on {answer.result.device}",
+                    ""
+                    if PROBE_TEXT in read
+                    else f"It should have read {PROBE_TEXT!r}: reinstall the engine.",
+                )
+            except OcrError as exc:
+                line(False, "weights", exc.message, exc.remedy)
+        status = await service.status()
+    for gpu in status.gpus:
+        line(True, f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_free_mb} of {gpu.memory_total_mb} MiB free")
+    if not status.gpus:
+        needed = engine.gpu_mb > 0 and settings.ocr_gpu != "cpu"
+        line(
+            not needed,
+            "GPU",
+            status.gpu_note,
+            "" if needed is False else "Set OCR_GPU=cpu, or install the driver.",
+        )
+    for folder in settings.ocr_allowed_dirs:
+        there = await anyio.to_thread.run_sync(os.access, folder, os.R_OK | os.X_OK)
+        line(there, "allowed folder", folder, "" if there else "Make it, or correct OCR_ALLOWED_DIRS.")
+    if not settings.ocr_allowed_dirs:
+        line(True, "allowed folders", "every folder over stdio, none over HTTP (OCR_ALLOWED_DIRS)")
+    return 0 if bad == 0 else EngineUnavailable.exit_code
+
+
+# -- client-config
+
+
+def _client_config(arguments: argparse.Namespace) -> int:
+    command, *rest = _own_command()
+    entry: dict[str, Any] = {"command": command, "args": rest}
+    match arguments.client:
+        case "claude-desktop" | "cursor":
+            print(json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2))
+        case "vscode":
+            print(json.dumps({"servers": {SERVER_NAME: {"type": "stdio", **entry}}}, indent=2))
+        case "codex":
+            print(f"[mcp_servers.{SERVER_NAME}]\ncommand = {json.dumps(command)}\nargs = {json.dumps(rest)}")
+        case "claude-code":
+            import shlex
+
+            print(f"claude mcp add {SERVER_NAME} -- {shlex.join([command, *rest])}")
+    return 0
+
+
+def _own_command() -> list[str]:
+    """This program as an absolute command: a desktop client has another PATH than a shell."""
+    beside = Path(sys.executable).with_name("deepseek-ocr-mcp" + (".exe" if os.name == "nt" else ""))
+    if beside.is_file():
+        return [str(beside)]
+    return [sys.executable, "-m", "deepseek_ocr_mcp"]

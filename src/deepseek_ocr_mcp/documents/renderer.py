@@ -1,0 +1,225 @@
+"""Documents, opened: a hostile file is parsed in a child process that holds nothing of value.
+
+The parent copies the input once into a private folder and never parses it. The child that does
+(`pages.py`) may crash, hang or swell: it is killed, the request that brought the file gets an
+error, and every other request goes on. Pages come back as raw RGB files that the engine's
+process maps; they are deleted as soon as they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import anyio
+
+from ..config import Settings
+from ..engines.base import PageImage
+from ..errors import Timeout, UnreadableInput
+from ..worker.client import WorkerDied, WorkerHandle
+from .source import Snapshot, open_source
+
+__all__ = ["Document", "DocumentReader", "private_folder"]
+
+DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
+IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
+PREFIX: Final = "deepseek-ocr-mcp-"
+
+
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """A folder for this server's pages, readable by nobody else, gone at the end.
+
+    Folders that a killed server left behind are removed on the way: their lock is free.
+    """
+    _sweep(Path(tempfile.gettempdir()))
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    lock = os.open(os.path.join(folder, "lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    _try_lock(lock)
+    try:
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    for stale in folder.glob(f"{PREFIX}*/lock"):
+        with contextlib.suppress(OSError):
+            lock = os.open(stale, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                abandoned = _try_lock(lock)
+            finally:
+                os.close(lock)
+            if abandoned:
+                shutil.rmtree(stale.parent, ignore_errors=True)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock if it is free. Where there are no such locks, nothing counts as abandoned."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+class _Decoder(Protocol):
+    @property
+    def alive(self) -> bool: ...
+    async def call(self, method: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]: ...
+    async def stop(self) -> None: ...
+
+
+async def _spawn_decoder() -> _Decoder:
+    return await WorkerHandle.spawn("documents", name="document decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An opened document; good while its context lasts."""
+
+    snapshot: Snapshot
+    format: str
+    page_count: int
+    _reader: DocumentReader
+    _folder: str
+
+    async def page(self, number: int) -> PageImage:
+        """Page `number`, from 1, upright. Its file lasts until `discard`, or until the document is closed.
+
+        Raises:
+            UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
+        """
+        return await self._reader.render(self.snapshot, number, os.path.join(self._folder, f"page-{number}"))
+
+    def discard(self, image: PageImage) -> None:
+        """Delete the file of a page that has been read."""
+        with contextlib.suppress(OSError):
+            os.unlink(image.path)
+
+    async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
+        """The page with its boxes drawn: an encoded image and its media type."""
+        out = os.path.join(self._folder, "annotated")
+        mime = await self._reader.annotate(self.snapshot, image, blocks, out)
+        return await anyio.Path(out).read_bytes(), mime
+
+
+class DocumentReader:
+    """One decoder process at most, started when needed. Use it inside `async with reader.running():`."""
+
+    def __init__(
+        self, settings: Settings, folder: str, *, spawn: Callable[[], Awaitable[_Decoder]] = _spawn_decoder
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._spawn = spawn
+        self._lock = anyio.Lock()
+        self._decoder: _Decoder | None = None
+        self._open = 0
+        self._changed = anyio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Let the decoder go when it has had nothing to do for a while, and at the end."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_idle)
+                try:
+                    yield self
+                finally:
+                    tasks.cancel_scope.cancel()
+        finally:
+            if self._decoder is not None:
+                await self._decoder.stop()
+
+    @asynccontextmanager
+    async def open(self, image: str, *, local: bool) -> AsyncIterator[Document]:
+        """The document that an `image` argument names.
+
+        Args:
+            local: whether the caller sits on this machine, so that its paths are ours.
+
+        Raises:
+            OcrError: everything that can be wrong with an input; see `source.py` and `pages.py`.
+        """
+        folder = tempfile.mkdtemp(dir=self._folder)
+        self._open += 1
+        try:
+            snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
+            facts = await self._call(
+                snapshot.name,
+                "inspect",
+                path=snapshot.path,
+                name=snapshot.name,
+                max_pixels=self._settings.max_pixels,
+                max_pages=self._settings.ocr_max_pages,
+            )
+            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder)
+        finally:
+            self._open -= 1
+            self._changed.set()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def render(self, snapshot: Snapshot, number: int, out: str) -> PageImage:
+        """Have page `number` drawn into the file `out`."""
+        size = await self._call(
+            f"page {number} of {snapshot.name}",
+            "render",
+            path=snapshot.path,
+            name=snapshot.name,
+            page=number,
+            dpi=self._settings.ocr_pdf_dpi,
+            max_pixels=self._settings.max_pixels,
+            out=out,
+        )
+        return PageImage(out, int(size["width"]), int(size["height"]))
+
+    async def annotate(
+        self, snapshot: Snapshot, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str
+    ) -> str:
+        """Have the boxes drawn into the file `out`; its media type."""
+        drawn = await self._call(snapshot.name, "annotate", image=asdict(image), blocks=list(blocks), out=out)
+        return str(drawn["mime"])
+
+    async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+        async with self._lock:
+            if self._decoder is None or not self._decoder.alive:
+                self._decoder = await self._spawn()
+            try:
+                return await self._decoder.call(method, arguments, timeout=DECODE_TIMEOUT_S)
+            except WorkerDied:
+                raise UnreadableInput(
+                    f"The decoder crashed over {what}.",
+                    remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
+                ) from None
+            except Timeout:
+                raise UnreadableInput(
+                    f"Decoding {what} took over {DECODE_TIMEOUT_S:g} s and was stopped.",
+                    remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
+                ) from None
+
+    async def _watch_idle(self) -> None:
+        while True:
+            self._changed = anyio.Event()
+            if self._open == 0 and self._decoder is not None:
+                with anyio.move_on_after(IDLE_EXIT_S):
+                    await self._changed.wait()
+                    continue
+                async with self._lock:
+                    if self._open == 0 and self._decoder is not None:
+                        await self._decoder.stop()
+                        self._decoder = None
+            else:
+                await self._changed.wait()

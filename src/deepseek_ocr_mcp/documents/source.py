@@ -1,0 +1,591 @@
+"""An `image` argument becomes a private file; nothing is parsed here, and no path leaves the allowed folders.
+
+What it names is copied once, bounded, into the scratch folder, so that whoever owns the original
+cannot change it between a check and its use. A path is judged by where it really leads; a
+forbidden one gives the same answer whether it exists or not.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+from urllib.parse import unquote_to_bytes
+
+import anyio
+
+from ..config import MB, Settings
+from ..errors import (
+    BadRequest,
+    InputForbidden,
+    InputNotFound,
+    InputTooLarge,
+    OcrError,
+    OutputExists,
+    UnreadableInput,
+)
+
+__all__ = [
+    "Snapshot",
+    "allowed_path",
+    "discard",
+    "open_source",
+    "printable",
+    "resolve_output",
+    "write_atomically",
+]
+
+OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")
+CHUNK: Final = MB
+TEXT_CHUNK: Final = 4 * MB  # characters of base64 or percent-encoding
+BASE64_MIN: Final = (
+    64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
+)
+MAX_PATH: Final = 4096  # characters; no system opens a longer path
+
+ACCEPTED: Final = (
+    'Give an absolute path ("/home/me/scan.pdf"), a file:// or data: URI, or the base64 of the file.'
+)
+
+_BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _BINARY
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_SPACE: Final = b" \t\r\n\v\f"
+
+# The one image format whose base64 begins like an absolute path, as a file and as a bare codestream.
+_SLASHED_BASE64: Final = ("/9j/", "/0//")
+
+_FIRST_BYTES: Final = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"\xff\x4f\xff\x51",
+    b"%PDF",
+    b"GIF8",
+    b"BM",
+    b"RIFF",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A private copy of an input, readable by this user only."""
+
+    path: str
+    name: str
+    """For people: the file's own name, or `image` where there is none."""
+    sha256: str
+    size: int
+
+
+def discard(snapshot: Snapshot) -> None:
+    """Delete the copy; one that is gone already is fine."""
+    with contextlib.suppress(OSError):
+        os.unlink(snapshot.path)
+
+
+def allowed_path(path: str, dirs: Sequence[str]) -> bool:
+    """Whether `path` lies in one of `dirs` or below. Both are real paths: no link is followed here."""
+    path = os.path.normcase(path)
+    for folder in dirs:
+        folder = os.path.normcase(folder)
+        if path == folder or path.startswith(folder.rstrip(os.sep) + os.sep):
+            return True
+    return False
+
+
+def printable(name: str, limit: int = 200) -> str:
+    """`name` fit for one line of a message: no control characters, no lone surrogates, not endless."""
+    name = "".join(char if char.isprintable() else "?" for char in name)
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
+
+
+async def open_source(image: str, *, settings: Settings, scratch: str, local: bool) -> Snapshot:
+    """The private copy of what `image` names. The caller discards it.
+
+    Args:
+        image: absolute path, `file://` or `data:` URI, base64, or `https://` where that is enabled.
+        scratch: an existing folder that belongs to this server.
+        local: whether the caller sits on this machine, so that its paths are ours.
+
+    Raises:
+        BadRequest: no kind of input that is known: a relative path, an unknown scheme.
+        InputNotFound: no such file.
+        InputForbidden: a path or an address that the settings keep out.
+        InputTooLarge: over `OCR_MAX_FILE_MB`.
+        UnreadableInput: empty, damaged base64, a folder, a pipe, a device, no permission.
+        Timeout: a download that outran `OCR_FETCH_TIMEOUT`.
+    """
+    image = image.strip()
+    if not image:
+        raise BadRequest("`image` is empty.", remedy=ACCEPTED)
+    scheme = _SCHEME.match(image)
+    if scheme is not None:
+        kind = scheme[1].lower()
+        if kind == "data":
+            return await _snapshot(scratch, lambda copy: copy.data_uri(image), settings)
+        if kind == "file":
+            path = _path_of_uri(image)
+            return await _snapshot(scratch, lambda copy: copy.file(path, local), settings)
+        if kind in ("http", "https"):
+            return await _download(image, settings, scratch)
+        if image.startswith(f"{scheme[1]}://"):
+            raise BadRequest(f"{printable(kind, 40)}:// addresses are not read.", remedy=ACCEPTED)
+    if image.startswith(_SLASHED_BASE64):
+        return await _snapshot(scratch, lambda copy: copy.path_or_base64(image, local), settings)
+    if image.startswith("/") or (local and image.startswith("~")) or _DRIVE.match(image):
+        return await _snapshot(scratch, lambda copy: copy.file(image, local), settings)
+    return await _snapshot(scratch, lambda copy: copy.base64(image), settings)
+
+
+async def resolve_output(save_to: str, *, settings: Settings, local: bool, overwrite: bool) -> str:
+    """The real path of a file to write; nothing is written yet.
+
+    Raises:
+        BadRequest: no absolute path, or no text file's suffix, or a folder.
+        InputForbidden: outside the allowed folders, or over HTTP while there are none.
+        InputNotFound: the folder does not exist.
+        OutputExists: the file does, and `overwrite` is false.
+    """
+    return await anyio.to_thread.run_sync(
+        _resolve_output, save_to, settings.ocr_allowed_dirs, local, overwrite, abandon_on_cancel=True
+    )
+
+
+async def write_atomically(path: str, data: bytes, overwrite: bool) -> None:
+    """Write a file that is there whole or not at all; two writers without `overwrite` cannot both win.
+
+    Raises:
+        OutputExists: the file exists, and `overwrite` is false.
+        InputForbidden: no permission to write there.
+        OcrError: the disk is full or failed.
+    """
+    await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite)
+
+
+async def _download(url: str, settings: Settings, scratch: str) -> Snapshot:
+    if not settings.ocr_allow_urls:
+        raise InputForbidden(
+            "Addresses are not fetched by this server.",
+            remedy="Download the file and give its path or its base64, or set OCR_ALLOW_URLS=true.",
+        )
+    from .fetch import fetch  # httpx takes a tenth of a second to import, and most servers fetch nothing
+
+    path = os.path.join(scratch, f"input-{secrets.token_hex(8)}")
+    try:
+        os.close(os.open(path, _CREATE, 0o600))
+        name = await fetch(url, path, settings=settings)
+        size, digest = await anyio.to_thread.run_sync(_measure, path)
+        shown = printable(name or "image", 100)
+        if size == 0:
+            raise _empty(shown)
+        return Snapshot(path, shown, digest, size)
+    except BaseException as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        if isinstance(exc, OSError):
+            raise _disk_error(exc, "the scratch folder") from None
+        raise
+
+
+def _measure(path: str) -> tuple[int, str]:
+    with open(path, "rb") as file:
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _snapshot(scratch: str, fill: Callable[[_Copy], None], settings: Settings) -> Snapshot:
+    copy = _Copy(os.path.join(scratch, f"input-{secrets.token_hex(8)}"), settings)
+    try:
+        return await anyio.to_thread.run_sync(copy.run, fill, abandon_on_cancel=True)
+    except BaseException:
+        # The thread may still be at work: it sees `abandoned` and deletes what it made after us.
+        copy.abandoned.set()
+        with contextlib.suppress(OSError):
+            os.unlink(copy.path)
+        raise
+
+
+class _Copy:
+    """One copy in the making, on a thread that its caller may leave alone at any moment."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        self.path = path
+        self.abandoned = threading.Event()
+        self._dirs = settings.ocr_allowed_dirs
+        self._limit = settings.max_file_bytes
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._name = "image"
+        self._out: BinaryIO
+
+    def run(self, fill: Callable[[_Copy], None]) -> Snapshot:
+        try:
+            try:
+                self._out = os.fdopen(os.open(self.path, _CREATE, 0o600), "wb", buffering=0)
+                with self._out:
+                    fill(self)
+            except OSError as exc:
+                raise _disk_error(exc, "the scratch folder") from None
+            if self._size == 0:
+                raise _empty(self._name)
+            return Snapshot(self.path, self._name, self._digest.hexdigest(), self._size)
+        finally:
+            if self.abandoned.is_set():
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+
+    def _add(self, chunk: bytes) -> None:
+        if self.abandoned.is_set():
+            raise InterruptedError
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise _too_large(self._name, self._size, self._limit)
+        self._digest.update(chunk)
+        view = memoryview(chunk)
+        while view:
+            view = view[self._out.write(view) :]
+
+    def path_or_base64(self, image: str, local: bool) -> None:
+        """Text that begins like the base64 of a JPEG, and like an absolute path."""
+        if local and len(image) <= MAX_PATH and os.path.lexists(image):
+            self.file(image, local)
+        else:
+            self.base64(image)
+
+    def file(self, path: str, local: bool) -> None:
+        descriptor, self._name = _open_file(path, self._dirs, local)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            size = os.fstat(descriptor).st_size
+            if size > self._limit:
+                raise _too_large(self._name, size, self._limit)
+            while chunk := _read(file, self._name):
+                self._add(chunk)
+
+    def base64(self, text: str) -> None:
+        """Raw base64, or the mistake that looks most like it."""
+        if not _opens_like_image(text) and (
+            len(text) < BASE64_MIN or not _is_base64_alphabet(text[:MAX_PATH])
+        ):
+            raise _neither(text)
+        self._add_base64(text)
+
+    def data_uri(self, uri: str) -> None:
+        head, comma, data = uri[len("data:") :].partition(",")
+        if not comma:
+            raise BadRequest(
+                "The data: URI has no comma before its data.", remedy="Write data:image/png;base64,iVBORw0…"
+            )
+        if head.rpartition(";")[2].strip().lower() == "base64":
+            if "%" in data:  # "+", "/" and "=" quoted, as a URI should have them
+                data = b"".join(_unquoted(data)).decode("latin-1")
+            self._add_base64(data)
+        else:
+            for chunk in _unquoted(data):
+                self._add(chunk)
+
+    def _add_base64(self, text: str) -> None:
+        for chunk in _decode_base64(text):
+            self._add(chunk)
+
+
+def _unquoted(text: str) -> Iterator[bytes]:
+    """Percent-encoded text as bytes, in pieces: decoded at once, it takes thirty times its size."""
+    start = 0
+    while start < len(text):
+        end = start + TEXT_CHUNK
+        while end < len(text) and "%" in text[end - 2 : end]:  # not within %41
+            end += 1
+        yield unquote_to_bytes(text[start:end])
+        start = end
+
+
+def _decode_base64(text: str) -> Iterator[bytes]:
+    """The bytes, in pieces. Both alphabets, with or without padding and white space.
+
+    Raises:
+        UnreadableInput: it is damaged.
+    """
+    rest = b""
+    end = len(text.rstrip("= \t\r\n\v\f"))
+    try:
+        for start in range(0, end, TEXT_CHUNK):
+            part = text[start : min(start + TEXT_CHUNK, end)].encode("ascii")
+            part = rest + part.translate(_URL_SAFE, _SPACE)
+            if b"=" in part:  # two files one after the other; a cut there would hide it from strict_mode
+                raise ValueError
+            whole = len(part) // 4 * 4
+            yield binascii.a2b_base64(part[:whole], strict_mode=True)
+            rest = part[whole:]
+        yield binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True)
+    except ValueError:  # binascii.Error and UnicodeEncodeError are such
+        raise UnreadableInput(
+            "The base64 of `image` is damaged: it has foreign characters, or its end is missing.",
+            remedy="Encode the whole file once, with `base64 -w0 FILE`, or give its absolute path.",
+        ) from None
+
+
+def _opens_like_image(text: str) -> bool:
+    compact = text[:256].encode("ascii", "replace").translate(_URL_SAFE, _SPACE)[:16].rstrip(b"=")
+    try:
+        start = binascii.a2b_base64(compact[: len(compact) // 4 * 4], strict_mode=True)
+    except ValueError:
+        return False
+    return start.startswith(_FIRST_BYTES) or start[4:8] == b"ftyp" or start[4:8] == b"jP  "
+
+
+def _is_base64_alphabet(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9+/_\-=\s]*", text) is not None
+
+
+def _neither(text: str) -> OcrError:
+    if len(text) <= MAX_PATH and re.search(r"[.\\/]|^\S{1,40}$", text):
+        shown = printable(text, 80)
+        example = re.sub(r"^(\.{1,2}[\\/])+", "", shown.replace("\\", "/")).lstrip("~/") or "scan.pdf"
+        return BadRequest(
+            f"`image` is {shown!r}: a relative path, and the server's working folder is not yours.",
+            remedy=f'Give an absolute path, for instance "/home/me/{example}", or the base64 of the file.',
+        )
+    return BadRequest("`image` is neither an absolute path nor base64.", remedy=ACCEPTED)
+
+
+def _path_of_uri(uri: str) -> str:
+    """The path that a `file:` URI names.
+
+    Raises:
+        BadRequest: it names another machine, or a relative path.
+    """
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        rest = slash + rest
+        if host.lower() not in ("", "localhost"):
+            raise BadRequest(
+                f"The URI names the machine {printable(host, 60)!r}; only this one's files are read.",
+                remedy="Write file:///home/me/scan.pdf, with three slashes, or give the path itself.",
+            )
+    # "?" and "#" stay: agents paste paths behind file:// without quoting them.
+    path = os.fsdecode(unquote_to_bytes(rest))
+    if not path.startswith("/"):
+        raise BadRequest(
+            "The file: URI has no absolute path.",
+            remedy="Write file:///home/me/scan.pdf, with three slashes.",
+        )
+    if re.match(r"/[A-Za-z]:", path):  # file:///C:/scan.pdf
+        path = path[1:]
+    return path
+
+
+def _checked_path(path: str, dirs: Sequence[str], local: bool) -> str:
+    """An absolute path on this machine, `~` expanded, before anything is touched.
+
+    Raises:
+        BadRequest: it is none.
+        InputForbidden: this caller may use no paths.
+    """
+    if "\0" in path:
+        raise BadRequest("The path has a NUL character.", remedy="Give the path without it.")
+    if not local and not dirs:
+        raise InputForbidden(
+            "Paths on the server are not used over HTTP.",
+            remedy="Send the file itself, as base64 or an upload; or the operator sets OCR_ALLOWED_DIRS.",
+        )
+    if local:
+        path = os.path.expanduser(path)
+    if _DRIVE.match(path) and os.name != "nt":
+        raise BadRequest(
+            f"{printable(path, 80)!r} is a Windows path, and this server does not run on Windows.",
+            remedy='Give the path as this machine has it (in WSL "/mnt/c/…"), or the base64 of the file.',
+        )
+    if path.startswith("\\\\") and not local:
+        # Only looking at it would send the machine's credentials to the host that it names.
+        raise InputForbidden("Network paths are not used over HTTP.", remedy="Send the file itself.")
+    if not os.path.isabs(path):
+        raise BadRequest(f"{printable(path, 80)!r} is no absolute path.", remedy=ACCEPTED)
+    return path
+
+
+def _forbidden(what: str, dirs: Iterable[str]) -> InputForbidden:
+    return InputForbidden(
+        f"{what} is outside the allowed folders: {', '.join(dirs)}.",
+        remedy="Use a file there, or send the file itself as base64; the operator can set OCR_ALLOWED_DIRS.",
+    )
+
+
+def _open_file(path: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
+    path = _checked_path(path, dirs, local)
+    name = printable(os.path.basename(path.rstrip(os.sep)) or path, 100)
+    # Asked before the file is opened: even to open a pipe or a tape is to do something to it.
+    if dirs and not allowed_path(os.path.realpath(path), dirs):
+        raise _forbidden(name, dirs)
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as exc:
+        raise _open_error(exc, path, name) from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _not_a_file(name, mode)
+        # Asked again of the file that was opened: a link may have been turned in between.
+        if dirs and not allowed_path(_path_of_open_file(descriptor, path), dirs):
+            raise _forbidden(name, dirs)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, name
+
+
+def _path_of_open_file(descriptor: int, path: str) -> str:
+    """Where an open file lies; empty if that cannot be told."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    real = os.path.realpath(path)
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.stat(real, follow_symlinks=False), os.fstat(descriptor)):
+            return real
+    return ""
+
+
+def _open_error(exc: OSError, path: str, name: str) -> OcrError:
+    if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL):
+        return InputNotFound(
+            f"There is no file {printable(path)}.", remedy="Check the path; a relative one is not understood."
+        )
+    if os.path.isdir(path):  # Windows does not open folders
+        return _not_a_file(name, stat.S_IFDIR)
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return UnreadableInput(
+            f"No permission to read {printable(path)}.",
+            remedy="Make it readable for the user that the server runs as, or send the file as base64.",
+        )
+    if exc.errno in (errno.ENXIO, errno.ENODEV):  # a socket, a device that is not there
+        return _not_a_file(name, 0)
+    return UnreadableInput(
+        f"{printable(path)} cannot be opened: {exc.strerror}.", remedy="Copy it elsewhere and give that path."
+    )
+
+
+def _not_a_file(name: str, mode: int) -> UnreadableInput:
+    if stat.S_ISDIR(mode):
+        return UnreadableInput(
+            f"{name} is a folder.", remedy="Name one file in it; read several in several calls."
+        )
+    kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+    return UnreadableInput(f"{name} is {kind}, not a file.", remedy="Save what it gives to a file first.")
+
+
+def _read(file: Any, name: str) -> bytes:
+    try:
+        chunk: bytes | None = file.read(CHUNK)
+    except OSError as exc:
+        raise UnreadableInput(
+            f"{name} cannot be read: {exc.strerror}.", remedy="Copy it elsewhere and give that path."
+        ) from None
+    return chunk or b""
+
+
+def _too_large(name: str, size: int, limit: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"{name} has {size / MB:.1f} MiB or more; the limit is {limit // MB} MiB.",
+        remedy="Send a smaller scan or fewer pages, or raise OCR_MAX_FILE_MB.",
+    )
+
+
+def _empty(name: str) -> UnreadableInput:
+    return UnreadableInput(f"{name} is empty.", remedy="Check that it was saved or downloaded completely.")
+
+
+def _disk_error(exc: OSError, where: str) -> OcrError:
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputForbidden(
+            f"No permission to write to {where}.", remedy="Choose another folder, or change its permissions."
+        )
+    return OcrError(
+        f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another."
+    )
+
+
+def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
+    save_to = save_to.strip()
+    if save_to[:5].lower() == "file:":
+        save_to = _path_of_uri(save_to)
+    path = _checked_path(save_to, dirs, local)
+    shown = printable(path)
+    folder, name = os.path.split(path)
+    if os.path.splitext(name)[1].lower() not in OUTPUT_SUFFIXES:
+        raise BadRequest(
+            f"`save_to` is {shown!r}; it must end in {', '.join(OUTPUT_SUFFIXES)}.",
+            remedy='Name a text file, for instance "/home/me/scan.md".',
+        )
+    folder = os.path.realpath(folder)
+    if dirs and not allowed_path(folder, dirs):
+        raise _forbidden(f"The folder of {printable(name, 100)}", dirs)
+    if not os.path.isdir(folder):
+        raise InputNotFound(
+            f"There is no folder {printable(folder)}.", remedy="Create it, or choose another."
+        )
+    path = os.path.join(folder, name)
+    if os.path.isdir(path):
+        raise BadRequest(f"{shown} is a folder.", remedy="Name a file in it.")
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+    return path
+
+
+def _exists(path: str) -> OutputExists:
+    return OutputExists(
+        f"{printable(path)} exists already.",
+        remedy="Choose another name, or set overwrite=true to replace it.",
+    )
+
+
+def _write_atomically(path: str, data: bytes, overwrite: bool) -> None:
+    folder = os.path.dirname(path)
+    # Not made of the file's name: that may be as long as a name can be.
+    temporary = os.path.join(folder, f".ocr-{secrets.token_hex(8)}.part")
+    try:
+        try:
+            with os.fdopen(os.open(temporary, _CREATE, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                with contextlib.suppress(OSError):
+                    shutil.copymode(path, temporary)
+                os.replace(temporary, path)
+            else:
+                _link(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as exc:
+        raise _disk_error(exc, printable(folder)) from None
+
+
+def _link(temporary: str, path: str) -> None:
+    """Give the file its name unless that is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, SMB and Android know no links: take the name first, then fill it
+        os.close(os.open(path, _CREATE, 0o666))
+        os.replace(temporary, path)

@@ -1,0 +1,682 @@
+"""Reads pages on the CPU with the PP-OCR models inside the rapidocr wheel; nothing is ever downloaded.
+
+The two models run on onnxruntime directly: rapidocr's own pipeline shrinks every page to 2000
+pixels, turns upright lines upside down and takes twice the time and memory. A cancelled call
+stops within a tenth of a second, in the middle of a model run if need be. Only the standard
+library is imported before `load()`, and nothing is written to stdout.
+
+Three frames of coordinates: the page as it was given (blocks are in its pixels), the page turned
+by quarter turns so that its text is upright (regions), and that page straightened (`TextLine`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ..errors import EngineUnavailable, UnsupportedMode
+from ..modes import RESOLUTIONS
+from ..results.find import find_term
+from ..results.reading_order import TextLine, arrange, to_markdown, to_text
+from .base import Call, PageImage, PageText, ReadOptions, TextBlock
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+__all__ = ["RapidOcrEngine", "usable_cores"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+MODES: Final = frozenset({"document", "ocr", "free", "find"})
+MAX_THREADS: Final = 16  # beyond this a page has too few lines to share out
+POLL_S: Final = 0.1  # how often a waiting call asks whether it is cancelled
+DET_SHARE: Final = 0.3  # of a page's time goes into detection, roughly
+
+# Detection. Thresholds are those of rapidocr's config.yaml (section Det).
+DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no more (1600 = 2000 = 3500)
+DET_SHORT_SIDE: Final = 736  # pixels; smaller pictures are enlarged to this
+DET_MULTIPLE: Final = 32  # the model halves its input five times
+DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not flat
+DET_OVERLAP: Final = 96  # pixels that neighbouring tiles share, more than a line is high
+SMALL_TEXT: Final = 14.0  # pixels at detection scale; below it, lines blur into each other
+GOOD_TEXT: Final = 24.0  # pixels; the scale of the second look at a page of small text
+MASK_THRESHOLD: Final = 0.3
+REGION_THRESHOLD: Final = 0.5
+UNCLIP_RATIO: Final = 1.6
+MIN_SIDE: Final = 3  # pixels at detection scale; less is a speck
+FLAT_CONTRAST: Final = 16  # of 255; a part of the page without steeper edges holds no text
+
+# Recognition.
+LINE_HEIGHT: Final = 48  # pixels, fixed by the model
+LINE_STRIDE: Final = 8  # pixels of a line per step of the output
+MAX_LINE_WIDTH: Final = 4800  # pixels; longer lines are squeezed, memory follows the longest
+MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
+TALL: Final = 1.5  # height over width of a region whose text runs downwards
+MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
+STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
+
+# Orientation.
+SAMPLE_LINES: Final = 4
+SURE_SCORE: Final = 0.85  # upright lines score about 0.98, lines on their head or side about 0.7
+BETTER_BY: Final = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A place where text was detected: a rectangle turned by `angle` degrees, at most 45 either way."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+
+    @property
+    def tall(self) -> bool:
+        return self.height >= TALL * self.width
+
+    @property
+    def length(self) -> float:
+        return max(self.width, self.height)
+
+    def turned(self, quarters: int, width: float, height: float) -> _Region:
+        """Where this is after `np.rot90(page, quarters)` of a page of that size."""
+        if quarters == 0:
+            return self
+        if quarters == 2:
+            return replace(self, x=width - self.x, y=height - self.y)
+        x, y = (self.y, width - self.x) if quarters == 1 else (height - self.y, self.x)
+        return replace(self, x=x, y=y, width=self.height, height=self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the recogniser made of one crop. `centres` are fractions of the crop's length."""
+
+    text: str
+    score: float
+    centres: tuple[float, ...]
+
+
+NOTHING: Final = _Reading("", 0.0, ())
+
+
+class RapidOcrEngine:
+    """The embedded engine: needs no GPU, no network and no settings. `OCR_THREADS` bounds its threads."""
+
+    def __init__(self) -> None:
+        self._detector: Any = None
+        self._recogniser: Any = None
+        self._alphabet: list[str] = []
+        self._pool: ThreadPoolExecutor | None = None
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        """Both models into host memory, about half a second. `device` is ignored.
+
+        Raises:
+            EngineUnavailable: a package or its model file is missing.
+        """
+        folder = _model_folder()
+        detector, recogniser = _model_file(folder, "det"), _model_file(folder, "rec")
+        threads = usable_cores()
+        self._detector = _session(detector, threads)
+        call.progress(0.5, "detector loaded")
+        call.raise_if_cancelled()
+        # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
+        self._recogniser = _session(recogniser, 1)
+        characters = self._recogniser.get_modelmeta().custom_metadata_map["character"].splitlines()
+        self._alphabet = ["", *characters, " "]
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
+        call.progress(1.0, "recogniser loaded")
+        family, _, size = detector.stem.replace("_det_", " ").partition(" ")
+        return {"model": f"{family} {size} (rapidocr {version('rapidocr')})", "threads": threads}
+
+    def offload(self) -> None:
+        """Nothing to do: there is nothing on a GPU."""
+
+    def restore(self, device: str) -> None:
+        """Nothing to do: there is nothing on a GPU."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        """One `PageText` per page.
+
+        Blocks of `document`, `ocr` and `free` are lines in reading order. `find` gives one block for
+        each part of a hit in a line: its label is the term, its box surrounds the matching words,
+        and the text holds the line of each hit.
+
+        Raises:
+            UnsupportedMode: the mode needs a model that understands pictures or questions.
+            Cancelled: nobody waits any more.
+        """
+        if options.mode not in MODES:
+            raise UnsupportedMode(
+                f"The rapidocr engine cannot do mode {options.mode!r}: it reads text and nothing else.",
+                remedy=f"Set OCR_ENGINE=deepseek for it, or use one of {', '.join(sorted(MODES))}.",
+            )
+        texts = []
+        for number, page in enumerate(pages):
+
+            def progress(done: float, message: str, number: int = number) -> None:
+                call.progress((number + done) / len(pages), message)
+
+            call.raise_if_cancelled()
+            texts.append(self._read_page(page, options, call, progress))
+        return texts
+
+    # ------------------------------------------------------------ one page
+
+    def _read_page(
+        self, page: PageImage, options: ReadOptions, call: Call, progress: Callable[[float, str], None]
+    ) -> PageText:
+        import numpy as np
+
+        given: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
+        pixels = _shrunk(given, RESOLUTIONS[options.resolution])
+        if self._pool is None:
+            raise RuntimeError("read() before load()")
+        run = _Run(self._pool, call)
+        regions = self._detect(run, pixels)
+        progress(DET_SHARE, f"{len(regions)} lines found")
+        quarters, regions, known = self._upright(run, pixels, regions)
+        upright = np.rot90(pixels, quarters)
+        readings = self._recognise(
+            run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
+        )
+        kept = [
+            n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()
+        ]
+        regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
+        lines = _straightened(regions, readings, upright.shape[1], upright.shape[0])
+        elements = arrange(lines)
+
+        def box(region: _Region) -> tuple[int, int, int, int]:
+            back = region.turned(-quarters % 4, upright.shape[1], upright.shape[0])
+            return _bounds(back, page.width / pixels.shape[1], page.height / pixels.shape[0], page)
+
+        if options.mode == "find":
+            order = [index for element in elements for index in element.lines]
+            blocks, context = [], []
+            for hit in find_term(lines, options.find_term, order):
+                for span in hit.spans:
+                    line = lines[span.line]
+                    part = _part(upright, regions[span.line], span.begin, span.end)
+                    blocks.append(
+                        TextBlock(
+                            options.find_term,
+                            line.text[span.start : span.stop],
+                            box(part),
+                            round(line.score, 3),
+                        )
+                    )
+                context.append(" ".join(lines[span.line].text.strip() for span in hit.spans))
+            return PageText("\n".join(context), tuple(blocks))
+        text = to_markdown(lines, elements) if options.mode == "document" else to_text(lines, elements)
+        blocks = [
+            TextBlock(
+                element.kind if options.mode == "document" else "line",
+                lines[i].text.strip(),
+                box(_inset(regions[i])),
+                round(lines[i].score, 3),
+            )
+            for element in elements
+            for i in element.lines
+        ]
+        return PageText(text, tuple(blocks))
+
+    # ------------------------------------------------------------ detection
+
+    def _detect(self, run: _Run, pixels: Pixels) -> list[_Region]:
+        """The places of text, at a scale at which the detector tells lines apart."""
+        height, width = pixels.shape[:2]
+        scale = min(1.0, DET_LONG_SIDE / max(width, height))
+        if min(width, height) * scale < DET_SHORT_SIDE:
+            scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
+        regions = self._detect_at(run, pixels, scale)
+        if scale < 1 and regions:
+            sizes = sorted(min(region.width, region.height) * scale for region in regions)
+            size = sizes[len(sizes) // 2]
+            if size < SMALL_TEXT:
+                regions = self._detect_at(run, pixels, min(1.0, scale * GOOD_TEXT / size))
+        return regions
+
+    def _detect_at(self, run: _Run, pixels: Pixels, scale: float) -> list[_Region]:
+        import cv2
+        import numpy as np
+
+        height, width = pixels.shape[:2]
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
+        for left, top, right, bottom in _tiles(small):
+            tile = small[top:bottom, left:right]
+            padded = cv2.copyMakeBorder(
+                tile,
+                0,
+                -tile.shape[0] % DET_MULTIPLE,
+                0,
+                -tile.shape[1] % DET_MULTIPLE,
+                cv2.BORDER_REPLICATE,
+            )
+            [output] = run.all(
+                lambda tensor: run.model(self._detector, tensor), [_as_input(padded, padded.shape[1])]
+            )
+            found = (output[0, 0, : tile.shape[0], : tile.shape[1]] * 255).astype(np.uint8)
+            part = likely[top:bottom, left:right]
+            np.maximum(part, found, out=part)
+        return _regions(likely, width / size[0], height / size[1])
+
+    # ------------------------------------------------------------ orientation
+
+    def _upright(
+        self, run: _Run, pixels: Pixels, regions: list[_Region]
+    ) -> tuple[int, list[_Region], dict[int, _Reading]]:
+        """How often `np.rot90` brings the page upright, its regions then, and the lines read on the way."""
+        import numpy as np
+
+        height, width = pixels.shape[:2]
+        tall = sum(region.length for region in regions if region.tall)
+        wide = sum(region.length for region in regions if not region.tall)
+        sideways = tall > wide
+        sample = sorted(
+            (n for n, region in enumerate(regions) if region.tall == sideways),
+            key=lambda n: -min(regions[n].length, 12 * min(regions[n].width, regions[n].height)),
+        )[:SAMPLE_LINES]
+
+        def attempt(quarters: int) -> tuple[float, list[_Region], dict[int, _Reading]]:
+            turned = [region.turned(quarters, width, height) for region in regions]
+            crops = [_crop(np.rot90(pixels, quarters), turned[n]) for n in sample]
+            readings = run.all(lambda crop: self._read_crop(run, crop), crops)
+            return (
+                sum(r.score for r in readings) / len(sample),
+                turned,
+                dict(zip(sample, readings, strict=True)),
+            )
+
+        if not sample:
+            return 0, regions, {}
+        if not sideways:
+            score, turned, known = attempt(0)
+            if score < SURE_SCORE:
+                score_on_head, turned_on_head, known_on_head = attempt(2)
+                if score_on_head > score + BETTER_BY:
+                    return 2, turned_on_head, known_on_head
+            return 0, turned, known
+        score, turned, known = attempt(1)
+        if score >= SURE_SCORE and self._reads_downwards(run, pixels, regions, known):
+            return 0, regions, known
+        score_other, turned_other, known_other = attempt(3)
+        if score_other > score:
+            return 3, turned_other, known_other
+        return 1, turned, known
+
+    def _reads_downwards(
+        self, run: _Run, pixels: Pixels, regions: list[_Region], known: dict[int, _Reading]
+    ) -> bool:
+        """Whether the characters of tall lines stand upright: vertical text, not a page on its side."""
+        expected, crops = [], []
+        for n, reading in known.items():
+            region = regions[n]
+            for char, centre in list(zip(reading.text, reading.centres, strict=True))[:4]:
+                y = region.y + (centre - 0.5) * region.height
+                expected.append(char)
+                crops.append(_crop(pixels, replace(region, y=y, height=1.1 * region.width)))
+        readings = run.all(lambda crop: self._read_crop(run, crop), crops)
+        hits = sum(char in reading.text for char, reading in zip(expected, readings, strict=True))
+        return hits > len(expected) / 2
+
+    # ------------------------------------------------------------ recognition
+
+    def _recognise(
+        self,
+        run: _Run,
+        pixels: Pixels,
+        regions: list[_Region],
+        known: dict[int, _Reading],
+        progress: Callable[[float], None],
+    ) -> list[_Reading]:
+        """One reading per region. Long lines go first, so that no thread is left with one at the end."""
+        readings = [known.get(n, NOTHING) for n in range(len(regions))]
+        todo = [n for n in range(len(regions)) if n not in known]
+        todo.sort(key=lambda n: -regions[n].length / min(regions[n].width, regions[n].height))
+
+        def work(n: int) -> tuple[int, _Reading]:
+            return n, self._read_crop(run, _crop(pixels, regions[n]))
+
+        for done, (n, reading) in enumerate(run.each(work, todo), start=1):
+            readings[n] = reading
+            progress(done / len(todo))
+        return readings
+
+    def _read_crop(self, run: _Run, crop: Pixels) -> _Reading:
+        """Greedy CTC: the best character of each step, repetitions and blanks (0) dropped."""
+        import cv2
+        import numpy as np
+
+        height, width = crop.shape[:2]
+        wide = min(MAX_LINE_WIDTH, max(LINE_STRIDE, math.ceil(LINE_HEIGHT * width / height)))
+        way = cv2.INTER_AREA if height > 2 * LINE_HEIGHT else cv2.INTER_LINEAR
+        tensor = _as_input(cv2.resize(crop, (wide, LINE_HEIGHT), interpolation=way), _up(wide, LINE_STRIDE))
+        steps = run.model(self._recogniser, tensor)[0]
+        best = steps.argmax(axis=1)
+        kept = best != 0
+        kept[1:] &= best[1:] != best[:-1]
+        at = np.flatnonzero(kept)
+        if not len(at):
+            return NOTHING
+        return _Reading(
+            "".join(self._alphabet[code] for code in best[at]),
+            float(steps[at, best[at]].mean()),
+            tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in at.tolist()),
+        )
+
+
+class _Run:
+    """The model runs of one call, shared out over the pool; all stop when the call is cancelled."""
+
+    def __init__(self, pool: ThreadPoolExecutor, call: Call) -> None:
+        import onnxruntime
+
+        self._pool = pool
+        self._call = call
+        self._options = onnxruntime.RunOptions()
+
+    def model(self, session: Any, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output of `session`. For use inside `each` and `all`."""
+        output: NDArray[np.float32] = session.run(None, {"x": tensor}, self._options)[0]
+        return output
+
+    def each(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """`work(item)` for all items, in the order in which they are done.
+
+        Raises:
+            Cancelled: after the runs in flight were stopped.
+        """
+        waiting = {self._pool.submit(work, item) for item in items}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                self._call.raise_if_cancelled()
+                for future in done:
+                    yield future.result()
+        finally:
+            if waiting:
+                self._options.terminate = True
+                for future in waiting:
+                    future.cancel()
+                wait(waiting)
+
+    def all(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+        """`work(item)` for all items, in their order."""
+        results = dict(self.each(lambda numbered: (numbered[0], work(numbered[1])), enumerate(items)))
+        return [results[n] for n in range(len(results))]
+
+
+# ---------------------------------------------------------------- models and processors
+
+
+def usable_cores() -> int:
+    """Threads to use: `OCR_THREADS` where it is set, else the cores that this process may use.
+
+    Both the CPU affinity and the quota of the control group (version 1 or 2) count.
+    """
+    wanted = os.environ.get("OCR_THREADS", "").strip()
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, _cgroup_quota(), MAX_THREADS)))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Processors that the control group mounted at `root` grants; infinity where it sets no limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((root / name).read_text() for name in files).split()
+            if float(quota) > 0:
+                return float(quota) / float(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue  # not this version, or "max": no limit
+    return math.inf
+
+
+def _model_folder() -> Path:
+    missing = [name for name in ("rapidocr", "onnxruntime", "cv2", "numpy") if find_spec(name) is None]
+    spec = find_spec("rapidocr")
+    if missing or spec is None or spec.origin is None:
+        raise EngineUnavailable(
+            f"The rapidocr engine needs packages that are not installed: {', '.join(missing)}.",
+            remedy="Run: pip install rapidocr onnxruntime opencv-python-headless",
+        )
+    return Path(spec.origin).parent / "models"  # found without importing it: that would cost half a second
+
+
+def _model_file(folder: Path, part: str) -> Path:
+    found = sorted(folder.glob(f"PP-OCR*_{part}_*.onnx"))
+    if not found:
+        raise EngineUnavailable(
+            f"The rapidocr package holds no PP-OCR_{part} model in {folder}.",
+            remedy="Run: pip install --force-reinstall 'rapidocr>=3.10,<4'",
+        )
+    return found[-1]
+
+
+def _session(model: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: stopping a run on purpose is logged as an error
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _shrunk(pixels: Pixels, longest: int | None) -> Pixels:
+    """The page with its longest side at most `longest` pixels."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    if longest is None or max(height, width) <= longest:
+        return pixels
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return small
+
+
+def _as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
+    """RGB pixels as both models want them: `1 * 3 * height * width`, BGR, -1 to 1, zeros on the right."""
+    import numpy as np
+
+    tensor = np.zeros((1, 3, pixels.shape[0], width), np.float32)
+    inside = tensor[0, :, :, : pixels.shape[1]]
+    np.multiply(pixels[:, :, ::-1].transpose(2, 0, 1), np.float32(1 / 127.5), out=inside)
+    inside -= 1
+    return tensor
+
+
+def _tiles(pixels: Pixels) -> Iterator[tuple[int, int, int, int]]:
+    """`(left, top, right, bottom)` of overlapping tiles that cover every part that is not flat."""
+    import cv2
+    import numpy as np
+
+    edges = (
+        cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) >= FLAT_CONTRAST
+    )
+    for top, bottom in _steps(*_extent(edges.any(axis=1)), pixels.shape[0]):
+        for left, right in _steps(*_extent(edges[top:bottom].any(axis=0)), pixels.shape[1]):
+            yield left, top, right, bottom
+
+
+def _extent(busy: NDArray[np.bool_]) -> tuple[int, int]:
+    """The first and the last place (plus one) that is busy; two zeros where none is."""
+    import numpy as np
+
+    places = np.flatnonzero(busy)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def _steps(first: int, last: int, length: int) -> Iterator[tuple[int, int]]:
+    """`first` to `last`, with a margin, in overlapping steps of at most `DET_LONG_SIDE`."""
+    if first == last:
+        return
+    first, last = max(0, first - DET_MARGIN), min(length, last + DET_MARGIN)
+    count = max(1, math.ceil((last - first - DET_OVERLAP) / (DET_LONG_SIDE - DET_OVERLAP)))
+    step = math.ceil((last - first + (count - 1) * DET_OVERLAP) / count)
+    for n in range(count):
+        start = first + n * (step - DET_OVERLAP)
+        yield start, min(last, start + step)
+
+
+def _regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> list[_Region]:
+    """The regions in a map of 255 times the probability of text, scaled to page pixels.
+
+    The method and its constants are rapidocr's (DBPostProcess); the offset of a rectangle's outline
+    is a larger rectangle, which needs no polygon library.
+    """
+    import cv2
+    import numpy as np
+
+    height, width = likely.shape
+    mask = cv2.dilate((likely > 255 * MASK_THRESHOLD).astype(np.uint8), np.ones((2, 2), np.uint8))
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    regions = []
+    for contour in contours:
+        (x, y), (w, h), angle = cv2.minAreaRect(contour)
+        if min(w, h) < MIN_SIDE:
+            continue
+        corners = cv2.boxPoints(((x, y), (w, h), angle))
+        left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1))
+        right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int), 0, (width - 1, height - 1))
+        inside = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+        cv2.fillPoly(inside, [(corners - (left, top)).astype(np.int32)], 1)
+        if cv2.mean(likely[top : bottom + 1, left : right + 1], inside)[0] < 255 * REGION_THRESHOLD:
+            continue
+        grown = w * h * UNCLIP_RATIO / (w + h)  # both sides: twice area * ratio / perimeter
+        w, h = w + grown, h + grown
+        if min(w, h) < MIN_SIDE + 2:
+            continue
+        while angle > 45:
+            angle, w, h = angle - 90, h, w
+        while angle <= -45:
+            angle, w, h = angle + 90, h, w
+        regions.append(_Region(x * scale_x, y * scale_y, w * scale_x, h * scale_y, angle))
+    return regions
+
+
+def _crop(pixels: Pixels, region: _Region) -> Pixels:
+    """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
+    import cv2
+    import numpy as np
+
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = _outline(region)
+    x1, y1 = min(max(0, math.floor(left)), width - 1), min(max(0, math.floor(top)), height - 1)
+    x2, y2 = max(x1 + 1, min(width, math.ceil(right))), max(y1 + 1, min(height, math.ceil(bottom)))
+    crop: Pixels = np.ascontiguousarray(pixels[y1:y2, x1:x2])
+    if abs(region.angle) >= STRAIGHT_DEG:
+        size = (max(1, round(region.width)), max(1, round(region.height)))
+        turn = cv2.getRotationMatrix2D((region.x - x1, region.y - y1), region.angle, 1)
+        turn[:, 2] += (size[0] / 2 - (region.x - x1), size[1] / 2 - (region.y - y1))
+        crop = cv2.warpAffine(crop, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(np.rot90(crop)) if region.tall else crop
+
+
+# ---------------------------------------------------------------- geometry
+
+
+def _outline(region: _Region) -> tuple[float, float, float, float]:
+    """The upright rectangle around the region; one that is hardly tilted keeps its own size."""
+    w, h = region.width, region.height
+    if abs(region.angle) >= STRAIGHT_DEG:
+        cos, sin = abs(math.cos(math.radians(region.angle))), abs(math.sin(math.radians(region.angle)))
+        w, h = w * cos + h * sin, w * sin + h * cos
+    return region.x - w / 2, region.y - h / 2, region.x + w / 2, region.y + h / 2
+
+
+def _inset(region: _Region) -> _Region:
+    """The region without the margin that detection adds: the ink."""
+    margin = 2 * MARGIN * min(region.width, region.height)
+    return replace(region, width=region.width - margin, height=region.height - margin)
+
+
+def _bounds(region: _Region, scale_x: float, scale_y: float, page: PageImage) -> tuple[int, int, int, int]:
+    """The region's box in whole pixels of the page, not empty and inside it."""
+    left, top, right, bottom = _outline(region)
+    x1 = min(max(0, round(left * scale_x)), page.width - 1)
+    y1 = min(max(0, round(top * scale_y)), page.height - 1)
+    return (
+        x1,
+        y1,
+        max(x1 + 1, min(page.width, round(right * scale_x))),
+        max(y1 + 1, min(page.height, round(bottom * scale_y))),
+    )
+
+
+def _straightened(
+    regions: Sequence[_Region], readings: Sequence[_Reading], width: int, height: int
+) -> list[TextLine]:
+    """The lines as they would stand on a page without skew."""
+    tilt = _skew(regions)
+    cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
+    lines = []
+    for region, reading in zip(regions, readings, strict=True):
+        dx, dy = region.x - width / 2, region.y - height / 2
+        x, y = width / 2 + dx * cos + dy * sin, height / 2 - dx * sin + dy * cos
+        box = _outline(replace(_inset(region), x=x, y=y, angle=region.angle - tilt))
+        lines.append(TextLine(reading.text, box, reading.score, reading.centres, region.tall))
+    return lines
+
+
+def _skew(regions: Sequence[_Region]) -> float:
+    """Degrees by which the page is tilted: the middle tilt of its lines, long ones counting more."""
+    tilts = sorted(
+        (region.angle, region.length)
+        for region in regions
+        if region.length > 4 * min(region.width, region.height)
+    )
+    half = sum(length for _, length in tilts) / 2
+    for tilt, length in tilts:
+        half -= length
+        if half <= 0:
+            return tilt
+    return 0.0
+
+
+def _part(pixels: Pixels, region: _Region, begin: float, end: float) -> _Region:
+    """The part of a region between two fractions of its length, drawn in to the ink between them."""
+    import numpy as np
+
+    ink = _inset(region)
+    margin = (1 - ink.length / region.length) / 2
+    begin, end = max(begin, margin), min(end, 1 - margin)
+    crop = _crop(pixels, region)
+    middle = crop[crop.shape[0] // 5 : -(crop.shape[0] // 5) or None].astype(np.int16)
+    contrast = (middle.max(axis=0) - middle.min(axis=0)).max(axis=1)
+    first, last = round(begin * len(contrast)), round(end * len(contrast))
+    inked = np.flatnonzero(contrast[first:last] > 0.4 * contrast.max())
+    if len(inked):
+        begin, end = (first + int(inked[0])) / len(contrast), (first + int(inked[-1]) + 1) / len(contrast)
+    shift, length = ((begin + end) / 2 - 0.5) * region.length, max(1.0, (end - begin) * region.length)
+    cos, sin = math.cos(math.radians(region.angle)), math.sin(math.radians(region.angle))
+    if region.tall:
+        return replace(ink, x=region.x - shift * sin, y=region.y + shift * cos, height=length)
+    return replace(ink, x=region.x + shift * cos, y=region.y + shift * sin, width=length)

@@ -1,0 +1,627 @@
+"""Brings the model where it must be, reads with it, and gives everything back: the only writer of state.
+
+- One lock: whoever holds it may read a batch or move the model. It is FIFO and held for one batch,
+  so a short request overtakes a long document between its batches.
+- A request holds a lease from its first byte to its last. Idle time starts when the last lease
+  ends; what the idle policy wants is decided once more under the lock.
+- Loading belongs to no request: the one that asked first may go away, the others still get it.
+- A worker that dies while it reads is replaced, and the batch is read once more; one that hangs is
+  killed; either way the state is true afterwards and `last_error` says what happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from ..config import Settings
+from ..engines import EngineSpec
+from ..engines.base import CPU, PageImage, ReadOptions
+from ..errors import Busy, Cancelled, EngineUnavailable, OcrError, WorkerCrashed
+from ..gpu import GpuProbe, choose_gpu, visible_devices, wait_freed
+from ..models import Doing, State, Transition
+from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
+from .idle import IdlePolicy, Step
+
+__all__ = ["ModelManager", "ModelStatus", "Reading", "Worker", "spawn_engine"]
+
+READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
+OFFLOAD_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
+FORCE_TIMEOUT_S: Final = 10.0  # SIGKILL, confirmed death, memory seen to return
+
+
+class Worker(Protocol):
+    """What the manager asks of a `WorkerHandle`; tests bring one that runs on virtual time."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def alive(self) -> bool: ...
+    async def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
+
+
+async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
+    """A real child process with this engine in it."""
+    return await WorkerHandle.spawn("engine", engine.target, env=env, name=f"{engine.name} worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A batch as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
+
+    pages: list[dict[str, Any]]
+    device: str
+    queued_s: float
+    load_s: float
+    infer_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """The manager's part of `models.GpuStatus`; the fields have the same names."""
+
+    state: State | Doing
+    model: str
+    device: str
+    worker_pid: int | None
+    worker_host_mb: int | None
+    idle_s: float | None
+    offload_in_s: float | None
+    release_in_s: float | None
+    queue: int
+    served: int
+    worker_restarts: int
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker and where it sits."""
+
+    worker: Worker
+    device: str
+    card: str | None
+    """UUID of its card; None on a CPU."""
+    free_before_mb: int | None = None
+    """Free memory of the card before the worker took any."""
+    condemned: bool = False
+    """Whether `gpu_release(force=true)` killed it: then its end is no crash."""
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(slots=True)
+class _Loading:
+    """A load that runs; whoever needs it waits for `finished`."""
+
+    finished: anyio.Event = field(default_factory=anyio.Event)
+    error: OcrError | None = None
+
+
+class ModelManager:
+    """One engine, one worker at most. Use it inside `async with manager.running():`."""
+
+    def __init__(
+        self,
+        engine: EngineSpec,
+        settings: Settings,
+        *,
+        probe: GpuProbe | None = None,
+        spawn: Spawn = spawn_engine,
+    ) -> None:
+        self.engine = engine
+        self.probe = probe or GpuProbe()
+        self._settings = settings
+        self._spawn = spawn
+        self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
+        self._on_gpu = engine.gpu_mb > 0 and settings.ocr_gpu.lower() != CPU
+        self._lock = anyio.Lock()
+        self._state = State.UNLOADED
+        self._doing: Doing | None = None
+        self._child: _Child | None = None
+        self._loading: _Loading | None = None
+        self._leases = 0
+        self._idle_since: float | None = None
+        self._something_happened = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._model = ""
+        self._served = 0
+        self._restarts = 0
+        self._last_error = ""
+
+    def __repr__(self) -> str:
+        parts = [self.state.name]
+        if self._child and self._child.card:
+            parts.append(self._child.card)
+        if (idle := self._idle_s()) is not None:
+            parts.append(f"idle {idle:.0f}s")
+        return f"<ModelManager {' '.join(parts)} served {self._served}>"
+
+    @property
+    def state(self) -> State:
+        """Where the weights are, whatever is being done about it. A worker that died in its sleep counts as gone."""
+        if self._child is None or self._child.worker.alive or self._lock.locked():
+            return self._state
+        return State.UNLOADED
+
+    @property
+    def ready_state(self) -> State:
+        """The state in which this engine can read."""
+        return State.GPU if self._on_gpu else State.HOST
+
+    @property
+    def device(self) -> str:
+        """`cpu`, the UUID of the card that the worker sits on, or `none` while there is no worker on any."""
+        if not self._on_gpu:
+            return CPU
+        return (self._child and self._child.card) or "none"
+
+    # -- life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Watch the idle policy; at the end, kill what runs and give everything back."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._idle_since = anyio.current_time()
+                tasks.start_soon(self._watch_idle)
+                try:
+                    yield self
+                finally:
+                    self._state = State.CLOSED
+                    await self._kill_now()
+                    tasks.cancel_scope.cancel()
+        finally:
+            await self._kill_now()  # a load may have started a worker in between
+
+    async def _kill_now(self) -> None:
+        if self._child is not None:
+            self._child.condemned = True
+            await self._child.worker.kill()
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[None]:
+        """Held by a request from beginning to end: the model is not idle meanwhile."""
+        self._leases += 1
+        self._notify()
+        try:
+            yield
+        finally:
+            self._leases -= 1
+            if self._leases == 0:
+                self._idle_since = anyio.current_time()
+            self._notify()
+
+    # -- reading
+
+    async def read(
+        self, pages: Sequence[PageImage], options: ReadOptions, *, on_progress: OnProgress | None = None
+    ) -> Reading:
+        """Read a batch. The caller holds a lease.
+
+        Raises:
+            WorkerCrashed: the worker died twice over this batch.
+            Cancelled: the model was released by force, or the server closes.
+            OcrError: what loading or the engine said.
+        """
+        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(options)}
+        queued_s = load_s = 0.0
+        crashes = 0
+        while True:
+            began = time.monotonic()
+            await self._ready()
+            load_s += time.monotonic() - began
+            began = time.monotonic()
+            async with self._lock:
+                queued_s += time.monotonic() - began
+                if not self._is_ready():
+                    continue  # released while this request stood in line
+                began = time.monotonic()
+                try:
+                    reply = await self._call(
+                        "read", arguments, self._settings.ocr_page_timeout * len(pages), on_progress
+                    )
+                except WorkerDied as died:
+                    crashes += 1
+                    if crashes == READ_ATTEMPTS:
+                        raise _crashed(died) from died
+                    continue
+                self._served += len(pages)
+                return Reading(reply["pages"], self.device, queued_s, load_s, time.monotonic() - began)
+
+    def _is_ready(self) -> bool:
+        return self._state is self.ready_state and self._child is not None and self._child.worker.alive
+
+    async def _ready(self) -> None:
+        """Wait for a loaded model, starting the load if nobody has."""
+        self._refuse_when_closed()
+        if self._is_ready():
+            return
+        if self._loading is None:
+            assert self._tasks is not None, "use the manager inside `async with manager.running():`"
+            self._loading = _Loading(error=_closing())
+            self._tasks.start_soon(self._load, self._loading)
+        loading = self._loading
+        await loading.finished.wait()
+        if loading.error is not None:
+            raise type(loading.error)(loading.error.message, remedy=loading.error.remedy)
+
+    async def _load(self, loading: _Loading) -> None:
+        try:
+            async with self._lock:
+                if not self._is_ready():
+                    self._refuse_when_closed()
+                    await self._move_to(self.ready_state)
+            loading.error = None
+        except OcrError as exc:
+            loading.error = exc
+        except WorkerDied as died:
+            loading.error = _crashed(died)
+        except OSError as exc:
+            loading.error = EngineUnavailable(
+                f"The worker process cannot be started: {exc}.",
+                remedy="Free memory or process slots, then try again.",
+            )
+        finally:
+            self._remember(loading.error)
+            self._loading = None
+            loading.finished.set()
+            self._notify()
+
+    async def _call(
+        self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards."""
+        child = self._child
+        assert child is not None
+        try:
+            return await child.worker.call(method, arguments, timeout=timeout, on_progress=on_progress)
+        except BaseException as exc:
+            if not child.worker.alive:
+                await self._bury(child, exc)
+                self._refuse_when_closed()
+                if child.condemned:
+                    raise Cancelled(
+                        "The model was released by force while this was being read.",
+                        remedy="Send the request again; the model is loaded anew.",
+                    ) from None
+            raise
+
+    async def _bury(self, child: _Child, cause: BaseException | None) -> None:
+        """Forget a dead worker. Returns when its card has its memory back."""
+        if self._child is not child:
+            return
+        with anyio.CancelScope(shield=True):
+            if not child.condemned:
+                self._restarts += 1
+                self._remember(cause)
+            await self._see_freed(child)
+            self._child = None
+            if self._state is not State.CLOSED:
+                self._state = State.UNLOADED
+            child.gone.set()
+        self._notify()
+
+    def _remember(self, cause: BaseException | None) -> None:
+        if isinstance(cause, WorkerDied):
+            cause = _crashed(cause)
+        if isinstance(cause, OcrError) and not isinstance(cause, Cancelled):
+            self._last_error = cause.message
+
+    async def _notice_death(self) -> None:
+        """A worker may have died in its sleep: killed by hand, or for its memory. Caller holds the lock."""
+        if self._child is not None and not self._child.worker.alive:
+            await self._bury(self._child, None)
+
+    # -- moving
+
+    async def _move_to(self, target: State) -> None:
+        """The only writer of state. Caller holds the lock; a step that fails leaves a true state."""
+        await self._notice_death()
+        card = None
+        if target is State.GPU:
+            # Before anything moves: a refusal leaves the weights where they are.
+            card = await self._choose_card(current=self._child.card if self._child else None)
+        try:
+            match self._state, target:
+                case State.UNLOADED, State.HOST | State.GPU:
+                    self._doing = "loading"
+                    await self._start_worker(card)
+                case State.HOST, State.GPU if self._child and self._child.card == card:
+                    self._doing = "restoring"
+                    await self._call(
+                        "restore", {"device": self._child.device}, self._settings.ocr_load_timeout
+                    )
+                case State.HOST, State.GPU:
+                    # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
+                    self._doing = "loading"
+                    await self._end_worker()
+                    await self._start_worker(card)
+                case State.GPU, State.HOST:
+                    self._doing = "offloading"
+                    await self._call("offload", {}, OFFLOAD_TIMEOUT_S)
+                case _, State.UNLOADED:
+                    self._doing = "releasing"
+                    await self._end_worker()
+            if self._state is not State.CLOSED:
+                self._state = target
+        except (OcrError, WorkerDied) as exc:
+            # Half-moved weights are no state: end the worker, so that the next call starts clean.
+            self._remember(exc)
+            await self._end_worker()
+            raise
+        finally:
+            self._doing = None
+            self._notify()
+
+    async def _start_worker(self, card: str | None) -> None:
+        env = {"OCR_THREADS": str(self._settings.ocr_threads)}
+        if card is not None:
+            # By UUID: CUDA counts fastest first, NVML by PCI bus, and neither obeys the other's order.
+            env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
+        free_before = await anyio.to_thread.run_sync(self.probe.free_mb, card) if card else None
+        device = "cuda" if card else CPU
+        self._child = _Child(await self._spawn(self.engine, env), device, card, free_before)
+        facts = await self._call("load", {"device": device}, self._settings.ocr_load_timeout)
+        self._model = str(facts.get("model", ""))
+
+    async def _choose_card(self, current: str | None) -> str | None:
+        """UUID of the card to use; None on a CPU.
+
+        Raises:
+            GpuBusy: no allowed card has room.
+            EngineUnavailable: there is no card.
+        """
+        if not self._on_gpu:
+            return None
+        cards = await anyio.to_thread.run_sync(self.probe.cards)
+        card = choose_gpu(
+            cards,
+            need_mb=self.engine.gpu_mb,
+            reserve_mb=self._settings.ocr_gpu_reserve_mb,
+            wanted=self._settings.ocr_gpu,
+            visible=visible_devices(os.environ),
+            current=current,
+        )
+        return card.uuid
+
+    async def _end_worker(self) -> None:
+        """Stop the worker, if there is one; returns when it is dead and its card has its memory back."""
+        child = self._child
+        if child is None:
+            if self._state is not State.CLOSED:
+                self._state = State.UNLOADED
+            return
+        with anyio.CancelScope(shield=True):
+            child.condemned = True  # its end is no crash
+            await child.worker.stop()
+            await self._bury(child, None)
+
+    async def _see_freed(self, child: _Child) -> None:
+        """Wait, within a bound, until the card of a dead worker has its memory back.
+
+        Otherwise the next choice of a card would rank memory that is about to come free as taken.
+        """
+        if child.card is None or child.free_before_mb is None:
+            return
+        free_now = await anyio.to_thread.run_sync(self.probe.free_mb, child.card)
+        if free_now is not None and free_now < child.free_before_mb:
+            await wait_freed(
+                self.probe,
+                child.card,
+                free_before_mb=free_now,
+                expect_mb=child.free_before_mb - free_now,
+            )
+
+    async def offload(self) -> Transition:
+        """Weights off the GPU, kept in host memory.
+
+        Raises:
+            Busy: pages were being read during all of `OCR_BUSY_WAIT`.
+        """
+        if not self._on_gpu:
+            return self._unmoved(f"{self.engine.name} runs on the CPU: nothing of it is on a GPU.")
+        async with self._turn("gpu_offload"):
+            await self._notice_death()
+            if self._state is not State.GPU:
+                return self._unmoved(f"Nothing was on the GPU: the model is {self._state.value}.")
+            return await self._timed(State.HOST, "The weights left the GPU and wait in host memory.")
+
+    async def release(self, force: bool = False) -> Transition:
+        """End the worker and give everything back.
+
+        Args:
+            force: stop what is being read instead of waiting for it; its caller gets `Cancelled`.
+
+        Raises:
+            Busy: pages were being read during all of `OCR_BUSY_WAIT`.
+        """
+        child = self._child
+        if force and child is not None and self._lock.locked():
+            began, before, free = time.monotonic(), self._state, await self._free_mb(child)
+            child.condemned = True
+            await child.worker.kill()
+            with anyio.move_on_after(FORCE_TIMEOUT_S):
+                await child.gone.wait()
+            return Transition(
+                from_state=before,
+                to_state=self._state,
+                seconds=time.monotonic() - began,
+                freed_mb=_difference(free, await self._free_mb(child)),
+                message="What was being read was stopped and the worker process ended; its memory is free."
+                + (
+                    f" {self._leases} requests stand in line and will load the model again."
+                    if self._leases
+                    else ""
+                ),
+            )
+        async with self._turn("gpu_release"):
+            await self._notice_death()
+            if self._child is None:
+                return self._unmoved("Nothing was loaded: no worker process runs.")
+            held = _resident_mb(self._child.worker.pid)
+            message = "The worker process ended" + (
+                f" and returned {held} MiB of host memory." if held else "."
+            )
+            return await self._timed(State.UNLOADED, message)
+
+    async def _timed(self, target: State, message: str) -> Transition:
+        """Move, measured. Caller holds the lock."""
+        child = self._child
+        before, free = self._state, await self._free_mb(child)
+        began = time.monotonic()
+        with anyio.CancelScope(shield=True):  # half a move is no state; each step has its own bound
+            await self._move_to(target)
+        seconds = time.monotonic() - began
+        return Transition(
+            from_state=before,
+            to_state=target,
+            seconds=seconds,
+            freed_mb=_difference(free, await self._free_mb(child)),
+            message=message,
+        )
+
+    def _unmoved(self, message: str) -> Transition:
+        state = self.state
+        return Transition(from_state=state, to_state=state, seconds=0.0, freed_mb=None, message=message)
+
+    async def _free_mb(self, child: _Child | None) -> int | None:
+        if child is None or child.card is None:
+            return None
+        return await anyio.to_thread.run_sync(self.probe.free_mb, child.card)
+
+    @asynccontextmanager
+    async def _turn(self, tool: str) -> AsyncIterator[None]:
+        """The lock, or `Busy` after a bounded wait."""
+        self._refuse_when_closed()
+        acquired = False
+        with anyio.move_on_after(self._settings.ocr_busy_wait):
+            await self._lock.acquire()
+            acquired = True
+        if not acquired:
+            raise Busy(
+                f"{tool} waited {self._settings.ocr_busy_wait:g} s; the model is busy and "
+                f"{self._leases} requests hold a place.",
+                remedy="Call again when they are done, or gpu_release with force=true to stop what runs.",
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    # -- idle policy
+
+    def _idle_s(self) -> float | None:
+        if self._leases or self._idle_since is None:
+            return None
+        return anyio.current_time() - self._idle_since
+
+    def _notify(self) -> None:
+        self._something_happened.set()
+
+    async def _watch_idle(self) -> None:
+        """Sleep until the policy is due or something happens: an idle server wakes for nothing else."""
+        while True:
+            self._something_happened = anyio.Event()
+            idle = self._idle_s()
+            if idle is not None and self._policy.next_step(self.state, idle) is not None:
+                await self._step_down()
+                continue
+            wait = None if idle is None else self._policy.wake_after(self.state, idle)
+            with anyio.move_on_after(inf if wait is None else wait):
+                await self._something_happened.wait()
+
+    async def _step_down(self) -> None:
+        async with self._lock:
+            idle = self._idle_s()  # decide again: a request may have come while we waited for the lock
+            step = None if idle is None else self._policy.next_step(self.state, idle)
+            if step is None:
+                return
+            # A failure is in `last_error`, the worker is gone, and nobody waits for an answer.
+            with contextlib.suppress(OcrError, WorkerDied):
+                await self._move_to(State.HOST if step is Step.OFFLOAD else State.UNLOADED)
+
+    # -- status
+
+    def status(self) -> ModelStatus:
+        """What is true now. Waits for nothing."""
+        idle = self._idle_s()
+        state = self.state
+        child = self._child
+        pid = child.worker.pid if child is not None and child.worker.alive else None
+
+        def due(step: Step) -> float | None:
+            return None if idle is None else self._policy.seconds_until(step, state, idle)
+
+        return ModelStatus(
+            state=self._doing or state,
+            model=self._model,
+            device=self.device,
+            worker_pid=pid,
+            worker_host_mb=None if pid is None else _resident_mb(pid),
+            idle_s=idle,
+            offload_in_s=due(Step.OFFLOAD),
+            release_in_s=due(Step.RELEASE),
+            queue=self._leases,
+            served=self._served,
+            worker_restarts=self._restarts,
+            last_error=self._last_error,
+        )
+
+    def _refuse_when_closed(self) -> None:
+        if self._state is State.CLOSED:
+            raise _closing()
+
+
+def _closing() -> Cancelled:
+    return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
+
+
+def _crashed(died: WorkerDied) -> WorkerCrashed:
+    tail = died.stderr_tail.strip()
+    said = f" Its last words: {tail}" if tail else ""
+    killed = died.returncode == -9
+    return WorkerCrashed(
+        f"The worker process ended with {describe_exit(died.returncode)}.{said}",
+        remedy="SIGKILL mostly means that the machine ran out of memory: free some, or send smaller pages."
+        if killed
+        else "Send the page again; if it happens again, the page or the engine is at fault.",
+    )
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _resident_mb(pid: int) -> int | None:
+    """MiB of host memory that a process holds; None where /proc does not tell."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) // 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,545 @@
+"""Puts recognised lines into reading order and writes them as plain text or Markdown.
+
+Every line given comes back exactly once: the order is a permutation of the input, and the same
+lines always give the same order. Pure Python; time grows as n log n for n lines.
+
+The page is cut at gutters: vertical strips that only few lines cross. Lines that cross a gutter
+(a headline over two columns) cut it into bands; in each band the left column comes before the
+right one, and each column is cut again. A gutter between cells of a table is no gutter: there
+the rows go on across it. What is left after cutting is read row by row, and runs of rows whose
+cells stand under each other become tables.
+
+Lengths are in pixels of the page unless a name says otherwise; `em` is the median line height.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Final, Literal
+
+__all__ = ["Box", "Element", "TextLine", "arrange", "reading_order", "to_markdown", "to_text"]
+
+Box = tuple[float, float, float, float]
+Kind = Literal["title", "line", "list", "table"]
+Row = list[int]
+
+GUTTER_EM: Final = 0.6  # least width of a strip between columns
+CROSSING_SHARE: Final = 0.3  # of the lines may cross a gutter, as headlines do
+COLUMN_EM: Final = 5.0  # least width of a column of prose
+PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it is prose
+PROSE_CHARS: Final = 14  # least length of the middle line of a column of prose
+ALIGNED_SHARE: Final = 0.6  # of the lines have a partner in the same row beyond the gutter: a table
+ROW_SHIFT: Final = 0.5  # of the smaller height: how far middles may differ within a row
+MAX_DEPTH: Final = 12  # cuts within cuts
+TITLE_SCALE: Final = 1.3  # a title is set this much larger than the body
+TITLE_CHARS: Final = 150
+PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
+RAGGED_EM: Final = 4.0  # a line that ends further from the margin than this ends its paragraph
+LIST_ITEM: Final = re.compile(
+    r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)"
+)
+NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """One recognised line.
+
+    `box` is `(x1, y1, x2, y2)` in the upright, straightened page. `centres` holds the middle of
+    each character of `text` as a fraction of the line's length; it may be empty.
+    `vertical` marks a line that is set from top to bottom.
+    """
+
+    text: str
+    box: Box
+    score: float = 1.0
+    centres: tuple[float, ...] = ()
+    vertical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A piece of the page: a title, a paragraph, a list item or a table.
+
+    `rows[r][c]` holds the indices of the lines in that cell. All but tables have one cell a row.
+    """
+
+    kind: Kind
+    rows: tuple[tuple[tuple[int, ...], ...], ...]
+    level: int = 0
+    region: int = 0
+
+    @property
+    def lines(self) -> Iterator[int]:
+        """The lines in the order in which they are read."""
+        return (index for row in self.rows for cell in row for index in cell)
+
+
+def reading_order(lines: Sequence[TextLine]) -> list[int]:
+    """The indices of `lines` in the order in which a reader takes them."""
+    return [index for element in arrange(lines) for index in element.lines]
+
+
+def arrange(lines: Sequence[TextLine]) -> list[Element]:
+    """The page as elements in reading order; each index of `lines` is in exactly one of them."""
+    if not lines:
+        return []
+    page = _Page.of(lines)
+    order = sorted(range(len(lines)), key=lambda i: (page.middle(i), page.boxes[i][0], i))
+    elements: list[Element] = []
+    for number, region in enumerate(_cut(page, order, 0)):
+        elements.extend(_elements(page, region, number))
+    return _with_titles(page, elements)
+
+
+def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
+    """Plain text: one row of the page per line, an empty line between elements."""
+    chunks = []
+    for element in arrange(lines) if elements is None else elements:
+        rows = [" ".join(lines[i].text.strip() for cell in row for i in cell) for row in element.rows]
+        chunks.append("\n".join(row for row in rows if row))
+    return "\n\n".join(chunk for chunk in chunks if chunk)
+
+
+def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
+    """Markdown: titles as headings, tables as pipe tables, lines of a paragraph joined, hyphens healed."""
+    page = _Page.of(lines)
+    chunks: list[str] = []
+    before: Element | None = None
+    for element in arrange(lines) if elements is None else elements:
+        if element.kind == "table":
+            chunk = _table_text(page, element)
+        else:
+            chunk = _paragraph_text(page, element)
+            if element.kind == "title":
+                chunk = "#" * element.level + " " + chunk.replace("\n", " ")
+            elif element.kind == "list":
+                chunk = LIST_ITEM.sub(lambda m: f"{m['number']} " if m["number"] else "- ", chunk, count=1)
+        if not chunk.strip():
+            continue
+        if before is not None and element.kind == "line" and _runs_on(before, element, chunks[-1], chunk):
+            chunks[-1] = _joined(chunks[-1], chunk)
+        elif before is not None and before.kind == element.kind == "list":
+            chunks[-1] += "\n" + chunk
+        else:
+            chunks.append(chunk)
+        before = element
+    return "\n\n".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The lines in a frame in which text runs to the right and rows follow each other downwards."""
+
+    lines: Sequence[TextLine]
+    boxes: list[Box]
+    em: float
+
+    @classmethod
+    def of(cls, lines: Sequence[TextLine]) -> _Page:
+        upright = sum(len(line.text) for line in lines if not line.vertical)
+        vertical = sum(len(line.text) for line in lines if line.vertical)
+        if vertical > upright:  # columns from right to left: turn the page, and they are rows
+            boxes = [(line.box[1], -line.box[2], line.box[3], -line.box[0]) for line in lines]
+        else:
+            boxes = [line.box for line in lines]
+        return cls(lines, boxes, _body_size(lines, boxes))
+
+    def middle(self, index: int) -> float:
+        return (self.boxes[index][1] + self.boxes[index][3]) / 2
+
+    def height(self, index: int) -> float:
+        return self.boxes[index][3] - self.boxes[index][1]
+
+    def union(self, indices: Iterable[int]) -> Box:
+        boxes = [self.boxes[i] for i in indices]
+        return (
+            min(b[0] for b in boxes),
+            min(b[1] for b in boxes),
+            max(b[2] for b in boxes),
+            max(b[3] for b in boxes),
+        )
+
+
+def _body_size(lines: Sequence[TextLine], boxes: Sequence[Box]) -> float:
+    """The height of the line in which the middle character of the page stands; at least one pixel."""
+    sized = sorted((box[3] - box[1], max(1, len(line.text))) for line, box in zip(lines, boxes, strict=True))
+    half = sum(count for _, count in sized) / 2
+    for height, count in sized:
+        half -= count
+        if half <= 0:
+            return max(1.0, height)
+    return 1.0
+
+
+# ---------------------------------------------------------------- columns
+
+
+def _cut(page: _Page, lines: Row, depth: int) -> list[Row]:
+    """`lines` (sorted by middle) as regions without gutters, in reading order."""
+    if len(lines) < 4 or depth == MAX_DEPTH:
+        return [lines]
+    gutter = _gutter(page, lines)
+    if gutter is not None:
+        return [region for part in _around(page, lines, gutter) for region in _cut(page, part, depth + 1)]
+    parts = _between_gaps(page, lines)
+    if len(parts) == 1:
+        return [lines]
+    regions = [_cut(page, part, depth + 1) for part in parts]
+    if all(len(found) == 1 for found in regions):
+        return [lines]  # no part had a gutter: the gaps mean nothing for the order
+    return [region for found in regions for region in found]
+
+
+def _gutter(page: _Page, lines: Row) -> float | None:
+    """The middle of the strip that divides `lines` into columns best, if one does."""
+    starts = sorted(page.boxes[i][0] for i in lines)
+    ends = sorted(page.boxes[i][2] for i in lines)
+    edges = sorted({*starts, *ends})
+    strips = []
+    for left, right in pairwise(edges):
+        if right - left < GUTTER_EM * page.em:
+            continue
+        crossing = bisect_right(starts, left) - bisect_right(ends, left)
+        if crossing <= CROSSING_SHARE * len(lines):
+            strips.append((crossing, left - right, (left + right) / 2))
+    for _, _, x in sorted(strips)[:8]:
+        if _divides(page, lines, x):
+            return x
+    return None
+
+
+def _divides(page: _Page, lines: Row, x: float) -> bool:
+    """Whether the strip at `x` stands between columns that are read one after the other."""
+    left = [i for i in lines if page.boxes[i][2] <= x]
+    right = [i for i in lines if page.boxes[i][0] >= x]
+    if min(len(left), len(right)) < 2:
+        return False
+    a, b = page.union(left), page.union(right)
+    if min(a[3], b[3]) - max(a[1], b[1]) < 2 * page.em:
+        return False  # one stands above the other
+    if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * page.em:
+        return False  # line numbers, prices, bullets belong to their row
+    if all(_is_prose(page, side, box[2] - box[0]) for side, box in ((left, a), (right, b))):
+        return True
+    return _aligned_share(page, left, right) < ALIGNED_SHARE
+
+
+def _is_prose(page: _Page, lines: Row, width: float) -> bool:
+    fill = median((page.boxes[i][2] - page.boxes[i][0]) / max(width, 1.0) for i in lines)
+    return fill >= PROSE_FILL and median(len(page.lines[i].text) for i in lines) >= PROSE_CHARS
+
+
+def _aligned_share(page: _Page, left: Row, right: Row) -> float:
+    """How many lines of the shorter column have a line of the other at their height."""
+    few, many = sorted((left, right), key=len)
+    middles = sorted(page.middle(i) for i in many)
+    hits = 0
+    for i in few:
+        y, reach = page.middle(i), 0.35 * page.height(i)
+        at = bisect_left(middles, y - reach)
+        hits += at < len(middles) and middles[at] <= y + reach
+    return hits / len(few)
+
+
+def _around(page: _Page, lines: Row, x: float) -> list[Row]:
+    """Lines across `x` as bands; between them what is left of it, then what is right of it."""
+    parts: list[Row] = []
+    across: Row = []
+    left: Row = []
+    right: Row = []
+    for i in lines:
+        crosses = page.boxes[i][0] < x < page.boxes[i][2]
+        if crosses and (left or right):
+            parts += [across, left, right]
+            across, left, right = [], [], []
+        if crosses:
+            across.append(i)
+        elif page.boxes[i][2] <= x:
+            left.append(i)
+        else:
+            right.append(i)
+    return [part for part in (*parts, across, left, right) if part]
+
+
+def _between_gaps(page: _Page, lines: Row) -> list[Row]:
+    """`lines` split where the page is empty from side to side, at the wide gaps only."""
+    by_top = sorted(lines, key=lambda i: page.boxes[i][1])
+    bottom = page.boxes[by_top[0]][3]
+    gaps = []
+    for i in by_top[1:]:
+        gaps.append(page.boxes[i][1] - bottom)
+        bottom = max(bottom, page.boxes[i][3])
+    least = max(0.5 * page.em, 0.7 * max(gaps))
+    parts: list[Row] = [[by_top[0]]]
+    for i, gap in zip(by_top[1:], gaps, strict=True):
+        if gap >= least:
+            parts.append([])
+        parts[-1].append(i)
+    return [sorted(part, key=lambda i: (page.middle(i), page.boxes[i][0], i)) for part in parts]
+
+
+# ---------------------------------------------------------------- rows and tables
+
+
+def _rows(page: _Page, lines: Row) -> list[Row]:
+    """`lines` (sorted by middle) as rows from top to bottom, each from left to right."""
+    rows: list[Row] = []
+    for i in lines:
+        if rows and all(_same_row(page, i, j) for j in rows[-1]):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    for row in rows:
+        row.sort(key=lambda i: (page.boxes[i][0], i))
+    return rows
+
+
+def _same_row(page: _Page, i: int, j: int) -> bool:
+    a, b = page.boxes[i], page.boxes[j]
+    if abs(page.middle(i) - page.middle(j)) > ROW_SHIFT * min(page.height(i), page.height(j)):
+        return False
+    return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
+
+
+def _elements(page: _Page, region: Row, number: int) -> Iterator[Element]:
+    """Tables and, between them, paragraphs and list items."""
+    rows = _rows(page, region)
+    at = 0
+    for start, stop in _table_runs(page, rows):
+        grid = _grid(page, rows[start:stop])
+        if grid is not None:
+            yield from _paragraphs(page, rows[at:start], number)
+            yield Element("table", grid, region=number)
+            at = stop
+    yield from _paragraphs(page, rows[at:], number)
+
+
+def _cells(page: _Page, row: Row) -> list[Row]:
+    """A row as cells: lines that stand closer than words of two columns do are one cell."""
+    cells = [[row[0]]]
+    for before, i in pairwise(row):
+        if page.boxes[i][0] - page.boxes[before][2] < 0.5 * page.em:
+            cells[-1].append(i)
+        else:
+            cells.append([i])
+    return cells
+
+
+def _table_runs(page: _Page, rows: list[Row]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
+    counts = [len(_cells(page, row)) for row in rows]
+    tops = [page.union(row) for row in rows]
+    start: int | None = None
+    last = 0
+    for at, count in enumerate(counts):
+        if start is not None and (at - last > 3 or tops[at][1] - tops[at - 1][3] > 3 * page.em):
+            if _enough(counts[start : last + 1]):
+                yield start, last + 1
+            start = None
+        if count > 1:
+            start = at if start is None else start
+            last = at
+    if start is not None and _enough(counts[start : last + 1]):
+        yield start, last + 1
+
+
+def _enough(counts: list[int]) -> bool:
+    several = [count for count in counts if count > 1]
+    return len(several) >= 3 or (len(several) == 2 and min(several) > 2)
+
+
+def _grid(page: _Page, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+    """The cells of the rows by column, or None where they do not stand under each other."""
+    cells = [(r, cell, page.union(cell)) for r, row in enumerate(rows) for cell in _cells(page, row)]
+    columns = _columns(cells)
+    if len(columns) < 2:
+        return None
+    table: list[list[list[int]]] = [[[] for _ in columns] for _ in rows]
+    for r, cell, box in cells:
+        overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
+        touched = [c for c, length in enumerate(overlap) if length > 0.3 * (columns[c][1] - columns[c][0])]
+        c = touched[0] if len(touched) > 1 else overlap.index(max(overlap))
+        table[r][c] += cell
+    used = [sum(bool(row[c]) for row in table) for c in range(len(columns))]
+    if sum(count >= max(2, 0.3 * len(rows)) for count in used) < 2:
+        return None
+    merged = _merge_continuations(page, table)
+    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
+    """The x extents of the columns. Narrow cells make them; a cell over several columns makes none."""
+    columns: list[tuple[float, float, set[int]]] = []
+    for r, _, box in sorted(cells, key=lambda cell: (cell[2][2] - cell[2][0], cell[0], cell[2][0])):
+        near = [
+            column
+            for column in columns
+            if min(box[2], column[1]) - max(box[0], column[0])
+            > 0.2 * min(box[2] - box[0], column[1] - column[0])
+        ]
+        shared = any(a[2] & b[2] for n, a in enumerate(near) for b in near[n + 1 :])
+        if shared:
+            continue  # a heading over several columns
+        rows = {r}.union(*(column[2] for column in near))
+        columns = [column for column in columns if column not in near]
+        columns.append((min([box[0], *(c[0] for c in near)]), max([box[2], *(c[1] for c in near)]), rows))
+    return sorted((x1, x2) for x1, x2, _ in columns)
+
+
+def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list[list[int]]]:
+    """Rows that only go on with a cell of their neighbour are put into it."""
+
+    def filled(row: list[list[int]]) -> int:
+        return sum(bool(cell) for cell in row)
+
+    full = [filled(row) >= 0.6 * max(filled(other) for other in table) for row in table]
+    middles = [sum(page.middle(i) for cell in row for i in cell) / sum(map(len, row)) for row in table]
+    steps = [b - a for a, b in pairwise(middles)]
+    between_full = [step for n, step in enumerate(steps) if full[n] and full[n + 1]]
+    if not between_full:
+        return table
+    close = 0.8 * median(between_full)
+    merged = [table[0]]
+    for n, row in enumerate(table[1:]):
+        if steps[n] <= close and not (full[n] and full[n + 1]):
+            merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
+        else:
+            merged.append(row)
+    return merged
+
+
+# ---------------------------------------------------------------- paragraphs, lists, titles
+
+
+def _paragraphs(page: _Page, rows: list[Row], number: int) -> Iterator[Element]:
+    if not rows:
+        return
+    boxes = [page.union(row) for row in rows]
+    gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
+    usual = median(gaps) if gaps else 0.0
+    margin = min(box[0] for box in boxes)
+    current: list[Row] = []
+    for n, row in enumerate(rows):
+        if current and (
+            gaps[n - 1] > usual + PARAGRAPH_GAP * page.em
+            or _is_item(page, row)
+            or _size_changes(page, rows[n - 1], row)
+            or (_is_item(page, current[0]) and boxes[n][0] < page.boxes[current[0][0]][0] + 0.3 * page.em)
+            or (
+                boxes[n][0] > boxes[n - 1][0] + page.em
+                and boxes[n - 1][0] < margin + 0.5 * page.em
+                and boxes[n][0] < margin + 5 * page.em
+            )
+        ):
+            yield _paragraph(page, current, number)
+            current = []
+        current.append(row)
+    yield _paragraph(page, current, number)
+
+
+def _paragraph(page: _Page, rows: list[Row], number: int) -> Element:
+    kind: Kind = "list" if _is_item(page, rows[0]) else "line"
+    return Element(kind, tuple((tuple(row),) for row in rows), region=number)
+
+
+def _is_item(page: _Page, row: Row) -> bool:
+    return LIST_ITEM.match(page.lines[row[0]].text) is not None
+
+
+def _size(page: _Page, rows: Iterable[Iterable[int]]) -> float:
+    return median(page.height(i) for row in rows for i in row)
+
+
+def _size_changes(page: _Page, above: Row, below: Row) -> bool:
+    a, b = _size(page, [above]), _size(page, [below])
+    return max(a, b) > TITLE_SCALE * min(a, b) and max(a, b) > TITLE_SCALE * page.em
+
+
+def _with_titles(page: _Page, elements: list[Element]) -> list[Element]:
+    """Short elements in large type become titles; larger sizes get the higher level."""
+    sizes = {}
+    for n, element in enumerate(elements):
+        text = " ".join(page.lines[i].text for i in element.lines)
+        letters = sum(char.isalpha() for char in text)
+        if (
+            element.kind == "line"
+            and len(element.rows) <= 3
+            and len(text) <= TITLE_CHARS
+            and letters > len(text) / 2
+        ):
+            size = _size(page, (row[0] for row in element.rows))
+            if size >= TITLE_SCALE * page.em:
+                sizes[n] = size
+    if len(sizes) == len(elements):
+        return elements  # all large: a poster, a sign, not titles of something
+    steps: list[float] = []
+    for size in sorted(sizes.values(), reverse=True):
+        if not steps or size < steps[-1] / 1.15:
+            steps.append(size)
+    return [
+        Element("title", e.rows, 1 + sum(step > 1.1 * sizes[n] for step in steps[:2]), e.region)
+        if n in sizes
+        else e
+        for n, e in enumerate(elements)
+    ]
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _paragraph_text(page: _Page, element: Element) -> str:
+    """The rows joined where the text runs on, on lines of their own where it does not."""
+    rows = [row[0] for row in element.rows]
+    right = max(page.boxes[i][2] for i in element.lines)
+    text = ""
+    for n, row in enumerate(rows):
+        chunk = " ".join(page.lines[i].text.strip() for i in row)
+        if n == 0:
+            text = chunk
+        elif page.boxes[rows[n - 1][-1]][2] >= right - RAGGED_EM * page.em or text.endswith("-"):
+            text = _joined(text, chunk)
+        else:
+            text += "\n" + chunk
+    return text
+
+
+def _table_text(page: _Page, element: Element) -> str:
+    rows = []
+    for row in element.rows:
+        cells = []
+        for cell in row:
+            text = ""
+            for i in cell:
+                text = _joined(text, page.lines[i].text.strip()) if text else page.lines[i].text.strip()
+            cells.append(text.replace("|", "\\|"))
+        rows.append("| " + " | ".join(cells) + " |")
+    rows.insert(1, "|" + " --- |" * len(element.rows[0]))
+    return "\n".join(rows)
+
+
+def _joined(text: str, more: str) -> str:
+    """`more` after `text` in one paragraph: a hyphen at the break is healed, CJK needs no space."""
+    if not text or not more:
+        return text + more
+    if len(text) > 1 and text[-1] in "-‐\u00ad" and text[-2].isalpha() and more[0].islower():
+        return text[:-1] + more
+    if NO_SPACES.match(text[-1]) and NO_SPACES.match(more[0]):
+        return text + more
+    return f"{text} {more}"
+
+
+def _runs_on(before: Element, element: Element, text: str, more: str) -> bool:
+    """Whether a paragraph goes on at the top of the next column."""
+    return (
+        before.kind == "line"
+        and before.region != element.region
+        and len(before.rows) > 2
+        and text[-1] not in ".!?:;"
+        and more[0].islower()
+    )

@@ -1,0 +1,287 @@
+"""Runs an object in a child process; every wait is bounded, and no child is left behind.
+
+A call ends in one of four ways: its result; the `OcrError` that the child answered; `WorkerDied`
+when the child is gone; `errors.Timeout` when it outran its bound and was killed. A cancelled call
+is cancelled in the child too: either its last answer is read, or the child is killed, so that the
+next call finds a clean pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import anyio
+import anyio.abc
+
+from ..errors import Timeout, from_dict
+from .protocol import HEADER_BYTES, PARENT_VARIABLE, ProtocolError, decode, encode, frame_length
+
+__all__ = ["OnProgress", "WorkerDied", "WorkerHandle"]
+
+SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is full that long has no reader
+CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second
+STOP_GRACE_S: Final = (
+    0.3  # asking to exit to SIGKILL; the child exits at once unless native code holds the GIL
+)
+KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
+DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
+STDERR_TAIL_BYTES: Final = 8192
+
+OnProgress = Callable[[float, str], Awaitable[None]]
+
+
+class WorkerDied(Exception):
+    """The child ended by itself or was killed from outside."""
+
+    def __init__(self, returncode: int | None, stderr_tail: str) -> None:
+        super().__init__(f"the worker ended with {describe_exit(returncode)}")
+        self.returncode = returncode
+        self.stderr_tail = stderr_tail
+
+
+def describe_exit(returncode: int | None) -> str:
+    """`signal SIGKILL` or `exit status 3`, for messages."""
+    if returncode is None:
+        return "an unknown status"
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-returncode).name}"
+    return f"exit status {returncode}"
+
+
+class WorkerHandle:
+    """One child. Calls are for one task at a time: the owner serialises them."""
+
+    def __init__(self, process: anyio.abc.Process, name: str, stderr: _StderrTail) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._stderr = stderr
+        self._name = name
+        self._buffer = bytearray()
+        self._number = 0
+
+    @classmethod
+    async def spawn(cls, *arguments: str, env: Mapping[str, str] | None = None, name: str = "worker") -> Self:
+        """Start `worker/main.py` with these arguments, in a process group of its own.
+
+        Args:
+            env: variables to add to this process's own.
+        """
+        stderr = _StderrTail()
+        try:
+            # -P: a module in the folder that the server was started in must never shadow numpy
+            process = await anyio.open_process(
+                [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr.write_fd,
+                env={**os.environ, PARENT_VARIABLE: str(os.getpid()), **(env or {})},
+                start_new_session=True,
+            )
+        finally:
+            stderr.started()
+        return cls(process, name, stderr)
+
+    def __repr__(self) -> str:
+        return f"<WorkerHandle {self._name} pid {self.pid} {'alive' if self.alive else 'dead'}>"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last lines that the child wrote to stderr, 8 KiB at most."""
+        return self._stderr.text()
+
+    async def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Have the child run `method(**arguments)` and return its answer.
+
+        Args:
+            timeout: seconds; after them the child is killed.
+
+        Raises:
+            OcrError: what the child answered.
+            Timeout: the bound has passed; the child is dead.
+            WorkerDied: the child ended.
+        """
+        self._number += 1
+        number = self._number
+        try:
+            with anyio.fail_after(timeout):
+                await self._send({"id": number, "call": method, "args": dict(arguments)})
+                reply = await self._reply(number, on_progress)
+        except TimeoutError:
+            await self.kill()
+            raise Timeout(
+                f"The {self._name} did not answer {method} within {timeout:g} s and was stopped.",
+                remedy="Send a smaller page, or raise the time limit (OCR_PAGE_TIMEOUT, OCR_LOAD_TIMEOUT).",
+            ) from None
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._abandon(number)
+            raise
+        except ProtocolError as exc:
+            await self.kill()
+            raise WorkerDied(self._process.returncode, f"{exc}\n{self.stderr_tail}") from exc
+        except BaseException:  # a progress callback that failed leaves an answer in the pipe
+            with anyio.CancelScope(shield=True):
+                await self._abandon(number)
+            raise
+        if "error" in reply:
+            raise from_dict(reply["error"])
+        result: dict[str, Any] = reply["result"]
+        return result
+
+    async def stop(self) -> None:
+        """End the child: ask, then kill. Returns when it is dead, and all that it started with it."""
+        with anyio.CancelScope(shield=True):
+            if self.alive:
+                with contextlib.suppress(WorkerDied), anyio.move_on_after(STOP_GRACE_S):
+                    await self._send({"stop": True})
+                    await self._process.wait()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL to the child's whole process group; returns when its death is confirmed."""
+        with anyio.CancelScope(shield=True):
+            self._kill_group()
+            with anyio.move_on_after(KILL_WAIT_S):
+                await self._process.wait()
+            for stream in (self._stdin, self._stdout):
+                with contextlib.suppress(Exception):
+                    await stream.aclose()
+            await self._stderr.drained()
+
+    def _kill_group(self) -> None:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        elif self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        frame = encode(message)
+        try:
+            # Shielded: half a frame on the wire would make every later one unreadable.
+            with anyio.fail_after(SEND_TIMEOUT_S, shield=True):
+                await self._stdin.send(frame)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, BrokenPipeError, ConnectionError):
+            raise await self._obituary() from None
+
+    async def _reply(self, number: int, on_progress: OnProgress | None) -> dict[str, Any]:
+        while True:
+            message = await self._receive()
+            if message.get("id") != number:
+                continue  # progress of a call that was abandoned
+            if "progress" in message:
+                if on_progress is not None:
+                    await on_progress(float(message["progress"]), str(message.get("message", "")))
+                continue
+            return message
+
+    async def _receive(self) -> dict[str, Any]:
+        """The next frame. Cancellation loses nothing: bytes stay in the buffer."""
+        while True:
+            if len(self._buffer) >= HEADER_BYTES:
+                end = HEADER_BYTES + frame_length(bytes(self._buffer[:HEADER_BYTES]))
+                if len(self._buffer) >= end:
+                    body = bytes(self._buffer[HEADER_BYTES:end])
+                    del self._buffer[:end]
+                    return decode(body)
+            self._buffer += await self._chunk()
+
+    async def _chunk(self) -> bytes:
+        chunk = b""
+
+        async def watch_exit(scope: anyio.CancelScope) -> None:
+            # A grandchild may hold the pipe open after the child's death: its end is no signal.
+            await self._process.wait()
+            await anyio.sleep(DRAIN_S)
+            scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch_exit, tasks.cancel_scope)
+                chunk = await self._stdout.receive(1 << 16)
+                tasks.cancel_scope.cancel()
+        except* (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
+            pass
+        if not chunk:
+            raise await self._obituary()
+        return chunk
+
+    async def _abandon(self, number: int) -> None:
+        """After a cancellation: read the child's last answer to this call, or kill the child."""
+        try:
+            with anyio.fail_after(CANCEL_GRACE_S):
+                await self._send({"cancel": number})
+                await self._reply(number, None)
+        except (TimeoutError, WorkerDied, ProtocolError):
+            await self.kill()
+
+    async def _obituary(self) -> WorkerDied:
+        await self.kill()
+        return WorkerDied(self._process.returncode, self.stderr_tail)
+
+
+class _StderrTail:
+    """Keeps the last of what the child writes to stderr.
+
+    A thread, not a task: it must drain the pipe even while no call runs, under any event loop.
+    """
+
+    def __init__(self) -> None:
+        self._read_fd, self.write_fd = os.pipe()
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._done = threading.Event()
+
+    def started(self) -> None:
+        """The child has its copy of the write end: drop ours and begin to read."""
+        os.close(self.write_fd)
+        threading.Thread(target=self._drain, daemon=True, name="worker-stderr").start()
+
+    def _drain(self) -> None:
+        with os.fdopen(self._read_fd, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(4096):
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+                while self._size - len(self._chunks[0]) >= STDERR_TAIL_BYTES:
+                    self._size -= len(self._chunks.popleft())
+        self._done.set()
+
+    async def drained(self) -> None:
+        """Wait, for a moment, until all that a dead child wrote is here.
+
+        A stray grandchild in a session of its own may hold the pipe longer; the thread is a daemon.
+        """
+        with anyio.move_on_after(DRAIN_S):
+            while not self._done.is_set():
+                await anyio.sleep(0.005)
+
+    def text(self) -> str:
+        return b"".join(tuple(self._chunks)).decode(errors="replace")[-STDERR_TAIL_BYTES:].strip()

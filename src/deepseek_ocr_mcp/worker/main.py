@@ -1,0 +1,207 @@
+"""The child: one object, one call at a time, on the main thread; nothing but frames reaches the parent.
+
+File descriptor 1 points at stderr before anything else is imported, so that a library that prints
+cannot break the wire. The child ends when its stdin does: a parent that was killed takes it along.
+
+    python -P -m deepseek_ocr_mcp.worker.main engine package.module:Class
+    python -P -m deepseek_ocr_mcp.worker.main documents
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _take_wire() -> tuple[int, int]:
+    wire_in, wire_out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return wire_in, wire_out
+
+
+if __name__ == "__main__":
+    _WIRE = _take_wire()
+
+import faulthandler  # noqa: E402 - the wire is taken first
+import importlib  # noqa: E402
+import queue  # noqa: E402
+import signal  # noqa: E402
+import threading  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import asdict  # noqa: E402
+from typing import Any, BinaryIO  # noqa: E402
+
+from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
+from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
+from .protocol import HEADER_BYTES, PARENT_VARIABLE, decode, encode, frame_length  # noqa: E402
+
+__all__ = ["main"]
+
+
+class EngineHost:
+    """Gives an engine its arguments as the types of `engines.base`, and its answers as JSON."""
+
+    def __init__(self, target: str) -> None:
+        self._engine = _import_engine(target)
+
+    def load(self, device: str, call: _Call) -> dict[str, Any]:
+        return self._engine.load(device, call)
+
+    def offload(self, call: _Call) -> dict[str, Any]:
+        self._engine.offload()
+        return {}
+
+    def restore(self, device: str, call: _Call) -> dict[str, Any]:
+        self._engine.restore(device)
+        return {}
+
+    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: _Call) -> dict[str, Any]:
+        images = [PageImage(**page) for page in pages]
+        texts = self._engine.read(images, ReadOptions(**options), call)
+        if len(texts) != len(images):
+            raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
+        return {"pages": [asdict(text) for text in texts]}
+
+
+def _import_engine(target: str) -> Engine:
+    module, _, name = target.partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as exc:
+        raise EngineUnavailable(
+            f"The engine {target} cannot be imported: {exc}.",
+            remedy="Install what is missing, or set OCR_ENGINE=auto.",
+        ) from exc
+    return engine
+
+
+class _Call:
+    """One call's line back to the parent; see `engines.base.Call`."""
+
+    def __init__(self, number: int, send: Callable[[dict[str, Any]], None], cancelled: set[int]) -> None:
+        self._number = number
+        self._send = send
+        self._cancelled = cancelled
+
+    def progress(self, done: float, message: str = "") -> None:
+        self._send({"id": self._number, "progress": float(done), "message": message})
+
+    def raise_if_cancelled(self) -> None:
+        if self._number in self._cancelled:
+            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+
+
+class _Wire:
+    """Frames out, under a lock; frames in, on a thread of their own that also watches the parent."""
+
+    def __init__(self, wire_in: int, wire_out: int) -> None:
+        self._in: BinaryIO = os.fdopen(wire_in, "rb")
+        self._out = wire_out
+        self._out_lock = threading.Lock()
+        self.calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.cancelled: set[int] = set()
+
+    def send(self, message: dict[str, Any]) -> None:
+        view = memoryview(encode(message))
+        with self._out_lock:
+            while view:
+                view = view[os.write(self._out, view) :]
+
+    def listen(self) -> None:
+        try:
+            while True:
+                header = self._in.read(HEADER_BYTES)
+                if len(header) < HEADER_BYTES:
+                    break
+                message = decode(self._in.read(frame_length(header)))
+                if "stop" in message:
+                    os._exit(0)  # nothing here needs saving; the driver takes the GPU's memory back
+                if "cancel" in message:
+                    self.cancelled.add(message["cancel"])
+                else:
+                    self.calls.put(message)
+        except Exception:
+            traceback.print_exc()
+        _end_group()
+
+
+def _end_group() -> None:
+    """The parent is gone: end this process and all that an engine started."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process with its parent, even while native code holds the GIL.
+
+    Elsewhere, and for the moments before this call, the end of stdin does it.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
+    if os.environ.get(PARENT_VARIABLE, str(os.getppid())) != str(os.getppid()):
+        _end_group()  # it died before we could ask
+
+
+def _target(kind: str, argument: str) -> object:
+    if kind == "engine":
+        return EngineHost(argument)
+    from ..documents.pages import PageRenderer
+
+    return PageRenderer()
+
+
+def _answer(target: Callable[[], object], message: dict[str, Any], call: _Call) -> dict[str, Any]:
+    try:
+        method = getattr(target(), message["call"])
+        return {"result": method(call=call, **message["args"])}
+    except OcrError as exc:
+        return {"error": exc.to_dict()}
+    except MemoryError:
+        return {
+            "error": InputTooLarge(
+                "The memory of this machine is too small for this page.", remedy="Send a smaller page."
+            ).to_dict()
+        }
+    except Exception as exc:
+        traceback.print_exc()
+        return {
+            "error": OcrError(
+                f"{message['call']} failed: {type(exc).__name__}: {exc}",
+                remedy="This is a fault of the engine; its log on stderr has the details.",
+            ).to_dict()
+        }
+
+
+def main(argv: list[str], wire: tuple[int, int]) -> None:
+    """Serve calls until the parent closes the wire. Never returns."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _die_with_parent()
+    line = _Wire(*wire)
+    threading.Thread(target=line.listen, daemon=True, name="wire").start()
+    made: list[object] = []
+
+    def target() -> object:
+        if not made:
+            made.append(_target(argv[0], argv[1] if len(argv) > 1 else ""))
+        return made[0]
+
+    while True:
+        message = line.calls.get()
+        number = message["id"]
+        reply = _answer(target, message, _Call(number, line.send, line.cancelled))
+        line.cancelled.discard(number)
+        line.send({"id": number, **reply})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], _WIRE)

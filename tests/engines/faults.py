@@ -1,0 +1,174 @@
+"""Tiny engines: one that works and tells what it saw, and one for each way to fail.
+
+Standard library only: they start in 50 ms. A test names one as `OCR_ENGINE=faults:Echo`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deepseek_ocr_mcp.engines.base import Call, PageImage, PageText, ReadOptions, TextBlock
+from deepseek_ocr_mcp.errors import EngineUnavailable, UnsupportedMode
+
+
+def fingerprint(pixels: bytes) -> str:
+    """What `Echo` answers for a page of these RGB bytes."""
+    return hashlib.sha256(pixels).hexdigest()[:12]
+
+
+class Echo:
+    """Answers the size and the fingerprint of each page."""
+
+    model = "echo"
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def offload(self) -> None: ...
+
+    def restore(self, device: str) -> None: ...
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        texts = []
+        for page in pages:
+            call.progress(0.5)
+            text = f"{page.width}x{page.height} {fingerprint(Path(page.path).read_bytes())}"
+            box = (0, 0, page.width, page.height)
+            texts.append(PageText(text, [TextBlock("line", text, box, 1.0)]))
+        return texts
+
+
+class Verbose(Echo):
+    """Twenty lines of ten characters for each page."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("\n".join(f"line {i:04}" for i in range(20))) for _ in pages]
+
+
+class Blank(Echo):
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("") for _ in pages]
+
+
+class Printing(Echo):
+    """Prints, writes to fd 1, and starts a child that prints: nothing of it may reach the client."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        print("printed by an engine", flush=True)
+        os.write(1, b"written to fd 1\n")
+        subprocess.run([sys.executable, "-c", "print('printed by a grandchild')"], check=True)
+        sys.stdout.write("left in the buffer")
+        return super().read(pages, options, call)
+
+
+class Dying(Echo):
+    """Its last words are on stderr."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        print("the engine's last words", file=sys.stderr, flush=True)
+        os._exit(7)
+
+
+class OomKilled(Echo):
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+class DyingOnce(Echo):
+    """Dies in the first worker, works in the second: a file in the folder `FAULTS` remembers."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        marker = Path(os.environ["FAULTS"], "died")
+        if not marker.exists():
+            marker.touch()
+            os._exit(7)
+        return super().read(pages, options, call)
+
+
+class Hanging(Echo):
+    """Ignores SIGTERM and cancellation."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        call.progress(0.01)
+        while True:
+            time.sleep(60)
+
+
+class Patient(Echo):
+    """Reads until it is cancelled; answers `cancelled`, to stderr, when it was."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        call.progress(0.01, "reading")
+        while True:
+            call.raise_if_cancelled()
+            time.sleep(0.005)
+
+
+class Steady(Echo):
+    """Takes a twentieth of a second for each page."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        time.sleep(0.05 * len(pages))
+        return super().read(pages, options, call)
+
+
+class Forking(Echo):
+    """Starts a child that outlives a careless parent; its pid is the text."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        return [PageText(str(child.pid)) for _ in pages]
+
+
+class Unloadable(Echo):
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        raise EngineUnavailable("The weights are not here.", remedy="Fetch them.")
+
+
+class DyingInLoad(Echo):
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        print("no memory for the weights", file=sys.stderr, flush=True)
+        os._exit(9)
+
+
+class Refusing(Echo):
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        raise UnsupportedMode("Not this one.", remedy="Another.")
+
+
+class Broken(Echo):
+    """A bug in an engine: an exception that nobody foresaw."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        raise ValueError("the engine has a bug")
+
+
+class Miscounting(Echo):
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return []
+
+
+class Lying(Echo):
+    """Answers boxes that are no boxes."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("x", [TextBlock("line", "x", (1, 2, 3), 1.0)]) for _ in pages]  # type: ignore[arg-type]
+
+
+class ThirdPageKills(Echo):
+    """The worker dies over a page of 3 pixels' height, whatever else is asked of it."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        if any(page.height == 33 for page in pages):
+            os._exit(5)
+        return super().read(pages, options, call)
