@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     ocr_allowed_dirs: _List = _field(
         (),
         "Input",
-        f"Folders whose files may be read and written, separated by `{os.pathsep}`. "
+        "Folders whose files may be read and written, separated by `:` (`;` on Windows). "
         "Empty: every folder over stdio and the CLI, none over HTTP.",
     )
     ocr_allow_urls: bool = _field(False, "Input", "Whether `image` may be an `https://` address.")

@@ -45,7 +45,7 @@ MAX_RESULT_CHARS: Final = 200_000
 """Claude Code moves longer tool results into a file unless the tool asks for more room."""
 
 _IMAGE = """\
-The page to read: an absolute path (/home/me/scan.pdf, C:\\\\scans\\\\a.png) or file:// URI; a data: URI or \
+The page to read: an absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI; a data: URI or \
 base64 for programs; an https:// address where the operator allows it. PNG, JPEG, WebP, GIF, BMP, TIFF, \
 JPEG 2000, AVIF, HEIC or PDF."""
 _MODE = "What to do. " + "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
@@ -209,9 +209,8 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 "picture or a scanned document says. For a long document, go on with the returned next_pages. "
                 "Use mode find with find_term to locate words, boxes=true for positions, and save_to to write a "
                 f"long text to a file instead of returning it. Modes of the engine in use: {able}.",
-                # save_to writes a new file, and replaces one only where overwrite says so
                 changes=True,
-                destroys=False,
+                destroys=True,  # save_to with overwrite=true replaces a file
                 world=service.settings.ocr_allow_urls,
                 meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARS},
             ),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -231,15 +230,15 @@ class ModelManager:
         queued_s = load_s = 0.0
         crashes = 0
         while True:
-            began = time.monotonic()
+            began = anyio.current_time()
             await self._ready()
-            load_s += time.monotonic() - began
-            began = time.monotonic()
+            load_s += anyio.current_time() - began
+            began = anyio.current_time()
             async with self._lock:
-                queued_s += time.monotonic() - began
+                queued_s += anyio.current_time() - began
                 if not self._is_ready():
                     continue  # released while this request stood in line
-                began = time.monotonic()
+                began = anyio.current_time()
                 try:
                     reply = await self._call(
                         "read", arguments, self._settings.ocr_page_timeout * len(pages), on_progress
@@ -250,7 +249,7 @@ class ModelManager:
                         raise _crashed(died) from died
                     continue
                 self._served += len(pages)
-                return Reading(reply["pages"], self.device, queued_s, load_s, time.monotonic() - began)
+                return Reading(reply["pages"], self.device, queued_s, load_s, anyio.current_time() - began)
 
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
@@ -461,7 +460,7 @@ class ModelManager:
         """
         child = self._child
         if force and child is not None and self._lock.locked():
-            began, before, free = time.monotonic(), self._state, await self._free_mb(child)
+            began, before, free = anyio.current_time(), self._state, await self._free_mb(child)
             child.condemned = True
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
@@ -469,7 +468,7 @@ class ModelManager:
             return Transition(
                 from_state=before,
                 to_state=self._state,
-                seconds=time.monotonic() - began,
+                seconds=anyio.current_time() - began,
                 freed_mb=_difference(free, await self._free_mb(child)),
                 message="What was being read was stopped and the worker process ended; its memory is free."
                 + (
@@ -492,10 +491,10 @@ class ModelManager:
         """Move, measured. Caller holds the lock."""
         child = self._child
         before, free = self._state, await self._free_mb(child)
-        began = time.monotonic()
+        began = anyio.current_time()
         with anyio.CancelScope(shield=True):  # half a move is no state; each step has its own bound
             await self._move_to(target)
-        seconds = time.monotonic() - began
+        seconds = anyio.current_time() - began
         return Transition(
             from_state=before,
             to_state=target,

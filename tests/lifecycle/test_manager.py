@@ -1,0 +1,585 @@
+"""The manager on virtual time, with a worker and cards that are plain objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+import trio.testing
+from fake_nvml import FakeCard, FakeNvml
+
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.engines import EngineSpec
+from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
+from deepseek_ocr_mcp.errors import (
+    Busy,
+    Cancelled,
+    EngineUnavailable,
+    GpuBusy,
+    Timeout,
+    UnsupportedMode,
+    WorkerCrashed,
+)
+from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.lifecycle.manager import ModelManager
+from deepseek_ocr_mcp.models import State
+from deepseek_ocr_mcp.modes import MODES
+from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
+
+pytestmark = pytest.mark.anyio
+
+LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 20.0, 2.0, 1.0, 5.0
+WEIGHTS_MB, CONTEXT_MB = 7000, 500
+PAGE = PageImage("/nowhere", 10, 10)
+FREE = ReadOptions("free")
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual time jumps while a thread works: the probe, which is a plain object here, is called inline."""
+
+    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+
+
+class FakeWorker:
+    """Takes its time by the clock of the test, and memory from a fake card."""
+
+    def __init__(self, pid: int, card: FakeCard | None, script: list[BaseException]) -> None:
+        self.pid = pid
+        self.calls: list[str] = []
+        self._card = card
+        self._script = script
+        self._dead = anyio.Event()
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead.is_set()
+
+    def die(self) -> None:
+        if self.alive:
+            self._dead.set()
+            if self._card is not None and self.pid in self._card.processes:
+                self._card.give_back(self.pid)
+
+    async def stop(self) -> None:
+        self.die()
+
+    async def kill(self) -> None:
+        self.die()
+
+    async def call(
+        self, method: str, arguments: Mapping[str, Any], *, timeout: float, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        self.calls.append(method)
+        seconds = {"load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[method]
+        if self._script and method == "read":
+            failure = self._script.pop(0)
+            if isinstance(failure, (WorkerDied, Timeout)):
+                self.die()
+            raise failure
+        with anyio.move_on_after(seconds):
+            await self._dead.wait()
+        if not self.alive:
+            raise WorkerDied(-9, "")
+        if self._card is not None:
+            if method == "load":
+                self._card.take(self.pid, CONTEXT_MB + WEIGHTS_MB)
+            elif method == "restore":
+                self._card.take(self.pid, WEIGHTS_MB)
+            elif method == "offload":
+                self._card.take(self.pid, -WEIGHTS_MB)
+        if method == "load":
+            return {"model": "fake"}
+        if method == "read":
+            return {"pages": [{"text": f"by {self.pid}"} for _ in arguments["pages"]]}
+        return {}
+
+
+class House:
+    """A manager and what it stands on."""
+
+    def __init__(self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any) -> None:
+        self.nvml = FakeNvml()
+        for free_mb in cards:
+            self.nvml.add_card(free_mb=free_mb)
+        self.workers: list[FakeWorker] = []
+        self.environments: list[Mapping[str, str]] = []
+        self.failures = list(failures)
+        self.spawn_error: Exception | None = None
+        engine = EngineSpec("fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0)
+        self.manager = ModelManager(
+            engine, Settings(**settings), probe=GpuProbe(self.nvml, sees_host_pids=True), spawn=self.spawn
+        )
+
+    async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
+        if self.spawn_error is not None:
+            raise self.spawn_error
+        card = next((c for c in self.nvml.devices if c.uuid == env.get("CUDA_VISIBLE_DEVICES")), None)
+        self.environments.append(env)
+        self.workers.append(FakeWorker(1000 + len(self.workers), card, self.failures))
+        return self.workers[-1]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[ModelManager]:
+        with anyio.fail_after(100_000):
+            async with self.manager.running():
+                yield self.manager
+        assert not any(worker.alive for worker in self.workers)
+
+    async def read(self) -> str:
+        async with self.manager.lease():
+            reading = await self.manager.read([PAGE], FREE)
+        return str(reading.pages[0]["text"])
+
+
+async def test_nothing_is_loaded_until_somebody_reads() -> None:
+    house = House()
+    async with house.open() as manager:
+        await anyio.sleep(10_000)
+        assert (manager.state, house.workers) == (State.UNLOADED, [])
+
+
+async def test_idle_model_is_offloaded_then_released() -> None:
+    house = House(cards=[20_000], gpu_offload_after=10, gpu_idle_timeout=60)
+    async with house.open() as manager:
+        assert await house.read() == "by 1000"
+        assert manager.state is State.GPU
+        await anyio.sleep(9)
+        assert manager.state is State.GPU
+        await anyio.sleep(3)
+        assert manager.state is State.HOST
+        assert house.nvml.devices[0].processes == {1000: CONTEXT_MB}
+        await anyio.sleep(60)
+        assert manager.state is State.UNLOADED
+        assert house.nvml.devices[0].processes == {}
+
+
+async def test_by_default_the_weights_leave_the_gpu_as_soon_as_nobody_waits() -> None:
+    house = House(cards=[20_000])
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(house.read)
+        await anyio.sleep(LOAD_S + 3 * READ_S - 1)
+        assert "offload" not in house.workers[0].calls
+        await anyio.sleep(1 + OFFLOAD_S + 1)
+        assert manager.state is State.HOST
+        assert house.workers[0].calls == ["load", "read", "read", "read", "offload"]
+
+
+async def test_never_means_never() -> None:
+    house = House(cards=[20_000], gpu_offload_after=-1, gpu_idle_timeout=-1)
+    async with house.open() as manager:
+        await house.read()
+        await anyio.sleep(50_000)
+        assert manager.state is State.GPU
+
+
+async def test_a_model_in_use_is_never_idle() -> None:
+    house = House(gpu_idle_timeout=1)
+    async with house.open() as manager:
+        async with manager.lease():
+            for _ in range(10):
+                await manager.read([PAGE], FREE)
+                await anyio.sleep(100)
+            assert manager.state is State.HOST
+        await anyio.sleep(2)
+        assert manager.state is State.UNLOADED
+    assert len(house.workers) == 1
+
+
+async def test_a_request_that_comes_as_the_timer_fires_is_served() -> None:
+    house = House(gpu_idle_timeout=60)
+    async with house.open():
+        await house.read()
+        await anyio.sleep(60)
+        assert (await house.read()).startswith("by ")
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often any task runs."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_an_idle_manager_sleeps_without_polling() -> None:
+    house = House(gpu_idle_timeout=-1)
+    async with house.open():
+        await house.read()
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        await anyio.sleep(10_000)
+        trio.lowlevel.remove_instrument(steps)
+    assert steps.count <= 3  # the watcher once, and this test's own waking
+
+
+async def test_callers_that_come_while_it_loads_share_one_load() -> None:
+    house = House()
+    async with house.open(), anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(house.read)
+    assert house.workers[0].calls == ["load"] + ["read"] * 5
+
+
+async def test_a_load_goes_on_when_the_caller_that_asked_first_goes_away() -> None:
+    house = House()
+    async with house.open():
+        with anyio.move_on_after(LOAD_S / 2):
+            await house.read()
+        began = anyio.current_time()
+        await house.read()
+        assert anyio.current_time() - began == pytest.approx(LOAD_S / 2 + READ_S)
+    assert len(house.workers) == 1
+
+
+async def test_batches_of_two_requests_take_turns() -> None:
+    house = House()
+    order = []
+
+    async def document(name: str, pages: int) -> None:
+        async with house.manager.lease():
+            for _ in range(pages):
+                await house.manager.read([PAGE], FREE)
+                order.append(name)
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(document, "long", 4)
+        await anyio.sleep(1)
+        tasks.start_soon(document, "short", 1)
+    assert order == ["long", "short", "long", "long", "long"]
+
+
+async def test_waiting_loading_and_reading_are_told_apart() -> None:
+    house = House()
+    readings = []
+
+    async def caller() -> None:
+        async with house.manager.lease():
+            readings.append(await house.manager.read([PAGE], FREE))
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(caller)
+    assert [r.load_s for r in readings] == pytest.approx([LOAD_S, LOAD_S])
+    assert [r.queued_s for r in readings] == pytest.approx([0, READ_S])
+    assert [r.infer_s for r in readings] == pytest.approx([READ_S, READ_S])
+
+
+# -- offload and release
+
+
+async def test_offload_reports_what_came_back() -> None:
+    house = House(cards=[20_000], gpu_offload_after=-1)
+    async with house.open() as manager:
+        await house.read()
+        moved = await manager.offload()
+        assert (moved.from_state, moved.to_state, moved.freed_mb) == (State.GPU, State.HOST, WEIGHTS_MB)
+        again = await manager.offload()
+        assert (again.from_state, again.to_state, again.freed_mb) == (State.HOST, State.HOST, None)
+
+
+async def test_a_model_that_was_offloaded_is_restored_not_loaded() -> None:
+    house = House(cards=[20_000])
+    async with house.open():
+        await house.read()
+        await anyio.sleep(OFFLOAD_S + 1)
+        await house.read()
+    assert house.workers[0].calls[:5] == ["load", "read", "offload", "restore", "read"]
+
+
+async def test_offloading_a_cpu_engine_is_a_success_that_says_so() -> None:
+    house = House()
+    async with house.open() as manager:
+        await house.read()
+        moved = await manager.offload()
+    assert moved.from_state is moved.to_state is State.HOST
+    assert "runs on the CPU" in moved.message
+
+
+async def test_release_gives_everything_back() -> None:
+    house = House(cards=[20_000])
+    async with house.open() as manager:
+        await house.read()
+        moved = await manager.release()
+        assert moved.to_state is State.UNLOADED
+        assert house.nvml.devices[0].processes == {}
+        assert "Nothing was loaded" in (await manager.release()).message
+
+
+async def test_release_waits_for_the_batch_in_flight() -> None:
+    house = House(ocr_busy_wait=10)
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        assert (await manager.release()).to_state is State.UNLOADED
+        assert manager.status().served == 2
+
+
+async def test_release_says_busy_when_the_wait_is_over() -> None:
+    house = House(ocr_busy_wait=2)
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        with pytest.raises(Busy, match="waited 2 s") as caught:
+            await manager.release()
+        assert "force=true" in caught.value.remedy
+
+
+async def test_forced_release_stops_what_runs_and_its_caller_is_told() -> None:
+    house = House()
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        await house.read()
+
+        async def victim() -> None:
+            with pytest.raises(Cancelled, match="released by force"):
+                await house.read()
+
+        tasks.start_soon(victim)
+        await anyio.sleep(1)
+        moved = await manager.release(force=True)
+        assert (moved.from_state, moved.to_state) == (State.HOST, State.UNLOADED)
+        assert manager.status().worker_restarts == 0
+        assert manager.status().last_error == ""
+    async with house.open():
+        pass
+
+
+async def test_forced_release_stops_a_load() -> None:
+    house = House()
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+
+        async def victim() -> None:
+            with pytest.raises(Cancelled):
+                await house.read()
+
+        tasks.start_soon(victim)
+        await anyio.sleep(1)
+        assert manager.status().state == "loading"
+        assert (await manager.release(force=True)).to_state is State.UNLOADED
+
+
+async def test_requests_in_line_survive_a_forced_release() -> None:
+    house = House()
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        await house.read()
+        answers = []
+
+        async def caller() -> None:
+            try:
+                answers.append(await house.read())
+            except Cancelled:
+                answers.append("stopped")
+
+        for _ in range(3):
+            tasks.start_soon(caller)
+        await anyio.sleep(1)
+        await manager.release(force=True)
+        while len(answers) < 3:
+            await anyio.sleep(1)
+    assert sorted(answers) == ["by 1001", "by 1001", "stopped"]
+
+
+async def test_a_cancelled_offload_still_ends_in_a_true_state() -> None:
+    house = House(cards=[20_000], gpu_offload_after=-1)
+    async with house.open() as manager:
+        await house.read()
+        with anyio.move_on_after(OFFLOAD_S / 2):
+            await manager.offload()
+        assert manager.state is State.HOST
+        assert house.nvml.devices[0].processes == {1000: CONTEXT_MB}
+
+
+# -- failures
+
+
+async def test_a_crash_while_reading_is_retried_once_in_a_fresh_worker() -> None:
+    house = House(failures=[WorkerDied(-11, "segfault")])
+    async with house.open() as manager:
+        assert await house.read() == "by 1001"
+        assert manager.status().worker_restarts == 1
+        assert "segfault" in manager.status().last_error
+
+
+async def test_a_page_that_kills_two_workers_is_an_error_with_their_last_words() -> None:
+    house = House(failures=[WorkerDied(-11, "first"), WorkerDied(-11, "second")])
+    async with house.open() as manager:
+        with pytest.raises(WorkerCrashed, match="SIGSEGV.*second"):
+            await house.read()
+        assert manager.state is State.UNLOADED
+        assert await house.read() == "by 1002"
+
+
+async def test_a_hung_page_is_not_tried_again() -> None:
+    house = House(failures=[Timeout("It hung.", remedy="Another page.")])
+    async with house.open() as manager:
+        with pytest.raises(Timeout):
+            await house.read()
+        assert (manager.state, len(house.workers)) == (State.UNLOADED, 1)
+        assert await house.read() == "by 1001"
+
+
+async def test_an_error_of_the_engine_leaves_the_model_where_it_is() -> None:
+    house = House(failures=[UnsupportedMode("No.", remedy="Another.")])
+    async with house.open() as manager:
+        with pytest.raises(UnsupportedMode):
+            await house.read()
+        assert manager.state is State.HOST
+        assert await house.read() == "by 1000"
+
+
+async def test_a_worker_that_died_in_its_sleep_is_not_shown_as_loaded() -> None:
+    house = House()
+    async with house.open() as manager:
+        await house.read()
+        house.workers[0].die()
+        assert manager.state is State.UNLOADED
+        assert manager.status().worker_pid is None
+        assert await house.read() == "by 1001"
+
+
+async def test_offload_and_release_notice_a_worker_that_died_in_its_sleep() -> None:
+    house = House(cards=[20_000], gpu_offload_after=-1)
+    async with house.open() as manager:
+        for step in (manager.offload, manager.release):
+            await house.read()
+            house.workers[-1].die()
+            assert (await step()).to_state is State.UNLOADED
+        assert "offload" not in house.workers[0].calls
+
+
+async def test_a_worker_that_cannot_be_started_is_an_error_for_all_who_wait() -> None:
+    house = House()
+    house.spawn_error = OSError("no more processes")
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+
+        async def caller() -> None:
+            with pytest.raises(EngineUnavailable, match="no more processes"):
+                await house.read()
+
+        for _ in range(3):
+            tasks.start_soon(caller)
+        await anyio.sleep(1)
+        assert "no more processes" in manager.status().last_error
+        house.spawn_error = None
+        assert await house.read() == "by 1000"
+
+
+async def test_closing_stops_what_runs_and_tells_its_caller() -> None:
+    house = House()
+    async with anyio.create_task_group() as tasks:
+
+        async def victim() -> None:
+            with pytest.raises(Cancelled, match="shutting down"):
+                await house.read()
+
+        async with house.open():
+            tasks.start_soon(victim)
+            await anyio.sleep(LOAD_S + 1)
+        assert house.manager.state is State.CLOSED
+
+
+async def test_closing_while_it_loads_leaves_no_worker() -> None:
+    house = House()
+    async with anyio.create_task_group() as tasks:
+
+        async def victim() -> None:
+            with pytest.raises(Cancelled):
+                await house.read()
+
+        async with house.open():
+            tasks.start_soon(victim)
+            await anyio.sleep(1)
+
+
+# -- which card
+
+
+async def test_the_emptiest_card_is_taken_and_named_by_its_uuid() -> None:
+    house = House(cards=[9_000, 10_000, 40_000, 12_000])
+    async with house.open() as manager:
+        await house.read()
+        uuid = house.nvml.devices[2].uuid
+        assert manager.status().device == uuid
+        assert house.environments[0]["CUDA_VISIBLE_DEVICES"] == uuid
+        assert house.environments[0]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+async def test_a_model_moves_when_its_card_has_filled_up() -> None:
+    house = House(cards=[20_000, 15_000])
+    first, second = house.nvml.devices
+    async with house.open() as manager:
+        await house.read()
+        await anyio.sleep(OFFLOAD_S + 1)
+        first.take(pid=1, mb=19_000)
+        assert await house.read() == "by 1001"
+        assert manager.status().device == second.uuid
+        assert 1000 not in first.processes
+
+
+async def test_a_model_waits_in_host_memory_when_every_card_has_filled_up() -> None:
+    house = House(cards=[20_000])
+    async with house.open() as manager:
+        await house.read()
+        await anyio.sleep(OFFLOAD_S + 1)
+        house.nvml.devices[0].take(pid=1, mb=15_000)
+        with pytest.raises(GpuBusy, match="GPU 0"):
+            await house.read()
+        assert manager.state is State.HOST
+        house.nvml.devices[0].give_back(1)
+        assert await house.read() == "by 1000"
+
+
+async def test_no_room_on_any_card_starts_no_worker() -> None:
+    house = House(cards=[4_000])
+    async with house.open() as manager:
+        with pytest.raises(GpuBusy):
+            await house.read()
+        assert house.workers == []
+        assert manager.status().last_error
+
+
+async def test_a_gpu_engine_told_to_use_the_cpu_asks_for_no_card() -> None:
+    house = House(cards=[4_000], ocr_gpu="cpu")
+    async with house.open() as manager:
+        await house.read()
+        assert (manager.state, manager.status().device) == (State.HOST, "cpu")
+        assert "CUDA_VISIBLE_DEVICES" not in house.environments[0]
+
+
+async def test_repr_tells_the_state_in_a_line() -> None:
+    house = House(cards=[20_000], gpu_offload_after=-1, gpu_idle_timeout=-1)
+    async with house.open() as manager:
+        await house.read()
+        await anyio.sleep(12)
+        assert repr(manager) == f"<ModelManager GPU {house.nvml.devices[0].uuid} idle 12s served 1>"
+
+
+async def test_status_counts_down_to_each_step() -> None:
+    house = House(cards=[20_000], gpu_offload_after=100, gpu_idle_timeout=300)
+    async with house.open() as manager:
+        assert manager.status().offload_in_s is None
+        await house.read()
+        await anyio.sleep(40)
+        status = manager.status()
+    assert status.idle_s == pytest.approx(40)
+    assert status.offload_in_s == pytest.approx(60)
+    assert status.release_in_s == pytest.approx(260)
