@@ -30,6 +30,7 @@ from .modes import MODES, RESOLUTIONS
 __all__ = ["Answer", "OcrService", "Progress"]
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
+LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -200,7 +201,7 @@ class _Progress:
         self._last = -1.0
 
     async def __call__(self, done: float, message: str) -> None:
-        least = 0.02  # of a page; a client redraws its bar for each of these
+        least = LOADING_SHARE / 2  # a client redraws its bar for each of these
         if self._report is None or done < self._last + least:
             return
         self._last = done
@@ -259,10 +260,11 @@ class _Work:
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
         what += f" of {self._document.page_count}"
         if self._manager.state is not self._manager.ready_state:
-            await self._progress(done + 0.02, f"loading the model for {what}")
+            await self._progress(done + LOADING_SHARE / 2, f"loading the model for {what}")
 
         async def report(fraction: float, message: str) -> None:
-            await self._progress(done + fraction * len(numbers), f"{what}: {message}" if message else what)
+            within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
+            await self._progress(done + within * len(numbers), f"{what}: {message}" if message else what)
 
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         reading = await self._manager.read(images, options, on_progress=report)

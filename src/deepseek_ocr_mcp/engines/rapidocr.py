@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..errors import EngineUnavailable, UnsupportedMode
 from ..modes import RESOLUTIONS
 from ..results.find import find_term
-from ..results.reading_order import TextLine, arrange, to_markdown, to_text
+from ..results.reading_order import TextLine, arrange, cut, split_at_gutters, to_markdown, to_text
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
 TALL: Final = 1.5  # height over width of a region whose text runs downwards
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
+
+INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
 # Orientation.
 SAMPLE_LINES: Final = 4
@@ -197,7 +199,10 @@ class RapidOcrEngine:
             n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()
         ]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
-        lines = _straightened(regions, readings, upright.shape[1], upright.shape[0])
+        found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
+        pieces = split_at_gutters(found)
+        lines = [cut(found[piece.line], piece) for piece in pieces]
+        inks = [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces]
         elements = arrange(lines)
 
         def box(region: _Region) -> tuple[int, int, int, int]:
@@ -210,7 +215,7 @@ class RapidOcrEngine:
             for hit in find_term(lines, options.find_term, order):
                 for span in hit.spans:
                     line = lines[span.line]
-                    part = _part(upright, regions[span.line], span.begin, span.end)
+                    part = _drawn_in(upright, inks[span.line], span.begin, span.end)
                     blocks.append(
                         TextBlock(
                             options.find_term,
@@ -226,7 +231,7 @@ class RapidOcrEngine:
             TextBlock(
                 element.kind if options.mode == "document" else "line",
                 lines[i].text.strip(),
-                box(_inset(regions[i])),
+                box(inks[i]),
                 round(lines[i].score, 3),
             )
             for element in elements
@@ -582,7 +587,7 @@ def _regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> list[
     return regions
 
 
-def _crop(pixels: Pixels, region: _Region) -> Pixels:
+def _crop(pixels: Pixels, region: _Region, *, tall: bool | None = None) -> Pixels:
     """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
     import cv2
     import numpy as np
@@ -597,7 +602,8 @@ def _crop(pixels: Pixels, region: _Region) -> Pixels:
         turn = cv2.getRotationMatrix2D((region.x - x1, region.y - y1), region.angle, 1)
         turn[:, 2] += (size[0] / 2 - (region.x - x1), size[1] / 2 - (region.y - y1))
         crop = cv2.warpAffine(crop, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(np.rot90(crop)) if region.tall else crop
+    downwards = region.tall if tall is None else tall
+    return np.ascontiguousarray(np.rot90(crop)) if downwards else crop
 
 
 # ---------------------------------------------------------------- geometry
@@ -641,8 +647,11 @@ def _straightened(
     for region, reading in zip(regions, readings, strict=True):
         dx, dy = region.x - width / 2, region.y - height / 2
         x, y = width / 2 + dx * cos + dy * sin, height / 2 - dx * sin + dy * cos
-        box = _outline(replace(_inset(region), x=x, y=y, angle=region.angle - tilt))
-        lines.append(TextLine(reading.text, box, reading.score, reading.centres, region.tall))
+        ink = _inset(region)
+        share = region.length / ink.length
+        centres = tuple(min(1.0, max(0.0, 0.5 + (centre - 0.5) * share)) for centre in reading.centres)
+        box = _outline(replace(ink, x=x, y=y, angle=region.angle - tilt))
+        lines.append(TextLine(reading.text, box, reading.score, centres, region.tall))
     return lines
 
 
@@ -661,22 +670,27 @@ def _skew(regions: Sequence[_Region]) -> float:
     return 0.0
 
 
-def _part(pixels: Pixels, region: _Region, begin: float, end: float) -> _Region:
-    """The part of a region between two fractions of its length, drawn in to the ink between them."""
-    import numpy as np
-
-    ink = _inset(region)
-    margin = (1 - ink.length / region.length) / 2
-    begin, end = max(begin, margin), min(end, 1 - margin)
-    crop = _crop(pixels, region)
-    middle = crop[crop.shape[0] // 5 : -(crop.shape[0] // 5) or None].astype(np.int16)
-    contrast = (middle.max(axis=0) - middle.min(axis=0)).max(axis=1)
-    first, last = round(begin * len(contrast)), round(end * len(contrast))
-    inked = np.flatnonzero(contrast[first:last] > 0.4 * contrast.max())
-    if len(inked):
-        begin, end = (first + int(inked[0])) / len(contrast), (first + int(inked[-1]) + 1) / len(contrast)
+def _slice(region: _Region, begin: float, end: float) -> _Region:
+    """The part of a region between two fractions of its length."""
     shift, length = ((begin + end) / 2 - 0.5) * region.length, max(1.0, (end - begin) * region.length)
     cos, sin = math.cos(math.radians(region.angle)), math.sin(math.radians(region.angle))
     if region.tall:
-        return replace(ink, x=region.x - shift * sin, y=region.y + shift * cos, height=length)
-    return replace(ink, x=region.x + shift * cos, y=region.y + shift * sin, width=length)
+        return replace(region, x=region.x - shift * sin, y=region.y + shift * cos, height=length)
+    return replace(region, x=region.x + shift * cos, y=region.y + shift * sin, width=length)
+
+
+def _drawn_in(pixels: Pixels, ink: _Region, begin: float, end: float) -> _Region:
+    """The part of a line between two fractions of its length, drawn in to the ink that is there."""
+    import numpy as np
+
+    beyond = MARGIN * min(ink.width, ink.height) / ink.length  # the first letter may begin before the box
+    begin, end = begin if begin > 0 else -beyond, end if end < 1 else 1 + beyond
+    part = _slice(ink, begin, end)
+    # A part may be higher than wide although its line is not: as tall as the line, it is cropped alike.
+    crop = _crop(pixels, part, tall=ink.tall).astype(np.int16)
+    contrast = (crop.max(axis=0) - crop.min(axis=0)).max(axis=1)
+    inked = np.flatnonzero(contrast > INK_SHARE * contrast.max())
+    if not len(inked):
+        return part
+    first, last = int(inked[0]) / len(contrast), (int(inked[-1]) + 1) / len(contrast)
+    return _slice(ink, begin + first * (end - begin), begin + last * (end - begin))

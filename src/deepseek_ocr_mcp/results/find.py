@@ -27,7 +27,7 @@ class Span:
     """The part of one line that belongs to a hit.
 
     `start` and `stop` index the characters of the line's text; `begin` and `end` are the same
-    places as fractions of the line's length, in the white space around the part where there is any.
+    places as fractions of its box's length, in the white space around the part where there is any.
     """
 
     line: int

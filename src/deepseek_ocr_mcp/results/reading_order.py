@@ -22,7 +22,18 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, Literal
 
-__all__ = ["Box", "Element", "TextLine", "arrange", "reading_order", "to_markdown", "to_text"]
+__all__ = [
+    "Box",
+    "Element",
+    "Piece",
+    "TextLine",
+    "arrange",
+    "cut",
+    "reading_order",
+    "split_at_gutters",
+    "to_markdown",
+    "to_text",
+]
 
 Box = tuple[float, float, float, float]
 Kind = Literal["title", "line", "list", "table"]
@@ -32,17 +43,24 @@ GUTTER_EM: Final = 0.6  # least width of a strip between columns
 CROSSING_SHARE: Final = 0.3  # of the lines may cross a gutter, as headlines do
 COLUMN_EM: Final = 5.0  # least width of a column of prose
 PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it is prose
-PROSE_CHARS: Final = 14  # least length of the middle line of a column of prose
-ALIGNED_SHARE: Final = 0.6  # of the lines have a partner in the same row beyond the gutter: a table
+PROSE_CHARS: Final = 24  # least length of the middle line of running text; half in a column it fills
+ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
+SPACE_EM: Final = 0.4  # least gap in a line that a gutter may run through
+STRIP_SHARE: Final = 0.6  # of a gutter's width must be white in a line that it cuts
+SPLIT_EM: Final = 0.9  # least gap in a line that suggests a gutter
+SPLIT_SPACES: Final = 1.8  # times the usual space of the line
+CELL_GAP_EM: Final = 2.5  # a gap in a line that is wider parts cells, gutter or not
+SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 ROW_SHIFT: Final = 0.5  # of the smaller height: how far middles may differ within a row
+CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
 MAX_DEPTH: Final = 12  # cuts within cuts
 TITLE_SCALE: Final = 1.3  # a title is set this much larger than the body
 TITLE_CHARS: Final = 150
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
-RAGGED_EM: Final = 4.0  # a line that ends further from the margin than this ends its paragraph
 LIST_ITEM: Final = re.compile(
     r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)"
 )
+LIST_MARK: Final = re.compile(r"[•●▪◦‣∙○■□►➢✓*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
@@ -51,7 +69,7 @@ class TextLine:
     """One recognised line.
 
     `box` is `(x1, y1, x2, y2)` in the upright, straightened page. `centres` holds the middle of
-    each character of `text` as a fraction of the line's length; it may be empty.
+    each character of `text` as a fraction of the box's length; it may be empty.
     `vertical` marks a line that is set from top to bottom.
     """
 
@@ -80,6 +98,134 @@ class Element:
         return (index for row in self.rows for cell in row for index in cell)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Characters `start` to `stop` of a line; `begin` and `end` are fractions of the line's length."""
+
+    line: int
+    start: int
+    stop: int
+    begin: float
+    end: float
+
+
+def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
+    """The lines, cut where a detector has joined text across a gutter or cells of a table.
+
+    A gap inside a line is a cut if it is wide, or if a gutter of the page runs through it. Lines
+    without character centres stay whole. Every character but the spaces at a cut is in one piece.
+    """
+    page = _Page.of(lines)
+    gaps = [_gaps(page, n) for n in range(len(lines))]
+    if not any(gap.stands_out for found in gaps for gap in found):
+        return [_whole(n, line) for n, line in enumerate(lines)]
+    pieces = [p for n in range(len(lines)) for p in _pieces(page, n, [g for g in gaps[n] if g.stands_out])]
+    strips: list[_Strip] = []
+    _regions_of(lines, pieces, strips)
+    for n, found in enumerate(gaps):
+        y = page.middle(n)
+        gaps[n] = [g for g in found if g.stands_out or any(strip.runs_through(g, y) for strip in strips)]
+    pieces = [piece for n, found in enumerate(gaps) for piece in _pieces(page, n, found)]
+    region_of, boxes = _regions_of(lines, pieces, [])
+    kept: list[Piece] = []
+    for n, piece in enumerate(pieces):
+        if (
+            n
+            and kept[-1].line == piece.line
+            and region_of[n] == region_of[n - 1]
+            and boxes[n][0] - boxes[n - 1][2] < CELL_GAP_EM * page.em
+        ):
+            kept[-1] = Piece(piece.line, kept[-1].start, piece.stop, kept[-1].begin, piece.end)
+        else:
+            kept.append(piece)
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """White space in a line: after character `before`, in front of character `after`, from `x1` to `x2`."""
+
+    before: int
+    after: int
+    x1: float
+    x2: float
+    stands_out: bool
+    """Wider than the other spaces of the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """A gutter: white from `x1` to `x2` for most lines between `top` and `bottom`."""
+
+    x1: float
+    x2: float
+    top: float
+    bottom: float
+
+    def runs_through(self, gap: _Gap, y: float) -> bool:
+        shared = min(self.x2, gap.x2) - max(self.x1, gap.x1)
+        return self.top <= y <= self.bottom and shared >= STRIP_SHARE * (self.x2 - self.x1)
+
+
+def _whole(number: int, line: TextLine) -> Piece:
+    return Piece(number, 0, len(line.text), 0.0, 1.0)
+
+
+def _gaps(page: _Page, number: int) -> list[_Gap]:
+    """The spaces of a line that could be part of a gutter."""
+    line, box = page.lines[number], page.boxes[number]
+    along, across = box[2] - box[0], box[3] - box[1]
+    at = [n for n, char in enumerate(line.text) if not char.isspace()]
+    if len(line.centres) != len(line.text) or len(at) < 4 or along <= 0:
+        return []
+    steps = [((line.centres[b] - line.centres[a]) * along, a, b) for a, b in pairwise(at)]
+    pitch = median(step for step, _, _ in steps)
+    spaces = [step - pitch for step, a, b in steps if b > a + 1]
+    least = max(SPLIT_EM * across, SPLIT_SPACES * median(spaces) if len(spaces) > 1 else 0.0)
+    gaps = []
+    for step, a, b in steps:
+        width = step - pitch
+        if width >= (SPACE_EM if b > a + 1 else CELL_GAP_EM) * across:
+            x1, x2 = (
+                box[0] + line.centres[a] * along + pitch / 2,
+                box[0] + line.centres[b] * along - pitch / 2,
+            )
+            gaps.append(_Gap(a, b, x1, x2, width >= least))
+    return gaps
+
+
+def _pieces(page: _Page, number: int, gaps: Sequence[_Gap]) -> Iterator[Piece]:
+    """A line cut at these gaps."""
+    box = page.boxes[number]
+    along = max(box[2] - box[0], 1e-6)
+    start, begin = 0, 0.0
+    for gap in gaps:
+        yield Piece(number, start, gap.before + 1, begin, min(1.0, (gap.x1 - box[0]) / along))
+        start, begin = gap.after, max(0.0, (gap.x2 - box[0]) / along)
+    yield Piece(number, start, len(page.lines[number].text), begin, 1.0)
+
+
+def _regions_of(
+    lines: Sequence[TextLine], pieces: Sequence[Piece], strips: list[_Strip]
+) -> tuple[dict[int, int], list[Box]]:
+    """The region in which each piece is, and its box; the gutters between them go into `strips`."""
+    page = _Page.of([cut(lines[piece.line], piece) for piece in pieces])
+    regions = _columns_of(page, _by_middle(page, range(len(pieces))), 0, strips)
+    return {i: number for number, region in enumerate(regions) for i in region}, page.boxes
+
+
+def cut(line: TextLine, piece: Piece) -> TextLine:
+    """The line that `piece` makes of `line`, with its own box and centres."""
+    x1, y1, x2, y2 = line.box
+    if line.vertical:
+        y1, y2 = y1 + piece.begin * (y2 - y1), y1 + piece.end * (y2 - y1)
+    else:
+        x1, x2 = x1 + piece.begin * (x2 - x1), x1 + piece.end * (x2 - x1)
+    share = max(piece.end - piece.begin, 1e-6)
+    centres = tuple((centre - piece.begin) / share for centre in line.centres[piece.start : piece.stop])
+    return TextLine(line.text[piece.start : piece.stop], (x1, y1, x2, y2), line.score, centres, line.vertical)
+
+
 def reading_order(lines: Sequence[TextLine]) -> list[int]:
     """The indices of `lines` in the order in which a reader takes them."""
     return [index for element in arrange(lines) for index in element.lines]
@@ -90,9 +236,8 @@ def arrange(lines: Sequence[TextLine]) -> list[Element]:
     if not lines:
         return []
     page = _Page.of(lines)
-    order = sorted(range(len(lines)), key=lambda i: (page.middle(i), page.boxes[i][0], i))
     elements: list[Element] = []
-    for number, region in enumerate(_cut(page, order, 0)):
+    for number, region in enumerate(_columns_of(page, _by_middle(page, range(len(lines))), 0, [])):
         elements.extend(_elements(page, region, number))
     return _with_titles(page, elements)
 
@@ -180,37 +325,43 @@ def _body_size(lines: Sequence[TextLine], boxes: Sequence[Box]) -> float:
 # ---------------------------------------------------------------- columns
 
 
-def _cut(page: _Page, lines: Row, depth: int) -> list[Row]:
-    """`lines` (sorted by middle) as regions without gutters, in reading order."""
+def _by_middle(page: _Page, lines: Iterable[int]) -> Row:
+    return sorted(lines, key=lambda i: (page.middle(i), page.boxes[i][0], i))
+
+
+def _columns_of(page: _Page, lines: Row, depth: int, strips: list[_Strip]) -> list[Row]:
+    """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
     if len(lines) < 4 or depth == MAX_DEPTH:
         return [lines]
-    gutter = _gutter(page, lines)
-    if gutter is not None:
-        return [region for part in _around(page, lines, gutter) for region in _cut(page, part, depth + 1)]
+    strip = _gutter(page, lines)
+    if strip is not None:
+        strips.append(strip)
+        parts = _around(page, lines, (strip.x1 + strip.x2) / 2)
+        return [region for part in parts for region in _columns_of(page, part, depth + 1, strips)]
     parts = _between_gaps(page, lines)
     if len(parts) == 1:
         return [lines]
-    regions = [_cut(page, part, depth + 1) for part in parts]
+    regions = [_columns_of(page, part, depth + 1, strips) for part in parts]
     if all(len(found) == 1 for found in regions):
         return [lines]  # no part had a gutter: the gaps mean nothing for the order
     return [region for found in regions for region in found]
 
 
-def _gutter(page: _Page, lines: Row) -> float | None:
-    """The middle of the strip that divides `lines` into columns best, if one does."""
+def _gutter(page: _Page, lines: Row) -> _Strip | None:
+    """The strip that divides `lines` into columns best, if one does."""
     starts = sorted(page.boxes[i][0] for i in lines)
     ends = sorted(page.boxes[i][2] for i in lines)
-    edges = sorted({*starts, *ends})
     strips = []
-    for left, right in pairwise(edges):
+    for left, right in pairwise(sorted({*starts, *ends})):
         if right - left < GUTTER_EM * page.em:
             continue
         crossing = bisect_right(starts, left) - bisect_right(ends, left)
         if crossing <= CROSSING_SHARE * len(lines):
-            strips.append((crossing, left - right, (left + right) / 2))
-    for _, _, x in sorted(strips)[:8]:
-        if _divides(page, lines, x):
-            return x
+            strips.append((crossing, left - right, left, right))
+    for _, _, left, right in sorted(strips)[:8]:
+        if _divides(page, lines, (left + right) / 2):
+            box = page.union(lines)
+            return _Strip(left, right, box[1], box[3])
     return None
 
 
@@ -231,8 +382,15 @@ def _divides(page: _Page, lines: Row, x: float) -> bool:
 
 
 def _is_prose(page: _Page, lines: Row, width: float) -> bool:
+    """Whether the lines are running text, in one column of that width or in several narrower ones."""
+    length = median(_length(page.lines[i].text) for i in lines)
     fill = median((page.boxes[i][2] - page.boxes[i][0]) / max(width, 1.0) for i in lines)
-    return fill >= PROSE_FILL and median(len(page.lines[i].text) for i in lines) >= PROSE_CHARS
+    return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= PROSE_CHARS / 2)
+
+
+def _length(text: str) -> int:
+    """Characters, where one of a script without spaces counts for two: it says as much."""
+    return len(text) + len(NO_SPACES.findall(text))
 
 
 def _aligned_share(page: _Page, left: Row, right: Row) -> float:
@@ -241,7 +399,7 @@ def _aligned_share(page: _Page, left: Row, right: Row) -> float:
     middles = sorted(page.middle(i) for i in many)
     hits = 0
     for i in few:
-        y, reach = page.middle(i), 0.35 * page.height(i)
+        y, reach = page.middle(i), ROW_SHIFT * page.height(i)
         at = bisect_left(middles, y - reach)
         hits += at < len(middles) and middles[at] <= y + reach
     return hits / len(few)
@@ -281,7 +439,7 @@ def _between_gaps(page: _Page, lines: Row) -> list[Row]:
         if gap >= least:
             parts.append([])
         parts[-1].append(i)
-    return [sorted(part, key=lambda i: (page.middle(i), page.boxes[i][0], i)) for part in parts]
+    return [_by_middle(page, part) for part in parts]
 
 
 # ---------------------------------------------------------------- rows and tables
@@ -320,11 +478,12 @@ def _elements(page: _Page, region: Row, number: int) -> Iterator[Element]:
     yield from _paragraphs(page, rows[at:], number)
 
 
-def _cells(page: _Page, row: Row) -> list[Row]:
-    """A row as cells: lines that stand closer than words of two columns do are one cell."""
+def _cells(page: _Page, row: Sequence[int]) -> list[Row]:
+    """A row as cells: lines closer than a wide space are one cell, and so is a list mark with its text."""
     cells = [[row[0]]]
     for before, i in pairwise(row):
-        if page.boxes[i][0] - page.boxes[before][2] < 0.5 * page.em:
+        mark = before == row[0] and LIST_MARK.fullmatch(page.lines[before].text.strip())
+        if mark or page.boxes[i][0] - page.boxes[before][2] < SAME_CELL_EM * page.em:
             cells[-1].append(i)
         else:
             cells.append([i])
@@ -338,7 +497,10 @@ def _table_runs(page: _Page, rows: list[Row]) -> Iterator[tuple[int, int]]:
     start: int | None = None
     last = 0
     for at, count in enumerate(counts):
-        if start is not None and (at - last > 3 or tops[at][1] - tops[at - 1][3] > 3 * page.em):
+        if start is not None and (
+            at - last > 5
+            or tops[at][1] - tops[at - 1][3] > (5 if min(count, counts[at - 1]) > 1 else 3) * page.em
+        ):
             if _enough(counts[start : last + 1]):
                 yield start, last + 1
             start = None
@@ -399,15 +561,15 @@ def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list
         return sum(bool(cell) for cell in row)
 
     full = [filled(row) >= 0.6 * max(filled(other) for other in table) for row in table]
-    middles = [sum(page.middle(i) for cell in row for i in cell) / sum(map(len, row)) for row in table]
-    steps = [b - a for a, b in pairwise(middles)]
-    between_full = [step for n, step in enumerate(steps) if full[n] and full[n + 1]]
+    boxes = [page.union(i for cell in row for i in cell) for row in table]
+    gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
+    between_full = [gap for n, gap in enumerate(gaps) if full[n] and full[n + 1]]
     if not between_full:
         return table
-    close = 0.8 * median(between_full)
+    close = min(CONTINUATION_EM * page.em, median(between_full) - CONTINUATION_EM * page.em)
     merged = [table[0]]
     for n, row in enumerate(table[1:]):
-        if steps[n] <= close and not (full[n] and full[n + 1]):
+        if gaps[n] <= close and not (full[n] and full[n + 1]):
             merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
         else:
             merged.append(row)
@@ -500,13 +662,26 @@ def _paragraph_text(page: _Page, element: Element) -> str:
     text = ""
     for n, row in enumerate(rows):
         chunk = " ".join(page.lines[i].text.strip() for i in row)
-        if n == 0:
-            text = chunk
-        elif page.boxes[rows[n - 1][-1]][2] >= right - RAGGED_EM * page.em or text.endswith("-"):
+        if n and _goes_on(page, rows[n - 1], row, right):
             text = _joined(text, chunk)
         else:
-            text += "\n" + chunk
+            text += "\n" + chunk if text else chunk
     return text
+
+
+def _goes_on(page: _Page, above: Sequence[int], below: Sequence[int], right: float) -> bool:
+    """Whether the line is broken for want of room: the first word below would not have fitted above."""
+    if len(above) > 1 and len(_cells(page, above)) > 1:
+        return False
+    text = page.lines[above[-1]].text.rstrip()
+    if text.endswith("-"):
+        return True
+    if sum(_length(page.lines[i].text) for i in above) < PROSE_CHARS:
+        return False
+    box, following = page.boxes[below[0]], page.lines[below[0]].text.strip()
+    word = 1 if NO_SPACES.match(following) else len(following.split(maxsplit=1)[0]) if following else 0
+    room = (word + 1) * (box[2] - box[0]) / max(1, len(following))
+    return page.boxes[above[-1]][2] + room > right - 0.5 * page.em
 
 
 def _table_text(page: _Page, element: Element) -> str:

@@ -1,0 +1,77 @@
+"""The official MCP conformance suites, for both protocol eras.
+
+Two servers are tested. The one that users start, by the scenarios that ask for nothing but a
+server; and the same with the suites' fixtures registered on it, by everything. What is expected
+to fail is in expected_failures_2025-11-25.yaml, with reasons, and an entry that passes fails the run.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from clients.rig import Node
+
+pytestmark = pytest.mark.conformance
+
+EXPECTED_FAILURES = Path(__file__).with_name("expected_failures_2025-11-25.yaml")
+
+SUITES = {
+    # suite, arguments, fewest scenarios that must pass
+    "0.1, 2025-11-25": ("2025-11-25", ["--suite", "all", "--expected-failures", str(EXPECTED_FAILURES)], 27),
+    "0.2, 2025-11-25": (
+        "2026-07-28",
+        ["--requirements", "2025-11-25", "--expected-failures", str(EXPECTED_FAILURES)],
+        28,
+    ),
+    "0.2, 2026-07-28": ("2026-07-28", ["--requirements", "2026-07-28"], 40),
+}
+
+GENERIC_2025 = [
+    "server-initialize",
+    "server-session-lifecycle",
+    "ping",
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "server-sse-multiple-streams",
+    "dns-rebinding-protection",
+]
+GENERIC_2026 = [
+    "tools-list",
+    "resources-list",
+    "prompts-list",
+    "caching",
+    "http-header-validation",
+    "sep-2164-resource-not-found",
+    "server-sse-multiple-streams",
+    "dns-rebinding-protection",
+]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_suite_passes_with_its_fixtures(node: Node, fixtures_url: str, name: str) -> None:
+    suite, arguments, fewest = SUITES[name]
+    said = node.conformance(suite, "--url", fixtures_url, *arguments)
+    summary = said.stdout.partition("=== SUMMARY ===")[2]
+    assert said.code == 0, summary or said.stdout[-4000:] + said.stderr[-4000:]
+    passed = re.findall(r"^✓ ([\w-]+): [1-9]", summary, re.MULTILINE)
+    assert len(passed) >= fewest, f"only {len(passed)} scenarios passed anything:\n{summary}"
+
+
+@pytest.mark.parametrize(
+    ("revision", "scenario"),
+    [("2025-11-25", name) for name in GENERIC_2025] + [("2026-07-28", name) for name in GENERIC_2026],
+)
+def test_the_server_as_it_is_started_passes_what_needs_no_fixture(
+    node: Node, http_url: str, revision: str, scenario: str
+) -> None:
+    said = node.conformance(
+        "2026-07-28", "--url", http_url, "--scenario", scenario, "--spec-version", revision
+    )
+    assert said.code == 0, said.stdout[-4000:] + said.stderr[-4000:]
+    counted = re.search(r"^Passed: (\d+)/", said.stdout, re.MULTILINE)
+    assert counted, said.stdout[-4000:]
+    assert int(counted[1]) >= 1, said.stdout[-4000:]

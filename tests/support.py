@@ -1,0 +1,213 @@
+"""Pages to read and servers to ask, for the tests at the edges."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from faults import fingerprint
+from mcp import Client
+from mcp.types import CallToolResult
+from PIL import Image, ImageDraw, ImageFont
+
+from deepseek_ocr_mcp.app import build_service
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.renderer import private_folder
+from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.service import OcrService
+
+Colour = tuple[int, int, int]
+GREY: Colour = (120, 130, 140)
+
+
+def png(width: int = 40, height: int = 20, colour: Colour = GREY) -> bytes:
+    """A page of one colour."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def echo(width: int = 40, height: int = 20, colour: Colour = GREY) -> str:
+    """What the engine `faults:Echo` answers for `png(…)`."""
+    return f"{width}x{height} {fingerprint(bytes(colour) * width * height)}"
+
+
+def as_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def tiff(*heights: int) -> bytes:
+    """A document with one page of each height, 40 pixels wide: every page comes back as it is."""
+    out = io.BytesIO()
+    pages = [Image.new("RGB", (40, height), GREY) for height in heights]
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+    return out.getvalue()
+
+
+def written(text: str, size: int = 32) -> bytes:
+    """A page with these lines on it, black on white."""
+    font = ImageFont.load_default(size=size)
+    lines = text.splitlines()
+    image = Image.new(
+        "RGB", (40 + max(int(font.getlength(line)) for line in lines), 40 + len(lines) * size * 2), "white"
+    )
+    draw = ImageDraw.Draw(image)
+    for number, line in enumerate(lines):
+        draw.text((20, 20 + number * size * 2), line, font=font, fill="black")
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+@asynccontextmanager
+async def running(engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrService]:
+    """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
+    name = engine if engine[0].islower() else f"faults:{engine}"
+    with private_folder() as folder:
+        async with build_service(Settings(ocr_engine=name, **settings), folder).running() as service:
+            yield service
+        assert set(os.listdir(folder)) == {"lock"}, "a page was left behind"
+
+
+@asynccontextmanager
+async def client(
+    engine: str = "Echo", *, local: bool = True, mode: str = "auto", **settings: Any
+) -> AsyncIterator[Client]:
+    """An MCP client of such a service, in this process; workers are real."""
+    with anyio.fail_after(60):
+        async with (
+            running(engine, **settings) as service,
+            Client(build_mcp(service, local=local), mode=mode) as made,
+        ):
+            yield made
+
+
+def said(result: CallToolResult) -> str:
+    """All text that the model sees."""
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+def facts(result: CallToolResult) -> dict[str, Any]:
+    """The structured answer of a call that went well."""
+    assert not result.is_error, said(result)
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+def alive(pid: int) -> bool:
+    """Whether this process runs; one that is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def wait_until(condition: Any, timeout: float = 5.0) -> float:
+    """Poll a fact about another process; seconds that it took. Fails when the time is over."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < timeout, "it did not come true in time"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+class StdioServer:
+    """A server process spoken to by hand, byte for byte."""
+
+    def __init__(self, engine: str = "Echo", *arguments: str, **environment: str) -> None:
+        name = engine if engine[0].islower() else f"faults:{engine}"
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deepseek_ocr_mcp", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OCR_ENGINE": name, **environment},
+        )
+        self.lines: list[bytes] = []
+        # Bounds every wait for an answer: stdout ends with the process.
+        self._watchdog = threading.Timer(30, self.process.kill)
+        self._watchdog.start()
+
+    def send(self, **message: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """The next line of stdout, which must be a JSON-RPC message."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.lines.append(line)
+        message: dict[str, Any] = json.loads(line)
+        assert message["jsonrpc"] == "2.0"
+        return message
+
+    def initialize(self) -> dict[str, Any]:
+        info = {"name": "test", "version": "1"}
+        self.send(
+            id=0,
+            method="initialize",
+            params={"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info},
+        )
+        answer = self.receive()
+        self.send(method="notifications/initialized")
+        return answer
+
+    def call(self, tool: str, number: int = 1, **arguments: Any) -> None:
+        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "p"}}
+        self.send(id=number, method="tools/call", params=params)
+
+    def until_reading(self) -> None:
+        """Wait for the first progress that the engine itself reports."""
+        while self.receive().get("params", {}).get("message") not in ("page 1 of 1", "page 1 of 1: reading"):
+            pass
+
+    def answer(self, number: int = 1) -> dict[str, Any]:
+        while (message := self.receive()).get("id") != number:
+            pass
+        return message
+
+    def close(self) -> None:
+        self._watchdog.cancel()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+
+
+@contextmanager
+def stdio_server(engine: str = "Echo", *arguments: str, **environment: str) -> Iterator[StdioServer]:
+    server = StdioServer(engine, *arguments, **environment)
+    try:
+        yield server
+    finally:
+        server.close()
