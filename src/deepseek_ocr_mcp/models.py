@@ -148,7 +148,7 @@ class GpuStatus(_Model):
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
     idle_s: Annotated[
         float | None, Field(description="seconds since the last request ended; null while one runs")
-    ]
+    ] = None
     offload_in_s: Annotated[float | None, Field(description="null: not due")] = None
     release_in_s: Annotated[float | None, Field(description="null: not due")] = None
     queue: Annotated[int, Field(description="requests that hold a place now, the running one included")]

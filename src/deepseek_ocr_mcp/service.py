@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
+from pydantic import ValidationError
 
 from .config import Settings
 from .documents.ranges import format_pages, parse_pages
@@ -22,7 +23,7 @@ from .documents.renderer import Document, DocumentReader
 from .documents.source import resolve_output, write_atomically
 from .engines import KNOWN, EngineSpec
 from .engines.base import PageImage, ReadOptions
-from .errors import BadRequest, UnsupportedMode
+from .errors import BadRequest, OcrError, UnsupportedMode
 from .lifecycle.manager import ModelManager
 from .models import GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
 from .modes import MODES, RESOLUTIONS
@@ -275,7 +276,13 @@ class _Work:
         await self._progress(done + len(numbers), f"{what} read")
         pages = []
         for number, image, fields in zip(numbers, images, reading.pages, strict=True):
-            page = Page(page=number, width=image.width, height=image.height, **fields)
+            try:
+                page = Page(page=number, width=image.width, height=image.height, **fields)
+            except (ValidationError, TypeError) as exc:
+                raise OcrError(
+                    f"The engine {self._engine.name} answered something that is no page: {type(exc).__name__}.",
+                    remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
+                ) from exc
             if request.annotate and page.blocks and len(self.images) < MAX_ANNOTATED_PAGES:
                 self.images.append(
                     await self._document.annotate(image, [block.model_dump() for block in page.blocks])

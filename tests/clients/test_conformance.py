@@ -3,6 +3,10 @@
 Two servers are tested. The one that users start, by the scenarios that ask for nothing but a
 server; and the same with the suites' fixtures registered on it, by everything. What is expected
 to fail is in expected_failures_2025-11-25.yaml, with reasons, and an entry that passes fails the run.
+
+Not tested: server-sse-polling, which wants an event store for resuming streams (a SHOULD): answers
+are kept nowhere here; and the tasks extension, which mcp does not have. The 0.2 suite runs both
+without scoring them.
 """
 
 from __future__ import annotations
@@ -20,7 +24,11 @@ EXPECTED_FAILURES = Path(__file__).with_name("expected_failures_2025-11-25.yaml"
 
 SUITES = {
     # suite, arguments, fewest scenarios that must pass
-    "0.1, 2025-11-25": ("2025-11-25", ["--suite", "all", "--expected-failures", str(EXPECTED_FAILURES)], 27),
+    "0.1, 2025-11-25": (
+        "2025-11-25",
+        ["--suite", "active", "--expected-failures", str(EXPECTED_FAILURES)],
+        26,
+    ),
     "0.2, 2025-11-25": (
         "2026-07-28",
         ["--requirements", "2025-11-25", "--expected-failures", str(EXPECTED_FAILURES)],

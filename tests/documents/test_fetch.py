@@ -233,7 +233,10 @@ async def test_the_checked_address_is_connected_to_under_the_hosts_name(tmp_path
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, content=PNG)
+        return httpx.Response(200, content=body())
+
+    async def body() -> AsyncIterator[bytes]:
+        yield PNG
 
     await get(
         "https://Example.org:444/a.png",

@@ -82,7 +82,12 @@ class FakeWorker:
         self.die()
 
     async def call(
-        self, method: str, arguments: Mapping[str, Any], *, timeout: float, on_progress: OnProgress | None = None
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         self.calls.append(method)
         seconds = {"load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[method]
@@ -112,7 +117,9 @@ class FakeWorker:
 class House:
     """A manager and what it stands on."""
 
-    def __init__(self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any) -> None:
+    def __init__(
+        self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any
+    ) -> None:
         self.nvml = FakeNvml()
         for free_mb in cards:
             self.nvml.add_card(free_mb=free_mb)

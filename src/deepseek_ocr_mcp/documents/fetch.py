@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,8 @@ MAX_REDIRECTS: Final = 5
 MAX_ADDRESSES: Final = 4  # of one name, tried in turn
 CONNECT_TIMEOUT_S: Final = 5.0  # for each of them: a dead IPv6 route must not eat the whole time
 WRITE_CHUNK: Final = MB
+
+_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx quotes what is no host name instead of refusing it
 
 _HEADERS: Final = {
     "User-Agent": f"deepseek-ocr-mcp/{__version__}",
@@ -153,7 +156,7 @@ def _parsed(address: str, base: httpx.URL | None = None) -> httpx.URL:
         url = base.join(address) if base is not None else httpx.URL(address)
     except (httpx.InvalidURL, ValueError):
         url = httpx.URL("")
-    if not url.host:
+    if not _HOST.fullmatch(url.raw_host):
         raise BadRequest("The address is not valid.", remedy="Write https://host/path/file.pdf.")
     return url
 

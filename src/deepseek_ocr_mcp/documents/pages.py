@@ -102,10 +102,10 @@ class PageRenderer:
             try:
                 width, height = document.draw(page, dpi, max_pixels, out, call)
             except BaseException:
-                self._close()  # a decoder that stumbled is not asked again
+                self.close()  # a decoder that stumbled is not asked again
                 raise
             if document.only_page:
-                self._close()  # its pixels are not kept
+                self.close()  # its pixels are not kept
             return {"width": width, "height": height}
 
     def annotate(
@@ -125,7 +125,7 @@ class PageRenderer:
             small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
             page = page.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
             # Boxes are drawn after scaling, so that their lines and labels stay sharp.
-            blocks = [{**block, "box": [value * factor for value in block["box"]]} for block in blocks]
+            blocks = [{**block, "box": [value * factor for value in block.get("box", ())]} for block in blocks]
         call.raise_if_cancelled()
         mime, data = _encoded_small(draw_boxes(page, blocks))
         _write(out, [data])
@@ -153,12 +153,13 @@ class PageRenderer:
         facts = os.stat(path)
         key = (path, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
         if self._document is None or self._key != key:
-            self._close()
+            self.close()
             self._document = _open_document(path, name)
             self._key = key
         return self._document
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of the document that is open, if one is."""
         document, self._document, self._key = self._document, None, None
         if document is not None:
             document.close()

@@ -74,15 +74,15 @@ class _StrictTool(Tool):
             if isinstance(cause, OcrError):
                 log.info("%s: %s", self.name, cause.code)
                 raise ToolError(str(cause)) from cause
-            if isinstance(cause, ValidationError):
-                # pydantic's own text repeats the input, which may be a whole image
-                problems = "; ".join(f"{_short(e['loc'][0])}: {e['msg']}" for e in cause.errors() if e["loc"])
-                raise ToolError(f"{self.name} cannot use these arguments. {problems}.") from cause
             if isinstance(exc, UnexpectedToolError):
                 raise UnexpectedToolError(
                     f"{self.name} failed in a way nobody foresaw ({type(cause).__name__}). The server goes on; "
                     "its log on stderr has the details."
                 ) from cause
+            if isinstance(cause, ValidationError):
+                # pydantic's own text repeats the input, which may be a whole image
+                problems = "; ".join(f"{_short(e['loc'][0])}: {e['msg']}" for e in cause.errors() if e["loc"])
+                raise ToolError(f"{self.name} cannot use these arguments. {problems}.") from cause
             raise
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -62,6 +64,9 @@ LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line per step of the output
 MAX_LINE_WIDTH: Final = 4800  # pixels; longer lines are squeezed, memory follows the longest
 MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
+DROPPED_STOP: Final = 1.9  # times the usual advance after a full stop or comma: there was a space
+DROPPED_SPACE: Final = 3.2  # the same between letters, where m and w are wide themselves
+CJK_FROM: Final = "\u2e80"  # scripts from here on are written without spaces
 TALL: Final = 1.5  # height over width of a region whose text runs downwards
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
@@ -379,11 +384,9 @@ class RapidOcrEngine:
         at = np.flatnonzero(kept)
         if not len(at):
             return NOTHING
-        return _Reading(
-            "".join(self._alphabet[code] for code in best[at]),
-            float(steps[at, best[at]].mean()),
-            tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in at.tolist()),
-        )
+        score = float(steps[at, best[at]].mean())
+        text, places = _with_spaces([self._alphabet[code] for code in best[at]], at.tolist())
+        return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
 
 
 class _Run:
@@ -425,6 +428,26 @@ class _Run:
         """`work(item)` for all items, in their order."""
         results = dict(self.each(lambda numbered: (numbered[0], work(numbered[1])), enumerate(items)))
         return [results[n] for n in range(len(results))]
+
+
+def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
+    """The characters and their steps, with the spaces that the model dropped where it left room for one."""
+    gaps = [
+        b - a
+        for n, (a, b) in enumerate(pairwise(steps))
+        if not chars[n].isspace() and not chars[n + 1].isspace()
+    ]
+    pitch = statistics.median(gaps) if gaps else 0
+    text, places = chars[:1], [float(step) for step in steps[:1]]
+    for n, (a, b) in enumerate(pairwise(steps), start=1):
+        before, char = chars[n - 1], chars[n]
+        needs = DROPPED_STOP if before in ".,;:!?" else DROPPED_SPACE if before.isalpha() else math.inf
+        if char.isalpha() and max(before, char) < CJK_FROM and b - a >= needs * pitch > 0:
+            text.append(" ")
+            places.append((a + b) / 2)
+        text.append(char)
+        places.append(float(b))
+    return "".join(text), places
 
 
 # ---------------------------------------------------------------- models and processors

@@ -42,6 +42,7 @@ Row = list[int]
 GUTTER_EM: Final = 0.6  # least width of a strip between columns
 CROSSING_SHARE: Final = 0.3  # of the lines may cross a gutter, as headlines do
 COLUMN_EM: Final = 5.0  # least width of a column of prose
+PROSE_LINES: Final = 4  # least length of a column whose lines are level with its neighbour's
 PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it is prose
 PROSE_CHARS: Final = 24  # least length of the middle line of running text; half in a column it fills
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
@@ -54,7 +55,9 @@ SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 ROW_SHIFT: Final = 0.5  # of the smaller height: how far middles may differ within a row
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
 MAX_DEPTH: Final = 12  # cuts within cuts
-TITLE_SCALE: Final = 1.3  # a title is set this much larger than the body
+TITLE_SCALE: Final = 1.3  # a line that is this much larger than the body is a title
+SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set, short, and ends openly
+SUBTITLE_CHARS: Final = 60
 TITLE_CHARS: Final = 150
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
 LIST_ITEM: Final = re.compile(
@@ -239,7 +242,7 @@ def arrange(lines: Sequence[TextLine]) -> list[Element]:
     elements: list[Element] = []
     for number, region in enumerate(_columns_of(page, _by_middle(page, range(len(lines))), 0, [])):
         elements.extend(_elements(page, region, number))
-    return _with_titles(page, elements)
+    return _with_levels(page, elements)
 
 
 def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
@@ -284,6 +287,9 @@ class _Page:
     lines: Sequence[TextLine]
     boxes: list[Box]
     em: float
+    """The usual height of a line; at least one pixel."""
+    pitch: float
+    """The usual advance from character to character."""
 
     @classmethod
     def of(cls, lines: Sequence[TextLine]) -> _Page:
@@ -293,7 +299,12 @@ class _Page:
             boxes = [(line.box[1], -line.box[2], line.box[3], -line.box[0]) for line in lines]
         else:
             boxes = [line.box for line in lines]
-        return cls(lines, boxes, _body_size(lines, boxes))
+        sizes = [(box[3] - box[1], len(line.text)) for line, box in zip(lines, boxes, strict=True)]
+        pitches = [
+            ((box[2] - box[0]) / max(1, len(line.text)), len(line.text))
+            for line, box in zip(lines, boxes, strict=True)
+        ]
+        return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches))
 
     def middle(self, index: int) -> float:
         return (self.boxes[index][1] + self.boxes[index][3]) / 2
@@ -311,15 +322,15 @@ class _Page:
         )
 
 
-def _body_size(lines: Sequence[TextLine], boxes: Sequence[Box]) -> float:
-    """The height of the line in which the middle character of the page stands; at least one pixel."""
-    sized = sorted((box[3] - box[1], max(1, len(line.text))) for line, box in zip(lines, boxes, strict=True))
-    half = sum(count for _, count in sized) / 2
-    for height, count in sized:
+def _usual(weighted: Iterable[tuple[float, int]]) -> float:
+    """The value that the middle character of the page has, given each line's value and characters."""
+    ordered = sorted((value, max(1, count)) for value, count in weighted)
+    half = sum(count for _, count in ordered) / 2
+    for value, count in ordered:
         half -= count
         if half <= 0:
-            return max(1.0, height)
-    return 1.0
+            return value
+    return 0.0
 
 
 # ---------------------------------------------------------------- columns
@@ -376,7 +387,8 @@ def _divides(page: _Page, lines: Row, x: float) -> bool:
         return False  # one stands above the other
     if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * page.em:
         return False  # line numbers, prices, bullets belong to their row
-    if all(_is_prose(page, side, box[2] - box[0]) for side, box in ((left, a), (right, b))):
+    prose = all(_is_prose(page, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
+    if prose and min(len(left), len(right)) >= PROSE_LINES:
         return True
     return _aligned_share(page, left, right) < ALIGNED_SHARE
 
@@ -580,33 +592,37 @@ def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list
 
 
 def _paragraphs(page: _Page, rows: list[Row], number: int) -> Iterator[Element]:
+    """Rows as titles, list items and paragraphs. A wide gap, an indent or a list mark begins a new one."""
     if not rows:
         return
     boxes = [page.union(row) for row in rows]
     gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
-    usual = median(gaps) if gaps else 0.0
+    usual = sorted(gaps)[len(gaps) // 3] if gaps else 0.0  # paragraphs of two lines have wide gaps, too
     margin = min(box[0] for box in boxes)
+    width = max(box[2] for box in boxes) - margin
+    titles = [_is_title(page, row, width) for row in rows]
     current: list[Row] = []
     for n, row in enumerate(rows):
         if current and (
-            gaps[n - 1] > usual + PARAGRAPH_GAP * page.em
-            or _is_item(page, row)
-            or _size_changes(page, rows[n - 1], row)
-            or (_is_item(page, current[0]) and boxes[n][0] < page.boxes[current[0][0]][0] + 0.3 * page.em)
-            or (
-                boxes[n][0] > boxes[n - 1][0] + page.em
-                and boxes[n - 1][0] < margin + 0.5 * page.em
-                and boxes[n][0] < margin + 5 * page.em
-            )
+            titles[n] != titles[n - 1]
+            or gaps[n - 1] > usual + PARAGRAPH_GAP * page.em
+            or (_is_item(page, row) and not titles[n])
+            or _leaves_item(page, current[0], boxes[n])
+            or _is_indented(page, boxes[n - 1], boxes[n], margin)
         ):
-            yield _paragraph(page, current, number)
+            yield _paragraph(page, current, titles[n - 1], number)
             current = []
         current.append(row)
-    yield _paragraph(page, current, number)
+    yield _paragraph(page, current, titles[-1], number)
 
 
-def _paragraph(page: _Page, rows: list[Row], number: int) -> Element:
-    kind: Kind = "list" if _is_item(page, rows[0]) else "line"
+def _paragraph(page: _Page, rows: list[Row], title: bool, number: int) -> Element:
+    text = " ".join(page.lines[i].text for row in rows for i in row)
+    kind: Kind = "line"
+    if title and len(rows) <= 3 and len(text) <= TITLE_CHARS:
+        kind = "title"
+    elif _is_item(page, rows[0]):
+        kind = "list"
     return Element(kind, tuple((tuple(row),) for row in rows), region=number)
 
 
@@ -614,38 +630,55 @@ def _is_item(page: _Page, row: Row) -> bool:
     return LIST_ITEM.match(page.lines[row[0]].text) is not None
 
 
-def _size(page: _Page, rows: Iterable[Iterable[int]]) -> float:
-    return median(page.height(i) for row in rows for i in row)
+def _leaves_item(page: _Page, first: Row, box: Box) -> bool:
+    """Whether a line stands to the left of what would be its list item's text."""
+    return _is_item(page, first) and box[0] < page.boxes[first[0]][0] + 0.3 * page.em
 
 
-def _size_changes(page: _Page, above: Row, below: Row) -> bool:
-    a, b = _size(page, [above]), _size(page, [below])
-    return max(a, b) > TITLE_SCALE * min(a, b) and max(a, b) > TITLE_SCALE * page.em
+def _is_indented(page: _Page, above: Box, box: Box, margin: float) -> bool:
+    """Whether a line begins a paragraph by standing a little to the right of the margin."""
+    at_margin = above[0] < margin + 0.5 * page.em
+    return at_margin and above[0] + page.em < box[0] < margin + 5 * page.em
 
 
-def _with_titles(page: _Page, elements: list[Element]) -> list[Element]:
-    """Short elements in large type become titles; larger sizes get the higher level."""
-    sizes = {}
-    for n, element in enumerate(elements):
-        text = " ".join(page.lines[i].text for i in element.lines)
-        letters = sum(char.isalpha() for char in text)
-        if (
-            element.kind == "line"
-            and len(element.rows) <= 3
-            and len(text) <= TITLE_CHARS
-            and letters > len(text) / 2
-        ):
-            size = _size(page, (row[0] for row in element.rows))
-            if size >= TITLE_SCALE * page.em:
-                sizes[n] = size
+def _is_title(page: _Page, row: Row, width: float) -> bool:
+    """Whether a row is set larger than the body: clearly, or a little when it also looks like a title."""
+    if len(_cells(page, row)) > 1:
+        return False
+    text = " ".join(page.lines[i].text.strip() for i in row)
+    if 2 * sum(char.isalpha() for char in text) <= len(text):
+        return False
+    scale = median(page.height(i) for i in row) / page.em
+    if scale >= TITLE_SCALE:
+        return True
+    box = page.union(row)
+    wide = (box[2] - box[0]) / max(1, len(text)) >= SUBTITLE_SCALE * page.pitch
+    begins = text[0].isupper() or text[0].isdigit()
+    return (
+        scale >= SUBTITLE_SCALE
+        and wide
+        and begins
+        and text[-1] not in ".,;:-"
+        and len(text) <= SUBTITLE_CHARS
+        and box[2] - box[0] < 0.75 * width
+    )
+
+
+def _with_levels(page: _Page, elements: list[Element]) -> list[Element]:
+    """Larger titles get the higher level. A page of nothing but titles is a poster: it has none."""
+    sizes = {
+        n: median(page.height(i) for i in element.lines)
+        for n, element in enumerate(elements)
+        if element.kind == "title"
+    }
     if len(sizes) == len(elements):
-        return elements  # all large: a poster, a sign, not titles of something
+        return [Element("line", e.rows, region=e.region) for e in elements]
     steps: list[float] = []
     for size in sorted(sizes.values(), reverse=True):
-        if not steps or size < steps[-1] / 1.15:
+        if not steps or size < steps[-1] / SUBTITLE_SCALE:
             steps.append(size)
     return [
-        Element("title", e.rows, 1 + sum(step > 1.1 * sizes[n] for step in steps[:2]), e.region)
+        Element("title", e.rows, max(1, sum(step >= sizes[n] for step in steps[:3])), e.region)
         if n in sizes
         else e
         for n, e in enumerate(elements)
