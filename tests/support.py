@@ -18,6 +18,8 @@ from typing import Any
 import anyio
 from faults import fingerprint
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
@@ -211,3 +213,55 @@ def stdio_server(engine: str = "Echo", *arguments: str, **environment: str) -> I
         yield server
     finally:
         server.close()
+
+
+class HttpServer:
+    """`serve --transport http` in a process of its own."""
+
+    def __init__(self, engine: str = "Echo", **environment: str) -> None:
+        name = engine if engine[0].islower() else f"faults:{engine}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OCR_ENGINE": name, **environment},
+            text=True,
+        )
+        self._watchdog = threading.Timer(120, self.process.kill)
+        self._watchdog.start()
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        assert line.startswith("Serving MCP at "), line
+        self.url = line.split()[-1]
+        self.root = self.url.removesuffix("/mcp")
+        self.log: list[str] = []
+        self._drain = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
+        self._drain.start()
+
+    def close(self) -> None:
+        self._watchdog.cancel()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._drain.join(5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@contextmanager
+def http_server(engine: str = "Echo", **environment: str) -> Iterator[HttpServer]:
+    server = HttpServer(engine, **environment)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def http_client(server: HttpServer, *, mode: str = "auto", token: str = "") -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        create_mcp_http_client(headers=headers) as http,
+        Client(streamable_http_client(server.url, http_client=http), mode=mode) as made,
+    ):
+        yield made

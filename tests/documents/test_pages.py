@@ -836,9 +836,10 @@ def test_whatever_a_model_writes_can_be_drawn(blocks: list[dict[str, Any]]) -> N
     assert page.getcolors() == [(120 * 80, WHITE)], "the page itself is left alone"
 
 
-def test_labels_keep_their_colours(desk: Desk) -> None:
-    draw: Callable[[str], Image.Image] = lambda label: draw_boxes(  # noqa: E731
-        Image.new("RGB", (200, 200), WHITE), [{"label": label, "box": [50, 50, 150, 150]}]
-    )
-    assert draw("title").getpixel((150, 100)) == draw("title").getpixel((100, 150))
-    assert draw("title").getpixel((150, 100)) != draw("table").getpixel((150, 100))
+def test_each_label_has_its_own_colour() -> None:
+    labels = ["title", "line", "title", "表", "table"]
+    blocks = [{"label": label, "box": [10, 10 + 40 * i, 190, 40 + 40 * i]} for i, label in enumerate(labels)]
+    page = draw_boxes(Image.new("RGB", (200, 220), WHITE), blocks)
+    colours = [page.getpixel((190, 25 + 40 * i)) for i in range(len(labels))]
+    assert colours[0] == colours[2]
+    assert len(set(colours)) == 4

@@ -125,7 +125,9 @@ class PageRenderer:
             small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
             page = page.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
             # Boxes are drawn after scaling, so that their lines and labels stay sharp.
-            blocks = [{**block, "box": [value * factor for value in block.get("box", ())]} for block in blocks]
+            blocks = [
+                {**block, "box": [value * factor for value in block.get("box") or ()]} for block in blocks
+            ]
         call.raise_if_cancelled()
         mime, data = _encoded_small(draw_boxes(page, blocks))
         _write(out, [data])

@@ -6,7 +6,6 @@ Never fails over what a box or a label holds: a model wrote them.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,12 +43,14 @@ def draw_boxes(image: Image.Image, blocks: Sequence[Mapping[str, Any]]) -> Image
     longest = max(page.size)
     line = max(1, round(longest / 800))
     font = ImageFont.load_default(size=max(9, round(longest / 90)))
+    colours: dict[str, tuple[int, int, int]] = {}
     placed = []
     for number, block in enumerate(blocks, start=1):
         box = _clipped(block.get("box"), page.size)
         if box is not None:
-            label = _latin(str(block.get("label") or ""))
-            colour = _COLOURS[zlib.crc32(label.encode()) % len(_COLOURS)]
+            label = str(block.get("label") or "")
+            colour = colours.setdefault(label, _COLOURS[len(colours) % len(_COLOURS)])
+            label = _latin(label)
             draw.rectangle(box, outline=colour, width=line)
             text = str(number) if label.lower() in _PLAIN_LABELS else f"{number} {label}"
             placed.append((box, colour, text))

@@ -1,0 +1,269 @@
+"""Streamable HTTP: who may speak, what is too large, and that nobody's answer is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from support import (
+    HttpServer,
+    alive,
+    as_base64,
+    children,
+    echo,
+    facts,
+    http_client,
+    http_server,
+    png,
+    said,
+    wait_until,
+)
+
+pytestmark = pytest.mark.anyio
+
+PAGE = as_base64(png())
+TOKEN = "a long random string"
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    },
+}
+HEADERS = {"Accept": "application/json, text/event-stream"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HttpServer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
+        with http_server(OCR_MAX_FILE_MB="6") as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[HttpServer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
+        with http_server(
+            OCR_AUTH_TOKEN=TOKEN,
+            OCR_ALLOWED_HOSTS="ocr.example.org",
+            OCR_ALLOWED_ORIGINS="https://app.example.org",
+        ) as made:
+            yield made
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_both_protocol_eras_read_a_page(server: HttpServer, mode: str) -> None:
+    async with http_client(server, mode=mode) as mcp:
+        assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
+
+
+async def test_progress_arrives_over_http(server: HttpServer) -> None:
+    seen: list[float] = []
+
+    async def note(done: float, total: float | None, message: str | None) -> None:
+        seen.append(done)
+
+    async with http_client(server) as mcp:
+        await mcp.call_tool("ocr_image", {"image": PAGE}, progress_callback=note)
+    assert len(seen) >= 2
+    assert seen == sorted(set(seen))
+
+
+async def test_a_path_on_the_server_is_not_readable(server: HttpServer) -> None:
+    async with http_client(server) as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": "/etc/passwd"})
+    assert result.is_error
+    assert "OCR_ALLOWED_DIRS" in said(result)
+
+
+async def test_an_upload_as_large_as_the_limit_is_read_and_a_larger_one_refused(server: HttpServer) -> None:
+    largest = png() + bytes(6 * 1024 * 1024 - len(png()))  # a decoder stops at the image's end
+    async with http_client(server) as mcp:
+        assert facts(await mcp.call_tool("ocr_image", {"image": as_base64(largest)}))["text"] == echo()
+        result = await mcp.call_tool("ocr_image", {"image": as_base64(largest + b"x")})
+        assert result.is_error
+        assert "6 MiB" in said(result)
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(
+            server.url, content=b"x" * (9 * 1024 * 1024), headers={"Content-Type": "application/json"}
+        )
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("host", ["evil.example.org", "evil.example.org:8001", "127.0.0.1.evil.org", ""])
+async def test_a_foreign_host_header_is_refused_on_every_path(server: HttpServer, host: str) -> None:
+    async with httpx2.AsyncClient() as http:
+        for path in ("/mcp", "/health", "/nothing"):
+            answer = await http.post(server.root + path, json=INITIALIZE, headers={**HEADERS, "Host": host})
+            assert answer.status_code == 421
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.org", "null", "http://127.0.0.1.evil.org"])
+async def test_a_foreign_origin_is_refused(server: HttpServer, origin: str) -> None:
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(server.url, json=INITIALIZE, headers={**HEADERS, "Origin": origin})
+    assert answer.status_code == 403
+    assert "OCR_ALLOWED_ORIGINS" in answer.json()["error"]["remedy"]
+
+
+async def test_a_local_page_may_call(server: HttpServer) -> None:
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(server.url, json=INITIALIZE, headers={**HEADERS, "Origin": server.root})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN}x", "Bearer \xe4"]
+)
+async def test_without_the_token_every_path_but_health_is_closed(
+    guarded: HttpServer, given: str | None
+) -> None:
+    headers = HEADERS if given is None else {**HEADERS, "Authorization": given.encode("latin-1")}
+    async with httpx2.AsyncClient() as http:
+        for path in ("/mcp", "/", "/nothing", "/health/x"):
+            answer = await http.post(guarded.root + path, json=INITIALIZE, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert set(answer.json()["error"]) == {"code", "message", "remedy"}
+        assert (await http.get(guarded.root + "/health")).json()["status"] == "ok"
+
+
+async def test_with_the_token_a_page_is_read(guarded: HttpServer) -> None:
+    async with http_client(guarded, token=TOKEN) as mcp:
+        assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
+
+
+async def test_hosts_and_origins_that_the_operator_named_are_served(guarded: HttpServer) -> None:
+    headers = {**HEADERS, "Authorization": f"Bearer {TOKEN}", "Origin": "https://app.example.org"}
+    async with httpx2.AsyncClient() as http:
+        for host in ("ocr.example.org", "ocr.example.org:8443"):
+            answer = await http.post(guarded.url, json=INITIALIZE, headers={**headers, "Host": host})
+            assert answer.status_code == 200
+
+
+def serve(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", "0"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ocr.example.org"])
+def test_a_public_address_without_a_token_and_hosts_is_refused_with_the_two_settings(host: str) -> None:
+    refused = serve(HOST=host)
+    assert refused.returncode == 2
+    assert "OCR_AUTH_TOKEN" in refused.stderr
+    assert "OCR_ALLOWED_HOSTS" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    half = serve(HOST=host, OCR_AUTH_TOKEN=TOKEN)
+    assert half.returncode == 2
+    assert "OCR_AUTH_TOKEN" not in half.stderr
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_it(server: HttpServer) -> None:
+    port = server.root.rpartition(":")[2]
+    refused = subprocess.run(
+        [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert refused.returncode == 2
+    assert port in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_and_its_children(how: signal.Signals) -> None:
+    async def read(server: HttpServer) -> None:
+        async with http_client(server) as mcp:
+            await mcp.call_tool("ocr_image", {"image": PAGE})
+
+    with http_server() as server:
+        anyio.run(read, server)
+        workers = children(server.process.pid)
+        assert workers
+        server.process.send_signal(how)
+        assert server.process.wait(3) == 0
+        assert not any(alive(worker) for worker in workers)
+    assert not any("Traceback" in line for line in server.log)
+
+
+async def test_a_caller_that_hangs_up_stops_the_work() -> None:
+    """In the 2026-07-28 era a disconnect cancels; a page that never ends would hold the lock otherwise."""
+    with http_server("Patient") as server:
+        async with http_client(server) as mcp, anyio.create_task_group() as tasks:
+            tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
+            async with http_client(server) as other:
+                with anyio.fail_after(20):
+                    while facts(await other.call_tool("gpu_status", {}))["state"] != "host":
+                        await anyio.sleep(0.02)
+                tasks.cancel_scope.cancel()
+        async with http_client(server) as other:
+            with anyio.fail_after(3):
+                while facts(await other.call_tool("gpu_status", {}))["queue"]:
+                    await anyio.sleep(0.02)
+                assert facts(await other.call_tool("gpu_release", {}))["to"] == "unloaded"
+
+
+async def test_a_legacy_cancel_stops_the_work() -> None:
+    with http_server("Patient") as server:
+        async with http_client(server, mode="legacy") as mcp:
+            with anyio.CancelScope() as scope:
+
+                async def stop(done: float, total: float | None, message: str | None) -> None:
+                    if message and message.endswith("reading"):
+                        scope.cancel()
+
+                await mcp.call_tool("ocr_image", {"image": PAGE}, progress_callback=stop)
+            with anyio.fail_after(3):
+                while facts(await mcp.call_tool("gpu_status", {}))["queue"]:
+                    await anyio.sleep(0.02)
+
+
+async def test_64_callers_lose_nothing_while_the_worker_is_killed_three_times() -> None:
+    answers: dict[int, str] = {}
+    with http_server("Steady") as server:
+
+        async def caller(number: int) -> None:
+            width = 30 + number
+            async with http_client(server, mode="legacy" if number % 2 else "auto") as mcp:
+                result = await mcp.call_tool("ocr_image", {"image": as_base64(png(width, 20))})
+                answers[number] = facts(result)["text"]
+
+        async def killer() -> None:
+            async with http_client(server) as mcp:
+                for served in (5, 20, 35):
+                    while (status := facts(await mcp.call_tool("gpu_status", {})))["served"] < served or (
+                        "worker_pid" not in status
+                    ):
+                        await anyio.sleep(0.02)
+                    os.kill(status["worker_pid"], signal.SIGKILL)
+
+        with anyio.fail_after(90):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(killer)
+                for number in range(64):
+                    tasks.start_soon(caller, number)
+            async with http_client(server) as mcp:
+                status: dict[str, Any] = facts(await mcp.call_tool("gpu_status", {}))
+    assert answers == {number: echo(30 + number, 20) for number in range(64)}
+    assert status["served"] == 64
+    assert status["queue"] == 0
+    wait_until(lambda: not children(server.process.pid), 2)
