@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import BadRequest
 from ..modes import MODES
 
-__all__ = ["KNOWN", "EngineSpec", "choose_engine"]
+__all__ = ["KNOWN", "EngineSpec", "choose_engine", "missing_packages"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,6 +404,7 @@ class ModelManager:
             wanted=self._settings.ocr_gpu,
             visible=visible_devices(os.environ),
             current=current,
+            note=self.probe.note,
         )
         return card.uuid
 

@@ -24,7 +24,7 @@ import anyio.abc
 from ..errors import Timeout, from_dict
 from .protocol import HEADER_BYTES, PARENT_VARIABLE, ProtocolError, decode, encode, frame_length
 
-__all__ = ["OnProgress", "WorkerDied", "WorkerHandle"]
+__all__ = ["OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
 
 SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is full that long has no reader
 CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second

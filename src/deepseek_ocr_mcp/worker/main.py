@@ -42,7 +42,7 @@ from .protocol import HEADER_BYTES, PARENT_VARIABLE, decode, encode, frame_lengt
 __all__ = ["main"]
 
 
-class EngineHost:
+class _EngineHost:
     """Gives an engine its arguments as the types of `engines.base`, and its answers as JSON."""
 
     def __init__(self, target: str) -> None:
@@ -153,7 +153,7 @@ def _die_with_parent() -> None:
 
 def _target(kind: str, argument: str) -> object:
     if kind == "engine":
-        return EngineHost(argument)
+        return _EngineHost(argument)
     from ..documents.pages import PageRenderer
 
     return PageRenderer()

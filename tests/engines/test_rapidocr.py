@@ -1,0 +1,258 @@
+"""The embedded engine with its real models, on pages that are drawn here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from deepseek_ocr_mcp.engines import rapidocr
+from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
+from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine, usable_cores
+from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, UnsupportedMode
+
+SENTENCES = [
+    "The reading room opens at nine.",
+    "Pencils and paper are welcome.",
+    "Orders arrive the same afternoon.",
+    "We wish you a quiet day.",
+]
+
+
+class Listener:
+    """A caller that notes what it hears and hangs up when told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+        self.gone = threading.Event()
+
+    def progress(self, done: float, message: str = "") -> None:
+        self.heard.append(done)
+
+    def raise_if_cancelled(self) -> None:
+        if self.gone.is_set():
+            raise Cancelled("The call was cancelled.", remedy="Call again.")
+
+
+@pytest.fixture(scope="module")
+def engine() -> RapidOcrEngine:
+    engine = RapidOcrEngine()
+    facts = engine.load(CPU, Listener())
+    assert str(facts["model"]).startswith("PP-OCR")
+    return engine
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Callable[[Image.Image], PageImage]]:
+    """Writes a picture the way the server gives pages to an engine."""
+    count = iter(range(100))
+
+    def write(image: Image.Image) -> PageImage:
+        path = tmp_path / f"{next(count)}.rgb"
+        path.write_bytes(image.convert("RGB").tobytes())
+        return PageImage(str(path), image.width, image.height)
+
+    yield write
+
+
+def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
+    page = Image.new("RGB", (width, 80 + 2 * size * len(rows)), "white")
+    draw = ImageDraw.Draw(page)
+    for n, row in enumerate(rows):
+        draw.text((40, 40 + 2 * size * n), row, "black", ImageFont.load_default(size))
+    return page
+
+
+def likeness(text: str, rows: list[str]) -> float:
+    return SequenceMatcher(None, " ".join(text.split()), " ".join(rows)).ratio()
+
+
+def read(engine: RapidOcrEngine, page: PageImage, mode: str = "ocr", **options: str) -> PageText:
+    [text] = engine.read([page], ReadOptions(mode, **options), Listener())
+    for block in text.blocks:
+        x1, y1, x2, y2 = block.box
+        assert all(isinstance(value, int) for value in block.box)
+        assert 0 <= x1 < x2 <= page.width
+        assert 0 <= y1 < y2 <= page.height
+        assert block.score is not None
+        assert 0 <= block.score <= 1
+        assert round(block.score, 3) == block.score
+    return text
+
+
+def test_a_drawn_page_is_read_line_by_line(engine, write) -> None:
+    text = read(engine, write(drawn(SENTENCES)))
+    assert text.text.splitlines() == SENTENCES
+    assert [block.text for block in text.blocks] == SENTENCES
+    assert {block.label for block in text.blocks} == {"line"}
+
+
+def test_line_boxes_surround_the_ink(engine, write) -> None:
+    page = drawn(SENTENCES)
+    draw = ImageDraw.Draw(page)
+    blocks = read(engine, write(page)).blocks
+    for n, block in enumerate(blocks):
+        ink = draw.textbbox((40, 40 + 56 * n), SENTENCES[n], ImageFont.load_default(28))
+        assert block.box == pytest.approx(ink, abs=8)
+
+
+def test_document_mode_gives_markdown(engine, write) -> None:
+    page = drawn(["", "", *SENTENCES])
+    ImageDraw.Draw(page).text((40, 30), "A Guide", "black", ImageFont.load_default(60))
+    text = read(engine, write(page), "document")
+    assert text.text.startswith("# A Guide\n\n")
+    assert [block.label for block in text.blocks] == ["title", "line", "line", "line", "line"]
+
+
+def test_free_mode_gives_the_same_lines_as_plain_text(engine, write) -> None:
+    assert read(engine, write(drawn(SENTENCES)), "free").text.splitlines() == SENTENCES
+
+
+@pytest.mark.parametrize("term", ["paper", "PÁPER", "same afternoon"])
+def test_found_words_are_boxed_to_a_few_pixels(engine, write, term: str) -> None:
+    page = drawn(SENTENCES)
+    text = read(engine, write(page), "find", find_term=term)
+    plain = "paper" if term == "PÁPER" else term
+    [row] = [n for n, sentence in enumerate(SENTENCES) if plain in sentence]
+    before, _, _ = SENTENCES[row].partition(plain)
+    font = ImageFont.load_default(28)
+    ink = ImageDraw.Draw(page).textbbox((40 + font.getlength(before), 40 + 56 * row), plain, font)
+    [block] = text.blocks
+    assert (block.label, block.text) == (term, plain)
+    assert block.box[0] == pytest.approx(ink[0], abs=4)
+    assert block.box[2] == pytest.approx(ink[2], abs=4)
+    assert block.box[1] == pytest.approx(ink[1], abs=8)
+    assert block.box[3] == pytest.approx(ink[3], abs=8)
+    assert text.text == SENTENCES[row]
+
+
+def test_a_hit_over_a_line_break_has_a_box_on_each_line(engine, write) -> None:
+    text = read(engine, write(drawn(SENTENCES)), "find", find_term="at nine. Pencils")
+    assert [block.text for block in text.blocks] == ["at nine.", "Pencils"]
+
+
+def test_a_term_that_is_not_there_gives_nothing(engine, write) -> None:
+    text = read(engine, write(drawn(SENTENCES)), "find", find_term="zebra")
+    assert (text.text, list(text.blocks)) == ("", [])
+
+
+@pytest.mark.parametrize("colour", ["white", "black", (200, 190, 170)])
+def test_a_blank_page_has_no_text(engine, write, colour) -> None:
+    for mode in ("document", "find"):
+        text = read(engine, write(Image.new("RGB", (600, 400), colour)), mode, find_term="x")
+        assert (text.text, list(text.blocks)) == ("", [])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (2000, 2)])
+def test_a_sliver_of_a_page_is_blank(engine, write, size: tuple[int, int]) -> None:
+    assert read(engine, write(Image.new("RGB", size, "white"))).text == ""
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_page_on_its_side_or_head_is_read_and_boxed_as_it_lies(engine, write, degrees: int) -> None:
+    page = drawn(SENTENCES)
+    draw = ImageDraw.Draw(page)
+    x1, y1, x2, y2 = draw.textbbox((40, 40), SENTENCES[0], ImageFont.load_default(28))
+    turned = page.rotate(degrees, expand=True)
+    w, h = page.size
+    ink = {
+        90: (y1, w - x2, y2, w - x1),
+        180: (w - x2, h - y2, w - x1, h - y1),
+        270: (h - y2, x1, h - y1, x2),
+    }[degrees]
+    text = read(engine, write(turned))
+    assert text.text.splitlines() == SENTENCES
+    assert text.blocks[0].box == pytest.approx(ink, abs=8)
+
+
+def test_a_tilted_page_is_read_in_order(engine, write) -> None:
+    tilted = drawn(SENTENCES * 2).rotate(4, fillcolor="white", resample=Image.Resampling.BICUBIC)
+    assert likeness(read(engine, write(tilted)).text, SENTENCES * 2) > 0.97
+
+
+def test_columns_are_read_one_after_the_other(engine, write) -> None:
+    left = [f"Left column line {n} goes on here" for n in range(6)]
+    right = [f"Right column line {n} goes on too" for n in range(6)]
+    page = drawn(left, width=1200)
+    draw = ImageDraw.Draw(page)
+    for n, row in enumerate(right):
+        draw.text((620, 40 + 56 * n), row, "black", ImageFont.load_default(28))
+    assert likeness(read(engine, write(page)).text, left + right) > 0.97
+
+
+def test_boxes_are_in_pixels_of_the_page_whatever_the_resolution(engine, write) -> None:
+    page = write(drawn(SENTENCES, size=56, width=1600))
+    full, shrunk = read(engine, page), read(engine, page, resolution="tiny")
+    assert likeness(shrunk.text, SENTENCES) > 0.95
+    assert shrunk.blocks[0].box == pytest.approx(full.blocks[0].box, abs=16)
+
+
+def test_small_print_on_a_large_page_is_read(engine, write) -> None:
+    page = Image.new("RGB", (3600, 2400), "white")
+    draw = ImageDraw.Draw(page)
+    for n in range(60):
+        draw.text(
+            (100 + 1200 * (n % 3), 100 + 100 * (n // 3)),
+            f"{SENTENCES[n % 4]} {n}",
+            "black",
+            ImageFont.load_default(22),
+        )
+    text = read(engine, write(page))
+    assert all(f"{SENTENCES[n % 4]} {n}" in text.text for n in range(60))
+
+
+def test_pages_come_back_in_order_with_growing_progress(engine, write) -> None:
+    listener = Listener()
+    pages = [write(drawn([sentence])) for sentence in SENTENCES[:2]]
+    texts = engine.read(pages, ReadOptions("ocr"), listener)
+    assert [text.text for text in texts] == SENTENCES[:2]
+    assert listener.heard == sorted(listener.heard)
+    assert listener.heard[-1] == pytest.approx(1)
+
+
+def test_a_cancelled_call_stops_within_a_second_and_the_next_one_works(engine, write) -> None:
+    listener = Listener()
+    page = write(drawn(SENTENCES * 12, width=1600))
+    threading.Timer(0.3, listener.gone.set).start()
+    started = time.perf_counter()
+    with pytest.raises(Cancelled):
+        for _ in range(20):
+            engine.read([page], ReadOptions("ocr"), listener)
+    assert time.perf_counter() - started < 1.3
+    assert read(engine, write(drawn(SENTENCES[:1]))).text == SENTENCES[0]
+
+
+@pytest.mark.parametrize("mode", ["figure", "describe", "freeform"])
+def test_other_modes_name_the_engine_that_can(engine, write, mode: str) -> None:
+    with pytest.raises(UnsupportedMode, match="OCR_ENGINE=deepseek"):
+        read(engine, write(drawn([])), mode)
+
+
+def test_a_missing_package_is_named_with_the_command_to_run(monkeypatch) -> None:
+    monkeypatch.setattr(rapidocr, "find_spec", lambda name: None)
+    with pytest.raises(EngineUnavailable, match=r"pip install.*rapidocr"):
+        RapidOcrEngine().load(CPU, Listener())
+
+
+def test_threads_follow_the_setting_and_the_quota(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OCR_THREADS", "3")
+    assert usable_cores() == 3
+    monkeypatch.setenv("OCR_THREADS", "0")
+    assert 1 <= usable_cores() <= rapidocr.MAX_THREADS
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert rapidocr._cgroup_quota(tmp_path) == 1.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert rapidocr._cgroup_quota(tmp_path) == float("inf")
+
+
+def test_importing_the_engine_imports_nothing_heavy() -> None:
+    heavy = "{'numpy', 'cv2', 'onnxruntime', 'rapidocr', 'PIL'}"
+    code = f"import sys, deepseek_ocr_mcp.engines.rapidocr; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

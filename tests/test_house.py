@@ -1,0 +1,182 @@
+"""The rules of the house, held by the code itself: who imports whom, what is public, what is documented."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import runpy
+from pathlib import Path
+
+import pytest
+
+import deepseek_ocr_mcp
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.engines import KNOWN
+from deepseek_ocr_mcp.errors import OcrError, Timeout, from_dict
+from deepseek_ocr_mcp.modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(deepseek_ocr_mcp.__file__).parent
+MODULES = sorted(
+    name
+    for _, name, _ in pkgutil.walk_packages([str(SOURCE)], "deepseek_ocr_mcp.")
+    if name not in ("deepseek_ocr_mcp.__main__",)
+)
+
+GROUND = {"errors", "modes", "models", "config"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "modes": set(),
+    "models": {"modes"},
+    "config": {"errors"},
+    "gpu": {"errors", "models"},
+    "engines": {"engines", "errors", "modes", "results"},
+    "results": {"results", "errors", "modes"},
+    "worker": set(),
+    "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
+    "worker.protocol": set(),
+    "worker.client": {"worker.protocol", "errors"},
+    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
+    "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
+    "service": {"lifecycle", "documents", "results", "engines", *GROUND},
+    "edges": {"edges", "service", "", *GROUND},
+    "cli": {"service", "app", "engines", "", *GROUND},
+    "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+}
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "cv2",
+    "numpy",
+    "rapidocr",
+    "PIL",
+    "pypdfium2",
+    "pillow_heif",
+    "pynvml",
+}
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """What a module imports, dotted from the package's root if it is ours; and whether at module level."""
+    package = ["deepseek_ocr_mcp", *path.relative_to(SOURCE).parts[:-1]]
+    tree = ast.parse(path.read_text())
+    checked = {id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test) for node in ast.walk(branch)}  # fmt: skip
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in checked:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            name = ".".join(part for part in (base, node.module or "") if part)
+            found.append((name, id(node) in top))
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+    return found
+
+
+def by_kind(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions: the order that ruff keeps."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def rule_for(module: str) -> set[str]:
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        if (name := ".".join(parts[:length])) in MAY_IMPORT:
+            return MAY_IMPORT[name]
+    raise AssertionError(f"{module} has no rule")
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_dependencies_run_one_way(path: Path) -> None:
+    module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    if module in ("__init__", "__main__"):
+        return
+    allowed = rule_for(module)
+    for name, top_level in imports(path):
+        if top_level:
+            assert name.split(".")[0] not in HEAVY, f"{module} imports {name} before it is needed"
+        if name.startswith("deepseek_ocr_mcp"):
+            ours = name.removeprefix("deepseek_ocr_mcp").lstrip(".")
+            assert any(ours == rule or (rule and ours.startswith(rule + ".")) for rule in allowed), (
+                f"{module} may not import {ours or 'the package root'}"
+            )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_guarantees(name: str) -> None:
+    doc = importlib.import_module(name).__doc__
+    assert doc
+    assert doc.strip()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in MODULES if not name.endswith(("documents", "results", "lifecycle", "worker", "edges"))],
+)
+def test_the_public_surface_is_all_sorted_and_complete(name: str) -> None:
+    module = importlib.import_module(name)
+    public = {
+        member
+        for member, value in vars(module).items()
+        if not member.startswith("_")
+        and getattr(value, "__module__", None) == name
+        and (isinstance(value, type) or callable(value))
+    }
+    assert list(module.__all__) == sorted(module.__all__, key=by_kind)
+    assert public <= set(module.__all__)
+    for member in module.__all__:
+        assert getattr(module, member) is not None
+
+
+def test_the_settings_are_documented_as_they_are() -> None:
+    written = runpy.run_path(str(ROOT / "scripts" / "configuration.py"))["document"]()
+    assert (ROOT / "docs" / "configuration.md").read_text() == written, "run scripts/configuration.py"
+
+
+def test_nothing_but_the_settings_reads_the_environment() -> None:
+    readers = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if "os.environ" in path.read_text() or "getenv" in path.read_text()
+    }
+    # The worker hands its environment on, the manager asks which cards are visible, the engine is told its
+    # threads that way, and the CLI takes a token for a server that is not its own.
+    assert readers <= {
+        "config.py", "cli.py", "worker/client.py", "worker/main.py", "lifecycle/manager.py", "engines/rapidocr.py",
+    }  # fmt: skip
+
+
+def test_every_error_has_its_own_code_and_survives_the_pipe() -> None:
+    classes = [OcrError, *OcrError.__subclasses__()]
+    assert len({cls.code for cls in classes}) == len(classes)
+    for cls in classes:
+        copy = from_dict(cls("What happened.", remedy="What to do.").to_dict())
+        assert (type(copy), copy.message, copy.remedy) == (cls, "What happened.", "What to do.")
+        assert 400 <= cls.http_status <= 599
+        assert 0 < cls.exit_code < 128
+    assert type(from_dict({"code": "of the future"})) is OcrError
+    assert str(Timeout("It hung.", remedy="Wait.")) == "It hung. Wait."
+
+
+def test_the_seven_modes_and_what_they_need() -> None:
+    assert list(MODES) == ["document", "ocr", "free", "figure", "describe", "find", "freeform"]
+    assert {mode.needs for mode in MODES.values()} == {"", "find_term", "custom_prompt"}
+    assert DEFAULT_MODE in MODES
+    assert DEFAULT_RESOLUTION in RESOLUTIONS
+    for spec in KNOWN.values():
+        assert spec.modes <= set(MODES)
+
+
+def test_settings_refuse_what_cannot_be_meant() -> None:
+    for wrong in (
+        {"port": 70_000},
+        {"ocr_max_file_mb": 0},
+        {"gpu_idle_timeout": -2},
+        {"ocr_log_level": "loud"},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Settings(**wrong)
