@@ -57,13 +57,9 @@ class FakeCard:
         """A process dies."""
         self.free_mb += self.processes.pop(pid) or 0
 
-    def add_mig(
-        self, uuid: str, *, slot: int | None = None, total_mb: int = 10_000, free_mb: int = 9_900
-    ) -> FakeCard:
+    def add_mig(self, uuid: str, *, slot: int | None = None, total_mb: int = 10_000, free_mb: int = 9_900) -> FakeCard:
         self.mig_mode = True
-        device = FakeCard(
-            uuid, name=f"{self.name} MIG 1g.10gb", total_mb=total_mb, free_mb=free_mb, utilization=None
-        )
+        device = FakeCard(uuid, name=f"{self.name} MIG 1g.10gb", total_mb=total_mb, free_mb=free_mb, utilization=None)
         self.mig[len(self.mig) if slot is None else slot] = device
         return device
 

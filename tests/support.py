@@ -11,15 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 from faults import fingerprint
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
@@ -200,10 +200,8 @@ class StdioServer:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
-            try:
+            with suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
 
 
 @contextmanager
@@ -261,7 +259,7 @@ def http_server(engine: str = "Echo", **environment: str) -> Iterator[HttpServer
 async def http_client(server: HttpServer, *, mode: str = "auto", token: str = "") -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
-        create_mcp_http_client(headers=headers) as http,
+        httpx2.AsyncClient(headers=headers, timeout=60) as http,
         Client(streamable_http_client(server.url, http_client=http), mode=mode) as made,
     ):
         yield made

@@ -22,9 +22,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
     assert (settings.port, settings.ocr_pdf_dpi, settings.ocr_max_pages) == (3, 102, 11)
 
 
-def test_a_stray_env_file_in_the_current_folder_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stray_env_file_in_the_current_folder_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("OCR_ENGINE=evil:Engine\n")
     monkeypatch.chdir(tmp_path)
     assert load_settings().ocr_engine == "auto"

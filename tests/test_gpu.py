@@ -36,9 +36,7 @@ class Clock:
         return self.now
 
 
-def card(
-    index: int, free_mb: int, *, utilization: int | None = 0, uuid: str = "", total_mb: int = 81_920
-) -> Gpu:
+def card(index: int, free_mb: int, *, utilization: int | None = 0, uuid: str = "", total_mb: int = 81_920) -> Gpu:
     return Gpu(
         index=index,
         uuid=uuid or f"GPU-{index:08x}-aaaa",
@@ -150,9 +148,7 @@ def test_a_count_that_fails_says_so(nvml: FakeNvml, probe: GpuProbe) -> None:
     assert "does not say how many" in probe.note
 
 
-def test_a_lost_card_is_left_out_and_named_and_the_others_keep_their_index(
-    nvml: FakeNvml, probe: GpuProbe
-) -> None:
+def test_a_lost_card_is_left_out_and_named_and_the_others_keep_their_index(nvml: FakeNvml, probe: GpuProbe) -> None:
     lost, _ = nvml.add_card(), nvml.add_card()
     lost.lost = True
     assert [found.index for found in probe.cards()] == [1]
@@ -364,10 +360,7 @@ def test_a_refusal_names_each_card_its_free_memory_the_need_and_the_remedy() -> 
         choose(FOUR, need_mb=100_000, reserve_mb=1_024)
     message, remedy = refused.value.message, refused.value.remedy
     for one in FOUR:
-        assert (
-            f"GPU {one.index} (NVIDIA Fake, {one.uuid}) has {one.memory_free_mb / 1024:.1f} GiB free"
-            in message
-        )
+        assert f"GPU {one.index} (NVIDIA Fake, {one.uuid}) has {one.memory_free_mb / 1024:.1f} GiB free" in message
     assert "98.7 GiB needed: 97.7 GiB for the model, 1.0 GiB to stay free." in message
     assert "more than an empty card has" in remedy
     assert "OCR_GPU=cpu" in remedy
@@ -403,9 +396,7 @@ def test_without_a_card_the_reason_and_the_way_to_the_cpu_are_named() -> None:
         ({"NVIDIA_VISIBLE_DEVICES": "GPU-3f2a"}, ("GPU-3f2a",)),
     ],
 )
-def test_visible_devices_are_read_as_cuda_reads_them(
-    env: dict[str, str], expected: tuple[str, ...] | None
-) -> None:
+def test_visible_devices_are_read_as_cuda_reads_them(env: dict[str, str], expected: tuple[str, ...] | None) -> None:
     assert visible_devices(env) == expected
 
 
@@ -441,9 +432,9 @@ def test_a_wanted_card_that_is_hidden_is_reported_as_hidden() -> None:
         choose(FOUR, wanted="2", visible=("0", "1"))
 
 
-machines = st.lists(
-    st.tuples(st.integers(0, 90_000), st.none() | st.integers(0, 100)), min_size=1, max_size=8
-).map(lambda facts: [card(i, free, utilization=use) for i, (free, use) in enumerate(facts)])
+machines = st.lists(st.tuples(st.integers(0, 90_000), st.none() | st.integers(0, 100)), min_size=1, max_size=8).map(
+    lambda facts: [card(i, free, utilization=use) for i, (free, use) in enumerate(facts)]
+)
 
 
 @given(cards=machines, need=st.integers(0, 90_000), reserve=st.integers(0, 4_000), data=st.data())

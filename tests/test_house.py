@@ -62,7 +62,8 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     """What a module imports, dotted from the package's root if it is ours; and whether at module level."""
     package = ["deepseek_ocr_mcp", *path.relative_to(SOURCE).parts[:-1]]
     tree = ast.parse(path.read_text())
-    checked = {id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test) for node in ast.walk(branch)}  # fmt: skip
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    checked = {id(node) for guard in guards for node in ast.walk(guard)}
     top = {id(node) for node in tree.body}
     found = []
     for node in ast.walk(tree):

@@ -104,9 +104,7 @@ def letter() -> list[Image.Image]:
         page = Image.new("RGB", (1240, 1754), "white")  # A4 at 150 dpi
         draw, y = ImageDraw.Draw(page), 150
         for kind, text in parts:
-            size, face = {"h": (46, "DejaVuSerif-Bold"), "s": (34, "DejaVuSerif-Bold")}.get(
-                kind, (25, "DejaVuSerif")
-            )
+            size, face = {"h": (46, "DejaVuSerif-Bold"), "s": (34, "DejaVuSerif-Bold")}.get(kind, (25, "DejaVuSerif"))
             if kind in "hs":
                 y += 22
             for n, line in enumerate(wrapped(text, font(size, face), 940 if kind != "l" else 900)):
@@ -148,9 +146,7 @@ def table() -> Image.Image:
 
 
 if __name__ == "__main__":
-    receipt().convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(
-        HERE / "receipt.png", optimize=True
-    )
+    receipt().convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(HERE / "receipt.png", optimize=True)
     table().convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(HERE / "table.png", optimize=True)
     first, *rest = [page.convert("L") for page in letter()]
     first.save(HERE / "letter.pdf", save_all=True, append_images=rest, resolution=150, quality=80)

@@ -32,9 +32,7 @@ HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
 def build_service(settings: Settings, folder: str) -> OcrService:
     """A service that keeps its pages in `folder`."""
     engine, reason = choose_engine(settings.ocr_engine)
-    return OcrService(
-        settings, engine, reason, ModelManager(engine, settings), DocumentReader(settings, folder)
-    )
+    return OcrService(settings, engine, reason, ModelManager(engine, settings), DocumentReader(settings, folder))
 
 
 @asynccontextmanager

@@ -64,15 +64,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = getattr(arguments, "run", _serve)
     try:
         code = run(arguments)
-    except OcrError as exc:
-        _fail(exc)
-        code = exc.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our stdout went away: `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except BaseException as exc:
+        match _cause(exc):
+            case OcrError() as error:
+                _fail(error)
+                code = error.exit_code
+            case BrokenPipeError():  # the reader of our stdout went away: `… | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                code = 0
+            case _:
+                raise
     sys.exit(code)
+
+
+def _cause(exc: BaseException) -> BaseException:
+    """What a task group wrapped: the first failure in it."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,9 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = argparse.ArgumentParser(add_help=False)
     group = settings.add_argument_group("settings")
     group.add_argument("--env-file", metavar="FILE", help="read settings from this .env file")
-    group.add_argument(
-        "--engine", dest="ocr_engine", metavar="NAME", help="OCR_ENGINE: auto, rapidocr, module:Class"
-    )
+    group.add_argument("--engine", dest="ocr_engine", metavar="NAME", help="OCR_ENGINE: auto, rapidocr, module:Class")
     group.add_argument(
         "--allow-dir",
         dest="ocr_allowed_dirs",
@@ -125,19 +134,14 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         choices=list(MODES),
         default=DEFAULT_MODE,
-        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values())
-        + f" (default {DEFAULT_MODE})",
+        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
         metavar="MODE",
     )
     ocr.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
-    ocr.add_argument(
-        "--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform"
-    )
+    ocr.add_argument("--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform")
     ocr.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
     ocr.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
-    ocr.add_argument(
-        "--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)"
-    )
+    ocr.add_argument("--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)")
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here instead of printing")
     ocr.add_argument("--overwrite", action="store_true", help="replace files in --output-dir")
 
@@ -152,15 +156,11 @@ def _parser() -> argparse.ArgumentParser:
                      parents=(settings, remote))  # fmt: skip
     status.add_argument("--json", action="store_true", help="print JSON")
     command("offload", "Move a running HTTP server's model off its GPU.", _offload, parents=(remote,))
-    release = command(
-        "release", "Have a running HTTP server give all memory back.", _release, parents=(remote,)
-    )
+    release = command("release", "Have a running HTTP server give all memory back.", _release, parents=(remote,))
     release.add_argument("--force", action="store_true", help="stop what is being read")
 
     command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", _doctor)
-    config = command(
-        "client-config", "Print the configuration to paste into a client.", _client_config, parents=()
-    )
+    config = command("client-config", "Print the configuration to paste into a client.", _client_config, parents=())
     config.add_argument("client", choices=CLIENTS)
     return parser
 
@@ -320,24 +320,23 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
         OcrError: what the tool said.
     """
     import anyio
+    import httpx2
     from mcp import Client
     from mcp.client.streamable_http import streamable_http_client
-    from mcp.shared._httpx_utils import create_mcp_http_client
 
     token = arguments.token or os.environ.get("OCR_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with anyio.fail_after(CALL_TIMEOUT_S):
             async with (
-                create_mcp_http_client(headers=headers) as http,
+                httpx2.AsyncClient(headers=headers, timeout=CALL_TIMEOUT_S) as http,
                 Client(streamable_http_client(arguments.url, http_client=http)) as client,
             ):
                 result = await client.call_tool(tool, given)
     except Exception as exc:
-        while isinstance(exc, ExceptionGroup):
-            exc = exc.exceptions[0]
+        cause = _cause(exc)
         raise EngineUnavailable(
-            f"No server answered at {arguments.url}: {exc or type(exc).__name__}.",
+            f"No server answered at {arguments.url}: {str(cause) or type(cause).__name__}.",
             remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name it with --url and --token.",
         ) from None
     if result.is_error:
@@ -439,9 +438,7 @@ async def _examine(settings: Settings) -> int:
                     "weights",
                     f"{answer.result.model}: loaded in {timing.load_s:.1f} s, "
                     f"read {read!r} in {timing.infer_s:.2f} s on {answer.result.device}",
-                    ""
-                    if PROBE_TEXT in read
-                    else f"It should have read {PROBE_TEXT!r}: reinstall the engine.",
+                    "" if PROBE_TEXT in read else f"It should have read {PROBE_TEXT!r}: reinstall the engine.",
                 )
             except OcrError as exc:
                 line(False, "weights", exc.message, exc.remedy)

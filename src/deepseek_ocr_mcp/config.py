@@ -88,9 +88,7 @@ class Settings(BaseSettings):
         "Empty: every folder over stdio and the CLI, none over HTTP.",
     )
     ocr_allow_urls: bool = _field(False, "Input", "Whether `image` may be an `https://` address.")
-    ocr_allow_http: bool = _field(
-        False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS)."
-    )
+    ocr_allow_http: bool = _field(False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS).")
     ocr_allow_private_addresses: bool = _field(
         False, "Input", "Whether addresses inside your network are fetched (with OCR_ALLOW_URLS)."
     )
@@ -102,9 +100,7 @@ class Settings(BaseSettings):
 
     # -- HTTP
     host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")
-    port: int = _field(
-        8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535
-    )
+    port: int = _field(8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535)
     ocr_auth_token: SecretStr | None = _field(
         None,
         "HTTP",

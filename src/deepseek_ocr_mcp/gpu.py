@@ -106,9 +106,7 @@ class GpuProbe:
         if count is None:
             notes.append("The NVIDIA driver does not say how many cards there are; see nvidia-smi.")
         elif count == 0:
-            notes.append(
-                "The NVIDIA driver runs but sees no card; a container must be started with --gpus all."
-            )
+            notes.append("The NVIDIA driver runs but sees no card; a container must be started with --gpus all.")
         return found
 
     def _card(self, index: int, notes: list[str]) -> Iterator[Gpu]:
@@ -119,9 +117,7 @@ class GpuProbe:
                 return
             parts = list(self._mig_devices(handle))
             if not parts:
-                notes.append(
-                    f"GPU {index} is in MIG mode without a MIG device; create one with nvidia-smi mig."
-                )
+                notes.append(f"GPU {index} is in MIG mode without a MIG device; create one with nvidia-smi mig.")
             for part in parts:
                 yield self._describe(index, part)
         except Exception as exc:
@@ -167,9 +163,7 @@ class GpuProbe:
         if not self._initialised():
             return None
         if uuid is None:
-            handles = [
-                part for index in range(self._ask("nvmlDeviceGetCount") or 0) for part in self._parts(index)
-            ]
+            handles = [part for index in range(self._ask("nvmlDeviceGetCount") or 0) for part in self._parts(index)]
         else:
             handles = [self._ask("nvmlDeviceGetHandleByUUID", uuid)]
         held: list[int | None] = []
@@ -456,9 +450,7 @@ _ON_CPU = "Set OCR_ENGINE=rapidocr, or OCR_GPU=cpu, to read on the CPU."
 _OTHERS = f"Or set OCR_GPU to another card, or lower OCR_GPU_RESERVE_MB. {_ON_CPU}"
 
 
-async def wait_freed(
-    probe: GpuProbe, uuid: str, *, free_before_mb: int, expect_mb: int, timeout: float = 5.0
-) -> int:
+async def wait_freed(probe: GpuProbe, uuid: str, *, free_before_mb: int, expect_mb: int, timeout: float = 5.0) -> int:
     """Wait until a dead worker's memory is back on its card; the MiB that came back, never below 0.
 
     Returns at once when three quarters of `expect_mb` are there, else after `timeout` seconds.

@@ -27,9 +27,7 @@ __all__ = [
     "Transition",
 ]
 
-Box = Annotated[
-    list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")
-]
+Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
 Finish = Literal["stop", "length", "loop", "cancelled"]
 
 
@@ -83,9 +81,9 @@ class Page(_Model):
     height: Annotated[int, Field(description="pixels of the upright page")]
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
-    finish: Annotated[
-        Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")
-    ] = "stop"
+    finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
+        "stop"
+    )
 
 
 class Timing(_Model):
@@ -107,9 +105,7 @@ class OcrResult(_Model):
     engine: str
     model: str
     device: str
-    truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = (
-        False
-    )
+    truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
     saved_to: Annotated[str, Field(description="the file that was written")] = ""
     timing: Timing = Field(default_factory=Timing)
@@ -124,9 +120,7 @@ class Gpu(_Model):
     memory_total_mb: int
     memory_used_mb: int
     memory_free_mb: int
-    utilization: Annotated[
-        int | None, Field(description="percent; null where the card cannot tell (MIG)")
-    ] = None
+    utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
 class GpuStatus(_Model):
@@ -146,16 +140,14 @@ class GpuStatus(_Model):
     worker_pid: int | None = None
     worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
-    idle_s: Annotated[
-        float | None, Field(description="seconds since the last request ended; null while one runs")
-    ] = None
+    idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")] = (
+        None
+    )
     offload_in_s: Annotated[float | None, Field(description="null: not due")] = None
     release_in_s: Annotated[float | None, Field(description="null: not due")] = None
     queue: Annotated[int, Field(description="requests that hold a place now, the running one included")]
     served: Annotated[int, Field(description="pages read since the server started")]
-    worker_restarts: Annotated[
-        int, Field(description="workers that died or were killed while they worked")
-    ] = 0
+    worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
 
 

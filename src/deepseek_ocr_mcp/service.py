@@ -134,9 +134,7 @@ class OcrService:
             )
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
-            raise BadRequest(
-                f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode."
-            )
+            raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
         if request.resolution not in RESOLUTIONS:
             raise BadRequest(
                 f"There is no resolution {request.resolution!r}.",
@@ -252,9 +250,7 @@ class _Work:
         size = self._engine.batch_pages
         async with send:
             for start in range(0, len(numbers), size):
-                await send.send(
-                    [await self._document.page(number) for number in numbers[start : start + size]]
-                )
+                await send.send([await self._document.page(number) for number in numbers[start : start + size]])
 
     async def _read_batch(self, numbers: list[int], images: list[PageImage], done: int) -> list[Page]:
         request = self._request
@@ -284,9 +280,7 @@ class _Work:
                     remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
                 ) from exc
             if request.annotate and page.blocks and len(self.images) < MAX_ANNOTATED_PAGES:
-                self.images.append(
-                    await self._document.annotate(image, [block.model_dump() for block in page.blocks])
-                )
+                self.images.append(await self._document.annotate(image, [block.model_dump() for block in page.blocks]))
             self._document.discard(image)
             pages.append(page)
         return pages

@@ -130,9 +130,7 @@ def _text(text: str) -> TextContent:
 
 
 def _embedded(uri: str, text: str, mime_type: str = "text/plain") -> EmbeddedResource:
-    return EmbeddedResource(
-        type="resource", resource=TextResourceContents(uri=uri, mime_type=mime_type, text=text)
-    )
+    return EmbeddedResource(type="resource", resource=TextResourceContents(uri=uri, mime_type=mime_type, text=text))
 
 
 def _add_content_tools(mcp: MCPServer) -> None:
@@ -356,9 +354,7 @@ def _add_multi_round_tools(mcp: MCPServer) -> None:
         """Needs an answer of the client's model."""
         if answer := _sampled(ctx, "capital_question"):
             return _done(answer)
-        return InputRequiredResult(
-            input_requests={"capital_question": _sample("What is the capital of France?")}
-        )
+        return InputRequiredResult(input_requests={"capital_question": _sample("What is the capital of France?")})
 
     @mcp.tool(structured_output=False)
     async def test_input_required_result_list_roots(ctx: Context) -> Step:

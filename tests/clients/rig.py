@@ -51,13 +51,9 @@ def install_modules() -> None:
         return
     npm = shutil.which("npm")
     if npm is None:
-        pytest.fail(
-            "The client tests need Node and npm, and there is no npm here; scripts/test installs them."
-        )
+        pytest.fail("The client tests need Node and npm, and there is no npm here; scripts/test installs them.")
     command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(
-        command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, capture_output=True, text=True, check=False)
     missing = _missing_modules()
     if done.returncode or missing:
         pytest.fail(f"npm install left {missing or 'an error'}:\n{done.stdout}{done.stderr}")
@@ -80,9 +76,7 @@ def _installed(name: str) -> str | None:
 
 
 def _node_package() -> str:
-    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
-        platform.machine().lower(), platform.machine()
-    )
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine())
     return f"node-{sys.platform}-{machine}"
 
 
@@ -94,13 +88,9 @@ def find_node() -> str:
     system = shutil.which("node")
     if system is None:
         pytest.fail("The client tests need Node, and there is none; scripts/test installs it.")
-    said = subprocess.run(
-        [system, "--version"], capture_output=True, text=True, timeout=30, check=True
-    ).stdout
+    said = subprocess.run([system, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
     if tuple(int(part) for part in said.strip().lstrip("v").split(".")[:2]) < OLDEST_NODE:
-        pytest.fail(
-            f"The client tests need Node 22.19, and {system} is {said.strip()}; scripts/test installs it."
-        )
+        pytest.fail(f"The client tests need Node 22.19, and {system} is {said.strip()}; scripts/test installs it.")
     return system
 
 

@@ -76,9 +76,7 @@ def test_the_suite_passes_with_its_fixtures(node: Node, fixtures_url: str, name:
 def test_the_server_as_it_is_started_passes_what_needs_no_fixture(
     node: Node, http_url: str, revision: str, scenario: str
 ) -> None:
-    said = node.conformance(
-        "2026-07-28", "--url", http_url, "--scenario", scenario, "--spec-version", revision
-    )
+    said = node.conformance("2026-07-28", "--url", http_url, "--scenario", scenario, "--spec-version", revision)
     assert said.code == 0, said.stdout[-4000:] + said.stderr[-4000:]
     counted = re.search(r"^Passed: (\d+)/", said.stdout, re.MULTILINE)
     assert counted, said.stdout[-4000:]

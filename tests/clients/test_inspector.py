@@ -28,9 +28,7 @@ def test_every_tool_is_listed_with_a_portable_schema(node: Node, server: list[st
     listed = node.inspector(*server, "--method", "tools/list", "--strict").json()["result"]["tools"]
     assert {tool["name"] for tool in listed} == TOOLS
     for tool in listed:
-        assert {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"} <= set(
-            tool["annotations"]
-        )
+        assert {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"} <= set(tool["annotations"])
 
 
 def test_a_page_is_read(node: Node, server: list[str], page: Path) -> None:

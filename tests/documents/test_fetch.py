@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-import httpx
+import httpx2
 import pytest
 
 from deepseek_ocr_mcp.config import MB, Settings
@@ -52,13 +52,11 @@ async def get(
     *,
     settings: Settings | None = None,
     resolver: Resolver | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
 ) -> tuple[bytes, str | None]:
     path = anyio.Path(tmp_path) / "download"
     with anyio.fail_after(BOUND_S):
-        name = await fetch(
-            url, str(path), settings=settings or make_settings(), resolver=resolver, transport=transport
-        )
+        name = await fetch(url, str(path), settings=settings or make_settings(), resolver=resolver, transport=transport)
         return await path.read_bytes(), name
 
 
@@ -176,9 +174,7 @@ async def test_an_inner_address_needs_leave(site: Site, tmp_path: Path) -> None:
     assert not site.seen
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "127.1", "2130706433", "0x7f000001", "0", "[::1]", "[::ffff:127.0.0.1]"]
-)
+@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f000001", "0", "[::1]", "[::ffff:127.0.0.1]"])
 async def test_no_spelling_of_loopback_gets_through(tmp_path: Path, host: str) -> None:
     with pytest.raises((InputForbidden, InputNotFound, BadRequest)):
         await get(f"https://{host}/a.png", tmp_path)
@@ -199,9 +195,7 @@ def test_an_address_that_is_not_public_is_known(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize(
-    "address", ["8.8.8.8", PUBLIC, "2606:4700::6810:84e5", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-)
+@pytest.mark.parametrize("address", ["8.8.8.8", PUBLIC, "2606:4700::6810:84e5", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_an_address_that_is_public_is_known(address: str) -> None:
     assert is_public(address)
 
@@ -229,11 +223,11 @@ async def test_a_name_that_changes_its_address_gains_nothing(site: Site, tmp_pat
 
 
 async def test_the_checked_address_is_connected_to_under_the_hosts_name(tmp_path: Path) -> None:
-    seen: list[httpx.Request] = []
+    seen: list[httpx2.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         seen.append(request)
-        return httpx.Response(200, content=body())
+        return httpx2.Response(200, content=body())
 
     async def body() -> AsyncIterator[bytes]:
         yield PNG
@@ -242,7 +236,7 @@ async def test_the_checked_address_is_connected_to_under_the_hosts_name(tmp_path
         "https://Example.org:444/a.png",
         tmp_path,
         resolver=resolves(PUBLIC),
-        transport=httpx.MockTransport(answer),
+        transport=httpx2.MockTransport(answer),
     )
     assert str(seen[0].url) == f"https://{PUBLIC}:444/a.png"
     assert seen[0].headers["host"] == "example.org:444"
@@ -262,7 +256,7 @@ async def test_each_redirect_is_checked_like_the_first_address(tmp_path: Path) -
         "https://[": BadRequest,
     }
     for target, kind in targets.items():
-        transport = httpx.MockTransport(lambda _, to=target: httpx.Response(302, headers={"Location": to}))
+        transport = httpx2.MockTransport(lambda _, to=target: httpx2.Response(302, headers={"Location": to}))
         with pytest.raises(kind) as caught:
             await get("https://example.org/a.png", tmp_path, resolver=resolver, transport=transport)
         assert "secret" not in str(caught.value)
@@ -318,9 +312,7 @@ async def test_an_http_error_is_told_without_its_body(
     assert "inner secrets" not in str(caught.value)
 
 
-async def test_an_announced_length_over_the_limit_is_refused_before_it_is_read(
-    site: Site, tmp_path: Path
-) -> None:
+async def test_an_announced_length_over_the_limit_is_refused_before_it_is_read(site: Site, tmp_path: Path) -> None:
     url = site.serve("/a.png", b"", Content_Length=str(10 * MB))
     with pytest.raises(InputTooLarge, match="limit of 1 MiB"):
         await get(url, tmp_path, settings=OPEN)
@@ -345,9 +337,7 @@ async def test_a_compressed_bomb_is_cut_at_the_limit(site: Site, tmp_path: Path)
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "gzip"])
-async def test_an_encoding_that_is_not_understood_is_refused(
-    site: Site, tmp_path: Path, encoding: str
-) -> None:
+async def test_an_encoding_that_is_not_understood_is_refused(site: Site, tmp_path: Path, encoding: str) -> None:
     url = site.serve("/a.png", PNG, Content_Encoding=encoding)
     with pytest.raises(UnreadableInput):
         await get(url, tmp_path, settings=OPEN)
@@ -412,9 +402,9 @@ async def test_a_stalled_download_ends_at_its_deadline(site: Site, tmp_path: Pat
         yield PNG
         await anyio.sleep_forever()
 
-    class Stalling(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, content=stall())
+    class Stalling(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(200, content=stall())
 
     settings = make_settings(ocr_fetch_timeout=0.05)
     with pytest.raises(Timeout, match=r"0\.05 s"):

@@ -67,9 +67,7 @@ class Desk:
         return str(path)
 
     def inspect(self, path: str, max_pixels: int = MAX_PIXELS, max_pages: int = 100) -> dict[str, Any]:
-        return self.renderer.inspect(
-            path=path, name="scan", max_pixels=max_pixels, max_pages=max_pages, call=Line()
-        )
+        return self.renderer.inspect(path=path, name="scan", max_pixels=max_pixels, max_pages=max_pages, call=Line())
 
     def render(
         self, path: str, page: int = 1, dpi: int = 72, max_pixels: int = MAX_PIXELS, call: Line | None = None
@@ -251,9 +249,7 @@ def test_every_mode_keeps_black_on_white(desk: Desk, mode: str) -> None:
     image.paste(0, (10, 10, 30, 30))
     if mode == "LAB":
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        image = ImageCms.applyTransform(
-            image.convert("RGB"), ImageCms.buildTransform(*profiles, "RGB", "LAB")
-        )
+        image = ImageCms.applyTransform(image.convert("RGB"), ImageCms.buildTransform(*profiles, "RGB", "LAB"))
     elif mode in ("I;16", "I"):
         image = image.convert("I").point(lambda value: value * 257).convert(mode)
     elif mode == "F":
@@ -360,9 +356,7 @@ def ink(colour: tuple[int, ...], ground: tuple[int, ...] = (0, 0, 0, 0)) -> Imag
 @pytest.mark.parametrize("colour", [BLACK, WHITE, (200, 0, 0), (255, 255, 0)])
 @pytest.mark.parametrize("hidden", [(0, 0, 0, 0), (255, 255, 255, 0)])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_text_on_nothing_stays_visible(
-    desk: Desk, colour: tuple[int, ...], hidden: tuple[int, ...], mode: str
-) -> None:
+def test_text_on_nothing_stays_visible(desk: Desk, colour: tuple[int, ...], hidden: tuple[int, ...], mode: str) -> None:
     image = ink((*colour, 255), hidden)
     image = image.quantize(16) if mode == "P" else image.convert(mode)
     assert contrast(desk.read(image)) > 120
@@ -544,9 +538,7 @@ def test_a_million_directories_of_a_tiff_are_not_walked(desk: Desk, monkeypatch:
     end = offset + 2 + 12 * int.from_bytes(data[offset : offset + 2], "little")
     data[end : end + 4] = start.to_bytes(4, "little")
     data += bytes(start - len(data))
-    data += b"".join(
-        struct.pack("<HHHIIII", 1, 254, 4, 1, 1, start + 18 * (i + 1), 0)[:18] for i in range(directories)
-    )
+    data += b"".join(struct.pack("<HHHIIII", 1, 254, 4, 1, 1, start + 18 * (i + 1), 0)[:18] for i in range(directories))
     reads = []
     really = pages._read_at
     monkeypatch.setattr(pages, "_read_at", lambda *args: reads.append(1) or really(*args))
@@ -736,9 +728,7 @@ try:
 except InputTooLarge:
     print("stopped")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "stopped\n", done.stderr
 
 
@@ -747,9 +737,7 @@ def test_importing_the_module_imports_no_decoder() -> None:
         "import sys, deepseek_ocr_mcp.documents.pages\n"
         "print([m for m in ('PIL', 'pypdfium2', 'pydantic', 'numpy', 'anyio') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -770,9 +758,7 @@ BLOCKS: list[dict[str, Any]] = [
 ]
 
 
-def annotate(
-    desk: Desk, image: Image.Image, blocks: list[dict[str, Any]]
-) -> tuple[dict[str, Any], Image.Image]:
+def annotate(desk: Desk, image: Image.Image, blocks: list[dict[str, Any]]) -> tuple[dict[str, Any], Image.Image]:
     raw, out = desk.folder / "raw", desk.folder / "drawn"
     raw.write_bytes(image.tobytes())
     answer = desk.renderer.annotate(
@@ -797,9 +783,7 @@ def test_boxes_are_drawn_where_they_are(desk: Desk) -> None:
 
 
 def test_a_large_page_is_shown_small_with_its_boxes_in_place(desk: Desk) -> None:
-    _, drawn = annotate(
-        desk, Image.new("RGB", (4000, 2000), WHITE), [{"label": "a", "box": [2000, 1000, 3000, 1500]}]
-    )
+    _, drawn = annotate(desk, Image.new("RGB", (4000, 2000), WHITE), [{"label": "a", "box": [2000, 1000, 3000, 1500]}])
     assert drawn.size == (1600, 800)
     assert drawn.convert("RGB").getpixel((1000, 600)) != WHITE  # its lower edge
     assert drawn.convert("RGB").getpixel((1000, 500)) == WHITE

@@ -77,9 +77,7 @@ def inbox(tmp_path: Path) -> Path:
 async def take(image: str, scratch: Path, *, local: bool = True, **values: object) -> bytes:
     """The bytes that a snapshot of `image` holds; the snapshot itself is checked and discarded."""
     with anyio.fail_after(BOUND_S):
-        snapshot = await open_source(
-            image, settings=make_settings(**values), scratch=str(scratch), local=local
-        )
+        snapshot = await open_source(image, settings=make_settings(**values), scratch=str(scratch), local=local)
     data = content(snapshot.path)
     assert Path(snapshot.path).parent == scratch
     assert snapshot.size == len(data)
@@ -196,9 +194,7 @@ def test_any_spelling_of_base64_gives_the_same_bytes(
 @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(min_size=1, max_size=200), chunk=st.sampled_from([2, 3, 4, 4096]))
 @example(data=b"%" * 9, chunk=2)
-def test_any_bytes_survive_percent_encoding(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int
-) -> None:
+def test_any_bytes_survive_percent_encoding(tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "TEXT_CHUNK", chunk)
         assert anyio.run(take, f"data:,{quote(data, safe='')}", tmp_path_factory.mktemp("scratch")) == data
@@ -215,9 +211,7 @@ def test_any_bytes_survive_percent_encoding(
 @example(image="file://\ud800/")
 @example(image="~")
 @example(image="https://[")
-def test_no_text_at_all_gives_anything_but_our_errors(
-    tmp_path_factory: pytest.TempPathFactory, image: str
-) -> None:
+def test_no_text_at_all_gives_anything_but_our_errors(tmp_path_factory: pytest.TempPathFactory, image: str) -> None:
     with contextlib.suppress(OcrError):
         anyio.run(take, image, tmp_path_factory.mktemp("scratch"))
 
@@ -235,9 +229,7 @@ async def test_a_relative_path_is_told_from_base64(scratch: Path, image: str) ->
     assert '"/home/me/' in error.remedy
 
 
-@pytest.mark.parametrize(
-    "image", ["", "   ", "what is this, please?\n" * 9, "ftp://host/a.png", "s3://bucket/a.png"]
-)
+@pytest.mark.parametrize("image", ["", "   ", "what is this, please?\n" * 9, "ftp://host/a.png", "s3://bucket/a.png"])
 async def test_what_is_neither_a_path_nor_base64_is_refused(scratch: Path, image: str) -> None:
     await refused(BadRequest, image, scratch)
 
@@ -258,9 +250,7 @@ async def test_a_windows_path_is_named_as_such(scratch: Path, image: str) -> Non
         lambda t: t[:40] + "é" + t[40:],
     ],
 )
-async def test_damaged_base64_is_refused(
-    scratch: Path, spoil: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_damaged_base64_is_refused(scratch: Path, spoil: object, monkeypatch: pytest.MonkeyPatch) -> None:
     text = spoil(base64.b64encode(PNG + b"\0").decode().rstrip("="))  # type: ignore[operator]
     for chunk in (4, 8, 4096):
         monkeypatch.setattr(source, "TEXT_CHUNK", chunk)
@@ -302,16 +292,11 @@ async def test_devices_and_sockets_are_refused_at_once(inbox: Path, scratch: Pat
         await refused(OcrError, device, scratch)
     with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(inbox):
         listener.bind("socket.png")
-        assert (
-            "device or a socket"
-            in (await refused(UnreadableInput, str(inbox / "socket.png"), scratch)).message
-        )
+        assert "device or a socket" in (await refused(UnreadableInput, str(inbox / "socket.png"), scratch)).message
 
 
 @posix
-async def test_a_file_without_permission_is_named(
-    inbox: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_without_permission_is_named(inbox: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = inbox / "secret.png"
     path.write_bytes(PNG)
     really = os.open
@@ -326,9 +311,7 @@ async def test_a_file_without_permission_is_named(
 
 
 @pytest.mark.parametrize("kind", ["path", "base64", "data", "percent"])
-async def test_more_bytes_than_the_limit_are_refused_with_its_name(
-    inbox: Path, scratch: Path, kind: str
-) -> None:
+async def test_more_bytes_than_the_limit_are_refused_with_its_name(inbox: Path, scratch: Path, kind: str) -> None:
     data = PNG + bytes(1024 * 1024)
     (inbox / "large.png").write_bytes(data)
     text = base64.b64encode(data).decode()
@@ -388,9 +371,7 @@ async def test_a_full_disk_is_named_and_leaves_nothing(
     assert "No space" in (await refused(OcrError, str(inbox / "a.png"), scratch)).message
 
 
-async def test_a_cancelled_copy_leaves_nothing(
-    inbox: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_copy_leaves_nothing(inbox: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (inbox / "a.png").write_bytes(PNG)
     reading, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     really_read, really_run = source._read, source._Copy.run
@@ -440,9 +421,7 @@ async def test_only_allowed_folders_are_read(inbox: Path, scratch: Path, tmp_pat
         await refused(InputForbidden, str(path), scratch, local=local, ocr_allowed_dirs=dirs)
 
 
-async def test_a_forbidden_path_does_not_tell_whether_it_exists(
-    inbox: Path, scratch: Path, tmp_path: Path
-) -> None:
+async def test_a_forbidden_path_does_not_tell_whether_it_exists(inbox: Path, scratch: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     messages = {
         (await refused(InputForbidden, str(path / "a.png"), scratch, ocr_allowed_dirs=(str(inbox),))).message
@@ -452,9 +431,7 @@ async def test_a_forbidden_path_does_not_tell_whether_it_exists(
 
 
 @posix
-async def test_a_link_out_of_the_allowed_folders_is_refused(
-    inbox: Path, scratch: Path, tmp_path: Path
-) -> None:
+async def test_a_link_out_of_the_allowed_folders_is_refused(inbox: Path, scratch: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(PNG)
     (inbox / "link.png").symlink_to(tmp_path / "secret.png")
     (inbox / "folder").symlink_to(tmp_path)
@@ -540,9 +517,7 @@ async def test_a_failed_download_leaves_nothing(scratch: Path, monkeypatch: pyte
 
 
 async def resolve(save_to: object, *, local: bool = True, overwrite: bool = False, **values: object) -> str:
-    return await resolve_output(
-        str(save_to), settings=make_settings(**values), local=local, overwrite=overwrite
-    )
+    return await resolve_output(str(save_to), settings=make_settings(**values), local=local, overwrite=overwrite)
 
 
 async def test_an_output_is_an_absolute_text_file(inbox: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+
 from support import (
     HttpServer,
     alive,
@@ -125,12 +126,8 @@ async def test_a_local_page_may_call(server: HttpServer) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN}x", "Bearer \xe4"]
-)
-async def test_without_the_token_every_path_but_health_is_closed(
-    guarded: HttpServer, given: str | None
-) -> None:
+@pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN}x", "Bearer \xe4"])
+async def test_without_the_token_every_path_but_health_is_closed(guarded: HttpServer, given: str | None) -> None:
     headers = HEADERS if given is None else {**HEADERS, "Authorization": given.encode("latin-1")}
     async with httpx2.AsyncClient() as http:
         for path in ("/mcp", "/", "/nothing", "/health/x"):

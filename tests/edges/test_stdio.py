@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support import alive, as_base64, children, echo, png, stdio_server, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads /proc and sends signals")
@@ -67,9 +68,7 @@ def test_an_idle_server_ends_at_once_and_leaves_nothing(how: object, temp_folder
 
 @pytest.mark.parametrize("engine", ["Patient", "Hanging"])
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_server_ends_within_a_second_while_a_page_is_read(
-    how: object, engine: str, temp_folder: Path
-) -> None:
+def test_a_server_ends_within_a_second_while_a_page_is_read(how: object, engine: str, temp_folder: Path) -> None:
     with stdio_server(engine) as server:
         server.initialize()
         server.call("ocr_image", image=as_base64(png()))
@@ -178,8 +177,6 @@ def test_a_killed_worker_costs_nobody_an_answer() -> None:
 def test_python_dash_m_is_the_command() -> None:
     import subprocess
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "deepseek_ocr_mcp", "--version"], capture_output=True, text=True
-    )
+    shown = subprocess.run([sys.executable, "-m", "deepseek_ocr_mcp", "--version"], capture_output=True, text=True)
     assert shown.stdout.startswith("deepseek-ocr-mcp ")
     assert shown.returncode == 0

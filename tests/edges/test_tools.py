@@ -12,9 +12,9 @@ import anyio
 import pytest
 from mcp import Client
 from PIL import Image
-from support import alive, as_base64, client, echo, facts, png, running, said, tiff
 
 from deepseek_ocr_mcp.edges.mcp import build_mcp
+from support import alive, as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -118,9 +118,7 @@ async def test_all_pages_are_read_in_order() -> None:
 
 async def test_a_range_reads_these_pages_only() -> None:
     async with client() as mcp:
-        answer = facts(
-            await mcp.call_tool("ocr_image", {"image": as_base64(tiff(11, 12, 13, 14)), "pages": "2,4-9"})
-        )
+        answer = facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(11, 12, 13, 14)), "pages": "2,4-9"}))
     assert [page["page"] for page in answer["pages"]] == [2, 4]
     assert answer["truncated"] is False
 
@@ -157,9 +155,7 @@ async def test_a_page_longer_than_the_limit_is_cut_at_a_line_and_says_how_to_get
 
 async def test_no_limit_means_no_limit() -> None:
     async with client("Verbose") as mcp:
-        answer = facts(
-            await mcp.call_tool("ocr_image", {"image": as_base64(tiff(*range(11, 31))), "max_chars": 0})
-        )
+        answer = facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(*range(11, 31))), "max_chars": 0}))
     assert len(answer["pages"]) == 20
 
 
@@ -271,9 +267,7 @@ async def test_over_http_no_path_is_readable_until_a_folder_is_allowed(tmp_path:
         ({}, ["image"]),
     ],
 )
-async def test_a_mistake_is_an_error_that_says_what_to_do(
-    arguments: dict[str, Any], words: list[str]
-) -> None:
+async def test_a_mistake_is_an_error_that_says_what_to_do(arguments: dict[str, Any], words: list[str]) -> None:
     async with client() as mcp:
         result = await mcp.call_tool("ocr_image", arguments)
         assert result.is_error
@@ -336,9 +330,7 @@ async def test_a_hung_page_is_stopped_and_the_next_call_gets_a_fresh_worker() ->
         assert (status["state"], status["worker_restarts"]) == ("unloaded", 1)
 
 
-async def test_a_crash_is_survived_by_reading_once_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_crash_is_survived_by_reading_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAULTS", str(tmp_path))
     async with client("DyingOnce") as mcp:
         assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
@@ -370,9 +362,7 @@ async def test_a_mode_that_the_engine_cannot_do_names_one_that_can() -> None:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": mode, **more})
             assert result.is_error
             assert "OCR_ENGINE=deepseek" in said(result)
-        assert (
-            facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded"
-        )  # nothing was loaded for it
+        assert facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded"  # nothing was loaded for it
 
 
 # -- status, offload, release

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def engine() -> RapidOcrEngine:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Iterator[Callable[[Image.Image], PageImage]]:
+def write(tmp_path: Path) -> Callable[[Image.Image], PageImage]:
     """Writes a picture the way the server gives pages to an engine."""
     count = iter(range(100))
 
@@ -59,7 +59,7 @@ def write(tmp_path: Path) -> Iterator[Callable[[Image.Image], PageImage]]:
         path.write_bytes(image.convert("RGB").tobytes())
         return PageImage(str(path), image.width, image.height)
 
-    yield write
+    return write
 
 
 def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
@@ -169,7 +169,7 @@ def test_a_page_on_its_side_or_head_is_read_and_boxed_as_it_lies(engine, write, 
     }[degrees]
     text = read(engine, write(turned))
     assert text.text.splitlines() == SENTENCES
-    assert text.blocks[0].box == pytest.approx(ink, abs=8)
+    assert text.blocks[0].box == pytest.approx(ink, abs=12)
 
 
 def test_a_tilted_page_is_read_in_order(engine, write) -> None:
@@ -223,8 +223,7 @@ def test_a_cancelled_call_stops_within_a_second_and_the_next_one_works(engine, w
     threading.Timer(0.3, listener.gone.set).start()
     started = time.perf_counter()
     with pytest.raises(Cancelled):
-        for _ in range(20):
-            engine.read([page], ReadOptions("ocr"), listener)
+        engine.read([page] * 20, ReadOptions("ocr"), listener)
     assert time.perf_counter() - started < 1.3
     assert read(engine, write(drawn(SENTENCES[:1]))).text == SENTENCES[0]
 

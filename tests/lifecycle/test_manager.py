@@ -11,7 +11,6 @@ import anyio.lowlevel
 import pytest
 import trio
 import trio.testing
-from fake_nvml import FakeCard, FakeNvml
 
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
@@ -30,6 +29,7 @@ from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
+from fake_nvml import FakeCard, FakeNvml
 
 pytestmark = pytest.mark.anyio
 
@@ -117,9 +117,7 @@ class FakeWorker:
 class House:
     """A manager and what it stands on."""
 
-    def __init__(
-        self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any
-    ) -> None:
+    def __init__(self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any) -> None:
         self.nvml = FakeNvml()
         for free_mb in cards:
             self.nvml.add_card(free_mb=free_mb)
@@ -429,7 +427,7 @@ async def test_a_crash_while_reading_is_retried_once_in_a_fresh_worker() -> None
 async def test_a_page_that_kills_two_workers_is_an_error_with_their_last_words() -> None:
     house = House(failures=[WorkerDied(-11, "first"), WorkerDied(-11, "second")])
     async with house.open() as manager:
-        with pytest.raises(WorkerCrashed, match="SIGSEGV.*second"):
+        with pytest.raises(WorkerCrashed, match=r"SIGSEGV.*second"):
             await house.read()
         assert manager.state is State.UNLOADED
         assert await house.read() == "by 1002"

@@ -23,10 +23,7 @@ def page(*rows: str) -> list[TextLine]:
 
 
 def found(lines: list[TextLine], term: str) -> list[list[str]]:
-    return [
-        [lines[span.line].text[span.start : span.stop] for span in hit.spans]
-        for hit in find_term(lines, term)
-    ]
+    return [[lines[span.line].text[span.start : span.stop] for span in hit.spans] for hit in find_term(lines, term)]
 
 
 def test_every_place_of_a_word_is_found() -> None:

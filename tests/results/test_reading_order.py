@@ -66,9 +66,7 @@ def test_a_headline_over_both_columns_comes_first_and_a_footer_last() -> None:
     lines = [line("HEAD over the two columns of the page", 150, 20, 32)]
     lines += column("a", 50, 80, 6) + column("b", 500, 80, 6)
     lines += [line("FOOT in the middle of the page", 340, 260)]
-    assert names(mixed(lines)) == ["HEAD"] + [f"a{n}" for n in range(6)] + [f"b{n}" for n in range(6)] + [
-        "FOOT"
-    ]
+    assert names(mixed(lines)) == ["HEAD"] + [f"a{n}" for n in range(6)] + [f"b{n}" for n in range(6)] + ["FOOT"]
 
 
 def test_a_headline_in_the_middle_ends_the_columns_above_it() -> None:
@@ -88,8 +86,7 @@ def test_prices_stay_in_the_row_of_what_they_pay() -> None:
 
 def test_vertical_lines_go_from_right_to_left() -> None:
     lines = [
-        line(text, x, 40, vertical=True)
-        for text, x in (("第三行です", 40), ("第一行です", 120), ("第二行です", 80))
+        line(text, x, 40, vertical=True) for text, x in (("第三行です", 40), ("第一行です", 120), ("第二行です", 80))
     ]
     assert texts(lines) == ["第一行です", "第二行です", "第三行です"]
 
@@ -102,10 +99,7 @@ def test_aligned_cells_become_a_markdown_table() -> None:
         ("All", "", "9|1"),
     ]
     lines = [
-        line(cell, (30, 300, 420)[c], 40 + 30 * r)
-        for r, row in enumerate(rows)
-        for c, cell in enumerate(row)
-        if cell
+        line(cell, (30, 300, 420)[c], 40 + 30 * r) for r, row in enumerate(rows) for c, cell in enumerate(row) if cell
     ]
     assert to_markdown(mixed(lines)) == (
         "| Name | Year | Sum |\n| --- | --- | --- |\n"
@@ -115,9 +109,7 @@ def test_aligned_cells_become_a_markdown_table() -> None:
 
 def test_a_cell_of_two_lines_is_one_cell() -> None:
     lines = [
-        line(cell, x, 40 + 60 * r)
-        for r in range(4)
-        for cell, x in ((f"row{r}", 30), (f"{r}0", 300), (f"{r}1", 420))
+        line(cell, x, 40 + 60 * r) for r in range(4) for cell, x in ((f"row{r}", 30), (f"{r}0", 300), (f"{r}1", 420))
     ]
     lines.append(line("more", 30, 40 + 60 + 19))
     assert "| row1 more | 10 | 11 |" in to_markdown(mixed(lines))
@@ -147,10 +139,7 @@ def test_lines_of_a_paragraph_are_joined_and_hyphens_healed() -> None:
 
 
 def test_short_lines_keep_their_line_breaks() -> None:
-    lines = [
-        line(text, 50, 50 + 24 * n)
-        for n, text in enumerate(("Mira Hale", "18 Harbour Street", "Port Ellery"))
-    ]
+    lines = [line(text, 50, 50 + 24 * n) for n, text in enumerate(("Mira Hale", "18 Harbour Street", "Port Ellery"))]
     assert to_markdown(lines) == "Mira Hale\n18 Harbour Street\nPort Ellery"
 
 
@@ -174,9 +163,7 @@ def joined(left: str, right: str, y: float) -> TextLine:
     """Two columns that a detector took for one line: three characters of white between them."""
     whole = line(f"{left}{' ' * 3}{right}", 50, y)
     kept = [n for n, char in enumerate(whole.text) if n < len(left) + 1 or n >= len(left) + 3]
-    return TextLine(
-        "".join(whole.text[n] for n in kept), whole.box, whole.score, tuple(whole.centres[n] for n in kept)
-    )
+    return TextLine("".join(whole.text[n] for n in kept), whole.box, whole.score, tuple(whole.centres[n] for n in kept))
 
 
 def test_lines_joined_across_a_gutter_are_cut_there() -> None:
@@ -193,9 +180,7 @@ def test_lines_joined_across_a_gutter_are_cut_there() -> None:
 
 def test_word_spaces_of_a_single_column_cut_nothing() -> None:
     lines = column("a", 50, 50, 9)
-    assert [(piece.start, piece.stop) for piece in split_at_gutters(lines)] == [
-        (0, len(each.text)) for each in lines
-    ]
+    assert [(piece.start, piece.stop) for piece in split_at_gutters(lines)] == [(0, len(each.text)) for each in lines]
 
 
 def test_five_thousand_lines_take_less_than_two_seconds() -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import anyio
-import httpx
+import httpx2
 
 from .. import __version__
 from ..config import MB, Settings
@@ -41,7 +41,7 @@ MAX_ADDRESSES: Final = 4  # of one name, tried in turn
 CONNECT_TIMEOUT_S: Final = 5.0  # for each of them: a dead IPv6 route must not eat the whole time
 WRITE_CHUNK: Final = MB
 
-_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx quotes what is no host name instead of refusing it
+_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx2 quotes what is no host name instead of refusing it
 
 _HEADERS: Final = {
     "User-Agent": f"deepseek-ocr-mcp/{__version__}",
@@ -76,10 +76,7 @@ def is_public(address: str) -> bool:
         elif ip not in _IPV6_UNICAST:
             return False
     return (
-        ip.is_global
-        and not ip.is_multicast
-        and not ip.is_reserved
-        and not any(ip in network for network in _SPECIAL)
+        ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in network for network in _SPECIAL)
     )
 
 
@@ -89,7 +86,7 @@ async def fetch(
     *,
     settings: Settings,
     resolver: Resolver | None = None,
-    transport: httpx.AsyncBaseTransport | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
 ) -> str | None:
     """Download `url` into the file `dest_path`. Returns the file's name, if the address has one.
 
@@ -120,20 +117,20 @@ async def _follow(
     dest_path: str,
     settings: Settings,
     resolver: Resolver,
-    transport: httpx.AsyncBaseTransport | None,
+    transport: httpx2.AsyncBaseTransport | None,
 ) -> str | None:
     url = _parsed(address)
-    verify = httpx.create_ssl_context() if transport is None else True
+    verify = httpx2.create_ssl_context() if transport is None else True
     for _ in range(MAX_REDIRECTS + 1):
         _check_scheme(url, settings)
         addresses = await _addresses(url, settings, resolver)
         # One client per hop: a cookie that a redirect sets goes nowhere.
-        async with httpx.AsyncClient(
+        async with httpx2.AsyncClient(
             verify=verify,
             transport=transport,
             trust_env=False,
             follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
         ) as client:
             response = await _send(client, url, addresses)
             try:
@@ -141,7 +138,7 @@ async def _follow(
                     await _save(response, url, dest_path, settings.max_file_bytes)
                     return _name(url)
                 url = _parsed(response.headers["Location"], url)
-            except (httpx.HTTPError, httpx.StreamError):
+            except (httpx2.HTTPError, httpx2.StreamError):
                 raise _unreachable(url, "broke off the download") from None
             finally:
                 await response.aclose()
@@ -151,17 +148,17 @@ async def _follow(
     )
 
 
-def _parsed(address: str, base: httpx.URL | None = None) -> httpx.URL:
+def _parsed(address: str, base: httpx2.URL | None = None) -> httpx2.URL:
     try:
-        url = base.join(address) if base is not None else httpx.URL(address)
-    except (httpx.InvalidURL, ValueError):
-        url = httpx.URL("")
+        url = base.join(address) if base is not None else httpx2.URL(address)
+    except (httpx2.InvalidURL, ValueError):
+        url = httpx2.URL("")
     if not _HOST.fullmatch(url.raw_host):
         raise BadRequest("The address is not valid.", remedy="Write https://host/path/file.pdf.")
     return url
 
 
-def _check_scheme(url: httpx.URL, settings: Settings) -> None:
+def _check_scheme(url: httpx2.URL, settings: Settings) -> None:
     if url.userinfo:
         raise InputForbidden(
             "Addresses with a user name or a password are not fetched.",
@@ -179,7 +176,7 @@ def _check_scheme(url: httpx.URL, settings: Settings) -> None:
     )
 
 
-async def _addresses(url: httpx.URL, settings: Settings, resolver: Resolver) -> list[str]:
+async def _addresses(url: httpx2.URL, settings: Settings, resolver: Resolver) -> list[str]:
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         addresses = await resolver(url.raw_host.decode("ascii"), port)
@@ -201,7 +198,7 @@ async def _resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-async def _send(client: httpx.AsyncClient, url: httpx.URL, addresses: list[str]) -> httpx.Response:
+async def _send(client: httpx2.AsyncClient, url: httpx2.URL, addresses: list[str]) -> httpx2.Response:
     """Ask the checked addresses in turn; the certificate and the server still see the name."""
     for address in addresses:
         request = client.build_request(
@@ -212,14 +209,14 @@ async def _send(client: httpx.AsyncClient, url: httpx.URL, addresses: list[str])
         )
         try:
             return await client.send(request, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
             continue
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             raise _unreachable(url, "gave no answer that is HTTP") from None
     raise _unreachable(url, "cannot be connected to, or its certificate is not valid")
 
 
-async def _save(response: httpx.Response, url: httpx.URL, dest_path: str, limit: int) -> None:
+async def _save(response: httpx2.Response, url: httpx2.URL, dest_path: str, limit: int) -> None:
     if response.status_code != 200:
         raise _refused(response.status_code, url)
     announced = response.headers.get("Content-Length", "")
@@ -234,7 +231,7 @@ async def _save(response: httpx.Response, url: httpx.URL, dest_path: str, limit:
             await file.write(chunk)
 
 
-async def _decoded(response: httpx.Response, url: httpx.URL) -> AsyncIterator[bytes]:
+async def _decoded(response: httpx2.Response, url: httpx2.URL) -> AsyncIterator[bytes]:
     """The body in bounded pieces, also from a server that compresses though we asked it not to."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
@@ -256,15 +253,15 @@ async def _decoded(response: httpx.Response, url: httpx.URL) -> AsyncIterator[by
         raise _unreachable(url, "broke off the download")
 
 
-def _host(url: httpx.URL) -> str:
+def _host(url: httpx2.URL) -> str:
     return url.host[:100]
 
 
-def _name(url: httpx.URL) -> str | None:
+def _name(url: httpx2.URL) -> str | None:
     return unquote(os.path.basename(url.path)) or None
 
 
-def _refused(status: int, url: httpx.URL) -> OcrError:
+def _refused(status: int, url: httpx2.URL) -> OcrError:
     if status in (404, 410):
         return InputNotFound(f"{_host(url)} has no such file (HTTP {status}).", remedy="Check the address.")
     if status in (401, 402, 403, 407, 451):
@@ -277,14 +274,14 @@ def _refused(status: int, url: httpx.URL) -> OcrError:
     )
 
 
-def _too_large(url: httpx.URL, limit: int) -> InputTooLarge:
+def _too_large(url: httpx2.URL, limit: int) -> InputTooLarge:
     return InputTooLarge(
         f"The file of {_host(url)} is over the limit of {limit // MB} MiB.",
         remedy="Send a smaller scan or fewer pages, or raise OCR_MAX_FILE_MB.",
     )
 
 
-def _unreachable(url: httpx.URL, what: str) -> UnreadableInput:
+def _unreachable(url: httpx2.URL, what: str) -> UnreadableInput:
     return UnreadableInput(
         f"{_host(url)} {what}.", remedy="Try again, or download the file yourself and give its path."
     )

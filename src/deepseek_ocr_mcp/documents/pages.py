@@ -108,9 +108,7 @@ class PageRenderer:
                 self.close()  # its pixels are not kept
             return {"width": width, "height": height}
 
-    def annotate(
-        self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call
-    ) -> dict[str, Any]:
+    def annotate(self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call) -> dict[str, Any]:
         """Draw the boxes on a rendered page and write it small to `out`. Returns `mime` and `bytes`."""
         from PIL import Image
 
@@ -125,9 +123,7 @@ class PageRenderer:
             small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
             page = page.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
             # Boxes are drawn after scaling, so that their lines and labels stay sharp.
-            blocks = [
-                {**block, "box": [value * factor for value in block.get("box") or ()]} for block in blocks
-            ]
+            blocks = [{**block, "box": [value * factor for value in block.get("box") or ()]} for block in blocks]
         call.raise_if_cancelled()
         mime, data = _encoded_small(draw_boxes(page, blocks))
         _write(out, [data])

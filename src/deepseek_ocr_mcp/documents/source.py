@@ -48,14 +48,10 @@ __all__ = [
 OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")
 CHUNK: Final = MB
 TEXT_CHUNK: Final = 4 * MB  # characters of base64 or percent-encoding
-BASE64_MIN: Final = (
-    64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
-)
+BASE64_MIN: Final = 64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
 MAX_PATH: Final = 4096  # characters; no system opens a longer path
 
-ACCEPTED: Final = (
-    'Give an absolute path ("/home/me/scan.pdf"), a file:// or data: URI, or the base64 of the file.'
-)
+ACCEPTED: Final = 'Give an absolute path ("/home/me/scan.pdf"), a file:// or data: URI, or the base64 of the file.'
 
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
@@ -186,7 +182,7 @@ async def _download(url: str, settings: Settings, scratch: str) -> Snapshot:
             "Addresses are not fetched by this server.",
             remedy="Download the file and give its path or its base64, or set OCR_ALLOW_URLS=true.",
         )
-    from .fetch import fetch  # httpx takes a tenth of a second to import, and most servers fetch nothing
+    from .fetch import fetch  # httpx2 takes a tenth of a second to import, and most servers fetch nothing
 
     path = os.path.join(scratch, f"input-{secrets.token_hex(8)}")
     try:
@@ -280,9 +276,7 @@ class _Copy:
 
     def base64(self, text: str) -> None:
         """Raw base64, or the mistake that looks most like it."""
-        if not _opens_like_image(text) and (
-            len(text) < BASE64_MIN or not _is_base64_alphabet(text[:MAX_PATH])
-        ):
+        if not _opens_like_image(text) and (len(text) < BASE64_MIN or not _is_base64_alphabet(text[:MAX_PATH])):
             raise _neither(text)
         self._add_base64(text)
 
@@ -483,9 +477,7 @@ def _open_error(exc: OSError, path: str, name: str) -> OcrError:
 
 def _not_a_file(name: str, mode: int) -> UnreadableInput:
     if stat.S_ISDIR(mode):
-        return UnreadableInput(
-            f"{name} is a folder.", remedy="Name one file in it; read several in several calls."
-        )
+        return UnreadableInput(f"{name} is a folder.", remedy="Name one file in it; read several in several calls.")
     kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
     return UnreadableInput(f"{name} is {kind}, not a file.", remedy="Save what it gives to a file first.")
 
@@ -516,9 +508,7 @@ def _disk_error(exc: OSError, where: str) -> OcrError:
         return InputForbidden(
             f"No permission to write to {where}.", remedy="Choose another folder, or change its permissions."
         )
-    return OcrError(
-        f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another."
-    )
+    return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
 
 
 def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
@@ -537,9 +527,7 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
     if dirs and not allowed_path(folder, dirs):
         raise _forbidden(f"The folder of {printable(name, 100)}", dirs)
     if not os.path.isdir(folder):
-        raise InputNotFound(
-            f"There is no folder {printable(folder)}.", remedy="Create it, or choose another."
-        )
+        raise InputNotFound(f"There is no folder {printable(folder)}.", remedy="Create it, or choose another.")
     path = os.path.join(folder, name)
     if os.path.isdir(path):
         raise BadRequest(f"{shown} is a folder.", remedy="Name a file in it.")

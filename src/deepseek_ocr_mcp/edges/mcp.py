@@ -36,8 +36,8 @@ the model holds; it is given back by itself when nobody reads, so you rarely nee
 ICON: Final = (
     "data:image/svg+xml;base64,"
     + base64.b64encode(
-        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#2563eb" stroke-width="2">'
-        b'<path d="M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4"/><path d="M8 9h8M8 12h8M8 15h5"/></svg>'
+        # Tiny: in the 2026-07-28 era it travels with every answer.
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path d="M1 2h6M1 4h6M1 6h4" stroke="#25e"/></svg>'
     ).decode()
 )
 
@@ -107,9 +107,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     async def ocr_image(
         ctx: Context,
         image: Annotated[str, Field(description=_IMAGE)],
-        mode: Annotated[
-            str, Field(description=_MODE, json_schema_extra={"enum": list(MODES)})
-        ] = default_mode,
+        mode: Annotated[str, Field(description=_MODE, json_schema_extra={"enum": list(MODES)})] = default_mode,
         find_term: Annotated[str, Field(description="Mode find: the words to locate.")] = "",
         custom_prompt: Annotated[str, Field(description="Mode freeform: what to ask about the page.")] = "",
         pages: Annotated[str, Field(description=_PAGES)] = "",

@@ -71,6 +71,7 @@ TALL: Final = 1.5  # height over width of a region whose text runs downwards
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 
+SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
 # Orientation.
@@ -179,6 +180,7 @@ class RapidOcrEngine:
 
             call.raise_if_cancelled()
             texts.append(self._read_page(page, options, call, progress))
+            progress(1.0, "page read")
         return texts
 
     # ------------------------------------------------------------ one page
@@ -200,9 +202,7 @@ class RapidOcrEngine:
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
         )
-        kept = [
-            n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()
-        ]
+        kept = [n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
         found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
         pieces = split_at_gutters(found)
@@ -278,9 +278,7 @@ class RapidOcrEngine:
                 -tile.shape[1] % DET_MULTIPLE,
                 cv2.BORDER_REPLICATE,
             )
-            [output] = run.all(
-                lambda tensor: run.model(self._detector, tensor), [_as_input(padded, padded.shape[1])]
-            )
+            [output] = run.all(lambda tensor: run.model(self._detector, tensor), [_as_input(padded, padded.shape[1])])
             found = (output[0, 0, : tile.shape[0], : tile.shape[1]] * 255).astype(np.uint8)
             part = likely[top:bottom, left:right]
             np.maximum(part, found, out=part)
@@ -330,9 +328,7 @@ class RapidOcrEngine:
             return 3, turned_other, known_other
         return 1, turned, known
 
-    def _reads_downwards(
-        self, run: _Run, pixels: Pixels, regions: list[_Region], known: dict[int, _Reading]
-    ) -> bool:
+    def _reads_downwards(self, run: _Run, pixels: Pixels, regions: list[_Region], known: dict[int, _Reading]) -> bool:
         """Whether the characters of tall lines stand upright: vertical text, not a page on its side."""
         expected, crops = [], []
         for n, reading in known.items():
@@ -432,11 +428,7 @@ class _Run:
 
 def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
     """The characters and their steps, with the spaces that the model dropped where it left room for one."""
-    gaps = [
-        b - a
-        for n, (a, b) in enumerate(pairwise(steps))
-        if not chars[n].isspace() and not chars[n + 1].isspace()
-    ]
+    gaps = [b - a for n, (a, b) in enumerate(pairwise(steps)) if not chars[n].isspace() and not chars[n + 1].isspace()]
     pitch = statistics.median(gaps) if gaps else 0
     text, places = chars[:1], [float(step) for step in steps[:1]]
     for n, (a, b) in enumerate(pairwise(steps), start=1):
@@ -546,9 +538,7 @@ def _tiles(pixels: Pixels) -> Iterator[tuple[int, int, int, int]]:
     import cv2
     import numpy as np
 
-    edges = (
-        cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) >= FLAT_CONTRAST
-    )
+    edges = cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) >= FLAT_CONTRAST
     for top, bottom in _steps(*_extent(edges.any(axis=1)), pixels.shape[0]):
         for left, right in _steps(*_extent(edges[top:bottom].any(axis=0)), pixels.shape[1]):
             yield left, top, right, bottom
@@ -660,9 +650,7 @@ def _bounds(region: _Region, scale_x: float, scale_y: float, page: PageImage) ->
     )
 
 
-def _straightened(
-    regions: Sequence[_Region], readings: Sequence[_Reading], width: int, height: int
-) -> list[TextLine]:
+def _straightened(regions: Sequence[_Region], readings: Sequence[_Reading], width: int, height: int) -> list[TextLine]:
     """The lines as they would stand on a page without skew."""
     tilt = _skew(regions)
     cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
@@ -681,9 +669,7 @@ def _straightened(
 def _skew(regions: Sequence[_Region]) -> float:
     """Degrees by which the page is tilted: the middle tilt of its lines, long ones counting more."""
     tilts = sorted(
-        (region.angle, region.length)
-        for region in regions
-        if region.length > 4 * min(region.width, region.height)
+        (region.angle, region.length) for region in regions if region.length > 4 * min(region.width, region.height)
     )
     half = sum(length for _, length in tilts) / 2
     for tilt, length in tilts:
@@ -703,17 +689,26 @@ def _slice(region: _Region, begin: float, end: float) -> _Region:
 
 
 def _drawn_in(pixels: Pixels, ink: _Region, begin: float, end: float) -> _Region:
-    """The part of a line between two fractions of its length, drawn in to the ink that is there."""
+    """The part of a line between two fractions of its length, drawn in to the ink that is there.
+
+    The fractions come from the recogniser, which places a character to a quarter of a line's
+    height. Each end goes to the white nearest to it first, so that no letter is cut.
+    """
     import numpy as np
 
-    beyond = MARGIN * min(ink.width, ink.height) / ink.length  # the first letter may begin before the box
-    begin, end = begin if begin > 0 else -beyond, end if end < 1 else 1 + beyond
-    part = _slice(ink, begin, end)
-    # A part may be higher than wide although its line is not: as tall as the line, it is cropped alike.
-    crop = _crop(pixels, part, tall=ink.tall).astype(np.int16)
+    reach = SNAP * min(ink.width, ink.height) / ink.length
+    first, last = begin - reach, end + reach
+    crop = _crop(pixels, _slice(ink, first, last), tall=ink.tall).astype(np.int16)
     contrast = (crop.max(axis=0) - crop.min(axis=0)).max(axis=1)
-    inked = np.flatnonzero(contrast > INK_SHARE * contrast.max())
-    if not len(inked):
-        return part
-    first, last = int(inked[0]) / len(contrast), (int(inked[-1]) + 1) / len(contrast)
-    return _slice(ink, begin + first * (end - begin), begin + last * (end - begin))
+    if (count := len(contrast)) < 3 or not contrast.any():
+        return _slice(ink, max(0.0, begin), min(1.0, end))
+    inked = contrast > INK_SHARE * contrast.max()
+    window = max(1, round(2 * reach / (last - first) * count))  # `reach` to either side of the end
+    away = np.abs(np.arange(window) - window / 2) / window
+    left = int((inked[:window] + away).argmin())
+    right = count - 1 - int((inked[::-1][:window] + away).argmin())
+    inside = left + np.flatnonzero(inked[left : right + 1])
+    if len(inside):
+        left, right = int(inside[0]), int(inside[-1])
+    step = (last - first) / count
+    return _slice(ink, first + left * step, first + (right + 1) * step)

@@ -351,9 +351,7 @@ class ModelManager:
                     await self._start_worker(card)
                 case State.HOST, State.GPU if self._child and self._child.card == card:
                     self._doing = "restoring"
-                    await self._call(
-                        "restore", {"device": self._child.device}, self._settings.ocr_load_timeout
-                    )
+                    await self._call("restore", {"device": self._child.device}, self._settings.ocr_load_timeout)
                 case State.HOST, State.GPU:
                     # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
                     self._doing = "loading"
@@ -472,20 +470,14 @@ class ModelManager:
                 seconds=anyio.current_time() - began,
                 freed_mb=_difference(free, await self._free_mb(child)),
                 message="What was being read was stopped and the worker process ended; its memory is free."
-                + (
-                    f" {self._leases} requests stand in line and will load the model again."
-                    if self._leases
-                    else ""
-                ),
+                + (f" {self._leases} requests stand in line and will load the model again." if self._leases else ""),
             )
         async with self._turn("gpu_release"):
             await self._notice_death()
             if self._child is None:
                 return self._unmoved("Nothing was loaded: no worker process runs.")
             held = _resident_mb(self._child.worker.pid)
-            message = "The worker process ended" + (
-                f" and returned {held} MiB of host memory." if held else "."
-            )
+            message = "The worker process ended" + (f" and returned {held} MiB of host memory." if held else ".")
             return await self._timed(State.UNLOADED, message)
 
     async def _timed(self, target: State, message: str) -> Transition:

@@ -60,9 +60,7 @@ SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set
 SUBTITLE_CHARS: Final = 60
 TITLE_CHARS: Final = 150
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
-LIST_ITEM: Final = re.compile(
-    r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)"
-)
+LIST_ITEM: Final = re.compile(r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)")
 LIST_MARK: Final = re.compile(r"[•●▪◦‣∙○■□►➢✓*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
@@ -301,8 +299,7 @@ class _Page:
             boxes = [line.box for line in lines]
         sizes = [(box[3] - box[1], len(line.text)) for line, box in zip(lines, boxes, strict=True)]
         pitches = [
-            ((box[2] - box[0]) / max(1, len(line.text)), len(line.text))
-            for line, box in zip(lines, boxes, strict=True)
+            ((box[2] - box[0]) / max(1, len(line.text)), len(line.text)) for line, box in zip(lines, boxes, strict=True)
         ]
         return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches))
 
@@ -510,8 +507,7 @@ def _table_runs(page: _Page, rows: list[Row]) -> Iterator[tuple[int, int]]:
     last = 0
     for at, count in enumerate(counts):
         if start is not None and (
-            at - last > 5
-            or tops[at][1] - tops[at - 1][3] > (5 if min(count, counts[at - 1]) > 1 else 3) * page.em
+            at - last > 5 or tops[at][1] - tops[at - 1][3] > (5 if min(count, counts[at - 1]) > 1 else 3) * page.em
         ):
             if _enough(counts[start : last + 1]):
                 yield start, last + 1
@@ -554,8 +550,7 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
         near = [
             column
             for column in columns
-            if min(box[2], column[1]) - max(box[0], column[0])
-            > 0.2 * min(box[2] - box[0], column[1] - column[0])
+            if min(box[2], column[1]) - max(box[0], column[0]) > 0.2 * min(box[2] - box[0], column[1] - column[0])
         ]
         shared = any(a[2] & b[2] for n, a in enumerate(near) for b in near[n + 1 :])
         if shared:
@@ -678,9 +673,7 @@ def _with_levels(page: _Page, elements: list[Element]) -> list[Element]:
         if not steps or size < steps[-1] / SUBTITLE_SCALE:
             steps.append(size)
     return [
-        Element("title", e.rows, max(1, sum(step >= sizes[n] for step in steps[:3])), e.region)
-        if n in sizes
-        else e
+        Element("title", e.rows, max(1, sum(step >= sizes[n] for step in steps[:3])), e.region) if n in sizes else e
         for n, e in enumerate(elements)
     ]
 

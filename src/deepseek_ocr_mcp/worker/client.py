@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Self
 
 import anyio
@@ -28,9 +28,7 @@ __all__ = ["OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
 
 SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is full that long has no reader
 CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second
-STOP_GRACE_S: Final = (
-    0.3  # asking to exit to SIGKILL; the child exits at once unless native code holds the GIL
-)
+STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once unless native code holds the GIL
 KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
@@ -280,7 +278,7 @@ class _StderrTail:
         A stray grandchild in a session of its own may hold the pipe longer; the thread is a daemon.
         """
         with anyio.move_on_after(DRAIN_S):
-            while not self._done.is_set():
+            while not self._done.is_set():  # noqa: ASYNC110 - a thread sets it
                 await anyio.sleep(0.005)
 
     def text(self) -> str:

@@ -1,0 +1,245 @@
+"""The command line, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from support import alive, children, echo, http_server, png, tiff, wait_until, written
+
+COMMAND = [sys.executable, "-m", "deepseek_ocr_mcp"]
+
+
+def run(*arguments: str, engine: str = "faults:Echo", cwd: Path | None = None, **environment: str):
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**os.environ, "OCR_ENGINE": engine, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    file = tmp_path / "page.png"
+    file.write_bytes(png())
+    return file
+
+
+def test_ocr_prints_the_text_and_nothing_else_to_stdout(page: Path) -> None:
+    done = run("ocr", str(page))
+    assert (done.returncode, done.stdout, done.stderr) == (0, echo() + "\n", "")
+
+
+def test_a_relative_path_is_meant_from_the_current_folder(page: Path) -> None:
+    assert run("ocr", "page.png", cwd=page.parent).stdout == echo() + "\n"
+
+
+def test_the_embedded_engine_reads_a_page(tmp_path: Path) -> None:
+    (tmp_path / "page.png").write_bytes(written("Invoice 4711\nTotal 12.50 EUR"))
+    done = run("ocr", "page.png", "--format", "text", engine="auto", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.split() == ["Invoice", "4711", "Total", "12.50", "EUR"]
+
+
+def test_json_has_pages_blocks_and_timing(page: Path) -> None:
+    result = json.loads(run("ocr", str(page), "--format", "json").stdout)
+    assert result["pages"][0]["blocks"][0]["box"] == [0, 0, 40, 20]
+    assert result["timing"]["total_s"] > 0
+
+
+def test_several_files_are_read_by_one_worker_and_a_bad_one_stops_none(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    done = run("ocr", str(page), "bad.png", "missing.png", str(page), cwd=tmp_path)
+    assert done.stdout == (echo() + "\n") * 2
+    assert done.returncode == 3
+    assert "bad.png" in done.stderr
+    assert "missing.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_dir_gets_one_file_each_and_replaces_none(page: Path, tmp_path: Path) -> None:
+    for suffix, kind in ((".md", "markdown"), (".txt", "text"), (".json", "json")):
+        done = run("ocr", str(page), "--output-dir", "out/texts", "--format", kind, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert echo() in (tmp_path / "out" / "texts" / f"page.png{suffix}").read_text()
+    again = run("ocr", str(page), "--output-dir", "out/texts", cwd=tmp_path)
+    assert again.returncode == 3
+    assert run("ocr", str(page), "--output-dir", "out/texts", "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_pages_choose(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(11, 12, 13))
+    done = run("ocr", "a.tif", "--pages", "2-", cwd=tmp_path)
+    assert [line.split()[0] for line in done.stdout.split("\n\n")] == ["40x12", "40x13"]
+
+
+def test_a_blank_page_prints_nothing_and_says_so(page: Path) -> None:
+    done = run("ocr", str(page), engine="faults:Blank")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "blank" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "engine", "code"),
+    [
+        (["ocr", "page.png", "--pages", "9"], "faults:Echo", 2),
+        (["ocr", "page.png", "--mode", "figure"], "rapidocr", 2),
+        (["ocr", "page.png"], "no such engine", 2),
+        (["ocr", "missing.png"], "faults:Echo", 3),
+        (["ocr", "page.png"], "faults:Unloadable", 4),
+        (["ocr", "page.png"], "faults:Dying", 4),
+        (["ocr"], "faults:Echo", 2),
+        (["nonsense"], "faults:Echo", 2),
+    ],
+)
+def test_exit_codes_tell_the_class_of_the_error(page: Path, arguments: list[str], engine: str, code: int) -> None:
+    done = run(*arguments, engine=engine, cwd=page.parent)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hung_page_exits_with_its_own_code(page: Path) -> None:
+    assert run("ocr", str(page), engine="faults:Hanging", OCR_PAGE_TIMEOUT="0.3").returncode == 6
+
+
+def test_a_reader_that_goes_away_is_no_error(page: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", str(page), str(page)],
+        env={**os.environ, "OCR_ENGINE": "faults:Verbose"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("engine", ["Patient", "Hanging"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_reading_within_a_second(page: Path, tmp_path: Path, engine: str, how: signal.Signals) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", str(page)],
+        env={**os.environ, "OCR_ENGINE": f"faults:{engine}", "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: len(children(process.pid)) == 2)
+        workers = children(process.pid)
+        process.send_signal(how)
+        assert process.wait(1) == 130
+        assert not any(alive(worker) for worker in workers)
+        assert list(scratch.iterdir()) == []
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
+    terminal, side = pty.openpty()
+    try:
+        subprocess.run(
+            [*COMMAND, "ocr", str(page)],
+            env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+            stdout=subprocess.DEVNULL,
+            stderr=side,
+            timeout=30,
+            check=True,
+        )
+    finally:
+        os.close(side)
+    drawn = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    assert "page 1 of 1" in drawn
+    assert drawn.endswith("\r\x1b[K")
+
+
+# -- help, status, doctor, client-config
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ocr", "--help"], ["serve", "--help"], ["doctor", "--help"]])
+def test_help_teaches(arguments: list[str]) -> None:
+    shown = run(*arguments)
+    assert shown.returncode == 0
+    assert len(shown.stdout) > 300
+
+
+def test_doctor_says_ok_to_a_sound_machine() -> None:
+    done = run("doctor", engine="rapidocr")
+    assert done.returncode == 0, done.stdout
+    assert "read '12345'" in done.stdout
+    assert "FIX" not in done.stdout
+
+
+def test_doctor_says_what_to_do_about_a_broken_engine_and_a_missing_folder(tmp_path: Path) -> None:
+    done = run("doctor", engine="faults:Unloadable", OCR_ALLOWED_DIRS=str(tmp_path / "missing"))
+    assert done.returncode == 4
+    assert "The weights are not here." in done.stdout
+    assert "Fetch them." in done.stdout
+    assert "OCR_ALLOWED_DIRS" in done.stdout
+
+
+def test_status_without_a_server_tells_what_one_would_find() -> None:
+    done = run("status", "--json", "--engine", "rapidocr")
+    assert json.loads(done.stdout)["state"] == "unloaded"
+
+
+def test_status_offload_and_release_speak_to_a_running_server() -> None:
+    with http_server(OCR_AUTH_TOKEN="secret") as server:
+        status = run("status", "--url", server.url, "--token", "secret")
+        assert "faults" in status.stdout
+        assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="secret").stdout
+        assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "secret").stdout
+        refused = run("release", "--url", server.url)
+        assert refused.returncode == 4
+        assert "--token" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_client_config_prints_what_each_client_reads() -> None:
+    for client, key in (("claude-desktop", "mcpServers"), ("cursor", "mcpServers"), ("vscode", "servers")):
+        entry = json.loads(run("client-config", client).stdout)[key]["deepseek-ocr"]
+        assert os.path.isabs(entry["command"])
+    entry = tomllib.loads(run("client-config", "codex").stdout)["mcp_servers"]["deepseek-ocr"]
+    assert os.path.isabs(entry["command"])
+    assert run("client-config", "claude-code").stdout.startswith("claude mcp add deepseek-ocr -- /")
+
+
+def test_the_printed_command_starts_a_server() -> None:
+    entry = json.loads(run("client-config", "claude-desktop").stdout)["mcpServers"]["deepseek-ocr"]
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    done = subprocess.run(
+        [entry["command"], *entry["args"]],
+        input=json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}) + "\n",
+        env={"PATH": "/usr/bin:/bin"},  # what a desktop client gives it
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert json.loads(done.stdout.splitlines()[0])["result"]["serverInfo"]["name"] == "deepseek-ocr"
+
+
+def test_the_example_config_is_what_the_readme_shows() -> None:
+    root = Path(__file__).parents[1]
+    example = (root / "examples" / "claude_desktop_config.json").read_text()
+    assert list(json.loads(example)["mcpServers"]) == ["deepseek-ocr"]
+    assert example.strip() in (root / "README.md").read_text()
