@@ -35,34 +35,33 @@ RECEIPT = [
     ("c", "Thank you and see you again!"),
 ]
 
-LETTER = [
-    [
-        ("h", "A Short Guide to the Reading Room"),
-        ("p", "The reading room opens at nine in the morning and closes at six in the evening, on Saturdays at "
-              "one. Readers who come for the first time are asked to register at the desk near the entrance; it "
-              "takes a few minutes and costs nothing."),
-        ("s", "What to bring"),
-        ("p", "Pencils, paper and laptops are welcome. Coats, bags and umbrellas stay in the lockers, and so do "
-              "drinks. Please have these things with you:"),
-        ("l", "an identity card or a passport"),
-        ("l", "the order numbers of the books you want to see"),
-        ("l", "a coin for the locker, which is returned"),
-        ("s", "Ordering books"),
-        ("p", "Orders that reach us before noon are brought to your seat the same afternoon. Older volumes are "
-              "kept in another building and need one working day. No more than five volumes can be on your desk "
-              "at a time."),
-    ],
-    [
-        ("s", "Copies and photographs"),
-        ("p", "You may photograph most volumes yourself, without flash and without a tripod. Fragile volumes are "
-              "photographed by our staff; the desk will tell you what it costs and how long it takes."),
-        ("s", "If something goes wrong"),
-        ("p", "Tell us at once if a page is loose or torn. Nobody will be blamed for damage that was there "
-              "before, and early repair is easy. A lost locker key costs twenty crowns."),
-        ("p", "We wish you a quiet and fruitful day."),
-        ("p", "The staff of the reading room"),
-    ],
-]  # fmt: skip
+LETTER = """\
+h A Short Guide to the Reading Room
+p The reading room opens at nine in the morning and closes at six in the evening, on
+  Saturdays at one. Readers who come for the first time are asked to register at the desk
+  near the entrance; it takes a few minutes and costs nothing.
+s What to bring
+p Pencils, paper and laptops are welcome. Coats, bags and umbrellas stay in the lockers,
+  and so do drinks. Please have these things with you:
+l an identity card or a passport
+l the order numbers of the books you want to see
+l a coin for the locker, which is returned
+s Ordering books
+p Orders that reach us before noon are brought to your seat the same afternoon. Older
+  volumes are kept in another building and need one working day. No more than five volumes
+  can be on your desk at a time.
+
+s Copies and photographs
+p You may photograph most volumes yourself, without flash and without a tripod. Fragile
+  volumes are photographed by our staff; the desk will tell you what it costs and how long
+  it takes.
+s If something goes wrong
+p Tell us at once if a page is loose or torn. Nobody will be blamed for damage that was
+  there before, and early repair is easy. A lost locker key costs twenty crowns.
+p We wish you a quiet and fruitful day.
+p The staff of the reading room
+"""
+"""Pages are parted by an empty line. h: title, s: section, p: paragraph, l: list item."""
 
 TABLE = [
     ("Station", "Opened", "Platforms", "Passengers"),
@@ -100,10 +99,10 @@ def receipt() -> Image.Image:
 
 def letter() -> list[Image.Image]:
     pages = []
-    for parts in LETTER:
+    for part in LETTER.replace("\n  ", " ").split("\n\n"):
         page = Image.new("RGB", (1240, 1754), "white")  # A4 at 150 dpi
         draw, y = ImageDraw.Draw(page), 150
-        for kind, text in parts:
+        for kind, text in (line.split(" ", 1) for line in part.splitlines()):
             size, face = {"h": (46, "DejaVuSerif-Bold"), "s": (34, "DejaVuSerif-Bold")}.get(kind, (25, "DejaVuSerif"))
             if kind in "hs":
                 y += 22

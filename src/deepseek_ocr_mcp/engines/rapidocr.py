@@ -42,12 +42,16 @@ T = TypeVar("T")
 
 MODES: Final = frozenset({"document", "ocr", "free", "find"})
 MAX_THREADS: Final = 16  # beyond this a page has too few lines to share out
+HUGE_PAGE: Final = 64 << 20  # bytes; above it a page is never held in memory as a whole
+BAND: Final = 64  # rows of a reduced page that are made at a time
 POLL_S: Final = 0.1  # how often a waiting call asks whether it is cancelled
 DET_SHARE: Final = 0.3  # of a page's time goes into detection, roughly
 
 # Detection. Thresholds are those of rapidocr's config.yaml (section Det).
 DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no more (1600 = 2000 = 3500)
 DET_SHORT_SIDE: Final = 736  # pixels; smaller pictures are enlarged to this
+TILE_WIDTH: Final = 1600  # pixels that the detector sees at once: its memory grows with their number
+TILE_HEIGHT: Final = 640
 DET_MULTIPLE: Final = 32  # the model halves its input five times
 DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not flat
 DET_OVERLAP: Final = 96  # pixels that neighbouring tiles share, more than a line is high
@@ -65,6 +69,7 @@ LINE_STRIDE: Final = 8  # pixels of a line per step of the output
 MAX_LINE_WIDTH: Final = 4800  # pixels; longer lines are squeezed, memory follows the longest
 MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
 DROPPED_STOP: Final = 1.9  # times the usual advance after a full stop or comma: there was a space
+DROPPED_SENTENCE: Final = 1.25  # the same where a capital follows a small letter and a stop
 DROPPED_SPACE: Final = 3.2  # the same between letters, where m and w are wide themselves
 CJK_FROM: Final = "\u2e80"  # scripts from here on are written without spaces
 TALL: Final = 1.5  # height over width of a region whose text runs downwards
@@ -190,8 +195,10 @@ class RapidOcrEngine:
     ) -> PageText:
         import numpy as np
 
-        given: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
-        pixels = _shrunk(given, RESOLUTIONS[options.resolution])
+        pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
+        longest = RESOLUTIONS[options.resolution]
+        if longest is not None and longest < max(page.width, page.height):
+            pixels = _resized(pixels, longest / max(page.width, page.height))
         if self._pool is None:
             raise RuntimeError("read() before load()")
         run = _Run(self._pool, call)
@@ -265,8 +272,7 @@ class RapidOcrEngine:
         import numpy as np
 
         height, width = pixels.shape[:2]
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        small = _resized(pixels, scale)
         likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
         for left, top, right, bottom in _tiles(small):
             tile = small[top:bottom, left:right]
@@ -282,7 +288,7 @@ class RapidOcrEngine:
             found = (output[0, 0, : tile.shape[0], : tile.shape[1]] * 255).astype(np.uint8)
             part = likely[top:bottom, left:right]
             np.maximum(part, found, out=part)
-        return _regions(likely, width / size[0], height / size[1])
+        return _regions(likely, width / small.shape[1], height / small.shape[0])
 
     # ------------------------------------------------------------ orientation
 
@@ -433,7 +439,12 @@ def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
     text, places = chars[:1], [float(step) for step in steps[:1]]
     for n, (a, b) in enumerate(pairwise(steps), start=1):
         before, char = chars[n - 1], chars[n]
-        needs = DROPPED_STOP if before in ".,;:!?" else DROPPED_SPACE if before.isalpha() else math.inf
+        if before not in ".,;:!?":
+            needs = DROPPED_SPACE if before.isalpha() else math.inf
+        elif char.isupper() and n > 1 and chars[n - 2].islower():
+            needs = DROPPED_SENTENCE
+        else:
+            needs = DROPPED_STOP
         if char.isalpha() and max(before, char) < CJK_FROM and b - a >= needs * pitch > 0:
             text.append(" ")
             places.append((a + b) / 2)
@@ -509,17 +520,37 @@ def _up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _shrunk(pixels: Pixels, longest: int | None) -> Pixels:
-    """The page with its longest side at most `longest` pixels."""
+def _resized(pixels: Pixels, scale: float) -> Pixels:
+    """The page, each side `scale` times as long.
+
+    A huge page is first reduced by a whole number, band by band, and the bands already done are
+    dropped from memory: the file holds them still.
+    """
     import cv2
+    import numpy as np
 
     height, width = pixels.shape[:2]
-    if longest is None or max(height, width) <= longest:
-        return pixels
-    scale = longest / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return small
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    step = int(1 / scale)
+    if step > 1 and pixels.nbytes > HUGE_PAGE:
+        reduced = np.empty((height // step, width // step, 3), np.uint8)
+        for top in range(0, len(reduced), BAND):
+            part = reduced[top : top + BAND]
+            band = pixels[top * step : (top + len(part)) * step, : part.shape[1] * step]
+            cv2.resize(band, part.shape[1::-1], dst=part, interpolation=cv2.INTER_AREA)
+            _forget(pixels)
+        pixels = reduced
+    resized: Pixels = cv2.resize(pixels, size, interpolation=way)
+    return resized
+
+
+def _forget(pixels: Pixels) -> None:
+    """Drop what was read of a mapped file; touching it again reads it again."""
+    import mmap
+
+    if isinstance(mapped := getattr(pixels, "_mmap", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
@@ -539,8 +570,8 @@ def _tiles(pixels: Pixels) -> Iterator[tuple[int, int, int, int]]:
     import numpy as np
 
     edges = cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) >= FLAT_CONTRAST
-    for top, bottom in _steps(*_extent(edges.any(axis=1)), pixels.shape[0]):
-        for left, right in _steps(*_extent(edges[top:bottom].any(axis=0)), pixels.shape[1]):
+    for top, bottom in _steps(*_extent(edges.any(axis=1)), pixels.shape[0], TILE_HEIGHT):
+        for left, right in _steps(*_extent(edges[top:bottom].any(axis=0)), pixels.shape[1], TILE_WIDTH):
             yield left, top, right, bottom
 
 
@@ -552,12 +583,12 @@ def _extent(busy: NDArray[np.bool_]) -> tuple[int, int]:
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
-def _steps(first: int, last: int, length: int) -> Iterator[tuple[int, int]]:
-    """`first` to `last`, with a margin, in overlapping steps of at most `DET_LONG_SIDE`."""
+def _steps(first: int, last: int, length: int, longest: int) -> Iterator[tuple[int, int]]:
+    """`first` to `last`, with a margin, in equal overlapping steps of at most `longest`."""
     if first == last:
         return
     first, last = max(0, first - DET_MARGIN), min(length, last + DET_MARGIN)
-    count = max(1, math.ceil((last - first - DET_OVERLAP) / (DET_LONG_SIDE - DET_OVERLAP)))
+    count = max(1, math.ceil((last - first - DET_OVERLAP) / (longest - DET_OVERLAP)))
     step = math.ceil((last - first + (count - 1) * DET_OVERLAP) / count)
     for n in range(count):
         start = first + n * (step - DET_OVERLAP)

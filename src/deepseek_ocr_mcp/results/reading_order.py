@@ -576,11 +576,19 @@ def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list
     close = min(CONTINUATION_EM * page.em, median(between_full) - CONTINUATION_EM * page.em)
     merged = [table[0]]
     for n, row in enumerate(table[1:]):
-        if gaps[n] <= close and not (full[n] and full[n + 1]):
+        if gaps[n] <= close and not (full[n] and full[n + 1]) and not _both_count(page, merged[-1], row):
             merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
         else:
             merged.append(row)
     return merged
+
+
+def _both_count(page: _Page, above: list[list[int]], below: list[list[int]]) -> bool:
+    """Whether a column has figures in both rows: then they are two entries, however close they stand."""
+    return any(
+        cells and all(any(char.isdigit() for i in cell for char in page.lines[i].text) for cell in cells)
+        for cells in zip(above, below, strict=True)
+    )
 
 
 # ---------------------------------------------------------------- paragraphs, lists, titles
