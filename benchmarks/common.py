@@ -252,7 +252,7 @@ def _machine() -> str:
     facts = [
         f"{_cpu_model()}, {psutil.cpu_count()} logical cores",
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory, load {LOAD:.1f} before the run",
-        f"{platform.system()} {platform.release()}, {platform.python_implementation()} {platform.python_version()}",
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         ", ".join(filter(None, map(_package, PACKAGES))),
     ]
     return "\n".join(f"- {fact}" for fact in facts)

@@ -56,7 +56,7 @@ ROWS: Final = (  # name, decimals
 
 
 def peak_mb(process: psutil.Process) -> float:
-    """The most memory that a running process ever held; where the system keeps no count, what it holds now."""
+    """The most memory that a running process ever held; what it holds now where nobody keeps count."""
     try:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

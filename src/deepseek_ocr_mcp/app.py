@@ -18,8 +18,9 @@ import anyio.abc
 
 from .config import Settings
 from .documents.renderer import DocumentReader, private_folder
-from .engines import choose_engine
+from .engines import KNOWN, choose_engine
 from .errors import BadRequest
+from .gpu import GpuProbe
 from .lifecycle.manager import ModelManager
 from .service import OcrService
 
@@ -31,8 +32,18 @@ HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
 
 def build_service(settings: Settings, folder: str) -> OcrService:
     """A service that keeps its pages in `folder`."""
-    engine, reason = choose_engine(settings.ocr_engine)
-    return OcrService(settings, engine, reason, ModelManager(engine, settings), DocumentReader(settings, folder))
+    probe = GpuProbe()
+    engine, reason = choose_engine(
+        settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
+    )
+    fallback = KNOWN.get(settings.ocr_fallback)
+    return OcrService(
+        settings,
+        reason,
+        ModelManager(engine, settings, probe=probe),
+        DocumentReader(settings, folder),
+        fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
+    )
 
 
 @asynccontextmanager
@@ -130,10 +141,17 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
     from .edges.http import build_http
     from .edges.mcp import build_mcp
 
+    stop = anyio.Event()
+
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield  # they are ours
+
+        async def main_loop(self) -> None:
+            # uvicorn looks ten times a second whether it should end; an idle server of ours sleeps.
+            await self.on_tick(0)
+            await stop.wait()
 
     check_bind(settings)
     with _bound_socket(settings) as listener:
@@ -145,6 +163,7 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                     access_log=settings.ocr_log_level in ("debug", "info"),
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
                     ws="none",
+                    date_header=False,  # the tick that would keep it true is gone
                 )
             )
 
@@ -152,13 +171,17 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                 await server.serve(sockets=[listener])
 
             announce(_address(listener))
-            await until_signal(serve, lambda: setattr(server, "should_exit", True))
+            await until_signal(serve, stop.set)
 
 
 def _bound_socket(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
+        # asyncio sets it only on sockets that it made itself.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as exc:
         raise BadRequest(
             f"{settings.host}:{settings.port} cannot be bound: {exc.strerror or exc}.",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from . import __version__
+from .engines import KNOWN, PREFERRED
 from .errors import BadRequest, EngineUnavailable, OcrError
 from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 
@@ -35,6 +36,7 @@ CLIENTS: Final = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
 SERVER_NAME: Final = "deepseek-ocr"
 DEFAULT_URL: Final = "http://127.0.0.1:8001/mcp"
 CALL_TIMEOUT_S: Final = 60.0
+PREFERRED_WEIGHTS: Final = KNOWN[PREFERRED].weights
 
 PROBE_TEXT: Final = "12345"
 PROBE_PAGE: Final = (  # a PNG of 150×48 pixels that says so
@@ -158,6 +160,18 @@ def _parser() -> argparse.ArgumentParser:
     command("offload", "Move a running HTTP server's model off its GPU.", _offload, parents=(remote,))
     release = command("release", "Have a running HTTP server give all memory back.", _release, parents=(remote,))
     release.add_argument("--force", action="store_true", help="stop what is being read")
+
+    download = command(
+        "download",
+        "Fetch DeepSeek-OCR's weights (6.7 GB), or what is missing of them.",
+        _download,
+        parents=(),
+        epilog="HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and the usual proxy variables are honoured.",
+    )
+    download.add_argument(
+        "model", nargs="?", default=PREFERRED_WEIGHTS, help="a hub id (default %(default)s)", metavar="MODEL"
+    )
+    download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 
     command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", _doctor)
     config = command("client-config", "Print the configuration to paste into a client.", _client_config, parents=())
@@ -296,6 +310,9 @@ class _Bar:
         self._shown = sys.stderr.isatty()
 
     async def __call__(self, done: float, total: float, message: str) -> None:
+        self.draw(done, total, message)
+
+    def draw(self, done: float, total: float, message: str) -> None:
         if self._shown:
             width = 24
             full = int(width * min(1.0, done / max(1.0, total)))
@@ -392,6 +409,25 @@ def _move(arguments: argparse.Namespace, tool: str, given: dict[str, Any]) -> in
     return 0
 
 
+# -- download
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from .engines import fetch_weights
+
+    bar = _Bar(arguments.model)
+
+    def progress(done: int, total: int) -> None:
+        bar.draw(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB")
+
+    try:
+        folder = fetch_weights(arguments.model, to=arguments.to, on_progress=progress)
+    finally:
+        bar.clear()
+    print(folder)
+    return 0
+
+
 # -- doctor
 
 
@@ -407,7 +443,7 @@ async def _examine(settings: Settings) -> int:
     import anyio.to_thread
 
     from .app import running_service
-    from .engines import choose_engine, missing_packages
+    from .engines import missing_packages
     from .models import OcrRequest
 
     bad = 0
@@ -419,15 +455,17 @@ async def _examine(settings: Settings) -> int:
 
     line(True, "Python", f"{platform.python_version()} at {sys.executable}")
     line(True, "deepseek-ocr-mcp", __version__)
-    engine, reason = choose_engine(settings.ocr_engine)
-    missing = missing_packages(engine)
-    line(
-        not missing,
-        "engine",
-        f"{engine.name}. {reason}" if not missing else f"{engine.name} lacks {', '.join(missing)}",
-        f"pip install {' '.join(missing)}" if missing else "",
-    )
     async with running_service(settings) as service:
+        engine = service.engine
+        missing = missing_packages(engine)
+        line(
+            not missing,
+            "engine",
+            f"{engine.name} lacks {', '.join(missing)}"
+            if missing
+            else f"{engine.name}. {(await service.status()).engine_reason}",
+            f"pip install {' '.join(missing)}" if missing else "",
+        )
         if not missing:
             try:
                 answer = await service.read(OcrRequest(image=PROBE_PAGE, mode="free"), local=True)

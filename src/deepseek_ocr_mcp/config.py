@@ -36,7 +36,28 @@ class Settings(BaseSettings):
 
     # -- engine
     ocr_engine: str = _field(
-        "auto", "Engine", "`auto`, `rapidocr`, or `package.module:Class` for an engine of your own."
+        "auto",
+        "Engine",
+        "`auto`, `rapidocr`, `deepseek`, or `package.module:Class` for an engine of your own. `auto` is DeepSeek-OCR "
+        "where a GPU with room for it, the `[gpu]` extra and its weights are there, and RapidOCR elsewhere.",
+    )
+    ocr_model: str = _field(
+        "", "Engine", "DeepSeek-OCR's weights: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`."
+    )
+    ocr_auto_download: bool = _field(
+        False, "Engine", "Whether missing weights are fetched at the first call; it is told how far they are."
+    )
+    ocr_fallback: Literal["", "rapidocr"] = _field(
+        "", "Engine", "Engine that reads, in the modes it can, while no GPU has room."
+    )
+    ocr_prewarm: Literal["off", "imports", "host", "gpu"] = _field(
+        "imports",
+        "Engine",
+        "What a GPU engine does before the first call: nothing, import its libraries in the worker (no GPU memory), "
+        "load the weights to host memory, or to the GPU.",
+    )
+    ocr_reply_seconds: float = _field(
+        45.0, "Engine", "Seconds after which a call that waits for the model to load is told to come again.", gt=0
     )
     ocr_threads: int = _field(
         0,

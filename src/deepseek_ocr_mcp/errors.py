@@ -18,6 +18,7 @@ __all__ = [
     "InputForbidden",
     "InputNotFound",
     "InputTooLarge",
+    "NotReady",
     "OcrError",
     "OutputExists",
     "Timeout",
@@ -116,6 +117,14 @@ class EngineUnavailable(OcrError):
     code = "engine_unavailable"
     http_status = 503
     exit_code = 4
+
+
+class NotReady(OcrError):
+    """The model is being loaded or its weights fetched, which goes on; the remedy says when to call again."""
+
+    code = "not_ready"
+    http_status = 503
+    exit_code = 5
 
 
 class WorkerCrashed(OcrError):

@@ -132,12 +132,18 @@ class GpuStatus(_Model):
     modes: list[str]
     state: Annotated[
         State | Doing,
-        Field(description="unloaded: nothing held; host: weights in host memory; gpu: on the card"),
+        Field(description="unloaded: no weights held; host: weights in host memory; gpu: on the device that reads"),
     ]
     device: str
     gpus: list[Gpu]
     gpu_note: Annotated[str, Field(description="why no card is listed, if none is")] = ""
     worker_pid: int | None = None
+    prewarmed: Annotated[
+        bool, Field(description="a worker waits with its libraries imported; it holds no GPU memory")
+    ] = False
+    download_percent: Annotated[float | None, Field(description="how far the weights are, while they are fetched")] = (
+        None
+    )
     worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
     idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")] = (

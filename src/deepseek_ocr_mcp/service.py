@@ -6,9 +6,10 @@ by batch while the next ones are drawn; the answer fits `max_chars` and says how
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -21,16 +22,18 @@ from .config import Settings
 from .documents.ranges import format_pages, parse_pages
 from .documents.renderer import Document, DocumentReader
 from .documents.source import resolve_output, write_atomically
-from .engines import KNOWN, EngineSpec
+from .engines import KNOWN
 from .engines.base import PageImage, ReadOptions
-from .errors import BadRequest, OcrError, UnsupportedMode
-from .lifecycle.manager import ModelManager
+from .errors import BadRequest, GpuBusy, OcrError, UnsupportedMode
+from .lifecycle.manager import ModelManager, Reading
 from .models import GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
 from .modes import MODES, RESOLUTIONS
+from .worker.client import OnProgress
 
 __all__ = ["Answer", "OcrService", "Progress"]
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
+PROGRESS_EVERY_S: Final = 0.1  # an engine may tell more often than a client can draw
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
@@ -55,21 +58,26 @@ class OcrService:
     def __init__(
         self,
         settings: Settings,
-        engine: EngineSpec,
         reason: str,
         manager: ModelManager,
         reader: DocumentReader,
+        *,
+        fallback: ModelManager | None = None,
     ) -> None:
         self.settings = settings
-        self.engine = engine
+        self.engine = manager.engine
         self._reason = reason
         self._manager = manager
         self._reader = reader
+        self._fallback = fallback
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Everything that needs an end has it here."""
-        async with self._reader.running(), self._manager.running():
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._reader.running())
+            for manager in filter(None, (self._manager, self._fallback)):
+                await stack.enter_async_context(manager.running())
             yield self
 
     async def read(self, request: OcrRequest, *, local: bool, on_progress: Progress | None = None) -> Answer:
@@ -91,14 +99,14 @@ class OcrService:
         async with self._manager.lease(), self._reader.open(request.image, local=local) as document:
             wanted = parse_pages(request.pages, document.page_count)
             progress = _Progress(on_progress, len(wanted))
-            work = _Work(self._manager, self.engine, document, request, progress)
+            work = _Work(self._manager, self._fallback, document, request, progress)
             limit = request.max_chars if request.max_chars and not save_to else None
             pages = await work.read(wanted, limit)
         left = wanted[len(pages) :]
         if save_to:
             whole = self._result(request, pages, document, work, left)
             await write_atomically(save_to, _serialised(whole, save_to), request.overwrite)
-        notes = _blank_notes(pages, request)
+        notes = work.notes + _blank_notes(pages, request)
         shown, cut_note = _cut(pages, request.max_chars)
         left = wanted[len(shown) :]
         result = self._result(request, shown, document, work, left)
@@ -125,12 +133,10 @@ class OcrService:
             raise BadRequest(f"There is no mode {request.mode!r}.", remedy=f"Use one of {', '.join(MODES)}.")
         if request.mode not in self.engine.modes:
             able = [spec.name for spec in KNOWN.values() if request.mode in spec.modes]
+            own = ", ".join(mode for mode in MODES if mode in self.engine.modes)
             raise UnsupportedMode(
                 f"The engine {self.engine.name} cannot do mode {request.mode}: it has no language model.",
-                remedy=(
-                    f"Use one of its modes ({', '.join(m for m in MODES if m in self.engine.modes)}), or have the "
-                    f"operator set OCR_ENGINE={able[0] if able else 'deepseek'} (needs a GPU)."
-                ),
+                remedy=f"Use one of its modes ({own}), or have the operator set OCR_ENGINE={' or '.join(able)}.",
             )
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
@@ -144,14 +150,13 @@ class OcrService:
     def _result(
         self, request: OcrRequest, pages: list[Page], document: Document, work: _Work, left: list[int]
     ) -> OcrResult:
-        status = self._manager.status()
         return OcrResult(
             text="\n\n".join(page.text for page in pages if page.text),
             pages=pages,
             page_count=document.page_count,
             mode=request.mode,
-            engine=self.engine.name,
-            model=status.model,
+            engine=work.engine,
+            model=work.model,
             device=work.device,
             truncated=bool(left),
             next_pages=format_pages(left),
@@ -213,19 +218,21 @@ class _Work:
     def __init__(
         self,
         manager: ModelManager,
-        engine: EngineSpec,
+        fallback: ModelManager | None,
         document: Document,
         request: OcrRequest,
         progress: _Progress,
     ) -> None:
         self._manager = manager
-        self._engine = engine
+        self._fallback = fallback
         self._document = document
         self._request = request
         self._progress = progress
         self.images: list[tuple[bytes, str]] = []
         self.queued_s = self.load_s = self.infer_s = 0.0
-        self.device = ""
+        self.engine = manager.engine.name
+        self.model = self.device = ""
+        self.notes: list[str] = []
 
     async def read(self, numbers: list[int], limit: int | None) -> list[Page]:
         """The pages in order; no further batch is begun once `limit` characters are there."""
@@ -247,7 +254,7 @@ class _Work:
 
     async def _draw(self, numbers: list[int], send: MemoryObjectSendStream[list[PageImage]]) -> None:
         """Draw batch after batch, one ahead of the engine: the stream holds none."""
-        size = self._engine.batch_pages
+        size = self._manager.engine.batch_pages
         async with send:
             for start in range(0, len(numbers), size):
                 await send.send([await self._document.page(number) for number in numbers[start : start + size]])
@@ -259,16 +266,22 @@ class _Work:
         if self._manager.state is not self._manager.ready_state:
             await self._progress(done + LOADING_SHARE / 2, f"loading the model for {what}")
 
+        last = -math.inf
+
         async def report(fraction: float, message: str) -> None:
+            nonlocal last
+            if (now := anyio.current_time()) < last + PROGRESS_EVERY_S:
+                return
+            last = now
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             await self._progress(done + within * len(numbers), f"{what}: {message}" if message else what)
 
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
-        reading = await self._manager.read(images, options, on_progress=report)
+        reading = await self._read_somewhere(images, options, report)
         self.queued_s += reading.queued_s
         self.load_s += reading.load_s
         self.infer_s += reading.infer_s
-        self.device = reading.device
+        self.engine, self.model, self.device = reading.engine, reading.model, reading.device
         await self._progress(done + len(numbers), f"{what} read")
         pages = []
         for number, image, fields in zip(numbers, images, reading.pages, strict=True):
@@ -276,7 +289,7 @@ class _Work:
                 page = Page(page=number, width=image.width, height=image.height, **fields)
             except (ValidationError, TypeError) as exc:
                 raise OcrError(
-                    f"The engine {self._engine.name} answered something that is no page: {type(exc).__name__}.",
+                    f"The engine {self.engine} answered something that is no page: {type(exc).__name__}.",
                     remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
                 ) from exc
             if request.annotate and page.blocks and len(self.images) < MAX_ANNOTATED_PAGES:
@@ -284,6 +297,19 @@ class _Work:
             self._document.discard(image)
             pages.append(page)
         return pages
+
+    async def _read_somewhere(self, images: list[PageImage], options: ReadOptions, report: OnProgress) -> Reading:
+        """By the engine, or by the fallback while no GPU has room."""
+        try:
+            return await self._manager.read(images, options, on_progress=report)
+        except GpuBusy as busy:
+            fallback = self._fallback
+            if fallback is None or options.mode not in fallback.engine.modes:
+                raise
+            if not self.notes:
+                self.notes.append(f"{busy.message} Read by {fallback.engine.name} instead (OCR_FALLBACK).")
+            async with fallback.lease():
+                return await fallback.read(images, options, on_progress=report)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

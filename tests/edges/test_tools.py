@@ -339,7 +339,7 @@ async def test_a_crash_is_survived_by_reading_once_more(tmp_path: Path, monkeypa
 
 async def test_a_page_that_kills_the_worker_harms_no_other_request() -> None:
     document = as_base64(tiff(11, 33, 12))  # the second page kills
-    async with client("ThirdPageKills") as mcp:
+    async with client("OnePageKills") as mcp:
         results: dict[str, Any] = {}
 
         async def call(name: str, image: str) -> None:

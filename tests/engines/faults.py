@@ -69,6 +69,14 @@ class Printing(Echo):
         return super().read(pages, options, call)
 
 
+class Talkative(Echo):
+    """Writes a megabyte to stderr."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        print("noise " * 170_000 + "the end", file=sys.stderr, flush=True)
+        return super().read(pages, options, call)
+
+
 class Dying(Echo):
     """Its last words are on stderr."""
 
@@ -165,8 +173,8 @@ class Lying(Echo):
         return [PageText("x", [TextBlock("line", "x", (1, 2, 3), 1.0)]) for _ in pages]  # type: ignore[arg-type]
 
 
-class ThirdPageKills(Echo):
-    """The worker dies over a page of 3 pixels' height, whatever else is asked of it."""
+class OnePageKills(Echo):
+    """The worker dies over a page that is 33 pixels high, whatever else is asked of it."""
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         if any(page.height == 33 for page in pages):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from deepseek_ocr_mcp.errors import (
     Cancelled,
     EngineUnavailable,
     GpuBusy,
+    NotReady,
     Timeout,
     UnsupportedMode,
     WorkerCrashed,
@@ -33,7 +35,7 @@ from fake_nvml import FakeCard, FakeNvml
 
 pytestmark = pytest.mark.anyio
 
-LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 20.0, 2.0, 1.0, 5.0
+PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 8.0, 20.0, 2.0, 1.0, 5.0
 WEIGHTS_MB, CONTEXT_MB = 7000, 500
 PAGE = PageImage("/nowhere", 10, 10)
 FREE = ReadOptions("free")
@@ -58,10 +60,12 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakeWorker:
     """Takes its time by the clock of the test, and memory from a fake card."""
 
-    def __init__(self, pid: int, card: FakeCard | None, script: list[BaseException]) -> None:
+    def __init__(self, pid: int, cards: Sequence[FakeCard], script: list[BaseException]) -> None:
         self.pid = pid
         self.calls: list[str] = []
-        self._card = card
+        self.environment: Mapping[str, str] = {}
+        self._cards = cards
+        self._card: FakeCard | None = None
         self._script = script
         self._dead = anyio.Event()
 
@@ -90,7 +94,13 @@ class FakeWorker:
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         self.calls.append(method)
-        seconds = {"load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[method]
+        if method == "load":
+            self.environment = arguments["environment"]
+            uuid = self.environment.get("CUDA_VISIBLE_DEVICES")
+            self._card = next((card for card in self._cards if card.uuid == uuid), None)
+        seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
+            method
+        ]
         if self._script and method == "read":
             failure = self._script.pop(0)
             if isinstance(failure, (WorkerDied, Timeout)):
@@ -122,20 +132,18 @@ class House:
         for free_mb in cards:
             self.nvml.add_card(free_mb=free_mb)
         self.workers: list[FakeWorker] = []
-        self.environments: list[Mapping[str, str]] = []
         self.failures = list(failures)
         self.spawn_error: Exception | None = None
         engine = EngineSpec("fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0)
+        self.settings = Settings(**{"ocr_prewarm": "off", **settings})
         self.manager = ModelManager(
-            engine, Settings(**settings), probe=GpuProbe(self.nvml, sees_host_pids=True), spawn=self.spawn
+            engine, self.settings, probe=GpuProbe(self.nvml, sees_host_pids=True), spawn=self.spawn
         )
 
     async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
         if self.spawn_error is not None:
             raise self.spawn_error
-        card = next((c for c in self.nvml.devices if c.uuid == env.get("CUDA_VISIBLE_DEVICES")), None)
-        self.environments.append(env)
-        self.workers.append(FakeWorker(1000 + len(self.workers), card, self.failures))
+        self.workers.append(FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures))
         return self.workers[-1]
 
     @asynccontextmanager
@@ -524,8 +532,7 @@ async def test_the_emptiest_card_is_taken_and_named_by_its_uuid() -> None:
         await house.read()
         uuid = house.nvml.devices[2].uuid
         assert manager.status().device == uuid
-        assert house.environments[0]["CUDA_VISIBLE_DEVICES"] == uuid
-        assert house.environments[0]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert house.workers[0].environment == {"CUDA_VISIBLE_DEVICES": uuid, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 async def test_a_model_moves_when_its_card_has_filled_up() -> None:
@@ -566,8 +573,131 @@ async def test_a_gpu_engine_told_to_use_the_cpu_asks_for_no_card() -> None:
     house = House(cards=[4_000], ocr_gpu="cpu")
     async with house.open() as manager:
         await house.read()
-        assert (manager.state, manager.status().device) == (State.HOST, "cpu")
-        assert "CUDA_VISIBLE_DEVICES" not in house.environments[0]
+        assert (manager.state, manager.status().device) == (State.GPU, "cpu")
+        await anyio.sleep(OFFLOAD_S + 1)
+        assert manager.state is State.HOST
+        assert house.workers[0].environment == {}
+
+
+# -- before the first call
+
+
+async def test_libraries_are_imported_while_the_server_is_idle_and_no_card_is_touched() -> None:
+    house = House(cards=[20_000], ocr_prewarm="imports")
+    async with house.open() as manager:
+        await anyio.sleep(PREWARM_S + 1)
+        assert house.workers[0].calls == ["prewarm"]
+        status = manager.status()
+        assert (status.state, status.prewarmed, status.worker_pid) == (State.UNLOADED, True, 1000)
+        assert house.nvml.devices[0].processes == {}
+        assert await house.read() == "by 1000"
+        assert house.workers[0].calls[:3] == ["prewarm", "load", "read"]
+
+
+async def test_a_request_that_comes_while_it_prewarms_uses_that_worker() -> None:
+    house = House(cards=[20_000], ocr_prewarm="imports")
+    async with house.open():
+        await anyio.sleep(1)
+        assert await house.read() == "by 1000"
+
+
+@pytest.mark.parametrize(("prewarm", "state"), [("host", State.HOST), ("gpu", State.GPU)])
+async def test_weights_can_be_loaded_before_the_first_call(prewarm: str, state: State) -> None:
+    house = House(cards=[20_000], ocr_prewarm=prewarm, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    async with house.open() as manager:
+        await anyio.sleep(PREWARM_S + LOAD_S + OFFLOAD_S + 1)
+        assert manager.state is state
+
+
+async def test_after_an_idle_release_a_fresh_worker_is_prewarmed() -> None:
+    house = House(cards=[20_000], ocr_prewarm="imports", gpu_idle_timeout=60)
+    async with house.open() as manager:
+        await house.read()
+        await anyio.sleep(100)
+        assert [worker.calls[0] for worker in house.workers] == ["load", "prewarm"]
+        assert manager.status().prewarmed
+
+
+async def test_after_a_release_by_hand_nothing_runs() -> None:
+    house = House(cards=[20_000], ocr_prewarm="imports")
+    async with house.open() as manager:
+        await anyio.sleep(PREWARM_S + 1)
+        await manager.release()
+        await anyio.sleep(1000)
+        assert not house.workers[-1].alive
+        assert len(house.workers) == 1
+
+
+async def test_an_engine_without_weights_to_park_is_not_prewarmed() -> None:
+    house = House(ocr_prewarm="gpu")
+    async with house.open():
+        await anyio.sleep(1000)
+        assert house.workers == []
+
+
+async def test_a_load_that_takes_long_is_answered_in_time_and_goes_on() -> None:
+    house = House(ocr_reply_seconds=LOAD_S * 0.6)
+    async with house.open():
+        with pytest.raises(NotReady, match="loading for 12 s") as caught:
+            await house.read()
+        assert "goes on" in caught.value.remedy
+        assert await house.read() == "by 1000"
+    assert house.workers[0].calls.count("load") == 1
+
+
+# -- weights
+
+
+def with_weights(house: House, here: list[Path | None]) -> House:
+    """An engine whose weights are looked for in `here`."""
+
+    class Spec(EngineSpec):
+        def weights_here(self, model: str) -> Path | None:
+            return here[0]
+
+    engine = Spec("fake", "faults:Echo", frozenset(MODES), gpu_mb=8000, weights="somebody/weights")
+    house.manager = ModelManager(
+        engine, house.settings, probe=GpuProbe(house.nvml, sees_host_pids=True), spawn=house.spawn
+    )
+    return house
+
+
+async def test_without_weights_a_call_is_answered_with_the_command_that_fetches_them() -> None:
+    house = with_weights(House(cards=[20_000]), [None])
+    async with house.open():
+        with pytest.raises(EngineUnavailable) as caught:
+            await house.read()
+        assert "deepseek-ocr-mcp download somebody/weights" in caught.value.remedy
+        assert house.workers == []
+
+
+async def test_the_worker_is_told_where_the_weights_are() -> None:
+    house = with_weights(House(cards=[20_000]), [Path("/weights")])
+    async with house.open():
+        await house.read()
+    assert house.workers[0].environment["OCR_MODEL_PATH"] == "/weights"
+
+
+async def test_missing_weights_are_fetched_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: list[Path | None] = [None]
+    house = with_weights(House(cards=[20_000], ocr_auto_download=True), here)
+
+    async def fetch(self: ModelManager, model: str, download: Any) -> None:
+        download.done, download.total = 25, 100
+        await anyio.sleep(60)
+        here[0] = Path("/weights")
+        self._download = None
+
+    monkeypatch.setattr(ModelManager, "_fetch", fetch)
+    async with house.open() as manager:
+        for _ in range(2):
+            with pytest.raises(NotReady, match="fetched"):
+                await house.read()
+            await anyio.sleep(1)
+        assert manager.status().download_percent == 25.0
+        await anyio.sleep(60)
+        assert await house.read() == "by 1000"
+        assert manager.status().download_percent is None
 
 
 async def test_repr_tells_the_state_in_a_line() -> None:

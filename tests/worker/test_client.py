@@ -17,6 +17,8 @@ from deepseek_ocr_mcp.worker.client import WorkerDied, WorkerHandle
 
 pytestmark = pytest.mark.anyio
 
+LOAD = {"device": "cpu", "environment": {}}
+
 
 @asynccontextmanager
 async def worker(engine: str) -> AsyncIterator[WorkerHandle]:
@@ -54,7 +56,7 @@ async def until(condition: Any) -> None:
 
 async def test_a_call_returns_what_the_engine_answered(tmp_path: Path) -> None:
     async with worker("Echo") as handle:
-        assert await handle.call("load", {"device": "cpu"}, timeout=10) == {"model": "echo"}
+        assert await handle.call("load", LOAD, timeout=10) == {"model": "echo"}
         answer = await handle.call("read", read(page(tmp_path)), timeout=10)
     assert answer["pages"][0]["text"].startswith("4x2 ")
     assert answer["pages"][0]["blocks"][0]["box"] == [0, 0, 4, 2]
@@ -95,7 +97,7 @@ async def test_an_engine_that_answers_too_few_pages_is_an_error(tmp_path: Path) 
 async def test_an_engine_that_does_not_exist_says_so() -> None:
     async with worker("NoSuchEngine") as handle:
         with pytest.raises(EngineUnavailable, match="NoSuchEngine"):
-            await handle.call("load", {"device": "cpu"}, timeout=10)
+            await handle.call("load", LOAD, timeout=10)
 
 
 async def test_nothing_that_an_engine_prints_breaks_the_wire(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ async def test_a_killed_worker_is_reported_by_its_signal(tmp_path: Path) -> None
 
 async def test_a_worker_that_died_between_calls_is_noticed_at_the_next(tmp_path: Path) -> None:
     async with worker("Echo") as handle:
-        await handle.call("load", {"device": "cpu"}, timeout=10)
+        await handle.call("load", LOAD, timeout=10)
         os.kill(handle.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             await handle.call("read", read(page(tmp_path)), timeout=10)
@@ -131,7 +133,7 @@ async def test_a_worker_that_died_between_calls_is_noticed_at_the_next(tmp_path:
 
 async def test_a_hung_worker_is_killed_when_the_bound_passes(tmp_path: Path) -> None:
     async with worker("Hanging") as handle:
-        await handle.call("load", {"device": "cpu"}, timeout=10)
+        await handle.call("load", LOAD, timeout=10)
         with pytest.raises(Timeout, match=r"within 0\.3 s"):
             await handle.call("read", read(page(tmp_path)), timeout=0.3)
         assert not handle.alive
@@ -155,16 +157,16 @@ async def cancel_while_reading(handle: WorkerHandle, folder: Path) -> float:
 
 async def test_a_cancelled_call_leaves_a_clean_pipe_and_a_living_worker(tmp_path: Path) -> None:
     async with worker("Patient") as handle:
-        await handle.call("load", {"device": "cpu"}, timeout=10)
+        await handle.call("load", LOAD, timeout=10)
         for _ in range(3):
             assert await cancel_while_reading(handle, tmp_path) < 1
             assert handle.alive
-        assert await handle.call("load", {"device": "cpu"}, timeout=10) == {"model": "echo"}
+        assert await handle.call("load", LOAD, timeout=10) == {"model": "echo"}
 
 
 async def test_a_worker_that_ignores_cancellation_is_dead_within_a_second(tmp_path: Path) -> None:
     async with worker("Hanging") as handle:
-        await handle.call("load", {"device": "cpu"}, timeout=10)
+        await handle.call("load", LOAD, timeout=10)
         assert await cancel_while_reading(handle, tmp_path) < 1
         assert not handle.alive
 
@@ -178,10 +180,8 @@ async def test_what_a_worker_started_ends_with_it(tmp_path: Path) -> None:
         await until(lambda: not running(grandchild))
 
 
-async def test_the_tail_of_stderr_is_bounded() -> None:
-    handle = await WorkerHandle.spawn("engine", "faults:Echo", name="test worker")
-    try:
-        handle._stderr._chunks.extend([b"x" * 4096] * 2)
+async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -> None:
+    async with worker("Talkative") as handle:
+        await handle.call("read", read(page(tmp_path)), timeout=10)
+        await until(lambda: handle.stderr_tail.endswith("the end"))
         assert len(handle.stderr_tail) <= 8192
-    finally:
-        await handle.stop()

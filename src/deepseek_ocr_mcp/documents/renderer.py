@@ -15,10 +15,13 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import anyio
+import anyio.abc
+import anyio.to_thread
 
 from ..config import Settings
 from ..engines.base import PageImage
@@ -129,12 +132,14 @@ class DocumentReader:
         self._decoder: _Decoder | None = None
         self._open = 0
         self._changed = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
         """Let the decoder go when it has had nothing to do for a while, and at the end."""
         try:
             async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
                 tasks.start_soon(self._watch_idle)
                 try:
                     yield self
@@ -170,7 +175,12 @@ class DocumentReader:
         finally:
             self._open -= 1
             self._changed.set()
-            shutil.rmtree(folder, ignore_errors=True)
+            assert self._tasks is not None, "use the reader inside `async with reader.running():`"
+            self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
+
+    async def _remove(self, folder: str) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
     async def render(self, snapshot: Snapshot, number: int, out: str) -> PageImage:
         """Have page `number` drawn into the file `out`."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from ..errors import BadRequest
 from ..modes import MODES
+from .deepseek.hub import DEFAULT_MODEL, resolve_model
+from .deepseek.hub import download as fetch_weights
 
-__all__ = ["KNOWN", "EngineSpec", "choose_engine", "missing_packages"]
+__all__ = ["EMBEDDED", "KNOWN", "PREFERRED", "Card", "EngineSpec", "choose_engine", "fetch_weights", "missing_packages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,26 @@ class EngineSpec:
     """Pages read under one hold of the inference lock."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
+    weights: str = ""
+    """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+
+    def weights_here(self, model: str) -> Path | None:
+        """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
+        return resolve_model(model or self.weights)
 
 
 KNOWN: Final[dict[str, EngineSpec]] = {
     spec.name: spec
     for spec in (
+        EngineSpec(
+            "deepseek",
+            "deepseek_ocr_mcp.engines.deepseek:DeepSeekEngine",
+            frozenset(MODES),
+            gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
+            batch_pages=8,
+            needs=("torch", "transformers", "safetensors"),
+            weights=DEFAULT_MODEL,
+        ),
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr:RapidOcrEngine",
@@ -40,19 +59,34 @@ KNOWN: Final[dict[str, EngineSpec]] = {
     )
 }
 
-DEFAULT: Final = "rapidocr"
+EMBEDDED: Final = "rapidocr"
+PREFERRED: Final = "deepseek"
 
 
-def choose_engine(name: str) -> tuple[EngineSpec, str]:
+class Card(Protocol):
+    """What the choice asks of a `models.Gpu`."""
+
+    memory_total_mb: int
+
+
+def choose_engine(
+    name: str, *, model: str = "", gpu: str = "auto", cards: Callable[[], Sequence[Card]] = list
+) -> tuple[EngineSpec, str]:
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
-    `auto` takes the embedded engine; `package.module:Class` an engine of the user's own.
+    Args:
+        model: `OCR_MODEL`.
+        gpu: `OCR_GPU`.
+        cards: asked, for `auto` only, which cards there are; room is looked for at each load.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        return KNOWN[DEFAULT], "OCR_ENGINE is auto: the embedded engine runs on every machine."
+        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards)
+        if obstacle:
+            return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
+        return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."
     if name in KNOWN:
         return KNOWN[name], f"OCR_ENGINE={name}."
     module, _, cls = name.partition(":")
@@ -67,3 +101,19 @@ def choose_engine(name: str) -> tuple[EngineSpec, str]:
 def missing_packages(spec: EngineSpec) -> list[str]:
     """The modules that this engine needs and that are not installed. Imports none of them."""
     return [name for name in spec.needs if find_spec(name) is None]
+
+
+def _obstacle(spec: EngineSpec, model: str, gpu: str, cards: Callable[[], Sequence[Card]]) -> str:
+    """Why this GPU engine cannot be used here; the cheap questions first."""
+    if gpu.lower() == "cpu":
+        return "OCR_GPU=cpu"
+    if missing := missing_packages(spec):
+        return f'{" and ".join(missing)} are not installed (pip install "deepseek-ocr-mcp[gpu]" brings them)'
+    if spec.weights_here(model) is None:
+        return f"the weights of {model or spec.weights} are not here (deepseek-ocr-mcp download fetches them)"
+    found = cards()
+    if not found:
+        return "no NVIDIA GPU was found"
+    if all(card.memory_total_mb < spec.gpu_mb for card in found):
+        return f"no GPU has the {spec.gpu_mb} MiB that {spec.name} needs"
+    return ""

@@ -68,7 +68,10 @@ class Call(Protocol):
 
 
 class Engine(Protocol):
-    """Loaded once, read from many times. Any method may raise `OcrError`; nothing else is expected."""
+    """Loaded once, read from many times. Any method may raise `OcrError`; nothing else is expected.
+
+    An engine with slow imports may also have `prewarm()`, called before a device is chosen: it imports.
+    """
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
         """Bring the weights to `device`. Returns facts for the status: at least `{"model": name}`.

@@ -80,7 +80,9 @@ SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from w
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
 # Orientation.
+LONG: Final = 3.0  # lengths over thickness of a line that tells which way a page lies: several letters
 SAMPLE_LINES: Final = 4
+SAMPLE_LENGTH: Final = 12.0  # lengths over thickness that are enough; longer lines tell no more
 SURE_SCORE: Final = 0.85  # upright lines score about 0.98, lines on their head or side about 0.7
 BETTER_BY: Final = 0.08
 
@@ -102,6 +104,10 @@ class _Region:
     @property
     def length(self) -> float:
         return max(self.width, self.height)
+
+    @property
+    def thickness(self) -> float:
+        return min(self.width, self.height)
 
     def turned(self, quarters: int, width: float, height: float) -> _Region:
         """Where this is after `np.rot90(page, quarters)` of a page of that size."""
@@ -195,12 +201,12 @@ class RapidOcrEngine:
     ) -> PageText:
         import numpy as np
 
+        if self._pool is None:
+            raise RuntimeError("read() before load()")
         pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
         longest = RESOLUTIONS[options.resolution]
         if longest is not None and longest < max(page.width, page.height):
             pixels = _resized(pixels, longest / max(page.width, page.height))
-        if self._pool is None:
-            raise RuntimeError("read() before load()")
         run = _Run(self._pool, call)
         regions = self._detect(run, pixels)
         progress(DET_SHARE, f"{len(regions)} lines found")
@@ -213,43 +219,14 @@ class RapidOcrEngine:
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
         found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
         pieces = split_at_gutters(found)
-        lines = [cut(found[piece.line], piece) for piece in pieces]
-        inks = [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces]
-        elements = arrange(lines)
-
-        def box(region: _Region) -> tuple[int, int, int, int]:
-            back = region.turned(-quarters % 4, upright.shape[1], upright.shape[0])
-            return _bounds(back, page.width / pixels.shape[1], page.height / pixels.shape[0], page)
-
-        if options.mode == "find":
-            order = [index for element in elements for index in element.lines]
-            blocks, context = [], []
-            for hit in find_term(lines, options.find_term, order):
-                for span in hit.spans:
-                    line = lines[span.line]
-                    part = _drawn_in(upright, inks[span.line], span.begin, span.end)
-                    blocks.append(
-                        TextBlock(
-                            options.find_term,
-                            line.text[span.start : span.stop],
-                            box(part),
-                            round(line.score, 3),
-                        )
-                    )
-                context.append(" ".join(lines[span.line].text.strip() for span in hit.spans))
-            return PageText("\n".join(context), tuple(blocks))
-        text = to_markdown(lines, elements) if options.mode == "document" else to_text(lines, elements)
-        blocks = [
-            TextBlock(
-                element.kind if options.mode == "document" else "line",
-                lines[i].text.strip(),
-                box(inks[i]),
-                round(lines[i].score, 3),
-            )
-            for element in elements
-            for i in element.lines
-        ]
-        return PageText(text, tuple(blocks))
+        sheet = _Sheet(
+            page,
+            upright,
+            quarters,
+            [cut(found[piece.line], piece) for piece in pieces],
+            [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces],
+        )
+        return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
 
     # ------------------------------------------------------------ detection
 
@@ -261,7 +238,7 @@ class RapidOcrEngine:
             scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
         regions = self._detect_at(run, pixels, scale)
         if scale < 1 and regions:
-            sizes = sorted(min(region.width, region.height) * scale for region in regions)
+            sizes = sorted(region.thickness * scale for region in regions)
             size = sizes[len(sizes) // 2]
             if size < SMALL_TEXT:
                 regions = self._detect_at(run, pixels, min(1.0, scale * GOOD_TEXT / size))
@@ -299,40 +276,31 @@ class RapidOcrEngine:
         import numpy as np
 
         height, width = pixels.shape[:2]
-        tall = sum(region.length for region in regions if region.tall)
-        wide = sum(region.length for region in regions if not region.tall)
-        sideways = tall > wide
+        long = [n for n, region in enumerate(regions) if region.length >= LONG * region.thickness]
+        tall = sum(regions[n].length for n in long if regions[n].tall)
+        sideways = 2 * tall > sum(regions[n].length for n in long)
         sample = sorted(
-            (n for n, region in enumerate(regions) if region.tall == sideways),
-            key=lambda n: -min(regions[n].length, 12 * min(regions[n].width, regions[n].height)),
+            (n for n in long if regions[n].tall == sideways),
+            key=lambda n: -min(regions[n].length, SAMPLE_LENGTH * regions[n].thickness),
         )[:SAMPLE_LINES]
-
-        def attempt(quarters: int) -> tuple[float, list[_Region], dict[int, _Reading]]:
-            turned = [region.turned(quarters, width, height) for region in regions]
-            crops = [_crop(np.rot90(pixels, quarters), turned[n]) for n in sample]
-            readings = run.all(lambda crop: self._read_crop(run, crop), crops)
-            return (
-                sum(r.score for r in readings) / len(sample),
-                turned,
-                dict(zip(sample, readings, strict=True)),
-            )
-
         if not sample:
             return 0, regions, {}
-        if not sideways:
-            score, turned, known = attempt(0)
-            if score < SURE_SCORE:
-                score_on_head, turned_on_head, known_on_head = attempt(2)
-                if score_on_head > score + BETTER_BY:
-                    return 2, turned_on_head, known_on_head
-            return 0, turned, known
-        score, turned, known = attempt(1)
-        if score >= SURE_SCORE and self._reads_downwards(run, pixels, regions, known):
-            return 0, regions, known
-        score_other, turned_other, known_other = attempt(3)
-        if score_other > score:
-            return 3, turned_other, known_other
-        return 1, turned, known
+
+        def attempt(quarters: int) -> tuple[float, int, list[_Region], dict[int, _Reading]]:
+            turned = [region.turned(quarters, width, height) for region in regions]
+            page = np.rot90(pixels, quarters)
+            readings = run.all(lambda n: self._read_region(run, page, turned[n]), sample)
+            score = sum(reading.score for reading in readings) / len(sample)
+            return score, quarters, turned, dict(zip(sample, readings, strict=True))
+
+        first = attempt(1 if sideways else 0)
+        score, _, _, known = first
+        if score >= SURE_SCORE:
+            if sideways and self._reads_downwards(run, pixels, regions, known):
+                return 0, regions, known
+            return first[1:]
+        other = attempt(3 if sideways else 2)
+        return other[1:] if other[0] > score + BETTER_BY else first[1:]
 
     def _reads_downwards(self, run: _Run, pixels: Pixels, regions: list[_Region], known: dict[int, _Reading]) -> bool:
         """Whether the characters of tall lines stand upright: vertical text, not a page on its side."""
@@ -360,15 +328,22 @@ class RapidOcrEngine:
         """One reading per region. Long lines go first, so that no thread is left with one at the end."""
         readings = [known.get(n, NOTHING) for n in range(len(regions))]
         todo = [n for n in range(len(regions)) if n not in known]
-        todo.sort(key=lambda n: -regions[n].length / min(regions[n].width, regions[n].height))
+        todo.sort(key=lambda n: -regions[n].length / regions[n].thickness)
 
         def work(n: int) -> tuple[int, _Reading]:
-            return n, self._read_crop(run, _crop(pixels, regions[n]))
+            return n, self._read_region(run, pixels, regions[n])
 
         for done, (n, reading) in enumerate(run.each(work, todo), start=1):
             readings[n] = reading
             progress(done / len(todo))
         return readings
+
+    def _read_region(self, run: _Run, pixels: Pixels, region: _Region) -> _Reading:
+        """A line; a short upright one may as well be one narrow character, such as 1: the better reading."""
+        reading = self._read_crop(run, _crop(pixels, region))
+        if region.tall and region.length < LONG * region.thickness:
+            return max(reading, self._read_crop(run, _crop(pixels, region, tall=False)), key=lambda r: r.score)
+        return reading
 
     def _read_crop(self, run: _Run, crop: Pixels) -> _Reading:
         """Greedy CTC: the best character of each step, repetitions and blanks (0) dropped."""
@@ -389,6 +364,44 @@ class RapidOcrEngine:
         score = float(steps[at, best[at]].mean())
         text, places = _with_spaces([self._alphabet[code] for code in best[at]], at.tolist())
         return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """A page that has been read: its upright pixels, its lines, and where the ink of each line is."""
+
+    page: PageImage
+    upright: Pixels
+    quarters: int
+    lines: list[TextLine]
+    inks: list[_Region]
+
+    def written(self, mode: str) -> PageText:
+        """The whole page, one block per line in reading order."""
+        elements = arrange(self.lines)
+        text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
+        blocks = [
+            self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
+            for element in elements
+            for i in element.lines
+        ]
+        return PageText(text, tuple(blocks))
+
+    def found(self, term: str) -> PageText:
+        """One block for each part of a hit in a line; as text, the lines of each hit."""
+        blocks, context = [], []
+        for hit in find_term(self.lines, term):
+            for span in hit.spans:
+                ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
+                words = self.lines[span.line].text[span.start : span.stop]
+                blocks.append(self._block(term, words, span.line, ink))
+            context.append(" ".join(self.lines[span.line].text.strip() for span in hit.spans))
+        return PageText("\n".join(context), tuple(blocks))
+
+    def _block(self, label: str, text: str, line: int, ink: _Region) -> TextBlock:
+        height, width = self.upright.shape[:2]
+        box = _bounds(ink.turned(-self.quarters % 4, width, height), max(width, height), self.page)
+        return TextBlock(label, text, box, round(self.lines[line].score, 3))
 
 
 class _Run:
@@ -508,7 +521,7 @@ def _session(model: Path, threads: int) -> Any:
     options.log_severity_level = 4  # fatal only: stopping a run on purpose is logged as an error
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = True
+    options.enable_cpu_mem_arena = True  # a tenth of the time, and less memory than malloc on huge pages
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
@@ -664,20 +677,24 @@ def _outline(region: _Region) -> tuple[float, float, float, float]:
 
 def _inset(region: _Region) -> _Region:
     """The region without the margin that detection adds: the ink."""
-    margin = 2 * MARGIN * min(region.width, region.height)
+    margin = 2 * MARGIN * region.thickness
     return replace(region, width=region.width - margin, height=region.height - margin)
 
 
-def _bounds(region: _Region, scale_x: float, scale_y: float, page: PageImage) -> tuple[int, int, int, int]:
-    """The region's box in whole pixels of the page, not empty and inside it."""
+def _bounds(region: _Region, longest: int, page: PageImage) -> tuple[int, int, int, int]:
+    """The region's box in whole pixels of the page, not empty and inside it.
+
+    `longest` is the longest side of the picture that the region is in, in its pixels.
+    """
+    scale = max(page.width, page.height) / longest
     left, top, right, bottom = _outline(region)
-    x1 = min(max(0, round(left * scale_x)), page.width - 1)
-    y1 = min(max(0, round(top * scale_y)), page.height - 1)
+    x1 = min(max(0, round(left * scale)), page.width - 1)
+    y1 = min(max(0, round(top * scale)), page.height - 1)
     return (
         x1,
         y1,
-        max(x1 + 1, min(page.width, round(right * scale_x))),
-        max(y1 + 1, min(page.height, round(bottom * scale_y))),
+        max(x1 + 1, min(page.width, round(right * scale))),
+        max(y1 + 1, min(page.height, round(bottom * scale))),
     )
 
 
@@ -699,9 +716,7 @@ def _straightened(regions: Sequence[_Region], readings: Sequence[_Reading], widt
 
 def _skew(regions: Sequence[_Region]) -> float:
     """Degrees by which the page is tilted: the middle tilt of its lines, long ones counting more."""
-    tilts = sorted(
-        (region.angle, region.length) for region in regions if region.length > 4 * min(region.width, region.height)
-    )
+    tilts = sorted((region.angle, region.length) for region in regions if region.length > 4 * region.thickness)
     half = sum(length for _, length in tilts) / 2
     for tilt, length in tilts:
         half -= length
@@ -727,7 +742,7 @@ def _drawn_in(pixels: Pixels, ink: _Region, begin: float, end: float) -> _Region
     """
     import numpy as np
 
-    reach = SNAP * min(ink.width, ink.height) / ink.length
+    reach = SNAP * ink.thickness / ink.length
     first, last = begin - reach, end + reach
     crop = _crop(pixels, _slice(ink, first, last), tall=ink.tall).astype(np.int16)
     contrast = (crop.max(axis=0) - crop.min(axis=0)).max(axis=1)

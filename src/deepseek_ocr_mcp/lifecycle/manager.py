@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -25,9 +26,9 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines import EngineSpec
+from ..engines import EngineSpec, fetch_weights
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Busy, Cancelled, EngineUnavailable, OcrError, WorkerCrashed
+from ..errors import Busy, Cancelled, EngineUnavailable, NotReady, OcrError, WorkerCrashed
 from ..gpu import GpuProbe, choose_gpu, visible_devices, wait_freed
 from ..models import Doing, State, Transition
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
@@ -72,6 +73,8 @@ class Reading:
     """A batch as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
 
     pages: list[dict[str, Any]]
+    engine: str
+    model: str
     device: str
     queued_s: float
     load_s: float
@@ -86,6 +89,8 @@ class ModelStatus:
     model: str
     device: str
     worker_pid: int | None
+    prewarmed: bool
+    download_percent: float | None
     worker_host_mb: int | None
     idle_s: float | None
     offload_in_s: float | None
@@ -117,6 +122,20 @@ class _Loading:
 
     finished: anyio.Event = field(default_factory=anyio.Event)
     error: OcrError | None = None
+    since: float = field(default_factory=anyio.current_time)
+
+
+@dataclass(slots=True)
+class _Download:
+    """Weights on their way."""
+
+    done: int = 0
+    total: int = 0
+    error: OcrError | None = None
+
+    @property
+    def percent(self) -> float:
+        return round(100 * self.done / self.total, 1) if self.total else 0.0
 
 
 class ModelManager:
@@ -135,7 +154,13 @@ class ModelManager:
         self._settings = settings
         self._spawn = spawn
         self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
-        self._on_gpu = engine.gpu_mb > 0 and settings.ocr_gpu.lower() != CPU
+        # An engine with weights to park has two places for them: host memory and its device. With OCR_GPU=cpu
+        # the device is a second copy in host memory: slow and large, but every step is the same.
+        self._parks = engine.gpu_mb > 0
+        self._uses_card = self._parks and settings.ocr_gpu.lower() != CPU
+        self._prewarm_due = self._parks and settings.ocr_prewarm != "off"
+        self._prewarm_to = {"host": State.HOST, "gpu": State.GPU}.get(settings.ocr_prewarm, State.UNLOADED)
+        self._download: _Download | None = None
         self._lock = anyio.Lock()
         self._state = State.UNLOADED
         self._doing: Doing | None = None
@@ -168,12 +193,12 @@ class ModelManager:
     @property
     def ready_state(self) -> State:
         """The state in which this engine can read."""
-        return State.GPU if self._on_gpu else State.HOST
+        return State.GPU if self._parks else State.HOST
 
     @property
     def device(self) -> str:
         """`cpu`, the UUID of the card that the worker sits on, or `none` while there is no worker on any."""
-        if not self._on_gpu:
+        if not self._uses_card:
             return CPU
         return (self._child and self._child.card) or "none"
 
@@ -222,6 +247,7 @@ class ModelManager:
         """Read a batch. The caller holds a lease.
 
         Raises:
+            NotReady: the model still loads after `OCR_REPLY_SECONDS`, or its weights are being fetched.
             WorkerCrashed: the worker died twice over this batch.
             Cancelled: the model was released by force, or the server closes.
             OcrError: what loading or the engine said.
@@ -249,7 +275,15 @@ class ModelManager:
                         raise _crashed(died) from died
                     continue
                 self._served += len(pages)
-                return Reading(reply["pages"], self.device, queued_s, load_s, anyio.current_time() - began)
+                return Reading(
+                    reply["pages"],
+                    self.engine.name,
+                    self._model,
+                    self.device,
+                    queued_s,
+                    load_s,
+                    anyio.current_time() - began,
+                )
 
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
@@ -264,7 +298,14 @@ class ModelManager:
             self._loading = _Loading(error=_closing())
             self._tasks.start_soon(self._load, self._loading)
         loading = self._loading
-        await loading.finished.wait()
+        with anyio.move_on_after(self._settings.ocr_reply_seconds):
+            await loading.finished.wait()
+        if not loading.finished.is_set():
+            seconds = anyio.current_time() - loading.since
+            raise NotReady(
+                f"The model has been loading for {seconds:.0f} s and is not ready yet.",
+                remedy="Call again in half a minute: the load goes on meanwhile.",
+            )
         if loading.error is not None:
             raise type(loading.error)(loading.error.message, remedy=loading.error.remedy)
 
@@ -327,7 +368,7 @@ class ModelManager:
     def _remember(self, cause: BaseException | None) -> None:
         if isinstance(cause, WorkerDied):
             cause = _crashed(cause)
-        if isinstance(cause, OcrError) and not isinstance(cause, Cancelled):
+        if isinstance(cause, OcrError) and not isinstance(cause, (Cancelled, NotReady)):
             self._last_error = cause.message
 
     async def _notice_death(self) -> None:
@@ -340,15 +381,16 @@ class ModelManager:
     async def _move_to(self, target: State) -> None:
         """The only writer of state. Caller holds the lock; a step that fails leaves a true state."""
         await self._notice_death()
-        card = None
-        if target is State.GPU:
+        weights = card = None
+        if target is self.ready_state:
             # Before anything moves: a refusal leaves the weights where they are.
+            weights = await self._weights()
             card = await self._choose_card(current=self._child.card if self._child else None)
         try:
             match self._state, target:
                 case State.UNLOADED, State.HOST | State.GPU:
                     self._doing = "loading"
-                    await self._start_worker(card)
+                    await self._start_worker(card, weights)
                 case State.HOST, State.GPU if self._child and self._child.card == card:
                     self._doing = "restoring"
                     await self._call("restore", {"device": self._child.device}, self._settings.ocr_load_timeout)
@@ -356,7 +398,7 @@ class ModelManager:
                     # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
                     self._doing = "loading"
                     await self._end_worker()
-                    await self._start_worker(card)
+                    await self._start_worker(card, weights)
                 case State.GPU, State.HOST:
                     self._doing = "offloading"
                     await self._call("offload", {}, OFFLOAD_TIMEOUT_S)
@@ -374,16 +416,84 @@ class ModelManager:
             self._doing = None
             self._notify()
 
-    async def _start_worker(self, card: str | None) -> None:
+    async def _spawned(self) -> _Child:
+        """A fresh worker, with nothing loaded. Caller holds the lock."""
         env = {"OCR_THREADS": str(self._settings.ocr_threads)}
+        return _Child(await self._spawn(self.engine, env), CPU, None)
+
+    async def _start_worker(self, card: str | None, weights: str | None) -> None:
+        environment = {"OCR_MODEL_PATH": weights} if weights else {}
         if card is not None:
             # By UUID: CUDA counts fastest first, NVML by PCI bus, and neither obeys the other's order.
-            env |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
-        free_before = await anyio.to_thread.run_sync(self.probe.free_mb, card) if card else None
-        device = "cuda" if card else CPU
-        self._child = _Child(await self._spawn(self.engine, env), device, card, free_before)
-        facts = await self._call("load", {"device": device}, self._settings.ocr_load_timeout)
+            environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
+        if self._child is None:
+            self._child = await self._spawned()
+        child = self._child
+        child.device, child.card = ("cuda", card) if card else (CPU, None)
+        child.free_before_mb = await self._free_mb(child)
+        facts = await self._call(
+            "load", {"device": child.device, "environment": environment}, self._settings.ocr_load_timeout
+        )
         self._model = str(facts.get("model", ""))
+
+    async def _prewarm(self) -> None:
+        """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
+        async with self._lock:
+            self._prewarm_due = False
+            if self._child is not None or self._leases:
+                return  # a request loads it anyway
+            target, self._prewarm_to = self._prewarm_to, State.UNLOADED
+            try:
+                self._child = await self._spawned()
+                await self._call("prewarm", {}, self._settings.ocr_load_timeout)
+                if target is not State.UNLOADED:
+                    await self._move_to(State.GPU)
+                if target is State.HOST:
+                    await self._move_to(State.HOST)
+            except (OcrError, WorkerDied, OSError) as exc:
+                self._remember(exc)
+                await self._end_worker()
+            self._idle_since = anyio.current_time()
+
+    async def _weights(self) -> str | None:
+        """The folder of the weights; None for an engine that brings its own.
+
+        Raises:
+            EngineUnavailable: they are not on this machine.
+            NotReady: they are on their way.
+        """
+        if not self.engine.weights:
+            return None
+        model = self._settings.ocr_model or self.engine.weights
+        here = await anyio.to_thread.run_sync(self.engine.weights_here, self._settings.ocr_model)
+        if here is not None:
+            return str(here)
+        if not self._settings.ocr_auto_download:
+            raise EngineUnavailable(
+                f"The weights of {model} are not on this machine.",
+                remedy=f"Run `deepseek-ocr-mcp download {model}`, or set OCR_AUTO_DOWNLOAD=true.",
+            )
+        if self._download is None:
+            self._download = _Download()
+            assert self._tasks is not None
+            self._tasks.start_soon(self._fetch, model, self._download)
+        elif self._download.error is not None:
+            error, self._download = self._download.error, None
+            raise error
+        raise NotReady(
+            f"The weights of {model} are being fetched: {self._download.percent} %.",
+            remedy="Call again in a minute: the download goes on meanwhile.",
+        )
+
+    async def _fetch(self, model: str, download: _Download) -> None:
+        def progress(done: int, total: int) -> None:
+            download.done, download.total = done, total
+
+        try:
+            await anyio.to_thread.run_sync(partial(fetch_weights, model, on_progress=progress), abandon_on_cancel=True)
+            self._download = None
+        except OcrError as exc:
+            download.error = exc
 
     async def _choose_card(self, current: str | None) -> str | None:
         """UUID of the card to use; None on a CPU.
@@ -392,7 +502,7 @@ class ModelManager:
             GpuBusy: no allowed card has room.
             EngineUnavailable: there is no card.
         """
-        if not self._on_gpu:
+        if not self._uses_card:
             return None
         cards = await anyio.to_thread.run_sync(self.probe.cards)
         card = choose_gpu(
@@ -440,7 +550,7 @@ class ModelManager:
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
         """
-        if not self._on_gpu:
+        if not self._parks:
             return self._unmoved(f"{self.engine.name} runs on the CPU: nothing of it is on a GPU.")
         async with self._turn("gpu_offload"):
             await self._notice_death()
@@ -473,6 +583,7 @@ class ModelManager:
                 + (f" {self._leases} requests stand in line and will load the model again." if self._leases else ""),
             )
         async with self._turn("gpu_release"):
+            self._prewarm_due = False  # who asks for the memory wants all of it
             await self._notice_death()
             if self._child is None:
                 return self._unmoved("Nothing was loaded: no worker process runs.")
@@ -539,6 +650,9 @@ class ModelManager:
         while True:
             self._something_happened = anyio.Event()
             idle = self._idle_s()
+            if idle is not None and self._prewarm_due:
+                await self._prewarm()
+                continue
             if idle is not None and self._policy.next_step(self.state, idle) is not None:
                 await self._step_down()
                 continue
@@ -555,6 +669,8 @@ class ModelManager:
             # A failure is in `last_error`, the worker is gone, and nobody waits for an answer.
             with contextlib.suppress(OcrError, WorkerDied):
                 await self._move_to(State.HOST if step is Step.OFFLOAD else State.UNLOADED)
+                if step is Step.RELEASE:
+                    self._prewarm_due = self._parks and self._settings.ocr_prewarm != "off"
 
     # -- status
 
@@ -573,6 +689,8 @@ class ModelManager:
             model=self._model,
             device=self.device,
             worker_pid=pid,
+            prewarmed=pid is not None and state is State.UNLOADED and self._doing is None,
+            download_percent=None if self._download is None else self._download.percent,
             worker_host_mb=None if pid is None else _resident_mb(pid),
             idle_s=idle,
             offload_in_s=due(Step.OFFLOAD),

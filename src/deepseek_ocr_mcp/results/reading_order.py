@@ -40,11 +40,13 @@ Kind = Literal["title", "line", "list", "table"]
 Row = list[int]
 
 GUTTER_EM: Final = 0.6  # least width of a strip between columns
+OVERHANG_EM: Final = 1.0  # a line that reaches less far beyond a gutter does not cross it
 CROSSING_SHARE: Final = 0.3  # of the lines may cross a gutter, as headlines do
 COLUMN_EM: Final = 5.0  # least width of a column of prose
 PROSE_LINES: Final = 4  # least length of a column whose lines are level with its neighbour's
 PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it is prose
-PROSE_CHARS: Final = 24  # least length of the middle line of running text; half in a column it fills
+PROSE_CHARS: Final = 24  # least length of the middle line of running text
+NARROW_CHARS: Final = 18  # the same in a column that it fills
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
 SPACE_EM: Final = 0.4  # least gap in a line that a gutter may run through
 STRIP_SHARE: Final = 0.6  # of a gutter's width must be white in a line that it cuts
@@ -373,10 +375,20 @@ def _gutter(page: _Page, lines: Row) -> _Strip | None:
     return None
 
 
+def _side(page: _Page, index: int, x: float) -> int:
+    """-1: left of `x`, 1: right of it, 0: across. Boxes are not exact: a little overhang does not count."""
+    x1, _, x2, _ = page.boxes[index]
+    beyond, before = x2 - x, x - x1
+    if min(beyond, before) >= OVERHANG_EM * page.em:
+        return 0
+    return -1 if before >= beyond else 1
+
+
 def _divides(page: _Page, lines: Row, x: float) -> bool:
     """Whether the strip at `x` stands between columns that are read one after the other."""
-    left = [i for i in lines if page.boxes[i][2] <= x]
-    right = [i for i in lines if page.boxes[i][0] >= x]
+    sides = [(_side(page, i, x), i) for i in lines]
+    left = [i for side, i in sides if side < 0]
+    right = [i for side, i in sides if side > 0]
     if min(len(left), len(right)) < 2:
         return False
     a, b = page.union(left), page.union(right)
@@ -394,7 +406,7 @@ def _is_prose(page: _Page, lines: Row, width: float) -> bool:
     """Whether the lines are running text, in one column of that width or in several narrower ones."""
     length = median(_length(page.lines[i].text) for i in lines)
     fill = median((page.boxes[i][2] - page.boxes[i][0]) / max(width, 1.0) for i in lines)
-    return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= PROSE_CHARS / 2)
+    return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
 
 
 def _length(text: str) -> int:
@@ -421,16 +433,11 @@ def _around(page: _Page, lines: Row, x: float) -> list[Row]:
     left: Row = []
     right: Row = []
     for i in lines:
-        crosses = page.boxes[i][0] < x < page.boxes[i][2]
-        if crosses and (left or right):
+        side = _side(page, i, x)
+        if side == 0 and (left or right):
             parts += [across, left, right]
             across, left, right = [], [], []
-        if crosses:
-            across.append(i)
-        elif page.boxes[i][2] <= x:
-            left.append(i)
-        else:
-            right.append(i)
+        (across, right, left)[side].append(i)
     return [part for part in (*parts, across, left, right) if part]
 
 

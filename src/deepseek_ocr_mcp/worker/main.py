@@ -48,7 +48,14 @@ class _EngineHost:
     def __init__(self, target: str) -> None:
         self._engine = _import_engine(target)
 
-    def load(self, device: str, call: _Call) -> dict[str, Any]:
+    def prewarm(self, call: _Call) -> dict[str, Any]:
+        """Do what can be done before a card is chosen: import libraries."""
+        getattr(self._engine, "prewarm", lambda: None)()
+        return {}
+
+    def load(self, device: str, environment: dict[str, str], call: _Call) -> dict[str, Any]:
+        # CUDA reads its variables at its first call, not at import: a prewarmed worker can still take any card.
+        os.environ.update(environment)
         return self._engine.load(device, call)
 
     def offload(self, call: _Call) -> dict[str, Any]:

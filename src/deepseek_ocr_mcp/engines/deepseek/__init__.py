@@ -1,0 +1,89 @@
+"""DeepSeek-OCR, v1 and v2, in this process, with transformers' own classes; see `checkpoint` for what is refused.
+
+The weights are in a folder that the environment variable OCR_MODEL_PATH names; the parent finds or fetches it.
+Nothing of torch is imported before `load()`. Numbers: bfloat16 on a GPU, float32 on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ...errors import EngineUnavailable
+from ...results.markup import parse_markup
+from ..base import CPU, Call, PageImage, PageText, ReadOptions, TextBlock
+
+__all__ = ["MODEL_PATH", "DeepSeekEngine"]
+
+MODEL_PATH: Final = "OCR_MODEL_PATH"
+"""Environment variable: the checkpoint's folder."""
+
+
+class DeepSeekEngine:
+    """See `engines.base.Engine`."""
+
+    def __init__(self) -> None:
+        self._weights: Any = None
+        self._reader: Any = None
+
+    def __repr__(self) -> str:
+        return f"<DeepSeekEngine {self._weights.device if self._weights else 'not loaded'}>"
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        """Read the checkpoint and place it on `device`, `cuda` or `cpu`.
+
+        Raises:
+            EngineUnavailable: packages, the folder or some of its weights are missing.
+        """
+        path = os.environ.get(MODEL_PATH, "")
+        if not path:
+            raise EngineUnavailable(
+                "There are no weights of DeepSeek-OCR here.", remedy="Run deepseek-ocr-mcp download."
+            )
+        call.progress(0.0, "importing torch and transformers")
+        from .checkpoint import read_checkpoint
+
+        checkpoint = read_checkpoint(path)
+        import torch
+
+        from .generate import Reader
+        from .weights import ParkedModel
+
+        call.raise_if_cancelled()
+        if device == CPU:
+            from ..rapidocr import usable_cores
+
+            torch.set_num_threads(usable_cores())
+        call.progress(0.3, "reading the weights")
+        self._weights = ParkedModel.open(checkpoint, torch.float32 if device == CPU else torch.bfloat16)
+        call.raise_if_cancelled()
+        call.progress(0.8, f"placing the weights on {device}")
+        self._weights.place(device)
+        self._reader = Reader(checkpoint, self._weights.model)
+        name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
+        return {"model": f"{name} ({Path(path).name})"}
+
+    def offload(self) -> None:
+        """Take the weights off the GPU."""
+        self._weights.park()
+
+    def restore(self, device: str) -> None:
+        """Put the weights back on `device`."""
+        self._weights.place(device)
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        """See `generate.Reader.read` for what may be raised."""
+        return [
+            _page_text(page, written, options)
+            for page, written in zip(pages, self._reader.read(pages, options, call), strict=True)
+        ]
+
+
+def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
+    inline = {"ocr": True, "find": True, "document": False}.get(options.mode)
+    markup = parse_markup(written.text, page.width, page.height, text_in_ref=inline)
+    label = {"ocr": "line", "find": options.find_term}.get(options.mode)
+    blocks = [TextBlock(label or block.label, block.text, block.box) for block in markup.blocks]
+    return PageText(markup.text, tuple(blocks), written.finish)

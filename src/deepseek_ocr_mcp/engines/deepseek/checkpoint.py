@@ -1,0 +1,306 @@
+"""Opens a DeepSeek-OCR checkpoint; every weight comes from its files or there is no model.
+
+v1 (`deepseek-ai/DeepSeek-OCR`) and v2 (`deepseek-community/DeepSeek-OCR-2`, or the layout of
+`deepseek-ai/DeepSeek-OCR-2`) are told apart by config.json. Both run in classes that transformers brings:
+no code from the checkpoint is run, no hub is asked, nothing prompts on stdin, pickled weights are not read.
+v1 has no class of its own; `UnlimitedOcrForConditionalGeneration` with full attention in every layer computes
+the same, which the parity kit in tests/data holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import EngineUnavailable
+from .preprocess import Kind
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["Checkpoint", "read_checkpoint"]
+
+NAMED_KEYS: Final = 4  # of the keys that do not fit, in an error
+IMAGE: Final = "<image>"
+BEGIN: Final = "<\uff5cbegin\u2581of\u2581sentence\uff5c>"
+END: Final = "<\uff5cend\u2581of\u2581sentence\uff5c>"
+PAD: Final = "<\uff5c\u2581pad\u2581\uff5c>"
+OUR_TOKENS: Final = (BEGIN, END, PAD, IMAGE, "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>")
+CONFIG_NOISE: Final = ("architectures", "auto_map", "model_type", "torch_dtype", "transformers_version")
+
+INSTALL: Final = 'Install them with: pip install "deepseek-ocr-mcp[gpu]"'
+DOWNLOAD: Final = "Fetch the model again with: deepseek-ocr-mcp download"
+WHICH: Final = "Set OCR_MODEL to deepseek-ai/DeepSeek-OCR, deepseek-community/DeepSeek-OCR-2, or a folder with either."
+
+V2_ENCODER: Final[dict[str, Any]] = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+}
+"""Fixed in v2's original code (deepencoderv2/qwen2_d2e.py, `CustomQwen2Decoder`); its config.json is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder that was looked at: what it holds, without a weight in memory."""
+
+    kind: Kind
+    path: str
+    weight_files: tuple[str, ...]
+    """Paths of the safetensors files."""
+    tokenizer: Any
+    """A `transformers.PreTrainedTokenizerFast`."""
+    config: Any
+    """The `transformers.PreTrainedConfig` of `model_class`."""
+
+    @property
+    def model_class(self) -> Any:
+        """The class in transformers that computes what this checkpoint means."""
+        import transformers
+
+        if self.kind == "v1":
+            return transformers.UnlimitedOcrForConditionalGeneration
+        return transformers.DeepseekOcr2ForConditionalGeneration
+
+    def empty_model(self) -> nn.Module:
+        """The model in eval mode on the meta device: shapes and names, no memory."""
+        import torch
+
+        with torch.device("meta"):
+            model: nn.Module = self.model_class(_copied(self.config))
+        return _frozen(model)
+
+    def load_model(self, dtype: torch.dtype) -> nn.Module:
+        """The model in host memory, in eval mode, with native key names.
+
+        Raises:
+            EngineUnavailable: a key is missing, unknown or has another shape, or a file cannot be read.
+        """
+        try:
+            with _quiet():
+                model, info = self.model_class.from_pretrained(
+                    self.path,
+                    config=_copied(self.config),
+                    dtype=dtype,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,  # they are named below
+                    output_loading_info=True,
+                )
+        except (OSError, RuntimeError, ValueError, KeyError) as exc:
+            raise self._unusable(f"cannot be loaded: {_first_line(exc)}") from exc
+        except Exception as exc:
+            if type(exc).__module__.startswith("safetensors"):
+                raise self._unusable(f"is damaged: {_first_line(exc)}") from exc
+            raise
+        faults = [
+            *_named("missing", info["missing_keys"]),
+            *_named("unknown", info["unexpected_keys"]),
+            *_named("of another shape", (entry[0] for entry in info["mismatched_keys"])),
+            *_named("not converted", info.get("error_msgs", ())),
+        ]
+        if faults:
+            raise self._unusable(f"does not fit {self.model_class.__name__}: {'; '.join(faults)}")
+        loaded: nn.Module = model
+        return _frozen(loaded)
+
+    def rebuild_buffers(self, model: nn.Module) -> None:
+        """Give every buffer that is in no file its value, in host memory.
+
+        They are left on the meta device when `empty_model()` takes its weights by
+        `load_state_dict(assign=True)`: the position ids of CLIP and the rotary frequencies, which stay
+        float32 whatever the model's dtype.
+        """
+        import torch
+
+        with torch.device("cpu"):
+            for module in model.modules():
+                if "inv_freq" in module._buffers:
+                    fresh = type(module)(config=module.config)  # type: ignore[call-arg]
+                    for name, buffer in fresh._buffers.items():
+                        module._buffers[name] = buffer
+                positions = module._buffers.get("position_ids")
+                if positions is not None:
+                    module._buffers["position_ids"] = torch.arange(positions.shape[-1]).expand((1, -1))
+        left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+        if left:
+            raise self._unusable(f"leaves {_some(left)} without a value in this release of transformers")
+
+    def _unusable(self, what: str) -> EngineUnavailable:
+        return EngineUnavailable(f"The checkpoint in {self.path} {what}.", remedy=DOWNLOAD)
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Look at the folder `path`.
+
+    Raises:
+        EngineUnavailable: it is no checkpoint of DeepSeek-OCR, or torch or transformers are missing.
+    """
+    folder = Path(path)
+    raw = _read_json(folder / "config.json")
+    try:
+        import torch  # noqa: F401 - transformers without it would fail later, and elsewhere
+        from tokenizers import Tokenizer
+        from transformers import DeepseekOcr2Config, PreTrainedTokenizerFast, UnlimitedOcrConfig
+    except ImportError as exc:
+        raise EngineUnavailable(f"DeepSeek-OCR needs torch and transformers 5.20: {exc}.", remedy=INSTALL) from exc
+    kind = _kind(raw, folder)
+    try:
+        config = _config_v1(UnlimitedOcrConfig, raw) if kind == "v1" else _config_v2(DeepseekOcr2Config, raw)
+    except Exception as exc:  # transformers checks with classes of its own, of several packages
+        raise EngineUnavailable(
+            f"{folder / 'config.json'} is not understood: {_first_line(exc)}.", remedy=WHICH
+        ) from exc
+    tokenizer = _read_tokenizer(Tokenizer, PreTrainedTokenizerFast, folder, config.text_config.vocab_size)
+    config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    return Checkpoint(kind, str(folder), _weight_files(folder), tokenizer, config)
+
+
+def _kind(raw: dict[str, Any], folder: Path) -> Kind:
+    model_type = raw.get("model_type")
+    if model_type == "unlimited_ocr":
+        layers = (raw.get("text_config") or {}).get("layer_types") or ["reference_sliding_attention"]
+        if set(layers) == {"full_attention"}:
+            return "v1"  # as transformers saves a v1 model
+        raise EngineUnavailable(f"{folder} holds Unlimited-OCR, another model.", remedy=WHICH)
+    if model_type == "deepseek_ocr2":
+        return "v2"
+    if "language_config" in raw:
+        names = " ".join([*raw.get("architectures", ()), *(raw.get("auto_map") or {}).values()]).lower()
+        if "deepseekocr2" in names.replace("_", ""):
+            return "v2"
+        if "deepseekocr" in names.replace("_", ""):
+            return "v1"
+    raise EngineUnavailable(
+        f"{folder / 'config.json'} describes a model of type {model_type!r}, not DeepSeek-OCR.", remedy=WHICH
+    )
+
+
+def _config_v1(config_class: Any, raw: dict[str, Any]) -> Any:
+    if "language_config" in raw:
+        # The sizes of the vision towers are constants of the original code; `sam_config` is there in tests only.
+        vision = raw.get("vision_config") or {}
+        config = config_class(
+            text_config=_without_noise(raw["language_config"]),
+            vision_config=vision if "sam_config" in vision else None,
+        )
+    else:
+        config = config_class.from_dict(raw)
+    text = config.text_config
+    text.layer_types = ["full_attention"] * text.num_hidden_layers  # v1 has no sliding window
+    return config
+
+
+def _config_v2(config_class: Any, raw: dict[str, Any]) -> Any:
+    if "language_config" not in raw:
+        return config_class.from_dict(raw)
+    language = _without_noise(raw["language_config"])
+    dense = language.pop("first_k_dense_replace", 1)
+    layers = language.setdefault("num_hidden_layers", 12)
+    language.setdefault("mlp_layer_types", ["dense" if layer < dense else "sparse" for layer in range(layers)])
+    for name, value in {"bos_token_id": 0, "eos_token_id": 1, "n_group": 1, "topk_group": 1}.items():
+        language.setdefault(name, value)
+    vision = raw.get("vision_config") or {}
+    sizes = vision if "encoder_config" in vision else {"encoder_config": V2_ENCODER}
+    return config_class(text_config=language, vision_config=sizes)
+
+
+def _without_noise(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in CONFIG_NOISE}
+
+
+def _read_tokenizer(tokenizer_file_class: Any, tokenizer_class: Any, folder: Path, vocabulary: int) -> Any:
+    """`PreTrainedTokenizerFast` whatever the checkpoint declares: `LlamaTokenizer` would eat spaces and newlines."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise EngineUnavailable(f"{file} is missing.", remedy=DOWNLOAD)
+    try:
+        rules = tokenizer_file_class.from_file(str(file))
+    except Exception as exc:  # the tokenizers package raises bare Exception
+        raise EngineUnavailable(f"{file} cannot be read: {_first_line(exc)}.", remedy=DOWNLOAD) from exc
+    lost = [token for token in OUR_TOKENS if rules.token_to_id(token) is None]
+    if lost:
+        raise EngineUnavailable(f"{file} has no token {_some(lost)}.", remedy=WHICH)
+    beyond = [token for token in OUR_TOKENS if rules.token_to_id(token) >= vocabulary]
+    if beyond:
+        raise EngineUnavailable(
+            f"{file} numbers {_some(beyond)} beyond the model's {vocabulary} tokens.", remedy=DOWNLOAD
+        )
+    return tokenizer_class(
+        tokenizer_object=rules, bos_token=BEGIN, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+
+
+def _weight_files(folder: Path) -> tuple[str, ...]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+    else:
+        names = ["model.safetensors"]
+    lost = [name for name in names if not (folder / name).is_file()]
+    if lost or not names:
+        raise EngineUnavailable(f"The weights in {folder} are not complete: no {_some(lost)}.", remedy=DOWNLOAD)
+    return tuple(str(folder / name) for name in names)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise EngineUnavailable(f"{file} is missing: this is no checkpoint.", remedy=DOWNLOAD) from exc
+    except (OSError, ValueError) as exc:
+        raise EngineUnavailable(f"{file} cannot be read: {_first_line(exc)}.", remedy=DOWNLOAD) from exc
+    if not isinstance(found, dict):
+        raise EngineUnavailable(f"{file} holds no object.", remedy=DOWNLOAD)
+    return found
+
+
+def _copied(config: Any) -> Any:
+    """Models write into their configuration."""
+    from copy import deepcopy
+
+    return deepcopy(config)
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of keys, which our error replaces, and without its progress bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _named(what: str, keys: Iterable[str]) -> list[str]:
+    found = sorted(keys)
+    return [f"{len(found)} {what} ({_some(found)})"] if found else []
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED_KEYS
+    return ", ".join(names[:NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0].rstrip(".")

@@ -1,0 +1,394 @@
+"""Writes what DeepSeek-OCR reads on prepared pages: greedy, in batches, each page as if it were alone.
+
+Every page is looked at by itself and its vectors are put in its prompt; the prompts of a batch are padded on the
+left, so that no page's text depends on its neighbours. A page ends with a reason: the model's own end (`stop`),
+the limit of tokens (`length`), or a repetition (`loop`), cut off. Cancellation is asked for before every layer
+while pages are looked at and before every token while they are written. When memory runs out, the batch is halved
+and nothing of it is kept; a single page that does not fit is an error, and the model is as sound as before.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import GpuBusy
+from ...modes import MODES
+from ..base import Call, Finish, PageImage, ReadOptions
+from .checkpoint import IMAGE, Checkpoint
+from .loops import LoopGuard
+from .preprocess import Views, cut_views, normalised, read_page
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["MAX_NEW_TOKENS", "Reader", "Written", "encode_prompt", "prompt_for"]
+
+MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
+MAX_BATCH: Final = 16  # pages; beyond it decoding gains little, and a short page waits for a long one
+CACHE_STEP: Final = 512  # tokens by which the key-value cache grows
+WORKING_BYTES: Final = 512 << 20  # kept free beside the key-value cache
+CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
+TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
+PROGRESS_S: Final = 0.2  # between two messages
+
+TAG: Final = re.compile(r"<\|[^<>|]{1,32}\|>")
+NO_MEMORY: Final = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How torch says it where it does not raise `torch.OutOfMemoryError`."""
+
+BUSY_REMEDY: Final = (
+    "Close what else runs on this card, set OCR_GPU to another one, or ask for resolution base, which needs less."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One page's answer, as the model wrote it: tags included, the end token not."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish
+
+
+@dataclass(slots=True)
+class _Row:
+    """A page in a batch."""
+
+    number: int
+    ids: list[int]
+    guard: LoopGuard
+    finish: Finish | None = None
+
+
+def prompt_for(options: ReadOptions) -> str:
+    """What the model is asked, without the picture. Tags in the request's own words are taken out."""
+    mode = MODES[options.mode]
+    term = TAG.sub("", options.find_term).strip()
+    return mode.prompt.format(term=term, prompt=options.custom_prompt)
+
+
+def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
+    """Token ids as the original's `infer()` makes them: begin, one placeholder per vector, the question.
+
+    The original strips the whole text, so a prompt of nothing loses its newline too.
+    """
+    text = f"{IMAGE}\n{prompt.replace(IMAGE, '').strip()}".strip().removeprefix(IMAGE)
+    image: int = tokenizer.convert_tokens_to_ids(IMAGE)
+    question: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return [tokenizer.bos_token_id, *[image] * placeholders, *question]
+
+
+class Reader:
+    """Reads pages with a model that somebody else puts in its place and takes away.
+
+    Args:
+        model: on `device`, in eval mode, of `checkpoint.model_class`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, model: nn.Module) -> None:
+        self._checkpoint = checkpoint
+        self._model: Any = model
+        self._tokenizer = checkpoint.tokenizer
+        known = self._tokenizer.get_vocab()
+        self._cells = frozenset(known[tag] for tag in ("<td>", "</td>") if tag in known)
+        blank = {known[tag] for tag in ("<td>", "</td>", "<tr>", "</tr>") if tag in known}
+        for text in ("\n", " "):
+            blank.update(self._tokenizer.encode(text, add_special_tokens=False))
+        self._blank = frozenset(blank)
+
+    def read(
+        self,
+        pages: Sequence[PageImage],
+        options: ReadOptions,
+        call: Call,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        free_running: bool = False,
+    ) -> list[Written]:
+        """One answer per page, in order.
+
+        Args:
+            max_new_tokens: of each page.
+            free_running: write on past the model's end token and through every loop, always to the limit: what a
+                comparison with recorded tokens needs.
+
+        Raises:
+            Cancelled: nobody waits any more.
+            GpuBusy: one page alone does not fit on the card.
+        """
+        import torch
+
+        answers: dict[int, Written] = {}
+        waiting = list(range(len(pages)))
+        size = MAX_BATCH
+        while waiting:
+            batch: list[int] = []
+            try:
+                with torch.inference_mode():
+                    batch = waiting[: min(size, self._room(pages, waiting[:size], options, max_new_tokens))]
+                    report = _Report(call, len(pages), len(answers))
+                    rows = self._read_batch(pages, batch, options, report, max_new_tokens, free_running)
+            except RuntimeError as exc:
+                if not _is_out_of_memory(exc):
+                    raise
+                shortage = str(exc).strip().splitlines()[0]
+            else:
+                answers.update((row.number, self._written(row)) for row in rows)
+                waiting = waiting[len(batch) :]
+                continue
+            # Outside of the handler: its traceback held the tensors that are to be freed.
+            self._empty_caches()
+            if len(batch) <= 1:
+                raise self._too_large(pages[waiting[0]], shortage)
+            size = len(batch) // 2
+        return [answers[number] for number in range(len(pages))]
+
+    # ------------------------------------------------------------ one batch
+
+    def _read_batch(
+        self,
+        pages: Sequence[PageImage],
+        numbers: Sequence[int],
+        options: ReadOptions,
+        report: _Report,
+        limit: int,
+        free_running: bool,
+    ) -> list[_Row]:
+        import torch
+
+        prompt = prompt_for(options)
+        rows: list[_Row] = []
+        embedded: list[torch.Tensor] = []
+        with self._cancellable(report.call):
+            for number in numbers:
+                report.looking(number)
+                page = pages[number]
+                views = cut_views(
+                    read_page(page.path, page.width, page.height), self._checkpoint.kind, options.resolution
+                )
+                ids = encode_prompt(self._tokenizer, prompt, views.placeholders)
+                embedded.append(self._embed(ids, views))
+                rows.append(_Row(number, ids, LoopGuard(self._cells, self._blank)))
+            cache = self._new_cache()
+            longest = max(len(row.ids) for row in rows)
+            device = embedded[0].device
+            mask = torch.zeros((len(rows), longest), dtype=torch.long, device=device)
+            padded = embedded[0].new_zeros((len(rows), longest, embedded[0].shape[-1]))
+            for index, vectors in enumerate(embedded):
+                mask[index, longest - len(vectors) :] = 1
+                padded[index, longest - len(vectors) :] = vectors
+            embedded.clear()
+            hidden = self._step(cache, mask, (mask.cumsum(-1) - 1).clamp_(min=0), inputs_embeds=padded)
+            del padded
+        self._decode(rows, cache, mask, hidden, report, limit, free_running)
+        return rows
+
+    def _decode(
+        self,
+        rows: Sequence[_Row],
+        cache: Any,
+        mask: torch.Tensor,
+        hidden: torch.Tensor,
+        report: _Report,
+        limit: int,
+        free_running: bool,
+    ) -> None:
+        """Write until every row has its reason to end. Rows that ended leave the batch when half of it has."""
+        import torch
+
+        end: int = self._tokenizer.eos_token_id
+        active = list(rows)
+        positions = mask.sum(-1, keepdim=True)
+        while True:
+            report.call.raise_if_cancelled()
+            logits = self._model.lm_head(hidden)
+            chosen: list[int] = logits.argmax(-1).tolist()
+            for index, row in enumerate(active):
+                if row.finish is None:
+                    if free_running:
+                        row.guard.tokens.append(chosen[index])
+                    else:
+                        chosen[index] = _take(row, chosen[index], logits[index], end)
+                    if row.finish is None and len(row.guard.tokens) >= limit:
+                        row.finish = "length"
+            report.writing(rows)
+            going = [index for index, row in enumerate(active) if row.finish is None]
+            if not going:
+                return
+            tokens = torch.tensor(chosen, device=mask.device)[:, None]
+            if 2 * len(going) <= len(active):
+                kept = torch.tensor(going, device=mask.device)
+                active = [active[index] for index in going]
+                tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
+                cache.batch_select_indices(kept)
+            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=-1)
+            hidden = self._step(cache, mask, positions, input_ids=tokens)
+            positions = positions + 1
+
+    def _step(self, cache: Any, mask: torch.Tensor, positions: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        """The last hidden state of each row, `(rows, size)`."""
+        output = self._model.model.language_model(
+            **inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        last: torch.Tensor = output.last_hidden_state[:, -1]
+        return last
+
+    def _embed(self, ids: Sequence[int], views: Views) -> torch.Tensor:
+        """The prompt as vectors, `(tokens, size)`, the picture's in the place of the placeholders."""
+        import torch
+
+        model = self._model.model
+        table = model.language_model.embed_tokens
+        device, dtype = table.weight.device, table.weight.dtype
+
+        def pixels(part: Any) -> torch.Tensor:
+            return torch.from_numpy(normalised(part, self._checkpoint.kind)).to(device, dtype)
+
+        arguments: dict[str, Any] = {"pixel_values": pixels(views.whole[None])}
+        if views.tiles is not None:
+            arguments["pixel_values_local"] = pixels(views.tiles)
+            arguments["num_local_patches"] = [len(views.tiles)]
+            if self._checkpoint.kind == "v1":
+                arguments["patches_grid"] = [list(views.grid)]
+        (seen,) = model.get_image_features(**arguments, return_dict=True).pooler_output
+        if len(seen) != views.placeholders:
+            raise RuntimeError(f"the model saw {len(seen)} vectors where {views.placeholders} were expected")
+        vectors: torch.Tensor = table(torch.tensor(ids, device=device))
+        vectors[1 : 1 + len(seen)] = seen.to(dtype)
+        return vectors
+
+    def _written(self, row: _Row) -> Written:
+        tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
+        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert row.finish is not None
+        return Written(text, tuple(tokens), row.finish)
+
+    @contextmanager
+    def _cancellable(self, call: Call) -> Iterator[None]:
+        """Ask before every layer of the vision towers and of the language model, as long as this lasts."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers = [module for module in self._model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        hooks = [layer.register_forward_pre_hook(lambda *_: call.raise_if_cancelled()) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    # ------------------------------------------------------------ memory
+
+    def _new_cache(self) -> Any:
+        from transformers.cache_utils import DynamicCache
+
+        return DynamicCache(config=self._model.model.language_model.config)
+
+    def _room(self, pages: Sequence[PageImage], numbers: Sequence[int], options: ReadOptions, limit: int) -> int:
+        """How many of these pages fit at once, should each be written to the limit; at least one."""
+        text = self._model.model.language_model.config
+        weight = self._model.lm_head.weight
+        per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * weight.element_size()
+        longest = 1300 if numbers else 0  # 9 tiles, the whole page and a long question
+        each = per_token * (longest + limit)
+        return max(1, (self._free_bytes() - WORKING_BYTES) // each)
+
+    def _free_bytes(self) -> int:
+        import torch
+
+        device = self._model.lm_head.weight.device
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+        return int(CPU_SHARE * _available_memory())
+
+    def _empty_caches(self) -> None:
+        import torch
+
+        gc.collect()
+        if self._model.lm_head.weight.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _too_large(self, page: PageImage, shortage: str) -> Exception:
+        if self._model.lm_head.weight.device.type == "cpu" and "alloc" in shortage:
+            return MemoryError(shortage)
+        return GpuBusy(
+            f"A page of {page.width} x {page.height} pixels does not fit in the card's free memory: {shortage}",
+            remedy=BUSY_REMEDY,
+        )
+
+
+class _Report:
+    """Progress of one batch of a call; few messages, however fast the tokens come."""
+
+    def __init__(self, call: Call, total: int, done: int) -> None:
+        self.call = call
+        self._total = total
+        self._done = done
+        self._spoke = -math.inf
+        self._furthest = 0.0
+
+    def looking(self, number: int) -> None:
+        self._say(self._done, f"looking at page {number + 1} of {self._total}")
+
+    def writing(self, rows: Sequence[_Row]) -> None:
+        now = time.monotonic()
+        if now - self._spoke < PROGRESS_S:
+            return
+        counts = [len(row.guard.tokens) for row in rows]
+        shares = [1 - math.exp(-count / TYPICAL_TOKENS) for count in counts]
+        ended = [share if row.finish is None else 1.0 for row, share in zip(rows, shares, strict=True)]
+        self._say(self._done + sum(ended), f"{sum(counts)} tokens")
+
+    def _say(self, done: float, message: str) -> None:
+        self._spoke = time.monotonic()
+        self._furthest = max(self._furthest, done / self._total)
+        self.call.progress(min(self._furthest, 1.0), message)
+
+
+def _take(row: _Row, chosen: int, logits: torch.Tensor, end: int) -> int:
+    """The row's next token, noted; `chosen` unless it is banned."""
+    wanted = chosen
+    banned = row.guard.banned()
+    if chosen in banned:
+        logits[list(banned)] = -math.inf
+        chosen = int(logits.argmax())
+    if chosen == end:
+        row.finish = "stop"
+    elif row.guard.add(chosen, wanted):
+        row.finish = "loop"
+    return chosen
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    import torch
+
+    if isinstance(exc, torch.OutOfMemoryError):
+        return True
+    return any(sign in str(exc) for sign in NO_MEMORY)
+
+
+def _available_memory() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0

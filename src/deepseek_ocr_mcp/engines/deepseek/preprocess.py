@@ -1,0 +1,179 @@
+"""Cuts a page into the views that DeepSeek-OCR looks at, bit for bit as the models were trained.
+
+v1: `infer()` and `dynamic_preprocess()` of the original remote code (github.com/deepseek-ai/DeepSeek-OCR,
+modeling_deepseekocr.py); equal to its recorded output. v2: the native `DeepseekOcr2ImageProcessorPil` of
+transformers. Both with Pillow and numpy alone: no torchvision. Pages arrive upright and in RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+    Floats = NDArray[np.float32]
+
+__all__ = ["Kind", "Views", "closest_grid", "cut_views", "normalised", "read_page", "view_count"]
+
+Kind = Literal["v1", "v2"]
+"""DeepSeek-OCR, or DeepSeek-OCR-2."""
+
+PIXELS_PER_TOKEN: Final = 64  # a side: SAM's patch of 16, then two convolutions that halve
+GREY: Final = (127, 127, 127)  # what pads a view to a square: `int(0.5 * 255)`
+
+V1_SIDES: Final = {"tiny": 512, "small": 640, "base": 1024, "large": 1280, "gundam": 1024, "auto": 1024}
+V1_SQUASHED: Final = 640  # pixels; up to this side the original squeezes the page into the square
+V1_TILE: Final = 640  # pixels
+V1_TILES: Final = (2, 9)  # fewest and most
+
+V2_SIDES: Final = {"tiny": 768, "small": 768, "base": 1024, "large": 1024, "gundam": 1024, "auto": 1024}
+"""v2 has queries for 768 and 1024 pixels only."""
+V2_TILE: Final = 768  # pixels
+V2_TILES: Final = (2, 6)
+
+CROPPED: Final = frozenset({"gundam", "auto"})
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What the model sees of one page, as 8-bit RGB."""
+
+    whole: Pixels
+    """The page in one square, `(side, side, 3)`."""
+    tiles: Pixels | None
+    """The page cut up, row by row, `(count, tile, tile, 3)`; None for a small page or without cropping."""
+    grid: tuple[int, int]
+    """Columns and rows of the tiles; `(1, 1)` where there are none."""
+    placeholders: int
+    """Image tokens in the prompt: one for each vector that the vision towers give."""
+
+
+def read_page(path: str, width: int, height: int) -> Any:
+    """The `PIL.Image.Image` of a page on disk; see `engines.base.PageImage`."""
+    from PIL import Image
+
+    with open(path, "rb") as file:
+        return Image.frombytes("RGB", (width, height), file.read())
+
+
+def cut_views(image: Any, kind: Kind, resolution: str) -> Views:
+    """The views of `image` (a `PIL.Image.Image` in RGB) at a resolution of `modes.RESOLUTIONS`."""
+    return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
+
+
+def view_count(width: int, height: int, kind: Kind, resolution: str) -> int:
+    """How many squares `cut_views` will make of a page of this size: the cost of looking at it."""
+    tile, (fewest, most) = (V1_TILE, V1_TILES) if kind == "v1" else (V2_TILE, V2_TILES)
+    if resolution not in CROPPED or max(width, height) <= tile:
+        return 1
+    columns, rows = closest_grid(width, height, tile, fewest, most)
+    return 1 + columns * rows
+
+
+def normalised(pixels: Pixels, kind: Kind) -> Floats:
+    """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1.
+
+    A table of 256 values, so that every value is what the original's arithmetic gives.
+    """
+    import numpy as np
+
+    return np.ascontiguousarray(np.moveaxis(_table(kind)[pixels], -1, -3))
+
+
+@lru_cache(maxsize=2)
+def _table(kind: Kind) -> Floats:
+    import numpy as np
+
+    levels = np.arange(256)
+    half = np.float32(0.5)
+    if kind == "v1":  # torchvision: ToTensor, Normalize
+        scaled = levels.astype(np.float32) / np.float32(255)
+    else:  # transformers.image_transforms: rescale in double precision, then normalize
+        scaled = (levels.astype(np.float64) * (1 / 255)).astype(np.float32)
+    table: Floats = (scaled - half) / half
+    return table
+
+
+def _cut_v1(image: Any, resolution: str) -> Views:
+    import numpy as np
+    from PIL import ImageOps
+
+    side = V1_SIDES[resolution]
+    tiles, grid = None, (1, 1)
+    if resolution in CROPPED:
+        if max(image.size) > V1_TILE:
+            grid = closest_grid(*image.size, V1_TILE, *V1_TILES)
+            tiles = _tiles(image, V1_TILE, grid)
+    elif side <= V1_SQUASHED:
+        image = image.resize((side, side))  # bicubic is Pillow's default, here and in ImageOps.pad
+    whole = np.asarray(ImageOps.pad(image, (side, side), color=GREY))
+    across = side // PIXELS_PER_TOKEN
+    count = across * (across + 1) + 1  # each row ends with a newline vector, the view with a separator
+    if tiles is not None:
+        across = V1_TILE // PIXELS_PER_TOKEN
+        count += across * grid[1] * (across * grid[0] + 1)
+    return Views(whole, tiles, grid, count)
+
+
+def _cut_v2(image: Any, resolution: str) -> Views:
+    import numpy as np
+    from PIL import Image
+
+    side = V2_SIDES[resolution]
+    tiles, grid = None, (1, 1)
+    if resolution in CROPPED and max(image.size) > V2_TILE:
+        grid = closest_grid(*image.size, V2_TILE, *V2_TILES)
+        tiles = _tiles(image, V2_TILE, grid)
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    square = Image.new("RGB", (side, side), GREY)
+    square.paste(
+        image.resize((width, height), resample=Image.Resampling.BICUBIC), ((side - width) // 2, (side - height) // 2)
+    )
+    count = (side // PIXELS_PER_TOKEN) ** 2 + 1
+    if tiles is not None:
+        count += len(tiles) * (V2_TILE // PIXELS_PER_TOKEN) ** 2
+    return Views(np.asarray(square), tiles, grid, count)
+
+
+def _tiles(image: Any, tile: int, grid: tuple[int, int]) -> Pixels:
+    import numpy as np
+    from PIL import Image
+
+    columns, rows = grid
+    stretched = np.asarray(image.resize((tile * columns, tile * rows), resample=Image.Resampling.BICUBIC))
+    cut = stretched.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(cut).reshape(rows * columns, tile, tile, 3)
+
+
+def closest_grid(width: int, height: int, tile: int, fewest: int, most: int) -> tuple[int, int]:
+    """Columns and rows whose shape is nearest to the page's (`find_closest_aspect_ratio` of the original).
+
+    Of two that are equally near, the one with more tiles wins while the page fills half of them.
+    """
+    best, nearest = (1, 1), float("inf")
+    for columns, rows in _grids(fewest, most):
+        distance = abs(width / height - columns / rows)
+        if distance < nearest:
+            best, nearest = (columns, rows), distance
+        elif distance == nearest and width * height > 0.5 * tile * tile * columns * rows:
+            best = (columns, rows)
+    return best
+
+
+@lru_cache(maxsize=2)
+def _grids(fewest: int, most: int) -> tuple[tuple[int, int], ...]:
+    """By number of tiles. Among equals the original's order is that of a set of pairs, which we keep."""
+    found = {
+        (columns, rows)
+        for count in range(fewest, most + 1)
+        for columns in range(1, count + 1)
+        for rows in range(1, count + 1)
+        if fewest <= columns * rows <= most
+    }
+    return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
