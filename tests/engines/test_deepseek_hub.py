@@ -336,16 +336,17 @@ def test_what_a_given_up_download_brought_is_kept_for_the_next(server: Hub, monk
 
 
 @needs_hub
-def test_a_caller_that_gives_up_leaves_a_download_to_go_on_with(server: Hub, tmp_path: Path) -> None:
+def test_a_caller_that_gives_up_leaves_a_download_to_go_on_with(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.break_after, server.breaks = 100_000, 99
 
     def give_up(done: int, _: int) -> None:
         if done >= 100_000:
             raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(hub, "TELL_EVERY_S", 0.0)
-        patch.setattr(hub, "CHUNK", 10_000)
+    monkeypatch.setattr(hub, "TELL_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
         download(MODEL, to=tmp_path / "here", on_progress=give_up)
     server.breaks = 0
     server.requests.clear()
@@ -452,7 +453,8 @@ def test_offline_mode_asks_no_server(server: Hub, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(EngineUnavailable, match="HF_HUB_OFFLINE") as caught:
         download(MODEL)
     assert "OCR_MODEL" in caught.value.remedy
-    assert download(MODEL) == folder if (folder := snapshot(home, COMMIT)) else False
+    folder = snapshot(home, COMMIT)
+    assert download(MODEL) == folder
 
 
 @needs_hub

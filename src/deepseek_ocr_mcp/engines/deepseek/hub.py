@@ -51,7 +51,7 @@ HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DIGEST: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # a git object (SHA-1), or a large file (SHA-256)
 
 HEADER_LIMIT: Final = 100_000_000  # bytes; what the safetensors format allows
-CHUNK: Final = 1 << 20  # bytes read from the network at a time
+CHUNK: Final = 1 << 20  # bytes read from the disk at a time
 SPARE: Final = 256 << 20  # bytes that stay free on the disk
 ATTEMPTS: Final = 5  # in a row that brought no byte
 RETRY_S: Final = 1.0  # before the second attempt; doubles with each
@@ -497,7 +497,7 @@ def _blocks(url: str, start: int) -> Iterator[bytes | None]:
             if response.status_code == 206:
                 raise EngineUnavailable(f"{url} answered another part than was asked for.", remedy=AGAIN)
             yield None
-        yield from response.iter_bytes(CHUNK)
+        yield from response.iter_bytes()  # as they come: what waits to fill a block is lost in a break
 
 
 # -- errors

@@ -194,7 +194,7 @@ class ParkedModel:
 
         arena = torch.empty(self._arena.nbytes, dtype=torch.uint8, device=target)
         locked = None
-        if target.type == "cuda" and self._arena.kind != "pinned":
+        if _reads_host(target) and self._arena.kind != "pinned":
             locked = _LockedCopy.of(self._arena)
         source = self._arena.bytes if locked is None else locked.arena.bytes
         try:
@@ -423,6 +423,11 @@ class _LockedCopy:
         if end == self.arena.nbytes:
             self.arena.kind = "pageable" if self.refused else "pinned"
             self.arena.refused_lock = self.refused
+
+
+def _reads_host(device: torch.device) -> bool:
+    """Whether the device fetches host memory by itself, so that locking it pays."""
+    return device.type == "cuda"
 
 
 def _lock(memory: torch.Tensor) -> bool:
