@@ -283,6 +283,7 @@ def _request(file: str, arguments: argparse.Namespace) -> OcrRequest:
         pages=arguments.pages,
         resolution=arguments.resolution,
         boxes=arguments.format == "json",
+        raw=arguments.format == "json",
         max_chars=0,
         save_to=save_to,
         overwrite=arguments.overwrite,

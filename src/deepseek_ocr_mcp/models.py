@@ -62,6 +62,7 @@ class OcrRequest(_Model):
     max_chars: Annotated[int, Field(ge=0)] = 20_000
     save_to: str = ""
     overwrite: bool = False
+    raw: bool = False
 
 
 class Block(_Model):
@@ -81,6 +82,7 @@ class Page(_Model):
     height: Annotated[int, Field(description="pixels of the upright page")]
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
+    raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )

@@ -11,7 +11,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -26,8 +28,9 @@ from .engines import KNOWN
 from .engines.base import PageImage, ReadOptions
 from .errors import BadRequest, GpuBusy, OcrError, UnsupportedMode
 from .lifecycle.manager import ModelManager, Reading
-from .models import GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
+from .models import Block, GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
 from .modes import MODES, RESOLUTIONS
+from .results.markup import FIGURE_LABELS, figure_mark
 from .worker.client import OnProgress
 
 __all__ = ["Answer", "OcrService", "Progress"]
@@ -102,10 +105,9 @@ class OcrService:
             work = _Work(self._manager, self._fallback, document, request, progress)
             limit = request.max_chars if request.max_chars and not save_to else None
             pages = await work.read(wanted, limit)
-        left = wanted[len(pages) :]
-        if save_to:
-            whole = self._result(request, pages, document, work, left)
-            await write_atomically(save_to, _serialised(whole, save_to), request.overwrite)
+            if save_to:
+                whole = self._result(request, pages, document, work, wanted[len(pages) :])
+                await _save(whole, save_to, work.figures, request.overwrite)
         notes = work.notes + _blank_notes(pages, request)
         shown, cut_note = _cut(pages, request.max_chars)
         left = wanted[len(shown) :]
@@ -122,9 +124,11 @@ class OcrService:
             )
         if cut_note:
             notes.append(cut_note)
-        if not request.boxes and request.mode != "find":
-            for page in result.pages:
+        for page in result.pages:
+            if not request.boxes and request.mode != "find":
                 page.blocks = None
+            if not request.raw:
+                page.raw = None
         result.timing.total_s = round(time.monotonic() - began, 3)
         return Answer(result, notes, work.images)
 
@@ -229,6 +233,8 @@ class _Work:
         self._request = request
         self._progress = progress
         self.images: list[tuple[bytes, str]] = []
+        self.figures: dict[tuple[int, int], str] = {}
+        """Page and number of a figure to the file that it was cut into."""
         self.queued_s = self.load_s = self.infer_s = 0.0
         self.engine = manager.engine.name
         self.model = self.device = ""
@@ -294,6 +300,9 @@ class _Work:
                 ) from exc
             if request.annotate and page.blocks and len(self.images) < MAX_ANNOTATED_PAGES:
                 self.images.append(await self._document.annotate(image, [block.model_dump() for block in page.blocks]))
+            if _is_markdown(request.save_to):
+                for number_of, block in enumerate(_figures(page), start=1):
+                    self.figures[page.page, number_of] = await self._document.crop(image, block.box)
             self._document.discard(image)
             pages.append(page)
         return pages
@@ -352,6 +361,33 @@ def _cut(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:
         f"Page {page.page} has {whole} characters and was cut at {len(page.text)}. For all of it, call again "
         f'with pages="{page.page}" and max_chars={whole} (or save_to).'
     )
+
+
+def _is_markdown(path: str) -> bool:
+    return path.lower().endswith((".md", ".markdown"))
+
+
+def _figures(page: Page) -> list[Block]:
+    """The regions that left a mark in the text, in the order of their numbers."""
+    return [block for block in page.blocks or () if block.label.lower() in FIGURE_LABELS]
+
+
+async def _save(result: OcrResult, path: str, figures: dict[tuple[int, int], str], overwrite: bool) -> None:
+    """Write the text, and the figures of a Markdown text into a folder beside it, linked."""
+    if figures:
+        folder = Path(path).with_suffix("").with_name(Path(path).stem + "-figures")
+        await anyio.Path(folder).mkdir(exist_ok=True)
+        texts = []
+        for page in result.pages:
+            text = page.text
+            for number, _ in enumerate(_figures(page), start=1):
+                name = f"page-{page.page}-figure-{number}.png"
+                data = await anyio.Path(figures[page.page, number]).read_bytes()
+                await write_atomically(str(folder / name), data, overwrite)
+                text = text.replace(figure_mark(number), f"![Figure {number}]({quote(folder.name)}/{name})")
+            texts.append(text)
+        result = result.model_copy(update={"text": "\n\n".join(text for text in texts if text)})
+    await write_atomically(path, _serialised(result, path), overwrite)
 
 
 def _serialised(result: OcrResult, path: str) -> bytes:

@@ -210,6 +210,25 @@ async def test_the_whole_text_is_saved_even_when_the_answer_is_cut(tmp_path: Pat
     assert str(target) in said(result)
 
 
+async def test_figures_are_cut_out_beside_a_saved_text_and_linked(tmp_path: Path) -> None:
+    target = tmp_path / "my report.md"
+    async with client("Drawing") as mcp:
+        facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(20, 30)), "save_to": str(target)}))
+    text = target.read_text()
+    assert "![Figure 1](my%20report-figures/page-1-figure-1.png)" in text
+    assert "<!--" not in text
+    sizes = {file.name: Image.open(file).size for file in (tmp_path / "my report-figures").iterdir()}
+    assert sizes == {"page-1-figure-1.png": (20, 10), "page-2-figure-1.png": (20, 15)}
+
+
+async def test_what_the_model_wrote_is_in_saved_json_and_nowhere_else(tmp_path: Path) -> None:
+    target = tmp_path / "raw.json"
+    async with client("Drawing") as mcp:
+        answer = facts(await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(target), "boxes": True}))
+    assert "raw" not in answer["pages"][0]
+    assert json.loads(target.read_text())["pages"][0]["raw"].startswith("<|ref|>image")
+
+
 async def test_an_existing_file_is_never_replaced_unless_asked(tmp_path: Path) -> None:
     target = tmp_path / "mine.md"
     target.write_text("precious")

@@ -53,6 +53,20 @@ class Verbose(Echo):
         return [PageText("\n".join(f"line {i:04}" for i in range(20))) for _ in pages]
 
 
+class Drawing(Echo):
+    """A page with a figure in its lower right quarter, and what a model wrote about it."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [
+            PageText(
+                "Before\n\n<!-- figure 1 -->\n\nAfter",
+                [TextBlock("image", "", (page.width // 2, page.height // 2, page.width, page.height))],
+                raw="<|ref|>image<|/ref|><|det|>[[500, 500, 999, 999]]<|/det|>",
+            )
+            for page in pages
+        ]
+
+
 class Blank(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         return [PageText("") for _ in pages]

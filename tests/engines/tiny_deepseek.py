@@ -171,7 +171,11 @@ def _save(model: Any, folder: Path) -> None:
                 parameter.normal_(0, 0.5 if "embed" in name else 1.5 / parameter.shape[-1] ** 0.5)
             elif "view_separator" in name or "image_newline" in name:
                 parameter.normal_()
-        said = [number for char, number in zip(_bytes(), range(3, 259), strict=True) if char == "\u010a" or " " < char < "\x7f"]
+        said = [
+            number
+            for char, number in zip(_bytes(), range(3, 259), strict=True)
+            if char == "\u010a" or " " < char < "\x7f"
+        ]
         silent = [number for number in range(VOCABULARY) if number not in said]
         model.lm_head.weight[silent] = 0
         model.lm_head.weight[1].normal_(0, END_SCALE / model.lm_head.in_features**0.5)

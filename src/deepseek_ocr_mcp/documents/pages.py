@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import math
 import os
 import re
@@ -128,6 +129,19 @@ class PageRenderer:
         mime, data = _encoded_small(draw_boxes(page, blocks))
         _write(out, [data])
         return {"mime": mime, "bytes": len(data)}
+
+    def crop(self, image: dict[str, Any], box: Sequence[int], out: str, call: Call) -> dict[str, Any]:
+        """Cut a region out of a rendered page and write it to `out` as PNG. Returns `bytes`."""
+        from PIL import Image
+
+        call.raise_if_cancelled()
+        x1, y1, x2, y2 = box
+        with open(image["path"], "rb") as file:
+            page = Image.frombytes("RGB", (int(image["width"]), int(image["height"])), file.read())
+        data = io.BytesIO()
+        page.crop((x1, y1, x2, y2)).save(data, "PNG")
+        _write(out, [data.getvalue()])
+        return {"bytes": data.tell()}
 
     @classmethod
     def limit_memory(cls, max_pixels: int) -> None:

@@ -112,6 +112,12 @@ class Document:
         with contextlib.suppress(OSError):
             os.unlink(image.path)
 
+    async def crop(self, image: PageImage, box: Sequence[int]) -> str:
+        """Cut a region out of a page. Returns the path of a PNG that lasts until the document is closed."""
+        out = f"{image.path}-{'-'.join(map(str, box))}.png"
+        await self._reader.crop(self.snapshot, image, box, out)
+        return out
+
     async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
         """The page with its boxes drawn: an encoded image and its media type."""
         out = os.path.join(self._folder, "annotated")
@@ -195,6 +201,10 @@ class DocumentReader:
             out=out,
         )
         return PageImage(out, int(size["width"]), int(size["height"]))
+
+    async def crop(self, snapshot: Snapshot, image: PageImage, box: Sequence[int], out: str) -> None:
+        """Have a region cut into the file `out`."""
+        await self._call(snapshot.name, "crop", image=asdict(image), box=list(box), out=out)
 
     async def annotate(
         self, snapshot: Snapshot, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str

@@ -55,6 +55,8 @@ class PageText:
     text: str
     blocks: Sequence[TextBlock] = field(default_factory=tuple)
     finish: Finish = "stop"
+    raw: str | None = None
+    """What the model wrote, tags and all; None where `text` is that."""
 
 
 class Call(Protocol):

@@ -331,7 +331,7 @@ class _Arena:
 
     @property
     def nbytes(self) -> int:
-        return self.bytes.numel()
+        return int(self.bytes.numel())
 
     def read_ahead(self, position: int) -> None:
         """Have the disk deliver the chunk after `position` while the one before is copied."""
@@ -427,7 +427,7 @@ class _LockedCopy:
 
 def _reads_host(device: torch.device) -> bool:
     """Whether the device fetches host memory by itself, so that locking it pays."""
-    return device.type == "cuda"
+    return str(device.type) == "cuda"
 
 
 def _lock(memory: torch.Tensor) -> bool:
