@@ -217,7 +217,10 @@ async def test_figures_are_cut_out_beside_a_saved_text_and_linked(tmp_path: Path
     text = target.read_text()
     assert "![Figure 1](my%20report-figures/page-1-figure-1.png)" in text
     assert "<!--" not in text
-    sizes = {file.name: Image.open(file).size for file in (tmp_path / "my report-figures").iterdir()}
+    sizes = {}
+    for file in (tmp_path / "my report-figures").iterdir():
+        with Image.open(file) as figure:
+            sizes[file.name] = figure.size
     assert sizes == {"page-1-figure-1.png": (20, 10), "page-2-figure-1.png": (20, 15)}
 
 
