@@ -124,9 +124,10 @@ class Checkpoint:
         import torch
 
         with torch.device("cpu"):
+            module: Any
             for module in model.modules():
                 if "inv_freq" in module._buffers:
-                    fresh = type(module)(config=module.config)  # type: ignore[call-arg]
+                    fresh = type(module)(config=module.config)
                     for name, buffer in fresh._buffers.items():
                         module._buffers[name] = buffer
                 positions = module._buffers.get("position_ids")
@@ -243,10 +244,8 @@ def _read_tokenizer(tokenizer_file_class: Any, tokenizer_class: Any, folder: Pat
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
-    else:
-        names = ["model.safetensors"]
+    listed = _read_json(index).get("weight_map", {}).values() if index.is_file() else ["model.safetensors"]
+    names = sorted(set(listed))
     lost = [name for name in names if not (folder / name).is_file()]
     if lost or not names:
         raise EngineUnavailable(f"The weights in {folder} are not complete: no {_some(lost)}.", remedy=DOWNLOAD)
@@ -279,8 +278,9 @@ def _frozen(model: nn.Module) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' own report of keys, which our error replaces, and without its progress bars."""
-    from transformers.utils import logging
+    import transformers
 
+    logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

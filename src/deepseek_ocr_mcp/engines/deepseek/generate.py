@@ -34,7 +34,7 @@ __all__ = ["MAX_NEW_TOKENS", "Reader", "Written", "encode_prompt", "prompt_for"]
 
 MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
 MAX_BATCH: Final = 16  # pages; beyond it decoding gains little, and a short page waits for a long one
-CACHE_STEP: Final = 512  # tokens by which the key-value cache grows
+LONGEST_PROMPT: Final = 1300  # tokens: nine tiles, the whole page and a question
 WORKING_BYTES: Final = 512 << 20  # kept free beside the key-value cache
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
@@ -128,6 +128,7 @@ class Reader:
         Raises:
             Cancelled: nobody waits any more.
             GpuBusy: one page alone does not fit on the card.
+            MemoryError: one page alone does not fit in this machine's memory.
         """
         import torch
 
@@ -138,13 +139,13 @@ class Reader:
             batch: list[int] = []
             try:
                 with torch.inference_mode():
-                    batch = waiting[: min(size, self._room(pages, waiting[:size], options, max_new_tokens))]
+                    batch = waiting[: min(size, self._room(max_new_tokens))]
                     report = _Report(call, len(pages), len(answers))
                     rows = self._read_batch(pages, batch, options, report, max_new_tokens, free_running)
             except RuntimeError as exc:
                 if not _is_out_of_memory(exc):
                     raise
-                shortage = str(exc).strip().splitlines()[0]
+                shortage, of_card = str(exc).strip().splitlines()[0], isinstance(exc, torch.OutOfMemoryError)
             else:
                 answers.update((row.number, self._written(row)) for row in rows)
                 waiting = waiting[len(batch) :]
@@ -152,7 +153,7 @@ class Reader:
             # Outside of the handler: its traceback held the tensors that are to be freed.
             self._empty_caches()
             if len(batch) <= 1:
-                raise self._too_large(pages[waiting[0]], shortage)
+                raise _too_large(pages[waiting[0]], shortage) if of_card else MemoryError(shortage)
             size = len(batch) // 2
         return [answers[number] for number in range(len(pages))]
 
@@ -296,13 +297,12 @@ class Reader:
 
         return DynamicCache(config=self._model.model.language_model.config)
 
-    def _room(self, pages: Sequence[PageImage], numbers: Sequence[int], options: ReadOptions, limit: int) -> int:
-        """How many of these pages fit at once, should each be written to the limit; at least one."""
+    def _room(self, limit: int) -> int:
+        """How many pages fit at once, should each be written to the limit; at least one."""
         text = self._model.model.language_model.config
         weight = self._model.lm_head.weight
-        per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * weight.element_size()
-        longest = 1300 if numbers else 0  # 9 tiles, the whole page and a long question
-        each = per_token * (longest + limit)
+        per_token: int = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * weight.element_size()
+        each: int = per_token * (LONGEST_PROMPT + limit)
         return max(1, (self._free_bytes() - WORKING_BYTES) // each)
 
     def _free_bytes(self) -> int:
@@ -320,14 +320,6 @@ class Reader:
         gc.collect()
         if self._model.lm_head.weight.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _too_large(self, page: PageImage, shortage: str) -> Exception:
-        if self._model.lm_head.weight.device.type == "cpu" and "alloc" in shortage:
-            return MemoryError(shortage)
-        return GpuBusy(
-            f"A page of {page.width} x {page.height} pixels does not fit in the card's free memory: {shortage}",
-            remedy=BUSY_REMEDY,
-        )
 
 
 class _Report:
@@ -356,6 +348,13 @@ class _Report:
         self._spoke = time.monotonic()
         self._furthest = max(self._furthest, done / self._total)
         self.call.progress(min(self._furthest, 1.0), message)
+
+
+def _too_large(page: PageImage, shortage: str) -> GpuBusy:
+    return GpuBusy(
+        f"A page of {page.width} x {page.height} pixels does not fit in the card's free memory: {shortage}",
+        remedy=BUSY_REMEDY,
+    )
 
 
 def _take(row: _Row, chosen: int, logits: torch.Tensor, end: int) -> int:

@@ -107,7 +107,7 @@ def _cut_v1(image: Any, resolution: str) -> Views:
     tiles, grid = None, (1, 1)
     if resolution in CROPPED:
         if max(image.size) > V1_TILE:
-            grid = closest_grid(*image.size, V1_TILE, *V1_TILES)
+            grid = closest_grid(image.width, image.height, V1_TILE, *V1_TILES)
             tiles = _tiles(image, V1_TILE, grid)
     elif side <= V1_SQUASHED:
         image = image.resize((side, side))  # bicubic is Pillow's default, here and in ImageOps.pad
@@ -127,7 +127,7 @@ def _cut_v2(image: Any, resolution: str) -> Views:
     side = V2_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED and max(image.size) > V2_TILE:
-        grid = closest_grid(*image.size, V2_TILE, *V2_TILES)
+        grid = closest_grid(image.width, image.height, V2_TILE, *V2_TILES)
         tiles = _tiles(image, V2_TILE, grid)
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)

@@ -427,7 +427,7 @@ class _LockedCopy:
 
 def _reads_host(device: torch.device) -> bool:
     """Whether the device fetches host memory by itself, so that locking it pays."""
-    return str(device.type) == "cuda"
+    return bool(device.type == "cuda")
 
 
 def _lock(memory: torch.Tensor) -> bool:

@@ -1,0 +1,703 @@
+"""DeepSeek-OCR from the folder on disk to text and blocks, on tiny random checkpoints of both models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import tiny_deepseek
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
+from deepseek_ocr_mcp.engines.deepseek import MODEL_PATH, DeepSeekEngine
+from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
+from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views, normalised, view_count
+from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy
+from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import Reader, encode_prompt, prompt_for  # noqa: E402
+
+DATA = Path(__file__).parents[1] / "data"
+DOCUMENT = ReadOptions("document", resolution="tiny")
+
+
+class Listening:
+    """A caller that hears everything and, after `patience` questions, has gone."""
+
+    def __init__(self, patience: int = sys.maxsize) -> None:
+        self.patience = patience
+        self.asked = 0
+        self.heard: list[tuple[float, str]] = []
+
+    def progress(self, done: float, message: str = "") -> None:
+        self.heard.append((done, message))
+
+    def raise_if_cancelled(self) -> None:
+        self.asked += 1
+        if self.asked > self.patience:
+            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only get in each other's way with a model of this size
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def v1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_deepseek.make_v1(tmp_path_factory.mktemp("v1") / "tiny-v1")
+
+
+@pytest.fixture(scope="module")
+def v2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_deepseek.make_v2(tmp_path_factory.mktemp("v2") / "tiny-v2")
+
+
+@pytest.fixture(params=["v1", "v2"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.getfixturevalue(f"{request.param}_folder")
+    return found
+
+
+def reader(folder: Path) -> Reader:
+    checkpoint = read_checkpoint(str(folder))
+    return Reader(checkpoint, checkpoint.load_model(torch.float32))
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> list[PageImage]:
+    """Five pages, no two of a size."""
+    return [page(tmp_path, number, *size) for number, size in enumerate(SIZES)]
+
+
+SIZES = [(300, 200), (820, 1100), (500, 500), (900, 300), (32, 64)]
+
+
+def page(folder: Path, number: int, width: int, height: int) -> PageImage:
+    import numpy as np
+
+    rng = np.random.default_rng(number)
+    coarse = rng.integers(0, 255, (height // 20 + 1, width // 20 + 1, 3), dtype=np.uint8)
+    path = folder / f"page-{number}.rgb"
+    path.write_bytes(coarse.repeat(20, 0).repeat(20, 1)[:height, :width].tobytes())
+    return PageImage(str(path), width, height)
+
+
+@contextmanager
+def saying(reader: Reader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
+    """The model wants token `choose(row, step)`. Yields the number of rows at each step."""
+    rows: list[int] = []
+
+    def hook(_module: Any, _inputs: Any, logits: Any) -> Any:
+        wanted = torch.zeros_like(logits)
+        for row in range(len(logits)):
+            wanted[row, choose(row, len(rows))] = 1
+        rows.append(len(logits))
+        return wanted + 0.1 * torch.arange(logits.shape[-1]) / logits.shape[-1]
+
+    handle = reader._model.lm_head.register_forward_hook(hook)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+# ---------------------------------------------------------------- what goes in
+
+
+def test_v1_views_are_bit_equal_to_the_original_preprocessing() -> None:
+    import numpy as np
+    from PIL import Image
+
+    golden = json.loads((DATA / "deepseek_ocr_v1_preprocess_golden.json").read_text())
+    rng = np.random.default_rng(0)
+
+    def bfloat16(pixels: Any) -> str:
+        values = torch.from_numpy(normalised(pixels, "v1")).to(torch.bfloat16)
+        return hashlib.sha256(values.view(torch.int16).numpy().tobytes()).hexdigest()
+
+    for case in golden["cases"]:
+        width, height = case["width"], case["height"]
+        noise = rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((width, height))
+        assert hashlib.sha256(image.tobytes()).hexdigest() == case["image_rgb_sha256"]
+        views = cut_views(image, "v1", case["mode"])
+        assert views.grid == (case["grid_columns"], case["grid_rows"])
+        assert bfloat16(views.whole) == case["global_view_bf16_sha256"]
+        assert (views.tiles is None) == (case["tiles_shape"] is None)
+        if views.tiles is not None:
+            assert bfloat16(views.tiles) == case["tiles_bf16_sha256"]
+
+
+@pytest.mark.parametrize(
+    "size", [(1240, 1754), (640, 480), (768, 768), (769, 500), (1000, 2500), (1250, 1000), (2000, 9)]
+)
+def test_v2_views_are_those_of_the_native_processor(size: tuple[int, int]) -> None:
+    import numpy as np
+    from PIL import Image
+    from transformers.models.deepseek_ocr2.image_processing_pil_deepseek_ocr2 import DeepseekOcr2ImageProcessorPil
+
+    width, height = size
+    rng = np.random.default_rng(width)
+    image = Image.fromarray(rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)).resize(size)
+    native = DeepseekOcr2ImageProcessorPil()(image, return_tensors="np")
+    views = cut_views(image, "v2", "auto")
+    assert np.array_equal(native["pixel_values"][0], normalised(views.whole, "v2"))
+    assert (0 if views.tiles is None else len(views.tiles)) == native["num_local_patches"][0]
+    if views.tiles is not None:
+        assert np.array_equal(np.array(native["pixel_values_local"]), normalised(views.tiles, "v2"))
+    small = DeepseekOcr2ImageProcessorPil()(image, return_tensors="np", crop_to_patches=False)
+    assert np.array_equal(small["pixel_values"][0], normalised(cut_views(image, "v2", "small").whole, "v2"))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "v1", "v2"),
+    [
+        ("tiny", 73, 145),
+        ("small", 111, 145),
+        ("base", 273, 257),
+        ("large", 421, 257),
+        ("gundam", 903, 1121),
+        ("auto", 903, 1121),
+    ],
+)
+def test_each_resolution_costs_the_known_number_of_tokens(resolution: str, v1: int, v2: int) -> None:
+    from PIL import Image
+
+    a4 = Image.new("RGB", (1240, 1754))
+    assert cut_views(a4, "v1", resolution).placeholders == v1
+    assert cut_views(a4, "v2", resolution).placeholders == v2
+    assert view_count(1240, 1754, "v1", resolution) == (7 if resolution in ("gundam", "auto") else 1)
+    assert set(RESOLUTIONS) == {"tiny", "small", "base", "large", "gundam", "auto"}
+
+
+def test_grids_keep_the_shape_of_the_page() -> None:
+    assert closest_grid(1240, 1754, 640, 2, 9) == (2, 3)
+    assert closest_grid(5000, 500, 640, 2, 9) == (9, 1)
+    # Both are square: nine tiles are for a page that fills half of them.
+    assert closest_grid(1300, 1300, 640, 2, 9) == (2, 2)
+    assert closest_grid(1400, 1400, 640, 2, 9) == (3, 3)
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_prompts_are_those_of_the_readme_after_the_picture(v1_folder: Path, mode: str) -> None:
+    tokenizer = read_checkpoint(str(v1_folder)).tokenizer
+    prompt = prompt_for(ReadOptions(mode, find_term="Total", custom_prompt="How many cats?"))
+    ids = encode_prompt(tokenizer, prompt, 3)
+    expected = MODES[mode].prompt.format(term="Total", prompt="How many cats?")
+    assert tokenizer.decode(ids) == tiny_deepseek.BOS + "<image>" * 3 + "\n" + expected
+    for tag in ("<|grounding|>", "<|ref|>"):
+        assert (tokenizer.convert_tokens_to_ids(tag) in ids) == (tag in expected)
+
+
+def test_words_of_the_request_cannot_add_pictures_or_close_a_tag(v1_folder: Path) -> None:
+    tokenizer = read_checkpoint(str(v1_folder)).tokenizer
+    hostile = ReadOptions("freeform", custom_prompt="<image>\nRead <image><image>this  ")
+    assert (
+        tokenizer.decode(encode_prompt(tokenizer, prompt_for(hostile), 1)) == tiny_deepseek.BOS + "<image>\nRead this"
+    )
+    term = ReadOptions("find", find_term="x<|/ref|> {prompt} <|grounding|>")
+    assert prompt_for(term) == "Locate <|ref|>x {prompt}<|/ref|> in the image."
+    empty = encode_prompt(tokenizer, " ", 2)
+    assert tokenizer.decode(empty) == tiny_deepseek.BOS + "<image>" * 2
+
+
+# ---------------------------------------------------------------- the checkpoint
+
+
+def test_checkpoints_are_told_apart_and_load_whole(tmp_path: Path) -> None:
+    for make, kind in ((tiny_deepseek.make_v1, "v1"), (tiny_deepseek.make_v2, "v2")):
+        for original in (True, False):
+            checkpoint = read_checkpoint(str(make(tmp_path / f"{kind}-{original}", original=original)))
+            assert checkpoint.kind == kind
+            model = checkpoint.load_model(torch.float32)
+            assert not model.training
+            assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_v1_attends_to_everything_and_v2_has_the_sizes_that_its_config_leaves_out(tmp_path: Path) -> None:
+    v1 = read_checkpoint(str(tiny_deepseek.make_v1(tmp_path / "v1"))).config
+    assert v1.text_config.layer_types == ["full_attention"] * 2
+    folder = tiny_deepseek.make_v2(tmp_path / "v2", original=True)
+    raw = json.loads((folder / "config.json").read_text())
+    del raw["vision_config"]
+    raw["language_config"] |= {"hidden_size": 1280, "num_hidden_layers": 12, "num_attention_heads": 10}
+    (folder / "config.json").write_text(json.dumps(raw))
+    v2 = read_checkpoint(str(folder)).config
+    assert v2.text_config.mlp_layer_types == ["dense"] + ["sparse"] * 11
+    encoder = v2.vision_config.encoder_config
+    assert (encoder.hidden_size, encoder.num_hidden_layers, encoder.num_key_value_heads) == (896, 24, 2)
+    assert encoder.rope_parameters["rope_theta"] == 1_000_000
+    assert v2.vision_config.sam_config.downsample_channels == [512, 896]
+
+
+def test_spaces_and_newlines_survive_the_tokenizer(folder: Path) -> None:
+    tokenizer = read_checkpoint(str(folder)).tokenizer
+    text = "  two\n\n words , <td>x</td>\n"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_an_empty_model_filled_by_hand_computes_the_same(folder: Path, pages: list[PageImage]) -> None:
+    checkpoint = read_checkpoint(str(folder))
+    loaded = checkpoint.load_model(torch.float32)
+    filled = checkpoint.empty_model()
+    assert all(parameter.is_meta for parameter in filled.parameters())
+    filled.load_state_dict(loaded.state_dict(), assign=True)
+    checkpoint.rebuild_buffers(filled)
+    for (name, ours), (theirs_name, theirs) in zip(filled.named_buffers(), loaded.named_buffers(), strict=True):
+        assert name == theirs_name
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+    options = ReadOptions("document")
+    assert Reader(checkpoint, filled).read(pages[:2], options, Listening()) == Reader(checkpoint, loaded).read(
+        pages[:2], options, Listening()
+    )
+
+
+def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the tensors of a checkpoint."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def rename(tensors: dict[str, Any], old: str, new: str) -> None:
+    tensors[new] = tensors.pop(old)
+
+
+NEWLINE = "model.image_newline"
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "missing": (lambda t: t.pop(NEWLINE), r"1 missing \(model.image_newline\)"),
+    "unknown": (lambda t: t.update(extra=torch.zeros(3)), r"1 unknown \(extra\)"),
+    "misshaped": (lambda t: t.update({NEWLINE: torch.zeros(7)}), r"1 of another shape \(model.image_newline\)"),
+    "renamed": (lambda t: rename(t, NEWLINE, "model.newline"), "1 missing .* 1 unknown"),
+    "empty": (lambda t: t.clear(), r"missing \(.*, .*, .*, .* and \d+ more\)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_checkpoint_that_lacks_a_weight_is_refused_by_name(tmp_path: Path, fault: str) -> None:
+    folder = tiny_deepseek.make_v1(tmp_path / "v1")
+    change, message = FAULTS[fault]
+    edited(folder, change)
+    with pytest.raises(EngineUnavailable, match=message) as caught:
+        read_checkpoint(str(folder)).load_model(torch.float32)
+    assert "download" in caught.value.remedy
+
+
+@pytest.mark.parametrize("missing", ["experts.1.up_proj", "qkv_proj"])
+def test_a_part_of_a_fused_weight_is_missed_too(tmp_path: Path, missing: str) -> None:
+    folder = tiny_deepseek.make_v1(tmp_path / "v1")
+
+    def drop(tensors: dict[str, Any]) -> None:
+        del tensors[next(name for name in tensors if missing in name)]
+
+    edited(folder, drop)
+    with pytest.raises(EngineUnavailable):
+        read_checkpoint(str(folder)).load_model(torch.float32)
+
+
+def spoiled(folder: Path, name: str, text: str | None) -> None:
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", None, "config.json is missing"),
+        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "[]", "holds no object"),
+        ("config.json", '{"model_type": "llama"}', "of type 'llama', not DeepSeek-OCR"),
+        ("config.json", '{"model_type": "deepseek_vl_v2", "language_config": {}}', "not DeepSeek-OCR"),
+        ("config.json", '{"model_type": "unlimited_ocr", "text_config": {}}', "Unlimited-OCR, another model"),
+        ("config.json", '{"model_type": "deepseek_ocr2", "text_config": {"hidden_size": "x"}}', "is not understood"),
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("tokenizer.json", "{}", "tokenizer.json cannot be read"),
+        ("model.safetensors", None, "no model.safetensors"),
+        ("model.safetensors", "", "The checkpoint in"),
+        ("model.safetensors", "garbage of some length", "The checkpoint in"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "one.safetensors"}}', "no one.safetensors"),
+        ("model.safetensors.index.json", "{}", "not complete"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_refused_in_words(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    folder = tiny_deepseek.make_v1(tmp_path / "v1")
+    spoiled(folder, name, text)
+    with pytest.raises(EngineUnavailable, match=message):
+        read_checkpoint(str(folder)).load_model(torch.float32)
+
+
+def test_a_tokenizer_without_the_tags_is_refused(tmp_path: Path) -> None:
+    folder = tiny_deepseek.make_v1(tmp_path / "v1")
+    spoiled(folder, "tokenizer.json", (folder / "tokenizer.json").read_text().replace("<|det|>", "<|bet|>"))
+    with pytest.raises(EngineUnavailable, match=r"no token <\|det\|>"):
+        read_checkpoint(str(folder))
+
+
+def test_no_code_of_a_checkpoint_is_run_and_no_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_deepseek.make_v1(tmp_path / "v1")
+    for name in ("modeling_deepseekocr", "configuration_deepseekv2"):
+        (folder / f"{name}.py").write_text("raise SystemExit('this ran')")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refused)
+    monkeypatch.setattr("builtins.input", refused)
+    read_checkpoint(str(folder)).load_model(torch.float32)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_an_engine_loads_reads_parks_and_reads_the_same_again(
+    folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODEL_PATH, str(folder))
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.rapidocr.usable_cores", lambda: 1)
+    engine, call = DeepSeekEngine(), Listening()
+    assert "not loaded" in repr(engine)
+    number = {"tiny-v1": "", "tiny-v2": "-2"}[folder.name]
+    assert engine.load("cpu", call)["model"] == f"DeepSeek-OCR{number} ({folder.name})"
+    assert "cpu" in repr(engine)
+    first = engine.read(pages, ReadOptions("document"), call)
+    assert len(first) == len(pages)
+    assert {text.finish for text in first} <= {"stop", "loop"}
+    assert any(text.text for text in first)
+    engine.offload()
+    engine.restore("cpu")
+    assert engine.read(pages, ReadOptions("document"), call) == first
+    assert engine.read(pages, ReadOptions("free"), call) != first
+
+
+def test_a_batch_reads_every_page_as_if_it_were_alone(folder: Path, pages: list[PageImage]) -> None:
+    model = reader(folder)
+    options = ReadOptions("document")  # cropping: prompts from 145 to 1200 tokens side by side
+    together = model.read(pages, options, Listening())
+    alone = [model.read([page], options, Listening())[0] for page in pages]
+    assert together == alone
+    assert model.read(pages[::-1], options, Listening()) == alone[::-1]
+    assert len({written.text for written in together}) > 2
+
+
+@pytest.mark.parametrize("resolution", list(RESOLUTIONS))
+def test_every_resolution_is_read(folder: Path, pages: list[PageImage], resolution: str) -> None:
+    (written,) = reader(folder).read(pages[1:2], ReadOptions("free", resolution=resolution), Listening())
+    assert written.finish in ("stop", "loop")
+
+
+def test_what_the_model_writes_becomes_text_and_blocks(
+    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODEL_PATH, str(v1_folder))
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.rapidocr.usable_cores", lambda: 1)
+    engine = DeepSeekEngine()
+    engine.load("cpu", Listening())
+    tokenizer = engine._reader._tokenizer
+
+    def answer(said: str, options: ReadOptions) -> Any:
+        script = [*tokenizer.encode(said, add_special_tokens=False), tokenizer.eos_token_id]
+        with saying(engine._reader, lambda _row, step: script[step]):
+            (text,) = engine.read(pages[:1], options, Listening())
+        return text
+
+    said = "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 500]]<|/det|>\n# Hello  you\n"
+    text = answer(said, DOCUMENT)
+    assert (text.text, text.finish) == ("# Hello  you", "stop")
+    assert [(block.label, block.text, block.box) for block in text.blocks] == [
+        ("title", "# Hello  you", (0, 0, 300, 101))
+    ]
+    said = "<|ref|>Total<|/ref|><|det|>[[0, 0, 333, 999]]<|/det|>"
+    found = answer(said, ReadOptions("find", find_term="total", resolution="tiny"))
+    assert [(block.label, block.text, block.box) for block in found.blocks] == [("total", "Total", (0, 0, 100, 200))]
+    lines = answer(said, ReadOptions("ocr", resolution="tiny"))
+    assert [(block.label, block.text) for block in lines.blocks] == [("line", "Total")]
+    assert lines.text == "Total"
+
+
+def test_a_page_without_an_end_is_cut_at_the_limit_and_says_so(v1_folder: Path, pages: list[PageImage]) -> None:
+    model = reader(v1_folder)
+    with saying(model, lambda row, step: 40 + (7 * step * step + row) % 80):
+        written = model.read(pages[:2], DOCUMENT, Listening(), max_new_tokens=23)
+    assert [(page.finish, len(page.tokens)) for page in written] == [("length", 23)] * 2
+
+
+@pytest.mark.parametrize("period", [1, 2, 5, 17, 40, 60])
+def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[PageImage], period: int) -> None:
+    model = reader(v1_folder)
+    before = 50
+
+    def choose(row: int, step: int) -> int:
+        if row == 0 and step >= before:
+            return 40 + step % period
+        if step == 400:
+            return int(model._tokenizer.eos_token_id)
+        return 40 + (step * step * 3 + step // 7 + row) % 90
+
+    with saying(model, choose) as rows:
+        written = model.read(pages[:1], DOCUMENT, Listening())
+    assert written[0].finish == "loop"
+    assert len(rows) <= before + 200
+    assert before <= len(written[0].tokens) <= before + 2 * period + 2
+    with saying(model, choose):
+        both = model.read(pages[:3], DOCUMENT, Listening())
+    assert [page.finish for page in both] == ["loop", "stop", "stop"]
+    assert both[0] == written[0]
+    # Row 0 has left the batch by then, so row numbers move up: lengths are what is comparable.
+    assert [len(page.tokens) for page in both[1:]] == [400, 400]
+
+
+def test_rows_that_ended_leave_the_batch(v1_folder: Path, pages: list[PageImage]) -> None:
+    model = reader(v1_folder)
+    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
+    sizes: list[int] = []
+    handle = model._model.lm_head.register_forward_hook(lambda _m, _i, logits: sizes.append(len(logits)))
+    assert model.read(pages, DOCUMENT, Listening()) == alone
+    handle.remove()
+    assert sizes[0] == 5
+    assert sizes[-1] <= 2
+
+
+def test_cancellation_stops_before_the_next_token(v1_folder: Path, pages: list[PageImage]) -> None:
+    model, call = reader(v1_folder), Listening()
+    before = model.read(pages[:2], DOCUMENT, call)
+    asked: list[int] = []
+
+    def choose(row: int, step: int) -> int:
+        if step == 10:
+            call.patience = 0  # nobody waits from here on
+        asked.append(step)
+        return 40 + (step * 7) % 80
+
+    with saying(model, choose), pytest.raises(Cancelled):
+        model.read(pages[:2], DOCUMENT, call)
+    assert max(asked) == 10
+    assert model.read(pages[:2], DOCUMENT, Listening()) == before
+
+
+def test_cancellation_stops_while_the_page_is_looked_at(folder: Path, pages: list[PageImage]) -> None:
+    model = reader(folder)
+    for patience in range(5):
+        call = Listening(patience)
+        with pytest.raises(Cancelled):
+            model.read(pages[:1], DOCUMENT, call)
+        assert call.asked == patience + 1
+    hooked = [module for module in model._model.modules() if module._forward_pre_hooks]
+    assert hooked == []
+
+
+def test_progress_only_goes_forward(v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(generate, "MAX_BATCH", 2)
+    call = Listening()
+    reader(v1_folder).read(pages, DOCUMENT, call)
+    shares = [done for done, _ in call.heard]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert any(message.endswith("tokens") for _, message in call.heard)
+    assert "looking at page 5 of 5" in [message for _, message in call.heard]
+
+
+# ---------------------------------------------------------------- memory
+
+
+@contextmanager
+def short_of_memory(
+    model: Reader, most: int, *, after: int = 0, kind: type[Exception] | None = None
+) -> Iterator[list[int]]:
+    """The language model runs out of memory in batches of more than `most` rows, from step `after` on."""
+    sizes: list[int] = []
+    error = kind or torch.OutOfMemoryError
+
+    def hook(_module: Any, _inputs: Any, arguments: dict[str, Any]) -> None:
+        rows = len(arguments["attention_mask"])
+        if arguments.get("inputs_embeds") is not None:
+            sizes.append(rows)
+        if rows > most and arguments["past_key_values"].get_seq_length() >= after:
+            raise error("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore of it")
+
+    handle = model._model.model.language_model.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("after", [0, 95], ids=["at once", "later"])
+def test_out_of_memory_halves_the_batch_and_goes_on(folder: Path, pages: list[PageImage], after: int) -> None:
+    model = reader(folder)
+    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
+    with short_of_memory(model, 1, after=after) as sizes:
+        assert model.read(pages, DOCUMENT, Listening()) == alone
+    assert sizes[:3] == [5, 2, 1]
+
+
+def test_one_page_that_does_not_fit_is_an_error_with_a_remedy(folder: Path, pages: list[PageImage]) -> None:
+    model = reader(folder)
+    before = model.read(pages[:2], DOCUMENT, Listening())
+    with short_of_memory(model, 0), pytest.raises(GpuBusy, match=r"300 x 200 pixels .* 20.00 MiB\.") as caught:
+        model.read(pages[:2], DOCUMENT, Listening())
+    assert "OCR_GPU" in caught.value.remedy
+    assert model.read(pages[:2], DOCUMENT, Listening()) == before
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(v1_folder: Path, pages: list[PageImage]) -> None:
+    model = reader(v1_folder)
+    with short_of_memory(model, 0, kind=KeyError), pytest.raises(KeyError):
+        model.read(pages[:2], DOCUMENT, Listening())
+
+
+def test_a_batch_is_as_large_as_the_free_memory_allows(
+    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = reader(v1_folder)
+    per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, their size, float32
+    each = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)
+    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
+    for free, most in ((0, 1), (generate.WORKING_BYTES + 2 * each, 2), (1 << 60, 5)):
+        monkeypatch.setattr(Reader, "_free_bytes", lambda _self, free=free: free)
+        with short_of_memory(model, 16) as sizes:
+            assert model.read(pages, DOCUMENT, Listening()) == alone
+        assert max(sizes) == most
+        assert sum(sizes) == len(pages)
+
+
+# ---------------------------------------------------------------- loops
+
+
+def run(wanted: Callable[[list[int]], int], length: int, guard: LoopGuard | None = None) -> LoopGuard:
+    """Let a model that always wants `wanted(tokens)` write; a ban makes it write another token."""
+    guard = guard or LoopGuard()
+    for _ in range(length):
+        want = wanted(guard.tokens)
+        banned = guard.banned()
+        token = want
+        while token in banned:
+            token += 1000
+        if guard.add(token, want):
+            break
+    return guard
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 300), st.booleans(), SEEDS)
+def test_a_loop_is_cut_within_200_tokens_of_its_start(period: int, before: int, by_place: bool, seed: int) -> None:
+    random = Random(seed)
+    prefix = [random.randrange(5000, 90000) for _ in range(before)]
+    cycle = random.sample(range(100, 400), period)
+
+    def wanted(tokens: list[int]) -> int:
+        if len(tokens) < before:
+            return prefix[len(tokens)]
+        if by_place or not tokens or tokens[-1] not in cycle:
+            return cycle[(len(tokens) - before) % period]
+        return cycle[(cycle.index(tokens[-1]) + 1) % period]
+
+    guard = run(wanted, before + 200)
+    assert guard.keep is not None, guard
+    assert len(guard.tokens) <= before + 200
+    assert before <= guard.keep <= before + 2 * period + 2
+    assert guard.tokens[:before] == prefix
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(61, 700), SEEDS)
+def test_a_long_loop_is_cut_after_three_copies(period: int, seed: int) -> None:
+    cycle = Random(seed).sample(range(100, 4000), period)
+    guard = run(lambda tokens: cycle[len(tokens) % period], 3 * period + 1)
+    assert guard.keep == period
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(3, 3000))
+def test_text_that_does_not_loop_is_left_alone(seed: int, words: int) -> None:
+    random = Random(seed)
+    text = [random.randrange(words) for _ in range(3000)]
+    guard = run(lambda tokens: text[len(tokens)], len(text))
+    assert (guard.keep, guard.tokens) == (None, text)
+
+
+def test_a_table_of_rows_that_differ_in_one_cell_is_left_alone() -> None:
+    row, cell, end, cells = 1, 2, 3, frozenset({2, 3})
+    text: list[int] = []
+    for number in range(100):
+        text += [row, cell, 100 + number, end, cell, 7, end, cell, 8, end]
+    guard = run(lambda tokens: text[len(tokens)], len(text), LoopGuard(cells, cells | {row}))
+    assert (guard.keep, guard.tokens) == (None, text)
+
+
+def test_empty_cells_are_never_banned_and_cut_only_after_a_thousand() -> None:
+    cells = frozenset({2, 3})
+    guard = run(lambda tokens: 2 + len(tokens) % 2, 900, LoopGuard(cells, cells))
+    assert (guard.keep, len(guard.tokens)) == (None, 900)
+    assert set(guard.tokens) == {2, 3}
+    run(lambda tokens: 2 + len(tokens) % 2, 200, guard)
+    assert guard.keep == 2
+    assert "loop after 2" in repr(guard)
+
+
+def test_a_paragraph_that_stands_twice_is_no_loop() -> None:
+    paragraph = list(range(100, 400))
+    guard = run(lambda tokens: ([9] * 5 + paragraph + [8] + paragraph + [7, 6])[len(tokens)], 600)
+    assert guard.keep is None
+
+
+def test_the_ban_is_the_one_of_vllm() -> None:
+    guard = LoopGuard(cells={5})
+    tokens = list(range(1000, 1061))
+    for token in [*tokens, *tokens[:29]]:
+        assert guard.banned() == set()
+        guard.add(token)
+    assert guard.banned() == {tokens[29]}  # it would complete an n-gram of 30 that began 61 tokens ago
+    late = LoopGuard()
+    for token in [*tokens, 1, *tokens[:29]]:
+        late.add(token)
+    assert late.banned() == set()  # 62 tokens ago: out of the window of 90
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def test_without_weights_the_error_names_the_command() -> None:
+    with pytest.raises(EngineUnavailable) as caught:
+        DeepSeekEngine().load("cpu", Listening())
+    assert "deepseek-ocr-mcp download" in caught.value.remedy
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_a_package_the_error_names_the_extra(
+    v1_folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setenv(MODEL_PATH, str(v1_folder))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EngineUnavailable) as caught:
+        DeepSeekEngine().load("cpu", Listening())
+    assert 'pip install "deepseek-ocr-mcp[gpu]"' in caught.value.remedy
