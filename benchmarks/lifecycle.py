@@ -28,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from common import MB, environment, ratio, report, say, spread, table, verdict
 
 HERE: Final = Path(__file__).resolve().parent
@@ -511,7 +513,8 @@ def main() -> None:
             tables(found, device),
             f"Median (min–max) of {arguments.rounds} lives of each, {MOVES} moves in each, of {size / 1e9:.3f} GB "
             f"of weights in {DTYPE}; 1 MB is 10⁶ bytes. torch {found['first']['torch']}, "
-            f"transformers {found['first']['transformers']}, safetensors {version('safetensors')}.",
+            f"transformers {found['first']['transformers']}, safetensors {version('safetensors')}. "
+            f"Load of the machine at the end: {psutil.getloadavg()[0]:.1f}.",
         ]
     )
     claim = (__doc__ or "").strip()

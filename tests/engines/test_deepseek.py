@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek import MODEL_PATH, DeepSeekEngine
 from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
-from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views, normalised, view_count
+from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views, normalised
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy
 from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
@@ -183,7 +183,6 @@ def test_each_resolution_costs_the_known_number_of_tokens(resolution: str, v1: i
     a4 = Image.new("RGB", (1240, 1754))
     assert cut_views(a4, "v1", resolution).placeholders == v1
     assert cut_views(a4, "v2", resolution).placeholders == v2
-    assert view_count(1240, 1754, "v1", resolution) == (7 if resolution in ("gundam", "auto") else 1)
     assert set(RESOLUTIONS) == {"tiny", "small", "base", "large", "gundam", "auto"}
 
 
@@ -446,7 +445,7 @@ def test_a_page_without_an_end_is_cut_at_the_limit_and_says_so(v1_folder: Path, 
     assert [(page.finish, len(page.tokens)) for page in written] == [("length", 23)] * 2
 
 
-@pytest.mark.parametrize("period", [1, 2, 5, 17, 40, 60])
+@pytest.mark.parametrize("period", [1, 17, 60])
 def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[PageImage], period: int) -> None:
     model = reader(v1_folder)
     before = 50
@@ -454,7 +453,7 @@ def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[P
     def choose(row: int, step: int) -> int:
         if row == 0 and step >= before:
             return 40 + step % period
-        if step == 400:
+        if step == 300:
             return int(model._tokenizer.eos_token_id)
         return 40 + (step * step * 3 + step // 7 + row) % 90
 
@@ -468,7 +467,7 @@ def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[P
     assert [page.finish for page in both] == ["loop", "stop", "stop"]
     assert both[0] == written[0]
     # Row 0 has left the batch by then, so row numbers move up: lengths are what is comparable.
-    assert [len(page.tokens) for page in both[1:]] == [400, 400]
+    assert [len(page.tokens) for page in both[1:]] == [300, 300]
 
 
 def test_rows_that_ended_leave_the_batch(v1_folder: Path, pages: list[PageImage]) -> None:

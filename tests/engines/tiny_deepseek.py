@@ -18,7 +18,7 @@ TAGS = [
 ]  # fmt: skip
 
 VOCABULARY = 272
-END_SCALE = 2.0  # makes the end token likely enough: a page has some 50 tokens
+END_SCALE = {"v1": 2.0, "v2": 2.4}  # makes the end token likely enough: a page has some 50 tokens
 SAM = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -66,7 +66,7 @@ def make_v1(folder: Path, *, seed: int = 0, original: bool = True) -> Path:
         image_token_id=tags["<image>"],
     )
     torch.manual_seed(seed)
-    _save(UnlimitedOcrForConditionalGeneration(config), folder)
+    _save(UnlimitedOcrForConditionalGeneration(config), folder, END_SCALE["v1"])
     if original:
         _write(
             folder / "config.json",
@@ -100,7 +100,7 @@ def make_v2(folder: Path, *, seed: int = 0, original: bool = False) -> Path:
         image_token_id=tags["<image>"],
     )
     torch.manual_seed(seed)
-    _save(DeepseekOcr2ForConditionalGeneration(config), folder)
+    _save(DeepseekOcr2ForConditionalGeneration(config), folder, END_SCALE["v2"])
     if original:
         _write(
             folder / "config.json",
@@ -161,7 +161,7 @@ def _bytes() -> list[str]:
     return [chr(byte) if byte in shown else chr(next(hidden)) for byte in range(256)]
 
 
-def _save(model: Any, folder: Path) -> None:
+def _save(model: Any, folder: Path, end_scale: float) -> None:
     """With weights large enough that each page and each prompt gets an answer of its own."""
     import torch
 
@@ -178,7 +178,7 @@ def _save(model: Any, folder: Path) -> None:
         ]
         silent = [number for number in range(VOCABULARY) if number not in said]
         model.lm_head.weight[silent] = 0
-        model.lm_head.weight[1].normal_(0, END_SCALE / model.lm_head.in_features**0.5)
+        model.lm_head.weight[1].normal_(0, end_scale / model.lm_head.in_features**0.5)
     model.save_pretrained(folder)
 
 

@@ -56,6 +56,11 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
         ),
+        EngineSpec(
+            "tesseract",
+            "deepseek_ocr_mcp.engines.tesseract:TesseractEngine",
+            frozenset({"document", "ocr", "free", "find"}),
+        ),
     )
 }
 

@@ -76,7 +76,7 @@ class Engine(Protocol):
     """
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
-        """Bring the weights to `device`. Returns facts for the status: at least `{"model": name}`.
+        """Bring the weights to `device`. Returns `{"model": name}`, and `"notes"`: sentences for the log, if any.
 
         A CPU engine ignores `device`.
         """

@@ -28,6 +28,7 @@ from ..modes import RESOLUTIONS
 from ..results.find import find_term
 from ..results.reading_order import TextLine, arrange, cut, split_at_gutters, to_markdown, to_text
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
+from .onnx_weights import without_subnormals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,11 +150,11 @@ class RapidOcrEngine:
         folder = _model_folder()
         detector, recogniser = _model_file(folder, "det"), _model_file(folder, "rec")
         threads = usable_cores()
-        self._detector = _session(detector, threads)
+        self._detector = _session(without_subnormals(detector), threads)
         call.progress(0.5, "detector loaded")
         call.raise_if_cancelled()
         # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
-        self._recogniser = _session(recogniser, 1)
+        self._recogniser = _session(str(recogniser), 1)
         characters = self._recogniser.get_modelmeta().custom_metadata_map["character"].splitlines()
         self._alphabet = ["", *characters, " "]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
@@ -514,7 +515,7 @@ def _model_file(folder: Path, part: str) -> Path:
     return found[-1]
 
 
-def _session(model: Path, threads: int) -> Any:
+def _session(model: str | bytes, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -523,7 +524,7 @@ def _session(model: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = True  # a tenth of the time, and less memory than malloc on huge pages
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 # ---------------------------------------------------------------- pixels

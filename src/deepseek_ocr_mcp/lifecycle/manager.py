@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .idle import IdlePolicy, Step
 
 __all__ = ["ModelManager", "ModelStatus", "Reading", "Worker", "spawn_engine"]
+
+log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
 OFFLOAD_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
@@ -339,15 +342,18 @@ class ModelManager:
         assert child is not None
         try:
             return await child.worker.call(method, arguments, timeout=timeout, on_progress=on_progress)
+        except WorkerDied as died:
+            await self._bury(child, died)
+            self._refuse_when_closed()
+            if child.condemned:
+                raise Cancelled(
+                    "The model was released by force while this was being read.",
+                    remedy="Send the request again; the model is loaded anew.",
+                ) from None
+            raise
         except BaseException as exc:
-            if not child.worker.alive:
+            if not child.worker.alive:  # killed, because it hung or ignored a cancellation
                 await self._bury(child, exc)
-                self._refuse_when_closed()
-                if child.condemned:
-                    raise Cancelled(
-                        "The model was released by force while this was being read.",
-                        remedy="Send the request again; the model is loaded anew.",
-                    ) from None
             raise
 
     async def _bury(self, child: _Child, cause: BaseException | None) -> None:
@@ -435,6 +441,8 @@ class ModelManager:
             "load", {"device": child.device, "environment": environment}, self._settings.ocr_load_timeout
         )
         self._model = str(facts.get("model", ""))
+        for note in facts.get("notes", ()):
+            log.warning("%s: %s", self.engine.name, note)
 
     async def _prewarm(self) -> None:
         """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""

@@ -6,6 +6,7 @@ Nothing of torch is imported before `load()`. Numbers: bfloat16 on a GPU, float3
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,14 @@ class DeepSeekEngine:
 
     def __repr__(self) -> str:
         return f"<DeepSeekEngine {self._weights.device if self._weights else 'not loaded'}>"
+
+    def prewarm(self) -> None:
+        """Import what `load` needs; touches no card. A missing package is told by `load`."""
+        with contextlib.suppress(ImportError):
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
+
+            from . import checkpoint, generate, weights  # noqa: F401
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
         """Read the checkpoint and place it on `device`, `cuda` or `cpu`.
@@ -56,14 +65,14 @@ class DeepSeekEngine:
             from ..rapidocr import usable_cores
 
             torch.set_num_threads(usable_cores())
-        call.progress(0.3, "reading the weights")
+        call.progress(0.3, "reading the weights (the first time they are converted, which takes half a minute)")
         self._weights = ParkedModel.open(checkpoint, torch.float32 if device == CPU else torch.bfloat16)
         call.raise_if_cancelled()
         call.progress(0.8, f"placing the weights on {device}")
         self._weights.place(device)
         self._reader = Reader(checkpoint, self._weights.model)
         name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
-        return {"model": f"{name} ({Path(path).name})"}
+        return {"model": f"{name} ({Path(path).name})", "notes": list(self._weights.notes)}
 
     def offload(self) -> None:
         """Take the weights off the GPU."""
@@ -86,4 +95,4 @@ def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
     markup = parse_markup(written.text, page.width, page.height, text_in_ref=inline)
     label = {"ocr": "line", "find": options.find_term}.get(options.mode)
     blocks = [TextBlock(label or block.label, block.text, block.box) for block in markup.blocks]
-    return PageText(markup.text, tuple(blocks), written.finish)
+    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text)

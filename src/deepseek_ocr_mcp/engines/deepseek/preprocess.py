@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Floats = NDArray[np.float32]
 
-__all__ = ["Kind", "Views", "closest_grid", "cut_views", "normalised", "read_page", "view_count"]
+__all__ = ["Kind", "Views", "closest_grid", "cut_views", "normalised", "read_page"]
 
 Kind = Literal["v1", "v2"]
 """DeepSeek-OCR, or DeepSeek-OCR-2."""
@@ -64,15 +64,6 @@ def read_page(path: str, width: int, height: int) -> Any:
 def cut_views(image: Any, kind: Kind, resolution: str) -> Views:
     """The views of `image` (a `PIL.Image.Image` in RGB) at a resolution of `modes.RESOLUTIONS`."""
     return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
-
-
-def view_count(width: int, height: int, kind: Kind, resolution: str) -> int:
-    """How many squares `cut_views` will make of a page of this size: the cost of looking at it."""
-    tile, (fewest, most) = (V1_TILE, V1_TILES) if kind == "v1" else (V2_TILE, V2_TILES)
-    if resolution not in CROPPED or max(width, height) <= tile:
-        return 1
-    columns, rows = closest_grid(width, height, tile, fewest, most)
-    return 1 + columns * rows
 
 
 def normalised(pixels: Pixels, kind: Kind) -> Floats:
