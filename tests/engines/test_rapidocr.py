@@ -11,6 +11,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from deepseek_ocr_mcp.engines import rapidocr
@@ -62,11 +64,13 @@ def write(tmp_path: Path) -> Callable[[Image.Image], PageImage]:
     return write
 
 
-def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
-    page = Image.new("RGB", (width, 80 + 2 * size * len(rows)), "white")
+def drawn(
+    rows: list[str], size: int = 28, width: int = 800, colours: tuple[str, str] = ("white", "black")
+) -> Image.Image:
+    page = Image.new("RGB", (width, 80 + 2 * size * len(rows)), colours[0])
     draw = ImageDraw.Draw(page)
     for n, row in enumerate(rows):
-        draw.text((40, 40 + 2 * size * n), row, "black", ImageFont.load_default(size))
+        draw.text((40, 40 + 2 * size * n), row, colours[1], ImageFont.load_default(size))
     return page
 
 
@@ -170,6 +174,21 @@ def test_a_page_on_its_side_or_head_is_read_and_boxed_as_it_lies(engine, write, 
     text = read(engine, write(turned))
     assert text.text.splitlines() == SENTENCES
     assert text.blocks[0].box == pytest.approx(ink, abs=12)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.sampled_from(SENTENCES), min_size=2, max_size=5),
+    size=st.integers(20, 40),
+    colours=st.sampled_from([("white", "black"), ("black", "white"), ("ivory", "navy")]),
+)
+def test_four_quarter_turns_give_the_same_text_each_time(engine, write, rows, size: int, colours) -> None:
+    page = drawn(rows, size, colours=colours)
+    texts = []
+    for _ in range(4):
+        texts.append(read(engine, write(page)).text)
+        page = page.transpose(Image.Transpose.ROTATE_90)
+    assert texts == ["\n".join(rows)] * 4
 
 
 def test_a_tilted_page_is_read_in_order(engine, write) -> None:

@@ -122,6 +122,14 @@ def test_larger_lines_become_headings_by_size() -> None:
     assert len(markdown) == 3
 
 
+def test_the_level_of_a_heading_does_not_depend_on_the_others_of_its_page() -> None:
+    body = column("a", 50, 150, 5)
+    alone = [line("A Small Section", 50, 100, 19), *body]
+    assert to_markdown(mixed(alone)).startswith("## A Small Section\n")
+    both = [line("The Title", 50, 20, 40), *alone]
+    assert to_markdown(mixed(both)).startswith("# The Title\n\n## A Small Section\n")
+
+
 def test_large_type_alone_makes_no_headings() -> None:
     assert to_markdown([line("EXIT ONLY", 10, 10, 90)]) == "EXIT ONLY"
 
@@ -136,6 +144,12 @@ def test_lines_of_a_paragraph_are_joined_and_hyphens_healed() -> None:
         "A paragraph whose last word is broken at the end, and that goes on to a third line. Well-known words keep it."
     )
     assert to_text(lines).count("\n") == 2
+
+
+def test_a_paragraph_that_ends_early_is_followed_by_an_empty_line() -> None:
+    rows = ["This is a lot of text that is set in", "two paragraphs.", *["The quick brown fox jumped over a dog"] * 2]
+    lines = [line(text, 50, 50 + 24 * n) for n, text in enumerate(rows)]
+    assert to_markdown(lines) == f"{rows[0]} {rows[1]}\n\n{rows[2]} {rows[3]}"
 
 
 def test_short_lines_keep_their_line_breaks() -> None:

@@ -35,6 +35,11 @@ class Script:
     """Tesseract's own name of the model for the whole script, where it is another."""
 
     @property
+    def foreign(self) -> bool:
+        """Whether data for Latin script does not read it at all."""
+        return self.name not in ("Latin", "Fraktur")
+
+    @property
     def package(self) -> str:
         """The Debian package with data for this script."""
         return "tesseract-ocr-" + self.languages[0].replace("_", "-")
@@ -122,7 +127,7 @@ def seems_unread(lines: Sequence[TextLine]) -> str | None:
 
 def remark(script: str = "") -> str:
     """What to tell a reader of a page that `seems_unread`, and what to do about it."""
-    if found := SCRIPTS.get(script):
+    if (found := SCRIPTS.get(script)) and found.foreign:
         name = found.name.replace("_", " ")
         return (
             f"The text of this page seems to be in {name} script, which the bundled models cannot read. "

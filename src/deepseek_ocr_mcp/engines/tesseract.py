@@ -1,4 +1,4 @@
-"""Reads pages with the `tesseract` program, a bounded child process; no file is written, nothing is downloaded.
+"""Reads pages with the `tesseract` program, a bounded child process; no file is left behind, nothing is downloaded.
 
 Languages are those that are installed and fit the script that Tesseract detects on the page. A
 cancelled call kills the program within a tenth of a second, and it dies with this process. Where
@@ -18,7 +18,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 __all__ = [
+    "Orientation",
     "Program",
+    "Reading",
     "Rereading",
     "TesseractEngine",
     "Word",
@@ -57,15 +62,18 @@ LONGEST_SIDE: Final = 10_000  # pixels; the program refuses 32768
 OSD_SIDE: Final = 2000  # pixels that are enough to see how a page lies
 OSD_CHARACTERS: Final = 5  # least number of characters to judge by; the program's own default is 50
 SURE_ORIENTATION: Final = 1.0  # the program's measure; upright pages are called turned at up to 0.7
-GOOD_CONFIDENCE: Final = 0.6  # of a page, 0 to 1: the right language has about 0.9, a wrong one about 0.4
+GOOD_CONFIDENCE: Final = 0.7  # of a page, 0 to 1: the right language has about 0.9, a wrong one about 0.4
+ONE_SCRIPT_SHARE: Final = 0.9  # of the letters
 NOISE: Final = 0.3  # confidence of a line that is no text
 TILTED_DEG: Final = 0.5
 SPACE_EM: Final = 0.6  # least gap that is a space in scripts without spaces between words
+HANGUL_SPACE_EM: Final = 0.25  # the same in Korean, where the program takes syllables for words
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 HEADER: Final = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
 WORD: Final = "5"  # the level of a row
 UNSPACED: Final = re.compile(f"{NO_SPACES.pattern[:-1]}\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff]")
+HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
 RIGHT_TO_LEFT: Final = re.compile("[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc]")
 
 INSTALL: Final = (
@@ -91,6 +99,24 @@ class Orientation:
     quarters: int
     confidence: float
     script: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the program made of a page: turned by `quarters`, in a script, with its words."""
+
+    quarters: int
+    script: Script
+    words: tuple[Word, ...]
+
+    @property
+    def confidence(self) -> float:
+        return _confidence(self.words)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether this is text: the right language is surer of itself, and does not mix scripts."""
+        return self.confidence >= GOOD_CONFIDENCE and _is_one_script(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +157,10 @@ class Program:
         """The language data that reads text."""
         return sorted(self.languages - {"osd", "equ"})
 
+    def lacks(self, script: Script) -> bool:
+        """Whether text in this script cannot be read here."""
+        return script.foreign and not languages_for(script, self.languages)
+
     def run(self, arguments: Sequence[str], call: Call, *, image: bytes = b"", limit: float = RUN_LIMIT_S) -> str:
         """What the program prints. It ends within the limit, or it is killed.
 
@@ -141,26 +171,29 @@ class Program:
         """
         call.raise_if_cancelled()
         end = time.monotonic() + limit
-        given: bytes | None = image
-        try:
-            process = subprocess.Popen(
-                [self.path, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "OMP_THREAD_LIMIT": "1"},  # its threads wait for each other more than they work
-                preexec_fn=_dying_with_us(),
-            )
-        except OSError as exc:
-            raise EngineUnavailable(f"Tesseract ({self.path}) cannot be run: {exc.strerror}.", remedy=INSTALL) from None
+        with tempfile.TemporaryFile() as given:  # no name, so it is gone with us
+            given.write(image)
+            given.seek(0)
+            try:
+                process = subprocess.Popen(
+                    [self.path, *arguments],
+                    stdin=given,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, "OMP_THREAD_LIMIT": "1"},  # its threads wait more than they work
+                    preexec_fn=_dying_with_us(),
+                )
+            except OSError as exc:
+                raise EngineUnavailable(
+                    f"Tesseract ({self.path}) cannot be run: {exc.strerror}.", remedy=INSTALL
+                ) from None
         try:
             while True:
                 try:
-                    out, err = process.communicate(given, timeout=POLL_S)
+                    out, err = process.communicate(timeout=POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    given = None  # the first call keeps it
-                call.raise_if_cancelled()
+                    call.raise_if_cancelled()
                 if time.monotonic() > end:
                     raise Timeout(
                         f"Tesseract did not read a page within {limit:g} s and was stopped.",
@@ -198,22 +231,36 @@ class Program:
         settings = ["-l", "+".join(languages), "--psm", "3", "-c", "tessedit_create_tsv=1"]
         return parse_words(self.run(["-", "-", *settings], call, image=_as_pgm(grey)))
 
-    def read(self, grey: Pixels, script: Script, call: Call) -> tuple[list[Word], bool]:
-        """The words of an upright page on which this script was seen, and whether they are to be trusted.
+    def read(self, grey: Pixels, call: Call, script: str = "") -> Reading:
+        """The words of a page that may lie on its side. `script`: what the caller knows of it already.
 
-        The script's languages are tried together with those of Latin script, which the program then
-        chooses word by word; where that reads badly, all others.
+        The script's languages are tried together with those of Latin script, among which the program
+        chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
+        all other languages are tried, unless the script's own data is missing.
         """
-        first = self._chosen([*languages_for(script, self.languages), *languages_for(LATIN, self.languages)])
-        best: list[Word] = []
-        for languages in (first, self._chosen(name for name in self.readers if name not in first)):
-            if languages:
-                found = self.words(grey, languages, call)
-                if _confidence(found) >= _confidence(best):
-                    best = found
-                if not found or _confidence(best) >= GOOD_CONFIDENCE:
-                    break  # a blank page is blank in any language
-        return best, _confidence(best) >= GOOD_CONFIDENCE
+        seen = self.orientation(grey, call) or Orientation(0, 0.0, "")
+        found = SCRIPTS.get(script or seen.script, LATIN)
+        own = languages_for(found, self.languages)
+        first = self._chosen([*own, *languages_for(LATIN, self.languages)])
+        others = self._chosen(name for name in self.readers if name not in first)
+        turns = [seen.quarters]
+        if seen.confidence < SURE_ORIENTATION:
+            turns = [0, seen.quarters, (seen.quarters + 2) % 4]
+        best = Reading(turns[0], found, ())
+        for quarters in dict.fromkeys(turns):
+            best = max(best, self._read(grey, quarters, found, first or others, call), key=lambda r: r.confidence)
+            if best.trusted or not best.words:
+                return best  # a blank page is blank however it lies
+        if own or not found.foreign:
+            last = self._read(grey, best.quarters, found, others, call)
+            return last if last.trusted else best
+        return best
+
+    def _read(self, grey: Pixels, quarters: int, script: Script, languages: Sequence[str], call: Call) -> Reading:
+        import numpy as np
+
+        words = self.words(np.rot90(grey, quarters), languages, call) if languages else []
+        return Reading(quarters, script, tuple(words))
 
     @staticmethod
     def _chosen(names: Iterable[str]) -> list[str]:
@@ -272,20 +319,18 @@ class TesseractEngine:
         pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
         pixels = _reduced(pixels, min(RESOLUTIONS[options.resolution] or LONGEST_SIDE, LONGEST_SIDE))
         grey = _grey(pixels)
-        seen = self._program.orientation(grey, call)
-        quarters = seen.quarters if seen and seen.confidence >= SURE_ORIENTATION else 0
-        script = SCRIPTS.get(seen.script, LATIN) if seen else LATIN
-        words, trusted = self._program.read(np.rot90(grey, quarters), script, call)
-        if words and not trusted and not languages_for(script, self._program.languages):
+        reading = self._program.read(grey, call)
+        script = reading.script
+        if reading.words and not reading.trusted and self._program.lacks(script):
             raise EngineUnavailable(
                 f"The page seems to be in {script.name} script, and Tesseract has no language data for it "
                 f"(it has {', '.join(self._program.readers)}).",
                 remedy=f"On Debian run: apt-get install {script.package} (elsewhere put "
                 f"{script.languages[0]}.traineddata into Tesseract's tessdata folder), then restart.",
             )
-        upright = np.rot90(pixels, quarters)
-        lines, inks = _laid_out(words, upright.shape[1], upright.shape[0])
-        sheet = _Sheet(page, upright, quarters, lines, inks)
+        upright = np.rot90(pixels, reading.quarters)
+        lines, inks = _laid_out(reading.words, upright.shape[1], upright.shape[0])
+        sheet = _Sheet(page, upright, reading.quarters, lines, inks)
         return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
 
 
@@ -309,18 +354,13 @@ def reread(pixels: Pixels, lines: Sequence[TextLine], call: Call) -> Rereading |
         return Rereading(remark(script))
     program = Program(path, call)
     grey = _grey(_reduced(pixels, LONGEST_SIDE))
-    seen = program.orientation(grey, call)
-    quarters = seen.quarters if seen and seen.confidence >= SURE_ORIENTATION / 2 else 0  # nothing else told it
-    script = script or (seen.script if seen else "")
-    words, trusted = program.read(np.rot90(grey, quarters), SCRIPTS.get(script, LATIN), call)
-    if not trusted:
-        known = SCRIPTS.get(script, LATIN)
-        certain = known is not LATIN and not languages_for(known, program.languages)
-        return Rereading(remark(script if certain else ""))
+    reading = program.read(grey, call, script)
+    if not reading.trusted or not _is_foreign(reading.words):  # the bundled models would have read Latin text
+        return Rereading(remark(reading.script.name if program.lacks(reading.script) else script))
     scale = max(pixels.shape[:2]) / max(grey.shape)
-    height, width = np.rot90(pixels, quarters).shape[:2]
-    found, inks = _laid_out(words, width, height, scale)
-    return Rereading("", quarters, tuple(found), tuple(inks))
+    height, width = np.rot90(pixels, reading.quarters).shape[:2]
+    found, inks = _laid_out(reading.words, width, height, scale)
+    return Rereading("", reading.quarters, tuple(found), tuple(inks))
 
 
 def find_program() -> str | None:
@@ -382,6 +422,23 @@ def _confidence(words: Sequence[Word]) -> float:
     """Of the whole page: each character counts."""
     count = sum(len(word.text) for word in words)
     return sum(word.confidence * len(word.text) for word in words) / count if count else 0.0
+
+
+def _is_one_script(words: Sequence[Word]) -> bool:
+    """Whether nearly all letters are of one script, or of that and Latin: languages mixed at will are noise."""
+    scripts = Counter(
+        unicodedata.name(char, "").partition(" ")[0] for word in words for char in word.text if char.isalpha()
+    )
+    count = scripts.total()
+    latin = scripts.pop("LATIN", 0)
+    scripts["CJK"] = sum(scripts.pop(name, 0) for name in ("CJK", "HIRAGANA", "KATAKANA"))  # Japanese has all
+    return latin + max(scripts.values(), default=0) >= ONE_SCRIPT_SHARE * count
+
+
+def _is_foreign(words: Sequence[Word]) -> bool:
+    """Whether most letters are of scripts that the bundled models do not know."""
+    letters = [unicodedata.name(char, "") for word in words for char in word.text if char.isalpha()]
+    return 2 * sum(name.startswith(("LATIN", "CJK", "HIRAGANA", "KATAKANA")) for name in letters) < len(letters)
 
 
 # ---------------------------------------------------------------- words to lines
@@ -452,13 +509,20 @@ def _joined(
         begin, end = boxes[n][first], boxes[n][last]
         if n:
             gap = begin - boxes[n - 1][last]
-            close = gap < SPACE_EM * (boxes[n][2] - boxes[n][0] if vertical else boxes[n][3] - boxes[n][1])
-            if not (close and UNSPACED.match(text[-1]) and UNSPACED.match(word.text[0])):
+            size = boxes[n][2] - boxes[n][0] if vertical else boxes[n][3] - boxes[n][1]
+            if gap >= _space(text[-1], word.text[0]) * size:
                 text += " "
                 places.append((boxes[n - 1][last] + begin) / 2)
         text += word.text
         places += [begin + (at + 0.5) / len(word.text) * (end - begin) for at in range(len(word.text))]
     return text, places
+
+
+def _space(before: str, after: str) -> float:
+    """The least gap between two characters, in heights of the line, that is a space."""
+    if UNSPACED.match(before) and UNSPACED.match(after):
+        return SPACE_EM
+    return HANGUL_SPACE_EM if HANGUL.match(before) and HANGUL.match(after) else -math.inf
 
 
 # ---------------------------------------------------------------- pixels and processes

@@ -265,7 +265,7 @@ def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = 
         else:
             chunk = _paragraph_text(page, element)
             if element.kind == "title":
-                chunk = "#" * element.level + " " + chunk.replace("\n", " ")
+                chunk = "#" * element.level + " " + " ".join(chunk.split())
             elif element.kind == "list":
                 chunk = LIST_ITEM.sub(lambda m: f"{m['number']} " if m["number"] else "- ", chunk, count=1)
         if not chunk.strip():
@@ -687,8 +687,12 @@ def _with_levels(page: _Page, elements: list[Element]) -> list[Element]:
     for size in sorted(sizes.values(), reverse=True):
         if not steps or size < steps[-1] / SUBTITLE_SCALE:
             steps.append(size)
+    # A page may begin in the middle of a chapter: what is hardly larger than the body is no heading of the first level.
+    above = 0 if steps and steps[0] >= TITLE_SCALE * page.em else 1
     return [
-        Element("title", e.rows, max(1, sum(step >= sizes[n] for step in steps[:3])), e.region) if n in sizes else e
+        Element("title", e.rows, above + max(1, sum(step >= sizes[n] for step in steps[:3])), e.region)
+        if n in sizes
+        else e
         for n, e in enumerate(elements)
     ]
 
@@ -697,17 +701,24 @@ def _with_levels(page: _Page, elements: list[Element]) -> list[Element]:
 
 
 def _paragraph_text(page: _Page, element: Element) -> str:
-    """The rows joined where the text runs on, on lines of their own where it does not."""
+    """The rows joined where the text runs on, on lines of their own where it does not.
+
+    Where joined rows end or begin, a paragraph does: an empty line follows, as Markdown wants it.
+    """
     rows = [row[0] for row in element.rows]
     right = max(page.boxes[i][2] for i in element.lines)
-    text = ""
+    runs: list[tuple[int, str]] = []  # rows joined, and their text
     for n, row in enumerate(rows):
         chunk = " ".join(page.lines[i].text.strip() for i in row)
         if n and _goes_on(page, rows[n - 1], row, right):
-            text = _joined(text, chunk)
+            count, text = runs.pop()
+            runs.append((count + 1, _joined(text, chunk)))
         else:
-            text += "\n" + chunk if text else chunk
-    return text
+            runs.append((1, chunk))
+    parts = [runs[0][1]]
+    for (above, _), (below, text) in pairwise(runs):
+        parts += ["\n" if above == below == 1 else "\n\n", text]
+    return "".join(parts)
 
 
 def _goes_on(page: _Page, above: Sequence[int], below: Sequence[int], right: float) -> bool:

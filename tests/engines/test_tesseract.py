@@ -1,0 +1,420 @@
+"""The engine on Debian's tesseract with its English data: what it reads, how it ends, what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from deepseek_ocr_mcp.engines import KNOWN, tesseract
+from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
+from deepseek_ocr_mcp.engines.scripts import SCRIPTS, languages_for, remark, seems_unread
+from deepseek_ocr_mcp.engines.tesseract import (
+    Orientation,
+    Program,
+    TesseractEngine,
+    Word,
+    find_program,
+    parse_orientation,
+    parse_words,
+    reread,
+)
+from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, OcrError, UnsupportedMode
+from deepseek_ocr_mcp.results.reading_order import TextLine
+
+SENTENCES = [
+    "The reading room opens at nine.",
+    "Pencils and paper are welcome.",
+    "Orders arrive the same afternoon.",
+    "We wish you a quiet day.",
+]
+HEAD = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
+
+
+class Listener:
+    """A caller that hangs up when told to."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+
+    def progress(self, done: float, message: str = "") -> None:
+        assert 0 <= done <= 1
+
+    def raise_if_cancelled(self) -> None:
+        if self.gone.is_set():
+            raise Cancelled("The call was cancelled.", remedy="Call again.")
+
+
+@pytest.fixture(scope="module")
+def engine() -> TesseractEngine:
+    if find_program() is None:
+        pytest.fail("These tests need tesseract: apt-get install tesseract-ocr")
+    engine = TesseractEngine()
+    facts = engine.load(CPU, Listener())
+    assert str(facts["model"]).startswith("Tesseract ")
+    assert "eng" in facts["languages"]
+    return engine
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Image.Image], PageImage]:
+    """Writes a picture the way the server gives pages to an engine."""
+    count = iter(range(100))
+
+    def write(image: Image.Image) -> PageImage:
+        path = tmp_path / f"{next(count)}.rgb"
+        path.write_bytes(image.convert("RGB").tobytes())
+        return PageImage(str(path), image.width, image.height)
+
+    return write
+
+
+@pytest.fixture
+def impostor(tmp_path: Path, monkeypatch) -> Callable[[str], None]:
+    """Puts a program of that name and these Python lines in front of the real one."""
+
+    def impostor(body: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "tesseract"
+        program.write_text(f"#!{sys.executable}\nimport os, sys, time\n{body}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    return impostor
+
+
+def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
+    page = Image.new("RGB", (width, 80 + 2 * size * len(rows)), "white")
+    draw = ImageDraw.Draw(page)
+    for n, row in enumerate(rows):
+        draw.text((40, 40 + 2 * size * n), row, "black", ImageFont.load_default(size))
+    return page
+
+
+def read(engine: TesseractEngine, page: PageImage, mode: str = "ocr", **options: str) -> PageText:
+    [text] = engine.read([page], ReadOptions(mode, **options), Listener())
+    for block in text.blocks:
+        x1, y1, x2, y2 = block.box
+        assert 0 <= x1 < x2 <= page.width
+        assert 0 <= y1 < y2 <= page.height
+        assert block.score is not None
+        assert 0 <= block.score <= 1
+    return text
+
+
+def likeness(text: str, rows: list[str]) -> float:
+    return SequenceMatcher(None, " ".join(text.split()), " ".join(rows)).ratio()
+
+
+# -- pages
+
+
+def test_a_drawn_page_is_read_line_by_line_and_boxed(engine, write) -> None:
+    page = drawn(SENTENCES)
+    text = read(engine, write(page))
+    assert text.text.split("\n") == SENTENCES
+    draw = ImageDraw.Draw(page)
+    for n, block in enumerate(text.blocks):
+        ink = draw.textbbox((40, 40 + 56 * n), SENTENCES[n], ImageFont.load_default(28))
+        assert (block.label, block.text) == ("line", SENTENCES[n])
+        assert block.box == pytest.approx(ink, abs=6)
+
+
+def test_document_mode_gives_markdown(engine, write) -> None:
+    page = drawn(["", "", *SENTENCES])
+    ImageDraw.Draw(page).text((40, 30), "A Guide", "black", ImageFont.load_default(60))
+    assert read(engine, write(page), "document").text.startswith("# A Guide\n\n")
+
+
+def test_found_words_are_boxed_to_a_few_pixels(engine, write) -> None:
+    page = drawn(SENTENCES)
+    text = read(engine, write(page), "find", find_term="same afternoon")
+    font = ImageFont.load_default(28)
+    ink = ImageDraw.Draw(page).textbbox(
+        (40 + font.getlength("Orders arrive the "), 40 + 56 * 2), "same afternoon", font
+    )
+    [block] = text.blocks
+    assert (block.label, block.text) == ("same afternoon", "same afternoon")
+    assert block.box[0] == pytest.approx(ink[0], abs=4)
+    assert block.box[2] == pytest.approx(ink[2], abs=4)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_page_on_its_side_or_head_is_read(engine, write, degrees: int) -> None:
+    turned = drawn(SENTENCES * 3).rotate(degrees, expand=True)
+    text = read(engine, write(turned))
+    assert likeness(text.text, SENTENCES * 3) > 0.97
+    x1, y1, x2, y2 = text.blocks[0].box
+    assert (x2 - x1 > y2 - y1) == (degrees == 180)
+
+
+def test_a_tilted_page_is_read_in_order(engine, write) -> None:
+    tilted = drawn(SENTENCES * 2).rotate(2, fillcolor="white", resample=Image.Resampling.BICUBIC)
+    assert likeness(read(engine, write(tilted)).text, SENTENCES * 2) > 0.97
+
+
+def test_columns_are_read_one_after_the_other(engine, write) -> None:
+    left = [f"Left column line {n} goes on here" for n in range(6)]
+    right = [f"Right column line {n} goes on too" for n in range(6)]
+    page = drawn(left, width=1200)
+    draw = ImageDraw.Draw(page)
+    for n, row in enumerate(right):
+        draw.text((620, 40 + 56 * n), row, "black", ImageFont.load_default(28))
+    assert likeness(read(engine, write(page)).text, left + right) > 0.97
+
+
+def test_boxes_are_in_pixels_of_the_page_whatever_the_resolution(engine, write) -> None:
+    page = write(drawn(SENTENCES, size=80, width=2000))
+    full, shrunk = read(engine, page), read(engine, page, resolution="base")
+    assert shrunk.blocks[0].box == pytest.approx(full.blocks[0].box, abs=12)
+
+
+@pytest.mark.parametrize("size", [(600, 400), (1, 1), (3, 500)])
+@pytest.mark.parametrize("mode", ["document", "find"])
+def test_a_blank_page_has_no_text(engine, write, size, mode: str) -> None:
+    text = read(engine, write(Image.new("RGB", size, "white")), mode, find_term="x")
+    assert (text.text, list(text.blocks)) == ("", [])
+
+
+# -- ends
+
+
+def test_a_cancelled_call_kills_the_program_within_a_second(impostor, write) -> None:
+    impostor(
+        "if '--version' in sys.argv: print('tesseract 5'); sys.exit()\n"
+        "if '--list-langs' in sys.argv: print('eng'); sys.exit()\n"
+        "time.sleep(60)"
+    )
+    engine, listener = TesseractEngine(), Listener()
+    engine.load(CPU, listener)
+    page = write(drawn(SENTENCES))
+    threading.Timer(0.5, listener.gone.set).start()
+    started = time.perf_counter()
+    with pytest.raises(Cancelled):
+        engine.read([page], ReadOptions("ocr"), listener)
+    assert time.perf_counter() - started < 1.5
+
+
+def test_a_run_ends_at_its_limit(impostor) -> None:
+    impostor("time.sleep(60)")
+    path = find_program()
+    assert path is not None
+    program = Program.__new__(Program)
+    program.path = path
+    with pytest.raises(OcrError, match=r"within 0\.3 s"):
+        program.run([], Listener(), limit=0.3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_the_program_dies_with_the_process_that_started_it(impostor, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    impostor(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    code = (
+        "from deepseek_ocr_mcp.engines.tesseract import Program, find_program\n"
+        "program = Program.__new__(Program); program.path = find_program()\n"
+        "class Call:\n"
+        "    def raise_if_cancelled(self): pass\n"
+        "program.run([], Call())"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        until = time.monotonic() + 10
+        while not (mark.is_file() and mark.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.wait()
+    program = Path("/proc") / mark.read_text() / "stat"
+    until = time.monotonic() + 2
+    while program.exists() and program.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_failing_program_is_quoted(impostor) -> None:
+    impostor("print('read_params_file: no such file', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(OcrError, match=r"status 3: read_params_file"):
+        TesseractEngine().load(CPU, Listener())
+
+
+def test_a_missing_program_is_named_with_the_command_to_run(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EngineUnavailable, match=r"apt-get install tesseract-ocr.*brew.*winget"):
+        TesseractEngine().load(CPU, Listener())
+
+
+def test_a_program_without_language_data_says_what_to_install(impostor) -> None:
+    impostor("print('tesseract 5' if '--version' in sys.argv else 'List of available languages (1):\\nosd')")
+    with pytest.raises(EngineUnavailable, match="tesseract-ocr-eng"):
+        TesseractEngine().load(CPU, Listener())
+
+
+@pytest.mark.parametrize("mode", ["figure", "describe", "freeform"])
+def test_other_modes_name_the_engine_that_can(engine, write, mode: str) -> None:
+    with pytest.raises(UnsupportedMode, match="OCR_ENGINE=deepseek"):
+        read(engine, write(drawn([])), mode)
+
+
+def test_the_engine_is_known_with_its_modes_and_needs_no_module() -> None:
+    assert KNOWN["tesseract"].modes == {"document", "ocr", "free", "find"}
+    assert KNOWN["tesseract"].needs == ()
+
+
+# -- scripts
+
+FOREIGN = (
+    "given = sys.stdin.buffer.read()\n"
+    "if '--version' in sys.argv: print('tesseract 5.3.0')\n"
+    "elif '--list-langs' in sys.argv: print('List (n):', *LANGUAGES, sep='\\n')\n"
+    "elif '0' in sys.argv: print('Rotate: 0\\nOrientation confidence: 3.0\\nScript: Cyrillic\\nScript confidence: 2')\n"
+    f"else: print({HEAD!r}); print('5', 1, 1, 1, 1, 1, 40, 40, 400, 30, *SAYS, sep='\\t')"
+)
+
+
+def test_a_script_without_its_data_is_an_error_that_names_the_package(impostor, write) -> None:
+    impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('41', 'Bce nroau')\n{FOREIGN}")
+    engine = TesseractEngine()
+    engine.load(CPU, Listener())
+    with pytest.raises(EngineUnavailable, match=r"Cyrillic.*tesseract-ocr-rus"):
+        read(engine, write(drawn(SENTENCES)))
+
+
+def test_a_script_seen_by_mistake_does_not_matter_where_the_text_is_clear(impostor, write) -> None:
+    impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('95', 'Receipt')\n{FOREIGN}")
+    engine = TesseractEngine()
+    engine.load(CPU, Listener())
+    assert read(engine, write(drawn(SENTENCES))).text == "Receipt"
+
+
+def test_the_data_of_the_script_seen_is_used(impostor, write, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    impostor(
+        f"if '-l' in sys.argv: open({str(asked)!r}, 'w').write(' '.join(sys.argv))\n"
+        f"LANGUAGES = ['eng', 'rus', 'tha', 'osd']; SAYS = ('95', 'Все')\n{FOREIGN}"
+    )
+    engine = TesseractEngine()
+    engine.load(CPU, Listener())
+    assert read(engine, write(drawn(SENTENCES))).text == "Все"
+    assert "-l rus+eng " in asked.read_text()
+
+
+def test_the_model_of_a_whole_script_is_preferred_to_its_languages() -> None:
+    assert languages_for(SCRIPTS["Han"], {"chi_tra", "chi_sim", "eng"}) == ["chi_sim", "chi_tra"]
+    assert languages_for(SCRIPTS["Han"], {"script/HanS", "chi_sim"}) == ["script/HanS"]
+    assert languages_for(SCRIPTS["Thai"], {"eng"}) == []
+
+
+def line(text: str, score: float, row: int = 0) -> TextLine:
+    return TextLine(text, (0, 50 * row, 600, 50 * row + 30), score)
+
+
+@pytest.mark.parametrize(
+    ("lines", "script"),
+    [
+        ([line("", 0.0), line("3J", 0.46, 1)], ""),  # Arabic
+        ([line("H ne ao.", 0.92), line("K co", 0.9, 1)], ""),  # Cyrillic: sure of the few that look like Latin
+        ([line("VUNUILNNLUNLULUILUNISLUMACN", 0.74)], ""),  # Thai
+        ([line("Ωαíο αρ σμεα οι άνθρωποι και ίσοι", 0.87)], "Greek"),
+    ],
+)
+def test_a_page_in_an_unknown_script_is_noticed(lines: list[TextLine], script: str) -> None:
+    assert seems_unread(lines) == script
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [line("The reading room opens at nine o'clock", 0.99)],
+        [line("text of five pixels, which is hard to read", 0.85)],
+        [line("人人生而自由在尊严和权利上一律平等", 0.97)],
+        [line("T Y P E W R I T E R, wide set", 0.95)],
+        [line("The area α + β = γ of the figure is known", 0.98)],
+        [line("~~", 0.3), *(line("The reading room opens at nine o'clock", 0.99, n) for n in range(1, 4))],
+        [TextLine("", (0, 0, 30, 30), 0.1)],  # a picture
+    ],
+)
+def test_readable_pages_and_pictures_raise_no_alarm(lines: list[TextLine]) -> None:
+    assert seems_unread(lines) is None
+
+
+def test_a_remark_names_the_script_where_it_is_known() -> None:
+    assert "Greek" in remark("Greek")
+    assert "tesseract-ocr-ell" in remark("Greek")
+    assert "could not be read" in remark() == remark("Fraktur")
+
+
+def test_rereading_costs_nothing_on_pages_that_were_read(monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "find_program", lambda: pytest.fail("it was asked for"))
+    assert reread(None, [line("The reading room opens at nine.", 0.99)], Listener()) is None
+
+
+def test_without_the_program_rereading_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "find_program", lambda: None)
+    again = reread(None, [line("3J", 0.46)], Listener())
+    assert again is not None
+    assert "apt-get install tesseract-ocr" in again.remark
+    assert again.lines == ()
+
+
+def test_rereading_gives_lines_in_pixels_of_the_page(impostor) -> None:
+    impostor(f"LANGUAGES = ['eng', 'rus', 'osd']; SAYS = ('95', 'Привет')\n{FOREIGN}")
+    numpy = pytest.importorskip("numpy")
+    again = reread(numpy.zeros((300, 800, 3), numpy.uint8), [line("Hp", 0.9)], Listener())
+    assert again is not None
+    [found], [ink] = again.lines, again.inks
+    assert (found.text, found.box) == ("Привет", (40, 40, 440, 70))
+    assert (ink.x, ink.y, ink.width, ink.height) == (240, 55, 400, 30)
+
+
+def test_rereading_gives_no_garbage_out(impostor) -> None:
+    impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('43', 'Mpwset')\n{FOREIGN}")
+    numpy = pytest.importorskip("numpy")
+    again = reread(numpy.zeros((300, 800, 3), numpy.uint8), [line("Hp", 0.9)], Listener())
+    assert again is not None
+    assert again.lines == ()
+    assert "Cyrillic" in again.remark
+
+
+# -- what the program says
+
+
+def test_orientation_is_parsed_strictly() -> None:
+    said = "Page number: 0\nRotate: 90\nOrientation confidence: 2.30\nScript: Latin\nScript confidence: 8.33\n"
+    assert parse_orientation(said) == Orientation(3, 2.3, "Latin")
+    assert parse_orientation(said.replace("90", "many")) is None
+    assert parse_orientation("Too few characters. Skipping this page") is None
+
+
+def test_words_are_parsed_with_their_line_box_and_confidence() -> None:
+    rows = [
+        HEAD,
+        "4\t1\t1\t1\t2\t0\t5\t6\t70\t8\t-1\t",
+        '5\t1\t1\t1\t2\t1\t5\t6\t70\t8\t96.5\t"odd',
+        "5\t1\t1\t1\t2\t2\t9\t6\t1\t8\t95\t ",
+        "",
+    ]
+    assert parse_words("\n".join(rows)) == [Word((1, 1, 2), '"odd', (5, 6, 75, 14), 0.965)]
+    assert parse_words(HEAD + "\n") == []
+
+
+@pytest.mark.parametrize("table", ["", "text\n", f"{HEAD}\n5\t1\t1", f"{HEAD}\n5\t1\t1\t1\t1\t1\tx\t6\t7\t8\t90\ta"])
+def test_what_is_no_table_is_refused(table: str) -> None:
+    with pytest.raises(OcrError, match="no table of words"):
+        parse_words(table)
+
+
+def test_importing_the_engine_imports_nothing_heavy() -> None:
+    heavy = "{'numpy', 'cv2', 'onnxruntime', 'rapidocr', 'PIL'}"
+    code = f"import sys, deepseek_ocr_mcp.engines.tesseract; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
