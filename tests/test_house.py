@@ -146,7 +146,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
     }
     # The worker hands its environment on, the manager asks which cards are visible, the engine is told its
     # threads and its weights that way, the CLI takes a token for a server that is not its own, and the hub has
-    # variables of its own.
+    # variables of its own; a program that an engine starts gets a bound on its threads.
     assert readers <= {
         "config.py",
         "cli.py",
@@ -154,6 +154,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         "worker/main.py",
         "lifecycle/manager.py",
         "engines/rapidocr.py",
+        "engines/tesseract.py",
         "engines/deepseek/__init__.py",
         "engines/deepseek/hub.py",
     }

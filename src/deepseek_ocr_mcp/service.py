@@ -292,6 +292,8 @@ class _Work:
         pages = []
         for number, image, fields in zip(numbers, images, reading.pages, strict=True):
             try:
+                if remark := fields.pop("remark", ""):
+                    self.notes.append(f"Page {number}: {remark}")
                 page = Page(page=number, width=image.width, height=image.height, **fields)
             except (ValidationError, TypeError) as exc:
                 raise OcrError(

@@ -106,6 +106,13 @@ async def test_a_blank_page_is_an_empty_text_and_says_so() -> None:
     assert said(result) == "Page 1: blank, no text was found."
 
 
+async def test_what_an_engine_remarks_about_a_page_is_told() -> None:
+    async with client("Remarking") as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": PAGE})
+    assert facts(result)["text"] == "what was read"
+    assert said(result).endswith("Page 1: The rest is in a script of its own.")
+
+
 # -- pages and cuts
 
 

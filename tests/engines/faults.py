@@ -67,6 +67,11 @@ class Drawing(Echo):
         ]
 
 
+class Remarking(Echo):
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("what was read", remark="The rest is in a script of its own.") for _ in pages]
+
+
 class Blank(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         return [PageText("") for _ in pages]

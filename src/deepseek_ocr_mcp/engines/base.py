@@ -57,6 +57,8 @@ class PageText:
     finish: Finish = "stop"
     raw: str | None = None
     """What the model wrote, tags and all; None where `text` is that."""
+    remark: str = ""
+    """A sentence for the caller: what could not be read, and what to do about it."""
 
 
 class Call(Protocol):
