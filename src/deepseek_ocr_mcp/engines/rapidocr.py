@@ -216,6 +216,13 @@ class RapidOcrEngine:
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
         )
+        from .tesseract import reread  # which builds on this module
+
+        again = reread(upright, _straightened(regions, readings, upright.shape[1], upright.shape[0]), call)
+        if again is not None and again.lines:
+            turned = np.rot90(upright, again.quarters)
+            sheet = _Sheet(page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks))
+            return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         kept = [n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
         found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
@@ -227,7 +234,8 @@ class RapidOcrEngine:
             [cut(found[piece.line], piece) for piece in pieces],
             [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces],
         )
-        return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
+        text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
+        return text if again is None else replace(text, remark=again.remark)
 
     # ------------------------------------------------------------ detection
 

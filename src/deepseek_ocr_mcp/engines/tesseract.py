@@ -2,8 +2,8 @@
 
 Languages are those that are installed and fit the script that Tesseract detects on the page. A
 cancelled call kills the program within a tenth of a second, and it dies with this process. Where
-the page's script has no language data here, the error names the package that brings it: what
-Tesseract makes of a foreign script is not given out as its text.
+the page's script has no language data here, a remark names the package that brings it: what
+Tesseract makes of a foreign script is not given out as the page's text.
 
 `reread` gives another engine's page of unknown script to the same program, where it is installed.
 """
@@ -295,9 +295,10 @@ class TesseractEngine:
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         """One `PageText` per page, as the rapidocr engine gives it.
 
+        A page in a script for which no language data is installed has no text, but a remark.
+
         Raises:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
-            EngineUnavailable: a page is in a script for which no language data is installed.
             Cancelled: nobody waits any more.
         """
         if options.mode not in MODES:
@@ -322,11 +323,12 @@ class TesseractEngine:
         reading = self._program.read(grey, call)
         script = reading.script
         if reading.words and not reading.trusted and self._program.lacks(script):
-            raise EngineUnavailable(
-                f"The page seems to be in {script.name} script, and Tesseract has no language data for it "
-                f"(it has {', '.join(self._program.readers)}).",
-                remedy=f"On Debian run: apt-get install {script.package} (elsewhere put "
-                f"{script.languages[0]}.traineddata into Tesseract's tessdata folder), then restart.",
+            return PageText(
+                "",
+                remark=f"The page seems to be in {script.name.replace('_', ' ')} script, and Tesseract has no language "
+                f"data for it (it has {', '.join(self._program.readers)}). Install it (Debian: apt-get install "
+                f"{script.package}; elsewhere put {script.languages[0]}.traineddata into its tessdata folder) and "
+                "restart the server.",
             )
         upright = np.rot90(pixels, reading.quarters)
         lines, inks = _laid_out(reading.words, upright.shape[1], upright.shape[0])
