@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from deepseek_ocr_mcp.engines import rapidocr
+from deepseek_ocr_mcp.engines import rapidocr, tesseract
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine, usable_cores
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, UnsupportedMode
+from deepseek_ocr_mcp.results.reading_order import TextLine
 
 SENTENCES = [
     "The reading room opens at nine.",
@@ -274,3 +275,21 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
     heavy = "{'numpy', 'cv2', 'onnxruntime', 'rapidocr', 'PIL'}"
     code = f"import sys, deepseek_ocr_mcp.engines.rapidocr; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_tesseract_says_of_an_unreadable_page_is_handed_on(engine, write, monkeypatch) -> None:
+    page = write(drawn(SENTENCES[:1]))
+    monkeypatch.setattr(tesseract, "reread", lambda *_: tesseract.Rereading("Install what reads it."))
+    answer = engine.read([page], ReadOptions("free"), Listener())[0]
+    assert likeness(answer.text, SENTENCES[:1]) > 0.9
+    assert answer.remark == "Install what reads it."
+
+
+def test_what_tesseract_read_instead_takes_the_place_of_the_page(engine, write, monkeypatch) -> None:
+    page = write(drawn(SENTENCES[:1]))
+    line = TextLine("Ωραίος", (40.0, 40.0, 200.0, 70.0), 0.95)
+    region = rapidocr._Region(120.0, 55.0, 160.0, 30.0, 0.0)
+    monkeypatch.setattr(tesseract, "reread", lambda *_: tesseract.Rereading("", 0, (line,), (region,)))
+    answer = engine.read([page], ReadOptions("ocr"), Listener())[0]
+    assert answer.text == "Ωραίος"
+    assert [block.text for block in answer.blocks] == ["Ωραίος"]
