@@ -36,7 +36,7 @@ from .worker.client import OnProgress
 __all__ = ["Answer", "OcrService", "Progress"]
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
-PROGRESS_EVERY_S: Final = 0.1  # an engine may tell more often than a client can draw
+PROGRESS_EVERY_S: Final = 0.25  # each costs client and server a third of a millisecond of the engine's cores
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
@@ -243,7 +243,6 @@ class _Work:
     async def read(self, numbers: list[int], limit: int | None) -> list[Page]:
         """The pages in order; no further batch is begun once `limit` characters are there."""
         pages: list[Page] = []
-        await self._progress(0, "opening the document")
         send, receive = anyio.create_memory_object_stream[list[PageImage]](0)
         try:
             async with anyio.create_task_group() as tasks, receive:
