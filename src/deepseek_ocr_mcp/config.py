@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     ocr_engine: str = _field(
         "auto",
         "Engine",
-        "`auto`, `rapidocr`, `deepseek`, `tesseract`, or `package.module:Class` for an engine of your own. `auto` is DeepSeek-OCR "
+        "`auto`, `rapidocr`, `deepseek`, `tesseract`, or `package.module:Class` for an engine of your own. "
+        "`auto` is DeepSeek-OCR "
         "where a GPU with room for it, the `[gpu]` extra and its weights are there, and RapidOCR elsewhere.",
     )
     ocr_model: str = _field(
