@@ -70,6 +70,12 @@ class Call(Protocol):
     def raise_if_cancelled(self) -> None:
         """Raise `errors.Cancelled` when nobody waits any more. Ask at least every half second."""
 
+    def is_dropped(self, page: int) -> bool:
+        """Whether nobody waits any more for this page of the call, counted from 0; others may still be wanted.
+
+        An engine that reads pages side by side leaves it out from here on and gives it `finish="cancelled"`.
+        """
+
 
 class Engine(Protocol):
     """Loaded once, read from many times. Any method may raise `OcrError`; nothing else is expected.

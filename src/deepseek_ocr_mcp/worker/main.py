@@ -89,10 +89,17 @@ def _import_engine(target: str) -> Engine:
 class _Call:
     """One call's line back to the parent; see `engines.base.Call`."""
 
-    def __init__(self, number: int, send: Callable[[dict[str, Any]], None], cancelled: set[int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        send: Callable[[dict[str, Any]], None],
+        cancelled: set[int],
+        dropped: set[tuple[int, int]],
+    ) -> None:
         self._number = number
         self._send = send
         self._cancelled = cancelled
+        self._dropped = dropped
 
     def progress(self, done: float, message: str = "") -> None:
         self._send({"id": self._number, "progress": float(done), "message": message})
@@ -100,6 +107,9 @@ class _Call:
     def raise_if_cancelled(self) -> None:
         if self._number in self._cancelled:
             raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+
+    def is_dropped(self, page: int) -> bool:
+        return (self._number, page) in self._dropped
 
 
 class _Wire:
@@ -111,6 +121,7 @@ class _Wire:
         self._out_lock = threading.Lock()
         self.calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.cancelled: set[int] = set()
+        self.dropped: set[tuple[int, int]] = set()
 
     def send(self, message: dict[str, Any]) -> None:
         view = memoryview(encode(message))
@@ -129,6 +140,8 @@ class _Wire:
                     os._exit(0)  # nothing here needs saving; the driver takes the GPU's memory back
                 if "cancel" in message:
                     self.cancelled.add(message["cancel"])
+                elif "drop" in message:
+                    self.dropped.update((message["drop"], page) for page in message["pages"])
                 else:
                     self.calls.put(message)
         except Exception:
@@ -205,8 +218,9 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     while True:
         message = line.calls.get()
         number = message["id"]
-        reply = _answer(target, message, _Call(number, line.send, line.cancelled))
+        reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
         line.cancelled.discard(number)
+        line.dropped.clear()  # one call at a time: they were all of this one
         line.send({"id": number, **reply})
 
 
