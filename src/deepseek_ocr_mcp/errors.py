@@ -15,6 +15,7 @@ __all__ = [
     "Cancelled",
     "EngineUnavailable",
     "GpuBusy",
+    "GpuLost",
     "InputForbidden",
     "InputNotFound",
     "InputTooLarge",
@@ -141,6 +142,14 @@ class GpuBusy(OcrError):
     code = "gpu_busy"
     http_status = 503
     exit_code = 5
+
+
+class GpuLost(OcrError):
+    """The card failed or was unplugged while the model was on it; the worker is replaced."""
+
+    code = "gpu_lost"
+    http_status = 503
+    exit_code = 4
 
 
 class Busy(OcrError):

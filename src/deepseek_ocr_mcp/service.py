@@ -6,7 +6,6 @@ by batch while the next ones are drawn; the answer fits `max_chars` and says how
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,7 +35,6 @@ from .worker.client import OnProgress
 __all__ = ["Answer", "OcrService", "Progress"]
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
-PROGRESS_EVERY_S: Final = 0.25  # each costs client and server a third of a millisecond of the engine's cores
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
@@ -271,13 +269,7 @@ class _Work:
         if self._manager.state is not self._manager.ready_state:
             await self._progress(done + LOADING_SHARE / 2, f"loading the model for {what}")
 
-        last = -math.inf
-
         async def report(fraction: float, message: str) -> None:
-            nonlocal last
-            if (now := anyio.current_time()) < last + PROGRESS_EVERY_S:
-                return
-            last = now
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             await self._progress(done + within * len(numbers), f"{what}: {message}" if message else what)
 

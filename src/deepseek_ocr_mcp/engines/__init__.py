@@ -27,7 +27,9 @@ class EngineSpec:
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
     batch_pages: int = 1
-    """Pages read under one hold of the inference lock."""
+    """Pages of one document read under one hold of the inference lock."""
+    shared_pages: int = 1
+    """Pages read at once where several requests wait; 1 for an engine that reads one after the other."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
     weights: str = ""
@@ -47,6 +49,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             frozenset(MODES),
             gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
             batch_pages=8,
+            shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
             weights=DEFAULT_MODEL,
         ),
