@@ -142,7 +142,9 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             save_to=save_to,
             overwrite=overwrite,
         )
-        answer = await service.read(request, local=local, on_progress=ctx.report_progress)
+        answer = await service.read(
+            request, local=local, reply_s=service.settings.ocr_reply_seconds, on_progress=ctx.report_progress
+        )
         content: list[ContentBlock] = []
         if answer.result.text:
             content.append(TextContent(type="text", text=answer.result.text))
