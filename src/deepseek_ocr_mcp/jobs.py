@@ -341,17 +341,23 @@ class Jobs:
                     ask.fail(page.error)
             elif page.image is not None:
                 images[page.number] = page.image
+        pages: list[ReadPage] = []
+        unattended = False
         try:
             if job.wanted(images):
                 job.reading = list(images)
                 with anyio.CancelScope() as job.scope:
-                    await self._read_images(job, images)
+                    pages = await self._read_images(job, images)
+                    unattended = any(ask.background for ask in job.asks)
         finally:
             job.scope, job.reading = None, ()
             for image in images.values():
                 job.document.discard(image)
+        if self._cache.enabled or unattended:
+            await self._keep(job, pages)
 
-    async def _read_images(self, job: _Job, images: dict[int, PageImage]) -> None:
+    async def _read_images(self, job: _Job, images: dict[int, PageImage]) -> list[ReadPage]:
+        """Have them read, and give them to whoever wants them; nothing if that failed."""
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
         what += f" of {job.document.page_count}"
@@ -374,17 +380,15 @@ class Jobs:
         except OcrError as exc:
             for ask in job.wanted(numbers):
                 ask.fail(exc)
-            return
-        asks = job.wanted(numbers)
-        for ask in asks:
+            return []
+        for ask in job.wanted(numbers):
             ask.spent.queued_s += reading.queued_s
             ask.spent.load_s += reading.load_s
             ask.spent.infer_s += reading.infer_s
             for page in pages:
                 ask.give(page)
             ask.tell(0, f"{what} read")
-        if self._cache.enabled or any(ask.background for ask in asks):
-            await self._keep(job, pages)
+        return pages
 
     async def _keep(self, job: _Job, pages: Iterable[ReadPage]) -> None:
         job.fresh = {

@@ -171,6 +171,14 @@ class Unhurried(Echo):
         return super().read(pages, options, call)
 
 
+class SlowToLoad(Echo):
+    """Takes a second to load."""
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        time.sleep(1)
+        return super().load(device, call)
+
+
 class Forking(Echo):
     """Starts a child that outlives a careless parent; its pid is the text."""
 
