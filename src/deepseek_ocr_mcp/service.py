@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,20 +25,23 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 from pydantic import ValidationError
 
+from .admission import Admission, Place
 from .config import Settings
 from .documents.ranges import format_pages, parse_pages
 from .documents.renderer import Document, DocumentReader
-from .documents.source import resolve_output, write_atomically
+from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import PageImage, ReadOptions
-from .errors import BadRequest, GpuBusy, OcrError, UnsupportedMode
+from .errors import BadRequest, GpuBusy, NotReady, OcrError, UnsupportedMode
 from .lifecycle.manager import ModelManager, Reading
-from .models import Block, GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
+from .models import Block, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
 from .results.markup import FIGURE_LABELS, figure_mark
 from .worker.client import OnProgress
 
-__all__ = ["Answer", "OcrService", "Progress"]
+__all__ = ["LOCAL", "Answer", "Incoming", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
+
+LOCAL: Final = "local"  # the client of stdio and of the command line: there is one
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
@@ -40,6 +49,9 @@ STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Called with pages done, pages in all, and a sentence; the first strictly increases."""
+
+OnPosition = Callable[[int], Awaitable[None]]
+"""Called with the number of requests before this one, while there are any; then with 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,7 @@ class OcrService:
         self._manager = manager
         self._reader = reader
         self._fallback = fallback
+        self._admission = Admission(settings.ocr_max_queue)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -81,26 +94,92 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             yield self
 
-    async def read(self, request: OcrRequest, *, local: bool, on_progress: Progress | None = None) -> Answer:
+    @property
+    def state(self) -> State:
+        """Where the weights are."""
+        return self._manager.state
+
+    @property
+    def reason(self) -> str:
+        """Why this engine was chosen."""
+        return self._reason
+
+    def ready(self) -> None:
+        """Return if a request could be taken now.
+
+        Raises:
+            NotReady: the queue is full, or the server is shutting down.
+        """
+        if self._manager.state is State.CLOSED:
+            raise NotReady("The server is shutting down.", remedy="Ask another one, or start it again.")
+        if self._admission.full:
+            raise NotReady(
+                f"{len(self._admission)} requests wait or are being read, as many as this server takes.",
+                remedy="Ask again when some are done.",
+            )
+
+    def place(self, client: str) -> AbstractContextManager[Place]:
+        """A place in the queue for a request that is still being sent; `read` takes it.
+
+        Raises:
+            QueueFull: there is none for this client.
+        """
+        return self._admission.place(client)
+
+    def receive(self) -> AbstractAsyncContextManager[Incoming]:
+        """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
+        return self._reader.receive()
+
+    async def read(
+        self,
+        request: OcrRequest,
+        *,
+        local: bool,
+        client: str = LOCAL,
+        place: Place | None = None,
+        upload: Snapshot | None = None,
+        on_progress: Progress | None = None,
+        on_position: OnPosition | None = None,
+    ) -> Answer:
         """Read the pages of a document.
 
         Args:
             local: whether the caller sits on this machine: then paths are its own.
+            client: who asks: clients take turns, and none takes all places.
+            place: the caller's place in the queue, if it has one already.
+            upload: the document, if it was sent; `request.image` is not looked at.
+            on_position: told how many requests stand before this one; without it, `on_progress` is.
 
         Raises:
             OcrError: see `errors.py`; whatever it is, the service goes on.
         """
         began = time.monotonic()
-        self._check(request)
+        self.check(request)
+        on_progress = on_progress and _Rising(on_progress)
+        with nullcontext(place) if place else self._admission.place(client) as place:
+            place.line_up()
+            async with _told(place, on_position or _waiting(on_progress)):
+                return await self._read(request, upload or request.image, began, local, client, place, on_progress)
+
+    async def _read(
+        self,
+        request: OcrRequest,
+        image: str | Snapshot,
+        began: float,
+        local: bool,
+        client: str,
+        place: Place,
+        on_progress: Progress | None,
+    ) -> Answer:
         save_to = ""
         if request.save_to:
             save_to = await resolve_output(
                 request.save_to, settings=self.settings, local=local, overwrite=request.overwrite
             )
-        async with self._manager.lease(), self._reader.open(request.image, local=local) as document:
+        async with self._manager.lease(), self._reader.open(image, local=local) as document:
             wanted = parse_pages(request.pages, document.page_count)
             progress = _Progress(on_progress, len(wanted))
-            work = _Work(self._manager, self._fallback, document, request, progress)
+            work = _Work(self._manager, self._fallback, document, request, progress, client, place)
             limit = request.max_chars if request.max_chars and not save_to else None
             pages = await work.read(wanted, limit)
             if save_to:
@@ -130,14 +209,25 @@ class OcrService:
         result.timing.total_s = round(time.monotonic() - began, 3)
         return Answer(result, notes, work.images)
 
-    def _check(self, request: OcrRequest) -> None:
+    def why_not(self, mode: str) -> str:
+        """Why the engine cannot do this mode; empty: it can."""
+        if mode in self.engine.modes:
+            return ""
+        return f"The engine {self.engine.name} cannot do mode {mode}: it has no language model."
+
+    def check(self, request: OcrRequest) -> None:
+        """Return if the request can be meant.
+
+        Raises:
+            BadRequest: it cannot; the engine and the document have not been asked yet.
+        """
         if request.mode not in MODES:
             raise BadRequest(f"There is no mode {request.mode!r}.", remedy=f"Use one of {', '.join(MODES)}.")
-        if request.mode not in self.engine.modes:
+        if why := self.why_not(request.mode):
             able = [spec.name for spec in KNOWN.values() if request.mode in spec.modes]
             own = ", ".join(mode for mode in MODES if mode in self.engine.modes)
             raise UnsupportedMode(
-                f"The engine {self.engine.name} cannot do mode {request.mode}: it has no language model.",
+                why,
                 remedy=f"Use one of its modes ({own}), or have the operator set OCR_ENGINE={' or '.join(able)}.",
             )
         needed = MODES[request.mode].needs
@@ -186,7 +276,7 @@ class OcrService:
             gpus=gpus,
             gpu_note=note,
             worker_gpu_mb=worker_gpu_mb,
-            **_rounded(asdict(facts)),
+            **_rounded(asdict(facts) | {"queue": len(self._admission)}),
         )
 
     async def offload(self) -> Transition:
@@ -196,6 +286,19 @@ class OcrService:
     async def release(self, force: bool = False) -> Transition:
         """End the worker and give everything back. Raises `Busy` after a bounded wait."""
         return await self._manager.release(force)
+
+
+class _Rising:
+    """Tells only what is more than before: where a request stands and what is read of it are told by two tasks."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._last = -1.0
+
+    async def __call__(self, done: float, total: float, message: str) -> None:
+        if done > self._last:
+            self._last = done
+            await self._report(done, total, message)
 
 
 class _Progress:
@@ -224,7 +327,11 @@ class _Work:
         document: Document,
         request: OcrRequest,
         progress: _Progress,
+        client: str,
+        place: Place,
     ) -> None:
+        self._client = client
+        self._place = place
         self._manager = manager
         self._fallback = fallback
         self._document = document
@@ -270,11 +377,13 @@ class _Work:
             await self._progress(done + LOADING_SHARE / 2, f"loading the model for {what}")
 
         async def report(fraction: float, message: str) -> None:
+            self._place.begin()
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             await self._progress(done + within * len(numbers), f"{what}: {message}" if message else what)
 
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         reading = await self._read_somewhere(images, options, report)
+        self._place.begin()
         self.queued_s += reading.queued_s
         self.load_s += reading.load_s
         self.infer_s += reading.infer_s
@@ -303,7 +412,7 @@ class _Work:
     async def _read_somewhere(self, images: list[PageImage], options: ReadOptions, report: OnProgress) -> Reading:
         """By the engine, or by the fallback while no GPU has room."""
         try:
-            return await self._manager.read(images, options, on_progress=report)
+            return await self._manager.read(images, options, client=self._client, on_progress=report)
         except GpuBusy as busy:
             fallback = self._fallback
             if fallback is None or options.mode not in fallback.engine.modes:
@@ -311,7 +420,44 @@ class _Work:
             if not self.notes:
                 self.notes.append(f"{busy.message} Read by {fallback.engine.name} instead (OCR_FALLBACK).")
             async with fallback.lease():
-                return await fallback.read(images, options, on_progress=report)
+                return await fallback.read(images, options, client=self._client, on_progress=report)
+
+
+def _waiting(report: Progress | None) -> OnPosition | None:
+    """Tells the position as progress, between nothing and the first of the reading itself."""
+    if report is None:
+        return None
+    most = 0
+
+    async def told(position: int) -> None:
+        nonlocal most
+        most = max(most, position)
+        if position:
+            requests = "1 request is" if position == 1 else f"{position} requests are"
+            done = LOADING_SHARE / 4 * (1 - position / most)
+            await report(round(done, 4), 1.0, f"waiting: {requests} before this one")
+
+    return told
+
+
+@asynccontextmanager
+async def _told(place: Place, on_position: OnPosition | None) -> AsyncIterator[None]:
+    """Tell the position while it waits; whoever is the next at once is told nothing."""
+    if on_position is None or not place.ahead:
+        yield
+        return
+
+    async def tell() -> None:
+        async for position in place.positions():
+            await on_position(position)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell)
+            yield
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
