@@ -58,7 +58,11 @@ class Settings(BaseSettings):
         "load the weights to host memory, or to the GPU.",
     )
     ocr_reply_seconds: float = _field(
-        45.0, "Engine", "Seconds after which a call that waits for the model to load is told to come again.", gt=0
+        45.0,
+        "Engine",
+        "Seconds within which an MCP call is answered, with what is read by then and how to go on; the rest is read "
+        "meanwhile. Most clients give up after 60.",
+        gt=0,
     )
     ocr_threads: int = _field(
         0,
@@ -128,6 +132,14 @@ class Settings(BaseSettings):
     ocr_max_megapixels: int = _field(200, "Input", "Million pixels a page may have.", ge=1, le=2000)
     ocr_max_pages: int = _field(2000, "Input", "Pages a document may have.", ge=1)
     ocr_pdf_dpi: int = _field(200, "Input", "Resolution at which PDF pages are drawn.", ge=36, le=1200)
+
+    # -- results
+    ocr_cache: Literal["on", "off"] = _field(
+        "on", "Results", "Whether pages that were read are kept, so that nothing is read twice."
+    )
+    ocr_cache_mb: int = _field(64, "Results", "MiB of read pages kept in memory, for an hour at most.", ge=1)
+    ocr_cache_dir: str = _field("", "Results", "Folder where read pages are kept on disk too. Empty: nowhere.")
+    ocr_cache_dir_mb: int = _field(1024, "Results", "MiB that the pages on disk may take.", ge=1)
 
     # -- HTTP
     host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")

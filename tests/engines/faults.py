@@ -160,6 +160,25 @@ class Steady(Echo):
         return super().read(pages, options, call)
 
 
+class Unhurried(Echo):
+    """Takes half a second for each call, and tells how far it is."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        for step in range(50):
+            call.progress(step / 50, "reading")
+            call.raise_if_cancelled()
+            time.sleep(0.01)
+        return super().read(pages, options, call)
+
+
+class SlowToLoad(Echo):
+    """Takes a second to load."""
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        time.sleep(1)
+        return super().load(device, call)
+
+
 class Forking(Echo):
     """Starts a child that outlives a careless parent; its pid is the text."""
 

@@ -451,7 +451,7 @@ async def test_what_nobody_waits_for_is_read_last() -> None:
         tasks.start_soon(house.read_pages, "now 1")
         await anyio.sleep(1)
         for _ in range(2):
-            tasks.start_soon(partial(house.read_pages, "ahead", background=True))
+            tasks.start_soon(partial(house.read_pages, "ahead", background=lambda: True))
         await anyio.sleep(1)
         tasks.start_soon(house.read_pages, "now 2")
     assert house.workers[0].batches[1:] == [["now 1"], ["now 2"], ["ahead", "ahead"]]
@@ -834,14 +834,15 @@ async def test_an_engine_without_weights_to_park_is_not_prewarmed() -> None:
         assert house.workers == []
 
 
-async def test_a_load_that_takes_long_is_answered_in_time_and_goes_on() -> None:
-    house = House(ocr_reply_seconds=LOAD_S * 0.6)
-    async with house.open():
-        with pytest.raises(NotReady, match="loading for 12 s") as caught:
-            await house.read()
-        assert "goes on" in caught.value.remedy
-        assert await house.read() == "by 1000"
-    assert house.workers[0].calls.count("load") == 1
+async def test_a_load_says_how_long_it_has_taken() -> None:
+    house = House()
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        assert manager.loading_s is None
+        tasks.start_soon(house.read)
+        await anyio.sleep(12)
+        assert manager.loading_s == pytest.approx(12)
+        await anyio.sleep(LOAD_S)
+        assert manager.loading_s is None
 
 
 # -- weights

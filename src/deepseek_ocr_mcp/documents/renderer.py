@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -178,7 +178,8 @@ class DocumentReader:
         self._open += 1
         try:
             if isinstance(image, Snapshot):
-                snapshot = image
+                snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
+                os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(

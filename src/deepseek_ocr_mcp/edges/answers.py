@@ -19,20 +19,27 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import BadRequest, OcrError
-from ..models import Box, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
+from ..models import Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 from ..service import Answer
 from .auth import error_body, error_headers
 
 __all__ = [
     "ClientGone",
+    "Dimensions",
     "DocumentAnswer",
     "EventStream",
     "FieldsRequest",
     "Health",
+    "Image",
     "JsonRequest",
+    "LabelledBox",
+    "Limits",
+    "Metadata",
+    "ModeAnswer",
     "Modes",
     "PageAnswer",
+    "PageImage",
     "PageImages",
     "Problem",
     "StatusAnswer",
@@ -193,6 +200,10 @@ class PageAnswer(_Shape):
     device: str
     truncated: bool
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
+    contents: Annotated[
+        list[Entry] | None, Field(description="where max_chars cut it: what is on the pages that are read")
+    ] = None
+    cached: Annotated[Literal[True] | None, Field(description="all of it was read before")] = None
     timing: Timing
     notes: list[str]
     images: Annotated[list[Image] | None, Field(description="annotated pages, where they were asked for")] = None
@@ -231,6 +242,8 @@ class PageAnswer(_Shape):
             "device": result.device,
             "truncated": result.truncated,
             "next_pages": result.next_pages,
+            "contents": result.contents,
+            "cached": result.cached,
             "timing": result.timing,
             "notes": answer.notes,
             "images": [Image(mime=mime, data=base64.b64encode(data).decode()) for data, mime in answer.images]

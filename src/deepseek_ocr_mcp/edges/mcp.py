@@ -142,8 +142,13 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             save_to=save_to,
             overwrite=overwrite,
         )
-        client = LOCAL if local else _client(ctx)
-        answer = await service.read(request, local=local, client=client, on_progress=ctx.report_progress)
+        answer = await service.read(
+            request,
+            local=local,
+            client=LOCAL if local else _client(ctx),
+            reply_s=service.settings.ocr_reply_seconds,
+            on_progress=ctx.report_progress,
+        )
         content: list[ContentBlock] = []
         if answer.result.text:
             content.append(TextContent(type="text", text=answer.result.text))

@@ -273,17 +273,17 @@ class ModelManager:
         options: ReadOptions,
         *,
         client: str = "",
-        background: bool = False,
+        background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> Reading:
         """Read some pages. The caller holds a lease.
 
         Args:
             client: who asks; clients take turns.
-            background: whether all that others ask for comes first.
+            background: whether all that others ask for comes first; asked when a turn is given.
 
         Raises:
-            NotReady: the model still loads after `OCR_REPLY_SECONDS`, or its weights are being fetched.
+            NotReady: the weights are being fetched.
             WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
             OcrError: what loading or the engine said.
@@ -392,6 +392,11 @@ class ModelManager:
             for part in parts:  # cancelled: nobody waits, or the server closes
                 part.finish(error=_closing())
 
+    @property
+    def loading_s(self) -> float | None:
+        """Seconds that the load which runs has taken; None while none does."""
+        return None if self._loading is None else anyio.current_time() - self._loading.since
+
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
@@ -405,14 +410,7 @@ class ModelManager:
             self._loading = _Loading(error=_closing())
             self._tasks.start_soon(self._load, self._loading)
         loading = self._loading
-        with anyio.move_on_after(self._settings.ocr_reply_seconds):
-            await loading.finished.wait()
-        if not loading.finished.is_set():
-            seconds = anyio.current_time() - loading.since
-            raise NotReady(
-                f"The model has been loading for {seconds:.0f} s and is not ready yet.",
-                remedy="Call again in half a minute: the load goes on meanwhile.",
-            )
+        await loading.finished.wait()
         if loading.error is not None:
             raise type(loading.error)(loading.error.message, remedy=loading.error.remedy)
 
