@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modes": set(),
     "models": {"modes"},
     "config": {"errors"},
+    "admission": {"errors"},
     "gpu": {"errors", "models"},
     "engines": {"", "engines", "errors", "modes", "results"},
     "results": {"results", "errors", "modes"},
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "service": {"jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
+    "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
     "cli": {"service", "app", "engines", "", *GROUND},
     "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
@@ -56,6 +57,9 @@ HEAVY = {
     "pypdfium2",
     "pillow_heif",
     "pynvml",
+    "docx",
+    "lxml",
+    "markdown_it",
 }
 
 

@@ -84,6 +84,15 @@ class Settings(BaseSettings):
         ge=0,
     )
 
+    ocr_max_queue: int = _field(
+        64,
+        "Engine",
+        "Requests that may wait or run at once, over all edges; a client may have at most half of them. "
+        "Further ones are told when to come again.",
+        ge=1,
+        le=4096,
+    )
+
     # -- GPU
     ocr_gpu: str = _field(
         "auto",
@@ -138,7 +147,8 @@ class Settings(BaseSettings):
     ocr_auth_token: SecretStr | None = _field(
         None,
         "HTTP",
-        "Bearer token that every path but `/health` asks for. Needed for any address but loopback.",
+        "Bearer token that every path but `/health` and the page's own files asks for. "
+        "Needed for any address but loopback.",
     )
     ocr_allowed_hosts: _List = _field(
         (),
@@ -147,6 +157,24 @@ class Settings(BaseSettings):
     )
     ocr_allowed_origins: _List = _field(
         (), "HTTP", "`Origin` headers of browsers that are served beside loopback, separated by commas."
+    )
+
+    ocr_cors_origins: _List = _field(
+        (),
+        "HTTP",
+        "Origins of other sites whose pages may call this server and read its answers, separated by commas.",
+    )
+    ocr_trusted_proxies: _List = _field(
+        (),
+        "HTTP",
+        "Addresses of reverse proxies whose `X-Forwarded-For` is believed, separated by commas; "
+        "without it all who come through a proxy are one client.",
+    )
+    ocr_upload_timeout: float = _field(
+        20.0,
+        "HTTP",
+        "Seconds that the body of a request may stall before it is cut; one slower than 16 KiB a second is cut too.",
+        gt=0,
     )
 
     # -- logs
@@ -163,7 +191,9 @@ class Settings(BaseSettings):
             return tuple(os.path.realpath(os.path.expanduser(str(part))) for part in value)
         return value
 
-    @field_validator("ocr_allowed_hosts", "ocr_allowed_origins", mode="before")
+    @field_validator(
+        "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_trusted_proxies", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -7,8 +7,14 @@ job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
@@ -18,21 +24,24 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
+from .admission import Admission, Place
 from .config import MB, Settings
-from .documents.ranges import format_pages, parse_pages
+from .documents.ranges import format_pages
 from .documents.renderer import Document, DocumentReader
-from .documents.source import resolve_output, write_atomically
+from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, Timeout, UnsupportedMode
-from .jobs import Ask, Jobs, ReadPage
+from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
 from .lifecycle.manager import ModelManager
-from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
+from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
-__all__ = ["Answer", "OcrService", "Progress"]
+__all__ = ["LOCAL", "Answer", "Incoming", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
+
+LOCAL: Final = "local"  # the client of stdio and of the command line: there is one
 
 MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
 MAX_ENTRIES: Final = 100  # of a table of contents
@@ -43,6 +52,9 @@ STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Called with pages done, pages in all, and a sentence; the first strictly increases."""
+
+OnPosition = Callable[[int], Awaitable[None]]
+"""Called with the number of requests before this one, while there are any; then with 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class OcrService:
         self._manager = manager
         self._reader = reader
         self._fallback = fallback
+        self._admission = Admission(settings.ocr_max_queue)
         folder = settings.ocr_cache_dir
         self._cache = PageCache(
             enabled=settings.ocr_cache == "on",
@@ -95,30 +108,92 @@ class OcrService:
                 yield self
                 tasks.cancel_scope.cancel()
 
+    @property
+    def state(self) -> State:
+        """Where the weights are."""
+        return self._manager.state
+
+    @property
+    def reason(self) -> str:
+        """Why this engine was chosen."""
+        return self._reason
+
+    def ready(self) -> None:
+        """Return if a request could be taken now.
+
+        Raises:
+            NotReady: the queue is full, or the server is shutting down.
+        """
+        if self._manager.state is State.CLOSED:
+            raise NotReady("The server is shutting down.", remedy="Ask another one, or start it again.")
+        if self._admission.full:
+            raise NotReady(
+                f"{len(self._admission)} requests wait or are being read, as many as this server takes.",
+                remedy="Ask again when some are done.",
+            )
+
+    def place(self, client: str) -> AbstractContextManager[Place]:
+        """A place in the queue for a request that is still being sent; `read` takes it.
+
+        Raises:
+            QueueFull: there is none for this client.
+        """
+        return self._admission.place(client)
+
+    def receive(self) -> AbstractAsyncContextManager[Incoming]:
+        """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
+        return self._reader.receive()
+
     async def read(
         self,
         request: OcrRequest,
         *,
         local: bool,
-        client: str = "",
+        client: str = LOCAL,
+        place: Place | None = None,
+        upload: Snapshot | None = None,
         reply_s: float | None = None,
         on_progress: Progress | None = None,
+        on_position: OnPosition | None = None,
     ) -> Answer:
         """Read the pages of a document.
 
         Args:
             local: whether the caller sits on this machine: then paths are its own.
-            client: who asks; clients take turns.
+            client: who asks; clients take turns, and none takes all places.
+            place: the caller's place in the queue, if it has one already.
+            upload: the document, if it was sent; `request.image` is not looked at.
             reply_s: seconds within which the answer comes, with what is read by then; the rest is read meanwhile,
                 and what the next call will want, too. None: the answer is whole, however long it takes.
+            on_position: told how many requests stand before this one; without it, `on_progress` is.
 
         Raises:
+            QueueFull: there is no place for this client.
             NotReady: the model still loads when the time is over.
             OcrError: see `errors.py`; whatever it is, the service goes on.
         """
         began = time.monotonic()
         deadline = inf if reply_s is None else anyio.current_time() + reply_s * (1 - ANSWERING_SHARE)
-        self._check(request)
+        self.check(request)
+        on_progress = on_progress and _Rising(on_progress)
+        with nullcontext(place) if place else self._admission.place(client) as place:
+            place.line_up()
+            async with _told(place, on_position or _waiting(on_progress)):
+                answer = await self._read(request, upload, local, client, place, reply_s, deadline, on_progress)
+        answer.result.timing.total_s = round(time.monotonic() - began, 3)
+        return answer
+
+    async def _read(
+        self,
+        request: OcrRequest,
+        upload: Snapshot | None,
+        local: bool,
+        client: str,
+        place: Place,
+        reply_s: float | None,
+        deadline: float,
+        on_progress: Progress | None,
+    ) -> Answer:
         save_to = ""
         if request.save_to:
             save_to = await resolve_output(
@@ -128,8 +203,8 @@ class OcrService:
         engine_version = await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
         limit = request.max_chars if request.max_chars and not save_to else None
         async with AsyncExitStack() as stack:
-            document = await self._opened(stack, request, local, deadline)
-            wanted = parse_pages(request.pages, document.page_count)
+            document = await self._opened(stack, upload or request.image, local, deadline)
+            wanted = document.numbers(request.pages)
             key = cache_key(
                 document.snapshot.sha256,
                 asdict(options),
@@ -145,12 +220,13 @@ class OcrService:
                 self._jobs.join(ask, key, document, stack, options, page_key)
 
             ask = Ask(wanted, limit=limit, client=client)
+            progress = _Progress(on_progress, len(wanted), place)
             await self._jobs.fill(ask, page_key)
             if ask.outstanding():
                 join(ask)
                 stack.callback(self._jobs.leave, ask, key)
                 with anyio.CancelScope(deadline=deadline):
-                    await ask.follow(_Progress(on_progress, len(wanted)))
+                    await ask.follow(progress)
             if ask.error is not None:
                 raise ask.error
             late = bool(ask.outstanding())
@@ -166,12 +242,11 @@ class OcrService:
                 await self._add_contents(answer, wanted, ask, page_key)
             if not self._cache.enabled:
                 await self._settle(ask, answer, page_key)
-        answer.result.timing.total_s = round(time.monotonic() - began, 3)
         return answer
 
-    async def _opened(self, stack: AsyncExitStack, request: OcrRequest, local: bool, deadline: float) -> Document:
+    async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
         with anyio.CancelScope(deadline=deadline) as scope:
-            return await stack.enter_async_context(self._reader.open(request.image, local=local))
+            return await stack.enter_async_context(self._reader.open(image, local=local))
         assert scope.cancelled_caught
         raise Timeout(
             f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -251,14 +326,25 @@ class OcrService:
                 page.raw = None
         return answer
 
-    def _check(self, request: OcrRequest) -> None:
+    def why_not(self, mode: str) -> str:
+        """Why the engine cannot do this mode; empty: it can."""
+        if mode in self.engine.modes:
+            return ""
+        return f"The engine {self.engine.name} cannot do mode {mode}: it has no language model."
+
+    def check(self, request: OcrRequest) -> None:
+        """Return if the request can be meant.
+
+        Raises:
+            BadRequest: it cannot; neither engine nor document have been asked yet.
+        """
         if request.mode not in MODES:
             raise BadRequest(f"There is no mode {request.mode!r}.", remedy=f"Use one of {', '.join(MODES)}.")
-        if request.mode not in self.engine.modes:
+        if why := self.why_not(request.mode):
             able = [spec.name for spec in KNOWN.values() if request.mode in spec.modes]
             own = ", ".join(mode for mode in MODES if mode in self.engine.modes)
             raise UnsupportedMode(
-                f"The engine {self.engine.name} cannot do mode {request.mode}: it has no language model.",
+                why,
                 remedy=f"Use one of its modes ({own}), or have the operator set OCR_ENGINE={' or '.join(able)}.",
             )
         needed = MODES[request.mode].needs
@@ -269,6 +355,29 @@ class OcrService:
                 f"There is no resolution {request.resolution!r}.",
                 remedy=f"Use one of {', '.join(RESOLUTIONS)}.",
             )
+
+    @asynccontextmanager
+    async def opened(self, upload: Snapshot) -> AsyncIterator[Document]:
+        """A document to look at: its pages as pictures. The caller holds a place."""
+        async with self._reader.open(upload, local=False) as document:
+            yield document
+
+    def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
+        """The path of a PDF: the document, and what was read of it as text under its pages.
+
+        Raises:
+            BadRequest: nothing of what was read has a place on a page.
+        """
+        if not any(block.text for page in pages for block in page.blocks or ()):
+            raise BadRequest(
+                "None of these pages has blocks with text and a box, so no text can be laid under them.",
+                remedy="Read the document with boxes=true, then send its `pages` as they were answered.",
+            )
+        return self._reader.exported("searchable_pdf", _dumped(pages), upload)
+
+    def word_document(self, pages: Sequence[Page], title: str, mode: str) -> AbstractAsyncContextManager[str]:
+        """The path of a Word document: headings, paragraphs, lists and tables."""
+        return self._reader.exported("word_document", _dumped(pages), title=title, mode=mode)
 
     async def status(self) -> GpuStatus:
         """What is true now; never waits for a page that is being read."""
@@ -289,7 +398,7 @@ class OcrService:
             gpus=gpus,
             gpu_note=note,
             worker_gpu_mb=worker_gpu_mb,
-            **_rounded(asdict(facts)),
+            **_rounded(asdict(facts) | {"queue": len(self._admission)}),
         )
 
     async def offload(self) -> Transition:
@@ -303,19 +412,78 @@ class OcrService:
         return await self._manager.release(force)
 
 
+class _Rising:
+    """Tells only what is more than before: where a request stands and what is read of it are told by two tasks."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._last = -1.0
+
+    async def __call__(self, done: float, total: float, message: str) -> None:
+        if done > self._last:
+            self._last = done
+            await self._report(done, total, message)
+
+
 class _Progress:
     """Turns what a job tells into one strictly increasing number of pages done."""
 
-    def __init__(self, report: Progress | None, total: int) -> None:
+    def __init__(self, report: Progress | None, total: int, place: Place) -> None:
+        self._place = place
         self._report = report
         self._total = total
         self._last = -1.0
 
     async def __call__(self, done: float, message: str) -> None:
+        if done >= LOADING_SHARE:
+            self._place.begin()
         if self._report is None or done < self._last + LEAST_STEP:
             return
         self._last = done
         await self._report(round(done, 3), float(self._total), message)
+
+
+def _waiting(report: Progress | None) -> OnPosition | None:
+    """Tells the position as progress, between nothing and the first of the reading itself."""
+    if report is None:
+        return None
+    most = 0
+
+    async def told(position: int) -> None:
+        nonlocal most
+        most = max(most, position)
+        if position:
+            requests = "1 request is" if position == 1 else f"{position} requests are"
+            done = LOADING_SHARE / 4 * (1 - position / most)
+            await report(round(done, 4), 1.0, f"waiting: {requests} before this one")
+
+    return told
+
+
+@asynccontextmanager
+async def _told(place: Place, on_position: OnPosition | None) -> AsyncIterator[None]:
+    """Tell the position while it waits; whoever is the next at once is told nothing."""
+    if on_position is None or not place.ahead:
+        yield
+        return
+
+    async def tell() -> None:
+        async for position in place.positions():
+            await on_position(position)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell)
+            yield
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one failure in a group: of two tasks, the other was cancelled for it."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _result(
@@ -333,6 +501,10 @@ def _result(
         device=by_engine[-1].device if by_engine else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
+
+
+def _dumped(pages: Sequence[Page]) -> list[dict[str, Any]]:
+    return [page.model_dump(mode="json", exclude_none=True) for page in pages]
 
 
 def _joined(pages: list[Page]) -> str:

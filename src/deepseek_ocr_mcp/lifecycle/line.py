@@ -147,7 +147,8 @@ class Line:
     def _next(self, parts: Iterable[Part]) -> Part | None:
         return min(
             parts,
-            key=lambda part: (part.background(), self._last_turn.get(part.client, -1), part.ticket),
+            # A part whose turn was lost to a crash has it again at once.
+            key=lambda part: (part.background(), not part.crashes, self._last_turn.get(part.client, -1), part.ticket),
             default=None,
         )
 
