@@ -1,17 +1,20 @@
-"""The engines by name. A new engine is one file in this package and one line in `KNOWN`."""
+"""The engines by name. A new engine is one file in this package and one line in `KNOWN`.
+
+Both children import this package first: it imports nothing of an engine, and next to nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import BadRequest
 from ..modes import MODES
-from .deepseek.hub import DEFAULT_MODEL, resolve_model
-from .deepseek.hub import download as fetch_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["EMBEDDED", "KNOWN", "PREFERRED", "Card", "EngineSpec", "choose_engine", "fetch_weights", "missing_packages"]
 
@@ -35,6 +38,8 @@ class EngineSpec:
 
     def weights_here(self, model: str) -> Path | None:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
+        from .deepseek.hub import resolve_model
+
         return resolve_model(model or self.weights)
 
 
@@ -48,7 +53,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
             batch_pages=8,
             needs=("torch", "transformers", "safetensors"),
-            weights=DEFAULT_MODEL,
+            weights="deepseek-ai/DeepSeek-OCR",
         ),
         EngineSpec(
             "rapidocr",
@@ -101,6 +106,15 @@ def choose_engine(
         f"OCR_ENGINE={name!r} names no engine.",
         remedy=f"Set it to auto, {', '.join(sorted(KNOWN))}, or package.module:Class of your own.",
     )
+
+
+def fetch_weights(
+    model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
+    from .deepseek.hub import download
+
+    return download(model, to=to, on_progress=on_progress)
 
 
 def missing_packages(spec: EngineSpec) -> list[str]:

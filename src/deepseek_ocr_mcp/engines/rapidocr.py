@@ -11,13 +11,13 @@ by quarter turns so that its text is upright (regions), and that page straighten
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -29,10 +29,13 @@ from ..results.find import find_term
 from ..results.reading_order import TextLine, arrange, cut, split_at_gutters, to_markdown, to_text
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
 from .onnx_weights import without_subnormals
+from .scripts import seems_unread
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from .tesseract import Rereading
 
     Pixels = NDArray[np.uint8]
 
@@ -139,28 +142,47 @@ class RapidOcrEngine:
         self._detector: Any = None
         self._recogniser: Any = None
         self._alphabet: list[str] = []
+        self._model = ""
         self._pool: ThreadPoolExecutor | None = None
 
+    def prewarm(self) -> None:
+        """All that `load` does, ahead of it: the models need no device. What is missing is told by `load`."""
+        with contextlib.suppress(EngineUnavailable):
+            self._load_detector()
+            self._load_recogniser()
+
     def load(self, device: str, call: Call) -> dict[str, Any]:
-        """Both models into host memory, about half a second. `device` is ignored.
+        """Both models into host memory, a quarter of a second. `device` is ignored.
 
         Raises:
             EngineUnavailable: a package or its model file is missing.
         """
-        folder = _model_folder()
-        detector, recogniser = _model_file(folder, "det"), _model_file(folder, "rec")
-        threads = usable_cores()
-        self._detector = _session(without_subnormals(detector), threads)
+        self._load_detector()
         call.progress(0.5, "detector loaded")
         call.raise_if_cancelled()
+        self._load_recogniser()
+        call.progress(1.0, "recogniser loaded")
+        return {"model": self._model, "threads": usable_cores()}
+
+    def _load_detector(self) -> None:
+        if self._detector is not None:
+            return
+        # numpy multiplies no matrices here: starting the threads of its BLAS would double the time of its import.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        folder = _model_folder()
+        detector = _model_file(folder, "det")
+        self._detector = _session(without_subnormals(detector), usable_cores())
+        family, _, size = detector.stem.replace("_det_", " ").partition(" ")
+        self._model = f"{family} {size} (rapidocr {_release(folder)})"
+
+    def _load_recogniser(self) -> None:
+        if self._pool is not None:
+            return
         # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
-        self._recogniser = _session(str(recogniser), 1)
+        self._recogniser = _session(str(_model_file(_model_folder(), "rec")), 1)
         characters = self._recogniser.get_modelmeta().custom_metadata_map["character"].splitlines()
         self._alphabet = ["", *characters, " "]
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
-        call.progress(1.0, "recogniser loaded")
-        family, _, size = detector.stem.replace("_det_", " ").partition(" ")
-        return {"model": f"{family} {size} (rapidocr {version('rapidocr')})", "threads": threads}
+        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="ocr")
 
     def offload(self) -> None:
         """Nothing to do: there is nothing on a GPU."""
@@ -216,9 +238,7 @@ class RapidOcrEngine:
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
         )
-        from .tesseract import reread  # which builds on this module
-
-        again = reread(upright, _straightened(regions, readings, upright.shape[1], upright.shape[0]), call)
+        again = self._read_again(upright, _straightened(regions, readings, upright.shape[1], upright.shape[0]), call)
         if again is not None and again.lines:
             turned = np.rot90(upright, again.quarters)
             sheet = _Sheet(page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks))
@@ -236,6 +256,15 @@ class RapidOcrEngine:
         )
         text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         return text if again is None else replace(text, remark=again.remark)
+
+    def _read_again(self, upright: Pixels, lines: Sequence[TextLine], call: Call) -> Rereading | None:
+        """What Tesseract says of a page that these models could not read; None for one that they could."""
+        script = seems_unread(lines)
+        if script is None:
+            return None
+        from .tesseract import reread  # which builds on this module
+
+        return reread(upright, script, call)
 
     # ------------------------------------------------------------ detection
 
@@ -523,6 +552,12 @@ def _model_file(folder: Path, part: str) -> Path:
             remedy="Run: pip install --force-reinstall 'rapidocr>=3.10,<4'",
         )
     return found[-1]
+
+
+def _release(folder: Path) -> str:
+    """Which release of rapidocr this is, by the name of its metadata: `importlib.metadata` takes 15 ms to import."""
+    found = [path.name for path in folder.parents[1].glob("rapidocr-*.dist-info")]
+    return found[0].removesuffix(".dist-info").rpartition("-")[2] if found else "of unknown release"
 
 
 def _session(model: str | bytes, threads: int) -> Any:
