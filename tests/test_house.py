@@ -41,8 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "service": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
-    "cli": {"service", "app", "engines", "", *GROUND},
-    "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+    "headstart": {"worker.client", "engines"},
+    "cli": {"service", "app", "engines", "headstart", "", *GROUND},
+    "app": {"edges", "headstart", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {
     "torch",

@@ -21,6 +21,7 @@ from .documents.renderer import DocumentReader, private_folder
 from .engines import KNOWN, choose_engine
 from .errors import BadRequest
 from .gpu import GpuProbe
+from .headstart import HeadStart
 from .lifecycle.manager import ModelManager
 from .service import OcrService
 
@@ -30,8 +31,13 @@ SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two
 HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
 
 
-def build_service(settings: Settings, folder: str) -> OcrService:
-    """A service that keeps its pages in `folder`."""
+def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
+    """A service that keeps its pages in `folder`.
+
+    Args:
+        children: some that were started ahead.
+    """
+    children = children or HeadStart()
     probe = GpuProbe()
     engine, reason = choose_engine(
         settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
@@ -40,17 +46,17 @@ def build_service(settings: Settings, folder: str) -> OcrService:
     return OcrService(
         settings,
         reason,
-        ModelManager(engine, settings, probe=probe),
-        DocumentReader(settings, folder),
+        ModelManager(engine, settings, probe=probe, spawn=children.worker),
+        DocumentReader(settings, folder, spawn=children.decoder),
         fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
     )
 
 
 @asynccontextmanager
-async def running_service(settings: Settings) -> AsyncIterator[OcrService]:
+async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
     """The one lifespan: everything that must end is ended when this context does."""
     with private_folder() as folder:
-        async with build_service(settings, folder).running() as service:
+        async with build_service(settings, folder, children).running() as service:
             yield service
 
 

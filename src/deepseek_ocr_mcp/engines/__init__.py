@@ -16,7 +16,17 @@ from ..modes import MODES
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["EMBEDDED", "KNOWN", "PREFERRED", "Card", "EngineSpec", "choose_engine", "fetch_weights", "missing_packages"]
+__all__ = [
+    "EMBEDDED",
+    "KNOWN",
+    "PREFERRED",
+    "Card",
+    "EngineSpec",
+    "choose_engine",
+    "cpu_engine",
+    "fetch_weights",
+    "missing_packages",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +118,21 @@ def choose_engine(
     )
 
 
-def fetch_weights(
-    model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None
-) -> Path:
+@dataclass(slots=True)
+class _LargeCard:
+    memory_total_mb: int = 1 << 30
+
+
+def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
+    """What `choose_engine` chooses, if that needs no GPU, whatever cards there are. Asks no driver; raises nothing."""
+    try:
+        engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
+    except BadRequest:
+        return None
+    return None if engine.gpu_mb else engine
+
+
+def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
     from .deepseek.hub import download
 
