@@ -42,8 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
     "headstart": {"worker.client", "engines"},
-    "cli": {"service", "app", "engines", "headstart", "", *GROUND},
-    "app": {"edges", "headstart", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+    "signals": set(),
+    "cli": {"service", "app", "engines", "headstart", "signals", "", *GROUND},
+    "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {
     "torch",

@@ -7,9 +7,8 @@ gone before the process exits, within `SHUTDOWN_S`.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NoReturn
 
@@ -24,8 +23,9 @@ from .gpu import GpuProbe
 from .headstart import HeadStart
 from .lifecycle.manager import ModelManager
 from .service import OcrService
+from .signals import until_signal
 
-__all__ = ["build_service", "running_service", "serve_http", "serve_stdio", "until_signal"]
+__all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
 HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
@@ -58,35 +58,6 @@ async def running_service(settings: Settings, children: HeadStart | None = None)
     with private_folder() as folder:
         async with build_service(settings, folder, children).running() as service:
             yield service
-
-
-async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], object] | None = None) -> int:
-    """Run `work` until it is done, or until SIGINT or SIGTERM.
-
-    Args:
-        end: what a signal does; default: cancel `work`.
-
-    Returns:
-        The number of the signal, or 0.
-    """
-    received = 0
-
-    async def watch(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        nonlocal received
-        try:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                task_status.started()
-                async for number in signals:
-                    received = int(number)
-                    (end or scope.cancel)()
-        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            task_status.started()
-
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(watch, tasks.cancel_scope)
-        await work()
-        tasks.cancel_scope.cancel()
-    return received
 
 
 async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ is what it looks like. Exit codes: 0 done, 2 wrong usage, 3 the input, 4 the eng
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 code = 0
             case _:
                 raise
+    gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms
     sys.exit(code)
 
 
@@ -232,17 +234,18 @@ def _ocr(arguments: argparse.Namespace) -> int:
 async def _read_files(arguments: argparse.Namespace) -> int:
     """The children start first: they import and load while this process imports what it needs to use them."""
     from .headstart import HeadStart
+    from .signals import until_signal
 
-    async with HeadStart() as children:
-        await children.begin(_likely_engine(arguments))
-        from .app import running_service, until_signal
+    worst = 0
 
-        settings = _settings(arguments)
-        _make_folder(arguments.output_dir)
-        worst = 0
+    async def work() -> None:
+        nonlocal worst
+        async with HeadStart() as children:
+            await children.begin(_likely_engine(arguments), {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")})
+            from .app import running_service
 
-        async def work() -> None:
-            nonlocal worst
+            settings = _settings(arguments)
+            _make_folder(arguments.output_dir)
             async with running_service(settings, children) as service:
                 for file in arguments.files:
                     try:
@@ -251,7 +254,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
                         _fail(exc, file)
                         worst = max(worst, exc.exit_code)
 
-        return INTERRUPTED if await until_signal(work) else worst
+    return INTERRUPTED if await until_signal(work) else worst
 
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:

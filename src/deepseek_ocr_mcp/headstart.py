@@ -6,7 +6,6 @@ what nobody took is ended with the context. Imported first, so it imports next t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Self
 
@@ -33,10 +32,13 @@ class HeadStart:
         while self._children:
             await self._children.popitem()[1].kill()
 
-    async def begin(self, engine: EngineSpec | None) -> None:
-        """Start a document decoder, and the worker of the engine that is likely to be used, if one is."""
+    async def begin(self, engine: EngineSpec | None, env: Mapping[str, str]) -> None:
+        """Start a document decoder, and the worker of the engine that is likely to be used, if one is.
+
+        Args:
+            env: variables that the manager will want that worker to have.
+        """
         if engine is not None:
-            env = {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")}
             self._children[_key(engine, env)] = await _worker(engine, env, AHEAD)
         self._children["documents"] = await _decoder(AHEAD)
 
