@@ -26,9 +26,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -45,6 +46,8 @@ MAX_CER, MIN_F1, MAX_WORSE, MIN_ORDER, MIN_TABLE = 0.15, 0.90, 0.02, 0.9, 0.7
 MAX_TIME, MAX_MEMORY, MAX_RECEIPT, MAX_COLD = 0.5, 0.5, 0.4, 2.0
 FLOORS: Final = ("import onnxruntime", "import numpy, cv2, onnxruntime", "from rapidocr import RapidOCR")
 RUNTIME: Final = FLOORS[0]  # what ours runs on; it never imports the last
+PIECE: Final = 20  # letters of a piece whose place in the order is looked at
+MIN_PIECES: Final = 4  # fewer have no order to speak of
 MB: Final = 1_000_000  # bytes
 RIGHT_DATA: Final = {"el": ["ell"], "fa": ["fas", "ara"], "th": ["tha"]}  # where the manifest just says eng
 
@@ -264,6 +267,55 @@ def load_evaluate(corpus: Path) -> ModuleType:
     if module.fuzz is None:
         sys.exit("The scores need rapidfuzz: pip install rapidfuzz")
     return module
+
+
+def order_scores(evaluate: ModuleType, entry: dict[str, Any], text: str) -> dict[str, float | None]:
+    """How much of the truth's order a reading kept; the corpus' own manifest has no checks of order.
+
+    The truth is cut into pieces of a few words. Those that stand in truth and reading once, or nearly so, have
+    two places each. `order`: of all pairs, the share whose first comes first in the reading, as olmOCR-bench
+    asks of two passages. `neighbours`: of pieces that follow each other in the truth, the share that do so in
+    the reading, with no other piece between them: a page that is read across its columns fails that.
+    """
+    if not (entry.get("reading_order_meaningful") and "gt" in entry):
+        return {}
+    hay = evaluate.norm(evaluate.strip_markup(text), nospace=True)
+    truth = evaluate.norm(entry["gt"], nospace=True)
+    places: list[int] = []
+    for piece in _pieces(evaluate, entry["gt"]):
+        if truth.count(piece) == 1 and hay.count(piece) <= 1:
+            places.append(_place(evaluate, piece, hay))
+    found = [place for place in places if place >= 0]
+    if len(found) < MIN_PIECES:
+        return {}
+    ranks = {place: rank for rank, place in enumerate(sorted(found))}
+    pairs = [a < b for n, a in enumerate(found) for b in found[n + 1 :]]
+    follow = [ranks[b] == ranks[a] + 1 for a, b in pairwise(found)]
+    return {"order": sum(pairs) / len(pairs), "neighbours": sum(follow) / len(follow)}
+
+
+def _pieces(evaluate: ModuleType, truth: str) -> Iterator[str]:
+    """Runs of words of about `PIECE` letters, within a line of the truth; half as long without word spaces."""
+    for line in truth.splitlines():
+        run = ""
+        for word in line.split():
+            run += evaluate.norm(word, nospace=True)
+            while len(run) >= (least := PIECE // 2 if evaluate.CJKRE.search(run) else PIECE):
+                yield run[: 2 * least]
+                run = run[2 * least :]
+        if len(run) >= PIECE // 2:
+            yield run
+
+
+def _place(evaluate: ModuleType, piece: str, hay: str) -> int:
+    """Where a piece stands in a reading, one wrong letter in eight forgiven; -1 where it does not."""
+    at = hay.find(piece)
+    if at >= 0 or not hay:
+        return at
+    best = evaluate.fuzz.partial_ratio_alignment(piece, hay)
+    if best is None or evaluate.lev(piece, hay[best.dest_start : best.dest_end]) > len(piece) // 8:
+        return -1
+    return int(best.dest_start)
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
 from ..modes import RESOLUTIONS
-from ..results.reading_order import NO_SPACES, TextLine, cut, split_at_gutters
+from ..results.reading_order import NO_SPACES, RIGHT_TO_LEFT, TextLine, cut, split_at_gutters
 from .base import Call, PageImage, PageText, ReadOptions
 from .rapidocr import _Region, _Sheet, _slice
 from .scripts import LATIN, SCRIPTS, Script, languages_for, remark
@@ -74,7 +74,6 @@ HEADER: Final = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\t
 WORD: Final = "5"  # the level of a row
 UNSPACED: Final = re.compile(f"{NO_SPACES.pattern[:-1]}\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff]")
 HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
-RIGHT_TO_LEFT: Final = re.compile("[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc]")
 
 INSTALL: Final = (
     "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract; "
