@@ -54,7 +54,7 @@ BAND_EM: Final = 0.5  # least white from side to side between a headline and the
 BAND_LINES: Final = 3  # at most, for a headline with what belongs to it
 FOOT_EM: Final = 1.0  # least white above a page number that belongs to no column
 MARGIN_SHARE: Final = 0.45  # of the text's width: what is wider is no margin
-MARGIN_SCALE: Final = 0.9  # of the text's height: notes in the margin are set smaller
+MARGIN_SCALE: Final = 0.87  # of the text's advance from character to character: notes are set smaller
 NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin
 STRIP_SHARE: Final = 0.6  # of a gutter's width must be white in a line that it cuts
 SPLIT_EM: Final = 0.9  # least gap in a line that suggests a gutter
@@ -64,6 +64,7 @@ SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space,
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 ROW_SHIFT: Final = 0.5  # of the smaller height: how far middles may differ within a row
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
+CONTINUATION_SHARE: Final = 0.6  # of the white between the others
 MAX_DEPTH: Final = 12  # cuts within cuts
 TITLE_SCALE: Final = 1.3  # a line that is this much larger than the body is a title
 SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set, short, and ends openly
@@ -432,8 +433,13 @@ def _in_margin(page: _Page, notes: Row, text: Row) -> bool:
         and a[2] - a[0] <= MARGIN_SHARE * (b[2] - b[0])
         and min(a[3], b[3]) > max(a[1], b[1])
         and _is_prose(page, text, b[2] - b[0])
-        and median(page.height(i) for i in notes) <= MARGIN_SCALE * median(page.height(i) for i in text)
+        and _advance(page, notes) <= MARGIN_SCALE * _advance(page, text)
     )
+
+
+def _advance(page: _Page, lines: Row) -> float:
+    """The mean advance from character to character: it tells sizes of type apart better than the boxes' heights."""
+    return sum(page.boxes[i][2] - page.boxes[i][0] for i in lines) / sum(max(1, len(page.lines[i].text)) for i in lines)
 
 
 def _is_prose(page: _Page, lines: Row, width: float) -> bool:
@@ -496,16 +502,16 @@ def _apart(page: _Page, lines: Row, x: float) -> set[int]:
         if small[start]:
             while stop < len(bands) and small[stop]:
                 stop += 1
-            heads = [i for band in bands[start:stop] for i in band]
             above = [i for band in bands[:start] for i in band if i not in apart and _side(page, i, x)]
             below = [i for band in bands[stop:] for i in band]
-            if below:
-                title = median(page.height(i) for i in bands[start]) >= TITLE_SCALE * page.em
-                if (title or not above) and _begin_together(page, below, x):
-                    apart.update(heads)
-            elif _is_foot(page, bands[stop - 1], [i for band in bands[: stop - 1] for i in band], x):
-                apart.update(bands[stop - 1])
+            title = median(page.height(i) for i in bands[start]) >= TITLE_SCALE * page.em
+            if below and (title or not above) and _begin_together(page, below, x):
+                apart.update(i for band in bands[start:stop] for i in band)
+            else:
+                stop = start + 1
         start = stop
+    if small[-1] and _is_foot(page, bands[-1], [i for band in bands[:-1] for i in band], x):
+        apart.update(bands[-1])
     return apart
 
 
@@ -696,7 +702,7 @@ def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list
     between_full = [gap for n, gap in enumerate(gaps) if full[n] and full[n + 1]]
     if not between_full:
         return table
-    close = min(CONTINUATION_EM * page.em, median(between_full) - CONTINUATION_EM * page.em)
+    close = min(CONTINUATION_EM * page.em, CONTINUATION_SHARE * median(between_full))
     merged = [table[0]]
     for n, row in enumerate(table[1:]):
         if gaps[n] <= close and not (full[n] and full[n + 1]) and not _both_count(page, merged[-1], row):
