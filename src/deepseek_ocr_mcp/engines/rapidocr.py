@@ -242,6 +242,8 @@ class RapidOcrEngine:
         regions = self._detect(run, pixels)
         progress(DET_SHARE, f"{len(regions)} lines found")
         quarters, regions, known = self._upright(run, pixels, regions)
+        if quarters:  # the detector finds more on an upright page
+            regions, known = self._detect(run, pixels, quarters), {}
         upright = np.rot90(pixels, quarters)
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
@@ -276,26 +278,26 @@ class RapidOcrEngine:
 
     # ------------------------------------------------------------ detection
 
-    def _detect(self, run: _Run, pixels: Pixels) -> list[_Region]:
-        """The places of text, at a scale at which the detector tells lines apart."""
+    def _detect(self, run: _Run, pixels: Pixels, quarters: int = 0) -> list[_Region]:
+        """The places of text after `np.rot90(pixels, quarters)`, at a scale at which the detector tells lines apart."""
         height, width = pixels.shape[:2]
         scale = min(1.0, DET_LONG_SIDE / max(width, height))
         if min(width, height) * scale < DET_SHORT_SIDE:
             scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
-        regions = self._detect_at(run, pixels, scale)
+        regions = self._detect_at(run, pixels, quarters, scale)
         if scale < 1 and regions:
             sizes = sorted(region.thickness * scale for region in regions)
             size = sizes[len(sizes) // 2]
             if size < SMALL_TEXT:
-                regions = self._detect_at(run, pixels, min(1.0, scale * GOOD_TEXT / size))
+                regions = self._detect_at(run, pixels, quarters, min(1.0, scale * GOOD_TEXT / size))
         return regions
 
-    def _detect_at(self, run: _Run, pixels: Pixels, scale: float) -> list[_Region]:
+    def _detect_at(self, run: _Run, pixels: Pixels, quarters: int, scale: float) -> list[_Region]:
         import cv2
         import numpy as np
 
-        height, width = pixels.shape[:2]
-        small = _resized(pixels, scale)
+        small = np.ascontiguousarray(np.rot90(_resized(pixels, scale), quarters))
+        height, width = np.rot90(pixels, quarters).shape[:2]
         likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
         for left, top, right, bottom in _tiles(small):
             tile = small[top:bottom, left:right]
