@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..errors import EngineUnavailable, UnsupportedMode
 from ..modes import RESOLUTIONS
 from ..results.find import find_term
-from ..results.reading_order import NO_SPACES, TextLine, arrange, cut, split_at_gutters, to_markdown, to_text
+from ..results.reading_order import NO_SPACES, TextLine, arrange, cut, split_at_gutters, to_markdown, to_text, whole
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
 from .onnx_weights import without_subnormals
 from .scripts import seems_unread
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["RapidOcrEngine", "usable_cores"]
+__all__ = ["RapidOcrEngine", "Steps", "usable_cores"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -77,6 +77,10 @@ DROPPED_SENTENCE: Final = 1.25  # the same where a capital follows a small lette
 DROPPED_SPACE: Final = 3.2  # the same between letters, where m and w are wide themselves
 CJK_FROM: Final = "\u2e80"  # scripts from here on are written without spaces
 TALL: Final = 1.5  # height over width of a region whose text runs downwards
+SAME_ROW: Final = 0.3  # of a region's height: how far the middles of two words of a line may be from each other
+LIKE_HEIGHT: Final = 1.7  # times: how much higher a word of the same line may be
+JOIN_GAP: Final = 0.0  # of the height: white between two words of a line, beyond the margins around them
+JOIN_DEG: Final = 2.0  # of tilt: how much two words of a line may differ
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 
@@ -97,6 +101,49 @@ SAMPLE_LINES: Final = 4
 SAMPLE_LENGTH: Final = 12.0  # lengths over thickness that are enough; longer lines tell no more
 SURE_SCORE: Final = 0.85  # upright lines score about 0.98, lines on their head or side about 0.7
 BETTER_BY: Final = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is done beside detecting lines and recognising them; `benchmarks/steps.py` tells what each of it earns."""
+
+    normal_weights: bool = True
+    """Weights that no processor likes are made zero."""
+    flat_skipped: bool = True
+    """Margins and empty parts of a page are not looked at."""
+    enlarged: bool = True
+    """A small picture is detected larger than it is."""
+    second_look: bool = True
+    """A page of small text is detected again, at a scale that fits it."""
+    words_joined: bool = True
+    """Words of a line that were detected one by one are read as one line."""
+    upright: bool = True
+    """A page on its side or head is turned."""
+    detected_upright: bool = True
+    """A turned page is detected again."""
+    vertical: bool = True
+    """A page of vertical lines is not taken for one on its side."""
+    laid_flat: bool = True
+    """Vertical lines are read once more with their characters side by side."""
+    both_ways: bool = True
+    """A short upright region is read lying, and standing."""
+    spaces: bool = True
+    """Spaces that the recogniser dropped are put where it left room for them."""
+    noise_dropped: bool = True
+    """Readings with a bad score are dropped."""
+    other_scripts: bool = True
+    """A page of unknown script goes to Tesseract."""
+    straightened: bool = True
+    """The tilt of the page is taken out before its layout is looked at."""
+    gutters: bool = True
+    """Lines that run across a gutter or into the next cell are cut there."""
+    columns: bool = True
+    """Columns are read one after the other."""
+    tables: bool = True
+    """Aligned cells become tables."""
+
+
+ALL_STEPS: Final = Steps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +193,8 @@ NOTHING: Final = _Reading("", 0.0, ())
 class RapidOcrEngine:
     """The embedded engine: needs no GPU, no network and no settings. `OCR_THREADS` bounds its threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Steps = ALL_STEPS) -> None:
+        self._steps = steps
         self._detector: Any = None
         self._recogniser: Any = None
         self._alphabet: list[str] = []
@@ -179,7 +227,8 @@ class RapidOcrEngine:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         folder = _model_folder()
         detector = _model_file(folder, "det")
-        self._detector = _session(without_subnormals(detector), usable_cores())
+        model = without_subnormals(detector) if self._steps.normal_weights else str(detector)
+        self._detector = _session(model, usable_cores())
         family, _, size = detector.stem.replace("_det_", " ").partition(" ")
         self._model = f"{family} {size} (rapidocr {_release(folder)})"
 
@@ -241,40 +290,50 @@ class RapidOcrEngine:
         run = _Run(self._pool, call)
         regions = self._detect(run, pixels)
         progress(DET_SHARE, f"{len(regions)} lines found")
-        quarters, regions, known = self._upright(run, pixels, regions)
-        if quarters:  # the detector finds more on an upright page
+        quarters, regions, known = self._upright(run, pixels, regions) if self._steps.upright else (0, regions, {})
+        if quarters and self._steps.detected_upright:  # the detector finds more on an upright page
             regions, known = self._detect(run, pixels, quarters), {}
         upright = np.rot90(pixels, quarters)
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
         )
-        again = self._read_again(upright, _straightened(regions, readings, upright.shape[1], upright.shape[0]), call)
+        again = self._read_again(upright, self._straightened(regions, readings, upright), call)
         if again is not None and again.lines:
             turned = np.rot90(upright, again.quarters)
-            sheet = _Sheet(page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks))
+            sheet = _Sheet(
+                page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks), self._steps
+            )
             return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
-        kept = [n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()]
+        least = MIN_SCORE if self._steps.noise_dropped else 0.0
+        kept = [n for n, reading in enumerate(readings) if reading.score >= least and reading.text.strip()]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
-        found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
-        pieces = split_at_gutters(found)
+        found = self._straightened(regions, readings, upright)
+        pieces = split_at_gutters(found) if self._steps.gutters else [whole(n, line) for n, line in enumerate(found)]
         sheet = _Sheet(
             page,
             upright,
             quarters,
             [cut(found[piece.line], piece) for piece in pieces],
             [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces],
+            self._steps,
         )
         text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         return text if again is None else replace(text, remark=again.remark)
 
     def _read_again(self, upright: Pixels, lines: Sequence[TextLine], call: Call) -> Rereading | None:
         """What Tesseract says of a page that these models could not read; None for one that they could."""
-        script = seems_unread(lines)
+        script = seems_unread(lines) if self._steps.other_scripts else None
         if script is None:
             return None
         from .tesseract import reread  # which builds on this module
 
         return reread(upright, script, call)
+
+    def _straightened(
+        self, regions: Sequence[_Region], readings: Sequence[_Reading], upright: Pixels
+    ) -> list[TextLine]:
+        tilt = _skew(regions) if self._steps.straightened else 0.0
+        return _straightened(regions, readings, tilt, upright.shape[1], upright.shape[0])
 
     # ------------------------------------------------------------ detection
 
@@ -282,10 +341,10 @@ class RapidOcrEngine:
         """The places of text after `np.rot90(pixels, quarters)`, at a scale at which the detector tells lines apart."""
         height, width = pixels.shape[:2]
         scale = min(1.0, DET_LONG_SIDE / max(width, height))
-        if min(width, height) * scale < DET_SHORT_SIDE:
+        if min(width, height) * scale < DET_SHORT_SIDE and self._steps.enlarged:
             scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
         regions = self._detect_at(run, pixels, quarters, scale)
-        if scale < 1 and regions:
+        if scale < 1 and regions and self._steps.second_look:
             sizes = sorted(region.thickness * scale for region in regions)
             size = sizes[len(sizes) // 2]
             if size < SMALL_TEXT:
@@ -299,7 +358,7 @@ class RapidOcrEngine:
         small = np.ascontiguousarray(np.rot90(_resized(pixels, scale), quarters))
         height, width = np.rot90(pixels, quarters).shape[:2]
         likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
-        for left, top, right, bottom in _tiles(small):
+        for left, top, right, bottom in _tiles(small, FLAT_CONTRAST if self._steps.flat_skipped else 0):
             tile = small[top:bottom, left:right]
             padded = cv2.copyMakeBorder(
                 tile,
@@ -313,7 +372,8 @@ class RapidOcrEngine:
             found = (output[0, 0, : tile.shape[0], : tile.shape[1]] * 255).astype(np.uint8)
             part = likely[top:bottom, left:right]
             np.maximum(part, found, out=part)
-        return _regions(likely, width / small.shape[1], height / small.shape[0])
+        regions = _regions(likely, width / small.shape[1], height / small.shape[0])
+        return _joined(regions) if self._steps.words_joined else regions
 
     # ------------------------------------------------------------ orientation
 
@@ -344,7 +404,7 @@ class RapidOcrEngine:
         first = attempt(1 if sideways else 0)
         score, _, _, known = first
         if score >= SURE_SCORE:
-            if sideways and self._reads_downwards(run, pixels, regions, known):
+            if sideways and self._steps.vertical and self._reads_downwards(run, pixels, regions, known):
                 return 0, regions, known
             return first[1:]
         other = attempt(3 if sideways else 2)
@@ -386,7 +446,11 @@ class RapidOcrEngine:
             if pixels.nbytes > HUGE_PAGE:
                 _forget(pixels)
             progress(done / len(todo))
-        stacked = [n for n, region in enumerate(regions) if region.tall and _is_stacked(readings[n].text)]
+        stacked = [
+            n
+            for n, region in enumerate(regions)
+            if self._steps.laid_flat and region.tall and _is_stacked(readings[n].text)
+        ]
         for n, reading in zip(
             stacked, run.all(lambda n: self._read_column(run, pixels, regions[n], readings[n]), stacked), strict=True
         ):
@@ -409,7 +473,7 @@ class RapidOcrEngine:
     def _read_region(self, run: _Run, pixels: Pixels, region: _Region) -> _Reading:
         """A line; a short upright one may as well be one narrow character, such as 1: the better reading."""
         reading = self._read_crop(run, _crop(pixels, region))
-        if region.tall and region.length < LONG * region.thickness:
+        if self._steps.both_ways and region.tall and region.length < LONG * region.thickness:
             return max(reading, self._read_crop(run, _crop(pixels, region, tall=False)), key=lambda r: r.score)
         return reading
 
@@ -430,7 +494,8 @@ class RapidOcrEngine:
         if not len(at):
             return NOTHING
         score = float(steps[at, best[at]].mean())
-        text, places = _with_spaces([self._alphabet[code] for code in best[at]], at.tolist())
+        chars, places = [self._alphabet[code] for code in best[at]], at.tolist()
+        text, places = _with_spaces(chars, places) if self._steps.spaces else ("".join(chars), places)
         return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
 
 
@@ -443,10 +508,11 @@ class _Sheet:
     quarters: int
     lines: list[TextLine]
     inks: list[_Region]
+    steps: Steps = ALL_STEPS
 
     def written(self, mode: str) -> PageText:
         """The whole page, one block per line in reading order."""
-        elements = arrange(self.lines)
+        elements = arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
         text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
         blocks = [
             self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
@@ -671,16 +737,16 @@ def _as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
     return tensor
 
 
-def _tiles(pixels: Pixels) -> Iterator[tuple[int, int, int, int]]:
-    """`(left, top, right, bottom)` of overlapping tiles that cover every part that is not flat."""
+def _tiles(pixels: Pixels, flat: int) -> Iterator[tuple[int, int, int, int]]:
+    """`(left, top, right, bottom)` of overlapping tiles that cover every part with edges of at least `flat`."""
     import cv2
     import numpy as np
 
     red, green, blue = cv2.split(cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     edges = cv2.max(cv2.max(red, green), blue)
-    rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= FLAT_CONTRAST
+    rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= flat
     for top, bottom in _steps(*_extent(rows), pixels.shape[0], TILE_HEIGHT):
-        columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= FLAT_CONTRAST
+        columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= flat
         for left, right in _steps(*_extent(columns), pixels.shape[1], TILE_WIDTH):
             yield left, top, right, bottom
 
@@ -739,6 +805,46 @@ def _regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> list[
             angle, w, h = angle + 90, h, w
         regions.append(_Region(x * scale_x, y * scale_y, w * scale_x, h * scale_y, angle))
     return regions
+
+
+def _joined(regions: list[_Region]) -> list[_Region]:
+    """The regions, neighbouring words of a line made one where the margins around them run into each other.
+
+    A word alone is read worse: a small s looks like a large one.
+    """
+    joined: list[_Region] = []
+    by_row = sorted(regions, key=lambda region: (region.y, region.x))
+    for region in by_row:
+        near = [n for n, other in enumerate(joined) if other.y >= region.y - region.height and _touch(other, region)]
+        for n in reversed(near):
+            region = _union(joined.pop(n), region)
+        joined.append(region)
+    return joined
+
+
+def _touch(a: _Region, b: _Region) -> bool:
+    """Whether two regions are words of one line with no more than a space between them."""
+    if any(region.tall and region.length >= LONG * region.thickness for region in (a, b)):
+        return False
+    low, high = sorted((a.height, b.height))
+    if high > LIKE_HEIGHT * low or abs(a.angle - b.angle) > JOIN_DEG:
+        return False
+    tilt = math.radians((a.angle + b.angle) / 2)
+    dx, dy = b.x - a.x, b.y - a.y
+    along, across = abs(dx * math.cos(tilt) + dy * math.sin(tilt)), abs(dy * math.cos(tilt) - dx * math.sin(tilt))
+    return along < (a.width + b.width) / 2 + JOIN_GAP * low and across < SAME_ROW * low
+
+
+def _union(a: _Region, b: _Region) -> _Region:
+    """The region around two words of a line."""
+    longer = max(a, b, key=lambda region: region.width)
+    tilt = math.radians(longer.angle)
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    spans = [(r.x * cos + r.y * sin, r.y * cos - r.x * sin, r.width / 2, r.height / 2) for r in (a, b)]
+    left, right = min(u - w for u, _, w, _ in spans), max(u + w for u, _, w, _ in spans)
+    top, bottom = min(v - h for _, v, _, h in spans), max(v + h for _, v, _, h in spans)
+    u, v = (left + right) / 2, (top + bottom) / 2
+    return _Region(u * cos - v * sin, u * sin + v * cos, right - left, bottom - top, longer.angle)
 
 
 def _crop(pixels: Pixels, region: _Region, *, tall: bool | None = None) -> Pixels:
@@ -857,9 +963,10 @@ def _bounds(region: _Region, longest: int, page: PageImage) -> tuple[int, int, i
     )
 
 
-def _straightened(regions: Sequence[_Region], readings: Sequence[_Reading], width: int, height: int) -> list[TextLine]:
-    """The lines as they would stand on a page without skew."""
-    tilt = _skew(regions)
+def _straightened(
+    regions: Sequence[_Region], readings: Sequence[_Reading], tilt: float, width: int, height: int
+) -> list[TextLine]:
+    """The lines as they would stand on a page that is not tilted."""
     cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
     lines = []
     for region, reading in zip(regions, readings, strict=True):

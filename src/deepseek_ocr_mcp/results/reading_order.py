@@ -34,6 +34,7 @@ __all__ = [
     "split_at_gutters",
     "to_markdown",
     "to_text",
+    "whole",
 ]
 
 Box = tuple[float, float, float, float]
@@ -131,7 +132,7 @@ def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
     page = _Page.of(lines)
     gaps = [_gaps(page, n) for n in range(len(lines))]
     if not any(gap.stands_out for found in gaps for gap in found):
-        return [_whole(n, line) for n, line in enumerate(lines)]
+        return [whole(n, line) for n, line in enumerate(lines)]
     pieces = [p for n in range(len(lines)) for p in _pieces(page, n, [g for g in gaps[n] if g.stands_out])]
     strips: list[_Strip] = []
     _regions_of(lines, pieces, strips)
@@ -180,7 +181,8 @@ class _Strip:
         return self.top <= y <= self.bottom and shared >= STRIP_SHARE * (self.x2 - self.x1)
 
 
-def _whole(number: int, line: TextLine) -> Piece:
+def whole(number: int, line: TextLine) -> Piece:
+    """A line that is not cut."""
     return Piece(number, 0, len(line.text), 0.0, 1.0)
 
 
@@ -244,14 +246,20 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
     return [index for element in arrange(lines) for index in element.lines]
 
 
-def arrange(lines: Sequence[TextLine]) -> list[Element]:
-    """The page as elements in reading order; each index of `lines` is in exactly one of them."""
+def arrange(lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True) -> list[Element]:
+    """The page as elements in reading order; each index of `lines` is in exactly one of them.
+
+    Args:
+        columns: whether columns are looked for.
+        tables: whether tables are looked for.
+    """
     if not lines:
         return []
     page = _Page.of(lines)
     elements: list[Element] = []
-    for number, region in enumerate(_columns_of(page, _by_middle(page, range(len(lines))), 0, [])):
-        elements.extend(_elements(page, region, number))
+    everything = _by_middle(page, range(len(lines)))
+    for number, region in enumerate(_columns_of(page, everything, 0, []) if columns else [everything]):
+        elements.extend(_elements(page, region, number, tables))
     return _with_levels(page, elements)
 
 
@@ -588,11 +596,11 @@ def _same_row(page: _Page, i: int, j: int) -> bool:
     return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
 
 
-def _elements(page: _Page, region: Row, number: int) -> Iterator[Element]:
+def _elements(page: _Page, region: Row, number: int, tables: bool) -> Iterator[Element]:
     """Tables and, between them, paragraphs and list items."""
     rows = _rows(page, region)
     at = 0
-    for start, stop in _table_runs(page, rows):
+    for start, stop in _table_runs(page, rows) if tables else ():
         grid = _grid(page, rows[start:stop])
         if grid is not None:
             yield from _paragraphs(page, rows[at:start], number)
