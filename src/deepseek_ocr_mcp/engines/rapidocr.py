@@ -300,9 +300,8 @@ class RapidOcrEngine:
         again = self._read_again(upright, self._straightened(regions, readings, upright), call)
         if again is not None and again.lines:
             turned = np.rot90(upright, again.quarters)
-            sheet = _Sheet(
-                page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks), self._steps
-            )
+            quarters = (quarters + again.quarters) % 4
+            sheet = _Sheet(page, turned, quarters, list(again.lines), list(again.inks), self._steps)
             return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         least = MIN_SCORE if self._steps.noise_dropped else 0.0
         kept = [n for n, reading in enumerate(readings) if reading.score >= least and reading.text.strip()]
@@ -494,8 +493,10 @@ class RapidOcrEngine:
         if not len(at):
             return NOTHING
         score = float(steps[at, best[at]].mean())
-        chars, places = [self._alphabet[code] for code in best[at]], at.tolist()
-        text, places = _with_spaces(chars, places) if self._steps.spaces else ("".join(chars), places)
+        chars, places = [self._alphabet[code] for code in best[at]], [float(step) for step in at]
+        if self._steps.spaces:
+            chars, places = _with_spaces(chars, places)
+        text = "".join(chars)
         return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
 
 
@@ -599,11 +600,11 @@ def _combined(laid: _Reading, sideways: _Reading) -> _Reading:
     return _Reading(text, laid.score, tuple(centres))
 
 
-def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
+def _with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[float]]:
     """The characters and their steps, with the spaces that the model dropped where it left room for one."""
     gaps = [b - a for n, (a, b) in enumerate(pairwise(steps)) if not chars[n].isspace() and not chars[n + 1].isspace()]
     pitch = statistics.median(gaps) if gaps else 0
-    text, places = chars[:1], [float(step) for step in steps[:1]]
+    text, places = chars[:1], steps[:1]
     for n, (a, b) in enumerate(pairwise(steps), start=1):
         before, char = chars[n - 1], chars[n]
         if before not in ".,;:!?":
@@ -616,8 +617,8 @@ def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
             text.append(" ")
             places.append((a + b) / 2)
         text.append(char)
-        places.append(float(b))
-    return "".join(text), places
+        places.append(b)
+    return text, places
 
 
 # ---------------------------------------------------------------- models and processors
