@@ -250,7 +250,7 @@ def prose(dice: random.Random, count: int, bank: Sequence[str] = tuple(ENGLISH))
 # -- kinds of pages
 
 
-def article(dice: random.Random, columns: int, *, hyphens: bool = True, scale: float = 1.0, extra: str = "") -> Sheet:
+def article(dice: random.Random, columns: int, *, hyphens: bool = True, scale: float = 1.0) -> Sheet:
     """A title over the columns, headings in them, a page number below."""
     size = dice.choice((22, 24, 26)) * scale
     body, bold = font(face := dice.choice(("serif", "book", "free", "sans")), size), font("serif bold", size * 1.25)
@@ -404,7 +404,7 @@ def sidebar(dice: random.Random) -> Sheet:
     body, small = font("serif", size), font("sans", size * 0.85)
     page.say(90, 80, dice.choice(TITLES), font("sans bold", size * 1.8))
     page.draw.rectangle((830, 190, 1170, 900), (225, 228, 232))
-    y, _ = page.paragraph(90, 190, 690, prose(dice, 10), body)
+    page.paragraph(90, 190, 690, prose(dice, 10), body)
     page.say(855, 215, dice.choice(HEADINGS), font("sans bold", size))
     page.paragraph(855, 265, 290, prose(dice, 3), small)
     return page
@@ -471,15 +471,17 @@ def ledger(dice: random.Random, lines: str, *, two_lines: bool = False, gaps: bo
     """A table of places and figures."""
     page = Sheet((1240, 900), dice)
     size = dice.choice((22, 24, 28))
-    text, bold = font(face := dice.choice(("sans", "serif", "wide")), size), font("sans bold", size)
-    del face
+    text, bold = font(dice.choice(("sans", "serif", "wide")), size), font("sans bold", size)
     page.say(90, 60, f"Traffic by station, {dice.randint(1990, 2025)}", font("sans bold", size * 1.4))
     places = ["Port Ellery", "Millbrook", "Stone Ferry", "Upper Marsh", "Cold Ash", "Kingsholm", "Wetherby Hill"]
     dice.shuffle(places)
     rows = [["Station", "Opened", "Platforms", "Passengers", "Change"]]
     for place in places[: dice.randint(4, 7)]:
-        rows.append([place, str(dice.randint(1850, 1950)), str(dice.randint(1, 9)),
-                     f"{dice.randint(1, 90)},{dice.randint(100, 999)}", f"{dice.choice('+-')}{dice.randint(1, 30)} %"])  # fmt: skip
+        passengers, change = (
+            f"{dice.randint(1, 90)},{dice.randint(100, 999)}",
+            f"{dice.choice('+-')}{dice.randint(1, 30)} %",
+        )
+        rows.append([place, str(dice.randint(1850, 1950)), str(dice.randint(1, 9)), passengers, change])
     if two_lines:
         rows[2][0] += "\nand " + places[-1]
     if gaps:
@@ -632,12 +634,6 @@ def right_to_left(dice: random.Random, bank: Sequence[str], face: str, columns: 
     return page
 
 
-def poster(dice: random.Random) -> Sheet:
-    """Very large, with three columns of small print."""
-    page = article(dice, 3, scale=2.6)
-    return page
-
-
 # -- what happens to pages
 
 
@@ -752,7 +748,7 @@ KINDS: Final = (
     Kind("letter_photo", "photo", letter, photographed, ".jpg"),
     Kind("arabic_columns", "other_script", lambda d: right_to_left(d, ARABIC, "arabic", 2), language="ar", data="ara"),
     Kind("hebrew_page", "other_script", lambda d: right_to_left(d, HEBREW, "hebrew", 1), language="he", data="heb"),
-    Kind("poster", "huge", poster),
+    Kind("poster", "huge", lambda d: article(d, 3, scale=2.6)),
     Kind("blank_scan", "blank", lambda d: Sheet((900, 1200), d), scanned, ".jpg"),
 )  # fmt: skip
 
