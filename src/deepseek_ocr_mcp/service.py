@@ -11,8 +11,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self
 from urllib.parse import quote
 
 import anyio
@@ -28,8 +29,10 @@ from .engines import KNOWN
 from .engines.base import PageImage, ReadOptions
 from .errors import BadRequest, GpuBusy, OcrError, UnsupportedMode
 from .lifecycle.manager import ModelManager, Reading
+from .logs import request as request_lines
 from .models import Block, GpuStatus, OcrRequest, OcrResult, Page, Timing, Transition
 from .modes import MODES, RESOLUTIONS
+from .observer import CLIENT_GONE, INTERNAL, OK, Observer
 from .results.markup import FIGURE_LABELS, figure_mark
 from .worker.client import OnProgress
 
@@ -39,6 +42,8 @@ MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke 
 PROGRESS_EVERY_S: Final = 0.25  # each costs client and server a third of a millisecond of the engine's cores
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
+
+P = ParamSpec("P")
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Called with pages done, pages in all, and a sentence; the first strictly increases."""
@@ -53,6 +58,41 @@ class Answer:
     """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
+
+
+_Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
+
+
+def _told(read: _Read[P]) -> _Read[P]:
+    """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
+
+    @wraps(read)
+    async def told(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        began = time.monotonic()
+        outcome, answer = INTERNAL, None
+        with request_lines():
+            try:
+                answer = await read(self, request, *args, **kwargs)
+                outcome = OK
+                return answer
+            except OcrError as exc:
+                outcome = exc.code
+                raise
+            except anyio.get_cancelled_exc_class():
+                outcome = CLIENT_GONE
+                raise
+            finally:
+                result = answer and answer.result
+                self.observer.request_ended(
+                    request.mode if request.mode in MODES else "unknown",
+                    result.engine if result else self.engine.name,
+                    outcome,
+                    time.monotonic() - began,
+                    pages=len(result.pages) if result else 0,
+                    timing=result.timing if result else None,
+                )
+
+    return told
 
 
 class OcrService:
@@ -73,6 +113,13 @@ class OcrService:
         self._manager = manager
         self._reader = reader
         self._fallback = fallback
+        self.tell(Observer())
+
+    def tell(self, observer: Observer) -> None:
+        """Have this observer learn what happens, in the place of the one before."""
+        self.observer = observer
+        for manager in filter(None, (self._manager, self._fallback)):
+            manager.observer = observer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -83,6 +130,7 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             yield self
 
+    @_told
     async def read(self, request: OcrRequest, *, local: bool, on_progress: Progress | None = None) -> Answer:
         """Read the pages of a document.
 
@@ -188,6 +236,7 @@ class OcrService:
             gpus=gpus,
             gpu_note=note,
             worker_gpu_mb=worker_gpu_mb,
+            unreturned_mb=self._manager.unreturned_mb(gpus),
             **_rounded(asdict(facts)),
         )
 
@@ -287,6 +336,10 @@ class _Work:
         self.load_s += reading.load_s
         self.infer_s += reading.infer_s
         self.engine, self.model, self.device = reading.engine, reading.model, reading.device
+        tokens = [count for fields in reading.pages if (count := fields.pop("tokens", None)) is not None]
+        self._manager.observer.pages_read(
+            reading.engine, len(numbers), sum(tokens) if tokens else None, reading.infer_s
+        )
         await self._progress(done + len(numbers), f"{what} read")
         pages = []
         for number, image, fields in zip(numbers, images, reading.pages, strict=True):

@@ -15,7 +15,9 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..service import OcrService
+from .access import Access
 from .auth import Guard, transport_security
+from .metrics import Metrics
 
 __all__ = ["build_http"]
 
@@ -37,13 +39,19 @@ def build_http(service: OcrService, mcp: MCPServer) -> Starlette:
         """Never waits: it tells that the server answers, and what its model is doing."""
         return JSONResponse({"status": "ok", "version": __version__, "engine": service.engine.name})
 
+    metrics = Metrics(service)
+
+    async def scrape(request: Request) -> Response:
+        body, kind = await metrics.render()
+        return Response(body, media_type=kind)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with mcp.session_manager.run():
             yield
 
     return Starlette(
-        routes=[*mcp_app.routes, Route("/health", health)],
-        middleware=[Middleware(Guard, settings=settings)],
+        routes=[*mcp_app.routes, Route("/health", health), Route("/metrics", scrape)],
+        middleware=[Middleware(Access, answered=metrics.answered), Middleware(Guard, settings=settings)],
         lifespan=lifespan,
     )
