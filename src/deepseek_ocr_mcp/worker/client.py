@@ -41,6 +41,7 @@ STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once 
 KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
+WITHHELD: Final = frozenset({"OCR_AUTH_TOKEN"})  # a child serves nobody, and one of them parses strangers' files
 
 OnProgress = Callable[[float, str], Awaitable[None]]
 
@@ -83,7 +84,7 @@ class WorkerHandle:
         """Start `worker/main.py` with these arguments, in a process group of its own.
 
         Args:
-            env: variables to add to this process's own.
+            env: variables to add to this process's own, of which the token is withheld.
         """
         stderr = _StderrTail(name)
         try:
@@ -94,7 +95,7 @@ class WorkerHandle:
                 stdout=subprocess.PIPE,
                 stderr=stderr.write_fd,
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if name.upper() not in WITHHELD},
                     PARENT_VARIABLE: str(os.getpid()),
                     LOG_LEVEL_VARIABLE: str(logs.level()),
                     **(env or {}),
