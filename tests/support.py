@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -231,9 +232,11 @@ class HttpServer:
         self._watchdog.start()
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        assert line.startswith("Serving MCP at "), line
-        self.url = line.split()[-1]
+        address = re.search(r'Serving MCP at ([^\s"]+)', line)
+        assert address is not None, line
+        self.url = address[1]
         self.root = self.url.removesuffix("/mcp")
+        self.first_line = line
         self.log: list[str] = []
         self._drain = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
         self._drain.start()

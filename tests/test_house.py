@@ -24,7 +24,7 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "modes", "models", "config"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "modes": set(),
@@ -32,13 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "admission": {"errors"},
     "gpu": {"errors", "models"},
+    "logs": set(),
+    "observer": {"errors", "logs", "models"},
     "engines": {"", "engines", "errors", "modes", "results"},
     "results": {"results", "errors", "modes"},
     "worker": set(),
     "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
     "worker.protocol": set(),
-    "worker.client": {"worker.protocol", "errors"},
-    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
+    "worker.client": {"worker.protocol", "errors", "logs", ""},
+    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors", "logs", ""},
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import logging
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from . import __version__
+from . import __version__, logs
 from .engines import KNOWN, PREFERRED, cpu_engine
 from .errors import BadRequest, EngineUnavailable, OcrError
 from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
@@ -112,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="OCR_ALLOWED_DIRS; may be repeated",
     )
-    group.add_argument("--log-level", dest="ocr_log_level", choices=["debug", "info", "warning", "error"])
+    group.add_argument("--log-level", dest="ocr_log_level", choices=list(logs.LEVELS), help="OCR_LOG_LEVEL")
+    group.add_argument("--log-format", dest="ocr_log_format", choices=["text", "json"], help="OCR_LOG_FORMAT")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, help: str, run: Any, *, parents: Sequence[argparse.ArgumentParser] = (settings,),
@@ -187,9 +187,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
-    logging.basicConfig(
-        level=settings.ocr_log_level.upper(), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    token = settings.ocr_auth_token
+    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=[token.get_secret_value()] if token else [])
     return settings
 
 
@@ -216,7 +215,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         anyio.run(serve_stdio, settings, wire)
 
     def announce(url: str) -> None:
-        print(f"Serving MCP at {url}", file=sys.stderr, flush=True)
+        logs.announce(f"Serving MCP at {url}", url=url)
 
     anyio.run(serve_http, settings, announce)
     return 0

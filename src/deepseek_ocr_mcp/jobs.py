@@ -373,6 +373,8 @@ class Jobs:
 
         try:
             reading = await self._read_somewhere(job, list(images.values()), report)
+            tokens = [count for fields in reading.pages if (count := fields.pop("tokens", None)) is not None]
+            manager.observer.pages_read(reading.engine, len(numbers), sum(tokens) if tokens else None, reading.infer_s)
             pages = [
                 _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)

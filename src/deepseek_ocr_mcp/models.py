@@ -165,6 +165,9 @@ class GpuStatus(_Model):
     )
     worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
+    unreturned_mb: Annotated[
+        int | None, Field(description="MiB that an ended worker held and that its card still lacks; null: none")
+    ] = None
     idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")] = (
         None
     )

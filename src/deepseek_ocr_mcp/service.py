@@ -16,9 +16,10 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self
 from urllib.parse import quote
 
 import anyio
@@ -31,11 +32,13 @@ from .documents.renderer import Document, DocumentReader
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
-from .errors import BadRequest, NotReady, Timeout, UnsupportedMode
+from .errors import BadRequest, NotReady, OcrError, Timeout, UnsupportedMode
 from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
 from .lifecycle.manager import ModelManager
+from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
+from .observer import CLIENT_GONE, INTERNAL, OK, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
@@ -49,6 +52,8 @@ HEADING_CHARS: Final = 80
 LEAST_STEP: Final = 0.02  # of a page: a client redraws its bar for each step of progress
 ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
+
+P = ParamSpec("P")
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Called with pages done, pages in all, and a sentence; the first strictly increases."""
@@ -66,6 +71,41 @@ class Answer:
     """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
+
+
+_Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
+
+
+def _observed(read: _Read[P]) -> _Read[P]:
+    """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
+
+    @wraps(read)
+    async def told(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        began = time.monotonic()
+        outcome, answer = INTERNAL, None
+        with request_lines():
+            try:
+                answer = await read(self, request, *args, **kwargs)
+                outcome = OK
+                return answer
+            except OcrError as exc:
+                outcome = exc.code
+                raise
+            except anyio.get_cancelled_exc_class():
+                outcome = CLIENT_GONE
+                raise
+            finally:
+                result = answer and answer.result
+                self.observer.request_ended(
+                    request.mode if request.mode in MODES else "unknown",
+                    result.engine if result else self.engine.name,
+                    outcome,
+                    time.monotonic() - began,
+                    pages=len(result.pages) if result else 0,
+                    timing=result.timing if result else None,
+                )
+
+    return told
 
 
 class OcrService:
@@ -94,6 +134,13 @@ class OcrService:
             disk=DiskCache(folder, settings.ocr_cache_dir_mb * MB) if folder else None,
         )
         self._jobs = Jobs(manager, fallback, self._cache)
+        self.tell(Observer())
+
+    def tell(self, observer: Observer) -> None:
+        """Have this observer learn what happens, in the place of the one before."""
+        self.observer = observer
+        for manager in filter(None, (self._manager, self._fallback)):
+            manager.observer = observer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -144,6 +191,7 @@ class OcrService:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
+    @_observed
     async def read(
         self,
         request: OcrRequest,
@@ -398,6 +446,7 @@ class OcrService:
             gpus=gpus,
             gpu_note=note,
             worker_gpu_mb=worker_gpu_mb,
+            unreturned_mb=self._manager.unreturned_mb(gpus),
             **_rounded(asdict(facts) | {"queue": len(self._admission)}),
         )
 

@@ -31,6 +31,7 @@ from ..config import MB
 from ..errors import BadRequest, InputTooLarge, MethodNotAllowed, NotFound, OcrError, UnreadableInput
 from ..modes import MODES, RESOLUTIONS
 from ..service import OcrService, Place, Snapshot
+from .access import Access
 from .answers import (
     ClientGone,
     DocumentAnswer,
@@ -63,6 +64,7 @@ from .answers import (
 )
 from .auth import Guard, SecurityHeaders, client_of, transport_security
 from .bodies import FIELD_BYTES, BodyLimits, largest_body, media_type, read_form
+from .metrics import Metrics
 
 __all__ = ["build_http"]
 
@@ -113,6 +115,12 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         host=settings.host,
     )
 
+    metrics = Metrics(service)
+
+    async def scrape() -> Response:
+        body, kind = await metrics.render()
+        return Response(body, media_type=kind)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with mcp.session_manager.run():
@@ -135,6 +143,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             ClientDisconnect: _on_gone,
         },
         middleware=[
+            Middleware(Access, answered=metrics.answered),
             Middleware(SecurityHeaders),
             Middleware(_LastResort),
             Middleware(BodyLimits, settings=settings),
@@ -159,6 +168,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         },
     )
     _Api(service).add_to(app)
+    app.get("/metrics", include_in_schema=False)(scrape)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from .. import __version__
 from ..errors import OcrError
+from ..logs import fields, request
 from ..models import GpuStatus, OcrRequest, OcrResult, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 from ..service import LOCAL, OcrService
@@ -68,11 +69,12 @@ class _StrictTool(Tool):
                 + (f"It takes {', '.join(known)}." if known else "It takes none.")
             )
         try:
-            return await super().run(arguments, context, convert_result)
+            with request():
+                return await super().run(arguments, context, convert_result)
         except ToolError as exc:
             cause = exc.__cause__
             if isinstance(cause, OcrError):
-                log.info("%s: %s", self.name, cause.code)
+                log.info("A tool refused.", extra=fields(tool=self.name, error=cause.code))
                 raise ToolError(str(cause)) from cause
             if isinstance(exc, UnexpectedToolError):
                 raise UnexpectedToolError(
