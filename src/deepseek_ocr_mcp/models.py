@@ -7,11 +7,11 @@ Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION
+from .modes import meant_mode, meant_resolution
 
 __all__ = [
     "Block",
@@ -22,6 +22,7 @@ __all__ = [
     "OcrRequest",
     "OcrResult",
     "Page",
+    "PageRange",
     "State",
     "Timing",
     "Transition",
@@ -48,21 +49,44 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _range_text(value: Any) -> Any:
+    """Page numbers that are given as numbers: 2, [1, 2], [[1, 3]]."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(_range_text(part)) for part in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        return str(int(value))
+    return value
+
+
+PageRange = Annotated[str, BeforeValidator(_range_text)]
+"""The text of a page range; numbers and lists of them are taken as one."""
+
+
 class OcrRequest(_Model):
-    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service."""
+    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
+
+    Names of modes and resolutions that agents use instead of ours are ours afterwards. A request
+    that names no mode has the one that its other arguments ask for.
+    """
 
     image: str
-    mode: str = DEFAULT_MODE
+    mode: str = ""
     find_term: str = ""
     custom_prompt: str = ""
-    pages: str = ""
-    resolution: str = DEFAULT_RESOLUTION
+    pages: PageRange = ""
+    resolution: str = ""
     boxes: bool = False
     annotate: bool = False
     max_chars: Annotated[int, Field(ge=0)] = 20_000
     save_to: str = ""
     overwrite: bool = False
     raw: bool = False
+
+    @model_validator(mode="after")
+    def _in_our_words(self) -> Self:
+        self.mode = meant_mode(self.mode, self.find_term, self.custom_prompt)
+        self.resolution = meant_resolution(self.resolution)
+        return self
 
 
 class Block(_Model):
