@@ -40,8 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "service": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "edges": {"edges", "service", "", *GROUND},
-    "cli": {"service", "app", "engines", "", *GROUND},
+    "folders": {"service", "documents.listing", "documents.source", *GROUND},
+    "edges": {"edges", "service", "folders", "results.store", "", *GROUND},
+    "cli": {"service", "folders", "app", "engines", "", *GROUND},
     "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {

@@ -17,6 +17,8 @@ __all__ = [
     "Block",
     "Box",
     "Doing",
+    "Failure",
+    "Folder",
     "Gpu",
     "GpuStatus",
     "OcrRequest",
@@ -121,10 +123,31 @@ class Timing(_Model):
     total_s: float = 0.0
 
 
+class Failure(_Model):
+    """A file of a folder that could not be read."""
+
+    file: str
+    error: str
+
+
+class Folder(_Model):
+    """How far a folder is that is read as a whole, or what there is in it."""
+
+    folder: str
+    found: Annotated[int, Field(description="files that can be read")]
+    read: Annotated[int, Field(description="read by this request so far")] = 0
+    there: Annotated[int, Field(description="not read: their texts were there already")] = 0
+    failed: int = 0
+    left: Annotated[int, Field(description="not read yet: to go on, call again with the same arguments")] = 0
+    index: Annotated[str, Field(description="file that lists every document, its pages and what became of it")] = ""
+    failures: Annotated[list[Failure] | None, Field(description="the first of them; the index has all")] = None
+    files: Annotated[list[str] | None, Field(description="without save_to: the files, relative to the folder")] = None
+
+
 class OcrResult(_Model):
     """The answer of `ocr_image`."""
 
-    text: Annotated[str, Field(description="all pages of this answer, in reading order")]
+    text: Annotated[str, Field(description="all pages of this answer, in reading order")] = ""
     pages: list[Page]
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str
@@ -133,7 +156,8 @@ class OcrResult(_Model):
     device: str
     truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
-    saved_to: Annotated[str, Field(description="the file that was written")] = ""
+    saved_to: Annotated[str, Field(description="the file or the folder that was written")] = ""
+    folder: Annotated[Folder | None, Field(description="where image named a folder or a pattern")] = None
     timing: Timing = Field(default_factory=Timing)
 
 

@@ -51,6 +51,8 @@ class Answer:
     """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
+    whole: list[Page] = field(default_factory=list)
+    """Every page that was read for this answer, with its text uncut."""
 
 
 class OcrService:
@@ -128,7 +130,7 @@ class OcrService:
             if not request.raw:
                 page.raw = None
         result.timing.total_s = round(time.monotonic() - began, 3)
-        return Answer(result, notes, work.images)
+        return Answer(result, notes, work.images, pages)
 
     def _check(self, request: OcrRequest) -> None:
         if request.mode not in MODES:

@@ -77,9 +77,7 @@ def _pages_of(part: str, text: str, page_count: int) -> range:
     first = _number(match["first"], page_count, default=1)
     last = _number(match["last"], page_count, default=page_count) if match["dash"] else first
     if first < 1 or (match["first"] and match["last"] and last < first):
-        raise BadRequest(
-            f"pages={_shown(text)} counts backwards or from 0.", remedy=f"The first page is 1. {_REMEDY}"
-        )
+        raise BadRequest(f"pages={_shown(text)} counts backwards or from 0.", remedy=f"The first page is 1. {_REMEDY}")
     return range(first, min(last, page_count) + 1)
 
 

@@ -258,7 +258,11 @@ def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None
 def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
     """Plain text: for each group of lines the rows of the page that they stand in, whole; each row once."""
     place = {
-        i: (n, r) for n, element in enumerate(elements) for r, row in enumerate(element.rows) for cell in row for i in cell
+        i: (n, r)
+        for n, element in enumerate(elements)
+        for r, row in enumerate(element.rows)
+        for cell in row
+        for i in cell
     }
     chunks: list[str] = []
     shown: set[tuple[int, int]] = set()
