@@ -104,10 +104,14 @@ def said(result: CallToolResult) -> str:
 
 
 def facts(result: CallToolResult) -> dict[str, Any]:
-    """The structured answer of a call that went well."""
+    """The structured answer of a call that went well; of a reading, with the text of its pages put together."""
     assert not result.is_error, said(result)
     assert result.structured_content is not None
-    return result.structured_content
+    answer = dict(result.structured_content)
+    if "pages" in answer:
+        assert "text" not in answer, "the text is in content, and in the pages"
+        answer["text"] = "\n\n".join(page["text"] for page in answer["pages"] if page["text"])
+    return answer
 
 
 def alive(pid: int) -> bool:

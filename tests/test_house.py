@@ -44,10 +44,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "edges": {"edges", "service", "", *GROUND},
+    "folders": {"service", "documents.listing", "documents.source", *GROUND},
+    "edges": {"edges", "service", "folders", "results.store", "", *GROUND},
     "headstart": {"worker.client", "engines"},
     "signals": set(),
-    "cli": {"service", "app", "engines", "headstart", "signals", "", *GROUND},
+    "cli": {"service", "folders", "app", "engines", "headstart", "signals", "", *GROUND},
     "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {

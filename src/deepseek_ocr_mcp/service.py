@@ -71,6 +71,8 @@ class Answer:
     """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
+    whole: list[Page] = field(default_factory=list)
+    """Every page that was read for this answer, with its text uncut."""
 
 
 _Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
@@ -337,7 +339,7 @@ class OcrService:
         """What is there, as it was asked for."""
         read = ask.pages()
         pages = [page.page.model_copy() for page in read]
-        answer = Answer(_result(request, document, read, pages, self._manager))
+        answer = Answer(_result(request, document, read, pages, self._manager), whole=pages)
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)

@@ -284,7 +284,7 @@ async def test_over_http_no_path_is_readable_until_a_folder_is_allowed(tmp_path:
         ({"image": "scan.png"}, ["absolute"]),
         ({"image": "https://example.org/a.png"}, ["OCR_ALLOW_URLS"]),
         ({"image": as_base64(b"this is a text, not a picture, however long it may be" * 3)}, []),
-        ({"image": PAGE, "mode": "markdown"}, ["'markdown'", "document"]),
+        ({"image": PAGE, "mode": "translate"}, ["'translate'", "document"]),
         ({"image": PAGE, "mode": "find"}, ["find_term"]),
         ({"image": PAGE, "mode": "freeform"}, ["custom_prompt"]),
         ({"image": PAGE, "pages": "0"}, ["1-3,7"]),

@@ -164,19 +164,27 @@ class Steady(Echo):
 class Unhurried(Echo):
     """Takes half a second for each call, and tells how far it is."""
 
+    seconds = 0.5
+
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         for step in range(50):
             call.progress(step / 50, "reading")
             call.raise_if_cancelled()
-            time.sleep(0.01)
+            time.sleep(self.seconds / 50)
         return super().read(pages, options, call)
 
 
+class Slow(Unhurried):
+    """Takes four seconds for each call."""
+
+    seconds = 4.0
+
+
 class SlowToLoad(Echo):
-    """Takes a second to load."""
+    """Takes four seconds to load."""
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
-        time.sleep(1)
+        time.sleep(4)
         return super().load(device, call)
 
 
