@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -27,7 +27,7 @@ from ..config import Settings
 from ..engines.base import PageImage
 from ..errors import Timeout, UnreadableInput
 from ..worker.client import WorkerDied, WorkerHandle
-from .source import Snapshot, open_source
+from .source import Incoming, Snapshot, open_source
 
 __all__ = ["Document", "DocumentReader", "private_folder"]
 
@@ -156,8 +156,17 @@ class DocumentReader:
                 await self._decoder.stop()
 
     @asynccontextmanager
-    async def open(self, image: str, *, local: bool) -> AsyncIterator[Document]:
-        """The document that an `image` argument names.
+    async def receive(self) -> AsyncIterator[Incoming]:
+        """Room for a file that is being sent; gone at the end, whatever came of it."""
+        folder = tempfile.mkdtemp(dir=self._folder)
+        try:
+            yield Incoming(self._settings, folder)
+        finally:
+            self._remove_soon(folder)
+
+    @asynccontextmanager
+    async def open(self, image: str | Snapshot, *, local: bool) -> AsyncIterator[Document]:
+        """The document that an `image` argument names, or one that was received.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
@@ -168,7 +177,11 @@ class DocumentReader:
         folder = tempfile.mkdtemp(dir=self._folder)
         self._open += 1
         try:
-            snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
+            if isinstance(image, Snapshot):
+                snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
+                os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
+            else:
+                snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
                 snapshot.name,
                 "inspect",
@@ -181,8 +194,11 @@ class DocumentReader:
         finally:
             self._open -= 1
             self._changed.set()
-            assert self._tasks is not None, "use the reader inside `async with reader.running():`"
-            self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
+            self._remove_soon(folder)
+
+    def _remove_soon(self, folder: str) -> None:
+        assert self._tasks is not None, "use the reader inside `async with reader.running():`"
+        self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
 
     async def _remove(self, folder: str) -> None:
         with anyio.CancelScope(shield=True):

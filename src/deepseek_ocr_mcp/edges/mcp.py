@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import OcrError
 from ..models import GpuStatus, OcrRequest, OcrResult, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
-from ..service import OcrService
+from ..service import LOCAL, OcrService
 
 __all__ = ["build_mcp"]
 
@@ -142,7 +142,13 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             save_to=save_to,
             overwrite=overwrite,
         )
-        answer = await service.read(request, local=local, on_progress=ctx.report_progress)
+        answer = await service.read(
+            request,
+            local=local,
+            client=LOCAL if local else _client(ctx),
+            reply_s=service.settings.ocr_reply_seconds,
+            on_progress=ctx.report_progress,
+        )
         content: list[ContentBlock] = []
         if answer.result.text:
             content.append(TextContent(type="text", text=answer.result.text))
@@ -237,6 +243,14 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             ),
         ],
     )
+
+
+def _client(ctx: Context) -> str:
+    """Who asks, over HTTP: the session; in the era that has none, the address."""
+    if session := (ctx.headers or {}).get("mcp-session-id"):
+        return f"mcp {session}"
+    address = getattr(ctx.request_context.request, "client", None)
+    return f"http {address[0]}" if address else "http"
 
 
 def _moved(transition: Transition) -> CallToolResult:
