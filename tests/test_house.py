@@ -57,6 +57,9 @@ HEAVY = {
     "pypdfium2",
     "pillow_heif",
     "pynvml",
+    "docx",
+    "lxml",
+    "markdown_it",
 }
 
 

@@ -7,7 +7,7 @@ job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -26,7 +26,7 @@ import anyio.to_thread
 
 from .admission import Admission, Place
 from .config import MB, Settings
-from .documents.ranges import format_pages, parse_pages
+from .documents.ranges import format_pages
 from .documents.renderer import Document, DocumentReader
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
@@ -204,7 +204,7 @@ class OcrService:
         limit = request.max_chars if request.max_chars and not save_to else None
         async with AsyncExitStack() as stack:
             document = await self._opened(stack, upload or request.image, local, deadline)
-            wanted = parse_pages(request.pages, document.page_count)
+            wanted = document.numbers(request.pages)
             key = cache_key(
                 document.snapshot.sha256,
                 asdict(options),
@@ -356,6 +356,29 @@ class OcrService:
                 remedy=f"Use one of {', '.join(RESOLUTIONS)}.",
             )
 
+    @asynccontextmanager
+    async def opened(self, upload: Snapshot) -> AsyncIterator[Document]:
+        """A document to look at: its pages as pictures. The caller holds a place."""
+        async with self._reader.open(upload, local=False) as document:
+            yield document
+
+    def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
+        """The path of a PDF: the document, and what was read of it as text under its pages.
+
+        Raises:
+            BadRequest: nothing of what was read has a place on a page.
+        """
+        if not any(block.text for page in pages for block in page.blocks or ()):
+            raise BadRequest(
+                "None of these pages has blocks with text and a box, so no text can be laid under them.",
+                remedy="Read the document with boxes=true, then send its `pages` as they were answered.",
+            )
+        return self._reader.exported("searchable_pdf", _dumped(pages), upload)
+
+    def word_document(self, pages: Sequence[Page], title: str, mode: str) -> AbstractAsyncContextManager[str]:
+        """The path of a Word document: headings, paragraphs, lists and tables."""
+        return self._reader.exported("word_document", _dumped(pages), title=title, mode=mode)
+
     async def status(self) -> GpuStatus:
         """What is true now; never waits for a page that is being read."""
         probe = self._manager.probe
@@ -478,6 +501,10 @@ def _result(
         device=by_engine[-1].device if by_engine else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
+
+
+def _dumped(pages: Sequence[Page]) -> list[dict[str, Any]]:
+    return [page.model_dump(mode="json", exclude_none=True) for page in pages]
 
 
 def _joined(pages: list[Page]) -> str:

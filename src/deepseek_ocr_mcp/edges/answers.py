@@ -15,11 +15,11 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import BadRequest, OcrError
-from ..models import Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
+from ..models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 from ..service import Answer
 from .auth import error_body, error_headers
@@ -29,7 +29,13 @@ __all__ = [
     "Dimensions",
     "DocumentAnswer",
     "EventStream",
+    "ExportBlock",
+    "ExportForm",
+    "ExportPage",
+    "ExportRequest",
     "FieldsRequest",
+    "FileAnswer",
+    "FileForm",
     "Health",
     "Image",
     "JsonRequest",
@@ -41,6 +47,7 @@ __all__ = [
     "PageAnswer",
     "PageImage",
     "PageImages",
+    "PicturesForm",
     "Problem",
     "StatusAnswer",
     "TransitionAnswer",
@@ -128,6 +135,71 @@ class Upload(FieldsRequest):
     """The body of `POST /ocr` as a form."""
 
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+
+
+class ExportBlock(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    label: str = ""
+    text: str = ""
+    box: Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+
+
+class ExportPage(BaseModel):
+    """A page as it was answered; what is not needed is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    page: Annotated[int | None, Field(ge=1, description="its number in the document; default: its place here")] = None
+    text: str = ""
+    width: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    height: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    blocks: list[ExportBlock] | None = None
+
+    def as_page(self, place: int) -> Page:
+        """The same for the service."""
+        blocks = [Block(label=block.label, text=block.text, box=block.box) for block in self.blocks or ()]
+        number = place if self.page is None else self.page
+        return Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+
+
+class ExportRequest(BaseModel):
+    """The body of `POST /export`: the answer of `POST /ocr` will do, with `format` beside it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: Annotated[Literal["docx", "pdf"], Field(description="docx, or a searchable pdf")] = "pdf"
+    pages: Annotated[list[ExportPage], Field(min_length=1)]
+    title: str = ""
+    mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
+
+    def as_pages(self) -> list[Page]:
+        """The same for the service."""
+        return [page.as_page(place) for place, page in enumerate(self.pages, start=1)]
+
+
+class ExportForm(BaseModel):
+    """The body of `POST /export` as a form: for a searchable PDF, which needs the document."""
+
+    format: Literal["docx", "pdf"] = "pdf"
+    title: str = ""
+    file: Annotated[bytes, Field(description="the document", json_schema_extra={"format": "binary"})]
+    result: Annotated[str, Field(description="JSON: the answer of POST /ocr with boxes=true, or {pages: …} of it")]
+
+
+class FileForm(BaseModel):
+    """A form with a document alone."""
+
+    file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+class PicturesForm(FileForm):
+    """The body of `POST /pdf-to-images`."""
+
+    pages: Annotated[str, Field(description='like "1-3,7" or "last"; empty: all')] = ""
 
 
 def checked(make: Callable[[], M]) -> M:
@@ -463,6 +535,18 @@ class EventStream(Response):
             log.exception("a request failed in a way nobody foresaw")
             error = unforeseen()
             await emit("error", error_body(error) | {"status": error.http_status})
+
+
+class FileAnswer(FileResponse):
+    """A file that lasts until it is sent."""
+
+    def __init__(self, path: str, media_type: str, name: str, resources: AsyncExitStack) -> None:
+        super().__init__(path, media_type=media_type, filename=name)
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._resources:
+            await super().__call__(scope, receive, send)
 
 
 def _chunk(text: str) -> Message:

@@ -6,7 +6,9 @@ decodes a document, and `/health` waits for nothing.
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,12 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import BadRequest, MethodNotAllowed, NotFound, OcrError, UnreadableInput
+from ..config import MB
+from ..errors import BadRequest, InputTooLarge, MethodNotAllowed, NotFound, OcrError, UnreadableInput
 from ..modes import MODES, RESOLUTIONS
 from ..service import OcrService, Place, Snapshot
 from .answers import (
@@ -33,13 +36,20 @@ from .answers import (
     DocumentAnswer,
     Emit,
     EventStream,
+    ExportForm,
+    ExportRequest,
     FieldsRequest,
+    FileAnswer,
+    FileForm,
     Health,
     JsonRequest,
     Limits,
     ModeAnswer,
     Modes,
     PageAnswer,
+    PageImage,
+    PageImages,
+    PicturesForm,
     Problem,
     StatusAnswer,
     TransitionAnswer,
@@ -52,7 +62,7 @@ from .answers import (
     while_connected,
 )
 from .auth import Guard, SecurityHeaders, client_of, transport_security
-from .bodies import BodyLimits, largest_body, media_type, read_form
+from .bodies import FIELD_BYTES, BodyLimits, largest_body, media_type, read_form
 
 __all__ = ["build_http"]
 
@@ -60,6 +70,24 @@ log = logging.getLogger(__name__)
 
 WEB: Final = Path(__file__).parent / "web"
 CLIENT_GONE: Final = 499  # for the access log: nobody reads it
+
+MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
+EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
+COMPONENTS: Final = "#/components/schemas/"
+NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # what some file system does not take
+MAX_TITLE: Final = 100  # characters, in the name of a file
+MEDIA_TYPES: Final = {
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "pdf": "application/pdf",
+}
+PREVIEW_HEADERS: Final = {
+    name: {"schema": {"type": "integer"}, "description": text}
+    for name, text in (
+        ("X-Page-Count", "pages in the document"),
+        ("X-Page-Width", "pixels of the whole upright page, the ones that boxes refer to"),
+        ("X-Page-Height", "the same"),
+    )
+}
 
 DESCRIPTION: Final = """\
 Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
@@ -90,7 +118,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         async with mcp.session_manager.run():
             yield
 
-    app = FastAPI(
+    app = _App(
         title="deepseek-ocr-mcp",
         version=__version__,
         description=DESCRIPTION,
@@ -136,6 +164,17 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
     return app
 
 
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The schema. Bodies that are read piece by piece are not in the signatures: their parts come from here."""
+        made = self.openapi_schema is None
+        schema = super().openapi()
+        if made:
+            export = ExportRequest.model_json_schema(ref_template=COMPONENTS + "{model}")
+            schema["components"]["schemas"] |= export.pop("$defs") | {"ExportRequest": export}
+        return schema
+
+
 class _Api:
     """The routes. Each is a translator: what the service does is not decided here."""
 
@@ -162,13 +201,36 @@ class _Api:
             summary="Give all memory back",
             openapi_extra={"requestBody": _release_body()},
         )(self.gpu_release)
+        picture: dict[str, Any] = {"content": {"image/png": {}, "image/jpeg": {}}, "description": "the picture"}
+        app.post(
+            "/preview",
+            response_class=Response,
+            responses={200: picture | {"headers": PREVIEW_HEADERS}},
+            summary="A page as a small picture, upright, as the engine sees it",
+            openapi_extra={"requestBody": _form_body(FileForm)},
+        )(self.preview)
+        app.post(
+            "/pdf-to-images",
+            response_model=PageImages,
+            summary="Pages as PNG of 144 dpi",
+            openapi_extra={"requestBody": _form_body(PicturesForm)},
+        )(self.pictures)
+        files: dict[str, Any] = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the file"}
+        app.post(
+            "/export",
+            response_class=Response,
+            responses={200: files},
+            summary="What was read as a Word document or a searchable PDF",
+            openapi_extra={"requestBody": _export_body()},
+        )(self.export)
+        app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/", include_in_schema=False)(self.page)
 
     async def page(self) -> Response:
-        index = WEB / "index.html"
-        if not index.is_file():
-            raise NotFound("The page is not part of this installation.", remedy="GET /docs shows the API.")
-        return Response(index.read_bytes(), media_type="text/html")
+        return _page(WEB / "index.html")
+
+    async def docs(self) -> Response:
+        return _page(WEB / "docs" / "index.html")
 
     # -- reading
 
@@ -203,12 +265,93 @@ class _Api:
                 body = await request.body()
                 asked = checked(lambda: JsonRequest.model_validate_json(body))
                 return asked, asked.image, None
-            case other:
-                raise UnreadableInput(
-                    f"The body is {ascii(other[:40]) if other else 'of no stated type'}.",
-                    remedy="Send multipart/form-data with the document in the field `file`, "
-                    "or application/json with `image`.",
+            case _:
+                raise _not_taken(
+                    request,
+                    "multipart/form-data with the document in the field `file`, or application/json with `image`",
                 )
+
+    async def _file(
+        self, request: Request, stack: AsyncExitStack, long_fields: frozenset[str] = frozenset()
+    ) -> tuple[dict[str, str], Snapshot]:
+        """The fields and the file of a form; the place and the file last as the stack does."""
+        stack.enter_context(self._service.place(client_of(request.scope)))
+        if media_type(request) != "multipart/form-data":
+            raise _not_taken(request, "multipart/form-data with the document in the field `file`")
+        incoming = await stack.enter_async_context(self._service.receive())
+        fields = await read_form(
+            request, incoming, field_bytes=lambda name: EXPORT_BYTES if name in long_fields else FIELD_BYTES
+        )
+        return fields, await incoming.snapshot()
+
+    # -- looking and taking along
+
+    async def preview(
+        self,
+        request: Request,
+        page: Annotated[int, Query(ge=1, description="its number, from 1")] = 1,
+        side: Annotated[int, Query(ge=64, le=2400, description="the longer side in pixels, at most")] = 1200,
+    ) -> Response:
+        async with AsyncExitStack() as stack:
+            _, upload = await self._file(request, stack)
+
+            async def look() -> Response:
+                async with self._service.opened(upload) as document:
+                    seen = await document.preview(page, side)
+                    headers = {
+                        "X-Page-Count": str(document.page_count),
+                        "X-Page-Width": str(seen.width),
+                        "X-Page-Height": str(seen.height),
+                    }
+                    return Response(seen.data, media_type=seen.mime, headers=headers)
+
+            return await while_connected(request.receive, look)
+
+    async def pictures(self, request: Request) -> Response:
+        async with AsyncExitStack() as stack:
+            fields, upload = await self._file(request, stack)
+
+            async def look() -> PageImages:
+                async with self._service.opened(upload) as document:
+                    images, size = [], 0
+                    for number in document.numbers(fields.get("pages", "")):
+                        picture = await document.picture(number)
+                        if (size := size + len(picture)) > MAX_PICTURES_BYTES:
+                            raise InputTooLarge(
+                                f"The pictures of these pages have over {MAX_PICTURES_BYTES // MB} MiB.",
+                                remedy=f"Ask for fewer with `pages`: up to page {number - 1} they fit.",
+                            )
+                        data = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+                        images.append(PageImage(page=number, data=data))
+                    return PageImages(images=images, page_count=document.page_count)
+
+            return _answer(await while_connected(request.receive, look))
+
+    async def export(self, request: Request) -> Response:
+        async with AsyncExitStack() as stack:
+            upload = None
+            if media_type(request) == "application/json":
+                stack.enter_context(self._service.place(client_of(request.scope)))
+                body = await request.body()
+                asked = checked(lambda: ExportRequest.model_validate_json(body))
+            else:
+                fields, upload = await self._file(request, stack, frozenset({"result"}))
+                beside = {name: fields[name] for name in ("format", "title") if fields.get(name)}
+                read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
+                asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
+            pages, title = asked.as_pages(), asked.title.strip()
+            if asked.format == "docx":
+                made = self._service.word_document(pages, title, asked.mode)
+            elif upload is None:
+                raise BadRequest(
+                    "A searchable PDF needs the document itself.",
+                    remedy="Send a form with the document as `file` and this JSON as `result`.",
+                )
+            else:
+                made = self._service.searchable_pdf(upload, pages)
+            path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
+            name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
+            return FileAnswer(path, MEDIA_TYPES[asked.format], name, stack.pop_all())
 
     # -- status
 
@@ -325,6 +468,19 @@ class _Job:
         return self._shape.of(answer, self._asked)
 
 
+def _page(path: Path) -> Response:
+    if not path.is_file():
+        raise NotFound("The page is not part of this installation.", remedy="Install the package from its wheel.")
+    return FileResponse(path, media_type="text/html")
+
+
+def _not_taken(request: Request, taken: str) -> UnreadableInput:
+    given = media_type(request)
+    return UnreadableInput(
+        f"The body is {ascii(given[:40]) if given else 'of no stated type'}.", remedy=f"Send {taken}."
+    )
+
+
 def _answer(model: BaseModel) -> Response:
     return Response(as_json(model), media_type="application/json")
 
@@ -337,6 +493,16 @@ def _read_body() -> dict[str, Any]:
             "application/json": {"schema": JsonRequest.model_json_schema()},
         },
     }
+
+
+def _form_body(shape: type[BaseModel]) -> dict[str, Any]:
+    return {"required": True, "content": {"multipart/form-data": {"schema": shape.model_json_schema()}}}
+
+
+def _export_body() -> dict[str, Any]:
+    body = _form_body(ExportForm)
+    body["content"]["application/json"] = {"schema": {"$ref": f"{COMPONENTS}ExportRequest"}}
+    return body
 
 
 def _release_body() -> dict[str, Any]:
