@@ -146,33 +146,27 @@ export const api = {
     body.append("file", file, file.name);
     for (const [name, value] of Object.entries(fields)) if (value !== "") body.append(name, String(value));
     const response = await send("/ocr", { method: "POST", body, signal, headers: { Accept: "text/event-stream" } });
+    let answer = null;
     for await (const [name, data] of events(response)) {
       if (name === "queued") onQueued(data.position);
       else if (name === "progress") onProgress(data);
-      else if (name === "result") return data;
-      else if (name === "error") throw new ApiError(data.error, data.status);
+      else if (name === "result") answer = data; // and on to the end: a stream that is left early counts as broken
+      else if (name === "error") throw new ApiError(data.error, data.status, data.retry_after ?? null);
     }
+    if (answer) return answer;
     lost();
     throw gone();
   },
 
-  async exportDocx(result, title) {
-    const pages = result.pages.map(({ text, width, height, blocks }) => ({ text, width, height, blocks }));
-    return (
-      await send("/export", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ format: "docx", pages, title }),
-      })
-    ).blob();
+  async exportDocx({ pages, mode }, title) {
+    const body = JSON.stringify({ format: "docx", title, mode, pages });
+    return (await send("/export", { method: "POST", headers: { "Content-Type": "application/json" }, body })).blob();
   },
 
-  async exportPdf(file, result, title) {
+  async exportPdf(file, { pages, mode }, title) {
     const body = new FormData();
     body.append("file", file, file.name);
-    body.append("format", "pdf");
-    body.append("title", title);
-    body.append("result", JSON.stringify(result));
+    body.append("result", JSON.stringify({ format: "pdf", title, mode, pages }));
     return (await send("/export", { method: "POST", body })).blob();
   },
 };

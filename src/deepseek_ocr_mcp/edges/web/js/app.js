@@ -124,6 +124,8 @@ function paintRead() {
   const again = items.length === 1 && items[0].state !== "ready";
   $("#read-label").textContent = again ? t("readAgain") : items.length > 1 ? t("read.many", { n: items.length }) : t("read.one");
   $("#read").disabled = items.length === 0;
+  // To read again is possible, not urgent.
+  $("#read").className = again ? "plain" : "primary";
 }
 
 function submit() {
@@ -137,6 +139,7 @@ function submit() {
   const items = toRead();
   if (!items.length) return;
   queue.start(items);
+  if (matchMedia("(max-width: 680px)").matches) $(".panes").scrollIntoView({ behavior: "smooth" });
   if (!ACTIVE.has(chosen?.state)) choose(items[0]);
 }
 
@@ -308,7 +311,7 @@ function paintPanes() {
     paintPanes.last = painted;
     viewer.setBlocks(read?.blocks ?? [], { found: item.result?.mode === "find" });
   }
-  const reading = item.state === "reading" && item.progress;
+  const reading = item.state === "reading" && !/^loading/.test(item.progress.message ?? "") && item.progress;
   const at = reading ? item.progress.done : 0;
   viewer.setScan(reading && (item.progress.total === 1 || item.page === pageBeingRead(item)) ? at - Math.floor(Math.min(at, item.progress.total - 0.001)) : null);
   result.show(item, preview);
@@ -320,6 +323,7 @@ const pageBeingRead = (item) => (item.pages ? item.page : Math.min(item.count ||
 function turn(item, page) {
   if (page < 1 || page > item.count) return;
   item.page = page;
+  item.followed = false;
   paintPanes();
   announce(t("pageOf", { page, count: item.count }));
 }
@@ -333,6 +337,8 @@ queue.addEventListener("list", () => {
 queue.addEventListener("item", ({ detail: item }) => {
   if (item.state === "done" && item.result && item.seen !== item.result) {
     item.seen = item.result;
+    if (item.followed) item.page = item.result.pages[0].page;
+    item.followed = false;
     item.resultNumber = ++results;
     announce(t("doneFile", { name: item.name }));
     for (const page of item.result.pages) item.previewErrors.delete(page.page);
@@ -343,7 +349,10 @@ queue.addEventListener("item", ({ detail: item }) => {
   // The page that is read is the page that is shown.
   if (item.state === "reading" && item === chosen && item.progress.total > 1 && !item.pages) {
     const page = pageBeingRead(item);
-    if (page !== item.page) item.page = page;
+    if (page !== item.page) {
+      item.page = page;
+      item.followed = true;
+    }
   }
   paintRow(item);
   paintOverall();

@@ -121,7 +121,8 @@ export class GpuPanel {
     const state = isGone() ? "gone" : (status?.state ?? "unknown");
     this.button.dataset.state = state;
     const name = status ? engineName(status.engine) : "";
-    const said = isGone() ? t("gone.short") : status ? t(`state.${state}`) : t("connecting");
+    const place = state === "host" && CPU_ENGINES.has(status.engine) ? "host.cpu" : state;
+    const said = isGone() ? t("gone.short") : status ? t(`state.${place}`) : t("connecting");
     $("#gpu-summary").replaceChildren(...(name && !isGone() ? [h("b", {}, name), h("span", { class: "sep" }), h("span", {}, said)] : [said]));
     if (this.panel.hidden || !status) return;
 

@@ -3,7 +3,7 @@
 
 import { api } from "./api.js";
 import { announce, copyText, h, icon, menu, saveFile, toast } from "./dom.js";
-import { errorBox } from "./errors.js";
+import { errorBox, remedyOf, titleOf } from "./errors.js";
 import { engineName } from "./gpu.js";
 import { number, seconds, t } from "./i18n.js";
 import { linkBlocks, plain, prepare, render } from "./markdown.js";
@@ -21,7 +21,6 @@ export class ResultPane extends EventTarget {
     this.item = null;
     this.tab = "text";
     this.shown = "";
-    this.exports = new Set(["docx", "pdf"]);
     this.doneItems = () => [];
     this.build();
   }
@@ -149,7 +148,7 @@ export class ResultPane extends EventTarget {
     );
     this.facts.textContent = [
       t("pages.n", { n: result.pages.length }),
-      [engineName(result.engine), result.model].filter((part, index, all) => part && all.indexOf(part) === index).join(" "),
+      [engineName(result.engine), result.model.replace(/\s*\(.*\)$/, "")].filter((part, index, all) => part && all.indexOf(part) === index).join(" "),
       result.device,
       result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
       t("readIn", { s: seconds(result.timing.infer_s || result.timing.total_s) }),
@@ -273,8 +272,8 @@ export class ResultPane extends EventTarget {
       { text: "JSON", hint: ".json", act: () => saveText(JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.result })) : items[0].result, null, 2), `${name}.json`, "application/json") },
     ];
     const list = kinds([one], stem);
-    if (this.exports.has("docx")) list.push({ text: t("save.docx"), hint: ".docx", act: () => this.export("docx", one, stem) });
-    if (this.exports.has("pdf") && one.result.pages.some((page) => page.blocks?.length)) list.push({ text: t("save.pdf"), hint: ".pdf", act: () => this.export("pdf", one, stem) });
+    list.push({ text: t("save.docx"), hint: ".docx", act: () => this.export("docx", one, stem) });
+    if (one.result.pages.some((page) => page.blocks?.length)) list.push({ text: t("save.pdf"), hint: ".pdf", act: () => this.export("pdf", one, stem) });
     if (all.length > 1) list.push({ heading: t("save.all", { n: all.length }) }, ...kinds(all, "ocr"));
     return list;
   }
@@ -285,8 +284,7 @@ export class ResultPane extends EventTarget {
       const blob = await (format === "docx" ? api.exportDocx(item.result, stem) : api.exportPdf(item.file, item.result, stem));
       saveFile(blob, format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.docx`);
     } catch (error) {
-      if (error.status === 501 || error.status === 404 || error.code === "engine_unavailable" || error.code === "not_installed") this.exports.delete(format);
-      toast([error.message || t("error.unreachable"), error.remedy].filter(Boolean).join(" "), "bad");
+      toast(`${titleOf(error)} ${remedyOf(error)}`, "bad");
     }
   }
 }

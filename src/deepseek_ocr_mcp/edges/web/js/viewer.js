@@ -7,6 +7,7 @@ import { number, t } from "./i18n.js";
 const MOST = 8; // times the size that fits
 const STEP = 1.4;
 const MARGIN = 20; // px around a page that fits
+const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
 
 /** What a label is, for its colour. */
@@ -86,6 +87,7 @@ export class Viewer extends EventTarget {
       if (this.image.getAttribute("src") !== page.url) this.image.src = page.url;
       this.image.alt = alt;
       this.overlay.setAttribute("viewBox", `0 0 ${page.width} ${page.height}`);
+      this.root.style.setProperty("--ratio", String(page.height / page.width));
     } else this.image.removeAttribute("src");
     if (!same) this.fit(false);
     else this.place();
@@ -165,27 +167,28 @@ export class Viewer extends EventTarget {
     this.y = py - ((py - this.y) * to) / this.scale;
     this.scale = to;
     this.place();
-    if (to * this.fitted.width > SHARP_AT * 800 || to >= SHARP_AT) this.send("sharper");
+    if (to >= SHARP_AT) this.send("sharper");
   }
 
   place(smooth = true) {
     if (!this.page) return;
     const { clientWidth, clientHeight } = this.stage;
-    const room = [Math.max(40, clientWidth - 2 * MARGIN), Math.max(40, clientHeight - 2 * MARGIN)];
+    const room = [Math.max(40, clientWidth - 2 * MARGIN), Math.max(40, clientHeight - MARGIN - TOOLS)];
     const factor = Math.min(room[0] / this.page.width, room[1] / this.page.height, 1.5);
     this.fitted = { width: this.page.width * factor, height: this.page.height * factor };
     const width = this.fitted.width * this.scale;
     const height = this.fitted.height * this.scale;
-    const bound = (at, length, room) => (length <= room ? (room - length) / 2 : Math.min(MARGIN, Math.max(room - length - MARGIN, at)));
-    this.x = bound(this.x, width, clientWidth);
-    this.y = bound(this.y, height, clientHeight);
+    const bound = (at, length, whole, low, high) =>
+      length <= whole - low - high ? low + (whole - low - high - length) / 2 : Math.min(low, Math.max(whole - length - high, at));
+    this.x = bound(this.x, width, clientWidth, MARGIN, MARGIN);
+    this.y = bound(this.y, height, clientHeight, MARGIN, TOOLS);
     const { style } = this.sheet;
     this.sheet.classList.toggle("smooth", smooth && !this.dragging);
     style.width = `${width}px`;
     style.height = `${height}px`;
     style.transform = `translate(${this.x}px, ${this.y}px)`;
     this.stage.classList.toggle("zoomed", this.scale > 1);
-    this.percent.textContent = number(Math.round(((width / this.page.width) * 100) / 1) / 100, { style: "percent", maximumFractionDigits: 0 });
+    this.percent.textContent = number(this.scale, { style: "percent", maximumFractionDigits: 0 });
     this.paintTag();
   }
 
