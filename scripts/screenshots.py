@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Error, Page, Route, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "examples" / "pages"
@@ -119,7 +119,7 @@ def read(page: Page, *names: str, mode: str = "document") -> None:
     if mode == "find":
         page.fill("#term", "cost")
     page.click("#read")
-    page.wait_for_function(f"document.querySelectorAll('.file.done').length === {len(names)}", timeout=120_000)
+    page.wait_for_selector(".files:has(.done):not(:has(.file:not(.done)))", timeout=120_000)
 
 
 def fake_gpu(page: Page, **changes: Any) -> None:
@@ -141,7 +141,7 @@ def empty(page: Page) -> None:
 
 
 def mode_off(page: Page) -> None:
-    page.locator(".mode", has=page.locator('input[value="describe"]')).click()
+    page.locator(".mode", has=page.locator('input[value="describe"]')).click(force=True)  # it is aria-disabled
 
 
 def waiting(page: Page) -> None:
@@ -155,7 +155,8 @@ def working(page: Page) -> None:
     page.set_input_files("#picker", files)  # type: ignore[arg-type]
     page.wait_for_selector(".thumb img >> nth=2", state="attached")
     page.click("#read")
-    page.wait_for_function("Number(getComputedStyle(document.querySelector('.scan')).getPropertyValue('--at')) > 0.35")
+    while page.evaluate("Number(document.querySelector('.scan').style.getPropertyValue('--at'))") < 0.35:
+        page.wait_for_timeout(50)
 
 
 def paper_done(page: Page) -> None:
@@ -304,7 +305,9 @@ def shoot(
             Image.open(io.BytesIO(data)).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
             data = out.getvalue()
         path.write_bytes(data)
-        print(path)
+        print(path, flush=True)
+    except Error as problem:
+        print(f"{path.stem}: {problem}", file=sys.stderr)
     finally:
         context.close()
 

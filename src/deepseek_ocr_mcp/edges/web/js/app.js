@@ -176,7 +176,7 @@ const metaOf = (item) => {
   if (item.state === "error") return titleOf(item.error);
   if (item.state === "cancelled") return t("state.cancelled");
   const facts = [item.count > 1 && t("pages.n", { n: item.count }), size(item.file.size)];
-  if (item.state === "done") facts.push(t("readIn", { s: seconds(item.result.timing.total_s) }));
+  if (item.state === "done") facts.push(t("readIn", { s: seconds(Math.max(0.1, item.result.timing.total_s)) }));
   return facts.filter(Boolean).join(" · ");
 };
 
@@ -303,7 +303,7 @@ function paintPanes() {
     queue.preview(item, item.page);
     queue.first(item, item.page);
   }
-  viewer.show(preview, { note: failed ? titleOf(failed) : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }) });
+  viewer.show(preview, { note: failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }) });
   viewer.setPager(item.page, item.count);
   const read = item.state === "done" ? item.read : null;
   const painted = [item.id, item.page, item.state, item.resultNumber, Boolean(preview)].join();
@@ -354,6 +354,9 @@ queue.addEventListener("item", ({ detail: item }) => {
       item.followed = true;
     }
   }
+  // What it means for the engine is shown at once, not at the next look.
+  if (item.toldState !== item.state) gpu?.wake?.();
+  item.toldState = item.state;
   paintRow(item);
   paintOverall();
   paintRead();
@@ -564,6 +567,7 @@ async function start() {
   startToken();
   startConnection();
   gpu = new GpuPanel();
+  gpu.hurried = () => queue.items.some((item) => ACTIVE.has(item.state));
   listen();
   paintList();
   paintRead();

@@ -20,6 +20,8 @@ export class GpuPanel {
     this.outcome = null;
     this.acting = "";
     this.wake = null;
+    /** Whether the state may change at any moment. */
+    this.hurried = () => false;
     this.button.addEventListener("click", () => this.open(this.panel.hidden));
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !this.panel.hidden && !event.defaultPrevented) {
@@ -37,7 +39,7 @@ export class GpuPanel {
     this.build();
   }
 
-  /** Asks for the status for ever: every second while the panel is open, never while the page is hidden. */
+  /** Asks for the status for ever: every second while the panel is open or something is read, never while the page is hidden. */
   async watch() {
     for (;;) {
       if (!document.hidden && !isGone()) {
@@ -51,7 +53,7 @@ export class GpuPanel {
       }
       await new Promise((resolve) => {
         this.wake = resolve;
-        setTimeout(resolve, this.panel.hidden ? QUIET_EVERY_MS : OPEN_EVERY_MS);
+        setTimeout(resolve, this.panel.hidden && !this.hurried() ? QUIET_EVERY_MS : OPEN_EVERY_MS);
       });
     }
   }

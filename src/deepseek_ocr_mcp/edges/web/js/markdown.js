@@ -61,6 +61,7 @@ function fromMarkdown(text, figure) {
     RETURN_DOM_FRAGMENT: true,
     ALLOWED_TAGS: TAGS,
     ALLOWED_ATTR: ["href", "start", "data-math", "data-figure", "data-align", "data-center"],
+    ADD_URI_SAFE_ATTR: ["start", "data-math", "data-figure", "data-align", "data-center"], // no addresses
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
@@ -250,6 +251,7 @@ export async function plain(text) {
   return out.join("").replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
 }
 
+const FORMULA = /\\\([\s\S]*?\\\)|\\\[[\s\S]*?\\\]|\$\$[\s\S]*?\$\$/;
 const LETTER = /[\p{L}\p{N}]/u;
 const SOON = 600; // letters: a block that follows stands near the last one
 
@@ -257,7 +259,7 @@ const SOON = 600; // letters: a block that follows stands near the last one
  * Wraps what each block says in spans with `data-block`, so that boxes and text can light up together.
  *
  * Only letters and digits are compared: layout, Markdown and hyphens differ between a block and the text.
- * Blocks that are not found (formulas, figures) stay linked through the list of lines.
+ * Blocks that are not found stay linked through the list of lines.
  */
 export function linkBlocks(root, blocks) {
   const nodes = [];
@@ -280,9 +282,7 @@ export function linkBlocks(root, blocks) {
   }
   const taken = new Uint8Array(letters.length);
   let cursor = 0;
-  blocks.forEach((block, index) => {
-    const wanted = [...block.text.replace(/<[^>]*>/g, " ")].filter((char) => LETTER.test(char)).join("");
-    if (!wanted) return;
+  const place = (wanted, index) => {
     let at = letters.indexOf(wanted, cursor);
     if (at < 0 || at > cursor + SOON) {
       let other = letters.indexOf(wanted);
@@ -297,6 +297,13 @@ export function linkBlocks(root, blocks) {
       let end = start;
       while (i < cursor && where[i][0] === inNode) end = where[i++][1] + 1;
       nodes[inNode].parts.push({ start, end, index });
+    }
+  };
+  blocks.forEach((block, index) => {
+    // Formulas look different once they are set: what stands between them is looked for.
+    for (const piece of block.text.replace(/<[^>]*>/g, " ").split(FORMULA)) {
+      const wanted = [...piece].filter((char) => LETTER.test(char)).join("");
+      if (wanted) place(wanted, index);
     }
   });
   for (const { node, parts } of nodes) {

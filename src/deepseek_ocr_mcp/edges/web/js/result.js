@@ -19,7 +19,7 @@ export class ResultPane extends EventTarget {
     super();
     this.root = root;
     this.item = null;
-    this.tab = "text";
+    this.chosenTabs = { find: "lines", other: "text" };
     this.shown = "";
     this.doneItems = () => [];
     this.build();
@@ -27,6 +27,14 @@ export class ResultPane extends EventTarget {
 
   send(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  get tab() {
+    return this.chosenTabs[this.item?.result?.mode === "find" ? "find" : "other"];
+  }
+
+  set tab(name) {
+    this.chosenTabs[this.item?.result?.mode === "find" ? "find" : "other"] = name;
   }
 
   build() {
@@ -151,7 +159,7 @@ export class ResultPane extends EventTarget {
       [engineName(result.engine), result.model.replace(/\s*\(.*\)$/, "")].filter((part, index, all) => part && all.indexOf(part) === index).join(" "),
       result.device,
       result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
-      t("readIn", { s: seconds(result.timing.infer_s || result.timing.total_s) }),
+      t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
     ].filter(Boolean).join(" · ");
     const notes = (result.notes ?? []).map((note) => h("p", { class: "note", lang: "en" }, note));
     const view = h("div", { id: "text-view", class: `view ${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
@@ -169,6 +177,9 @@ export class ResultPane extends EventTarget {
         article.append(render(page.text, (n) => this.figure(page, n)));
       }
       linkBlocks(article, page.blocks ?? []);
+      const formulas = [...article.querySelectorAll(".math.display")];
+      const boxes = (page.blocks ?? []).flatMap((block, index) => (kindOf(block.label) === "formula" ? [index] : []));
+      if (formulas.length === boxes.length) formulas.forEach((node, n) => (node.dataset.block = String(boxes[n])));
       view.append(article);
     }
     if (page && page.finish !== "stop") notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
@@ -187,12 +198,14 @@ export class ResultPane extends EventTarget {
     const blocks = page.blocks ?? [];
     if (!blocks.length) return this.noLines(found);
     const list = h("ol", { class: `lines ${found ? "found" : ""}`, "aria-label": found ? t("hitsLabel") : t("linesLabel") });
+    const around = found ? contexts(page) : [];
     blocks.slice(0, MOST_LINES).forEach((block, index) => {
       const kind = kindOf(block.label);
+      const words = block.text || (kind === "text" ? block.label : t(`label.${kind}`));
       list.append(h("li", {},
         h("button", { type: "button", class: "entry", "data-block": String(index), tabindex: index ? "-1" : "0" },
           h("span", { class: `entry-mark ${kind}` }, found ? String(index + 1) : ""),
-          h("span", { class: "entry-text", dir: "auto" }, block.text || (kind === "text" ? block.label : t(`label.${kind}`))),
+          h("span", { class: "entry-text", dir: "auto" }, around[index] ? [around[index][0], h("mark", {}, words), around[index][1]] : words),
           typeof block.score === "number" && h("span", { class: "muted score" }, number(block.score, { style: "percent", maximumFractionDigits: 0 })),
         )));
     });
@@ -290,6 +303,18 @@ export class ResultPane extends EventTarget {
 }
 
 const hits = (result) => result.pages.reduce((sum, page) => sum + (page.blocks?.length ?? 0), 0);
+
+/** What stands before and after each hit in its line; the engine's text of a page is the lines with hits, in their order. */
+function contexts({ text, blocks }) {
+  let from = 0;
+  return (blocks ?? []).map((block) => {
+    const at = block.text ? text.indexOf(block.text, from) : -1;
+    if (at < 0) return null;
+    from = at + block.text.length;
+    const end = text.indexOf("\n", from);
+    return [text.slice(text.lastIndexOf("\n", at) + 1, at), text.slice(from, end < 0 ? undefined : end)];
+  });
+}
 
 const stemOf = (name) => name.replace(/\.[^.]{1,5}$/, "") || "page";
 

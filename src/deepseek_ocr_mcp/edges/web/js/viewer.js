@@ -8,6 +8,7 @@ const MOST = 8; // times the size that fits
 const STEP = 1.4;
 const MARGIN = 20; // px around a page that fits
 const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
+const READABLE = 22; // px: the height of a line that a hit is shown at
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
 
 /** What a label is, for its colour. */
@@ -132,10 +133,12 @@ export class Viewer extends EventTarget {
     for (const node of this.overlay.children) node.classList.toggle("pinned", Number(node.dataset.block) === index);
   }
 
-  /** Moves a box into view, without changing the zoom. */
+  /** Moves a box into view; a small one, so near that it can be read. */
   reveal(index) {
     const block = this.blocks[index];
     if (!block || !this.page) return;
+    const high = ((block.box[3] - block.box[1]) * this.fitted.height) / this.page.height;
+    if (this.found && high * this.scale < READABLE) this.zoom(READABLE / (high * this.scale));
     const factor = (this.fitted.width * this.scale) / this.page.width;
     const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
     const { clientWidth, clientHeight } = this.stage;
