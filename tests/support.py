@@ -227,7 +227,7 @@ class HttpServer:
             env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
             text=True,
         )
-        self._watchdog = threading.Timer(120, self.process.kill)
+        self._watchdog = threading.Timer(300, self.process.kill)  # of a whole module, on a slow machine
         self._watchdog.start()
         assert self.process.stderr is not None
         line = self.process.stderr.readline()

@@ -233,16 +233,20 @@ endcmap CMapName currentdict /CMap defineresource pop end end
 
 
 def _font() -> bytes:
-    """A TrueType font with two glyphs, both empty: text that nobody sees needs no shapes, but a font it needs."""
+    """A TrueType font with two glyphs: none, and a line from corner to corner.
+
+    Text that nobody sees needs no shapes. But readers take a character's place from its glyph, and leave out what
+    has none; the line encloses nothing, so that even who paints it paints nothing.
+    """
     tables = {
-        b"glyf": b"\0\0\0\0",
+        b"glyf": struct.pack(">5hHHBBhh", 1, 0, 0, 500, 1000, 1, 0, 0x31, 0x01, 500, 1000),
         b"head": struct.pack(
             ">IIIIHHQQhhhhHHhhh", 0x10000, 0x10000, 0, 0x5F0F3CF5, 0, 1000, 0, 0, 0, 0, 500, 1000, 0, 8, 2, 0, 0
         ),
         b"hhea": struct.pack(">IhhhHhhhhhhhhhhhH", 0x10000, 1000, 0, 0, 500, 0, 0, 500, 1, *(0,) * 7, 1),
         b"hmtx": struct.pack(">Hhh", 500, 0, 0),
-        b"loca": struct.pack(">HHH", 0, 0, 0),
-        b"maxp": struct.pack(">IH13H", 0x10000, 2, *(0,) * 4, 1, *(0,) * 8),
+        b"loca": struct.pack(">HHH", 0, 0, 10),  # in units of two bytes
+        b"maxp": struct.pack(">IH13H", 0x10000, 2, 2, 1, 0, 0, 1, *(0,) * 8),
     }
     at = 12 + 16 * len(tables)
     directory, body = struct.pack(">IHHHH", 0x10000, len(tables), 64, 2, 32), b""
