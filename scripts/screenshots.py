@@ -285,9 +285,7 @@ def main() -> None:
         browser.close()
 
 
-def shoot(
-    browser: Any, root: str, path: Path, state: str, width: int, theme: str, language: str, small: bool
-) -> None:
+def shoot(browser: Any, root: str, path: Path, state: str, width: int, theme: str, language: str, small: bool) -> None:
     context = browser.new_context(viewport={"width": width, "height": SIZES[width]}, locale=language)
     page = context.new_page()
     page.on("pageerror", lambda problem: print(f"{path.stem}: {problem}", file=sys.stderr))
@@ -302,7 +300,9 @@ def shoot(
         data = page.screenshot()
         if small:
             out = io.BytesIO()
-            Image.open(io.BytesIO(data)).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+            Image.open(io.BytesIO(data)).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(
+                out, "PNG", optimize=True
+            )
             data = out.getvalue()
         path.write_bytes(data)
         print(path, flush=True)

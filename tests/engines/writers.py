@@ -10,7 +10,8 @@ from deepseek_ocr_mcp.engines.base import Call, PageImage, PageText, ReadOptions
 
 TABLE = (
     '<table><tr><td rowspan="2">Tide</td><td colspan="2">Height in m</td></tr><tr><td>Spring</td><td>Neap</td></tr>'
-    "<tr><td>High</td><td>5.82</td><td>\\(4.3 \\pm 0.1\\)</td></tr><tr><td>Low</td><td>0.41</td><td>1.90</td></tr></table>"
+    "<tr><td>High</td><td>5.82</td><td>\\(4.3 \\pm 0.1\\)</td></tr>"
+    "<tr><td>Low</td><td>0.41</td><td>1.90</td></tr></table>"
 )
 
 PAPER = f"""\
@@ -52,11 +53,13 @@ HOSTILE = """\
 <img src=x onerror="window.__pwned='cell'"><a href="javascript:window.__pwned='cell link'">cell</a>\
 <svg onload="window.__pwned='svg'"></svg><script>window.__pwned='cell script'</script>\
 <form action="https://tracker.example.org"><input name="token"><button>go</button></form>\
-<iframe src="https://tracker.example.org"></iframe><math><mtext><mglyph><style><img src=x onerror="window.__pwned='math'">\
+<iframe src="https://tracker.example.org"></iframe><math><mtext><mglyph><style>\
+<img src=x onerror="window.__pwned='math'">\
 </td></tr></table>
 
-\\(\\href{javascript:window.__pwned='formula'}{x} \\includegraphics{https://tracker.example.org/f.png} \
-\\htmlStyle{color:red}{y} \\pmb{z} \\fcolorbox{red}{blue}{w}\\)
+\\(\\href{javascript:window.__pwned='formula'}{x}\\) \\(\\includegraphics{https://tracker.example.org/f.png}\\) \
+\\(\\htmlStyle{color:red}{y}\\) \\(\\pmb{z} + \\fcolorbox{red}{blue}{w} + \\sqrt[3]{\\frac{1}{2}}\\) \
+\\(\\def\\a{\\a\\a}\\a\\)
 
 <span data-math="0"></span> <span data-figure="1"></span> <svg/onload=window.__pwned='svg'> \
 <details open ontoggle=window.__pwned='toggle'> <!-- figure 99 --> <!-- <img src=x onerror=window.__pwned='comment'> -->

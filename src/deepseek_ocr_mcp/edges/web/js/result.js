@@ -162,7 +162,7 @@ export class ResultPane extends EventTarget {
       t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
     ].filter(Boolean).join(" · ");
     const notes = (result.notes ?? []).map((note) => h("p", { class: "note", lang: "en" }, note));
-    const view = h("div", { id: "text-view", class: `view ${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
+    const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
     if (!page) view.append(h("div", { class: "calm" }, h("p", {}, t("pageNotRead", { page: item.page }))));
     else if (tab === "lines") view.append(this.lines(page));
     else if (!page.text.trim()) view.append(h("div", { class: "calm" }, h("p", {}, t("blank"))));
