@@ -223,10 +223,10 @@ def stdio_server(engine: str = "Echo", *arguments: str, **environment: str) -> I
 class HttpServer:
     """`serve --transport http` in a process of its own."""
 
-    def __init__(self, engine: str = "Echo", **environment: str) -> None:
+    def __init__(self, engine: str = "Echo", *, port: str = "0", **environment: str) -> None:
         name = engine if engine[0].islower() else f"faults:{engine}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", "0"],
+            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
@@ -256,8 +256,8 @@ class HttpServer:
 
 
 @contextmanager
-def http_server(engine: str = "Echo", **environment: str) -> Iterator[HttpServer]:
-    server = HttpServer(engine, **environment)
+def http_server(engine: str = "Echo", *, port: str = "0", **environment: str) -> Iterator[HttpServer]:
+    server = HttpServer(engine, port=port, **environment)
     try:
         yield server
     finally:
