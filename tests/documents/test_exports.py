@@ -72,7 +72,7 @@ def words(page: pypdfium2.PdfPage, width: int, height: int) -> Iterator[tuple[st
     text = page.get_textpage()
     for index in range(text.count_chars()):
         char = text.get_text_range(index, 1)
-        if char.strip():
+        if not char.isspace():  # empty: half of a character beyond the first plane
             left, bottom, right, top = text.get_charbox(index)
             corners = [pixel(left, bottom), pixel(right, top)]
             xs, ys = zip(*corners, strict=True)
