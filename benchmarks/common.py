@@ -68,7 +68,8 @@ def environment(**settings: str) -> dict[str, str]:
         # an installed package has its bytecode; a source tree must be allowed to write it
         and name not in ("HOST", "PORT", "PYTHONDONTWRITEBYTECODE")
     }
-    return env | settings
+    # A page that is read again is to be read again, unless a benchmark is about that.
+    return env | {"OCR_CACHE": "off"} | settings
 
 
 class StdioServer:

@@ -163,6 +163,8 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                     access_log=False,  # edges/access.py writes them, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
                     ws="none",
+                    proxy_headers=bool(settings.ocr_trusted_proxies),
+                    forwarded_allow_ips=list(settings.ocr_trusted_proxies),
                     date_header=False,  # the tick that would keep it true is gone
                 )
             )

@@ -17,6 +17,7 @@ __all__ = [
     "Block",
     "Box",
     "Doing",
+    "Entry",
     "Gpu",
     "GpuStatus",
     "OcrRequest",
@@ -83,6 +84,9 @@ class Page(_Model):
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
+    source: Annotated[
+        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: read by OCR")
+    ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )
@@ -97,6 +101,14 @@ class Timing(_Model):
     total_s: float = 0.0
 
 
+class Entry(_Model):
+    """A line of a document's table of contents."""
+
+    page: int
+    heading: Annotated[str, Field(description="its first heading, or its first line")]
+    chars: Annotated[int, Field(description="characters of its text")]
+
+
 class OcrResult(_Model):
     """The answer of `ocr_image`."""
 
@@ -109,6 +121,11 @@ class OcrResult(_Model):
     device: str
     truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
+    contents: Annotated[
+        list[Entry] | None,
+        Field(description="where the text did not fit: what is on the pages of this document that are read by now"),
+    ] = None
+    cached: Annotated[Literal[True] | None, Field(description="true: all of this was read before")] = None
     saved_to: Annotated[str, Field(description="the file that was written")] = ""
     timing: Timing = Field(default_factory=Timing)
 

@@ -142,12 +142,42 @@ class Patient(Echo):
             time.sleep(0.005)
 
 
+class SideBySide(Echo):
+    """Reads all pages at once, until nobody waits for the second; the others it has read."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        call.progress(0.01, "reading")
+        while not call.is_dropped(1):
+            call.raise_if_cancelled()
+            time.sleep(0.005)
+        return [PageText("", finish="cancelled") if call.is_dropped(n) else PageText("read") for n in range(len(pages))]
+
+
 class Steady(Echo):
     """Takes a twentieth of a second for each page."""
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         time.sleep(0.05 * len(pages))
         return super().read(pages, options, call)
+
+
+class Unhurried(Echo):
+    """Takes half a second for each call, and tells how far it is."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        for step in range(50):
+            call.progress(step / 50, "reading")
+            call.raise_if_cancelled()
+            time.sleep(0.01)
+        return super().read(pages, options, call)
+
+
+class SlowToLoad(Echo):
+    """Takes a second to load."""
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        time.sleep(1)
+        return super().load(device, call)
 
 
 class Forking(Echo):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from deepseek_ocr_mcp.errors import (
     Cancelled,
     EngineUnavailable,
     GpuBusy,
+    GpuLost,
     NotReady,
     Timeout,
     UnsupportedMode,
@@ -69,6 +71,10 @@ class FakeWorker:
         self._card: FakeCard | None = None
         self._script = script
         self._dead = anyio.Event()
+        self.read_options: list[str] = []
+        self.batches: list[list[str]] = []
+        """The paths of the pages of each batch."""
+        self.dropped: list[int] = []
 
     @property
     def alive(self) -> bool:
@@ -79,6 +85,9 @@ class FakeWorker:
             self._dead.set()
             if self._card is not None and self.pid in self._card.processes:
                 self._card.give_back(self.pid)
+
+    async def drop(self, pages: Sequence[int]) -> None:
+        self.dropped += pages
 
     async def stop(self) -> None:
         self.die()
@@ -102,11 +111,16 @@ class FakeWorker:
         seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
             method
         ]
+        if method == "read":
+            self.batches.append([page["path"] for page in arguments["pages"]])
+            self.read_options.append(arguments["options"]["mode"])
         if self._script and method == "read":
             failure = self._script.pop(0)
             if isinstance(failure, (WorkerDied, Timeout)):
                 self.die()
             raise failure
+        if method == "read" and on_progress is not None:
+            await on_progress(0.1, "begun")
         with anyio.move_on_after(seconds):
             await self._dead.wait()
         if not self.alive:
@@ -121,21 +135,30 @@ class FakeWorker:
         if method == "load":
             return {"model": "fake"}
         if method == "read":
-            return {"pages": [{"text": f"by {self.pid}"} for _ in arguments["pages"]]}
+            return {"pages": [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]}
         return {}
 
 
 class House:
     """A manager and what it stands on."""
 
-    def __init__(self, *, cards: Sequence[int] = (), failures: Sequence[BaseException] = (), **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        cards: Sequence[int] = (),
+        failures: Sequence[BaseException] = (),
+        shared_pages: int = 1,
+        **settings: Any,
+    ) -> None:
         self.nvml = FakeNvml()
         for free_mb in cards:
             self.nvml.add_card(free_mb=free_mb)
         self.workers: list[FakeWorker] = []
         self.failures = list(failures)
         self.spawn_error: Exception | None = None
-        engine = EngineSpec("fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0)
+        engine = EngineSpec(
+            "fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0, shared_pages=shared_pages
+        )
         self.settings = Settings(**{"ocr_prewarm": "off", **settings})
         self.manager = ModelManager(
             engine, self.settings, probe=GpuProbe(self.nvml, sees_host_pids=True), spawn=self.spawn
@@ -155,9 +178,13 @@ class House:
         assert not any(worker.alive for worker in self.workers)
 
     async def read(self) -> str:
+        return (await self.read_pages("/nowhere"))[0][0]
+
+    async def read_pages(self, *paths: str, mode: str = "free", **how: Any) -> list[tuple[str, str]]:
+        """Who read each page, and the path that it had."""
         async with self.manager.lease():
-            reading = await self.manager.read([PAGE], FREE)
-        return str(reading.pages[0]["text"])
+            reading = await self.manager.read([PageImage(path, 10, 10) for path in paths], ReadOptions(mode), **how)
+        return [(page["text"], page["raw"]) for page in reading.pages]
 
 
 class Told(Observer):
@@ -307,6 +334,156 @@ async def test_waiting_loading_and_reading_are_told_apart() -> None:
     assert [r.infer_s for r in readings] == pytest.approx([READ_S, READ_S])
 
 
+# -- requests side by side
+
+
+async def test_pages_of_waiting_requests_share_a_batch_and_each_gets_its_own_back() -> None:
+    house = House(shared_pages=4)
+    answers: dict[str, list[str]] = {}
+
+    async def caller(*paths: str) -> None:
+        answers[paths[0]] = [path for _, path in await house.read_pages(*paths)]
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        for paths in (("a",), ("b1", "b2"), ("c",), ("d", "e")):
+            tasks.start_soon(caller, *paths)
+            await anyio.sleep(0.1)
+    assert house.workers[0].batches[1:] == [["a"], ["b1", "b2", "c"], ["d", "e"]]
+    assert answers == {"a": ["a"], "b1": ["b1", "b2"], "c": ["c"], "d": ["d", "e"]}
+
+
+async def test_requests_of_different_modes_share_no_batch() -> None:
+    house = House(shared_pages=4)
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        for mode in ("ocr", "free", "ocr", "free"):
+            tasks.start_soon(partial(house.read_pages, mode, mode=mode))
+    assert sorted(house.workers[0].batches[2:]) == [["free", "free"], ["ocr", "ocr"]]
+
+
+async def test_a_request_never_fails_for_a_page_of_another() -> None:
+    refusal = UnsupportedMode("Not this page.", remedy="Another.")
+    house = House(shared_pages=4)
+    outcomes: list[str] = []
+
+    async def caller(path: str) -> None:
+        try:
+            outcomes.extend(path for _, path in await house.read_pages(path))
+        except UnsupportedMode:
+            outcomes.append("refused")
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        house.failures += [refusal, refusal]  # for the batch, and for one of the two alone
+        tasks.start_soon(caller, "a")
+        tasks.start_soon(caller, "b")
+    shared, *alone = house.workers[0].batches[2:]
+    assert sorted(shared) == ["a", "b"]
+    assert sorted(alone) == [["a"], ["b"]]
+    assert outcomes == ["refused", alone[1][0]]
+
+
+async def test_a_batch_that_kills_the_worker_is_read_again_request_by_request() -> None:
+    house = House(shared_pages=4)
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        house.failures.append(WorkerDied(-9, ""))
+        tasks.start_soon(house.read_pages, "a")
+        tasks.start_soon(house.read_pages, "b")
+    assert len(house.workers[0].batches[-1]) == 2
+    assert sorted(house.workers[1].batches) == [["a"], ["b"]]
+
+
+async def test_a_caller_that_leaves_a_shared_batch_takes_its_pages_along_and_nobody_elses() -> None:
+    house = House(shared_pages=4)
+    answers: list[list[str]] = []
+
+    async def stayer() -> None:
+        answers.append([path for _, path in await house.read_pages("a1", "a2")])
+
+    async def leaver(scope: anyio.CancelScope) -> None:
+        with scope:
+            await house.read_pages("b")
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        scope = anyio.CancelScope()
+        tasks.start_soon(house.read)
+        await anyio.sleep(1)
+        tasks.start_soon(stayer)
+        await anyio.sleep(1)
+        tasks.start_soon(leaver, scope)
+        await anyio.sleep(READ_S)
+        scope.cancel()
+    [worker] = house.workers
+    assert worker.batches[-1] == ["a1", "a2", "b"]
+    assert worker.dropped == [2]
+    assert answers == [["a1", "a2"]]
+
+
+async def test_when_all_callers_of_a_batch_leave_the_next_in_line_is_read_at_once() -> None:
+    house = House()
+    async with house.open():
+        await house.read()
+        began = anyio.current_time()
+        with anyio.move_on_after(1):
+            await house.read()
+        await house.read()
+        assert anyio.current_time() - began == pytest.approx(1 + READ_S)
+
+
+async def test_a_client_with_many_requests_makes_another_wait_for_one_batch() -> None:
+    house = House()
+    order: list[str] = []
+
+    async def caller(client: str) -> None:
+        await house.read_pages(client, client=client)
+        order.append(client)
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        for _ in range(4):
+            tasks.start_soon(caller, "greedy")
+        await anyio.sleep(1)
+        tasks.start_soon(caller, "modest")
+    assert order == ["greedy", "modest", "greedy", "greedy", "greedy"]
+
+
+async def test_what_nobody_waits_for_is_read_last() -> None:
+    house = House(shared_pages=2)
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read_pages, "now 1")
+        await anyio.sleep(1)
+        for _ in range(2):
+            tasks.start_soon(partial(house.read_pages, "ahead", background=lambda: True))
+        await anyio.sleep(1)
+        tasks.start_soon(house.read_pages, "now 2")
+    assert house.workers[0].batches[1:] == [["now 1"], ["now 2"], ["ahead", "ahead"]]
+
+
+async def test_a_slow_listener_to_progress_keeps_nobody_else_waiting() -> None:
+    house = House()
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+
+        async def deaf(done: float, message: str) -> None:
+            await anyio.sleep(1000)
+
+        tasks.start_soon(partial(house.read_pages, "a", on_progress=deaf))
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await house.read()
+        assert anyio.current_time() - began <= 2 * READ_S
+
+
 # -- offload and release
 
 
@@ -451,6 +628,28 @@ async def test_a_page_that_kills_two_workers_is_an_error_with_their_last_words()
             await house.read()
         assert manager.state is State.UNLOADED
         assert await house.read() == "by 1002"
+
+
+async def test_a_card_that_is_lost_costs_its_worker_and_the_page_is_read_elsewhere() -> None:
+    house = House(cards=[20_000, 15_000], failures=[GpuLost("CUDA error: Xid 79.", remedy="See dmesg.")])
+    async with house.open() as manager:
+        assert await house.read() == "by 1001"
+        status = manager.status()
+        assert (status.worker_restarts, house.workers[0].alive) == (1, False)
+        assert house.nvml.devices[0].uuid in status.last_error
+
+
+async def test_a_card_that_is_lost_twice_is_an_error_that_says_whether_the_driver_still_knows_it() -> None:
+    house = House(cards=[20_000], failures=[GpuLost("CUDA error.", remedy="See dmesg.") for _ in range(2)])
+    async with house.open() as manager:
+        with pytest.raises(GpuLost, match=r"The card was GPU-"):
+            await house.read()
+        assert manager.state is State.UNLOADED
+        house.failures += [GpuLost("CUDA error.", remedy="See dmesg.") for _ in range(2)]
+        uuid = house.nvml.devices[0].uuid
+        with pytest.raises(GpuLost, match="CUDA error"):
+            await house.read()
+        assert uuid in manager.status().last_error
 
 
 async def test_a_hung_page_is_not_tried_again() -> None:
@@ -647,14 +846,15 @@ async def test_an_engine_without_weights_to_park_is_not_prewarmed() -> None:
         assert house.workers == []
 
 
-async def test_a_load_that_takes_long_is_answered_in_time_and_goes_on() -> None:
-    house = House(ocr_reply_seconds=LOAD_S * 0.6)
-    async with house.open():
-        with pytest.raises(NotReady, match="loading for 12 s") as caught:
-            await house.read()
-        assert "goes on" in caught.value.remedy
-        assert await house.read() == "by 1000"
-    assert house.workers[0].calls.count("load") == 1
+async def test_a_load_says_how_long_it_has_taken() -> None:
+    house = House()
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        assert manager.loading_s is None
+        tasks.start_soon(house.read)
+        await anyio.sleep(12)
+        assert manager.loading_s == pytest.approx(12)
+        await anyio.sleep(LOAD_S)
+        assert manager.loading_s is None
 
 
 # -- weights

@@ -73,6 +73,23 @@ async def test_progress_arrives_before_the_answer(tmp_path: Path) -> None:
     assert seen == [0.5]
 
 
+async def test_pages_that_nobody_waits_for_any_more_end_and_the_others_are_read(tmp_path: Path) -> None:
+    async with worker("SideBySide") as handle:
+
+        async def leave(done: float, message: str) -> None:
+            await handle.drop([1])
+
+        pages = [page(tmp_path, width) for width in (4, 5, 6)]
+        answer = await handle.call("read", read(*pages), timeout=10, on_progress=leave)
+        assert [text["finish"] for text in answer["pages"]] == ["stop", "cancelled", "stop"]
+
+
+async def test_to_drop_pages_of_a_worker_that_is_gone_is_no_error() -> None:
+    async with worker("Echo") as handle:
+        await handle.kill()
+        await handle.drop([0])
+
+
 async def test_an_error_keeps_its_class_its_message_and_its_remedy() -> None:
     async with worker("Refusing") as handle:
         with pytest.raises(UnsupportedMode, match="Not this one") as caught:

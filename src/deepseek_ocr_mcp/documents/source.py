@@ -36,6 +36,7 @@ from ..errors import (
 )
 
 __all__ = [
+    "Incoming",
     "Snapshot",
     "allowed_path",
     "discard",
@@ -216,6 +217,62 @@ async def _snapshot(scratch: str, fill: Callable[[_Copy], None], settings: Setti
         with contextlib.suppress(OSError):
             os.unlink(copy.path)
         raise
+
+
+class Incoming:
+    """A file that arrives piece by piece: a private copy in the making, bounded by `OCR_MAX_FILE_MB`.
+
+    What it is called is for messages only: the copy has a name of its own. Its folder is its maker's to delete.
+    """
+
+    def __init__(self, settings: Settings, scratch: str) -> None:
+        self._path = os.path.join(scratch, f"input-{secrets.token_hex(8)}")
+        self._limit = settings.max_file_bytes
+        self._digest = hashlib.sha256()
+        self._pending = bytearray()
+        self._size = 0
+        self.name = "image"
+
+    def call(self, name: str) -> None:
+        """Name it in messages. Some clients send whole paths: what counts is after the last slash."""
+        self.name = printable(name.replace("\\", "/").rpartition("/")[2], 100).strip() or "image"
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next piece.
+
+        Raises:
+            InputTooLarge: it is one too many.
+        """
+        self._pending += chunk
+        if self._size + len(self._pending) > self._limit:
+            raise _too_large(self.name, self._size + len(self._pending), self._limit)
+        if len(self._pending) >= CHUNK:
+            await self._flush()
+
+    async def snapshot(self) -> Snapshot:
+        """The file, when all of it is here.
+
+        Raises:
+            UnreadableInput: it is empty.
+        """
+        if not self._size and not self._pending:
+            raise _empty(self.name)
+        await self._flush()
+        return Snapshot(self._path, self.name, self._digest.hexdigest(), self._size)
+
+    async def _flush(self) -> None:
+        chunk, self._pending = bytes(self._pending), bytearray()
+        await anyio.to_thread.run_sync(self._append, chunk)
+
+    def _append(self, chunk: bytes) -> None:
+        try:
+            flags = _CREATE if self._size == 0 else os.O_WRONLY | os.O_APPEND | _BINARY
+            with os.fdopen(os.open(self._path, flags, 0o600), "wb") as out:
+                out.write(chunk)
+        except OSError as exc:
+            raise _disk_error(exc, "the scratch folder") from None
+        self._size += len(chunk)
+        self._digest.update(chunk)
 
 
 class _Copy:

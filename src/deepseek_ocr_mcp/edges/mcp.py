@@ -22,7 +22,7 @@ from ..errors import OcrError
 from ..logs import fields, request
 from ..models import GpuStatus, OcrRequest, OcrResult, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
-from ..service import OcrService
+from ..service import LOCAL, OcrService
 
 __all__ = ["build_mcp"]
 
@@ -144,7 +144,13 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             save_to=save_to,
             overwrite=overwrite,
         )
-        answer = await service.read(request, local=local, on_progress=ctx.report_progress)
+        answer = await service.read(
+            request,
+            local=local,
+            client=LOCAL if local else _client(ctx),
+            reply_s=service.settings.ocr_reply_seconds,
+            on_progress=ctx.report_progress,
+        )
         content: list[ContentBlock] = []
         if answer.result.text:
             content.append(TextContent(type="text", text=answer.result.text))
@@ -239,6 +245,14 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             ),
         ],
     )
+
+
+def _client(ctx: Context) -> str:
+    """Who asks, over HTTP: the session; in the era that has none, the address."""
+    if session := (ctx.headers or {}).get("mcp-session-id"):
+        return f"mcp {session}"
+    address = getattr(ctx.request_context.request, "client", None)
+    return f"http {address[0]}" if address else "http"
 
 
 def _moved(transition: Transition) -> CallToolResult:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
+from .. import __version__
 from ..errors import BadRequest
 from ..modes import MODES
 from .deepseek.hub import DEFAULT_MODEL, resolve_model
 from .deepseek.hub import download as fetch_weights
 
 __all__ = ["EMBEDDED", "KNOWN", "PREFERRED", "Card", "EngineSpec", "choose_engine", "fetch_weights", "missing_packages"]
+
+_THIS_PROCESS: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,9 @@ class EngineSpec:
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
     batch_pages: int = 1
-    """Pages read under one hold of the inference lock."""
+    """Pages of one document read under one hold of the inference lock."""
+    shared_pages: int = 1
+    """Pages read at once where several requests wait; 1 for an engine that reads one after the other."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
     weights: str = ""
@@ -36,6 +43,20 @@ class EngineSpec:
     def weights_here(self, model: str) -> Path | None:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
         return resolve_model(model or self.weights)
+
+    def version(self, model: str) -> str:
+        """Changes whenever the same page may come out otherwise: with the engine's packages, its weights, ourselves.
+
+        An engine of somebody's own may change at any time: its version is good for this process only.
+        """
+        if KNOWN.get(self.name) != self:
+            return f"{self.target} {_THIS_PROCESS}"
+        parts = [self.name, __version__, *(f"{name} {version(name)}" for name in self.needs if find_spec(name))]
+        if self.weights and (folder := self.weights_here(model)) is not None:
+            for file in sorted(folder.glob("*.safetensors")):
+                facts = file.stat()
+                parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}")
+        return ", ".join(parts)
 
 
 KNOWN: Final[dict[str, EngineSpec]] = {
@@ -47,6 +68,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             frozenset(MODES),
             gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
             batch_pages=8,
+            shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
             weights=DEFAULT_MODEL,
         ),

@@ -1,12 +1,15 @@
 """Brings the model where it must be, reads with it, and gives everything back: the only writer of state.
 
 - One lock: whoever holds it may read a batch or move the model. It is FIFO and held for one batch,
-  so a short request overtakes a long document between its batches.
+  so a short request overtakes a long document between its batches. What is read next is decided by
+  `line.Line` with the lock in hand; pages of several requests share a batch where the engine can.
 - A request holds a lease from its first byte to its last. Idle time starts when the last lease
   ends; what the idle policy wants is decided once more under the lock.
 - Loading belongs to no request: the one that asked first may go away, the others still get it.
-- A worker that dies while it reads is replaced, and the batch is read once more; one that hangs is
-  killed; either way the state is true afterwards and `last_error` says what happened.
+- A worker that dies while it reads, or loses its card, is replaced, and the batch is read once more; one
+  that hangs is killed; either way the state is true afterwards and `last_error` says what happened. Requests
+  that shared a failed batch are read again one by one: none fails for another's page.
+- A caller that goes away stops the reading of its own pages, and of a batch only if nobody else is in it.
 """
 
 from __future__ import annotations
@@ -29,13 +32,14 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec, fetch_weights
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Busy, Cancelled, EngineUnavailable, NotReady, OcrError, WorkerCrashed
+from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed
 from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
-from ..logs import fields
+from ..logs import fields, serving
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .idle import IdlePolicy, Step
+from .line import Line, Part
 
 __all__ = ["ModelManager", "ModelStatus", "Reading", "Worker", "spawn_engine"]
 
@@ -61,6 +65,7 @@ class Worker(Protocol):
         timeout: float,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]: ...
+    async def drop(self, pages: Sequence[int]) -> None: ...
     async def stop(self) -> None: ...
     async def kill(self) -> None: ...
 
@@ -75,7 +80,7 @@ async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A batch as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
+    """Pages as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
 
     pages: list[dict[str, Any]]
     engine: str
@@ -132,6 +137,21 @@ class _Owed:
 
 
 @dataclass(slots=True)
+class _Flight:
+    """A batch that is being read."""
+
+    parts: list[Part]
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    left: set[int] = field(default_factory=set)
+    """Indices of the parts whose callers went away."""
+
+    def places(self, part: Part) -> range:
+        """Where this part's pages stand in the batch."""
+        start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
+        return range(start, start + len(part.pages))
+
+
+@dataclass(slots=True)
 class _Loading:
     """A load that runs; whoever needs it waits for `finished`."""
 
@@ -183,6 +203,9 @@ class ModelManager:
         self._child: _Child | None = None
         self._owed: _Owed | None = None
         self._loading: _Loading | None = None
+        self._line = Line()
+        self._flight: _Flight | None = None
+        self._line_is_read = False
         self._leases = 0
         self._idle_since: float | None = None
         self._something_happened = anyio.Event()
@@ -259,48 +282,138 @@ class ModelManager:
     # -- reading
 
     async def read(
-        self, pages: Sequence[PageImage], options: ReadOptions, *, on_progress: OnProgress | None = None
+        self,
+        pages: Sequence[PageImage],
+        options: ReadOptions,
+        *,
+        client: str = "",
+        background: Callable[[], bool] = lambda: False,
+        on_progress: OnProgress | None = None,
     ) -> Reading:
-        """Read a batch. The caller holds a lease.
+        """Read some pages. The caller holds a lease.
+
+        Args:
+            client: who asks; clients take turns.
+            background: whether all that others ask for comes first; asked when a turn is given.
 
         Raises:
-            NotReady: the model still loads after `OCR_REPLY_SECONDS`, or its weights are being fetched.
-            WorkerCrashed: the worker died twice over this batch.
+            NotReady: the weights are being fetched.
+            WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
             OcrError: what loading or the engine said.
         """
-        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(options)}
+        part = Part(pages, options, client, background)
         queued_s = load_s = 0.0
-        crashes = 0
-        while True:
+        while part.result is None:
             began = anyio.current_time()
-            await self._ready()
-            load_s += anyio.current_time() - began
-            began = anyio.current_time()
-            async with self._lock:
-                queued_s += anyio.current_time() - began
-                if not self._is_ready():
-                    continue  # released while this request stood in line
-                began = anyio.current_time()
-                try:
-                    reply = await self._call(
-                        "read", arguments, self._settings.ocr_page_timeout * len(pages), on_progress
-                    )
-                except WorkerDied as died:
-                    crashes += 1
-                    if crashes == READ_ATTEMPTS:
-                        raise _crashed(died) from died
-                    continue
+            try:
+                await self._ready()
+            except GpuLost:
+                part.crashes += 1
+                if part.crashes == READ_ATTEMPTS:
+                    raise
+                continue
+            finally:
+                load_s += anyio.current_time() - began
+            self._stand_in_line(part)
+            try:
+                while (news := await part.news()) is not None:
+                    if on_progress is not None:
+                        await on_progress(*news)
+            except BaseException:
+                self._step_out(part)
+                raise
+            if part.error is not None:
+                raise part.error
+            queued_s += (part.started or part.ended) - part.joined
+        return Reading(
+            part.result, self.engine.name, self._model, part.device, queued_s, load_s, part.ended - part.started
+        )
+
+    def _stand_in_line(self, part: Part) -> None:
+        assert self._tasks is not None
+        self._line.join(part)
+        if not self._line_is_read:
+            self._line_is_read = True
+            self._tasks.start_soon(self._read_line)
+
+    def _step_out(self, part: Part) -> None:
+        """Its caller went away: what only it asked for is not read."""
+        flight = self._flight
+        if self._line.leave(part) or flight is None or part not in flight.parts:
+            return
+        flight.left.add(flight.parts.index(part))
+        if len(flight.left) == len(flight.parts):
+            flight.scope.cancel()
+        elif self._child is not None and self._tasks is not None:
+            self._tasks.start_soon(self._child.worker.drop, list(flight.places(part)))
+
+    async def _read_line(self) -> None:
+        """Read batch after batch until nobody stands in line."""
+        try:
+            while self._line:
+                async with self._lock:
+                    if self._is_ready():
+                        await self._read_batch(self._line.next_batch(self.engine.shared_pages))
+                    else:  # released while they stood in line: each asks for the model, and joins again
+                        for part in self._line.take_all():
+                            part.finish()
+        finally:
+            self._line_is_read = False
+            for part in self._line.take_all():  # only where the server closes
+                part.finish(error=_closing())
+
+    async def _read_batch(self, parts: list[Part]) -> None:
+        """Read these parts' pages. Caller holds the lock. Every part is finished, or in line again."""
+        if not parts:
+            return  # their callers went away while the lock was awaited
+        self._flight = flight = _Flight(parts)
+        pages = [page for part in parts for page in part.pages]
+        began = anyio.current_time()
+        for part in parts:
+            part.started, part.device = began, self.device
+
+        async def progress(done: float, message: str) -> None:
+            for part in parts:
+                part.tell(done, message)
+
+        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(parts[0].options)}
+        try:
+            with flight.scope, serving(*(part.request for part in parts)):
+                reply = await self._call("read", arguments, self._settings.ocr_page_timeout * len(pages), progress)
                 self._served += len(pages)
-                return Reading(
-                    reply["pages"],
-                    self.engine.name,
-                    self._model,
-                    self.device,
-                    queued_s,
-                    load_s,
-                    anyio.current_time() - began,
+                tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
+                self.observer.pages_read(
+                    self.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
                 )
+                for part in parts:
+                    places = flight.places(part)
+                    part.finish(reply["pages"][places.start : places.stop])
+        except (WorkerDied, GpuLost) as exc:
+            for part in parts:
+                part.crashes += 1
+                final = part.crashes == READ_ATTEMPTS
+                part.finish(error=(_crashed(exc) if isinstance(exc, WorkerDied) else exc) if final else None)
+                part.alone = True
+        except OcrError as exc:
+            for part in parts:
+                # With mates, the error may be another's. One that stopped them on purpose is everybody's.
+                shared = len(parts) > 1 and not isinstance(exc, Cancelled)
+                part.finish(error=None if shared else exc)
+                part.alone = True
+        except Exception as exc:
+            log.exception("A batch failed in a way nobody foresaw.")
+            for part in parts:
+                part.finish(error=_unforeseen(exc))
+        finally:
+            self._flight = None
+            for part in parts:  # cancelled: nobody waits, or the server closes
+                part.finish(error=_closing())
+
+    @property
+    def loading_s(self) -> float | None:
+        """Seconds that the load which runs has taken; None while none does."""
+        return None if self._loading is None else anyio.current_time() - self._loading.since
 
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
@@ -315,14 +428,7 @@ class ModelManager:
             self._loading = _Loading(error=_closing())
             self._tasks.start_soon(self._load, self._loading)
         loading = self._loading
-        with anyio.move_on_after(self._settings.ocr_reply_seconds):
-            await loading.finished.wait()
-        if not loading.finished.is_set():
-            seconds = anyio.current_time() - loading.since
-            raise NotReady(
-                f"The model has been loading for {seconds:.0f} s and is not ready yet.",
-                remedy="Call again in half a minute: the load goes on meanwhile.",
-            )
+        await loading.finished.wait()
         if loading.error is not None:
             raise type(loading.error)(loading.error.message, remedy=loading.error.remedy)
 
@@ -365,10 +471,26 @@ class ModelManager:
                     remedy="Send the request again; the model is loaded anew.",
                 ) from None
             raise
+        except GpuLost as lost:
+            # After such an error nothing works in that process any more; the next worker may take another card.
+            with anyio.CancelScope(shield=True):
+                lost = await self._explained(lost, child)
+                await child.worker.kill()
+                await self._bury(child, lost)
+            raise lost from None
         except BaseException as exc:
             if not child.worker.alive:  # killed, because it hung or ignored a cancellation
                 await self._bury(child, exc)
             raise
+
+    async def _explained(self, lost: GpuLost, child: _Child) -> GpuLost:
+        """The error, and whether the driver still knows the card."""
+        if child.card is None:
+            return lost
+        cards = await anyio.to_thread.run_sync(self.probe.cards)
+        gone = child.card not in [card.uuid for card in cards]
+        fate = f"The driver does not list {child.card} any more." if gone else f"The card was {child.card}."
+        return GpuLost(f"{lost.message} {fate}", remedy=lost.remedy)
 
     async def _bury(self, child: _Child, cause: BaseException | None) -> None:
         """Forget a dead worker. Returns when its card has its memory back."""
@@ -758,6 +880,13 @@ class ModelManager:
 
 def _closing() -> Cancelled:
     return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
+
+
+def _unforeseen(exc: Exception) -> OcrError:
+    return OcrError(
+        f"Reading failed in a way nobody foresaw ({type(exc).__name__}).",
+        remedy="The server goes on; its log on stderr has the details.",
+    )
 
 
 def _crashed(died: WorkerDied) -> WorkerCrashed:

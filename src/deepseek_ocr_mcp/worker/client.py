@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import anyio
@@ -78,6 +78,7 @@ class WorkerHandle:
         self._name = name
         self._buffer = bytearray()
         self._number = 0
+        self._sending = anyio.Lock()
 
     @classmethod
     async def spawn(cls, *arguments: str, env: Mapping[str, str] | None = None, name: str = "worker") -> Self:
@@ -168,6 +169,14 @@ class WorkerHandle:
         result: dict[str, Any] = reply["result"]
         return result
 
+    async def drop(self, pages: Sequence[int]) -> None:
+        """Tell the call that runs that nobody waits any more for these of its pages, counted from 0.
+
+        Never raises: a child that is gone is the call's to notice.
+        """
+        with contextlib.suppress(WorkerDied, TimeoutError):
+            await self._send({"drop": self._number, "pages": list(pages)})
+
     async def stop(self) -> None:
         """End the child: ask, then kill. Returns when it is dead, and all that it started with it."""
         with anyio.CancelScope(shield=True):
@@ -201,7 +210,8 @@ class WorkerHandle:
         try:
             # Shielded: half a frame on the wire would make every later one unreadable.
             with anyio.fail_after(SEND_TIMEOUT_S, shield=True):
-                await self._stdin.send(frame)
+                async with self._sending:
+                    await self._stdin.send(frame)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, BrokenPipeError, ConnectionError):
             raise await self._obituary() from None
 

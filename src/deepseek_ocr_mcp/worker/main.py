@@ -233,7 +233,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
         message = line.calls.get()
         number = message["id"]
         began = time.monotonic()
-        with logs.request(message.get("request", "")):
+        with logs.serving(message.get("request", "")):
             reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
             log.debug(
                 "A call was answered.",
