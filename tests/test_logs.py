@@ -363,7 +363,7 @@ def test_a_child_s_line_fits_into_one_write_to_a_pipe(monkeypatch: pytest.Monkey
     ours = logging.getLogger("deepseek_ocr_mcp")
     before = ours.handlers[:], ours.level, ours.propagate
     try:
-        logs.configure_child(logging.DEBUG)
+        logs.configure_child()
         ours.error("語" * 10_000, extra=logs.fields(**{f"key{number}": "語" * 200 for number in range(50)}))
     finally:
         ours.handlers[:], ours.level, ours.propagate = before

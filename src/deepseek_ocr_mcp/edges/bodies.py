@@ -30,7 +30,6 @@ __all__ = ["FIELD_BYTES", "BodyLimits", "largest_body", "media_type", "read_form
 BASE64_GROWTH: Final = 4 / 3
 ROOM_BYTES: Final = 64 * 1024  # what a request holds beside its document
 LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with one bar sends more
-GRACE_S: Final = 10.0  # connections start slowly
 LINGER_S: Final = 2.0  # a client that still sends is given this long to notice that it has its answer
 LINGER_BYTES: Final = 16 * MB
 
@@ -97,7 +96,8 @@ class _Limited:
         if self._all_here or self._cut is not None:
             return await self._receive()
         began = anyio.current_time()
-        allowed = min(self._stall_s, GRACE_S + self._taken / LEAST_BYTES_PER_S - self._waited_s)
+        # The pace is looked at after as long as a stall may last: connections start slowly.
+        allowed = min(self._stall_s, self._stall_s + self._taken / LEAST_BYTES_PER_S - self._waited_s)
         message: Message | None = None
         with anyio.move_on_after(max(0.0, allowed)):
             message = await self._receive()
