@@ -232,6 +232,13 @@ class OnePageKills(Echo):
         return super().read(pages, options, call)
 
 
+class Eager(Echo):
+    """Leaves a note when it does something before it is asked."""
+
+    def prewarm(self) -> None:
+        Path(os.environ["EAGER_NOTE"]).touch()
+
+
 class Counting(Echo):
     """A model that writes seven tokens for each page."""
 
@@ -264,10 +271,3 @@ class Marking(Echo):
             os.write(2, piece)
             time.sleep(0.02)
         return super().read(pages, options, call)
-
-
-class Eager(Echo):
-    """Leaves a note when it does something before it is asked."""
-
-    def prewarm(self) -> None:
-        Path(os.environ["EAGER_NOTE"]).touch()
