@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "observer": {"errors", "logs", "models"},
     "engines": {"", "engines", "errors", "modes", "results"},
-    "results": {"results", "errors", "modes"},
+    "results": {"results", "errors", "logs", "modes"},
     "worker": set(),
     "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
     "worker.protocol": set(),

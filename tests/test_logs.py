@@ -282,13 +282,16 @@ async def test_a_caller_names_its_request_and_gets_the_name_back() -> None:
 
 def test_work_for_several_requests_names_them_all_and_not_endlessly() -> None:
     assert logs.request_id() == ""
-    with logs.request("a") as one, logs.request("b", "c,d", "b", "no id!") as several:
-        assert one == "a"
-        assert several == logs.request_id() == "b,c,d"
-        with logs.request() as same:
-            assert same == "b,c,d"
-        with logs.request(*map(str, range(20))) as many:
-            assert many == "0,1,2,3,4,5,6,7"
+    with logs.request("a") as one:
+        assert one == logs.request_id() == "a"
+        with logs.request("no id!") as same, logs.request() as again:
+            assert (same, again) == ("a", "a")
+        with logs.serving("b", "c,d", "b", "no id!"):
+            assert logs.request_id() == "b,c,d"
+        with logs.serving():
+            assert logs.request_id() == "", "work for nobody is not for whoever asked last"
+        with logs.serving(*map(str, range(20))):
+            assert logs.request_id() == "0,1,2,3,4,5,6,7"
     assert logs.request_id() == ""
 
 
@@ -360,7 +363,7 @@ def test_a_child_s_line_fits_into_one_write_to_a_pipe(monkeypatch: pytest.Monkey
     ours = logging.getLogger("deepseek_ocr_mcp")
     before = ours.handlers[:], ours.level, ours.propagate
     try:
-        logs.configure_child(logging.DEBUG)
+        logs.configure_child()
         ours.error("語" * 10_000, extra=logs.fields(**{f"key{number}": "語" * 200 for number in range(50)}))
     finally:
         ours.handlers[:], ours.level, ours.propagate = before

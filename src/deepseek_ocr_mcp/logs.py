@@ -38,6 +38,7 @@ __all__ = [
     "relay",
     "request",
     "request_id",
+    "serving",
 ]
 
 PACKAGE: Final = "deepseek_ocr_mcp"
@@ -76,15 +77,31 @@ def request_id() -> str:
 
 
 @contextmanager
-def request(*ids: str) -> Iterator[str]:
+def request(given: str = "") -> Iterator[str]:
     """Lines that are written within carry this id, here and in the worker: the one given, else the one that is
-    set already, else a fresh one. Work for several requests at once names them all.
+    set already, else a fresh one.
     """
-    given = dict.fromkeys(part for text in ids for part in text.split(",") if is_request_id(part))
-    made = ",".join(list(given)[:MAX_REQUESTS]) or _request.get() or os.urandom(8).hex()
+    made = given if is_request_id(given) else _request.get() or os.urandom(8).hex()
     token = _request.set(made)
     try:
         yield made
+    finally:
+        _request.reset(token)
+
+
+@contextmanager
+def serving(*ids: str, level: int | None = None) -> Iterator[None]:
+    """Lines that are written within carry these ids and no others, with commas between; those of eight at most.
+
+    Args:
+        level: that our lines have from now on; for a child, which is told it with each call.
+    """
+    if level is not None:
+        logging.getLogger(PACKAGE).setLevel(level)
+    parts = dict.fromkeys(part for text in ids for part in text.split(",") if is_request_id(part))
+    token = _request.set(",".join(list(parts)[:MAX_REQUESTS]))
+    try:
+        yield
     finally:
         _request.reset(token)
 
@@ -243,7 +260,7 @@ def announce(message: str, **values: object) -> None:
 
 
 def level() -> int:
-    """The level at which our own lines are written: a child is given the same."""
+    """The level at which our own lines are written; children are told."""
     return logging.getLogger(PACKAGE).getEffectiveLevel()
 
 
@@ -270,11 +287,10 @@ def _encoded(entry: dict[str, Any]) -> bytes:
     return RECORD_MARK + json.dumps(entry, default=str).encode() + b"\n"
 
 
-def configure_child(level: int) -> None:
+def configure_child() -> None:
     """In a child: our own lines go to the parent. Other libraries' go to stderr as they are, and stay there."""
     ours = logging.getLogger(PACKAGE)
     ours.addHandler(_Marked())
-    ours.setLevel(level)
     ours.propagate = False
 
 

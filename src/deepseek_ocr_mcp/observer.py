@@ -13,15 +13,17 @@ from .errors import OcrError
 from .logs import fields
 from .models import Doing, Timing
 
-__all__ = ["CLIENT_GONE", "INTERNAL", "OK", "STEPS", "Observer", "outcomes"]
+__all__ = ["CLIENT_GONE", "INTERNAL", "OK", "OURS_TO_MEND", "STEPS", "UNKNOWN", "Observer", "outcomes"]
 
 log = logging.getLogger(__name__)
 
 OK: Final = "ok"
 CLIENT_GONE: Final = "client_gone"
 """The caller hung up or cancelled."""
+UNKNOWN: Final = "unknown"
+"""The mode of a request that named none that there is, or that was turned away before it could."""
 INTERNAL: Final = OcrError.code
-OURS_TO_MEND: Final = frozenset({INTERNAL, "worker_crashed", "timeout", "engine_unavailable"})
+OURS_TO_MEND: Final = frozenset({INTERNAL, "worker_crashed", "gpu_lost", "timeout", "engine_unavailable"})
 """Outcomes that an operator should look at; of the others the caller is told what to do."""
 
 STEPS: Final[dict[Doing, str]] = {
@@ -52,7 +54,7 @@ class Observer:
         """A document was read, or was not.
 
         Args:
-            mode: as the caller gave it, if there is such a mode; otherwise `unknown`.
+            mode: as the caller gave it, if there is such a mode; otherwise `UNKNOWN`.
             timing: what the answer says of itself; None where there is no answer.
         """
         log.log(

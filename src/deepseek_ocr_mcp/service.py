@@ -7,12 +7,13 @@ job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     AsyncExitStack,
+    ExitStack,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
 from dataclasses import asdict, dataclass, field
@@ -32,13 +33,13 @@ from .documents.renderer import Document, DocumentReader
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
-from .errors import BadRequest, NotReady, OcrError, Timeout, UnsupportedMode
+from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
 from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
 from .lifecycle.manager import ModelManager
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
-from .observer import CLIENT_GONE, INTERNAL, OK, Observer
+from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
@@ -82,7 +83,7 @@ def _observed(read: _Read[P]) -> _Read[P]:
     """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
 
     @wraps(read)
-    async def told(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+    async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
         began = time.monotonic()
         outcome, answer = INTERNAL, None
         with request_lines():
@@ -99,7 +100,7 @@ def _observed(read: _Read[P]) -> _Read[P]:
             finally:
                 result = answer and answer.result
                 self.observer.request_ended(
-                    request.mode if request.mode in MODES else "unknown",
+                    request.mode if request.mode in MODES else UNKNOWN,
                     result.engine if result else self.engine.name,
                     outcome,
                     time.monotonic() - began,
@@ -107,7 +108,7 @@ def _observed(read: _Read[P]) -> _Read[P]:
                     timing=result.timing if result else None,
                 )
 
-    return told
+    return observed
 
 
 class OcrService:
@@ -128,6 +129,7 @@ class OcrService:
         self._manager = manager
         self._reader = reader
         self._fallback = fallback
+        self.tell(Observer())
         self._admission = Admission(settings.ocr_max_queue)
         folder = settings.ocr_cache_dir
         self._cache = PageCache(
@@ -136,7 +138,6 @@ class OcrService:
             disk=DiskCache(folder, settings.ocr_cache_dir_mb * MB) if folder else None,
         )
         self._jobs = Jobs(manager, fallback, self._cache)
-        self.tell(Observer())
 
     def tell(self, observer: Observer) -> None:
         """Have this observer learn what happens, in the place of the one before."""
@@ -181,13 +182,20 @@ class OcrService:
                 remedy="Ask again when some are done.",
             )
 
-    def place(self, client: str) -> AbstractContextManager[Place]:
+    @contextmanager
+    def place(self, client: str) -> Iterator[Place]:
         """A place in the queue for a request that is still being sent; `read` takes it.
 
         Raises:
             QueueFull: there is none for this client.
         """
-        return self._admission.place(client)
+        with ExitStack() as stack:
+            try:
+                place = stack.enter_context(self._admission.place(client))
+            except QueueFull as exc:
+                self.observer.request_ended(UNKNOWN, self.engine.name, exc.code, 0.0)
+                raise
+            yield place
 
     def receive(self) -> AbstractAsyncContextManager[Incoming]:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""

@@ -65,7 +65,9 @@ async def rendered(metrics: Metrics) -> Samples:
 @asynccontextmanager
 async def on_a_card(nvml: FakeNvml, engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrService]:
     """A real worker that believes that it is on a card."""
-    chosen = Settings(**{"ocr_prewarm": "off", "gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings})
+    chosen = Settings(
+        **{"ocr_prewarm": "off", "ocr_cache": "off", "gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings}
+    )
     spec = EngineSpec(engine, f"faults:{engine}", frozenset(MODES), gpu_mb=1000)
     with private_folder() as folder, anyio.fail_after(30):
         manager = ModelManager(spec, chosen, probe=GpuProbe(nvml, sees_host_pids=True))
@@ -141,6 +143,37 @@ async def test_a_caller_that_goes_away_is_counted_as_such() -> None:
             await service.read(OcrRequest(image=PAGE), local=True, on_progress=stop)
         found = await rendered(metrics)
     assert value(found, "requests_total", mode="document", engine="Patient", outcome="client_gone") == 1
+
+
+async def test_who_is_turned_away_is_counted_on_every_edge() -> None:
+    with http_server("Patient", OCR_MAX_QUEUE="1") as server:
+        async with http_client(server) as mcp, anyio.create_task_group() as tasks:
+            tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
+            with anyio.fail_after(20):
+                while value(found := await scrape(server), "queue_requests") != 1:
+                    await anyio.sleep(0.02)
+            assert value(found, "queue_limit_requests") == 1
+            assert value(found, "requests_total", mode="unknown", engine="Patient", outcome="queue_full") == 0
+            async with http_client(server) as other, httpx2.AsyncClient() as http:
+                assert (await other.call_tool("ocr_image", {"image": PAGE})).is_error
+                assert (await http.post(server.root + "/ocr", json={"image": PAGE})).status_code == 429
+            found = await scrape(server)
+            tasks.cancel_scope.cancel()
+    assert value(found, "requests_total", mode="document", engine="Patient", outcome="queue_full") == 1
+    assert value(found, "requests_total", mode="unknown", engine="Patient", outcome="queue_full") == 1
+
+
+async def test_pages_of_several_requests_in_one_batch_are_counted_once() -> None:
+    async with running("Counting") as service:
+        metrics = Metrics(service)
+        async with anyio.create_task_group() as tasks:
+            for width in range(30, 36):
+                request = OcrRequest(image=as_base64(png(width)))
+                tasks.start_soon(lambda request=request: service.read(request, local=True, client=request.image))
+        found = await rendered(metrics)
+    assert value(found, "pages_total", engine="Counting") == 6
+    assert value(found, "tokens_total", engine="Counting") == 42
+    assert value(found, "requests_total", mode="document", engine="Counting", outcome="ok") == 6
 
 
 async def test_each_move_of_the_model_is_timed_and_its_state_shown() -> None:

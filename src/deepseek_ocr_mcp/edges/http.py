@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..config import MB
 from ..errors import BadRequest, InputTooLarge, MethodNotAllowed, NotFound, OcrError, UnreadableInput
+from ..logs import fields
 from ..modes import MODES, RESOLUTIONS
 from ..service import OcrService, Place, Snapshot
 from .access import Access
@@ -117,10 +118,6 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
 
     metrics = Metrics(service)
 
-    async def scrape() -> Response:
-        body, kind = await metrics.render()
-        return Response(body, media_type=kind)
-
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with mcp.session_manager.run():
@@ -167,8 +164,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             )
         },
     )
-    _Api(service).add_to(app)
-    app.get("/metrics", include_in_schema=False)(scrape)
+    _Api(service, metrics).add_to(app)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app
@@ -188,8 +184,9 @@ class _App(FastAPI):
 class _Api:
     """The routes. Each is a translator: what the service does is not decided here."""
 
-    def __init__(self, service: OcrService) -> None:
+    def __init__(self, service: OcrService, metrics: Metrics) -> None:
         self._service = service
+        self._metrics = metrics
 
     def add_to(self, app: FastAPI) -> None:
         body = {"requestBody": _read_body()}
@@ -233,6 +230,7 @@ class _Api:
             summary="What was read as a Word document or a searchable PDF",
             openapi_extra={"requestBody": _export_body()},
         )(self.export)
+        app.get("/metrics", include_in_schema=False)(self.metrics)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/", include_in_schema=False)(self.page)
 
@@ -384,6 +382,10 @@ class _Api:
             )
         )
 
+    async def metrics(self) -> Response:
+        body, kind = await self._metrics.render()
+        return Response(body, media_type=kind)
+
     async def modes(self) -> Response:
         service, settings = self._service, self._service.settings
         return _answer(
@@ -524,7 +526,7 @@ def _release_body() -> dict[str, Any]:
 
 async def _on_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, OcrError)
-    log.info("%s %s: %s", request.method, request.url.path, exc.code)
+    log.info("A request was refused.", extra=fields(error=exc.code))
     return failure(exc)
 
 
@@ -576,5 +578,5 @@ class _LastResort:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            log.exception("%s %s failed in a way nobody foresaw", scope["method"], scope["path"])
+            log.exception("A request failed in a way nobody foresaw.")
             await failure(unforeseen())(scope, receive, send)

@@ -16,9 +16,10 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__
+from ..errors import QueueFull
 from ..models import Doing, GpuStatus, State, Timing
 from ..modes import MODES
-from ..observer import STEPS, Observer, outcomes
+from ..observer import STEPS, UNKNOWN, Observer, outcomes
 from ..service import OcrService
 
 __all__ = ["Metrics"]
@@ -67,6 +68,8 @@ class Metrics(Observer):
         build = Gauge("deepseek_ocr_build_info", "What runs; always 1.", ["version", "python", "engine"],
                       registry=registry)  # fmt: skip
         build.labels(__version__, platform.python_version(), engine).set(1)
+        limit = Gauge("deepseek_ocr_queue_limit_requests", "Requests that may hold a place.", registry=registry)
+        limit.set(service.settings.ocr_max_queue)
         ProcessCollector(registry=registry)
         self._facts = _Facts()
         registry.register(self._facts)
@@ -75,6 +78,7 @@ class Metrics(Observer):
             if mode in service.engine.modes:
                 for outcome in outcomes():
                     self._requests.labels(mode, engine, outcome)
+        self._requests.labels(UNKNOWN, engine, QueueFull.code)
         for series in (self._pages, self._reading_seconds, self._restarts):
             series.labels(engine)
         for step in STEPS.values():

@@ -34,7 +34,7 @@ from ..engines import EngineSpec, fetch_weights
 from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed
 from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
-from ..logs import fields
+from ..logs import fields, serving
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
@@ -127,6 +127,16 @@ class _Child:
 
 
 @dataclass(slots=True)
+class _Owed:
+    """Memory that a dead worker held and that its card had not got back within the bound."""
+
+    card: str
+    free_before_mb: int
+    """Free memory of the card before that worker took any."""
+    missing_mb: int
+
+
+@dataclass(slots=True)
 class _Flight:
     """A batch that is being read."""
 
@@ -139,16 +149,6 @@ class _Flight:
         """Where this part's pages stand in the batch."""
         start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
         return range(start, start + len(part.pages))
-
-
-@dataclass(slots=True)
-class _Owed:
-    """Memory that a dead worker held and that its card had not got back within the bound."""
-
-    card: str
-    free_before_mb: int
-    """Free memory of the card before that worker took any."""
-    missing_mb: int
 
 
 @dataclass(slots=True)
@@ -379,9 +379,13 @@ class ModelManager:
 
         arguments = {"pages": [asdict(page) for page in pages], "options": asdict(parts[0].options)}
         try:
-            with flight.scope:
+            with flight.scope, serving(*(part.request for part in parts)):
                 reply = await self._call("read", arguments, self._settings.ocr_page_timeout * len(pages), progress)
                 self._served += len(pages)
+                tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
+                self.observer.pages_read(
+                    self.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
+                )
                 for part in parts:
                     places = flight.places(part)
                     part.finish(reply["pages"][places.start : places.stop])
@@ -398,7 +402,7 @@ class ModelManager:
                 part.finish(error=None if shared else exc)
                 part.alone = True
         except Exception as exc:
-            log.exception("reading a batch failed")
+            log.exception("A batch failed in a way nobody foresaw.")
             for part in parts:
                 part.finish(error=_unforeseen(exc))
         finally:

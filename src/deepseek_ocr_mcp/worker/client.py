@@ -25,7 +25,6 @@ from .. import logs
 from ..errors import Timeout, from_dict
 from .protocol import (
     HEADER_BYTES,
-    LOG_LEVEL_VARIABLE,
     PARENT_VARIABLE,
     ProtocolError,
     decode,
@@ -98,7 +97,6 @@ class WorkerHandle:
                 env={
                     **{name: value for name, value in os.environ.items() if name.upper() not in WITHHELD},
                     PARENT_VARIABLE: str(os.getpid()),
-                    LOG_LEVEL_VARIABLE: str(logs.level()),
                     **(env or {}),
                 },
                 start_new_session=True,
@@ -145,7 +143,9 @@ class WorkerHandle:
         number = self._number
         try:
             with anyio.fail_after(timeout):
-                await self._send({"id": number, "call": method, "args": dict(arguments), "request": logs.request_id()})
+                await self._send(
+                    {"id": number, "call": method, "args": dict(arguments), "log": [logs.level(), logs.request_id()]}
+                )
                 reply = await self._reply(number, on_progress)
         except TimeoutError:
             await self.kill()

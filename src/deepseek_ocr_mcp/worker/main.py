@@ -45,7 +45,6 @@ from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
 from .protocol import (  # noqa: E402
     HEADER_BYTES,
-    LOG_LEVEL_VARIABLE,
     PARENT_VARIABLE,
     decode,
     encode,
@@ -225,7 +224,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
-    logs.configure_child(int(os.environ.get(LOG_LEVEL_VARIABLE, logging.WARNING)))
+    logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
     made: list[_EngineHost | PageRenderer] = []
@@ -242,7 +241,8 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
         message = line.calls.get()
         number = message["id"]
         began = time.monotonic()
-        with logs.request(message.get("request", "")):
+        level, request = message["log"]
+        with logs.serving(request, level=level):
             reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
             log.debug(
                 "A call was answered.",

@@ -1,7 +1,7 @@
 """The frames between parent and child: four bytes of length, then a JSON object in UTF-8.
 
-Parent to child: `{"id": n, "call": name, "args": {...}, "request": id}`, where the id is for log lines only;
-`{"cancel": n}`, and `{"drop": n, "pages": [i, ...]}` for pages of a call that nobody waits for any more while
+Parent to child: `{"id": n, "call": name, "args": {...}, "log": [level, request id]}`, the last for the child's log
+lines; `{"cancel": n}`, and `{"drop": n, "pages": [i, ...]}` for pages of a call that nobody waits for any more while
 others of it are still wanted.
 Child to parent: `{"id": n, "progress": done, "message": text}`, then exactly one of
 `{"id": n, "result": {...}}` and `{"id": n, "error": {"code", "message", "remedy"}}`.
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 __all__ = [
     "HEADER_BYTES",
-    "LOG_LEVEL_VARIABLE",
     "MAX_FRAME_BYTES",
     "PARENT_VARIABLE",
     "ProtocolError",
@@ -26,7 +25,6 @@ __all__ = [
 
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
-LOG_LEVEL_VARIABLE: Final = "DEEPSEEK_OCR_MCP_LOG_LEVEL"  # as a number of `logging`
 PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
 
 
