@@ -74,6 +74,9 @@ class _Job:
     """Pages and characters of texts that an earlier run wrote, as its index has them."""
     fraction: float = 0.0
     message: str = ""
+    waits_for: str = ""
+    """Why nothing is read just now: the model loads, or the line is full."""
+    prepared: bool = False
     callers: int = 0
     left_at: float = 0.0
     finished: bool = False
@@ -168,7 +171,7 @@ class FolderReader:
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
         out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=local)
-        job = await self._job(request, listing, out, suffix, local)
+        job = self._job(request, listing, out, suffix, local)
         job.callers += 1
         try:
             if job.scope is None:
@@ -192,18 +195,14 @@ class FolderReader:
         await self._write_index(job)
         return self._answer(job), job.outcomes
 
-    async def _job(self, request: OcrRequest, listing: Listing, out: str, suffix: str, local: bool) -> _Job:
+    def _job(self, request: OcrRequest, listing: Listing, out: str, suffix: str, local: bool) -> _Job:
         """The job that is at work on this request, or waits for it; else a new one."""
         key = f"{local} {request.model_dump_json()}"
         job = self._jobs.pop(key, None)
         if job is None or job.finished or job.error is not None:
             job = _Job(request, local, listing, out, suffix)
-            job.index, job.known = await anyio.to_thread.run_sync(_read_index, out, request.overwrite)
-        if job.scope is None:  # what came into the folder since is read too; what goes out of it is its own
-            listed = await list_files(request.image, settings=self._settings, local=local, leave_out=out)
-            job.listing = listed or listing
         self._jobs[key] = job
-        resting = [name for name, each in self._jobs.items() if each.scope is None]
+        resting = [name for name, each in self._jobs.items() if each.scope is None and each is not job]
         for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].finished)]:
             self._jobs.pop(name, None)
         return job
@@ -212,7 +211,7 @@ class FolderReader:
         told = -1.0
         while True:
             changed, done = job.changed, round(job.done + job.fraction, 3)
-            if on_progress is not None and done > told:
+            if on_progress is not None and job.message and done > told:
                 told = done
                 await on_progress(done, float(len(job.listing.files)), job.message)
             if job.scope is None:
@@ -226,6 +225,7 @@ class FolderReader:
         assert job.scope is not None
         try:
             with job.scope:
+                await self._prepare(job)
                 for file in job.listing.files:
                     if file in job.outcomes:
                         continue
@@ -255,6 +255,14 @@ class FolderReader:
             job.scope, job.fraction = None, 0.0
             job.tell()
 
+    async def _prepare(self, job: _Job) -> None:
+        """Look again what is there: files come and go, and what goes out of a folder is not to be read from it."""
+        listed = await list_files(job.request.image, settings=self._settings, local=job.local, leave_out=job.out)
+        job.listing = listed or job.listing
+        if not job.outcomes:
+            job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
+            job.prepared = True
+
     @staticmethod
     def _is_forsaken(job: _Job) -> bool:
         return job.callers == 0 and anyio.current_time() - job.left_at > LINGER_S
@@ -282,13 +290,13 @@ class FolderReader:
             while True:
                 try:
                     answer = await self._service.read(request, local=job.local, on_progress=progress)
+                    job.waits_for = ""
                     if answer.result.saved_to or not answer.result.next_pages:
                         break
                 except OcrError as exc:
                     if exc.code not in PASSING:
                         raise
-                    job.message = str(exc)
-                    job.tell()
+                    job.waits_for = str(exc)
                     await anyio.sleep(RETRY_S)
                 if self._is_forsaken(job):
                     return None
@@ -326,12 +334,14 @@ class FolderReader:
             said.append(f"{folder.failed} failed.")
         if folder.left:
             said.append(f"{folder.left} are left: call again with the same arguments to go on.")
+        if job.waits_for:
+            said.append(job.waits_for)
         notes = [" ".join(said), *(f"{each.file}: {each.error}" for each in folder.failures or ())]
         if folder.failed > MAX_FAILURES:
             notes.append(f"… and {folder.failed - MAX_FAILURES} more.")
         if job.index:
             notes.append(f"The index is {job.index}.")
-        else:
+        elif job.prepared:
             notes.append(f"No index was written: {os.path.join(job.out, INDEX_NAME)} is somebody's own file.")
         if job.listing.subfolders:
             notes.append(f'Its subfolders were not looked into; image="{os.path.join(job.listing.root, "**")}" does.')

@@ -33,7 +33,7 @@ from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 from ..results.store import ResultStore
 from ..service import LOCAL, Answer, OcrService
 from .arguments import OCR_HINTS, StrictTool
-from .prompts import add_prompts
+from .prompts import PromptServer, add_prompts
 
 __all__ = ["build_mcp"]
 
@@ -282,7 +282,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     reading.hints = OCR_HINTS
     assert reading.output_schema is not None
     del reading.output_schema["properties"]["text"]  # it stands in `content`, and in each page
-    mcp = MCPServer(
+    mcp = PromptServer(
         "deepseek-ocr",
         title="DeepSeek OCR",
         version=__version__,

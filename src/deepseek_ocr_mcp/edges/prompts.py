@@ -6,16 +6,26 @@ answer, fitted to what the engine in use can do. Offered paths are those that th
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from mcp.server.mcpserver import MCPServer
-from mcp.types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
+from mcp import MCPError
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    GetPromptResult,
+    InputRequiredResult,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from pydantic import Field
 
 from ..folders import FolderReader
 from ..service import OcrService
 
-__all__ = ["add_prompts"]
+__all__ = ["PromptServer", "add_prompts"]
 
 MAX_VALUES: Final = 100  # the protocol allows no more
 
@@ -29,6 +39,21 @@ _OFFERED: Final[dict[str, tuple[str, ...]]] = {
     ),
     "language": ("English", "German", "French", "Spanish", "Italian", "Dutch", "Chinese", "Japanese"),
 }  # fmt: skip
+
+
+class PromptServer(MCPServer):
+    """A server that says which argument a prompt lacks; the SDK's own answer is an internal error."""
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
+        if name not in prompts:
+            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:40]!r}. There are {', '.join(prompts)}.")
+        needed = [each.name for each in prompts[name].arguments or () if each.required]
+        if missing := [each for each in needed if each not in (arguments or {})]:
+            raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {' and '.join(missing)}.")
+        return await super().get_prompt(name, arguments, context)
 
 
 def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, local: bool) -> None:
