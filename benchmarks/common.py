@@ -243,7 +243,7 @@ def report(name: str, claim: str, text: str, *, save: bool) -> None:
         return
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.md"
-    run = f"`python benchmarks/{name}.py {' '.join(sys.argv[1:])}`, {datetime.date.today().isoformat()}, on"
+    run = f"`python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`, {datetime.date.today().isoformat()}, on"
     parts = (f"# {name}", claim.strip(), text, run, _machine())
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     say(f"saved in {path}")

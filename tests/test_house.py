@@ -43,8 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
-    "cli": {"service", "app", "engines", "", *GROUND},
-    "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+    "headstart": {"worker.client", "engines"},
+    "signals": set(),
+    "cli": {"service", "app", "engines", "headstart", "signals", "", *GROUND},
+    "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {
     "torch",

@@ -229,3 +229,10 @@ class OnePageKills(Echo):
         if any(page.height == 33 for page in pages):
             os._exit(5)
         return super().read(pages, options, call)
+
+
+class Eager(Echo):
+    """Leaves a note when it does something before it is asked."""
+
+    def prewarm(self) -> None:
+        Path(os.environ["EAGER_NOTE"]).touch()

@@ -36,6 +36,7 @@ MAX_COLUMNS: Final = 60  # Word takes 63
 MAX_SPAN: Final = 1000  # cells: what a model writes into rowspan
 GLYPH_WIDTH: Final = 500  # thousandths of the size of the text; any would do, as lines are stretched to fit
 OWN_TEXT: Final = 8  # characters: a page with more has text of its own, not just a number that a scanner wrote
+SURROGATES: Final = range(0xD800, 0xE000)
 JPEG_QUALITY: Final = 88
 
 # XML has no control characters, no half characters and two that are none at all.
@@ -159,12 +160,13 @@ def _pdf(sheets: Sequence[_Sheet]) -> bytes:
 
     add("<< /Type /Catalog /Pages 2 0 R >>")
     add("")  # the pages: known at the end
-    to_unicode = add("", _TO_UNICODE)
+    codes = _Codes()
+    to_unicode = add("")  # what it says is known when all text is written
     glyphs = add("", b"\0\1" * 65536)  # every character has the one glyph
     font_file = add("", _font())
     descriptor = add(
         "<< /Type /FontDescriptor /FontName /GlyphLessFont /Flags 5 /FontBBox [0 0 500 1000] /ItalicAngle 0 "
-        f"/Ascent 1000 /Descent 0 /CapHeight 1000 /StemV 80 /FontFile2 {font_file} 0 R >>"
+        f"/Ascent 1000 /Descent -1 /CapHeight 1000 /StemV 80 /FontFile2 {font_file} 0 R >>"
     )
     descendant = add(
         "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /GlyphLessFont "
@@ -187,20 +189,22 @@ def _pdf(sheets: Sequence[_Sheet]) -> bytes:
                 packed=True,
             )
             resources += f" /XObject << /I {image} 0 R >>"
-        content = add("", _content(sheet, width, height))
+        content = add("", _content(sheet, width, height, codes))
         page = f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width:.3f} {height:.3f}] "
         kids.append(add(f"{page}/Resources << {resources} >> /Contents {content} 0 R >>"))
     objects[1] = f"<< /Type /Pages /Count {len(kids)} /Kids [{' '.join(f'{kid} 0 R' for kid in kids)}] >>".encode()
+    mapping = zlib.compress(codes.to_unicode())
+    objects[to_unicode - 1] = b"<< /Filter /FlateDecode /Length %d >>\nstream\n%s\nendstream" % (len(mapping), mapping)
     return _file(objects)
 
 
-def _content(sheet: _Sheet, width: float, height: float) -> bytes:
+def _content(sheet: _Sheet, width: float, height: float, codes: _Codes) -> bytes:
     parts = []
     if sheet.picture is not None:
         parts.append(f"q {width:.3f} 0 0 {height:.3f} 0 0 cm /I Do Q")
     parts.append(f"q {width / sheet.width:.6f} 0 0 {height / sheet.height:.6f} 0 0 cm BT 3 Tr")
     for text, left, top, wide, high in sheet.lines:
-        code = text.encode("utf-16-be", "replace")
+        code = codes.of(text)
         stretch = 100 * wide / (len(code) / 2 * high * GLYPH_WIDTH / 1000)
         parts.append(
             f"/F {high:.2f} Tf {stretch:.3f} Tz 1 0 0 1 {left:.2f} {sheet.height - top - high:.2f} Tm <{code.hex()}> Tj"
@@ -222,14 +226,47 @@ def _file(objects: Sequence[bytes]) -> bytes:
     return bytes(out)
 
 
-_TO_UNICODE: Final = b"""\
-/CIDInit /ProcSet findresource begin 12 dict begin begincmap
-/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def
-/CMapName /Adobe-Identity-UCS def /CMapType 2 def
-1 begincodespacerange <0000> <FFFF> endcodespacerange
-1 beginbfrange <0000> <FFFF> <0000> endbfrange
-endcmap CMapName currentdict /CMap defineresource pop end end
-"""
+class _Codes:
+    """Two bytes for each character: its number in Unicode; for those beyond, numbers that Unicode leaves free.
+
+    Half characters, which UTF-16 would make of them, are no text to most readers.
+    """
+
+    def __init__(self) -> None:
+        self._beyond: dict[str, int] = {}
+
+    def of(self, text: str) -> bytes:
+        return b"".join(self._code(char).to_bytes(2, "big") for char in text)
+
+    def _code(self, char: str) -> int:
+        if (number := ord(char)) in SURROGATES:
+            return ord("\ufffd")
+        if number <= 0xFFFF:
+            return number
+        if len(self._beyond) < len(SURROGATES):
+            self._beyond.setdefault(char, SURROGATES[len(self._beyond)])
+        return self._beyond.get(char, ord("\ufffd"))
+
+    def to_unicode(self) -> bytes:
+        """The PDF's own table of what the codes mean. A range may not go over 256 codes, a block not over 100."""
+        rows = [
+            b"<%02X00> <%02XFF> <%02X00>" % (high, high, high) for high in range(256) if high << 8 not in SURROGATES
+        ]
+        rows += [
+            b"<%04X> <%04X> <%s>" % (code, code, char.encode("utf-16-be").hex().upper().encode())
+            for char, code in self._beyond.items()
+        ]
+        blocks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
+        return b"\n".join(
+            [
+                b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap",
+                b"/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def",
+                b"/CMapName /Adobe-Identity-UCS def /CMapType 2 def",
+                b"1 begincodespacerange <0000> <FFFF> endcodespacerange",
+                *(b"%d beginbfrange\n%s\nendbfrange" % (len(block), b"\n".join(block)) for block in blocks),
+                b"endcmap CMapName currentdict /CMap defineresource pop end end",
+            ]
+        )
 
 
 def _font() -> bytes:

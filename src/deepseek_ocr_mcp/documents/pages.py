@@ -74,6 +74,10 @@ class PageRenderer:
     def __repr__(self) -> str:
         return f"<PageRenderer {self._document.format if self._document else 'empty'}>"
 
+    def prewarm(self) -> None:
+        """Import what most files need."""
+        from PIL import Image  # noqa: F401
+
     def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 

@@ -5,6 +5,8 @@ cannot break the wire. The child ends when its stdin does: a parent that was kil
 
     python -P -m deepseek_ocr_mcp.worker.main engine package.module:Class
     python -P -m deepseek_ocr_mcp.worker.main documents
+
+With `ahead` as last argument it does by itself what it can do before the first call.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ def _take_wire() -> tuple[int, int]:
 if __name__ == "__main__":
     _WIRE = _take_wire()
 
-import faulthandler  # noqa: E402 - the wire is taken first
+import contextlib  # noqa: E402 - the wire is taken first
+import faulthandler  # noqa: E402
 import importlib  # noqa: E402
 import queue  # noqa: E402
 import signal  # noqa: E402
@@ -33,11 +36,14 @@ import threading  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import Any, BinaryIO  # noqa: E402
+from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
 
 from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
 from .protocol import HEADER_BYTES, PARENT_VARIABLE, decode, encode, frame_length  # noqa: E402
+
+if TYPE_CHECKING:
+    from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
 
@@ -48,7 +54,7 @@ class _EngineHost:
     def __init__(self, target: str) -> None:
         self._engine = _import_engine(target)
 
-    def prewarm(self, call: _Call) -> dict[str, Any]:
+    def prewarm(self, call: _Call | None = None) -> dict[str, Any]:
         """Do what can be done before a card is chosen: import libraries."""
         getattr(self._engine, "prewarm", lambda: None)()
         return {}
@@ -171,7 +177,7 @@ def _die_with_parent() -> None:
         _end_group()  # it died before we could ask
 
 
-def _target(kind: str, argument: str) -> object:
+def _target(kind: str, argument: str) -> _EngineHost | PageRenderer:
     if kind == "engine":
         return _EngineHost(argument)
     from ..documents.pages import PageRenderer
@@ -208,13 +214,16 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     _die_with_parent()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
-    made: list[object] = []
+    made: list[_EngineHost | PageRenderer] = []
 
-    def target() -> object:
+    def target() -> _EngineHost | PageRenderer:
         if not made:
             made.append(_target(argv[0], argv[1] if len(argv) > 1 else ""))
         return made[0]
 
+    if argv[-1] == "ahead":
+        with contextlib.suppress(Exception):  # the first call meets it again, and tells it
+            target().prewarm()
     while True:
         message = line.calls.get()
         number = message["id"]
