@@ -23,7 +23,9 @@ export const has = (key) => key in english;
 
 export const number = (value, options = {}) => new Intl.NumberFormat(code, { maximumFractionDigits: 1, ...options }).format(value);
 
-export const seconds = (value) => t("seconds", { s: number(value, { maximumFractionDigits: value < 10 ? 1 : 0 }) });
+/** Seconds; from two minutes on as on a clock. */
+export const seconds = (value) =>
+  value >= 120 ? `${Math.floor(value / 60)}:${String(Math.floor(value % 60)).padStart(2, "0")}` : t("seconds", { s: number(value, { maximumFractionDigits: value < 10 ? 1 : 0 }) });
 
 /** Bytes, in the unit that people say. */
 export function size(bytes) {
