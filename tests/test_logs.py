@@ -227,7 +227,7 @@ def test_over_stdio_the_log_is_on_stderr_and_stdout_is_the_protocol_s() -> None:
     with stdio_server(OCR_LOG_LEVEL="debug", OCR_LOG_FORMAT="json") as server:
         server.initialize()
         server.call("ocr_image", image=PAGE)
-        assert server.answer()["result"]["structuredContent"]["text"]
+        assert server.answer()["result"]["content"][0]["text"]
         assert server.process.stdin is not None
         assert server.process.stderr is not None
         server.process.stdin.close()
