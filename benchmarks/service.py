@@ -40,7 +40,7 @@ LATEST_S: Final = 0.05
 CLIENTS: Final = (1, 8, 64)
 CALL_TIMEOUT_S: Final = 600.0
 PROBES: Final = ("/health", "/gpu/status")
-PROBE_EVERY_S: Final = 0.02
+PROBE_EVERY_S: Final = 0.1  # a page and a load balancer ask less often; more would take the cores from the engine
 MODE: Final = "document"
 
 
