@@ -76,6 +76,7 @@ CLIENT_GONE: Final = 499  # for the access log: nobody reads it
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
+READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "Server"
 COMPONENTS: Final = "#/components/schemas/"
 NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # what some file system does not take
 MAX_TITLE: Final = 100  # characters, in the name of a file
@@ -131,6 +132,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         docs_url=None,  # its page loads from a foreign host
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call it
         lifespan=lifespan,
         exception_handlers={
             OcrError: _on_error,
@@ -164,6 +166,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             )
         },
     )
+    app.state.has_token = settings.ocr_auth_token is not None
     _Api(service, metrics).add_to(app)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
@@ -178,6 +181,9 @@ class _App(FastAPI):
         if made:
             export = ExportRequest.model_json_schema(ref_template=COMPONENTS + "{model}")
             schema["components"]["schemas"] |= export.pop("$defs") | {"ExportRequest": export}
+            if self.state.has_token:
+                schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"token": []}]
         return schema
 
 
@@ -197,14 +203,21 @@ class _Api:
             ("/ocr", PageAnswer, self.ocr, "Read a page"),
             ("/ocr-pdf", DocumentAnswer, self.ocr_pdf, "Read a document"),
         ):
-            app.post(path, response_model=shape, responses=stream, summary=summary, openapi_extra=body)(endpoint)
-        app.get("/health", response_model=Health, summary="Live and ready")(self.health)
-        app.get("/modes", response_model=Modes, summary="What can be asked of this server")(self.modes)
-        app.get("/gpu/status", response_model=StatusAnswer, summary="The model and the GPUs")(self.gpu_status)
-        app.post("/gpu/offload", response_model=TransitionAnswer, summary="Weights off the GPU")(self.gpu_offload)
+            app.post(path, response_model=shape, responses=stream, summary=summary, tags=[READING], openapi_extra=body)(
+                endpoint
+            )
+        app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
+        app.get("/modes", response_model=Modes, tags=[SERVER], summary="What can be asked of this server")(self.modes)
+        app.get("/gpu/status", response_model=StatusAnswer, tags=[MODEL], summary="The model and the GPUs")(
+            self.gpu_status
+        )
+        app.post("/gpu/offload", response_model=TransitionAnswer, tags=[MODEL], summary="Weights off the GPU")(
+            self.gpu_offload
+        )
         app.post(
             "/gpu/release",
             response_model=TransitionAnswer,
+            tags=[MODEL],
             summary="Give all memory back",
             openapi_extra={"requestBody": _release_body()},
         )(self.gpu_release)
@@ -213,12 +226,14 @@ class _Api:
             "/preview",
             response_class=Response,
             responses={200: picture | {"headers": PREVIEW_HEADERS}},
+            tags=[DOCUMENTS],
             summary="A page as a small picture, upright, as the engine sees it",
             openapi_extra={"requestBody": _form_body(FileForm)},
         )(self.preview)
         app.post(
             "/pdf-to-images",
             response_model=PageImages,
+            tags=[DOCUMENTS],
             summary="Pages as PNG of 144 dpi",
             openapi_extra={"requestBody": _form_body(PicturesForm)},
         )(self.pictures)
@@ -227,6 +242,7 @@ class _Api:
             "/export",
             response_class=Response,
             responses={200: files},
+            tags=[DOCUMENTS],
             summary="What was read as a Word document or a searchable PDF",
             openapi_extra={"requestBody": _export_body()},
         )(self.export)
