@@ -184,7 +184,8 @@ def table(page: Page) -> None:
 
 def find(page: Page) -> None:
     read(page, "letter.pdf", mode="find")
-    page.hover(".entry >> nth=0")
+    page.click(".elsewhere .chip >> nth=1")
+    page.click(".entry >> nth=1")
 
 
 def download(page: Page) -> None:

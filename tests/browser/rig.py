@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page
 
 from support import HttpServer
@@ -68,4 +69,5 @@ class Visitor:
     def close(self) -> None:
         for context in self._contexts:
             context.close()
-        assert self.problems == []
+        if self.problems:
+            pytest.fail("\n".join(self.problems))

@@ -8,7 +8,7 @@ const MOST = 8; // times the size that fits
 const STEP = 1.4;
 const MARGIN = 20; // px around a page that fits
 const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
-const READABLE = 22; // px: the height of a line that a hit is shown at
+const READABLE = 16; // px: the height of a line that a hit is shown at
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
 
 /** What a label is, for its colour. */
@@ -215,9 +215,17 @@ export class Viewer extends EventTarget {
     const score = typeof block.score === "number" ? number(block.score, { style: "percent", maximumFractionDigits: 0 }) : "";
     const name = this.found ? t("hit", { n: this.first + this.lit }) : t(`label.${kindOf(block.label)}`);
     this.tag.textContent = [name, score].filter(Boolean).join(" · ");
-    const left = Math.min(Math.max(4, this.x + block.box[0] * factor), this.stage.clientWidth - this.tag.offsetWidth - 4);
-    const top = this.y + block.box[1] * factor - this.tag.offsetHeight - 4;
-    this.tag.style.transform = `translate(${left}px, ${top < 4 ? this.y + block.box[3] * factor + 4 : top}px)`;
+    const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
+    const { offsetWidth, offsetHeight } = this.tag;
+    // Beside a line where there is room, so that it hides none; above a hit, whose line goes on.
+    let left = this.x + x2 + 8;
+    let top = this.y + (y1 + y2 - offsetHeight) / 2;
+    if (this.found || left + offsetWidth > this.stage.clientWidth - 4) {
+      left = Math.min(Math.max(4, this.x + x1), this.stage.clientWidth - offsetWidth - 4);
+      top = this.y + y1 - offsetHeight - 4;
+      if (top < 4) top = this.y + y2 + 4;
+    }
+    this.tag.style.transform = `translate(${left}px, ${top}px)`;
   }
 
   listen() {

@@ -43,7 +43,7 @@ export default {
   "field.custom_prompt": "質問",
   "field.custom_prompt.example": "この手紙に署名したのは誰ですか？",
   "field.pages": "ページ",
-  "field.pages.all": "全部、または 1-3, 7",
+  "field.pages.all": "全部、1-3, 7",
   "field.resolution": "解像度",
   "resolution.auto": "自動",
   "resolution.tiny": "極小 · 512",

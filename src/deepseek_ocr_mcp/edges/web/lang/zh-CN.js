@@ -43,7 +43,7 @@ export default {
   "field.custom_prompt": "您的问题",
   "field.custom_prompt.example": "这封信由谁签署？",
   "field.pages": "页码",
-  "field.pages.all": "全部，或 1-3, 7",
+  "field.pages.all": "全部，1-3, 7",
   "field.resolution": "分辨率",
   "resolution.auto": "自动",
   "resolution.tiny": "极小 · 512",

@@ -43,7 +43,7 @@ export default {
   "field.custom_prompt": "您的問題",
   "field.custom_prompt.example": "這封信是誰簽署的？",
   "field.pages": "頁碼",
-  "field.pages.all": "全部，或 1-3, 7",
+  "field.pages.all": "全部，1-3, 7",
   "field.resolution": "解析度",
   "resolution.auto": "自動",
   "resolution.tiny": "極小 · 512",
