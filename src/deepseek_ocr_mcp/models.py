@@ -106,7 +106,7 @@ class Page(_Model):
 
     page: Annotated[int, Field(description="page number in the document, from 1")]
     width: Annotated[int, Field(description="pixels of the upright page")]
-    height: Annotated[int, Field(description="pixels of the upright page")]
+    height: int
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None

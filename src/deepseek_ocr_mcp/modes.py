@@ -45,7 +45,7 @@ MODES: Final[dict[str, Mode]] = {
         Mode("describe", "a description of what the image shows", "Describe this image in detail."),
         Mode(
             "find",
-            "where find_term stands: one block with a box for each hit",
+            "the lines that find_term stands in, with a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
             needs="find_term",
             locates=True,

@@ -38,10 +38,9 @@ from .prompts import PromptServer, add_prompts
 __all__ = ["build_mcp"]
 
 INSTRUCTIONS: Final = """\
-Reads text from images, scans and PDFs. Use ocr_image whenever the text of a picture, a scanned page, \
-a screenshot, a receipt or a PDF is needed; give it an absolute path where you can. The first call may \
-take some seconds while the model loads. gpu_status, gpu_offload and gpu_release manage the memory that \
-the model holds; it is given back by itself when nobody reads, so you rarely need them."""
+Reads text from images, scans and PDFs: use ocr_image whenever you need what one says. Give it an absolute path. \
+A file pasted into the chat has none: ask the user where it is. Long documents come in parts: go on with \
+next_pages. The first call may take seconds. The gpu_ tools are rarely needed: memory is given back by itself."""
 
 ICON: Final = (
     "data:image/svg+xml;base64,"
@@ -58,31 +57,39 @@ RESULTS: Final = "ocr://results"
 LINKS_SINCE: Final = "2025-06-18"  # older clients know no resource_link, and would refuse the whole answer
 
 _IMAGE = """\
-The page to read: an absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI; a data: URI or \
-base64 for programs; an https:// address where the operator allows it. PNG, JPEG, WebP, GIF, BMP, TIFF, \
-JPEG 2000, AVIF, HEIC or PDF."""
-_MODE = "What to do. " + "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
-_PAGES = 'Pages of a PDF or TIFF, like "1-3,7", "5-" or "last". Empty: all.'
-_MAX_CHARS = """\
-Longest text to return; the answer then names next_pages to go on with. 0: no limit."""
+Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
+programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
+_MODE = "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
+_PAGES = 'Like "1-3,7", "5-" or "last". Empty: all.'
+_MAX_CHARS = "Longest text to return; what is left is named by next_pages. 0: no limit."
 _SAVE_TO = """\
-Absolute path of a file to write the whole text to (.md, .txt, or .json with boxes). \
-Never replaces a file unless overwrite is true."""
+Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as image: a folder, \
+or /out/*.json."""
 
 
 def _structured(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _lean_schema(schema: dict[str, Any]) -> None:
-    """Drop the titles that pydantic makes of the names: they say the same once more, in every list of tools."""
+def _lean_schema(schema: dict[str, Any], *, output: bool) -> None:
+    """Drop what says nothing: it is sent with every list of tools.
+
+    That is the titles that pydantic makes of the names, and of an answer, which never holds a null,
+    the defaults and the nulls.
+    """
     schema.pop("title", None)
+    if output:
+        schema.pop("default", None)
+        kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema.update(kinds[0])
     for part in ("properties", "$defs"):
         for each in schema.get(part, {}).values():
-            _lean_schema(each)
+            _lean_schema(each, output=output)
     for each in (schema.get("items"), *schema.get("anyOf", ())):
         if isinstance(each, dict):
-            _lean_schema(each)
+            _lean_schema(each, output=output)
 
 
 def _structured_result(result: OcrResult) -> dict[str, Any]:
@@ -132,26 +139,26 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         mode: Annotated[
             str, Field(description=_MODE, json_schema_extra={"enum": list(MODES), "default": DEFAULT_MODE})
         ] = "",
-        find_term: Annotated[str, Field(description="Mode find: the words to locate.")] = "",
-        custom_prompt: Annotated[str, Field(description="Mode freeform: what to ask about the page.")] = "",
+        find_term: Annotated[str, Field(description="The words that mode find locates.")] = "",
+        custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = "",
         pages: Annotated[PageRange, Field(description=_PAGES)] = "",
         resolution: Annotated[
             str,
             Field(
-                description="auto fits the page. tiny to large read it shrunk to 512 to 1280 pixels: faster, coarser.",
+                description="auto fits the page; tiny to large shrink it to 512 to 1280 pixels: faster, coarser.",
                 json_schema_extra={"enum": list(RESOLUTIONS)},
             ),
         ] = DEFAULT_RESOLUTION,
         boxes: Annotated[
             bool,
-            Field(description="Also return every piece of text with its box in pixels of the upright page."),
+            Field(description="Also each piece of text with its box in pixels of the upright page."),
         ] = False,
         annotate: Annotated[
-            bool, Field(description="Also return the page as an image with its boxes drawn (first 5 pages).")
+            bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")
         ] = False,
         max_chars: Annotated[int, Field(ge=0, description=_MAX_CHARS)] = 20_000,
         save_to: Annotated[str, Field(description=_SAVE_TO)] = "",
-        overwrite: Annotated[bool, Field(description="Whether save_to may replace a file.")] = False,
+        overwrite: Annotated[bool, Field(description="Whether save_to may replace files.")] = False,
     ) -> Annotated[CallToolResult, OcrResult]:
         request = OcrRequest(
             image=image,
@@ -239,7 +246,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     async def gpu_release(
         force: Annotated[
             bool,
-            Field(description="Stop what is being read instead of waiting for it; its caller gets an error."),
+            Field(description="Stop what is being read; its caller gets an error."),
         ] = False,
     ) -> Annotated[CallToolResult, Transition]:
         return _moved(await service.release(force))
@@ -261,19 +268,18 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         )
         assert isinstance(made, StrictTool)
         made.parameters["additionalProperties"] = False
-        _lean_schema(made.parameters)
-        if made.output_schema is not None:
-            _lean_schema(made.output_schema)
+        _lean_schema(made.parameters, output=False)
+        assert made.output_schema is not None
+        _lean_schema(made.output_schema, output=True)
         return made
 
     able = ", ".join(mode for mode in MODES if mode in service.engine.modes)
     reading = tool(
         ocr_image,
         "Read text from an image or PDF",
-        "Read the text of an image, a scan or a PDF, in reading order. Call it whenever you need what a "
-        "picture or a scanned document says. For a long document, go on with the returned next_pages. "
-        "Use mode find with find_term to locate words, boxes=true for positions, and save_to to write a "
-        f"long text to a file instead of returning it. Modes of the engine in use: {able}.",
+        "The text of an image, a scan or a PDF in reading order, as Markdown. If the answer names next_pages, call "
+        "again with pages set to it. find_term alone locates words; boxes=true gives positions; save_to writes the "
+        f"whole text to a file. Modes of the engine in use: {able}.",
         changes=True,
         destroys=True,  # save_to with overwrite=true replaces a file
         world=service.settings.ocr_allow_urls,
@@ -282,6 +288,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     reading.hints = OCR_HINTS
     assert reading.output_schema is not None
     del reading.output_schema["properties"]["text"]  # it stands in `content`, and in each page
+    del reading.output_schema["$defs"]["Page"]["properties"]["raw"]  # in files only
     mcp = PromptServer(
         "deepseek-ocr",
         title="DeepSeek OCR",
@@ -296,23 +303,22 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             tool(
                 gpu_status,
                 "Show the model and the GPUs",
-                "Which engine reads, where its model is (unloaded, host memory, gpu), how much memory each GPU has "
-                "free, how many requests wait, and when the memory will be given back. Answers at once, always.",
+                "Which engine reads and why, where its model is, each GPU's free memory, how many requests wait, and "
+                "when the memory will be given back. Answers at once, always.",
                 changes=False,
             ),
             tool(
                 gpu_offload,
                 "Move the model off the GPU",
-                "Take the model's weights off the GPU and keep them in host memory, so that another program can use "
-                "the card; the next ocr_image brings them back. Waits for the page being read. Happens by itself "
-                "when nobody reads.",
+                "Keep the model's weights in host memory, so that another program can use the card; the next "
+                "ocr_image brings them back. Waits for the page being read. Happens by itself when nobody reads.",
                 changes=True,
             ),
             tool(
                 gpu_release,
                 "Give all memory back",
-                "End the model's process and give back all its GPU and host memory; the next ocr_image loads it "
-                "again. Waits for the page being read, unless force is true.",
+                "End the model's process and give back its GPU and host memory; the next ocr_image loads it again. "
+                "Waits for the page being read, unless force is true.",
                 changes=True,
                 destroys=True,
             ),
