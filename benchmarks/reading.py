@@ -156,7 +156,8 @@ class OurTool:
         facts = result.structured_content or {}
         said = "\n".join(block.text for block in result.content if block.type == "text")
         cost = (seconds, cpu_seconds(processes) - cpu, peak_mb(processes))
-        return Reading("", *cost, error=said[:200]) if result.is_error else Reading(str(facts.get("text", said)), *cost)
+        text = "\n\n".join(page["text"] for page in facts.get("pages", ()) if page["text"])
+        return Reading("", *cost, error=said[:200]) if result.is_error else Reading(text, *cost)
 
 
 class StockRapidOcr:

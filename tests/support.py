@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -103,10 +104,14 @@ def said(result: CallToolResult) -> str:
 
 
 def facts(result: CallToolResult) -> dict[str, Any]:
-    """The structured answer of a call that went well."""
+    """The structured answer of a call that went well; of a reading, with the text of its pages put together."""
     assert not result.is_error, said(result)
     assert result.structured_content is not None
-    return result.structured_content
+    answer = dict(result.structured_content)
+    if "pages" in answer:
+        assert "text" not in answer, "the text is in content, and in the pages"
+        answer["text"] = "\n\n".join(page["text"] for page in answer["pages"] if page["text"])
+    return answer
 
 
 def alive(pid: int) -> bool:
@@ -231,9 +236,11 @@ class HttpServer:
         self._watchdog.start()
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        assert line.startswith("Serving MCP at "), line
-        self.url = line.split()[-1]
+        address = re.search(r'Serving MCP at ([^\s"]+)', line)
+        assert address is not None, line
+        self.url = address[1]
         self.root = self.url.removesuffix("/mcp")
+        self.first_line = line
         self.log: list[str] = []
         self._drain = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
         self._drain.start()

@@ -24,7 +24,7 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "modes", "models", "config"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "modes": set(),
@@ -32,20 +32,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "admission": {"errors"},
     "gpu": {"errors", "models"},
+    "logs": set(),
+    "observer": {"errors", "logs", "models"},
     "engines": {"", "engines", "errors", "modes", "results"},
-    "results": {"results", "errors", "modes"},
+    "results": {"results", "errors", "logs", "modes"},
     "worker": set(),
     "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
     "worker.protocol": set(),
-    "worker.client": {"worker.protocol", "errors"},
-    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
+    "worker.client": {"worker.protocol", "errors", "logs", ""},
+    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors", "logs", ""},
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
     "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
     "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "edges": {"edges", "service", "", *GROUND},
+    "folders": {"service", "documents.listing", "documents.source", *GROUND},
+    "edges": {"edges", "service", "folders", "results.store", "", *GROUND},
     "headstart": {"worker.client", "engines"},
     "signals": set(),
-    "cli": {"service", "app", "engines", "headstart", "signals", "", *GROUND},
+    "cli": {"service", "folders", "app", "engines", "headstart", "signals", "", *GROUND},
     "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {

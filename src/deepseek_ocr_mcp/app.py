@@ -136,8 +136,8 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
             server = Server(
                 uvicorn.Config(
                     build_http(service, build_mcp(service, local=False)),
-                    log_level=settings.ocr_log_level,
-                    access_log=settings.ocr_log_level in ("debug", "info"),
+                    log_config=None,  # its lines take the form of ours: see logs.py
+                    access_log=False,  # edges/access.py writes them, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
                     ws="none",
                     proxy_headers=bool(settings.ocr_trusted_proxies),

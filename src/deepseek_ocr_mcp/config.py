@@ -179,7 +179,10 @@ class Settings(BaseSettings):
 
     # -- logs
     ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
-        "warning", "Logs", "What is written to stderr."
+        "warning", "Logs", "What is written to stderr; never text of a document. See docs/observability.md."
+    )
+    ocr_log_format: Literal["text", "json"] = _field(
+        "text", "Logs", "`text` for people, `json` for machines: one object on each line."
     )
 
     @field_validator("ocr_allowed_dirs", mode="before")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -25,6 +25,7 @@ from .documents.renderer import Document
 from .engines.base import PageImage, ReadOptions
 from .errors import Cancelled, GpuBusy, OcrError
 from .lifecycle.manager import ModelManager, Reading
+from .logs import request_id, serving
 from .models import Page
 from .results.cache import PageCache
 from .worker.client import OnProgress
@@ -83,6 +84,7 @@ class Ask:
         self.numbers = numbers
         self.client = client
         self.background = background
+        self.request = request_id()
         self.error: OcrError | None = None
         self.notes: list[str] = []
         self.spent = Spent()
@@ -285,7 +287,7 @@ class Jobs:
                 if not job.choose(1):
                     await job.changed.wait()
         except Exception as exc:
-            log.exception("reading a document failed")
+            log.exception("A document failed in a way nobody foresaw.")
             for ask in job.asks:
                 ask.fail(
                     OcrError(
@@ -324,7 +326,12 @@ class Jobs:
         return job.holders > 0 or bool(job.choose(1))
 
     async def _draw(self, job: _Job, numbers: Sequence[int]) -> list[_Drawn]:
-        return [await self._draw_page(job, number) for number in numbers]
+        with self._lines(job, numbers):
+            return [await self._draw_page(job, number) for number in numbers]
+
+    def _lines(self, job: _Job, numbers: Iterable[int]) -> AbstractContextManager[None]:
+        """Lines of the log that are written within carry the ids of the requests that want these pages."""
+        return serving(*(ask.request for ask in job.wanted(numbers)))
 
     async def _draw_page(self, job: _Job, number: int) -> _Drawn:
         try:
@@ -346,7 +353,7 @@ class Jobs:
         try:
             if job.wanted(images):
                 job.reading = list(images)
-                with anyio.CancelScope() as job.scope:
+                with anyio.CancelScope() as job.scope, self._lines(job, images):
                     pages = await self._read_images(job, images)
                     unattended = any(ask.background for ask in job.asks)
         finally:
@@ -426,6 +433,7 @@ class Jobs:
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: Reading) -> ReadPage:
     remark = str(fields.pop("remark", ""))
+    fields.pop("tokens", None)  # counted where they were read
     try:
         page = Page(page=number, width=image.width, height=image.height, **fields)
     except (ValidationError, TypeError) as exc:

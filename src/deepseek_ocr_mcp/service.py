@@ -7,18 +7,20 @@ job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     AsyncExitStack,
+    ExitStack,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
 from dataclasses import asdict, dataclass, field
+from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self
 from urllib.parse import quote
 
 import anyio
@@ -31,11 +33,13 @@ from .documents.renderer import Document, DocumentReader
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
-from .errors import BadRequest, NotReady, Timeout, UnsupportedMode
+from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
 from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
 from .lifecycle.manager import ModelManager
+from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
+from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
@@ -49,6 +53,8 @@ HEADING_CHARS: Final = 80
 LEAST_STEP: Final = 0.02  # of a page: a client redraws its bar for each step of progress
 ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
+
+P = ParamSpec("P")
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Called with pages done, pages in all, and a sentence; the first strictly increases."""
@@ -66,6 +72,43 @@ class Answer:
     """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
+    whole: list[Page] = field(default_factory=list)
+    """Every page that was read for this answer, with its text uncut."""
+
+
+_Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
+
+
+def _observed(read: _Read[P]) -> _Read[P]:
+    """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
+
+    @wraps(read)
+    async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        began = time.monotonic()
+        outcome, answer = INTERNAL, None
+        with request_lines():
+            try:
+                answer = await read(self, request, *args, **kwargs)
+                outcome = OK
+                return answer
+            except OcrError as exc:
+                outcome = exc.code
+                raise
+            except anyio.get_cancelled_exc_class():
+                outcome = CLIENT_GONE
+                raise
+            finally:
+                result = answer and answer.result
+                self.observer.request_ended(
+                    request.mode if request.mode in MODES else UNKNOWN,
+                    result.engine if result else self.engine.name,
+                    outcome,
+                    time.monotonic() - began,
+                    pages=len(result.pages) if result else 0,
+                    timing=result.timing if result else None,
+                )
+
+    return observed
 
 
 class OcrService:
@@ -86,6 +129,7 @@ class OcrService:
         self._manager = manager
         self._reader = reader
         self._fallback = fallback
+        self.tell(Observer())
         self._admission = Admission(settings.ocr_max_queue)
         folder = settings.ocr_cache_dir
         self._cache = PageCache(
@@ -94,6 +138,12 @@ class OcrService:
             disk=DiskCache(folder, settings.ocr_cache_dir_mb * MB) if folder else None,
         )
         self._jobs = Jobs(manager, fallback, self._cache)
+
+    def tell(self, observer: Observer) -> None:
+        """Have this observer learn what happens, in the place of the one before."""
+        self.observer = observer
+        for manager in filter(None, (self._manager, self._fallback)):
+            manager.observer = observer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -132,18 +182,26 @@ class OcrService:
                 remedy="Ask again when some are done.",
             )
 
-    def place(self, client: str) -> AbstractContextManager[Place]:
+    @contextmanager
+    def place(self, client: str) -> Iterator[Place]:
         """A place in the queue for a request that is still being sent; `read` takes it.
 
         Raises:
             QueueFull: there is none for this client.
         """
-        return self._admission.place(client)
+        with ExitStack() as stack:
+            try:
+                place = stack.enter_context(self._admission.place(client))
+            except QueueFull as exc:
+                self.observer.request_ended(UNKNOWN, self.engine.name, exc.code, 0.0)
+                raise
+            yield place
 
     def receive(self) -> AbstractAsyncContextManager[Incoming]:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
+    @_observed
     async def read(
         self,
         request: OcrRequest,
@@ -289,7 +347,7 @@ class OcrService:
         """What is there, as it was asked for."""
         read = ask.pages()
         pages = [page.page.model_copy() for page in read]
-        answer = Answer(_result(request, document, read, pages, self._manager))
+        answer = Answer(_result(request, document, read, pages, self._manager), whole=pages)
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
@@ -398,6 +456,7 @@ class OcrService:
             gpus=gpus,
             gpu_note=note,
             worker_gpu_mb=worker_gpu_mb,
+            unreturned_mb=self._manager.unreturned_mb(gpus),
             **_rounded(asdict(facts) | {"queue": len(self._admission)}),
         )
 

@@ -16,13 +16,21 @@ from support import StdioServer, as_base64, client, echo, facts, png, running, s
 pytestmark = pytest.mark.anyio
 
 PAGE = as_base64(png())
-REPLY_S = 1.3
-SLACK_S = 1.0  # of a machine that does other things too
+REPLY_S = 2.0
+SLACK_S = 2.0  # of a machine that does other things too
 FULL = {"ocr_cache": "on"}
 
 
 async def status(mcp: Client) -> dict[str, Any]:
     return facts(await mcp.call_tool("gpu_status", {}))
+
+
+async def warm(mcp: Client) -> None:
+    """Have the model loaded: on a busy machine that alone may take longer than a reply."""
+    with anyio.fail_after(20):
+        while (await mcp.call_tool("ocr_image", {"image": as_base64(png(50, 50))})).is_error:
+            await anyio.sleep(0.1)
+        await until_read(mcp, 1)
 
 
 async def until_read(mcp: Client, pages: int) -> None:
@@ -36,9 +44,10 @@ async def until_read(mcp: Client, pages: int) -> None:
 
 @pytest.mark.parametrize("cache", ["on", "off"])
 async def test_a_document_is_finished_by_following_next_pages_and_every_answer_is_in_time(cache: str) -> None:
-    document = as_base64(tiff(*range(11, 18)))
+    document = as_base64(tiff(*range(11, 21)))
     seen: list[int] = []
     async with client("Unhurried", ocr_reply_seconds=REPLY_S, ocr_cache=cache) as mcp:
+        await warm(mcp)
         pages, calls = "", 0
         while True:
             began = time.monotonic()
@@ -53,21 +62,21 @@ async def test_a_document_is_finished_by_following_next_pages_and_every_answer_i
             assert answer["truncated"] is True
             assert "reading goes on" in said(result)
             assert f'pages="{pages}"' in said(result)
-        assert (await status(mcp))["served"] == 7
-    assert seen == [1, 2, 3, 4, 5, 6, 7]
+        assert (await status(mcp))["served"] == 1 + 10
+    assert seen == list(range(1, 11))
     assert calls > 1
 
 
 async def test_the_next_call_finds_its_pages_read() -> None:
-    document = as_base64(tiff(*range(11, 17)))
+    document = as_base64(tiff(*range(11, 21)))
     async with client("Unhurried", ocr_reply_seconds=REPLY_S, **FULL) as mcp:
+        await warm(mcp)
         first = facts(await mcp.call_tool("ocr_image", {"image": document}))
-        await until_read(mcp, 6)
+        await until_read(mcp, 1 + 10)
         second = facts(await mcp.call_tool("ocr_image", {"image": document, "pages": first["next_pages"]}))
         assert second["truncated"] is False
         assert second["cached"] is True
         assert second["timing"]["infer_s"] == 0
-        assert second["timing"]["total_s"] < 0.5
 
 
 async def test_what_the_next_answer_will_hold_is_read_ahead_and_no_more() -> None:
@@ -83,41 +92,41 @@ async def test_what_the_next_answer_will_hold_is_read_ahead_and_no_more() -> Non
 
 
 async def test_while_the_model_loads_a_call_is_answered_in_time_and_the_next_one_reads() -> None:
-    async with client("SlowToLoad", ocr_reply_seconds=0.4) as mcp:
+    async with client("SlowToLoad", ocr_reply_seconds=REPLY_S) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         assert result.is_error
         assert "loading" in said(result)
         assert "Call again" in said(result)
         await until_read(mcp, 1)
-        assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
+        assert said(await mcp.call_tool("ocr_image", {"image": PAGE})) == echo()
         assert (await status(mcp))["served"] == 1
 
 
 async def test_a_page_that_takes_longer_than_the_reply_is_no_error() -> None:
-    async with client("Unhurried", ocr_reply_seconds=0.35) as mcp:
-        await mcp.call_tool("ocr_image", {"image": as_base64(png(50, 50))})  # loads
-        await until_read(mcp, 1)
+    async with client("Slow", ocr_reply_seconds=REPLY_S) as mcp:
+        await warm(mcp)
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         answer = facts(result)
-        assert (answer["text"], answer["pages"], answer["next_pages"]) == ("", [], "1")
+        assert (answer["pages"], answer["next_pages"]) == ([], "1")
         assert "reading goes on" in said(result)
         await until_read(mcp, 2)
-        assert facts(await mcp.call_tool("ocr_image", {"image": PAGE, "pages": "1"}))["text"] == echo()
+        assert said(await mcp.call_tool("ocr_image", {"image": PAGE, "pages": "1"})) == echo()
 
 
 async def test_a_file_that_cannot_be_saved_in_time_is_saved_by_the_call_that_finds_all_pages_read(
     tmp_path: Path,
 ) -> None:
-    arguments = {"image": as_base64(tiff(*range(11, 17))), "save_to": str(tmp_path / "all.md")}
+    arguments = {"image": as_base64(tiff(*range(11, 21))), "save_to": str(tmp_path / "all.md")}
     async with client("Unhurried", ocr_reply_seconds=REPLY_S, **FULL) as mcp:
+        await warm(mcp)
         result = await mcp.call_tool("ocr_image", arguments)
-        assert "of 6 pages are read so far" in said(result)
+        assert "of 10 pages are read so far" in said(result)
         assert "saved_to" not in facts(result) or not facts(result)["saved_to"]
         assert not (tmp_path / "all.md").exists()
-        await until_read(mcp, 6)
+        await until_read(mcp, 1 + 10)
         assert facts(await mcp.call_tool("ocr_image", arguments))["saved_to"] == str(tmp_path / "all.md")
-        assert (await status(mcp))["served"] == 6
-    assert (tmp_path / "all.md").read_text().count("40x") == 6
+        assert (await status(mcp))["served"] == 1 + 10
+    assert (tmp_path / "all.md").read_text().count("40x") == 10
 
 
 async def test_the_command_line_waits_as_long_as_it_takes() -> None:
@@ -134,10 +143,11 @@ async def test_the_command_line_waits_as_long_as_it_takes() -> None:
 
 async def test_the_same_page_is_read_once_and_the_answer_says_so() -> None:
     async with client(**FULL) as mcp:
-        first = facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        second = facts(await mcp.call_tool("ocr_image", {"image": PAGE, "boxes": True}))
-        assert "cached" not in first
-        assert (second["cached"], second["text"]) == (True, first["text"])
+        first = await mcp.call_tool("ocr_image", {"image": PAGE})
+        again = await mcp.call_tool("ocr_image", {"image": PAGE, "boxes": True})
+        second = facts(again)
+        assert "cached" not in facts(first)
+        assert (second["cached"], said(again)) == (True, said(first))
         assert second["pages"][0]["blocks"][0]["box"] == [0, 0, 40, 20]
         assert (second["engine"], second["model"], second["device"]) == ("Echo", "echo", "cpu")
         assert (await status(mcp))["served"] == 1
@@ -158,7 +168,7 @@ async def test_the_same_page_asked_by_ten_callers_at_once_is_read_once(cache: st
         answers: list[str] = []
 
         async def caller() -> None:
-            answers.append(facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"])
+            answers.append(said(await mcp.call_tool("ocr_image", {"image": PAGE})))
 
         for _ in range(10):
             tasks.start_soon(caller)
@@ -217,15 +227,15 @@ async def test_a_caller_that_leaves_stops_only_what_nobody_else_asked_for() -> N
 
 async def test_who_wants_the_memory_back_stops_what_is_read_for_nobody() -> None:
     document = as_base64(tiff(*range(11, 31)))
-    async with client("Unhurried", ocr_reply_seconds=0.4, **FULL) as mcp:
+    async with client("Unhurried", ocr_reply_seconds=REPLY_S, **FULL) as mcp:
+        await warm(mcp)
         await mcp.call_tool("ocr_image", {"image": document})
-        await until_read(mcp, 1)
         assert facts(await mcp.call_tool("gpu_release", {}))["to"] == "unloaded"
         with anyio.fail_after(5):
             while (await status(mcp))["queue"]:
                 await anyio.sleep(0.02)
         now = await status(mcp)
-        assert (now["state"], now["served"] < 5) == ("unloaded", True)
+        assert (now["state"], now["served"] < 15) == ("unloaded", True)
 
 
 async def test_a_short_request_waits_for_one_batch_of_a_long_document() -> None:
@@ -234,8 +244,7 @@ async def test_a_short_request_waits_for_one_batch_of_a_long_document() -> None:
         tasks.start_soon(mcp.call_tool, "ocr_image", {"image": document})
         await until_read(mcp, 1)
         before = (await status(mcp))["served"]
-        answer = facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        assert answer["text"] == echo()
+        assert said(await mcp.call_tool("ocr_image", {"image": PAGE})) == echo()
         assert (await status(mcp))["served"] <= before + 3  # the one that ran, its own, one that began meanwhile
         tasks.cancel_scope.cancel()
 

@@ -392,6 +392,7 @@ def test_an_engine_loads_reads_parks_and_reads_the_same_again(
     assert len(first) == len(pages)
     assert {text.finish for text in first} <= {"stop", "loop"}
     assert any(text.text for text in first)
+    assert all((text.tokens == 0) == (text.raw == "") for text in first), "a page without words has none"
     engine.offload()
     engine.restore("cpu")
     assert engine.read(pages, ReadOptions("document"), call) == first

@@ -532,7 +532,7 @@ class EventStream(Response):
         except OcrError as exc:
             await emit("error", error_body(exc) | {"status": exc.http_status})
         except Exception:
-            log.exception("a request failed in a way nobody foresaw")
+            log.exception("A request failed in a way nobody foresaw.")
             error = unforeseen()
             await emit("error", error_body(error) | {"status": error.http_status})
 

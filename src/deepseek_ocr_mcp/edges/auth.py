@@ -25,7 +25,9 @@ OPEN_PATHS: Final = frozenset({"/health"})
 OPEN_PAGES: Final = frozenset({"/"})  # to look at: GET and HEAD, as for everything below /static/
 LOOKING: Final = ("GET", "HEAD")
 CORS_MAX_AGE_S: Final = 600
-CORS_EXPOSED: Final = ("Mcp-Session-Id", "Retry-After", "X-Page-Count", "X-Page-Height", "X-Page-Width")
+CORS_EXPOSED: Final = (
+    "Mcp-Session-Id", "Retry-After", "X-Page-Count", "X-Page-Height", "X-Page-Width", "X-Request-ID",
+)  # fmt: skip
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
@@ -106,7 +108,7 @@ def client_of(scope: Scope) -> str:
 
 
 class SecurityHeaders:
-    """ASGI middleware, the outermost: what a browser may do with an answer, whatever answers."""
+    """ASGI middleware, around all that answers: what a browser may do with an answer, whatever answers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -29,8 +29,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..config import MB
 from ..errors import BadRequest, InputTooLarge, MethodNotAllowed, NotFound, OcrError, UnreadableInput
+from ..logs import fields
 from ..modes import MODES, RESOLUTIONS
 from ..service import OcrService, Place, Snapshot
+from .access import Access
 from .answers import (
     ClientGone,
     DocumentAnswer,
@@ -63,6 +65,7 @@ from .answers import (
 )
 from .auth import Guard, SecurityHeaders, client_of, transport_security
 from .bodies import FIELD_BYTES, BodyLimits, largest_body, media_type, read_form
+from .metrics import Metrics
 
 __all__ = ["build_http"]
 
@@ -73,6 +76,7 @@ CLIENT_GONE: Final = 499  # for the access log: nobody reads it
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
+READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "Server"
 COMPONENTS: Final = "#/components/schemas/"
 NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # what some file system does not take
 MAX_TITLE: Final = 100  # characters, in the name of a file
@@ -113,6 +117,8 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         host=settings.host,
     )
 
+    metrics = Metrics(service)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with mcp.session_manager.run():
@@ -126,6 +132,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         docs_url=None,  # its page loads from a foreign host
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call it
         lifespan=lifespan,
         exception_handlers={
             OcrError: _on_error,
@@ -135,6 +142,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             ClientDisconnect: _on_gone,
         },
         middleware=[
+            Middleware(Access, answered=metrics.answered),
             Middleware(SecurityHeaders),
             Middleware(_LastResort),
             Middleware(BodyLimits, settings=settings),
@@ -158,7 +166,8 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             )
         },
     )
-    _Api(service).add_to(app)
+    app.state.has_token = settings.ocr_auth_token is not None
+    _Api(service, metrics).add_to(app)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app
@@ -172,14 +181,18 @@ class _App(FastAPI):
         if made:
             export = ExportRequest.model_json_schema(ref_template=COMPONENTS + "{model}")
             schema["components"]["schemas"] |= export.pop("$defs") | {"ExportRequest": export}
+            if self.state.has_token:
+                schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"token": []}]
         return schema
 
 
 class _Api:
     """The routes. Each is a translator: what the service does is not decided here."""
 
-    def __init__(self, service: OcrService) -> None:
+    def __init__(self, service: OcrService, metrics: Metrics) -> None:
         self._service = service
+        self._metrics = metrics
 
     def add_to(self, app: FastAPI) -> None:
         body = {"requestBody": _read_body()}
@@ -190,14 +203,21 @@ class _Api:
             ("/ocr", PageAnswer, self.ocr, "Read a page"),
             ("/ocr-pdf", DocumentAnswer, self.ocr_pdf, "Read a document"),
         ):
-            app.post(path, response_model=shape, responses=stream, summary=summary, openapi_extra=body)(endpoint)
-        app.get("/health", response_model=Health, summary="Live and ready")(self.health)
-        app.get("/modes", response_model=Modes, summary="What can be asked of this server")(self.modes)
-        app.get("/gpu/status", response_model=StatusAnswer, summary="The model and the GPUs")(self.gpu_status)
-        app.post("/gpu/offload", response_model=TransitionAnswer, summary="Weights off the GPU")(self.gpu_offload)
+            app.post(path, response_model=shape, responses=stream, summary=summary, tags=[READING], openapi_extra=body)(
+                endpoint
+            )
+        app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
+        app.get("/modes", response_model=Modes, tags=[SERVER], summary="What can be asked of this server")(self.modes)
+        app.get("/gpu/status", response_model=StatusAnswer, tags=[MODEL], summary="The model and the GPUs")(
+            self.gpu_status
+        )
+        app.post("/gpu/offload", response_model=TransitionAnswer, tags=[MODEL], summary="Weights off the GPU")(
+            self.gpu_offload
+        )
         app.post(
             "/gpu/release",
             response_model=TransitionAnswer,
+            tags=[MODEL],
             summary="Give all memory back",
             openapi_extra={"requestBody": _release_body()},
         )(self.gpu_release)
@@ -206,12 +226,14 @@ class _Api:
             "/preview",
             response_class=Response,
             responses={200: picture | {"headers": PREVIEW_HEADERS}},
+            tags=[DOCUMENTS],
             summary="A page as a small picture, upright, as the engine sees it",
             openapi_extra={"requestBody": _form_body(FileForm)},
         )(self.preview)
         app.post(
             "/pdf-to-images",
             response_model=PageImages,
+            tags=[DOCUMENTS],
             summary="Pages as PNG of 144 dpi",
             openapi_extra={"requestBody": _form_body(PicturesForm)},
         )(self.pictures)
@@ -220,9 +242,11 @@ class _Api:
             "/export",
             response_class=Response,
             responses={200: files},
+            tags=[DOCUMENTS],
             summary="What was read as a Word document or a searchable PDF",
             openapi_extra={"requestBody": _export_body()},
         )(self.export)
+        app.get("/metrics", include_in_schema=False)(self.metrics)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/", include_in_schema=False)(self.page)
 
@@ -374,6 +398,10 @@ class _Api:
             )
         )
 
+    async def metrics(self) -> Response:
+        body, kind = await self._metrics.render()
+        return Response(body, media_type=kind)
+
     async def modes(self) -> Response:
         service, settings = self._service, self._service.settings
         return _answer(
@@ -514,7 +542,7 @@ def _release_body() -> dict[str, Any]:
 
 async def _on_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, OcrError)
-    log.info("%s %s: %s", request.method, request.url.path, exc.code)
+    log.info("A request was refused.", extra=fields(error=exc.code))
     return failure(exc)
 
 
@@ -566,5 +594,5 @@ class _LastResort:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            log.exception("%s %s failed in a way nobody foresaw", scope["method"], scope["path"])
+            log.exception("A request failed in a way nobody foresaw.")
             await failure(unforeseen())(scope, receive, send)

@@ -26,7 +26,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..errors import EngineUnavailable, UnsupportedMode
 from ..modes import RESOLUTIONS
 from ..results.find import find_term
-from ..results.reading_order import NO_SPACES, TextLine, arrange, cut, split_at_gutters, to_markdown, to_text, whole
+from ..results.reading_order import (
+    NO_SPACES,
+    TextLine,
+    arrange,
+    cut,
+    rows_around,
+    split_at_gutters,
+    to_markdown,
+    to_text,
+    whole,
+)
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
 from .onnx_weights import without_subnormals
 from .scripts import seems_unread
@@ -252,7 +262,7 @@ class RapidOcrEngine:
 
         Blocks of `document`, `ocr` and `free` are lines in reading order. `find` gives one block for
         each part of a hit in a line: its label is the term, its box surrounds the matching words,
-        and the text holds the line of each hit.
+        and the text holds the row of the page that each hit stands in.
 
         Raises:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
@@ -523,15 +533,19 @@ class _Sheet:
         return PageText(text, tuple(blocks))
 
     def found(self, term: str) -> PageText:
-        """One block for each part of a hit in a line; as text, the lines of each hit."""
-        blocks, context = [], []
-        for hit in find_term(self.lines, term):
-            for span in hit.spans:
-                ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
-                words = self.lines[span.line].text[span.start : span.stop]
-                blocks.append(self._block(term, words, span.line, ink))
-            context.append(" ".join(self.lines[span.line].text.strip() for span in hit.spans))
-        return PageText("\n".join(context), tuple(blocks))
+        """One block for each part of a hit in a line; as text, the rows of the page that the hits stand in.
+
+        Whole rows, because the amount that belongs to "Total" is a line of its own at the other edge.
+        """
+        elements = arrange(self.lines)
+        hits = find_term(self.lines, term, [i for element in elements for i in element.lines])
+        blocks = []
+        for span in (span for hit in hits for span in hit.spans):
+            ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
+            words = self.lines[span.line].text[span.start : span.stop]
+            blocks.append(self._block(term, words, span.line, ink))
+        around = rows_around(self.lines, elements, [[span.line for span in hit.spans] for hit in hits])
+        return PageText(around, tuple(blocks))
 
     def _block(self, label: str, text: str, line: int, ink: _Region) -> TextBlock:
         height, width = self.upright.shape[:2]

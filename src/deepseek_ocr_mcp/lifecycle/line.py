@@ -16,6 +16,7 @@ import anyio
 
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
+from ..logs import request_id
 
 __all__ = ["Line", "Part"]
 
@@ -34,6 +35,8 @@ class Part:
     """Whether nobody waits for it. Asked when a turn is given: somebody may have come meanwhile."""
     alone: bool = False
     """Whether it shares a batch no more: its last one failed, and mates must not suffer for each other."""
+    request: str = field(default_factory=request_id)
+    """For the lines of the log."""
     ticket: int = -1
     crashes: int = 0
     joined: float = 0.0

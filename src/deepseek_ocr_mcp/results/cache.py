@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
+from ..logs import fields
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -154,7 +156,7 @@ class DiskCache:
             value, used = row
             data = _checked(key, value)
             if data is None:
-                log.warning("a damaged entry of the page cache was dropped")
+                log.warning("A damaged entry of the page cache was dropped.")
                 connection.execute("DELETE FROM pages WHERE key = ?", (key,))
             elif time.time() - used > TOUCH_S:
                 connection.execute("UPDATE pages SET used = ? WHERE key = ?", (time.time(), key))
@@ -211,7 +213,7 @@ class DiskCache:
 
         if not self._warned:
             self._warned = True
-            log.warning("the page cache in %s cannot be used: %s", self._folder, exc)
+            log.warning("The page cache cannot be used.", extra=fields(folder=self._folder, reason=exc))
         # An OperationalError passes: the disk is full, or another server holds the lock.
         if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
             self._drop_connection()

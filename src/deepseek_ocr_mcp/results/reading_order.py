@@ -31,6 +31,7 @@ __all__ = [
     "arrange",
     "cut",
     "reading_order",
+    "rows_around",
     "split_at_gutters",
     "to_markdown",
     "to_text",
@@ -267,9 +268,31 @@ def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None
     """Plain text: one row of the page per line, an empty line between elements."""
     chunks = []
     for element in arrange(lines) if elements is None else elements:
-        rows = [" ".join(lines[i].text.strip() for cell in row for i in cell) for row in element.rows]
+        rows = [_row_text(lines, row) for row in element.rows]
         chunks.append("\n".join(row for row in rows if row))
     return "\n\n".join(chunk for chunk in chunks if chunk)
+
+
+def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
+    """Plain text: for each group of lines the rows of the page that they stand in, whole; each row once."""
+    place = {
+        i: (n, r)
+        for n, element in enumerate(elements)
+        for r, row in enumerate(element.rows)
+        for cell in row
+        for i in cell
+    }
+    chunks: list[str] = []
+    shown: set[tuple[int, int]] = set()
+    for group in groups:
+        rows = [row for row in dict.fromkeys(place[i] for i in group) if row not in shown]
+        shown.update(rows)
+        chunks.append(" ".join(_row_text(lines, elements[n].rows[r]) for n, r in rows))
+    return "\n".join(chunk for chunk in chunks if chunk)
+
+
+def _row_text(lines: Sequence[TextLine], row: Iterable[Iterable[int]]) -> str:
+    return " ".join(lines[i].text.strip() for cell in row for i in cell)
 
 
 def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:

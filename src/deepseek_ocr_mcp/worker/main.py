@@ -30,22 +30,33 @@ if __name__ == "__main__":
 import contextlib  # noqa: E402 - the wire is taken first
 import faulthandler  # noqa: E402
 import importlib  # noqa: E402
+import logging  # noqa: E402
 import queue  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
+import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
 from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
 
+from .. import logs  # noqa: E402
 from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
-from .protocol import HEADER_BYTES, PARENT_VARIABLE, decode, encode, frame_length  # noqa: E402
+from .protocol import (  # noqa: E402
+    HEADER_BYTES,
+    PARENT_VARIABLE,
+    decode,
+    encode,
+    frame_length,
+)
 
 if TYPE_CHECKING:
     from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
+
+log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
 
 class _EngineHost:
@@ -199,10 +210,11 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: _Call) 
         }
     except Exception as exc:
         traceback.print_exc()
+        log.exception("A call failed in a way nobody foresaw.", extra=logs.fields(call=message["call"]))
         return {
             "error": OcrError(
                 f"{message['call']} failed: {type(exc).__name__}: {exc}",
-                remedy="This is a fault of the engine; its log on stderr has the details.",
+                remedy="This is a fault of the engine; the server's log on stderr says where.",
             ).to_dict()
         }
 
@@ -212,6 +224,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
+    logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
     made: list[_EngineHost | PageRenderer] = []
@@ -227,7 +240,19 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     while True:
         message = line.calls.get()
         number = message["id"]
-        reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+        began = time.monotonic()
+        level, request = message["log"]
+        with logs.serving(request, level=level):
+            reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+            log.debug(
+                "A call was answered.",
+                extra=logs.fields(
+                    call=message["call"],
+                    seconds=round(time.monotonic() - began, 3),
+                    error=reply["error"]["code"] if "error" in reply else None,
+                    pid=os.getpid(),
+                ),
+            )
         line.cancelled.discard(number)
         line.dropped.clear()  # one call at a time: they were all of this one
         line.send({"id": number, **reply})

@@ -116,4 +116,4 @@ def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
     markup = parse_markup(written.text, page.width, page.height, text_in_ref=inline)
     label = {"ocr": "line", "find": options.find_term}.get(options.mode)
     blocks = [TextBlock(label or block.label, block.text, block.box) for block in markup.blocks]
-    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text)
+    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text, tokens=len(written.tokens))
