@@ -125,8 +125,8 @@ export class GpuPanel {
     const name = status ? engineName(status.engine) : "";
     const place = state === "host" && CPU_ENGINES.has(status.engine) ? "host.cpu" : state;
     const said = isGone() ? t("gone.short") : status ? t(`state.${place}`) : t("connecting");
-    $("#gpu-summary").replaceChildren(...(name && !isGone() ? [h("b", {}, name), h("span", { class: "sep" }), h("span", {}, said)] : [said]));
-    this.button.setAttribute("aria-label", [t("gpu.title"), isGone() ? "" : name, said].filter(Boolean).join(": "));
+    $("#gpu-summary").replaceChildren(...(name && !isGone() ? [h("b", {}, name), " ", h("span", { class: "sep" }), h("span", {}, said)] : [said]));
+    this.button.setAttribute("aria-label", [isGone() ? "" : name, said, `(${t("gpu.title")})`].filter(Boolean).join(" "));
     if (this.panel.hidden || !status) return;
 
     this.engine.replaceChildren(
