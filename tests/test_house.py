@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gpu": {"errors", "models"},
     "logs": set(),
     "observer": {"errors", "logs", "models"},
-    "engines": {"", "engines", "errors", "modes", "results"},
+    "engines": {"", "engines", "errors", "logs", "modes", "results"},
     "results": {"results", "errors", "logs", "modes"},
     "worker": set(),
     "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},

@@ -80,6 +80,8 @@ class _Job:
     callers: int = 0
     left_at: float = 0.0
     finished: bool = False
+    told: bool = False
+    """Whether a caller knows that it is finished: until then, the same call asks for its end and not for a new one."""
     error: OcrError | None = None
     index: str = ""
     written_at: float = 0.0
@@ -174,7 +176,7 @@ class FolderReader:
         job = self._job(request, listing, out, suffix, local)
         job.callers += 1
         try:
-            if job.scope is None:
+            if job.scope is None and not job.finished:
                 assert self._tasks is not None, "use the reader inside `async with reader.running():`"
                 job.scope = anyio.CancelScope()
                 self._tasks.start_soon(self._run, job)
@@ -193,17 +195,18 @@ class FolderReader:
                 remedy=job.error.remedy,
             )
         await self._write_index(job)
+        job.told = job.finished
         return self._answer(job), job.outcomes
 
     def _job(self, request: OcrRequest, listing: Listing, out: str, suffix: str, local: bool) -> _Job:
         """The job that is at work on this request, or waits for it; else a new one."""
         key = f"{local} {request.model_dump_json()}"
         job = self._jobs.pop(key, None)
-        if job is None or job.finished or job.error is not None:
+        if job is None or job.told or job.error is not None:
             job = _Job(request, local, listing, out, suffix)
         self._jobs[key] = job
         resting = [name for name, each in self._jobs.items() if each.scope is None and each is not job]
-        for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].finished)]:
+        for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].told)]:
             self._jobs.pop(name, None)
         return job
 
@@ -246,7 +249,7 @@ class FolderReader:
         except OcrError as exc:
             job.error = exc
         except Exception as exc:  # it must not end the server, whose task this is
-            log.exception("reading %s", job.listing.root)
+            log.exception("A folder failed in a way nobody foresaw.")
             job.error = OcrError(
                 f"Reading the folder failed in a way nobody foresaw ({type(exc).__name__}).",
                 remedy="The server goes on; its log on stderr has the details.",

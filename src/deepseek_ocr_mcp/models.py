@@ -110,9 +110,6 @@ class Page(_Model):
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
-    source: Annotated[
-        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: read by OCR")
-    ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )
@@ -128,11 +125,11 @@ class Timing(_Model):
 
 
 class Entry(_Model):
-    """A line of a document's table of contents."""
+    """A line of the table of contents."""
 
     page: int
-    heading: Annotated[str, Field(description="its first heading, or its first line")]
-    chars: Annotated[int, Field(description="characters of its text")]
+    heading: Annotated[str, Field(description="its first heading or line")]
+    chars: Annotated[int, Field(description="characters")]
 
 
 class Failure(_Model):
@@ -170,7 +167,7 @@ class OcrResult(_Model):
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
     contents: Annotated[
         list[Entry] | None,
-        Field(description="where the text did not fit: what is on the pages of this document that are read by now"),
+        Field(description="where not all fits: what is on the pages read by now"),
     ] = None
     cached: Annotated[Literal[True] | None, Field(description="true: all of this was read before")] = None
     saved_to: Annotated[str, Field(description="the file or the folder that was written")] = ""

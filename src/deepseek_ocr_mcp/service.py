@@ -548,16 +548,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _result(
     request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: ModelManager
 ) -> OcrResult:
-    # Of a document with a text layer on some pages, the engine is who read the others.
-    by_engine = [page for page in read if page.page.source is None] or read
     return OcrResult(
         text=_joined(pages),
         pages=pages,
         page_count=document.page_count,
         mode=request.mode,
-        engine=by_engine[-1].engine if by_engine else manager.engine.name,
-        model=by_engine[-1].model if by_engine else "",
-        device=by_engine[-1].device if by_engine else manager.device,
+        engine=read[-1].engine if read else manager.engine.name,
+        model=read[-1].model if read else "",
+        device=read[-1].device if read else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
 

@@ -404,6 +404,20 @@ async def test_what_nobody_comes_back_for_is_left_and_found_again(
         assert "9 of 9" in content(out / "index.md")
 
 
+async def test_a_reading_that_ended_meanwhile_is_told_and_not_begun_anew(scans: Path, out: Path) -> None:
+    async with running() as service, FolderReader(service).running() as reader:
+        first, _ = await read(reader, image=scans, save_to=out, overwrite=True, reply_s=0.0)
+        assert first.left == 3
+        [job] = reader._jobs.values()
+        with anyio.fail_after(BOUND_S):
+            while job.scope is not None:
+                await anyio.sleep(0.01)
+        assert counts((await read(reader, image=scans, save_to=out, overwrite=True))[0]) == (3, 3, 0, 0, 0)
+        assert (await service.status()).served == 5
+        assert counts((await read(reader, image=scans, save_to=out, overwrite=True))[0]) == (3, 3, 0, 0, 0)
+        assert (await service.status()).served == 10
+
+
 async def test_readings_that_nobody_comes_back_for_are_forgotten(
     scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import GpuBusy
+from ...logs import fields
 from ...modes import MODES
 from ..base import Call, Finish, PageImage, ReadOptions
 from .checkpoint import IMAGE, Checkpoint
@@ -421,7 +422,8 @@ class Sheet:
             if _is_out_of_memory(exc):
                 raise
             Sheet.recordable = False
-            log.warning("steps are not recorded as a CUDA graph: %s", str(exc).strip().splitlines()[0])
+            said = str(exc).strip().splitlines()[0]
+            log.warning("Steps are not recorded as a CUDA graph.", extra=fields(reason=said))
             return None
 
 
