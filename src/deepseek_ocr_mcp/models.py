@@ -129,7 +129,7 @@ class Entry(_Model):
 
     page: int
     heading: Annotated[str, Field(description="its first heading or line")]
-    chars: Annotated[int, Field(description="characters")]
+    chars: int
 
 
 class Failure(_Model):
