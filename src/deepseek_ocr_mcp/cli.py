@@ -192,8 +192,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
-    token = settings.ocr_auth_token
-    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=[token.get_secret_value()] if token else [])
+    secrets = [secret.get_secret_value() for secret in (settings.ocr_auth_token, settings.ocr_remote_key) if secret]
+    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=secrets)
     return settings
 
 

@@ -17,6 +17,8 @@ __all__ = [
     "Block",
     "Box",
     "Doing",
+    "Endpoint",
+    "EndpointState",
     "Entry",
     "Failure",
     "Folder",
@@ -46,6 +48,9 @@ class State(StrEnum):
 
 Doing = Literal["loading", "offloading", "restoring", "releasing"]
 """What is being done about the state; shown in its place while it lasts."""
+
+EndpointState = Doing | Literal["unasked", "ready", "resting", "asleep", "out"]
+"""How an endpoint of `OCR_ENGINE=openai` is: it said "not now" (resting), it cannot read (out)."""
 
 
 class _Model(BaseModel):
@@ -187,6 +192,19 @@ class Gpu(_Model):
     utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
+class Endpoint(_Model):
+    """A server elsewhere that reads pages for this one."""
+
+    url: str
+    model: str
+    state: Annotated[EndpointState, Field(description="resting: it asked for a pause; out: asked again later")]
+    in_flight: Annotated[int, Field(description="pages that it has now")]
+    served: int
+    failures: int
+    last_error: str = ""
+    next_check_s: Annotated[float | None, Field(description="seconds until it is asked again")] = None
+
+
 class GpuStatus(_Model):
     """The answer of `gpu_status`. It never waits for a page that is being read."""
 
@@ -222,6 +240,7 @@ class GpuStatus(_Model):
     served: Annotated[int, Field(description="pages read since the server started")]
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
+    endpoints: Annotated[list[Endpoint] | None, Field(description="with OCR_ENGINE=openai")] = None
 
 
 class Transition(_Model):

@@ -77,8 +77,8 @@ _TOO_LONG: Final = re.compile(
 )
 _BARE_TAGS: Final = re.compile(r"^([^\[\]\n]{1,2000}?)(\[\[[0-9., \[\]-]{7,}\]\])", re.MULTILINE)
 _FENCE: Final = re.compile(r"\A```[\w-]*\n(.*?)\n?```\Z", re.DOTALL)
-_GAUGE: Final = re.compile(r"^vllm:(num_requests_running|num_requests_waiting|generation_tokens_total|prompt_tokens_total)"
-                           r"(?:\{[^}\n]*\})? ([0-9.eE+]+)$", re.MULTILINE)  # fmt: skip
+_SAMPLE: Final = re.compile(r"^vllm:([a-z_]+)(?:\{([^}\n]*)\})? ([0-9.eE+]+)$", re.MULTILINE)
+_SLEEP_STATE: Final = re.compile(r'\bsleep_state="(\w+)"')
 
 Server = Literal["vllm", "sglang", ""]
 
@@ -108,10 +108,12 @@ class Overloaded(Trouble):
 class Down(Trouble):
     """No page can be read there at present."""
 
-    def __init__(self, what: str, error: OcrError, *, hopeless: bool = False) -> None:
+    def __init__(self, what: str, error: OcrError, *, hopeless: bool = False, sent: bool = True) -> None:
         super().__init__(what, error)
         self.hopeless = hopeless
         """Whether waiting will not help: somebody has to mend it."""
+        self.sent = sent
+        """Whether what it failed over may have come there."""
 
 
 class Broken(Trouble):
@@ -136,6 +138,8 @@ class Facts:
     """Whether DeepSeek-OCR's own prompts are sent."""
     sleeping: bool | None = None
     """None: it has no sleep mode."""
+    level: int | None = None
+    """Of its sleep, if it says so."""
     context: int | None = None
     """Tokens that a question and its answer may have together, where it says so."""
 
@@ -154,159 +158,36 @@ class Endpoint(Protocol):
     ) -> dict[str, Any]: ...
     async def sleep(self, level: int) -> None: ...
     async def wake(self, level: int | None, timeout: float) -> None: ...
-    async def others(self) -> int: ...
-    async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where an endpoint is; `parse` makes one."""
-
-    base: str
-    """What `/chat/completions` is put behind, without a name or a password."""
-    root: str
-    """What `/sleep` is put behind."""
-    login: tuple[str, str] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Address {self.base}>"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """The address in an entry of `OCR_REMOTE_URL`: with or without `/v1`, a name and a password allowed.
-
-        Raises:
-            BadRequest: it is none. What was given is not repeated: it may hold a password.
-        """
-        try:
-            parts = urlsplit(text)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-        if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-            raise BadRequest(
-                "An entry of OCR_REMOTE_URL is no address of an endpoint.",
-                remedy="Give addresses like http://10.0.0.5:8000/v1, with commas between.",
-            )
-        place = f"[{host}]" if ":" in host else host
-        if port is not None:
-            place += f":{port}"
-        path = parts.path.rstrip("/")
-        base = urlunsplit((parts.scheme, place, path or "/v1", "", ""))
-        login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        return cls(base, base.removesuffix("/v1"), login)
-
-
-def side_for(resolution: str) -> int:
-    """Pixels that the longer side of a page has at most when it is sent."""
-    return RESOLUTIONS[resolution] or LARGEST_SIDE
-
-
-class Client:
-    """An `Endpoint` over HTTP.
-
-    Args:
-        key: sent as bearer token; empty: none is.
-        model: what it must serve; empty: what it serves.
-        prompts: `deepseek`, `words`, or `auto` to tell by the name of the model.
-        connections: requests that may be under way at once.
-    """
-
-    def __init__(self, address: Address, *, key: str, model: str, prompts: str, connections: int) -> None:
-        self._address = address
-        self._key = key
-        self._model = model
-        self._prompts = prompts
-        self._connections = connections
-        self._http: httpx2.AsyncClient | None = None
-        self._openai: Any = None
-        self._refused: set[str] = set()
-        """Of `_OPTIONAL`, what this endpoint does not take."""
-
-    def __repr__(self) -> str:
-        return f"<Client {self.url}>"
-
-    @property
-    def url(self) -> str:
-        return self._address.base
-
-    async def close(self) -> None:
-        """Close every connection."""
-        http, self._http, self._openai = self._http, None, None
-        if http is not None:
-            await http.aclose()
-
-    # -- what it is
-
-    async def look(self) -> Facts:
-        """Ask which model it serves and whether it sleeps."""
-        status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
-        if status in (404, 405) and self._model:  # it keeps no list: take the operator's word
-            return Facts(self._model, grounding=self._has_grounding(self._model))
-        self._raise_for(status, listed)
-        card = self._chosen(listed)
-        model = card["id"]
-        owner, context = card.get("owned_by"), card.get("max_model_len")
-        server: Server = "vllm" if owner == "vllm" else "sglang" if owner == "sglang" else ""
-        root = card.get("root")  # vLLM's word for what a served name stands for
-        return Facts(
-            model,
-            server,
-            self._has_grounding(f"{model} {root if isinstance(root, str) else ''}"),
-            await self._is_sleeping() if server == "vllm" else None,
-            context if isinstance(context, int) else None,
-        )
-
-    def _has_grounding(self, names: str) -> bool:
-        return _DEEPSEEK.search(names) is not None if self._prompts == "auto" else self._prompts == "deepseek"
-
-    def _chosen(self, listed: Any) -> dict[str, Any]:
-        """The entry of the model to use."""
-        entries = listed.get("data") if isinstance(listed, dict) else None
-        if not isinstance(entries, list):
-            raise self._nonsense("its list of models is none")
-        cards = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-        for card in cards:
-            if card["id"] == self._model:
-                return card
-        if self._model or not cards:
-            served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
-            wanted = self._model or "any model"
-            raise Down(
-                "the model is missing",
-                EngineUnavailable(
-                    f"{self.url} does not serve {wanted}. It serves: {served}.",
-                    remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
-                ),
-                hopeless=True,
-            )
-        return next((card for card in cards if _DEEPSEEK.search(f"{card['id']} {card.get('root')}")), cards[0])
-
-    async def _is_sleeping(self) -> bool | None:
-        status, answer = await self._ask("GET", f"{self._address.root}/is_sleeping", LOOK_TIMEOUT_S)
-        asleep = answer.get("is_sleeping") if status == 200 and isinstance(answer, dict) else None
-        return asleep if isinstance(asleep, bool) else None
+    async def _level(self) -> int | None:
+        """How deep vLLM sleeps; None where it does not say. It may have been sent there by anybody."""
+        samples = await self._samples()
+        asleep = [2 if "discard_all" in name else 1 for name, value in samples.items()
+                  if value and name in ("engine_sleep_state discard_all", "engine_sleep_state weights_offloaded")]  # fmt: skip
+        return max(asleep, default=None)
 
     async def others(self) -> int:
         """How many requests vLLM has in work now, ours included; 0 where it cannot be told."""
-        first = await self._load()
+        first = await self._samples()
         if not first.get("num_requests_running") and not first.get("num_requests_waiting"):
             return 0
         # A request that was broken off may be counted until the next one comes. One that runs writes tokens.
         await anyio.sleep(OTHERS_LOOK_S)
-        second = await self._load()
+        second = await self._samples()
         work = ("generation_tokens_total", "prompt_tokens_total")
         if all(first.get(name) == second.get(name) for name in work):
             return 0
         return int(second.get("num_requests_running", 0) + second.get("num_requests_waiting", 0))
 
-    async def _load(self) -> dict[str, float]:
+    async def _samples(self) -> dict[str, float]:
+        """vLLM's metrics by name, those of all its engines together; of `engine_sleep_state`, by state."""
         try:
             response = await self._send("GET", f"{self._address.root}/metrics", LOOK_TIMEOUT_S)
         except Trouble:
             return {}
         sums: dict[str, float] = {}
-        for name, value in _GAUGE.findall(response.text if response.status_code == 200 else ""):
+        for name, labels, value in _SAMPLE.findall(response.text if response.status_code == 200 else ""):
+            if state := _SLEEP_STATE.search(labels):
+                name = f"{name} {state[1]}"
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
 
@@ -558,6 +439,7 @@ class Client:
             return Down(
                 "it cannot be reached",
                 self._unavailable(f"cannot be reached: {why}", "Start it, or correct OCR_REMOTE_URL."),
+                sent=False,
             )
         if isinstance(cause, _TooMuch):
             return self._nonsense(str(cause))
