@@ -158,6 +158,141 @@ class Endpoint(Protocol):
     ) -> dict[str, Any]: ...
     async def sleep(self, level: int) -> None: ...
     async def wake(self, level: int | None, timeout: float) -> None: ...
+    async def others(self) -> int: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an endpoint is; `parse` makes one."""
+
+    base: str
+    """What `/chat/completions` is put behind, without a name or a password."""
+    root: str
+    """What `/sleep` is put behind."""
+    login: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Address {self.base}>"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The address in an entry of `OCR_REMOTE_URL`: with or without `/v1`, a name and a password allowed.
+
+        Raises:
+            BadRequest: it is none. What was given is not repeated: it may hold a password.
+        """
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+            raise BadRequest(
+                "An entry of OCR_REMOTE_URL is no address of an endpoint.",
+                remedy="Give addresses like http://10.0.0.5:8000/v1, with commas between.",
+            )
+        place = f"[{host}]" if ":" in host else host
+        if port is not None:
+            place += f":{port}"
+        path = parts.path.rstrip("/")
+        base = urlunsplit((parts.scheme, place, path or "/v1", "", ""))
+        login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        return cls(base, base.removesuffix("/v1"), login)
+
+
+def side_for(resolution: str) -> int:
+    """Pixels that the longer side of a page has at most when it is sent."""
+    return RESOLUTIONS[resolution] or LARGEST_SIDE
+
+
+class Client:
+    """An `Endpoint` over HTTP.
+
+    Args:
+        key: sent as bearer token; empty: none is.
+        model: what it must serve; empty: what it serves.
+        prompts: `deepseek`, `words`, or `auto` to tell by the name of the model.
+        connections: requests that may be under way at once.
+    """
+
+    def __init__(self, address: Address, *, key: str, model: str, prompts: str, connections: int) -> None:
+        self._address = address
+        self._key = key
+        self._model = model
+        self._prompts = prompts
+        self._connections = connections
+        self._http: httpx2.AsyncClient | None = None
+        self._openai: Any = None
+        self._refused: set[str] = set()
+        """Of `_OPTIONAL`, what this endpoint does not take."""
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+    @property
+    def url(self) -> str:
+        return self._address.base
+
+    async def close(self) -> None:
+        """Close every connection."""
+        http, self._http, self._openai = self._http, None, None
+        if http is not None:
+            await http.aclose()
+
+    # -- what it is
+
+    async def look(self) -> Facts:
+        """Ask which model it serves and whether it sleeps."""
+        status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
+        if status in (404, 405) and self._model:  # it keeps no list: take the operator's word
+            return Facts(self._model, grounding=self._has_grounding(self._model))
+        self._raise_for(status, listed)
+        card = self._chosen(listed)
+        model = card["id"]
+        owner, context = card.get("owned_by"), card.get("max_model_len")
+        server: Server = "vllm" if owner == "vllm" else "sglang" if owner == "sglang" else ""
+        root = card.get("root")  # vLLM's word for what a served name stands for
+        sleeping = await self._is_sleeping() if server == "vllm" else None
+        return Facts(
+            model,
+            server,
+            self._has_grounding(f"{model} {root if isinstance(root, str) else ''}"),
+            sleeping,
+            await self._level() if sleeping else None,
+            context if isinstance(context, int) else None,
+        )
+
+    def _has_grounding(self, names: str) -> bool:
+        return _DEEPSEEK.search(names) is not None if self._prompts == "auto" else self._prompts == "deepseek"
+
+    def _chosen(self, listed: Any) -> dict[str, Any]:
+        """The entry of the model to use."""
+        entries = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(entries, list):
+            raise self._nonsense("its list of models is none")
+        cards = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+        for card in cards:
+            if card["id"] == self._model:
+                return card
+        if self._model or not cards:
+            served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
+            wanted = self._model or "any model"
+            raise Down(
+                "the model is missing",
+                EngineUnavailable(
+                    f"{self.url} does not serve {wanted}. It serves: {served}.",
+                    remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
+                ),
+                hopeless=True,
+            )
+        return next((card for card in cards if _DEEPSEEK.search(f"{card['id']} {card.get('root')}")), cards[0])
+
+    async def _is_sleeping(self) -> bool | None:
+        status, answer = await self._ask("GET", f"{self._address.root}/is_sleeping", LOOK_TIMEOUT_S)
+        asleep = answer.get("is_sleeping") if status == 200 and isinstance(answer, dict) else None
+        return asleep if isinstance(asleep, bool) else None
+
     async def _level(self) -> int | None:
         """How deep vLLM sleeps; None where it does not say. It may have been sent there by anybody."""
         samples = await self._samples()

@@ -17,13 +17,13 @@ is lost or told twice.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import anyio
 import anyio.abc
@@ -32,7 +32,7 @@ import anyio.lowlevel
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
-from ..engines.openai import Address, Broken, Client, Down, Endpoint, Facts, Overloaded, Picture, Trouble, side_for
+from ..engines.openai import Address, Client, Down, Endpoint, Facts, Overloaded, Picture, Trouble, side_for
 from ..errors import BadRequest, Busy, Cancelled, EngineUnavailable, OcrError, Timeout
 from ..gpu import GpuProbe
 from ..logs import serving
@@ -373,7 +373,7 @@ class RemoteManager:
         """A page with its result. However often it is sent, one answer is taken."""
         self._refuse_when_closed()
         path, mime = await self._encode(image, side_for(options.resolution))
-        Path(image.path).unlink(missing_ok=True)  # a megabyte for ten: many pages wait here
+        _remove(image.path)  # a megabyte for ten: many pages wait here
         page = _Page([image], options, client, background, picture=Picture(path, mime))
         began = anyio.current_time()
         try:
@@ -393,7 +393,7 @@ class RemoteManager:
                 if page.error is not None:
                     raise page.error
         finally:
-            Path(path).unlink(missing_ok=True)
+            _remove(path)
         page.joined = began
         return page
 
@@ -863,6 +863,11 @@ class RemoteManager:
     def _refuse_when_closed(self) -> None:
         if self._closed:
             raise _closing()
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _closing() -> Cancelled:
