@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -64,7 +65,7 @@ CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary: 
 END: Final = "<\uff5cend\u2581of\u2581sentence\uff5c>"  # DeepSeek's, which an endpoint that keeps tags may leave
 IMAGE: Final = "<image>"
 
-_OPTIONAL: Final = ("temperature", "max_tokens", "stream_options", "skip_special_tokens", "vllm_xargs")
+_OPTIONAL: Final[tuple[str, ...]] = ("temperature", "max_tokens", "stream_options", "skip_special_tokens", "vllm_xargs")
 """What a request can do without, should an endpoint refuse it by name."""
 _DEEPSEEK: Final = re.compile(r"(deepseek|unlimited)[-_. ]?ocr", re.IGNORECASE)
 _NO_IMAGES: Final = re.compile(
@@ -296,9 +297,9 @@ class Client:
     async def _level(self) -> int | None:
         """How deep vLLM sleeps; None where it does not say. It may have been sent there by anybody."""
         samples = await self._samples()
-        asleep = [2 if "discard_all" in name else 1 for name, value in samples.items()
-                  if value and name in ("engine_sleep_state discard_all", "engine_sleep_state weights_offloaded")]  # fmt: skip
-        return max(asleep, default=None)
+        if samples.get("engine_sleep_state discard_all"):
+            return 2
+        return 1 if samples.get("engine_sleep_state weights_offloaded") else None
 
     async def others(self) -> int:
         """How many requests vLLM has in work now, ours included; 0 where it cannot be told."""
@@ -514,17 +515,16 @@ class Client:
         )
 
     def _client_made(self, http: httpx2.AsyncClient) -> Any:
-        import logging
-
         import openai
 
         # At `debug` they write requests, whatever OPENAI_LOG says.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        headers: Any = None if self._key else {"Authorization": openai.Omit()}
         client = openai.AsyncOpenAI(
             base_url=self._address.base,
             api_key=self._key or "none",
-            default_headers=None if self._key else {"Authorization": openai.Omit()},
+            default_headers=headers,
             http_client=http,
             max_retries=0,
             timeout=None,
