@@ -16,7 +16,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, Protocol
@@ -412,11 +413,15 @@ class Client:
 
         standard = {name: request.pop(name) for name in ("model", "messages", "stream", "temperature", "max_tokens",
                                                          "stream_options") if name in request}  # fmt: skip
+        headers: Any = None if self._key else {"Authorization": openai.Omit()}
         guard, tokens, finish, counted = TextGuard(), 0, "", False
         chat = (await self._opened())[1].chat.completions
         try:
-            async with chat.with_streaming_response.create(**standard, extra_body=request) as response:
-                async for event in self._events(response):
+            async with (
+                chat.with_streaming_response.create(**standard, extra_body=request, extra_headers=headers) as response,
+                aclosing(self._events(response)) as events,
+            ):
+                async for event in events:
                     text, reason, usage = self._understood(event)
                     finish = reason or finish
                     counted = counted or usage is not None
@@ -443,7 +448,7 @@ class Client:
             case _:
                 raise Broken("its answer was ended", self._unavailable(f"ended its answer with {finish[:40]!r}"))
 
-    async def _events(self, response: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, response: Any) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON of each event of a stream; see the HTML standard, "Server-sent events"."""
         if "text/event-stream" not in response.headers.get("content-type", ""):
             raise self._nonsense("its answer is no stream of events")
@@ -520,11 +525,9 @@ class Client:
         # At `debug` they write requests, whatever OPENAI_LOG says.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        headers: Any = None if self._key else {"Authorization": openai.Omit()}
         client = openai.AsyncOpenAI(
             base_url=self._address.base,
             api_key=self._key or "none",
-            default_headers=headers,
             http_client=http,
             max_retries=0,
             timeout=None,

@@ -511,7 +511,7 @@ class RemoteManager:
         except Trouble as trouble:
             if reading_since is not None:
                 page.infer_s += anyio.current_time() - reading_since
-            self._troubled(page, endpoint, trouble, sent=reading_since is not None)
+            self._troubled(page, endpoint, trouble)
         except OcrError as exc:
             if reading_since is not None:
                 self._succeeded(endpoint)  # it refused this page, and is well
@@ -533,7 +533,7 @@ class RemoteManager:
         endpoint.refusals = 0
         endpoint.room = min(endpoint.most, endpoint.room + 1)
 
-    def _troubled(self, page: _Page, endpoint: _Endpoint, trouble: Trouble, *, sent: bool) -> None:
+    def _troubled(self, page: _Page, endpoint: _Endpoint, trouble: Trouble) -> None:
         """What a failed attempt means for the endpoint, and for the page."""
         endpoint.failures += 1
         endpoint.heard = -inf  # look before the next page is sent: it may have been put to sleep
@@ -542,12 +542,12 @@ class RemoteManager:
         self._remember(endpoint, trouble)
         if isinstance(trouble, Overloaded):
             self._rest(endpoint, trouble.retry_after_s)
-        elif isinstance(trouble, Down):
+        else:
+            page.crashes += 1  # it may be this page that breaks it
+        if isinstance(trouble, Down):
             self._take_out(endpoint, trouble)
-            sent = sent and trouble.sent
-        if sent and not isinstance(trouble, Overloaded):
-            page.crashes += 1  # it may be this page that broke it
-            if isinstance(trouble, Down) and trouble.hopeless and not any(one.usable for one in self._endpoints):
+            page.crashes -= not trouble.sent
+            if trouble.hopeless and not any(one.usable for one in self._endpoints):
                 page.finish(error=error)
                 return
         if page.crashes >= MAX_LOST:
