@@ -113,6 +113,8 @@ class _Endpoint:
     closing: int = 0
     """How many want it to sleep: it takes no more pages."""
     refuses_sleep: bool = False
+    used: bool = False
+    """Whether pages were sent to it since it last slept: only then is it the idle policy's to put to sleep."""
     doing: Doing | None = None
     doing_since: float = 0.0
     lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -143,6 +145,11 @@ class _Endpoint:
     @property
     def can_sleep(self) -> bool:
         return self.facts is not None and self.facts.sleeping is not None and not self.refuses_sleep
+
+    @property
+    def idles(self) -> bool:
+        """Whether the idle policy may put it to sleep."""
+        return self.used and self.usable and self.can_sleep and not self.sleeps
 
     @property
     def weights(self) -> State:
@@ -498,6 +505,7 @@ class RemoteManager:
                     page.patience.deadline = page.deadline
                 assert endpoint.facts is not None
                 page.started = reading_since = anyio.current_time()
+                endpoint.used = True
                 fields = await endpoint.client.read(
                     endpoint.facts, page.pages[0], page.options, page.picture, page.tell
                 )
@@ -764,6 +772,7 @@ class RemoteManager:
             async with self._moving(endpoint, "offloading" if level == 1 else "releasing"), self._unbroken():
                 await endpoint.client.sleep(level)
                 endpoint.set_sleeping(level)
+                endpoint.used = False
         except Trouble:
             with suppress(Trouble):
                 await self._look(endpoint)  # what is true now
@@ -781,13 +790,12 @@ class RemoteManager:
         return anyio.current_time() - self._idle_since
 
     def _policy_state(self) -> State:
-        """What the policy may move: endpoints that are awake and can sleep.
+        """What the policy may move: endpoints that are awake, were used and can sleep.
 
         Those in level 1 are left there. To let go of their weights, vLLM would have to take all of its memory on the
         card first, while others may be using it.
         """
-        awake = any(one.usable and one.can_sleep and not one.sleeps for one in self._endpoints)
-        return State.GPU if awake else State.UNLOADED
+        return State.GPU if any(one.idles for one in self._endpoints) else State.UNLOADED
 
     async def _watch_idle(self) -> None:
         """Sleep until the policy is due or something happens."""
@@ -812,7 +820,7 @@ class RemoteManager:
         self._sleep_not_before = anyio.current_time() + OTHERS_PAUSE_S
         level = 1 if step is Step.OFFLOAD else 2
         for endpoint in self._endpoints:
-            if endpoint.usable and endpoint.can_sleep and not endpoint.sleeps:
+            if endpoint.idles:
                 await self._put_to_sleep(endpoint, level, force=False, unless=lambda: self._leases > 0)
 
     # -- status
