@@ -339,7 +339,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({**self._part({}, None, len(pieces), body), "choices": []})
         self._event("[DONE]")
         self._chunk(b"")
-        vllm.read.append(text)
+        if fault not in ("event", "noise", "packed", "abort"):
+            vllm.read.append(text)
 
     def _part(self, delta: dict[str, Any], reason: str | None, tokens: int, body: Any) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}

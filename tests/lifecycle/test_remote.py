@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +198,8 @@ class House:
 
 async def test_a_page_is_read_and_its_answer_says_where() -> None:
     house = House()
-    async with house.open() as manager:
-        async with manager.lease():
-            reading = await manager.read([PageImage("/page", 10, 10)], FREE)
+    async with house.open() as manager, manager.lease():
+        reading = await manager.read([PageImage("/page", 10, 10)], FREE)
     assert [page["text"] for page in reading.pages] == ["/page"]
     assert (reading.model, reading.device, reading.engine) == ("the model", "http://a/v1", "openai")
     assert reading.infer_s == READ_S
@@ -289,11 +290,10 @@ async def test_the_end_of_the_server_ends_every_page_with_an_error() -> None:
         except Cancelled as exc:
             errors.append(exc.code)
 
-    async with anyio.create_task_group() as tasks:
-        async with house.open():
-            for number in range(3):
-                tasks.start_soon(read, f"/{number}")
-            await anyio.sleep(1)
+    async with anyio.create_task_group() as tasks, house.open():
+        for number in range(3):
+            tasks.start_soon(read, f"/{number}")
+        await anyio.sleep(1)
     assert errors == ["cancelled"] * 3
 
 
@@ -309,14 +309,14 @@ async def test_the_file_of_a_page_is_deleted_as_soon_as_there_is_one_to_send(tmp
 
     async def look() -> None:
         await anyio.sleep(1)
-        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+        seen.append(os.listdir(tmp_path))
 
     house.manager._encode = encode
     async with house.open(), anyio.create_task_group() as tasks:
         tasks.start_soon(look)
         await house.read(str(raw))
     assert seen == [["page-sent"]]
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 # -- "not now"
@@ -353,7 +353,7 @@ async def test_one_that_does_not_say_is_left_alone_for_ever_longer() -> None:
     async with house.open():
         await house.read()
     times = [when for when, _ in endpoint.sent]
-    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(times)]
     assert waits == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], rel=0.1)
 
 
@@ -435,7 +435,7 @@ async def test_a_dead_endpoint_is_looked_at_ever_more_seldom_and_is_back_when_it
         await house.read()
         assert house.status(0).state == "out"
         await anyio.sleep(300)
-        waits = [later - earlier for earlier, later in zip(first.looks, first.looks[1:], strict=False)]
+        waits = [later - earlier for earlier, later in pairwise(first.looks)]
         assert waits[:4] == pytest.approx([2, 4, 8, 16], rel=0.1)
         assert waits[4:] == pytest.approx([30] * len(waits[4:]), rel=0.1)
         first.dead = False
@@ -880,7 +880,6 @@ def test_two_at_the_same_address_are_one() -> None:
     assert manager.lanes == 2 * settings.ocr_remote_concurrency
     assert manager.device == "remote"
     assert repr(manager).startswith("<RemoteManager UNLOADED")
-
 
 
 async def test_an_endpoint_that_we_never_used_is_not_put_to_sleep_by_the_idle_policy() -> None:

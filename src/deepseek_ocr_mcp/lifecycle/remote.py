@@ -762,7 +762,11 @@ class RemoteManager:
             return False, f"{url} has no sleep mode: its model stays where it is."
         if endpoint.sleeps and (level == 1 or endpoint.facts.level == 2):
             return False, f"{url} sleeps already."
-        if not force and not endpoint.sleeps and (others := await endpoint.client.others()):
+        if force:  # until it has noticed that its answers were broken off
+            with anyio.move_on_after(FORCE_TIMEOUT_S):
+                while await endpoint.client.others():
+                    pass
+        elif not endpoint.sleeps and (others := await endpoint.client.others()):
             return None, f"{url} has {others} requests of others in work."
         if unless():
             return None, f"{url} is wanted."
