@@ -63,6 +63,7 @@ HEAVY = {
     "pillow_heif",
     "pynvml",
     "docx",
+    "openai",
     "lxml",
     "markdown_it",
 }

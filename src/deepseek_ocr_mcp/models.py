@@ -7,9 +7,9 @@ Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .modes import meant_mode, meant_resolution
 
@@ -192,6 +192,10 @@ class Gpu(_Model):
     utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
+_IN_SHORT: Final = WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "null"}]})
+"""What a schema says of a list that few servers have: every client of every server reads the schemas first."""
+
+
 class Endpoint(_Model):
     """A server elsewhere that reads pages for this one."""
 
@@ -240,7 +244,7 @@ class GpuStatus(_Model):
     served: Annotated[int, Field(description="pages read since the server started")]
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
-    endpoints: Annotated[list[Endpoint] | None, Field(description="with OCR_ENGINE=openai")] = None
+    endpoints: Annotated[list[Endpoint] | None, _IN_SHORT, Field(description="with OCR_ENGINE=openai")] = None
 
 
 class Transition(_Model):

@@ -12,7 +12,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__
@@ -165,3 +165,15 @@ class _Facts(Collector):
             "GPU memory that an ended worker held and that its card still lacks.",
             (status.unreturned_mb or 0) * MIB,
         )
+        up = gauge("endpoint_up", "Whether an endpoint can be sent pages.", None, "endpoint")
+        under_way = gauge("endpoint_pages_in_flight", "Pages that an endpoint has now.", None, "endpoint")
+        read = CounterMetricFamily("deepseek_ocr_endpoint_pages", "Pages that an endpoint read.", labels=["endpoint"])
+        failed = CounterMetricFamily(
+            "deepseek_ocr_endpoint_failures", "What an endpoint was asked and did not do.", labels=["endpoint"]
+        )
+        for endpoint in status.endpoints or ():
+            up.add_metric([endpoint.url], float(endpoint.state not in ("out", "unasked")))
+            under_way.add_metric([endpoint.url], endpoint.in_flight)
+            read.add_metric([endpoint.url], endpoint.served)
+            failed.add_metric([endpoint.url], endpoint.failures)
+        yield from (up, under_way, read, failed)
