@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"engines", "errors", "modes", "results"},
     "results": {"results", "errors", "modes"},
     "worker": set(),
-    "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
+    "documents": {"", "documents", "worker.client", "engines.base", "results", "config", "errors"},
     "worker.protocol": set(),
     "worker.client": {"worker.protocol", "errors"},
     "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},

@@ -31,6 +31,7 @@ MAX_OBJECTS: Final = 60_000  # a map has as many; beyond, drawing is no slower t
 MAX_SEGMENTS: Final = 200_000  # of all paths together
 MAX_AREAS: Final = 4_000  # pictures or coloured areas that are looked at, first come
 MAX_RULES: Final = 8_000
+MAX_DOTS: Final = 500
 MAX_FIELDS: Final = 4_000  # annotations
 MAX_DEPTH: Final = 8  # forms within forms
 LOOK_S: Final = 6.0  # seconds; reading a page by recognition takes about as long
@@ -39,6 +40,7 @@ ASK_EVERY: Final = 500  # glyphs or objects between two looks at the clock
 RULE_PT: Final = 3.0  # an area that is thinner is a line
 RULE_LENGTH_PT: Final = 4.0
 STRAIGHT_PT: Final = 0.6  # how far a line may lean and still be level
+DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a shape
 SHAPE_SEGMENTS: Final = 7  # of the simplest letter with a curve
 SHAPE_PT: Final = (2.0, 72.0)  # least and greatest height of a letter drawn as a shape
 SEGMENTS_PER_LETTER: Final = 30
@@ -49,6 +51,7 @@ OFF: Final = re.compile(rb"/OFF\s*\[\s*\d|/BaseState\s*/OFF")
 ENCRYPTED: Final = re.compile(rb"/Encrypt\b")
 OBJECT_STREAM: Final = re.compile(rb"/ObjStm\b[^>]{0,300}>>\s{0,4}stream\r?\n")
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
+NO_INK_PT: Final = 0.1
 LAM: Final = "ل"  # with the alef after it, the one ligature that every font has
 SOFT_HYPHEN: Final = 0xAD  # one that is in the file is drawn
 HIDDEN_FLAGS: Final = 0b100010  # annotations: Hidden, NoView
@@ -168,6 +171,8 @@ class Content:
     grounds: list[Area] = field(default_factory=list)
     rules: list[Box] = field(default_factory=list)
     """Straight lines along the axes."""
+    dots: list[Box] = field(default_factory=list)
+    """Small filled shapes, as wide as high: list marks, perhaps."""
     shapes: int = 0
     """Filled curves that could be letters."""
     shape_kinds: int = 0
@@ -476,18 +481,21 @@ class _Scene:
         if not (filled or stroked):
             return
         inner = raw.FS_MATRIX()
-        if raw.FPDFPageObj_GetMatrix(item, inner):
-            whole = matrix.after(Matrix.of(inner))
-        else:
-            whole = matrix
+        whole = matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else matrix
         segments = list(self._outline(item, count, whole))
         curved = any(kind == raw.FPDF_SEGMENT_BEZIERTO for kind, _, _ in segments)
         if filled:
             box = self._bounds(item, matrix)
-            if box is not None and curved and count >= SHAPE_SEGMENTS:
-                if SHAPE_PT[0] <= box[3] - box[1] <= SHAPE_PT[1]:
-                    self._content.shapes += max(1, count // SEGMENTS_PER_LETTER)
-                    self._kinds.add(count)
+            if box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
+                self._content.dots.append(box)
+            if (
+                box is not None
+                and curved
+                and count >= SHAPE_SEGMENTS
+                and SHAPE_PT[0] <= box[3] - box[1] <= SHAPE_PT[1]
+            ):
+                self._content.shapes += max(1, count // SEGMENTS_PER_LETTER)
+                self._kinds.add(count)
             if box is not None and min(box[2] - box[0], box[3] - box[1]) > RULE_PT:
                 colour = self._colour(raw.FPDFPageObj_GetFillColor, item)
                 self._area(
@@ -536,6 +544,11 @@ class _Scene:
         shown = _meet(box, clip)
         if shown is not None and shown[0] <= shown[2] and shown[1] <= shown[3]:
             self._content.rules.append(shown)
+
+
+def _is_dot(box: Box) -> bool:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return DOT_PT[0] <= min(wide, high) <= max(wide, high) <= min(DOT_PT[1], 1.4 * min(wide, high))
 
 
 def _is_bold(raw: Any, item: Any) -> bool:
@@ -624,15 +637,16 @@ def _glyphs(text_page: Any, upright: Matrix, runs: dict[int, Run], clock: Clock)
         if text.isspace():
             space = 2
             continue
-        if (
-            not raw.FPDFText_GetCharBox(text_page, n, left, right, bottom, top)
-            or not raw.FPDFText_GetCharOrigin(text_page, n, x, y)
+        if not raw.FPDFText_GetCharBox(text_page, n, left, right, bottom, top) or not raw.FPDFText_GetCharOrigin(
+            text_page, n, x, y
         ):
             continue
         box = upright.box(left.value, bottom.value, right.value, top.value)
         origin = upright.point(x.value, y.value)
         if not all(map(math.isfinite, (*box, *origin))):
             continue
+        if code < 0x20 and min(box[2] - box[0], box[3] - box[1]) < NO_INK_PT:
+            continue  # a character that no font has, and that shows nothing
         run = runs.setdefault(address, Run())
         if address not in measured:
             measured.add(address)

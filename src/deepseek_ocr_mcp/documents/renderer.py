@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -24,14 +24,15 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines.base import PageImage
+from ..engines.base import PageImage, ReadOptions
 from ..errors import Timeout, UnreadableInput
 from ..worker.client import WorkerDied, WorkerHandle
 from .source import Snapshot, open_source
 
-__all__ = ["Document", "DocumentReader", "private_folder"]
+__all__ = ["Document", "DocumentReader", "LayerText", "private_folder"]
 
 DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
+LAYER_TIMEOUT_S: Final = 15.0  # the child itself gives up after six; opening a huge page comes on top
 IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
 PREFIX: Final = "deepseek-ocr-mcp-"
 
@@ -90,6 +91,22 @@ async def _spawn_decoder() -> _Decoder:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerText:
+    """What a page's own text says, without the page being drawn."""
+
+    width: int
+    """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
+    height: int
+    text: str
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`, which is None."""
+    usable: bool = False
+    """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
+    why: str = ""
+    """Why it is not usable, as a part of a sentence: "no text layer". Text may be there all the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """An opened document; good while its context lasts."""
 
@@ -106,6 +123,18 @@ class Document:
             UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
         """
         return await self._reader.render(self.snapshot, number, os.path.join(self._folder, f"page-{number}"))
+
+    async def text_layer(self, number: int, options: ReadOptions) -> LayerText:
+        """What the text of page `number`, from 1, says. Never draws the page.
+
+        A text layer that is hostile, huge or damaged is not usable; that is no error, for the page may be drawn.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `page` does.
+        """
+        if self.format != "PDF":
+            return LayerText(0, 0, "", why="a picture has no text layer")
+        return await self._reader.text_layer(self.snapshot, number, options)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -136,6 +165,7 @@ class DocumentReader:
         self._spawn = spawn
         self._lock = anyio.Lock()
         self._decoder: _Decoder | None = None
+        self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -167,6 +197,7 @@ class DocumentReader:
         """
         folder = tempfile.mkdtemp(dir=self._folder)
         self._open += 1
+        snapshot: Snapshot | None = None
         try:
             snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
@@ -180,6 +211,8 @@ class DocumentReader:
             yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder)
         finally:
             self._open -= 1
+            if snapshot is not None:
+                self._silent.discard(snapshot.path)
             self._changed.set()
             assert self._tasks is not None, "use the reader inside `async with reader.running():`"
             self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
@@ -202,6 +235,28 @@ class DocumentReader:
         )
         return PageImage(out, int(size["width"]), int(size["height"]))
 
+    async def text_layer(self, snapshot: Snapshot, number: int, options: ReadOptions) -> LayerText:
+        """Have the text of page `number` looked up."""
+        if snapshot.path in self._silent:
+            return LayerText(0, 0, "", why="the text layer of another page could not be read")
+        arguments = {
+            "path": snapshot.path,
+            "name": snapshot.name,
+            "page": number,
+            "dpi": self._settings.ocr_pdf_dpi,
+            "max_pixels": self._settings.max_pixels,
+            "options": asdict(options),
+        }
+        try:
+            found = await self._ask("text_layer", arguments, LAYER_TIMEOUT_S)
+        except WorkerDied:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="the decoder crashed over its text layer")
+        except Timeout:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="reading its text layer took too long")
+        return LayerText(**found)
+
     async def crop(self, snapshot: Snapshot, image: PageImage, box: Sequence[int], out: str) -> None:
         """Have a region cut into the file `out`."""
         await self._call(snapshot.name, "crop", image=asdict(image), box=list(box), out=out)
@@ -214,21 +269,24 @@ class DocumentReader:
         return str(drawn["mime"])
 
     async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+        try:
+            return await self._ask(method, arguments, DECODE_TIMEOUT_S)
+        except WorkerDied:
+            raise UnreadableInput(
+                f"The decoder crashed over {what}.",
+                remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
+            ) from None
+        except Timeout:
+            raise UnreadableInput(
+                f"Decoding {what} took over {DECODE_TIMEOUT_S:g} s and was stopped.",
+                remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
+            ) from None
+
+    async def _ask(self, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
         async with self._lock:
             if self._decoder is None or not self._decoder.alive:
                 self._decoder = await self._spawn()
-            try:
-                return await self._decoder.call(method, arguments, timeout=DECODE_TIMEOUT_S)
-            except WorkerDied:
-                raise UnreadableInput(
-                    f"The decoder crashed over {what}.",
-                    remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
-                ) from None
-            except Timeout:
-                raise UnreadableInput(
-                    f"Decoding {what} took over {DECODE_TIMEOUT_S:g} s and was stopped.",
-                    remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
-                ) from None
+            return await self._decoder.call(method, arguments, timeout=timeout)
 
     async def _watch_idle(self) -> None:
         while True:
