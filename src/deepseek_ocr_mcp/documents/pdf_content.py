@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["Area", "Box", "Clock", "Content", "Field", "Glyph", "Matrix", "Run", "TooMuch", "read_content"]
+__all__ = ["Area", "Box", "Clock", "Colour", "Content", "Field", "Glyph", "Matrix", "Run", "TooMuch", "read_content"]
 
 Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
+"""Red, green, blue: 0 to 255."""
 
 MAX_GLYPHS: Final = 60_000  # a page of a newspaper has 20,000
 MAX_OBJECTS: Final = 60_000  # a map has as many; beyond, drawing is no slower than looking
@@ -81,8 +83,18 @@ class Matrix:
 
     def box(self, x1: float, y1: float, x2: float, y2: float) -> Box:
         """The upright rectangle around a rectangle."""
-        xs, ys = zip(*(self.point(x, y) for x in (x1, x2) for y in (y1, y2)), strict=True)
-        return min(xs), min(ys), max(xs), max(ys)
+        ax, ay = self.point(x1, y1)
+        bx, by = self.point(x2, y2)
+        if (self.b or self.c) and (self.a or self.d):  # neither straight nor on its side
+            cx, cy = self.point(x1, y2)
+            dx, dy = self.point(x2, y1)
+            return min(ax, bx, cx, dx), min(ay, by, cy, dy), max(ax, bx, cx, dx), max(ay, by, cy, dy)
+        return (
+            ax if ax < bx else bx,
+            ay if ay < by else by,
+            bx if ax < bx else ax,
+            by if ay < by else ay,
+        )
 
     def after(self, first: Matrix) -> Matrix:
         """What does `first`, then this."""
@@ -142,7 +154,7 @@ class Area:
 
     box: Box
     order: int
-    colour: tuple[int, int, int] | None = None
+    colour: Colour | None = None
     picture: bool = False
     bilevel: bool = False
     """Black and white, as fax machines and scanners write."""
@@ -488,12 +500,7 @@ class _Scene:
             box = self._bounds(item, matrix)
             if box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
                 self._content.dots.append(box)
-            if (
-                box is not None
-                and curved
-                and count >= SHAPE_SEGMENTS
-                and SHAPE_PT[0] <= box[3] - box[1] <= SHAPE_PT[1]
-            ):
+            if box is not None and curved and count >= SHAPE_SEGMENTS and SHAPE_PT[0] <= box[3] - box[1] <= SHAPE_PT[1]:
                 self._content.shapes += max(1, count // SEGMENTS_PER_LETTER)
                 self._kinds.add(count)
             if box is not None and min(box[2] - box[0], box[3] - box[1]) > RULE_PT:
@@ -562,7 +569,7 @@ def _is_bold(raw: Any, item: Any) -> bool:
 
 
 def _address(item: Any) -> int:
-    return ctypes.cast(item, ctypes.c_void_p).value or 0
+    return ctypes.addressof(item.contents) if item else 0
 
 
 def _meet(one: Box | None, other: Box | None) -> Box | None:
@@ -618,7 +625,7 @@ def _glyphs(text_page: Any, upright: Matrix, runs: dict[int, Run], clock: Clock)
         clock.tick()
         code = raw.FPDFText_GetUnicode(text_page, n)
         item = raw.FPDFText_GetTextObject(text_page, n)
-        address = _address(item) if item else 0
+        address = _address(item)
         if not address:  # PDFium's own: a gap or the end of a line
             if code in (0x0A, 0x0D):
                 fresh = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Final
 
 from ..results.reading_order import Element, TextLine, arrange
@@ -29,11 +29,13 @@ LEAST_CELLS: Final = 3  # with text
 FILLED_SHARE: Final = 0.3  # of the cells hold text; a diagram has a grid, too
 BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
 CELL_LINES: Final = 4.0  # in the usual cell; more are columns of a page with frames
+FORM_SHARE: Final = 0.4  # of the rows go over the whole width: a form
 STAND_IN: Final = "0"  # no letter: never a title
 
 Rule = tuple[float, float, float]
 """Where it is, and from where to where it goes."""
-Rows = tuple[tuple[tuple[int, ...], ...], ...]
+Row = list[list[int]]
+"""The lines in each cell."""
 
 
 def cut_at_rules(lines: Iterable[Line], rules: Sequence[Box], clock: Clock) -> list[Line]:
@@ -74,37 +76,37 @@ def _between(line: Line, x1: float, x2: float) -> Iterator[int]:
 def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: Clock) -> list[Element]:
     """The elements of the page in reading order; lines in a ruled table are in its cells."""
     taken: set[int] = set()
-    tables: list[tuple[Box, Element]] = []
-    by_middle = sorted((((line.box[1] + line.box[3]) / 2, n) for n, line in enumerate(frame)))
+    tables: list[tuple[Box, list[Element]]] = []
+    by_middle = sorted(((line.box[1] + line.box[3]) / 2, n) for n, line in enumerate(frame))
     middles = [middle for middle, _ in by_middle]
     for grid in _grids(rules, clock):
         x1, y1, x2, y2 = grid.box
         level = by_middle[bisect_left(middles, y1) : bisect_right(middles, y2)]
         inside = [n for _, n in level if n not in taken and x1 <= (frame[n].box[0] + frame[n].box[2]) / 2 <= x2]
-        rows = grid.rows(inside, frame)
-        if rows is not None:
+        elements = grid.elements(inside, frame)
+        if elements:
             taken.update(inside)
-            tables.append((grid.box, Element("table", rows)))
+            tables.append((grid.box, elements))
     if not tables:
         return arrange(frame)
     rest = [n for n in range(len(frame)) if n not in taken]
     stand_ins = [TextLine(STAND_IN, box) for box, _ in tables]
-    elements: list[Element] = []
+    arranged: list[Element] = []
     for element in arrange([*(frame[n] for n in rest), *stand_ins]):
         if all(n < len(rest) for n in element.lines):
-            elements.append(_renumbered(element, rest))
+            arranged.append(_renumbered(element, rest))
         elif element.kind == "table":
             return arrange(frame)  # what was taken for a table is a part of a larger one
         else:
-            elements += _around(element, rest, [table for _, table in tables])
-    return elements
+            arranged += _around(element, rest, [elements for _, elements in tables])
+    return arranged
 
 
 def _renumbered(element: Element, rest: Sequence[int]) -> Element:
     return replace(element, rows=tuple(tuple(tuple(rest[n] for n in cell) for cell in row) for row in element.rows))
 
 
-def _around(element: Element, rest: Sequence[int], tables: Sequence[Element]) -> Iterator[Element]:
+def _around(element: Element, rest: Sequence[int], tables: Sequence[Sequence[Element]]) -> Iterator[Element]:
     """A paragraph with stand-ins as what is before, between and after the tables."""
     rows: list[tuple[tuple[int, ...], ...]] = []
     for (row,) in element.rows:
@@ -115,7 +117,7 @@ def _around(element: Element, rest: Sequence[int], tables: Sequence[Element]) ->
                 if rows:
                     yield _renumbered(replace(element, rows=tuple(rows)), rest)
                     rows = []
-                yield replace(tables[n - len(rest)], region=element.region)
+                yield from (replace(part, region=element.region) for part in tables[n - len(rest)])
     if rows:
         yield _renumbered(replace(element, rows=tuple(rows)), rest)
 
@@ -136,11 +138,11 @@ class _Grid:
     def box(self) -> Box:
         return self.xs[0], self.ys[0], self.xs[-1], self.ys[-1]
 
-    def rows(self, inside: Sequence[int], frame: Sequence[TextLine]) -> Rows | None:
-        """These lines in the cells of the grid, or None where they do not make a table."""
+    def elements(self, inside: Sequence[int], frame: Sequence[TextLine]) -> list[Element]:
+        """These lines in the cells of the grid; nothing where they do not make a table."""
         columns, rows = len(self.xs) - 1, len(self.ys) - 1
         owner = self._owners()
-        table: list[list[list[int]]] = [[[] for _ in range(columns)] for _ in range(rows)]
+        table: list[Row] = [[[] for _ in range(columns)] for _ in range(rows)]
         for n in inside:
             x1, y1, x2, y2 = frame[n].box
             row = min(max(bisect_right(self.ys, (y1 + y2) / 2) - 1, 0), rows - 1)
@@ -150,14 +152,29 @@ class _Grid:
         owners = {place for places in owner for place in places}
         filled = [table[row][column] for row, column in owners if table[row][column]]
         if len(filled) < max(LEAST_CELLS, FILLED_SHARE * len(owners)):
-            return None
+            return []
         if sum(len(_rows_of(cell, frame)) for cell in filled) > CELL_LINES * len(filled):
-            return None
-        split = [part for row in table for part in _entries(row, frame) if any(part)]
-        used = [c for c in range(columns) if any(row[c] for row in split)]
-        if len(split) < 2 or len(used) < 2:
-            return None
-        return tuple(tuple(tuple(n for line in _rows_of(row[c], frame) for n in line) for c in used) for row in split)
+            return []
+        split: list[Row] = []
+        across: list[bool] = []
+        for r, cells in enumerate(table):
+            parts = [part for part in _entries(cells, frame) if any(part)]
+            split += parts
+            across += [len(set(owner[r])) == 1] * len(parts)
+        if len(split) < 2:
+            return []
+        if sum(across) < FORM_SHARE * len(split):
+            whole = _table(split, frame)
+            return [whole] if whole is not None else []
+        # A form: what goes over its whole width are paragraphs, and tables are between them.
+        elements: list[Element] = []
+        for alone, group in groupby(zip(across, split, strict=True), key=lambda pair: pair[0]):
+            part = [row for _, row in group]
+            found = None if alone else _table(part, frame)
+            elements += (
+                [found] if found is not None else [_paragraph(cell, frame) for row in part for cell in row if cell]
+            )
+        return elements
 
     def _owners(self) -> list[list[tuple[int, int]]]:
         """For each cell the first of those that it is one with, because no border is drawn between them."""
@@ -172,6 +189,20 @@ class _Grid:
                 if not _is_drawn(self.level, self.ys[r], self.xs[c], self.xs[c + 1]):
                     owner[r][c] = owner[r - 1][c]
         return owner
+
+
+def _table(rows: Sequence[Row], frame: Sequence[TextLine]) -> Element | None:
+    used = [c for c in range(len(rows[0])) if any(row[c] for row in rows)]
+    if len(rows) < 2 or len(used) < 2:
+        return None
+    return Element(
+        "table",
+        tuple(tuple(tuple(n for line in _rows_of(row[c], frame) for n in line) for c in used) for row in rows),
+    )
+
+
+def _paragraph(cell: Iterable[int], frame: Sequence[TextLine]) -> Element:
+    return Element("line", tuple((tuple(line),) for line in _rows_of(cell, frame)))
 
 
 def _is_drawn(rules: Iterable[Rule], at: float, start: float, end: float) -> bool:
@@ -254,7 +285,7 @@ def _rows_of(lines: Iterable[int], frame: Sequence[TextLine]) -> list[list[int]]
     return [sorted(row, key=lambda n: frame[n].box[0]) for row in rows]
 
 
-def _entries(row: list[list[int]], frame: Sequence[TextLine]) -> list[list[list[int]]]:
+def _entries(row: Row, frame: Sequence[TextLine]) -> list[Row]:
     """A row of cells as several, where columns are ruled and rows are not.
 
     Then the cells hold as many lines, side by side, and one of them is figures.

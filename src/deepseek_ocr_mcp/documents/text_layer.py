@@ -14,17 +14,17 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final
 
 from ..engines.base import ReadOptions
 from ..results.find import find_term
 from ..results.reading_order import LIST_MARK, Element, TextLine, split_at_gutters, to_markdown, to_text
-from .pdf_content import Area, Box, Clock, Content, Glyph, Run, TooMuch, read_content
+from .pdf_content import Area, Box, Clock, Colour, Content, Glyph, TooMuch, read_content
 from .ruled_tables import arrange_with_rules, cut_at_rules
 from .text_lines import IDEOGRAPH, Line, Mark, direction, is_strange, lines_of, marks_of, turned
 
@@ -34,6 +34,8 @@ TEXT_MODES: Final = frozenset({"document", "ocr", "free", "find"})
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
 
 # Sight.
+INVISIBLE: Final = (3, 7)  # text rendering modes of PDF: nothing is painted
+WHITE: Final = (255, 255, 255)
 FAINT: Final = 20  # of 255: text with less alpha is not seen
 SAME_COLOUR: Final = 24  # of 255, in every channel: text that differs less from its ground is not seen
 READABLE_SHARE: Final = 0.25  # of a character's width or height that is not cut off
@@ -45,6 +47,7 @@ MOSTLY_PICTURE: Final = 0.5  # a picture without text on it that large is most o
 SCAN_SHARE: Final = 0.3  # the same for a picture in black and white
 SMALL_PICTURE: Final = 0.1  # less holds no text that matters …
 PICTURE_OVER_TEXT: Final = 2.0  # … nor does one that is less than twice as large as the text beside it
+GROUND_SHARE: Final = 0.12  # of a picture is near text that is on it: it is the ground of that text
 TOLERATED: Final = 10  # characters; what is behind a picture or invisible on it, when that says nothing
 TOLERATED_SHARE: Final = 0.02  # the same, of all characters
 SHAPES_LEAST: Final = 60  # curves that make a page of letters drawn as shapes
@@ -95,7 +98,7 @@ def read_layer(
         content = read_content(document, number, path, clock)
         sight = _Sight.of(content, clock)
         why = sight.why()
-        glyphs = sight.shown if not why or not sight.hidden else sight.everything
+        glyphs = sight.everything if why else sight.shown
         layer = _Layer.of(content, glyphs, clock)
         why = why or layer.why() or _missing_fields(content, layer)
         text, blocks = layer.written(options, size[0] / content.width, size[1] / content.height, size)
@@ -116,42 +119,36 @@ class _Sight:
     """The characters of a page, by whether a person sees them."""
 
     content: Content
-    shown: list[Glyph]
-    invisible: list[Glyph]
-    behind: list[Glyph]
+    areas: _Areas
+    clock: Clock
+    shown: list[Glyph] = field(default_factory=list)
+    invisible: list[Glyph] = field(default_factory=list)
+    behind: list[Glyph] = field(default_factory=list)
     """Under a picture."""
-    lost: list[Glyph]
+    lost: list[Glyph] = field(default_factory=list)
     """Painted over, as pale as their ground, or outside of the page: gone for good."""
-    layered: int
+    layered: int = 0
+    """How many of the shown ones are on layers that a person can switch off."""
 
     @classmethod
     def of(cls, content: Content, clock: Clock) -> _Sight:
-        sight = cls(content, [], [], [], [], 0)
+        sight = cls(content, _Areas.of(content, clock), clock)
         page = (0.0, 0.0, content.width, content.height)
-        covers = _covers(content)
-        by_colour: dict[tuple[int, int, int], list[Area]] = {}
         for glyph in content.glyphs:
             clock.tick()
             run = glyph.run
-            x, y = _middle(glyph)
             if _is_cut_off(glyph.box, page) or (run.clip is not None and _is_cut_off(glyph.box, run.clip)):
                 sight.lost.append(glyph)
-                continue
-            cover = _cover(covers, run.order, x, y)
-            if run.mode in (3, 7) or (run.colour is not None and run.colour[3] < FAINT):
+            elif run.mode in INVISIBLE or (run.colour is not None and run.colour[3] < FAINT):
                 sight.invisible.append(glyph)
-            elif cover is not None:
+            elif (cover := sight.areas.over(glyph)) is not None:
                 (sight.behind if cover.picture else sight.lost).append(glyph)
-            elif _is_pale(content, run, x, y, by_colour):
+            elif sight.areas.is_pale(glyph):
                 sight.lost.append(glyph)
             else:
                 sight.shown.append(glyph)
                 sight.layered += run.layered
         return sight
-
-    @property
-    def hidden(self) -> bool:
-        return bool(self.invisible or self.behind)
 
     @property
     def everything(self) -> list[Glyph]:
@@ -160,21 +157,21 @@ class _Sight:
         return [glyph for glyph in self.content.glyphs if id(glyph) not in lost]
 
     def why(self) -> str:
-        """Why recognition sees what this text does not say; empty if it does not."""
+        """Why a reader of the page sees what this text does not say; empty if there is nothing else."""
         content = self.content
         if not content.objects:
             return ""  # nothing is drawn: the page is blank
         tolerated = max(TOLERATED, TOLERATED_SHARE * len(self.shown))
+        on_pictures = sum(self.areas.is_on_picture(glyph) for glyph in self.invisible)
+        if on_pictures > tolerated or (self.invisible and not self.shown):
+            return "the text is invisible (an earlier OCR)"
         if len(self.behind) > tolerated:
             return "the text is behind a picture (an earlier OCR)"
-        on_pictures = [glyph for glyph in self.invisible if _on_any(content.pictures, *_middle(glyph))]
-        if len(on_pictures) > tolerated or (self.invisible and not self.shown):
-            return "the text is invisible (an earlier OCR)"
         if not self.shown:
-            return "no text layer" if not self.lost else "its text cannot be seen"
+            return "its text cannot be seen" if self.lost or self.behind else "no text layer"
         if self.layered and content.hidden_layers():
             return "some of its layers are switched off"
-        text, bare, scanned = _shares(content, self.shown)
+        text, bare, scanned = _shares(content, self.shown, self.clock)
         if scanned > SCAN_SHARE:
             return "most of the page is a scan"
         if bare > MOSTLY_PICTURE or (bare > SMALL_PICTURE and bare > PICTURE_OVER_TEXT * text):
@@ -182,6 +179,65 @@ class _Sight:
         if content.shapes > max(SHAPES_LEAST, len(self.shown)) and content.shape_kinds > SHAPE_KINDS:
             return "its letters are drawn as shapes"
         return _garbled(self.shown)
+
+
+@dataclass(slots=True)
+class _Areas:
+    """Pictures and coloured areas, in the order in which they are drawn."""
+
+    every: list[Area]
+    orders: list[int]
+    solid: list[Area]
+    """Those that hide what was drawn before."""
+    solid_orders: list[int]
+    clock: Clock
+    alike: dict[Colour, bool] = field(default_factory=dict)
+    """Whether anything on the page, or the page itself, has this colour."""
+
+    @classmethod
+    def of(cls, content: Content, clock: Clock) -> _Areas:
+        every = sorted((*content.pictures, *content.grounds), key=lambda area: area.order)
+        solid = sorted((area for area in every if area.opaque and area.exact), key=_size_of)[-MAX_COVERS:]
+        solid.sort(key=lambda area: area.order)
+        return cls(every, [area.order for area in every], solid, [area.order for area in solid], clock)
+
+    def over(self, glyph: Glyph) -> Area | None:
+        """What hides a glyph."""
+        if glyph.run.order < 0:
+            return None
+        x, y = _middle(glyph)
+        for n in range(bisect_right(self.solid_orders, glyph.run.order), len(self.solid)):
+            self.clock.tick()
+            if _inside(self.solid[n].box, x, y):
+                return self.solid[n]
+        return None
+
+    def is_pale(self, glyph: Glyph) -> bool:
+        """Whether a glyph has the colour of its ground. A ground of unknown colour is another one."""
+        if glyph.run.colour is None:
+            return False
+        colour = glyph.run.colour[:3]
+        if colour not in self.alike:
+            self.alike[colour] = _alike(colour, WHITE) or any(
+                area.colour is not None and _alike(area.colour, colour) for area in self.every
+            )
+        if not self.alike[colour]:
+            return False
+        x, y = _middle(glyph)
+        for n in range(bisect_left(self.orders, glyph.run.order) - 1, -1, -1):
+            self.clock.tick()
+            ground = self.every[n]
+            if _inside(ground.box, x, y):
+                return ground.exact and ground.opaque and ground.colour is not None and _alike(ground.colour, colour)
+        return _alike(colour, WHITE)
+
+    def is_on_picture(self, glyph: Glyph) -> bool:
+        x, y = _middle(glyph)
+        for area in self.every:
+            self.clock.tick()
+            if area.picture and _inside(area.box, x, y):
+                return True
+        return False
 
 
 def _middle(glyph: Glyph) -> tuple[float, float]:
@@ -199,63 +255,24 @@ def _is_cut_off(box: Box, clip: Box) -> bool:
     return wide < READABLE_SHARE * (box[2] - box[0]) or high < READABLE_SHARE * (box[3] - box[1])
 
 
-def _on_any(areas: Iterable[Area], x: float, y: float) -> bool:
-    return any(_inside(area.box, x, y) for area in areas)
-
-
 def _size_of(area: Area) -> float:
     return (area.box[2] - area.box[0]) * (area.box[3] - area.box[1])
 
 
-def _covers(content: Content) -> list[Area]:
-    """Areas that hide what was drawn before them, in the order in which they are drawn."""
-    solid = [area for area in (*content.pictures, *content.grounds) if area.opaque and area.exact]
-    return sorted(sorted(solid, key=_size_of)[-MAX_COVERS:], key=lambda area: area.order)
+def _alike(one: Colour, other: Colour) -> bool:
+    return all(abs(a - b) <= SAME_COLOUR for a, b in zip(one, other, strict=True))
 
 
-def _cover(covers: Sequence[Area], order: int, x: float, y: float) -> Area | None:
-    if order < 0:
-        return None
-    for n in range(bisect_right(covers, order, key=lambda area: area.order), len(covers)):
-        if _inside(covers[n].box, x, y):
-            return covers[n]
-    return None
-
-
-def _alike(one: Sequence[int], other: Sequence[int]) -> bool:
-    return all(abs(a - b) <= SAME_COLOUR for a, b in zip(one[:3], other[:3], strict=True))
-
-
-def _is_pale(content: Content, run: Run, x: float, y: float, by_colour: dict[tuple[int, int, int], list[Area]]) -> bool:
-    """Whether text has the colour of its ground. A ground of unknown colour is another one."""
-    if run.colour is None:
-        return False
-    colour = run.colour[:3]
-    if colour not in by_colour:
-        by_colour[colour] = [
-            area for area in content.grounds if area.colour is not None and _alike(area.colour, colour)
-        ]
-    on_page = _alike(colour, (255, 255, 255))
-    if not (on_page or by_colour[colour]):
-        return False
-    ground = None
-    for area in (*content.grounds, *content.pictures):
-        if area.order < run.order and _inside(area.box, x, y) and (ground is None or area.order > ground.order):
-            ground = area
-    if ground is None:
-        return on_page
-    return ground.exact and ground.opaque and ground.colour is not None and _alike(ground.colour, colour)
-
-
-def _shares(content: Content, shown: Sequence[Glyph]) -> tuple[float, float, float]:
+def _shares(content: Content, shown: Sequence[Glyph], clock: Clock) -> tuple[float, float, float]:
     """Shares of the page: near text, pictures without text, and those in black and white."""
     width, height = content.width / GRID, content.height / GRID
 
     def cells(box: Box, around: float = 0.0) -> Iterator[int]:
-        """The cells whose middle is in the box; at least the one in which its own middle is, for text."""
+        """The cells whose middles are in the box."""
         x1, x2 = (box[0] - around) / width - 0.5, (box[2] + around) / width - 0.5
         y1, y2 = (box[1] - around) / height - 0.5, (box[3] + around) / height - 0.5
         for row in range(max(0, math.ceil(y1)), min(GRID, math.floor(y2) + 1)):
+            clock.tick()
             for column in range(max(0, math.ceil(x1)), min(GRID, math.floor(x2) + 1)):
                 yield row * GRID + column
 
@@ -266,6 +283,8 @@ def _shares(content: Content, shown: Sequence[Glyph]) -> tuple[float, float, flo
     scans: set[int] = set()
     for area in content.pictures:
         found = set(cells(area.box))
+        if len(found & texts) >= GROUND_SHARE * len(found):
+            continue  # a ground that text was set on; a stamp on a scan is smaller
         pictures |= found
         if area.bilevel:
             scans |= found

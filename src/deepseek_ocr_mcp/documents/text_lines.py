@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -208,7 +209,7 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
     marks = []
     for number, glyph in glyphs:
         clock.tick()
-        text = _clean(glyph)
+        text = _clean(glyph.text, glyph.known)
         if not text:
             continue
         size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)
@@ -225,6 +226,7 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
     return _with_combined(marks)
 
 
+@lru_cache(maxsize=4096)
 def is_strange(text: str) -> bool:
     """Whether this is no character that a page shows."""
     return any(
@@ -235,12 +237,13 @@ def is_strange(text: str) -> bool:
     )
 
 
-def _clean(glyph: Glyph) -> str:
+@lru_cache(maxsize=4096)
+def _clean(text: str, known: bool) -> str:
     """A glyph's text without ligatures and characters that are not seen; U+FFFD where it is not known."""
-    text = UNSEEN.sub("", glyph.text).translate(ADOBE)
+    text = UNSEEN.sub("", text).translate(ADOBE)
     if text in BULLETS:
         return "•"
-    if text and (not glyph.known or is_strange(text)):
+    if text and (not known or is_strange(text)):
         return "\ufffd"
     return LIGATURES.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
@@ -500,6 +503,7 @@ def _parts(before: Mark, mark: Mark) -> bool:
     return gap > GAP_EM * size
 
 
+@lru_cache(maxsize=4096)
 def direction(text: str) -> str:
     """`R`, `L`, `N` for figures, `S` for what belongs to figures beside it, or nothing."""
     kind = unicodedata.bidirectional(text[:1])
