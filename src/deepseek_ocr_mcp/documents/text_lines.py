@@ -43,6 +43,7 @@ JOIN_EM: Final = 0.9  # gap that pieces of one line may have
 SPACED_EM: Final = 2.5  # the same where the text itself has a space
 GAP_EM: Final = 0.16  # gap between pieces that is a space
 RTL_GAP_EM: Final = 0.24  # the same in Hebrew and Arabic, whose letters have gaps of their own
+FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
 SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
 SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
@@ -294,7 +295,10 @@ def lines_of(marks: Sequence[Mark], clock: Clock) -> list[Line]:
             rows.append([piece])
     lines = [Line(joined) for row in rows for joined in _joined(row)]
     stacked = [Line(stack, vertical=True) for stack in stacks]
-    return [line for line in map(_composed, [*_with_scripts(lines, clock), *stacked]) if line.text]
+    kinds = Counter(direction(mark.text) for mark in marks)
+    leftwards = kinds["R"] > kinds["L"]
+    composed = (_composed(line, leftwards) for line in (*_with_scripts(lines, clock), *stacked))
+    return [line for line in composed if line.text]
 
 
 def _pieces(marks: Sequence[Mark]) -> list[list[Mark]]:
@@ -429,16 +433,24 @@ def _touches(script: Line, host: Line, reach: float) -> bool:
 # ---------------------------------------------------------------- what a line says
 
 
-def _composed(line: Line) -> Line:
-    """The line with its text: marks in the order in which they are read, spaces where there are gaps."""
+def _composed(line: Line, leftwards: bool) -> Line:
+    """The line with its text: marks in the order in which they are read, spaces where there are gaps.
+
+    `leftwards`: most of the page runs from right to left.
+    """
     if line.vertical:
         text = "".join(mark.text for mark in line.marks)
         return replace(line, text=text, at=[n for n, mark in enumerate(line.marks) for _ in mark.text])
     marks = _with_accents(line.marks)
-    leftwards = any(direction(mark.text) == "R" for mark in marks)
+    kinds = Counter(direction(mark.text) for mark in marks)
+    if kinds["R"]:
+        share = FOREIGN_SHARE if leftwards else 1 - FOREIGN_SHARE
+        ordered: Iterable[Mark | None] = _logical(marks, kinds["L"] <= share * (kinds["L"] + kinds["R"]))
+    else:
+        ordered = _spaced(marks)
     kept: list[Mark] = []
     text, at = "", []
-    for mark in _logical(marks) if leftwards else _spaced(marks):
+    for mark in ordered:
         if mark is not None:
             text += mark.text
             at += [len(kept)] * len(mark.text)
@@ -512,7 +524,7 @@ def direction(text: str) -> str:
     return {"L": "L", "EN": "N", "AN": "N", "CS": "S", "ES": "S", "ET": "S"}.get(kind, "")
 
 
-def _logical(marks: Sequence[Mark]) -> list[Mark | None]:
+def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
     """Marks of a line with Hebrew or Arabic in the order in which they are read; None where a space is.
 
     They are sorted as they are seen, because files store them either way; then what runs to the
@@ -525,7 +537,6 @@ def _logical(marks: Sequence[Mark]) -> list[Mark | None]:
             seen.append(None)
         seen.append(mark)
     kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
-    leftwards = kinds.count("R") >= kinds.count("L")
     if leftwards:
         seen.reverse()
         kinds.reverse()
