@@ -41,6 +41,7 @@ __all__ = [
     "say",
     "spread",
     "table",
+    "text_of",
     "verdict",
 ]
 
@@ -68,7 +69,8 @@ def environment(**settings: str) -> dict[str, str]:
         # an installed package has its bytecode; a source tree must be allowed to write it
         and name not in ("HOST", "PORT", "PYTHONDONTWRITEBYTECODE")
     }
-    return env | settings
+    # A page that is read again is to be read again, unless a benchmark is about that.
+    return env | {"OCR_CACHE": "off"} | settings
 
 
 class StdioServer:
@@ -106,11 +108,19 @@ class StdioServer:
 
     def call(self, tool: str, **arguments: Any) -> str:
         """The text that a tool answered."""
+        return text_of(self.result(tool, **arguments))
+
+    def result(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """What a tool answered, as it came over the wire."""
         result = self._request("tools/call", name=tool, arguments=arguments)
-        text = "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
         if result.get("isError"):
-            sys.exit(f"{tool} failed: {text}")
-        return text
+            sys.exit(f"{tool} failed: {text_of(result)}")
+        return result
+
+    def list(self, what: str) -> list[dict[str, Any]]:
+        """All `tools`, `prompts` or `resources` that the server offers."""
+        found: list[dict[str, Any]] = self._request(f"{what}/list")[what]
+        return found
 
     def close(self) -> None:
         """End the server as a client does: by closing its input."""
@@ -145,6 +155,11 @@ class StdioServer:
                 return result
         self._errors.seek(0)
         sys.exit(f"The server ended over {method}:\n{self._errors.read().decode(errors='replace')[-2000:]}")
+
+
+def text_of(result: dict[str, Any]) -> str:
+    """The text that a model reads in the answer of a tool."""
+    return "\n".join(block["text"] for block in result["content"] if block["type"] == "text")
 
 
 @contextmanager
@@ -242,7 +257,8 @@ def report(name: str, claim: str, text: str, *, save: bool) -> None:
         return
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.md"
-    run = f"`python benchmarks/{name}.py {' '.join(sys.argv[1:])}`, {datetime.date.today().isoformat()}, on"
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    run = f"`{command}`, {datetime.date.today().isoformat()}, on"
     parts = (f"# {name}", claim.strip(), text, run, _machine())
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     say(f"saved in {path}")

@@ -167,7 +167,8 @@ def reader_of(client: Client, mode: str, argument: Callable[[Path], str], watche
         if result.is_error or facts is None:
             sys.exit(f"{path}: {result.content}")
         timing = facts["timing"]
-        return Read(total, timing["infer_s"], timing["total_s"], len(facts["pages"]), facts["text"])
+        text = "\n\n".join(page["text"] for page in facts["pages"] if page["text"])
+        return Read(total, timing["infer_s"], timing["total_s"], len(facts["pages"]), text)
 
     return read
 

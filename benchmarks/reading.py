@@ -7,7 +7,9 @@ detection (`--psm 1`) and the right language, where its data is installed. Ours 
 through `deepseek-ocr-mcp ocr`, one process a file. PDF and TIFF pages are drawn for the other two
 beforehand, outside their time; ours draws its own.
 
-Scores are those of the corpus' own evaluate.py. CPU seconds count all processes of a reader; they
+Scores are those of the corpus' own evaluate.py, and two of the reading order (see `order_scores`), of which
+the corpus has no checks. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds,
+but pages that nobody tuned anything to. CPU seconds count all processes of a reader; they
 are what to trust on a machine that others use. Needs rapidfuzz, and the corpus.
 """
 
@@ -26,9 +28,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -37,14 +40,17 @@ import anyio
 import psutil
 
 from common import PRODUCT, environment, family, ratio, report, sample_page, say, spread, table, verdict
+from generated_pages import write_pages
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 READERS: Final = ("ours", "RapidOCR", "Tesseract")
 FILE_LIMIT_S: Final = 300.0
 MAX_CER, MIN_F1, MAX_WORSE, MIN_ORDER, MIN_TABLE = 0.15, 0.90, 0.02, 0.9, 0.7
 MAX_TIME, MAX_MEMORY, MAX_RECEIPT, MAX_COLD = 0.5, 0.5, 0.4, 2.0
-FLOORS: Final = ("import onnxruntime", "import numpy, cv2, onnxruntime", "from rapidocr import RapidOCR")
-RUNTIME: Final = FLOORS[0]  # what ours runs on; it never imports the last
+FLOORS: Final = ("import numpy, cv2, onnxruntime", "from rapidocr import RapidOCR")
+RUNTIME: Final = FLOORS[0]  # what ours runs on, and nothing else; it never imports the last
+PIECE: Final = 20  # letters of a piece whose place in the order is looked at
+MIN_PIECES: Final = 4  # fewer have no order to speak of
 MB: Final = 1_000_000  # bytes
 RIGHT_DATA: Final = {"el": ["ell"], "fa": ["fas", "ara"], "th": ["tha"]}  # where the manifest just says eng
 
@@ -150,7 +156,8 @@ class OurTool:
         facts = result.structured_content or {}
         said = "\n".join(block.text for block in result.content if block.type == "text")
         cost = (seconds, cpu_seconds(processes) - cpu, peak_mb(processes))
-        return Reading("", *cost, error=said[:200]) if result.is_error else Reading(str(facts.get("text", said)), *cost)
+        text = "\n\n".join(page["text"] for page in facts.get("pages", ()) if page["text"])
+        return Reading("", *cost, error=said[:200]) if result.is_error else Reading(text, *cost)
 
 
 class StockRapidOcr:
@@ -266,6 +273,55 @@ def load_evaluate(corpus: Path) -> ModuleType:
     return module
 
 
+def order_scores(evaluate: ModuleType, entry: dict[str, Any], text: str) -> dict[str, float | None]:
+    """How much of the truth's order a reading kept; the corpus' own manifest has no checks of order.
+
+    The truth is cut into pieces of a few words. Those that stand in truth and reading once, or nearly so, have
+    two places each. `order`: of all pairs, the share whose first comes first in the reading, as olmOCR-bench
+    asks of two passages. `neighbours`: of pieces that follow each other in the truth, the share that do so in
+    the reading, with no other piece between them: a page that is read across its columns fails that.
+    """
+    if not (entry.get("reading_order_meaningful") and "gt" in entry):
+        return {}
+    hay = evaluate.norm(evaluate.strip_markup(text), nospace=True)
+    truth = evaluate.norm(entry["gt"], nospace=True)
+    places: list[int] = []
+    for piece in _pieces(evaluate, entry["gt"]):
+        if truth.count(piece) == 1 and hay.count(piece) <= 1:
+            places.append(_place(evaluate, piece, hay))
+    found = [place for place in places if place >= 0]
+    if len(found) < MIN_PIECES:
+        return {}
+    ranks = {place: rank for rank, place in enumerate(sorted(found))}
+    pairs = [a < b for n, a in enumerate(found) for b in found[n + 1 :]]
+    follow = [ranks[b] == ranks[a] + 1 for a, b in pairwise(found)]
+    return {"order": sum(pairs) / len(pairs), "neighbours": sum(follow) / len(follow)}
+
+
+def _pieces(evaluate: ModuleType, truth: str) -> Iterator[str]:
+    """Runs of words of about `PIECE` letters, within a line of the truth; half as long without word spaces."""
+    for line in truth.splitlines():
+        run = ""
+        for word in line.split():
+            run += evaluate.norm(word, nospace=True)
+            while len(run) >= (least := PIECE // 2 if evaluate.CJKRE.search(run) else PIECE):
+                yield run[: 2 * least]
+                run = run[2 * least :]
+        if len(run) >= PIECE // 2:
+            yield run
+
+
+def _place(evaluate: ModuleType, piece: str, hay: str) -> int:
+    """Where a piece stands in a reading, one wrong letter in eight forgiven; -1 where it does not."""
+    at = hay.find(piece)
+    if at >= 0 or not hay:
+        return at
+    best = evaluate.fuzz.partial_ratio_alignment(piece, hay)
+    if best is None or evaluate.lev(piece, hay[best.dest_start : best.dest_end]) > len(piece) // 8:
+        return -1
+    return int(best.dest_start)
+
+
 def mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
@@ -312,7 +368,8 @@ async def read_all(
                     results["ours"][entry["id"]] = await ours.read(path)
                 for reader in results.values():
                     if entry["id"] in reader:
-                        reader[entry["id"]].scores = evaluate.score(entry, reader[entry["id"]].text)
+                        text = reader[entry["id"]].text
+                        reader[entry["id"]].scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
                 say(
                     f"{number + 1}/{len(entries)} {entry['id']}: "
                     + "  ".join(
@@ -336,7 +393,7 @@ async def read_all(
 
 
 def cold_start(arguments: argparse.Namespace, cache: str) -> dict[str, list[list[float]]]:
-    """Seconds and CPU seconds from spawn to text, beside what the imports alone cost."""
+    """Seconds from spawn to the first text, and to the end; beside them, what the imports alone cost."""
     small = str(Path(cache) / "line.png")
     from PIL import Image, ImageDraw, ImageFont
 
@@ -351,12 +408,33 @@ def cold_start(arguments: argparse.Namespace, cache: str) -> dict[str, list[list
     found: dict[str, list[list[float]]] = {name: [] for name in runs}
     for number in range(arguments.rounds + 1):
         for name, command in runs.items():
-            reading = run_program(command, **arguments.settings)
-            if reading.error:
-                sys.exit(f"{shlex.join(command)} failed: {reading.error}")
+            times = text_and_end(command, **arguments.settings)
             if number:  # the first warms the disk cache
-                found[name].append([reading.seconds, reading.cpu])
+                found[name].append(times)
     return found
+
+
+def text_and_end(command: Sequence[str], **settings: str) -> list[float]:
+    """Seconds from spawn until the program has written something, or has ended without; and until it has ended."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, env=environment(**settings)
+        )
+        assert child.stdout is not None
+        watchdog = threading.Timer(FILE_LIMIT_S, child.kill)
+        watchdog.start()
+        child.stdout.read(1)
+        text = time.perf_counter() - began
+        child.stdout.read()
+        status = child.wait()
+        end = time.perf_counter() - began
+        watchdog.cancel()
+        child.stdout.close()
+        if status:
+            err.seek(0)
+            sys.exit(f"{shlex.join(command)} failed: {err.read().decode(errors='replace')[-500:]}")
+    return [text, end]
 
 
 # -- what is printed
@@ -397,7 +475,9 @@ def summary_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
             ("mean CER without spaces, case", "cern", 3),
             ("mean word F1", "f1", 3),
             ("phrases found", "phrases", 2),
-            ("reading order (ORD)", "order_checks", 2),
+            ("reading order: pairs of passages", "order", 3),
+            ("reading order: neighbours", "neighbours", 3),
+            ("the manifest's checks of order (ORD)", "order_checks", 2),
             ("table cells (TAB)", "table_checks", 2),
             ("blank pages empty", "blank_ok", 2),
         )
@@ -439,10 +519,10 @@ def costs_table(
         name = f"one receipt, model loaded, {what}"
         figures[name] = statistics.median(x / y for x, y in zip(a, b, strict=True))
         rows.append((name, spread(a, 2), spread(b, 2), ratio(a, b)))
-    for name in ("one line", "a receipt"):
-        for code in FLOORS:
-            seconds, floor = ([run[0] for run in cold[key]] for key in (name, code))
-            title = f"cold start to text, {name}, s, beside `{code}`"
+    for n, until in enumerate(("text", "the end")):
+        for name, code in ((name, code) for name in ("one line", "a receipt") for code in FLOORS):
+            seconds, floor = [run[n] for run in cold[name]], [run[1] for run in cold[code]]
+            title = f"cold start to {until}, {name}, s, beside `{code}`"
             figures[title] = statistics.median(x / y for x, y in zip(seconds, floor, strict=True))
             rows.append((title, spread(seconds, 2), spread(floor, 2), ratio(seconds, floor)))
     return table(("", "ours", "RapidOCR or floor", "ours / that"), rows), figures
@@ -455,13 +535,14 @@ def claims(results: Results, entries: Sequence[dict[str, Any]], worse: Sequence[
         return mean(column(results["ours"], entries, name))
 
     cer, f1, blank = score("cer"), score("f1"), score("blank_ok")
-    order, cells = score("order_checks"), score("table_checks")
+    order, follow, cells = score("order"), score("neighbours"), score("table_checks")
     asked: list[tuple[str, str, bool | None]] = [
         (f"mean CER ≤ {MAX_CER}", shown(cer), None if cer is None else cer <= MAX_CER),
         (f"mean word F1 ≥ {MIN_F1:.2f}", shown(f1), None if f1 is None else f1 >= MIN_F1),
         (f"no category worse by more than {MAX_WORSE}", ", ".join(worse) or "none", not worse),
         ("every blank page empty", shown(blank, 2), None if blank is None else blank == 1),
-        (f"reading order ≥ {MIN_ORDER}", shown(order, 2), None if order is None else order >= MIN_ORDER),
+        (f"reading order, pairs ≥ {MIN_ORDER}", shown(order), None if order is None else order >= MIN_ORDER),
+        (f"reading order, neighbours ≥ {MIN_ORDER}", shown(follow), None if follow is None else follow >= MIN_ORDER),
         (f"table cells ≥ {MIN_TABLE}", shown(cells, 2), None if cells is None else cells >= MIN_TABLE),
     ]
     for part, limit in (
@@ -497,29 +578,34 @@ def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder with manifest.json (default %(default)s)")
+    parser.add_argument("--generated", action="store_true", help="read pages that are drawn for it instead")
+    parser.add_argument("--seed", type=int, default=1, help="of the pages that are drawn (default %(default)s)")
     parser.add_argument("--categories", default="", metavar="A,B", help="only these")
     parser.add_argument("--files", type=int, default=0, metavar="N", help="only the first N files")
     parser.add_argument("--rounds", type=int, default=5, help="of the receipt and the cold start (default %(default)s)")
     parser.add_argument("--engine", default="rapidocr", help="OCR_ENGINE of ours (default %(default)s)")
     parser.add_argument("--no-cli", action="store_true", help="leave `deepseek-ocr-mcp ocr` out")
     parser.add_argument("--texts", type=Path, metavar="DIR", help="keep what each reader read in DIR")
-    parser.add_argument("--save", action="store_true", help="write results/reading.md")
+    parser.add_argument("--save", action="store_true", help="write results/reading.md, or generated.md")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         serve_rapidocr()
         return
-    if not (arguments.corpus / "manifest.json").is_file():
+    if not (arguments.corpus / "evaluate.py").is_file():
         sys.exit(f"There is no corpus in {arguments.corpus}; name it with --corpus.")
     if shutil.which("tesseract") is None:
         sys.exit("Tesseract is not installed: apt-get install tesseract-ocr")
     arguments.settings = {"OCR_ENGINE": arguments.engine, "OCR_MAX_MEGAPIXELS": "2000"}
     evaluate = load_evaluate(arguments.corpus)
-    entries = json.loads((arguments.corpus / "manifest.json").read_text())
-    if arguments.categories:
-        entries = [entry for entry in entries if entry["category"] in arguments.categories.split(",")]
-    entries = entries[: arguments.files or None]
     with tempfile.TemporaryDirectory() as cache:
+        if arguments.generated:
+            arguments.corpus = Path(cache) / "generated"
+            write_pages(arguments.corpus, arguments.seed)
+        entries = json.loads((arguments.corpus / "manifest.json").read_text())
+        if arguments.categories:
+            entries = [entry for entry in entries if entry["category"] in arguments.categories.split(",")]
+        entries = entries[: arguments.files or None]
         results, receipt = anyio.run(read_all, entries, arguments, evaluate, cache)
         cold = cold_start(arguments, cache)
     if arguments.texts:
@@ -536,6 +622,7 @@ def main() -> None:
     checks = [(entry["id"], check["type"]) for entry in entries for check in entry.get("checks", [])]
     tables, orders = (sum(kind == wanted for _, kind in checks) for wanted in ("table", "order"))
     files = len({key for key, kind in checks if kind == "table"})
+    ordered = sum(value is not None for value in column(results["ours"], entries, "order"))
     text = "\n\n".join(
         [
             claims(results, entries, worse, figures),
@@ -546,11 +633,11 @@ def main() -> None:
             f"{len(entries)} files; median (min–max) of {arguments.rounds} rounds where a range is given; 1 MB is 10⁶ "
             "bytes. Peaks of ours are the sum of each process's own peak. The command line starts a process and loads "
             f"the model for every file. Tesseract's language data here, for it and for ours: {', '.join(here)}; "
-            f"missing: {', '.join(missing) or 'none'}. Table cells: {tables} checks in {files} files; reading order: "
-            f"{orders} checks.",
+            f"missing: {', '.join(missing) or 'none'}. Table cells: {tables} checks in {files} files. The manifest "
+            f"has {orders} checks of order; ours is scored on {ordered} files, on passages of {PIECE} letters.",
         ]
     )
-    report("reading", __doc__ or "", text, save=arguments.save)
+    report("generated" if arguments.generated else "reading", __doc__ or "", text, save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -77,6 +78,8 @@ async def running(engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrSer
     """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
     name = engine if engine[0].islower() else f"faults:{engine}"
     with private_folder() as folder:
+        # A test that reads the same page twice wants it read twice, unless it is about the cache.
+        settings = {"ocr_cache": "off", **settings}
         async with build_service(Settings(ocr_engine=name, **settings), folder).running() as service:
             yield service
         assert set(os.listdir(folder)) == {"lock"}, "a page was left behind"
@@ -101,10 +104,14 @@ def said(result: CallToolResult) -> str:
 
 
 def facts(result: CallToolResult) -> dict[str, Any]:
-    """The structured answer of a call that went well."""
+    """The structured answer of a call that went well; of a reading, with the text of its pages put together."""
     assert not result.is_error, said(result)
     assert result.structured_content is not None
-    return result.structured_content
+    answer = dict(result.structured_content)
+    if "pages" in answer:
+        assert "text" not in answer, "the text is in content, and in the pages"
+        answer["text"] = "\n\n".join(page["text"] for page in answer["pages"] if page["text"])
+    return answer
 
 
 def alive(pid: int) -> bool:
@@ -147,7 +154,7 @@ class StdioServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, **environment},
+            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
         )
         self.lines: list[bytes] = []
         # Bounds every wait for an answer: stdout ends with the process.
@@ -216,22 +223,24 @@ def stdio_server(engine: str = "Echo", *arguments: str, **environment: str) -> I
 class HttpServer:
     """`serve --transport http` in a process of its own."""
 
-    def __init__(self, engine: str = "Echo", **environment: str) -> None:
+    def __init__(self, engine: str = "Echo", *, port: str = "0", **environment: str) -> None:
         name = engine if engine[0].islower() else f"faults:{engine}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", "0"],
+            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, **environment},
+            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
             text=True,
         )
-        self._watchdog = threading.Timer(120, self.process.kill)
+        self._watchdog = threading.Timer(300, self.process.kill)  # of a whole module, on a slow machine
         self._watchdog.start()
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        assert line.startswith("Serving MCP at "), line
-        self.url = line.split()[-1]
+        address = re.search(r'Serving MCP at ([^\s"]+)', line)
+        assert address is not None, line
+        self.url = address[1]
         self.root = self.url.removesuffix("/mcp")
+        self.first_line = line
         self.log: list[str] = []
         self._drain = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
         self._drain.start()
@@ -247,8 +256,8 @@ class HttpServer:
 
 
 @contextmanager
-def http_server(engine: str = "Echo", **environment: str) -> Iterator[HttpServer]:
-    server = HttpServer(engine, **environment)
+def http_server(engine: str = "Echo", *, port: str = "0", **environment: str) -> Iterator[HttpServer]:
+    server = HttpServer(engine, port=port, **environment)
     try:
         yield server
     finally:

@@ -78,6 +78,31 @@ def test_output_dir_gets_one_file_each_and_replaces_none(page: Path, tmp_path: P
     assert run("ocr", str(page), "--output-dir", "out/texts", "--overwrite", cwd=tmp_path).returncode == 0
 
 
+def test_a_folder_or_a_quoted_pattern_is_read_into_files_and_only_once(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "deep.tif").write_bytes(tiff(11, 12))
+    (tmp_path / "bad.png").write_text("no picture")
+    for read, there in ((2, 0), (0, 2)):
+        done = run("ocr", "**/*", "--output-dir", "out", "--format", "text", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert f"{read} of 3 files were read" in done.stderr
+        assert ("2 were there already" in done.stderr) == (there == 2)
+        assert "bad.png" in done.stderr
+    assert echo() in (tmp_path / "out" / "page.png.txt").read_text()
+    assert (tmp_path / "out" / "sub" / "deep.tif.txt").is_file()
+    assert "2 of 3 files" in (tmp_path / "out" / "index.md").read_text()
+
+
+def test_a_folder_is_printed_file_by_file_in_order(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "page 10.png").write_bytes(png(42))
+    (tmp_path / "page 2.png").write_bytes(png(41))
+    done = run("ocr", str(tmp_path))
+    assert done.stdout == "".join(f"{echo(width)}\n" for width in (41, 42, 40))
+    empty = run("ocr", str(tmp_path / "*.webp"))
+    assert empty.returncode == 3
+    assert "names no file" in empty.stderr
+
+
 def test_pages_choose(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(11, 12, 13))
     done = run("ocr", "a.tif", "--pages", "2-", cwd=tmp_path)

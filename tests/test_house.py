@@ -24,25 +24,32 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "modes", "models", "config"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "modes": set(),
     "models": {"modes"},
     "config": {"errors"},
+    "admission": {"errors"},
     "gpu": {"errors", "models"},
-    "engines": {"engines", "errors", "modes", "results"},
-    "results": {"results", "errors", "modes"},
+    "logs": set(),
+    "observer": {"errors", "logs", "models"},
+    "engines": {"", "engines", "errors", "logs", "modes", "results"},
+    "results": {"results", "errors", "logs", "modes"},
     "worker": set(),
     "documents": {"", "documents", "worker.client", "engines.base", "results", "config", "errors"},
     "worker.protocol": set(),
-    "worker.client": {"worker.protocol", "errors"},
-    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors"},
+    "worker.client": {"worker.protocol", "errors", "logs", ""},
+    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors", "logs", ""},
     "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
-    "service": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "edges": {"edges", "service", "", *GROUND},
-    "cli": {"service", "app", "engines", "", *GROUND},
-    "app": {"edges", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+    "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
+    "service": {"admission", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
+    "folders": {"service", "documents.listing", "documents.source", *GROUND},
+    "edges": {"edges", "service", "folders", "results.store", "", *GROUND},
+    "headstart": {"worker.client", "engines"},
+    "signals": set(),
+    "cli": {"service", "folders", "app", "engines", "headstart", "signals", "", *GROUND},
+    "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
 }
 HEAVY = {
     "torch",
@@ -55,6 +62,9 @@ HEAVY = {
     "pypdfium2",
     "pillow_heif",
     "pynvml",
+    "docx",
+    "lxml",
+    "markdown_it",
 }
 
 

@@ -7,9 +7,8 @@ gone before the process exits, within `SHUTDOWN_S`.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NoReturn
 
@@ -21,17 +20,24 @@ from .documents.renderer import DocumentReader, private_folder
 from .engines import KNOWN, choose_engine
 from .errors import BadRequest
 from .gpu import GpuProbe
+from .headstart import HeadStart
 from .lifecycle.manager import ModelManager
 from .service import OcrService
+from .signals import until_signal
 
-__all__ = ["build_service", "running_service", "serve_http", "serve_stdio", "until_signal"]
+__all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
 HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
 
 
-def build_service(settings: Settings, folder: str) -> OcrService:
-    """A service that keeps its pages in `folder`."""
+def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
+    """A service that keeps its pages in `folder`.
+
+    Args:
+        children: some that were started ahead.
+    """
+    children = children or HeadStart()
     probe = GpuProbe()
     engine, reason = choose_engine(
         settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
@@ -40,47 +46,18 @@ def build_service(settings: Settings, folder: str) -> OcrService:
     return OcrService(
         settings,
         reason,
-        ModelManager(engine, settings, probe=probe),
-        DocumentReader(settings, folder),
+        ModelManager(engine, settings, probe=probe, spawn=children.worker),
+        DocumentReader(settings, folder, spawn=children.decoder),
         fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
     )
 
 
 @asynccontextmanager
-async def running_service(settings: Settings) -> AsyncIterator[OcrService]:
+async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
     """The one lifespan: everything that must end is ended when this context does."""
     with private_folder() as folder:
-        async with build_service(settings, folder).running() as service:
+        async with build_service(settings, folder, children).running() as service:
             yield service
-
-
-async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], object] | None = None) -> int:
-    """Run `work` until it is done, or until SIGINT or SIGTERM.
-
-    Args:
-        end: what a signal does; default: cancel `work`.
-
-    Returns:
-        The number of the signal, or 0.
-    """
-    received = 0
-
-    async def watch(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        nonlocal received
-        try:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                task_status.started()
-                async for number in signals:
-                    received = int(number)
-                    (end or scope.cancel)()
-        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            task_status.started()
-
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(watch, tasks.cancel_scope)
-        await work()
-        tasks.cancel_scope.cancel()
-    return received
 
 
 async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
@@ -159,10 +136,12 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
             server = Server(
                 uvicorn.Config(
                     build_http(service, build_mcp(service, local=False)),
-                    log_level=settings.ocr_log_level,
-                    access_log=settings.ocr_log_level in ("debug", "info"),
+                    log_config=None,  # its lines take the form of ours: see logs.py
+                    access_log=False,  # edges/access.py writes them, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
                     ws="none",
+                    proxy_headers=bool(settings.ocr_trusted_proxies),
+                    forwarded_allow_ips=list(settings.ocr_trusted_proxies),
                     date_header=False,  # the tick that would keep it true is gone
                 )
             )

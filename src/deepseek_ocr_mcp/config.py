@@ -58,7 +58,11 @@ class Settings(BaseSettings):
         "load the weights to host memory, or to the GPU.",
     )
     ocr_reply_seconds: float = _field(
-        45.0, "Engine", "Seconds after which a call that waits for the model to load is told to come again.", gt=0
+        45.0,
+        "Engine",
+        "Seconds within which an MCP call is answered, with what is read by then and how to go on; the rest is read "
+        "meanwhile. Most clients give up after 60.",
+        gt=0,
     )
     ocr_threads: int = _field(
         0,
@@ -78,6 +82,15 @@ class Settings(BaseSettings):
         "Engine",
         "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.",
         ge=0,
+    )
+
+    ocr_max_queue: int = _field(
+        64,
+        "Engine",
+        "Requests that may wait or run at once, over all edges; a client may have at most half of them. "
+        "Further ones are told when to come again.",
+        ge=1,
+        le=4096,
     )
 
     # -- GPU
@@ -120,13 +133,22 @@ class Settings(BaseSettings):
     ocr_max_pages: int = _field(2000, "Input", "Pages a document may have.", ge=1)
     ocr_pdf_dpi: int = _field(200, "Input", "Resolution at which PDF pages are drawn.", ge=36, le=1200)
 
+    # -- results
+    ocr_cache: Literal["on", "off"] = _field(
+        "on", "Results", "Whether pages that were read are kept, so that nothing is read twice."
+    )
+    ocr_cache_mb: int = _field(64, "Results", "MiB of read pages kept in memory, for an hour at most.", ge=1)
+    ocr_cache_dir: str = _field("", "Results", "Folder where read pages are kept on disk too. Empty: nowhere.")
+    ocr_cache_dir_mb: int = _field(1024, "Results", "MiB that the pages on disk may take.", ge=1)
+
     # -- HTTP
     host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")
     port: int = _field(8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535)
     ocr_auth_token: SecretStr | None = _field(
         None,
         "HTTP",
-        "Bearer token that every path but `/health` asks for. Needed for any address but loopback.",
+        "Bearer token that every path but `/health` and the page's own files asks for. "
+        "Needed for any address but loopback.",
     )
     ocr_allowed_hosts: _List = _field(
         (),
@@ -137,9 +159,30 @@ class Settings(BaseSettings):
         (), "HTTP", "`Origin` headers of browsers that are served beside loopback, separated by commas."
     )
 
+    ocr_cors_origins: _List = _field(
+        (),
+        "HTTP",
+        "Origins of other sites whose pages may call this server and read its answers, separated by commas.",
+    )
+    ocr_trusted_proxies: _List = _field(
+        (),
+        "HTTP",
+        "Addresses of reverse proxies whose `X-Forwarded-For` is believed, separated by commas; "
+        "without it all who come through a proxy are one client.",
+    )
+    ocr_upload_timeout: float = _field(
+        20.0,
+        "HTTP",
+        "Seconds that the body of a request may stall before it is cut; one slower than 16 KiB a second is cut too.",
+        gt=0,
+    )
+
     # -- logs
     ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
-        "warning", "Logs", "What is written to stderr."
+        "warning", "Logs", "What is written to stderr; never text of a document. See docs/observability.md."
+    )
+    ocr_log_format: Literal["text", "json"] = _field(
+        "text", "Logs", "`text` for people, `json` for machines: one object on each line."
     )
 
     @field_validator("ocr_allowed_dirs", mode="before")
@@ -151,7 +194,9 @@ class Settings(BaseSettings):
             return tuple(os.path.realpath(os.path.expanduser(str(part))) for part in value)
         return value
 
-    @field_validator("ocr_allowed_hosts", "ocr_allowed_origins", mode="before")
+    @field_validator(
+        "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_trusted_proxies", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

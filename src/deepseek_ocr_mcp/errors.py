@@ -19,9 +19,13 @@ __all__ = [
     "InputForbidden",
     "InputNotFound",
     "InputTooLarge",
+    "MethodNotAllowed",
+    "NotFound",
     "NotReady",
     "OcrError",
     "OutputExists",
+    "QueueFull",
+    "SlowUpload",
     "Timeout",
     "Unauthorized",
     "UnreadableInput",
@@ -37,6 +41,8 @@ class OcrError(Exception):
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    retry_after_s: int | None = None
+    """Whole seconds after which the same request may succeed; None: waiting does not help, or nobody knows."""
 
     def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
@@ -112,6 +118,42 @@ class Unauthorized(OcrError):
     exit_code = 3
 
 
+class NotFound(OcrError):
+    """An address of the HTTP server that leads nowhere."""
+
+    code = "not_found"
+    http_status = 404
+    exit_code = 2
+
+
+class MethodNotAllowed(OcrError):
+    """An address of the HTTP server, asked in a way that it does not answer."""
+
+    code = "method_not_allowed"
+    http_status = 405
+    exit_code = 2
+
+
+class SlowUpload(OcrError):
+    """A request whose body stalled, or came so slowly that it was cut."""
+
+    code = "slow_upload"
+    http_status = 408
+    exit_code = 6
+
+
+class QueueFull(OcrError):
+    """As many requests wait as the operator allows, or as one client may have; the message says which."""
+
+    code = "queue_full"
+    http_status = 429
+    exit_code = 5
+
+    def __init__(self, message: str, *, remedy: str, retry_after_s: int = 5) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
 class EngineUnavailable(OcrError):
     """The engine cannot be loaded: a package, the weights or a driver is missing."""
 
@@ -126,6 +168,7 @@ class NotReady(OcrError):
     code = "not_ready"
     http_status = 503
     exit_code = 5
+    retry_after_s = 30
 
 
 class WorkerCrashed(OcrError):
@@ -142,6 +185,7 @@ class GpuBusy(OcrError):
     code = "gpu_busy"
     http_status = 503
     exit_code = 5
+    retry_after_s = 30
 
 
 class GpuLost(OcrError):
@@ -158,6 +202,7 @@ class Busy(OcrError):
     code = "busy"
     http_status = 503
     exit_code = 5
+    retry_after_s = 10
 
 
 class Timeout(OcrError):

@@ -253,7 +253,7 @@ class GpuProbe:
             try:
                 answer.append(ask())
             except Exception:
-                logger.exception("NVML answered with something unforeseen")
+                logger.exception("NVML answered with something unforeseen.")
 
         thread = threading.Thread(target=run, name="nvml", daemon=True)
         try:

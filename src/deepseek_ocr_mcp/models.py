@@ -7,21 +7,25 @@ Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION
+from .modes import meant_mode, meant_resolution
 
 __all__ = [
     "Block",
     "Box",
     "Doing",
+    "Entry",
+    "Failure",
+    "Folder",
     "Gpu",
     "GpuStatus",
     "OcrRequest",
     "OcrResult",
     "Page",
+    "PageRange",
     "State",
     "Timing",
     "Transition",
@@ -48,21 +52,44 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _range_text(value: Any) -> Any:
+    """Page numbers that are given as numbers: 2, [1, 2], [[1, 3]]."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(_range_text(part)) for part in value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        return str(int(value))
+    return value
+
+
+PageRange = Annotated[str, BeforeValidator(_range_text)]
+"""The text of a page range; numbers and lists of them are taken as one."""
+
+
 class OcrRequest(_Model):
-    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service."""
+    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
+
+    Names of modes and resolutions that agents use instead of ours are ours afterwards. A request
+    that names no mode has the one that its other arguments ask for.
+    """
 
     image: str
-    mode: str = DEFAULT_MODE
+    mode: str = ""
     find_term: str = ""
     custom_prompt: str = ""
-    pages: str = ""
-    resolution: str = DEFAULT_RESOLUTION
+    pages: PageRange = ""
+    resolution: str = ""
     boxes: bool = False
     annotate: bool = False
     max_chars: Annotated[int, Field(ge=0)] = 20_000
     save_to: str = ""
     overwrite: bool = False
     raw: bool = False
+
+    @model_validator(mode="after")
+    def _in_our_words(self) -> Self:
+        self.mode = meant_mode(self.mode, self.find_term, self.custom_prompt)
+        self.resolution = meant_resolution(self.resolution)
+        return self
 
 
 class Block(_Model):
@@ -79,7 +106,7 @@ class Page(_Model):
 
     page: Annotated[int, Field(description="page number in the document, from 1")]
     width: Annotated[int, Field(description="pixels of the upright page")]
-    height: Annotated[int, Field(description="pixels of the upright page")]
+    height: int
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
@@ -97,10 +124,39 @@ class Timing(_Model):
     total_s: float = 0.0
 
 
+class Entry(_Model):
+    """A line of the table of contents."""
+
+    page: int
+    heading: Annotated[str, Field(description="its first heading or line")]
+    chars: int
+
+
+class Failure(_Model):
+    """A file of a folder that could not be read."""
+
+    file: str
+    error: str
+
+
+class Folder(_Model):
+    """How far a folder is that is read as a whole, or what there is in it."""
+
+    folder: str
+    found: Annotated[int, Field(description="files that can be read")]
+    read: Annotated[int, Field(description="read by this request so far")] = 0
+    there: Annotated[int, Field(description="not read: their texts were there already")] = 0
+    failed: int = 0
+    left: Annotated[int, Field(description="not read yet: to go on, call again with the same arguments")] = 0
+    index: Annotated[str, Field(description="file that lists every document, its pages and what became of it")] = ""
+    failures: Annotated[list[Failure] | None, Field(description="the first of them; the index has all")] = None
+    files: Annotated[list[str] | None, Field(description="without save_to: the files, relative to the folder")] = None
+
+
 class OcrResult(_Model):
     """The answer of `ocr_image`."""
 
-    text: Annotated[str, Field(description="all pages of this answer, in reading order")]
+    text: Annotated[str, Field(description="all pages of this answer, in reading order")] = ""
     pages: list[Page]
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str
@@ -109,7 +165,13 @@ class OcrResult(_Model):
     device: str
     truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
-    saved_to: Annotated[str, Field(description="the file that was written")] = ""
+    contents: Annotated[
+        list[Entry] | None,
+        Field(description="where not all fits: what is on the pages read by now"),
+    ] = None
+    cached: Annotated[Literal[True] | None, Field(description="true: all of this was read before")] = None
+    saved_to: Annotated[str, Field(description="the file or the folder that was written")] = ""
+    folder: Annotated[Folder | None, Field(description="where image named a folder or a pattern")] = None
     timing: Timing = Field(default_factory=Timing)
 
 
@@ -148,6 +210,9 @@ class GpuStatus(_Model):
     )
     worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
     worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
+    unreturned_mb: Annotated[
+        int | None, Field(description="MiB that an ended worker held and that its card still lacks; null: none")
+    ] = None
     idle_s: Annotated[float | None, Field(description="seconds since the last request ended; null while one runs")] = (
         None
     )

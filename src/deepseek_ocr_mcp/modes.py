@@ -1,4 +1,6 @@
-"""The seven modes and the six resolutions: names, prompts and purposes. Nothing else knows them.
+"""The seven modes and the six resolutions: names, prompts, purposes and what else agents call them.
+
+Nothing else knows them.
 
 Prompts: the README of github.com/deepseek-ai/DeepSeek-OCR ("Prompts examples"). The prefix
 `<image>\\n` is the engine's business.
@@ -6,10 +8,11 @@ Prompts: the README of github.com/deepseek-ai/DeepSeek-OCR ("Prompts examples").
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_MODE", "DEFAULT_RESOLUTION", "MODES", "RESOLUTIONS", "Mode"]
+__all__ = ["DEFAULT_MODE", "DEFAULT_RESOLUTION", "MODES", "RESOLUTIONS", "Mode", "meant_mode", "meant_resolution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ MODES: Final[dict[str, Mode]] = {
         Mode("describe", "a description of what the image shows", "Describe this image in detail."),
         Mode(
             "find",
-            "where find_term stands: one block with a box for each hit",
+            "the lines that find_term stands in, with a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
             needs="find_term",
             locates=True,
@@ -64,3 +67,64 @@ RESOLUTIONS: Final[dict[str, int | None]] = {
 """Longest side in pixels at which a page is read; None: as large as the engine reads well."""
 
 DEFAULT_RESOLUTION: Final = "auto"
+
+# What agents write instead, as their calls show it. Spaces, dashes, underscores and capitals do not count.
+_MODE_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "document": (
+        "auto", "default", "documents", "doc", "docs", "markdown", "md", "layout", "structure", "structured", "table",
+        "tables", "pdf", "page", "scan", "full", "all", "read", "convert", "converttomarkdown", "digitize", "digitise",
+        "invoice", "receipt", "form", "html",
+    ),
+    "ocr": ("lines", "line", "words", "boxes", "bbox", "grounding", "detect", "detection", "recognize", "recognise"),
+    "free": (
+        "text", "plain", "plaintext", "txt", "raw", "rawtext", "simple", "freeocr", "textonly", "extract",
+        "extracttext", "handwriting", "handwritten", "transcribe", "transcription",
+    ),
+    "figure": ("figures", "chart", "charts", "diagram", "graph", "plot", "parsefigure", "parsethefigure"),
+    "describe": ("description", "caption", "describeimage", "imagedescription"),
+    "find": ("search", "locate", "findterm", "findtext", "grep", "lookup"),
+    "freeform": ("custom", "customprompt", "prompt", "question", "ask", "qa", "vqa", "query", "chat", "freeprompt"),
+}  # fmt: skip
+_MODE_OF: Final = {other: name for name, others in _MODE_NAMES.items() for other in others} | {n: n for n in MODES}
+_BEST: Final = ("high", "highres", "higher", "highest", "hd", "best", "max", "maximum", "full", "original", "native",
+                "default", "fine", "ultra")  # fmt: skip
+_RESOLUTION_OF: Final = {
+    **dict.fromkeys(_BEST, DEFAULT_RESOLUTION),
+    **dict.fromkeys(("low", "lowres", "fast"), "small"),
+    **dict.fromkeys(("medium", "mid", "normal", "standard"), "base"),
+    **{str(pixels): name for name, pixels in RESOLUTIONS.items() if pixels},
+    **{name: name for name in RESOLUTIONS},
+}
+_SIZE: Final = re.compile(r"(\d{1,5})(?:x\d{1,5})?(px|pixels?|dpi)?", re.ASCII)
+
+
+def meant_mode(mode: str, find_term: str = "", custom_prompt: str = "") -> str:
+    """The mode that a caller means; a name that nobody knows comes back as it is.
+
+    No mode at all is `find` where a term is given, `freeform` where a prompt is, else the default.
+    """
+    name = _squeezed(mode)
+    if not name:
+        return "find" if find_term.strip() else "freeform" if custom_prompt.strip() else DEFAULT_MODE
+    return _MODE_OF.get(name, mode)
+
+
+def meant_resolution(resolution: str) -> str:
+    """The resolution that a caller means; a name that nobody knows comes back as it is.
+
+    A number is the length of a side where it is one of ours. Any other, and one in DPI, is no size
+    that pages are read at: the page is read as well as it can be.
+    """
+    name = _squeezed(resolution)
+    if not name:
+        return DEFAULT_RESOLUTION
+    if name in _RESOLUTION_OF:
+        return _RESOLUTION_OF[name]
+    size = _SIZE.fullmatch(name)
+    if size is None:
+        return resolution
+    return DEFAULT_RESOLUTION if size[2] == "dpi" else _RESOLUTION_OF.get(size[1], DEFAULT_RESOLUTION)
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\s_\-.\"'`]+", "", name).casefold()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,22 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def http_url(page: Path) -> Iterator[str]:
-    """Our server as users start it, with leave to read the page's folder."""
-    with serving(HTTP_SERVER, {"OCR_ALLOWED_DIRS": str(page.parent)}) as url:
+def document(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page twice."""
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("documents") / "two-receipts.tif"
+    with Image.open(page) as image:
+        image.save(path, save_all=True, append_images=[image.copy()])
+    return path
+
+
+@pytest.fixture(scope="session")
+def http_url(page: Path, document: Path) -> Iterator[str]:
+    """Our server as users start it, with leave to read the pages' folders."""
+    # Every test wants its page read: nothing is told of a page that is there already.
+    folders = os.pathsep.join((str(page.parent), str(document.parent)))
+    with serving(HTTP_SERVER, {"OCR_ALLOWED_DIRS": folders, "OCR_CACHE": "off"}) as url:
         yield url
 
 

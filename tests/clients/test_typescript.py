@@ -33,9 +33,9 @@ def text_of(result: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_a_page_is_read_with_progress(node: Node, server: list[str], page: Path, sdk: str) -> None:
+def test_a_document_is_read_with_progress(node: Node, server: list[str], document: Path, sdk: str) -> None:
     options, protocol = SDKS[sdk]
-    arguments = json.dumps({"image": str(page), "boxes": True})
+    arguments = json.dumps({"image": str(document), "boxes": True})
     said = node.typescript(*options, "--tool", "ocr_image", "--args", arguments, *server).json()
 
     assert {tool["name"] for tool in said["tools"]} == TOOLS
@@ -44,7 +44,7 @@ def test_a_page_is_read_with_progress(node: Node, server: list[str], page: Path,
     assert not said["result"].get("isError")
     assert "TOTAL" in text_of(said["result"]).upper()
     structured = said["result"]["structuredContent"]
-    assert structured["page_count"] == 1
+    assert structured["page_count"] == 2
     first = structured["pages"][0]
     assert first["blocks"]
     for block in first["blocks"]:

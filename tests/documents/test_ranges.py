@@ -29,7 +29,55 @@ def test_a_range_names_pages(text: str, pages: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "3-1", "a", "1-2-3", "1;2", ",", "-", "1.5", "-0", "10", "٣", "1" * 20_000, "last-2"]
+    ("text", "pages"),
+    [
+        ("-1", [9]),
+        ("first", [1]),
+        ("First page", [1]),
+        ("LAST", [9]),
+        ("last page", [9]),
+        ("page 2", [2]),
+        ("Pages 2-4", [2, 3, 4]),
+        ("p. 2, p. 5", [2, 5]),
+        ("pp 2-3", [2, 3]),
+        ("p2", [2]),
+        ("page first", [1]),
+        ("1..3", [1, 2, 3]),
+        ("1...3", [1, 2, 3]),
+        ("1:3", [1, 2, 3]),
+        ("1 to 3", [1, 2, 3]),
+        ("page 1 through page 3", [1, 2, 3]),
+        ("1–3", [1, 2, 3]),
+        ("8-end", [8, 9]),
+        ("end", [9]),
+        ("1 and 3", [1, 3]),
+        ("1, 2 & 5", [1, 2, 5]),
+        ("[1, 2]", [1, 2]),
+        ('"2"', [2]),
+        ("['1-2', '7']", [1, 2, 7]),
+        ("first 2", [1, 2]),
+        ("first 3 pages", [1, 2, 3]),
+        ("last 2 pages", [8, 9]),
+        ("last 99", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("all", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("All pages", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("*", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("null", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("[]", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_what_agents_write_instead_is_read_as_it_is_meant(text: str, pages: list[int]) -> None:
+    assert parse_pages(text, 9) == pages
+
+
+@pytest.mark.parametrize("text", ["0", "0-3", "page 0", "[0]"])
+def test_counting_from_0_is_told_where_pages_begin(text: str) -> None:
+    with pytest.raises(BadRequest, match="The first page is 1"):
+        parse_pages(text, 9)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "3-1", "a", "1-2-3", "1-2 to 3", "1;2", ",", "-", "1.5", "-0", "10", "٣", "1" * 20_000, "last-2"]
 )
 def test_what_is_no_range_is_an_error_with_an_example(text: str) -> None:
     with pytest.raises(BadRequest) as caught:

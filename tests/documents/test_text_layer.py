@@ -545,7 +545,8 @@ LANGUAGES = {
     "Jsou nadáni rozumem a svědomím a mají spolu jednat v duchu bratrství.",
     "cy": "Genir pawb yn rhydd ac yn gydradd â'i gilydd mewn urddas a hawliau. Fe'u cynysgaeddir â rheswm a chydwybod, "
     "a dylai pawb ymddwyn y naill at y llall mewn ysbryd cymodlon.",
-    "de": "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie sind mit Vernunft und Gewissen begabt und "
+    "de": "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie sind mit Vernunft und "
+    "Gewissen begabt und "
     "sollen einander im Geist der Brüderlichkeit begegnen.",
     "fi": "Kaikki ihmiset syntyvät vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan. Heille on annettu järki ja "
     "omatunto, ja heidän on toimittava toisiaan kohtaan veljeyden hengessä.",
@@ -553,11 +554,14 @@ LANGUAGES = {
     "ban cho lý trí và lương tâm và cần phải đối xử với nhau trong tình bằng hữu.",
     "pl": "Wszyscy ludzie rodzą się wolni i równi pod względem swej godności i swych praw. Są oni obdarzeni rozumem i "
     "sumieniem i powinni postępować wobec innych w duchu braterstwa.",
-    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах. Они наделены разумом и совестью и должны "
+    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах. Они наделены разумом и "
+    "совестью и должны "
     "поступать в отношении друг друга в духе братства.",
-    "el": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα. Είναι προικισμένοι με λογική "
+    "el": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα. Είναι "
+    "προικισμένοι με λογική "
     "και συνείδηση, και οφείλουν να συμπεριφέρονται μεταξύ τους με πνεύμα αδελφοσύνης.",
-    "haw": "Hānau kūʻokoʻa ʻia nā kānaka apau loa, a ua kau like ka hanohano a me nā pono kīvila ma luna o kākou pākahi. Ua "
+    "haw": "Hānau kūʻokoʻa ʻia nā kānaka apau loa, a ua kau like ka hanohano a me nā pono kīvila ma luna o "
+    "kākou pākahi. Ua "
     "hāʻawi ʻia mai iā kākou ka noʻonoʻo pono a me ka ʻike pono.",
     "code": "def is_strange(text): return any(unicodedata.category(char) in names for char in text) # class Layer with "
     "str, int, dict, len, lambda, kwargs, args, self, init, tmp, ptr, msg, req, resp, ctx, cfg, btn",
@@ -720,7 +724,10 @@ def test_a_page_beyond_a_limit_is_left_to_drawing(
 
 def bomb(kind: str) -> tuple[Sheet, dict[int, str | bytes]]:
     """A page that asks for far too much."""
-    form = "/Type /XObject /Subtype /Form /BBox [0 0 600 900] /Resources << /XObject << /Fm 50 0 R >> /Font << /F1 10 0 R >> >>"
+    form = (
+        "/Type /XObject /Subtype /Form /BBox [0 0 600 900] /Resources << /XObject << /Fm 50 0 R >> /Font "
+        "<< /F1 10 0 R >> >>"
+    )
     if kind == "one million characters":
         return Sheet(parts=["BT /F1 5 Tf 10 800 Td 6 TL", *["(" + "spam " * 200 + ") '"] * 1000, "ET"]), {}
     if kind == "every character by itself":

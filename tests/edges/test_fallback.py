@@ -90,7 +90,7 @@ def test_auto_says_why_it_takes_the_embedded_engine(monkeypatch: pytest.MonkeyPa
 
 def test_auto_takes_deepseek_where_a_card_torch_and_the_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: object())
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.resolve_model", lambda model: tmp_path)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.hub.resolve_model", lambda model: tmp_path)
     nvml = FakeNvml()
     probe = GpuProbe(nvml)
     assert "no NVIDIA GPU" in choose_engine("auto", cards=probe.cards)[1]

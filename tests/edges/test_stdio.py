@@ -165,7 +165,7 @@ def test_a_cancelled_call_stops_the_work_and_the_next_is_served() -> None:
 
 
 def test_a_killed_worker_costs_nobody_an_answer() -> None:
-    with stdio_server("Steady") as server:
+    with stdio_server("Unhurried") as server:
         server.initialize()
         server.call("ocr_image", 1, image=as_base64(png()))
         server.until_reading()

@@ -41,6 +41,18 @@ async def test_there_are_four_tools_and_each_teaches_its_use() -> None:
             assert argument.get("description"), (tool.name, name)
 
 
+async def test_the_list_of_tools_is_short_and_says_nothing_twice() -> None:
+    async with client() as mcp:
+        tools = (await mcp.list_tools()).model_dump(mode="json", by_alias=True, exclude_none=True)["tools"]
+        assert len(mcp.instructions or "") < 400
+    seen = sum(len(json.dumps([tool[part] for tool in tools])) for part in ("name", "description", "inputSchema"))
+    assert seen < 3400, "what a model reads before it has done anything"
+    assert len(json.dumps(tools)) < 12_500
+    written = json.dumps([tool["outputSchema"] for tool in tools])
+    assert '"null"' not in written
+    assert '"title"' not in written
+
+
 async def test_the_arguments_are_those_of_the_contract() -> None:
     async with client() as mcp:
         schema = next(t for t in (await mcp.list_tools()).tools if t.name == "ocr_image").input_schema
@@ -68,6 +80,7 @@ async def test_both_protocol_eras_read_a_page(mode: str) -> None:
     answer = facts(result)
     assert said(result) == answer["text"] == echo()
     assert answer["pages"] == [{"page": 1, "width": 40, "height": 20, "text": echo(), "finish": "stop"}]
+    assert result.model_dump_json().count(echo()) == 2, "once for those who read content, once for the others"
     assert (answer["page_count"], answer["mode"], answer["engine"], answer["model"], answer["device"]) == (
         1, "document", "Echo", "echo", "cpu",
     )  # fmt: skip
@@ -284,7 +297,7 @@ async def test_over_http_no_path_is_readable_until_a_folder_is_allowed(tmp_path:
         ({"image": "scan.png"}, ["absolute"]),
         ({"image": "https://example.org/a.png"}, ["OCR_ALLOW_URLS"]),
         ({"image": as_base64(b"this is a text, not a picture, however long it may be" * 3)}, []),
-        ({"image": PAGE, "mode": "markdown"}, ["'markdown'", "document"]),
+        ({"image": PAGE, "mode": "translate"}, ["'translate'", "document"]),
         ({"image": PAGE, "mode": "find"}, ["find_term"]),
         ({"image": PAGE, "mode": "freeform"}, ["custom_prompt"]),
         ({"image": PAGE, "pages": "0"}, ["1-3,7"]),

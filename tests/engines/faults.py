@@ -6,6 +6,7 @@ Standard library only: they start in 50 ms. A test names one as `OCR_ENGINE=faul
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -160,6 +161,33 @@ class Steady(Echo):
         return super().read(pages, options, call)
 
 
+class Unhurried(Echo):
+    """Takes half a second for each call, and tells how far it is."""
+
+    seconds = 0.5
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        for step in range(50):
+            call.progress(step / 50, "reading")
+            call.raise_if_cancelled()
+            time.sleep(self.seconds / 50)
+        return super().read(pages, options, call)
+
+
+class Slow(Unhurried):
+    """Takes four seconds for each call."""
+
+    seconds = 4.0
+
+
+class SlowToLoad(Echo):
+    """Takes four seconds to load."""
+
+    def load(self, device: str, call: Call) -> dict[str, Any]:
+        time.sleep(4)
+        return super().load(device, call)
+
+
 class Forking(Echo):
     """Starts a child that outlives a careless parent; its pid is the text."""
 
@@ -209,4 +237,45 @@ class OnePageKills(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         if any(page.height == 33 for page in pages):
             os._exit(5)
+        return super().read(pages, options, call)
+
+
+class Eager(Echo):
+    """Leaves a note when it does something before it is asked."""
+
+    def prewarm(self) -> None:
+        Path(os.environ["EAGER_NOTE"]).touch()
+
+
+class Counting(Echo):
+    """A model that writes seven tokens for each page."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("seven tokens", tokens=7) for _ in pages]
+
+
+class Indiscreet(Echo):
+    """Everything that an engine can do to get a page's text into a log: prints, logs, and fails over it."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        print(options.find_term, file=sys.stderr, flush=True)
+        logging.getLogger("some.library").error("read %s", options.find_term)
+        try:
+            raise KeyError(options.find_term)
+        except KeyError as exc:
+            raise ValueError(f"cannot make sense of {options.find_term}") from exc
+
+
+class Marking(Echo):
+    """Writes what looks like log lines of ours, one of them such a line, in one piece with noise around."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        line = b'{"level":"error","logger":"deepseek_ocr_mcp.test","message":"a line of ours","worker":"forged"}'
+        for piece in (
+            b"before \x1enoise\n\x1e" + line[:30],
+            line[30:] + b"\nafter \x1e{}\n\x1e" + b"x" * 5000,
+            b"\nthe end",
+        ):
+            os.write(2, piece)
+            time.sleep(0.02)
         return super().read(pages, options, call)

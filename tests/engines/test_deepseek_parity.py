@@ -92,6 +92,9 @@ class Patient:
 
     def raise_if_cancelled(self) -> None: ...
 
+    def is_dropped(self, page: int) -> bool:
+        return False
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:

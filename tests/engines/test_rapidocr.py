@@ -277,8 +277,14 @@ def test_importing_the_engine_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_page_that_was_read_is_not_given_to_tesseract(engine, write, monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "reread", lambda *_: pytest.fail("it was asked"))
+    assert read(engine, write(drawn(SENTENCES[:1]))).remark == ""
+
+
 def test_what_tesseract_says_of_an_unreadable_page_is_handed_on(engine, write, monkeypatch) -> None:
     page = write(drawn(SENTENCES[:1]))
+    monkeypatch.setattr(rapidocr, "seems_unread", lambda lines: "")
     monkeypatch.setattr(tesseract, "reread", lambda *_: tesseract.Rereading("Install what reads it."))
     answer = engine.read([page], ReadOptions("free"), Listener())[0]
     assert likeness(answer.text, SENTENCES[:1]) > 0.9
@@ -289,6 +295,7 @@ def test_what_tesseract_read_instead_takes_the_place_of_the_page(engine, write, 
     page = write(drawn(SENTENCES[:1]))
     line = TextLine("Ωραίος", (40.0, 40.0, 200.0, 70.0), 0.95)
     region = rapidocr._Region(120.0, 55.0, 160.0, 30.0, 0.0)
+    monkeypatch.setattr(rapidocr, "seems_unread", lambda lines: "")
     monkeypatch.setattr(tesseract, "reread", lambda *_: tesseract.Rereading("", 0, (line,), (region,)))
     answer = engine.read([page], ReadOptions("ocr"), Listener())[0]
     assert answer.text == "Ωραίος"

@@ -12,6 +12,7 @@ from deepseek_ocr_mcp.results.reading_order import (
     arrange,
     cut,
     reading_order,
+    rows_around,
     split_at_gutters,
     to_markdown,
     to_text,
@@ -82,6 +83,19 @@ def test_prices_stay_in_the_row_of_what_they_pay() -> None:
     lines = [line(name, 30, 40 + 30 * n) for n, name in enumerate(goods)]
     lines += [line(f"{n}.50", 400, 42 + 30 * n) for n in range(5)]
     assert texts(mixed(lines)) == [text for n, name in enumerate(goods) for text in (name, f"{n}.50")]
+
+
+def test_the_row_around_a_word_holds_what_stands_beside_it_and_comes_once() -> None:
+    lines = [
+        line("Subtotal", 50, 50), line("4.30", 400, 50),
+        line("VAT", 50, 80), line("0.70", 400, 80),
+        line("TOTAL", 50, 110), line("5.00", 400, 110),
+    ]  # fmt: skip
+    elements = arrange(lines)
+    assert rows_around(lines, elements, [[0], [4]]) == "Subtotal 4.30\nTOTAL 5.00"
+    assert rows_around(lines, elements, [[4], [5], [4]]) == "TOTAL 5.00"
+    assert rows_around(lines, elements, [[2, 4]]) == "VAT 0.70 TOTAL 5.00"
+    assert rows_around(lines, elements, []) == ""
 
 
 def test_vertical_lines_go_from_right_to_left() -> None:

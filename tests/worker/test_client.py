@@ -202,3 +202,24 @@ async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -
         await handle.call("read", read(page(tmp_path)), timeout=10)
         await until(lambda: handle.stderr_tail.endswith("the end"))
         assert len(handle.stderr_tail) <= 8192
+
+
+@pytest.mark.parametrize("arguments", [("engine", "faults:Echo"), ("documents",)])
+async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setenv("OCR_AUTH_TOKEN", "correct-horse-battery-staple")
+    monkeypatch.setenv("OCR_THREADS", "3")
+    handle = await WorkerHandle.spawn(*arguments)
+    try:
+        given = await anyio.Path(f"/proc/{handle.pid}/environ").read_bytes()
+    finally:
+        await handle.stop()
+    assert b"OCR_THREADS=3" in given
+    assert b"correct-horse" not in given
+
+
+async def test_what_is_a_line_of_our_log_is_not_among_the_last_words(tmp_path: Path) -> None:
+    async with worker("Marking") as handle:
+        await handle.call("read", read(page(tmp_path)), timeout=10)
+        await until(lambda: handle.stderr_tail.endswith("the end"))
+    assert "a line of ours" not in handle.stderr_tail
+    assert handle.stderr_tail.startswith("before \x1enoise\nafter \x1e{}\n\x1exxx")

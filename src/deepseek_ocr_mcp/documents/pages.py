@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import math
 import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
 from ..engines.base import Call, ReadOptions
@@ -24,6 +26,8 @@ from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput
 
 if TYPE_CHECKING:
     from PIL import Image as PilImage
+
+    from . import exports
 
 __all__ = ["PageRenderer"]
 
@@ -71,6 +75,10 @@ class PageRenderer:
     def __repr__(self) -> str:
         return f"<PageRenderer {self._document.format if self._document else 'empty'}>"
 
+    def prewarm(self) -> None:
+        """Import what most files need."""
+        from PIL import Image  # noqa: F401
+
     def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 
@@ -78,9 +86,7 @@ class PageRenderer:
             UnreadableInput: no format that is read, damaged, encrypted, without pages.
             InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
         """
-        if not self._limited:
-            self.limit_memory(max_pixels)
-            self._limited = True
+        self._limit(max_pixels)
         call.raise_if_cancelled()
         with _translated(name):
             document = self._open(path, name)
@@ -127,18 +133,13 @@ class PageRenderer:
 
     def annotate(self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call) -> dict[str, Any]:
         """Draw the boxes on a rendered page and write it small to `out`. Returns `mime` and `bytes`."""
-        from PIL import Image
-
         from ..results.overlay import draw_boxes
 
         call.raise_if_cancelled()
-        size = (int(image["width"]), int(image["height"]))
-        with open(image["path"], "rb") as file:
-            page = Image.frombytes("RGB", size, file.read())
-        factor = min(1.0, PREVIEW_SIDE / max(size))
+        page = _picture(image["path"], image)
+        factor = min(1.0, PREVIEW_SIDE / max(page.size))
         if factor < 1:
-            small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
-            page = page.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
+            page = _shrunk(page, PREVIEW_SIDE)
             # Boxes are drawn after scaling, so that their lines and labels stay sharp.
             blocks = [{**block, "box": [value * factor for value in block.get("box") or ()]} for block in blocks]
         call.raise_if_cancelled()
@@ -148,16 +149,99 @@ class PageRenderer:
 
     def crop(self, image: dict[str, Any], box: Sequence[int], out: str, call: Call) -> dict[str, Any]:
         """Cut a region out of a rendered page and write it to `out` as PNG. Returns `bytes`."""
-        from PIL import Image
-
         call.raise_if_cancelled()
         x1, y1, x2, y2 = box
-        with open(image["path"], "rb") as file:
-            page = Image.frombytes("RGB", (int(image["width"]), int(image["height"])), file.read())
         data = io.BytesIO()
-        page.crop((x1, y1, x2, y2)).save(data, "PNG")
+        _picture(image["path"], image).crop((x1, y1, x2, y2)).save(data, "PNG")
         _write(out, [data.getvalue()])
         return {"bytes": data.tell()}
+
+    def preview(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, side: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write page `page` to `out` as a small picture, upright, its longer side `side` pixels at most.
+
+        Returns `mime`, and `width` and `height` of the page as `render` draws it.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `render`.
+        """
+        call.raise_if_cancelled()
+        with _translated(name):
+            document = self._open(path, name)
+            if isinstance(document, _Pdf):  # drawn small at once: a tenth of the work
+                width, height, exact_dpi = document.fitted(page, dpi, max_pixels)
+                factor = max(min(1.0, side / max(width, height)), MIN_SIDE / min(width, height))
+                size, drawn = (width, height), document.draw(page, exact_dpi * factor, max_pixels, out, call)
+            else:
+                size = drawn = document.draw(page, dpi, max_pixels, out, call)
+                if document.only_page:
+                    self.close()
+            picture = _shrunk(_picture(out, {"width": drawn[0], "height": drawn[1]}), side)
+            call.raise_if_cancelled()
+            mime, data = _encoded_small(picture)
+        _write(out, [data])
+        return {"mime": mime, "width": size[0], "height": size[1]}
+
+    def picture(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write page `page` to `out` as PNG, drawn as `render` does. Returns `bytes`."""
+        size = self.render(path, name, page, dpi, max_pixels, out, call)
+        data = io.BytesIO()
+        with _translated(name):
+            _picture(out, size).save(data, "PNG")
+        _write(out, [data.getvalue()])
+        return {"bytes": data.tell()}
+
+    def searchable_pdf(
+        self, path: str, name: str, pages: str, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write the document to `out` as a PDF with its text under its pages. See `exports.py`.
+
+        Args:
+            pages: a file with what was read: JSON, a list of pages with `page`, `width`, `height` and `blocks`.
+        """
+        from . import exports
+
+        texts = _read_json(pages)
+        with _translated(name):
+            document = self._open(path, name)
+            if isinstance(document, _Pdf):
+                exports.lay_under(document.pdf, texts)
+                with _disk():
+                    document.pdf.save(out)
+                self.close()  # it is no longer what is in the file
+                return {}
+            pictures = []
+            for number in range(1, document.count(max_pages=sys.maxsize) + 1):
+                call.raise_if_cancelled()
+                width, height = document.draw(number, dpi, max_pixels, out, call)
+                pictures.append(_for_pdf(out, {"width": width, "height": height}))
+            self.close()
+            _write(out, [exports.pdf_of_pictures(pictures, texts, dpi)])
+            return {}
+
+    def word_document(self, pages: str, title: str, mode: str, out: str, call: Call) -> dict[str, Any]:
+        """Write what was read to `out` as a Word document. See `exports.py`.
+
+        Args:
+            pages: a file with what was read: JSON, a list of pages with `text`.
+        """
+        from . import exports
+
+        self._limit(0)
+        call.raise_if_cancelled()
+        document = exports.word_document(_read_json(pages), title, mode)
+        data = io.BytesIO()
+        document.save(data)
+        _write(out, [data.getvalue()])
+        return {}
+
+    def _limit(self, max_pixels: int) -> None:
+        if not self._limited:
+            self.limit_memory(max_pixels)
+            self._limited = True
 
     @classmethod
     def limit_memory(cls, max_pixels: int) -> None:
@@ -202,8 +286,8 @@ class _Document(Protocol):
     def only_page(self) -> bool: ...
     def count(self, max_pages: int) -> int: ...
     def check(self, max_pixels: int) -> None: ...
-    def draw(self, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
-    def layer(self, page: int, dpi: int, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]: ...
+    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -232,6 +316,17 @@ class _Pdf:
         with contextlib.suppress(pypdfium2.PdfiumError):
             self._pdf.init_forms()  # without it, what was typed into a form is not drawn
 
+    @property
+    def pdf(self) -> Any:
+        return self._pdf
+
+    def fitted(self, page: int, dpi: float, max_pixels: int) -> tuple[int, int, float]:
+        """Width and height in pixels at which this page is drawn, and the dpi that make them."""
+        _check_page(self._name, page, len(self._pdf))
+        width, height = self._pdf.get_page_size(page - 1)
+        scale = self._scale(page, width, height, dpi, max_pixels)
+        return math.ceil(width * scale), math.ceil(height * scale), scale * 72
+
     def count(self, max_pages: int) -> int:
         pages = len(self._pdf)
         if pages < 1:
@@ -243,7 +338,7 @@ class _Pdf:
     def check(self, max_pixels: int) -> None:
         """Each page has its own size, and is drawn to fit."""
 
-    def draw(self, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
+    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         _check_page(self._name, page, len(self._pdf))
         opened = self._pdf[page - 1]
         try:
@@ -265,23 +360,20 @@ class _Pdf:
         finally:
             opened.close()
 
-    def layer(self, page: int, dpi: int, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
         from .text_layer import read_layer
 
-        _check_page(self._name, page, len(self._pdf))
-        width, height = self._pdf.get_page_size(page - 1)
-        scale = self._scale(page, width, height, dpi, max_pixels)
-        size = math.ceil(width * scale), math.ceil(height * scale)
+        width, height, _ = self.fitted(page, dpi, max_pixels)
         try:
-            found = read_layer(self._pdf, page - 1, self._path, size, options, call.raise_if_cancelled)
+            found = read_layer(self._pdf, page - 1, self._path, (width, height), options, call.raise_if_cancelled)
         except OcrError:
             raise
         except Exception:  # a damaged text layer is no reason not to draw the page and read it
             traceback.print_exc()
             found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged"}
-        return {"width": size[0], "height": size[1], **found}
+        return {"width": width, "height": height, **found}
 
-    def _scale(self, page: int, width: float, height: float, dpi: int, max_pixels: int) -> float:
+    def _scale(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> float:
         """Pixels per point, so that the page has no more than `max_pixels`."""
         name = f"Page {page} of {self._name}"
         if not (math.isfinite(width * height) and width > 0 and height > 0):
@@ -336,7 +428,7 @@ class _Pictures:
     def check(self, max_pixels: int) -> None:
         _check_size(self._name, *self._image.size, max_pixels)
 
-    def draw(self, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
+    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         if self.format == "TIFF":
             if self._frames is None or len(self._frames) < page:
                 self._frames = _tiff_pages(self._file, 2 * page)
@@ -673,6 +765,43 @@ def _translated(name: str) -> Iterator[None]:
 
 
 # -- what is written
+
+
+def _picture(path: str, size: Mapping[str, Any]) -> PilImage.Image:
+    """A page that was drawn."""
+    from PIL import Image
+
+    with open(path, "rb") as file:
+        return Image.frombytes("RGB", (int(size["width"]), int(size["height"])), file.read())
+
+
+def _shrunk(image: PilImage.Image, side: int) -> PilImage.Image:
+    """With a longer side of `side` pixels; as it is, if that is shorter."""
+    from PIL import Image
+
+    factor = side / max(image.size)
+    if factor >= 1:
+        return image
+    small = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _for_pdf(path: str, size: Mapping[str, Any]) -> exports.Picture:
+    """As JPEG or as packed rows, whichever is smaller: photographs suit the one, drawn pages the other."""
+    from . import exports
+
+    image = _picture(path, size)
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=exports.JPEG_QUALITY)
+    packed = zlib.compress(image.tobytes())
+    if len(packed) <= jpeg.tell():
+        return exports.Picture(image.width, image.height, packed, "FlateDecode")
+    return exports.Picture(image.width, image.height, jpeg.getvalue(), "DCTDecode")
+
+
+def _read_json(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def _encoded_small(image: PilImage.Image) -> tuple[str, bytes]:

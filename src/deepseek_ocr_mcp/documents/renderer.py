@@ -9,12 +9,13 @@ process maps; they are deleted as soon as they are read.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -27,10 +28,14 @@ from ..config import Settings
 from ..engines.base import PageImage, ReadOptions
 from ..errors import Timeout, UnreadableInput
 from ..worker.client import WorkerDied, WorkerHandle
-from .source import Snapshot, open_source
+from .ranges import parse_pages
+from .source import Incoming, Snapshot, open_source
 
-__all__ = ["Document", "DocumentReader", "LayerText", "private_folder"]
+__all__ = ["Document", "DocumentReader", "LayerText", "Preview", "private_folder"]
 
+EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
+EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
+PICTURE_DPI: Final = 144  # of pages that are asked for as pictures, as the first service drew them
 DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
 LAYER_TIMEOUT_S: Final = 15.0  # the child itself gives up after six; opening a huge page comes on top
 IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
@@ -90,6 +95,28 @@ async def _spawn_decoder() -> _Decoder:
     return await WorkerHandle.spawn("documents", name="document decoder")
 
 
+@contextmanager
+def _blamed(what: str, seconds: float) -> Iterator[None]:
+    """Whatever a file does to its decoder is the file's fault."""
+    try:
+        yield
+    except WorkerDied:
+        raise UnreadableInput(
+            f"The decoder crashed over {what}.",
+            remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
+        ) from None
+    except Timeout:
+        raise UnreadableInput(
+            f"Decoding {what} took over {seconds:g} s and was stopped.",
+            remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
+        ) from None
+
+
+def _write_json(path: str, data: Any) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(data, file)
+
+
 @dataclass(frozen=True, slots=True)
 class LayerText:
     """What a page's own text says, without the page being drawn."""
@@ -115,6 +142,10 @@ class Document:
     page_count: int
     _reader: DocumentReader
     _folder: str
+
+    def numbers(self, pages: str) -> list[int]:
+        """The pages that a request names, like "1-3,7"."""
+        return parse_pages(pages, self.page_count)
 
     async def page(self, number: int) -> PageImage:
         """Page `number`, from 1, upright. Its file lasts until `discard`, or until the document is closed.
@@ -153,6 +184,32 @@ class Document:
         mime = await self._reader.annotate(self.snapshot, image, blocks, out)
         return await anyio.Path(out).read_bytes(), mime
 
+    async def preview(self, number: int, side: int) -> Preview:
+        """Page `number`, upright, its longer side `side` pixels at most."""
+        out = os.path.join(self._folder, f"preview-{number}")
+        drawn = await self._reader.draw("preview", self.snapshot, number, out, side=side)
+        data = await anyio.Path(out).read_bytes()
+        return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
+
+    async def picture(self, number: int) -> bytes:
+        """Page `number` as PNG."""
+        out = os.path.join(self._folder, f"picture-{number}")
+        await self._reader.draw("picture", self.snapshot, number, out, dpi=PICTURE_DPI)
+        data = await anyio.Path(out).read_bytes()
+        await anyio.Path(out).unlink()
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A page as a small picture."""
+
+    data: bytes
+    mime: str
+    width: int
+    """Pixels of the whole upright page, the ones that boxes refer to."""
+    height: int
+
 
 class DocumentReader:
     """One decoder process at most, started when needed. Use it inside `async with reader.running():`."""
@@ -164,6 +221,7 @@ class DocumentReader:
         self._folder = folder
         self._spawn = spawn
         self._lock = anyio.Lock()
+        self._exports = anyio.Semaphore(EXPORTS_AT_ONCE)
         self._decoder: _Decoder | None = None
         self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
@@ -186,8 +244,17 @@ class DocumentReader:
                 await self._decoder.stop()
 
     @asynccontextmanager
-    async def open(self, image: str, *, local: bool) -> AsyncIterator[Document]:
-        """The document that an `image` argument names.
+    async def receive(self) -> AsyncIterator[Incoming]:
+        """Room for a file that is being sent; gone at the end, whatever came of it."""
+        folder = tempfile.mkdtemp(dir=self._folder)
+        try:
+            yield Incoming(self._settings, folder)
+        finally:
+            self._remove_soon(folder)
+
+    @asynccontextmanager
+    async def open(self, image: str | Snapshot, *, local: bool) -> AsyncIterator[Document]:
+        """The document that an `image` argument names, or one that was received.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
@@ -199,7 +266,11 @@ class DocumentReader:
         self._open += 1
         snapshot: Snapshot | None = None
         try:
-            snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
+            if isinstance(image, Snapshot):
+                snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
+                os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
+            else:
+                snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
                 snapshot.name,
                 "inspect",
@@ -214,8 +285,11 @@ class DocumentReader:
             if snapshot is not None:
                 self._silent.discard(snapshot.path)
             self._changed.set()
-            assert self._tasks is not None, "use the reader inside `async with reader.running():`"
-            self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
+            self._remove_soon(folder)
+
+    def _remove_soon(self, folder: str) -> None:
+        assert self._tasks is not None, "use the reader inside `async with reader.running():`"
+        self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
 
     async def _remove(self, folder: str) -> None:
         with anyio.CancelScope(shield=True):
@@ -223,17 +297,14 @@ class DocumentReader:
 
     async def render(self, snapshot: Snapshot, number: int, out: str) -> PageImage:
         """Have page `number` drawn into the file `out`."""
-        size = await self._call(
-            f"page {number} of {snapshot.name}",
-            "render",
-            path=snapshot.path,
-            name=snapshot.name,
-            page=number,
-            dpi=self._settings.ocr_pdf_dpi,
-            max_pixels=self._settings.max_pixels,
-            out=out,
-        )
+        size = await self.draw("render", snapshot, number, out)
         return PageImage(out, int(size["width"]), int(size["height"]))
+
+    async def draw(self, method: str, snapshot: Snapshot, number: int, out: str, **arguments: int) -> dict[str, Any]:
+        """Have `method` of the decoder draw page `number` into the file `out`."""
+        given = {"dpi": self._settings.ocr_pdf_dpi, "max_pixels": self._settings.max_pixels, **arguments}
+        what = f"page {number} of {snapshot.name}"
+        return await self._call(what, method, path=snapshot.path, name=snapshot.name, page=number, out=out, **given)
 
     async def text_layer(self, snapshot: Snapshot, number: int, options: ReadOptions) -> LayerText:
         """Have the text of page `number` looked up."""
@@ -268,19 +339,42 @@ class DocumentReader:
         drawn = await self._call(snapshot.name, "annotate", image=asdict(image), blocks=list(blocks), out=out)
         return str(drawn["mime"])
 
-    async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+    @asynccontextmanager
+    async def exported(
+        self, method: str, pages: Sequence[Mapping[str, Any]], snapshot: Snapshot | None = None, **arguments: Any
+    ) -> AsyncIterator[str]:
+        """The path of what `method` of a decoder made of these pages, as they were read; it lasts as the context does.
+
+        Args:
+            snapshot: the document that they were read from, if it takes part.
+        """
+        folder = tempfile.mkdtemp(dir=self._folder)
         try:
+            texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
+            await anyio.to_thread.run_sync(_write_json, texts, pages)
+            async with self._exports:
+                await self._export(method, snapshot, pages=texts, out=out, **arguments)
+            yield out
+        finally:
+            self._remove_soon(folder)
+
+    async def _export(self, method: str, snapshot: Snapshot | None, **arguments: Any) -> None:
+        settings = self._settings
+        decoder = await self._spawn()
+        try:
+            with _blamed("these pages" if snapshot is None else snapshot.name, EXPORT_TIMEOUT_S):
+                if snapshot is not None:
+                    file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
+                    most = {"max_pages": settings.ocr_max_pages}
+                    await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
+                    arguments |= file | {"dpi": settings.ocr_pdf_dpi}
+                await decoder.call(method, arguments, timeout=EXPORT_TIMEOUT_S)
+        finally:
+            await decoder.stop()
+
+    async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+        with _blamed(what, DECODE_TIMEOUT_S):
             return await self._ask(method, arguments, DECODE_TIMEOUT_S)
-        except WorkerDied:
-            raise UnreadableInput(
-                f"The decoder crashed over {what}.",
-                remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
-            ) from None
-        except Timeout:
-            raise UnreadableInput(
-                f"Decoding {what} took over {DECODE_TIMEOUT_S:g} s and was stopped.",
-                remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
-            ) from None
 
     async def _ask(self, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
         async with self._lock:

@@ -1,6 +1,7 @@
 """An `image` argument becomes a private file; nothing is parsed here, and no path leaves the allowed folders.
 
-What it names is copied once, bounded, into the scratch folder, so that whoever owns the original
+An agent's way to write a path is forgiven (`paths.py`), and what it can mean is judged like any
+path. What it names is copied once, bounded, into the scratch folder, so that whoever owns the original
 cannot change it between a check and its use. A path is judged by where it really leads; a
 forbidden one gives the same answer whether it exists or not.
 """
@@ -34,14 +35,30 @@ from ..errors import (
     OutputExists,
     UnreadableInput,
 )
+from .paths import (
+    in_conversation,
+    in_sandbox,
+    is_drive_path,
+    lookalikes,
+    on_this_system,
+    path_of_uri,
+    places,
+    printable,
+    spellings,
+    unwrapped,
+)
 
 __all__ = [
+    "Incoming",
     "Snapshot",
     "allowed_path",
+    "below_bases",
+    "checked_path",
     "discard",
+    "make_folder",
     "open_source",
-    "printable",
     "resolve_output",
+    "resolve_output_folder",
     "write_atomically",
 ]
 
@@ -51,6 +68,10 @@ TEXT_CHUNK: Final = 4 * MB  # characters of base64 or percent-encoding
 BASE64_MIN: Final = 64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
 MAX_PATH: Final = 4096  # characters; no system opens a longer path
 
+ASK: Final = (
+    "Ask the user for the file's absolute path on their computer and give that (a picture that was pasted has none "
+    "until it is saved), or give the base64 of the file."
+)
 ACCEPTED: Final = 'Give an absolute path ("/home/me/scan.pdf"), a file:// or data: URI, or the base64 of the file.'
 
 _BINARY: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -58,7 +79,9 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTT
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _BINARY
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_HEADLESS: Final = re.compile(
+    r"(?:(?:image|application)/[\w.+-]{1,60}(?:;[\w=.-]{1,60}){0,4})?;?base64,", re.IGNORECASE
+)
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SPACE: Final = b" \t\r\n\v\f"
 
@@ -107,48 +130,47 @@ def allowed_path(path: str, dirs: Sequence[str]) -> bool:
     return False
 
 
-def printable(name: str, limit: int = 200) -> str:
-    """`name` fit for one line of a message: no control characters, no lone surrogates, not endless."""
-    name = "".join(char if char.isprintable() else "?" for char in name)
-    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
-
-
 async def open_source(image: str, *, settings: Settings, scratch: str, local: bool) -> Snapshot:
     """The private copy of what `image` names. The caller discards it.
 
     Args:
-        image: absolute path, `file://` or `data:` URI, base64, or `https://` where that is enabled.
+        image: absolute path, `file://` or `data:` URI, base64, or `https://` where that is enabled. Where no
+            such file exists, what it can mean is tried: a path quoted in some way, one whose name differs in
+            capitals only, a relative one below the caller's working folder or the allowed folders.
         scratch: an existing folder that belongs to this server.
         local: whether the caller sits on this machine, so that its paths are ours.
 
     Raises:
-        BadRequest: no kind of input that is known: a relative path, an unknown scheme.
+        BadRequest: no kind of input that is known: a relative path that leads nowhere, an unknown scheme.
         InputNotFound: no such file.
         InputForbidden: a path or an address that the settings keep out.
         InputTooLarge: over `OCR_MAX_FILE_MB`.
         UnreadableInput: empty, damaged base64, a folder, a pipe, a device, no permission.
         Timeout: a download that outran `OCR_FETCH_TIMEOUT`.
     """
-    image = image.strip()
+    image = unwrapped(image)
     if not image:
         raise BadRequest("`image` is empty.", remedy=ACCEPTED)
+    if head := _HEADLESS.match(image):
+        image = f"data:;base64,{image[head.end() :]}"
     scheme = _SCHEME.match(image)
     if scheme is not None:
         kind = scheme[1].lower()
         if kind == "data":
             return await _snapshot(scratch, lambda copy: copy.data_uri(image), settings)
-        if kind == "file":
-            path = _path_of_uri(image)
-            return await _snapshot(scratch, lambda copy: copy.file(path, local), settings)
         if kind in ("http", "https"):
             return await _download(image, settings, scratch)
-        if image.startswith(f"{scheme[1]}://"):
+        if in_conversation(kind):
+            raise BadRequest(
+                f"{printable(image, 80)!r} is a file of the conversation, and no tool can reach those.", remedy=ASK
+            )
+        if kind != "file" and image.startswith(f"{scheme[1]}://"):
             raise BadRequest(f"{printable(kind, 40)}:// addresses are not read.", remedy=ACCEPTED)
     if image.startswith(_SLASHED_BASE64):
         return await _snapshot(scratch, lambda copy: copy.path_or_base64(image, local), settings)
-    if image.startswith("/") or (local and image.startswith("~")) or _DRIVE.match(image):
+    if places(image, local):
         return await _snapshot(scratch, lambda copy: copy.file(image, local), settings)
-    return await _snapshot(scratch, lambda copy: copy.base64(image), settings)
+    return await _snapshot(scratch, lambda copy: copy.base64(image, local), settings)
 
 
 async def resolve_output(save_to: str, *, settings: Settings, local: bool, overwrite: bool) -> str:
@@ -163,6 +185,30 @@ async def resolve_output(save_to: str, *, settings: Settings, local: bool, overw
     return await anyio.to_thread.run_sync(
         _resolve_output, save_to, settings.ocr_allowed_dirs, local, overwrite, abandon_on_cancel=True
     )
+
+
+async def resolve_output_folder(save_to: str, *, settings: Settings, local: bool) -> tuple[str, str]:
+    """The real path of a folder to write many files into, and their suffix; the folder is made.
+
+    `save_to` is a folder, or a pattern that says what kind of files: `/out/*.json`. Markdown otherwise.
+
+    Raises:
+        BadRequest: no absolute path, one file, or a suffix that is not written.
+        InputForbidden: outside the allowed folders, or over HTTP while there are none.
+        InputNotFound: the folder that it is to be made in does not exist.
+    """
+    return await anyio.to_thread.run_sync(
+        _resolve_output_folder, save_to, settings.ocr_allowed_dirs, local, abandon_on_cancel=True
+    )
+
+
+async def make_folder(path: str, *, settings: Settings) -> None:
+    """Make a folder, and those above it, in an output folder.
+
+    Raises:
+        InputForbidden: a link on the way leads out of the allowed folders, or no permission.
+    """
+    await anyio.to_thread.run_sync(_make_folder, path, settings.ocr_allowed_dirs, abandon_on_cancel=True)
 
 
 async def write_atomically(path: str, data: bytes, overwrite: bool) -> None:
@@ -218,6 +264,62 @@ async def _snapshot(scratch: str, fill: Callable[[_Copy], None], settings: Setti
         raise
 
 
+class Incoming:
+    """A file that arrives piece by piece: a private copy in the making, bounded by `OCR_MAX_FILE_MB`.
+
+    What it is called is for messages only: the copy has a name of its own. Its folder is its maker's to delete.
+    """
+
+    def __init__(self, settings: Settings, scratch: str) -> None:
+        self._path = os.path.join(scratch, f"input-{secrets.token_hex(8)}")
+        self._limit = settings.max_file_bytes
+        self._digest = hashlib.sha256()
+        self._pending = bytearray()
+        self._size = 0
+        self.name = "image"
+
+    def call(self, name: str) -> None:
+        """Name it in messages. Some clients send whole paths: what counts is after the last slash."""
+        self.name = printable(name.replace("\\", "/").rpartition("/")[2], 100).strip() or "image"
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next piece.
+
+        Raises:
+            InputTooLarge: it is one too many.
+        """
+        self._pending += chunk
+        if self._size + len(self._pending) > self._limit:
+            raise _too_large(self.name, self._size + len(self._pending), self._limit)
+        if len(self._pending) >= CHUNK:
+            await self._flush()
+
+    async def snapshot(self) -> Snapshot:
+        """The file, when all of it is here.
+
+        Raises:
+            UnreadableInput: it is empty.
+        """
+        if not self._size and not self._pending:
+            raise _empty(self.name)
+        await self._flush()
+        return Snapshot(self._path, self.name, self._digest.hexdigest(), self._size)
+
+    async def _flush(self) -> None:
+        chunk, self._pending = bytes(self._pending), bytearray()
+        await anyio.to_thread.run_sync(self._append, chunk)
+
+    def _append(self, chunk: bytes) -> None:
+        try:
+            flags = _CREATE if self._size == 0 else os.O_WRONLY | os.O_APPEND | _BINARY
+            with os.fdopen(os.open(self._path, flags, 0o600), "wb") as out:
+                out.write(chunk)
+        except OSError as exc:
+            raise _disk_error(exc, "the scratch folder") from None
+        self._size += len(chunk)
+        self._digest.update(chunk)
+
+
 class _Copy:
     """One copy in the making, on a thread that its caller may leave alone at any moment."""
 
@@ -263,10 +365,10 @@ class _Copy:
         if local and len(image) <= MAX_PATH and os.path.lexists(image):
             self.file(image, local)
         else:
-            self.base64(image)
+            self.base64(image, local)
 
-    def file(self, path: str, local: bool) -> None:
-        descriptor, self._name = _open_file(path, self._dirs, local)
+    def file(self, image: str, local: bool) -> None:
+        descriptor, self._name = _open_meant(image, self._dirs, local)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             size = os.fstat(descriptor).st_size
             if size > self._limit:
@@ -274,11 +376,19 @@ class _Copy:
             while chunk := _read(file, self._name):
                 self._add(chunk)
 
-    def base64(self, text: str) -> None:
-        """Raw base64, or the mistake that looks most like it."""
+    def base64(self, text: str, local: bool) -> None:
+        """Raw base64, or the relative path that looks most like it."""
+        if "\\" in text and _opens_like_image(text):  # line breaks that were quoted twice
+            text = re.sub(r"\\[nrt]|\\", "", text)
         if not _opens_like_image(text) and (len(text) < BASE64_MIN or not _is_base64_alphabet(text[:MAX_PATH])):
-            raise _neither(text)
-        self._add_base64(text)
+            self._relative(text, local)
+        else:
+            self._add_base64(text)
+
+    def _relative(self, text: str, local: bool) -> None:
+        if len(text) > MAX_PATH or not re.search(r"[.\\/]|^\S{1,40}$", text):
+            raise BadRequest("`image` is neither an absolute path nor base64.", remedy=ACCEPTED)
+        self.file(_below_a_base(text, self._dirs, local), local)
 
     def data_uri(self, uri: str) -> None:
         head, comma, data = uri[len("data:") :].partition(",")
@@ -348,53 +458,125 @@ def _is_base64_alphabet(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9+/_\-=\s]*", text) is not None
 
 
-def _neither(text: str) -> OcrError:
-    if len(text) <= MAX_PATH and re.search(r"[.\\/]|^\S{1,40}$", text):
-        shown = printable(text, 80)
-        example = re.sub(r"^(\.{1,2}[\\/])+", "", shown.replace("\\", "/")).lstrip("~/") or "scan.pdf"
-        return BadRequest(
-            f"`image` is {shown!r}: a relative path, and the server's working folder is not yours.",
-            remedy=f'Give an absolute path, for instance "/home/me/{example}", or the base64 of the file.',
-        )
-    return BadRequest("`image` is neither an absolute path nor base64.", remedy=ACCEPTED)
+def _open_meant(image: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
+    """Open the file that an absolute path or a `file:` URI means.
 
-
-def _path_of_uri(uri: str) -> str:
-    """The path that a `file:` URI names.
+    Each path that it can mean is judged; told is what became of the likeliest one.
 
     Raises:
-        BadRequest: it names another machine, or a relative path.
+        BadRequest, InputForbidden, InputNotFound, UnreadableInput: see `open_source`.
     """
-    rest = uri[len("file:") :]
-    if rest.startswith("//"):
-        host, slash, rest = rest[2:].partition("/")
-        rest = slash + rest
-        if host.lower() not in ("", "localhost"):
+    path, *others = places(image, local) or [image]
+    try:
+        return _open_file(path, dirs, local)
+    except (InputForbidden, InputNotFound) as exc:
+        if image[:5].lower() == "file:" and (host := path_of_uri(image)[0]):
             raise BadRequest(
                 f"The URI names the machine {printable(host, 60)!r}; only this one's files are read.",
                 remedy="Write file:///home/me/scan.pdf, with three slashes, or give the path itself.",
-            )
-    # "?" and "#" stay: agents paste paths behind file:// without quoting them.
-    path = os.fsdecode(unquote_to_bytes(rest))
-    if not path.startswith("/"):
+            ) from None
+        if isinstance(exc, InputForbidden):
+            raise _sandboxed(exc, path, dirs, local) from None
+        missing = exc
+    folder, name = os.path.split(path)
+    near: list[str] = []
+    # The folder is asked for its names only where the caller may read it.
+    if not dirs or allowed_path(os.path.realpath(folder), dirs):
+        alike, near = lookalikes(folder, name)
+        others += [os.path.join(folder, alike)] if alike else []
+    for other in others:
+        with contextlib.suppress(BadRequest, InputForbidden, InputNotFound):
+            return _open_file(other, dirs, local)
+    if near:
+        missing.remedy = _did_you_mean([os.path.join(folder, each) for each in near])
+    elif not os.path.isdir(folder):
+        missing.remedy = f"There is no folder {printable(folder)} either. Ask the user for the path."
+    raise _sandboxed(missing, path, dirs, local)
+
+
+def _did_you_mean(paths: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(printable(path) for path in paths)}?"
+
+
+def _sandboxed(exc: OcrError, path: str, dirs: Sequence[str], local: bool) -> OcrError:
+    """The refusal of a path, in better words where it is one on the assistant's own machine."""
+    if not in_sandbox(path):
+        return exc
+    return type(exc)(
+        f"{printable(path)} is in the assistant's own sandbox: another machine, whose files no tool here can reach.",
+        remedy=ASK if local or dirs else "Send the file itself, as base64.",
+    )
+
+
+def _below_a_base(text: str, dirs: Sequence[str], local: bool) -> str:
+    """The absolute path of the one file that a relative path can mean.
+
+    Raises:
+        BadRequest: there is none, or there are several.
+    """
+    found = [path for path in below_bases(text, dirs, local) if os.path.lexists(path)]
+    near: list[str] = []
+    for path in [] if found else below_bases(text, dirs, local):
+        folder, name = os.path.split(path)
+        if not dirs or allowed_path(os.path.realpath(folder), dirs):
+            alike, close = lookalikes(folder, name)
+            found += [os.path.join(folder, alike)] if alike else []
+            near += [os.path.join(folder, each) for each in close if os.path.join(folder, each) not in near]
+    if len({os.path.realpath(path) for path in found}) == 1:
+        return found[0]
+    shown = printable(text, 80)
+    if found:
         raise BadRequest(
-            "The file: URI has no absolute path.",
-            remedy="Write file:///home/me/scan.pdf, with three slashes.",
+            f"`image` is {shown!r}: a relative path, and there are {len(found)} such files.",
+            remedy=f"Give the absolute path: {' or '.join(map(printable, found))}.",
         )
-    if re.match(r"/[A-Za-z]:", path):  # file:///C:/scan.pdf
-        path = path[1:]
-    return path
+    bases = [*_working_folder(local), *dirs]
+    where = (
+        f"there is no such file in {' or '.join(map(printable, bases))}" if bases else "the server has no such folder"
+    )
+    example = re.sub(r"^(\.{1,2}[\\/])+", "", shown.replace("\\", "/")).lstrip("~/") or "scan.pdf"
+    raise BadRequest(
+        f"`image` is {shown!r}: a relative path, and {where}.",
+        remedy=(f"{_did_you_mean(near)} " if near else "")
+        + f'Give an absolute path, for instance "/home/me/{example}", or the base64 of the file.',
+    )
 
 
-def _checked_path(path: str, dirs: Sequence[str], local: bool) -> str:
+def below_bases(text: str, dirs: Sequence[str], local: bool) -> list[str]:
+    """The absolute paths that a relative one can mean, whether they exist or not: all in allowed folders.
+
+    Below the caller's working folder, where the caller sits on this machine, and the allowed folders.
+    """
+    bases = list(dict.fromkeys([*_working_folder(local), *dirs]))
+    paths = [os.path.join(base, each) for each in spellings(text) if _is_path(each) for base in bases]
+    return [path for path in paths if not dirs or allowed_path(os.path.realpath(path), dirs)]
+
+
+def _working_folder(local: bool) -> list[str]:
+    """The folder that a client on this machine started the server in: its project, most often."""
+    if local:
+        with contextlib.suppress(OSError):
+            return [os.getcwd()]
+    return []
+
+
+def _is_path(text: str) -> bool:
+    """Whether the system can be asked for it at all."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def checked_path(path: str, dirs: Sequence[str], local: bool) -> str:
     """An absolute path on this machine, `~` expanded, before anything is touched.
 
     Raises:
         BadRequest: it is none.
         InputForbidden: this caller may use no paths.
     """
-    if "\0" in path:
-        raise BadRequest("The path has a NUL character.", remedy="Give the path without it.")
+    if not _is_path(path):
+        raise BadRequest("The path has a character that no path can have.", remedy="Give the path without it.")
     if not local and not dirs:
         raise InputForbidden(
             "Paths on the server are not used over HTTP.",
@@ -402,11 +584,14 @@ def _checked_path(path: str, dirs: Sequence[str], local: bool) -> str:
         )
     if local:
         path = os.path.expanduser(path)
-    if _DRIVE.match(path) and os.name != "nt":
-        raise BadRequest(
-            f"{printable(path, 80)!r} is a Windows path, and this server does not run on Windows.",
-            remedy='Give the path as this machine has it (in WSL "/mnt/c/…"), or the base64 of the file.',
-        )
+    if is_drive_path(path) and os.name != "nt":
+        here = on_this_system(path)
+        if here is None:
+            raise BadRequest(
+                f"{printable(path, 80)!r} is a Windows path, and this machine has no such drive.",
+                remedy='Give the path as this machine has it (in WSL "/mnt/c/…"), or the base64 of the file.',
+            )
+        path = here
     if path.startswith("\\\\") and not local:
         # Only looking at it would send the machine's credentials to the host that it names.
         raise InputForbidden("Network paths are not used over HTTP.", remedy="Send the file itself.")
@@ -423,7 +608,7 @@ def _forbidden(what: str, dirs: Iterable[str]) -> InputForbidden:
 
 
 def _open_file(path: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
-    path = _checked_path(path, dirs, local)
+    path = checked_path(path, dirs, local)
     name = printable(os.path.basename(path.rstrip(os.sep)) or path, 100)
     # Asked before the file is opened: even to open a pipe or a tape is to do something to it.
     if dirs and not allowed_path(os.path.realpath(path), dirs):
@@ -458,9 +643,7 @@ def _path_of_open_file(descriptor: int, path: str) -> str:
 
 def _open_error(exc: OSError, path: str, name: str) -> OcrError:
     if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL):
-        return InputNotFound(
-            f"There is no file {printable(path)}.", remedy="Check the path; a relative one is not understood."
-        )
+        return InputNotFound(f"There is no file {printable(path)}.", remedy="Check the path, or ask the user for it.")
     if os.path.isdir(path):  # Windows does not open folders
         return _not_a_file(name, stat.S_IFDIR)
     if exc.errno in (errno.EACCES, errno.EPERM):
@@ -511,14 +694,30 @@ def _disk_error(exc: OSError, where: str) -> OcrError:
     return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
 
 
-def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
-    save_to = save_to.strip()
+def _output_path(save_to: str, dirs: Sequence[str], local: bool) -> str:
+    """The absolute path that `save_to` names. Nothing is guessed: a file is to be written there."""
+    save_to = unwrapped(save_to)
     if save_to[:5].lower() == "file:":
-        save_to = _path_of_uri(save_to)
-    path = _checked_path(save_to, dirs, local)
+        host, path = path_of_uri(save_to)
+        save_to = f"//{host}{path}" if host else path
+    if not save_to.startswith(("/", "~")) and not is_drive_path(save_to):
+        raise BadRequest(
+            f"`save_to` is {printable(save_to, 80)!r}: no absolute path.",
+            remedy=f'Give an absolute one, for instance "{dirs[0] if dirs else "/home/me"}/scan.md".',
+        )
+    return checked_path(save_to, dirs, local)
+
+
+def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
+    path = _output_path(save_to, dirs, local)
     shown = printable(path)
     folder, name = os.path.split(path)
-    if os.path.splitext(name)[1].lower() not in OUTPUT_SUFFIXES:
+    if os.path.isdir(path):
+        raise BadRequest(
+            f"`save_to` is {shown!r}, a folder.",
+            remedy=f'Name a file in it, for instance "{shown.rstrip("/")}/scan.md".',
+        )
+    if "*" in name or os.path.splitext(name)[1].lower() not in OUTPUT_SUFFIXES:
         raise BadRequest(
             f"`save_to` is {shown!r}; it must end in {', '.join(OUTPUT_SUFFIXES)}.",
             remedy='Name a text file, for instance "/home/me/scan.md".',
@@ -529,11 +728,48 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
     if not os.path.isdir(folder):
         raise InputNotFound(f"There is no folder {printable(folder)}.", remedy="Create it, or choose another.")
     path = os.path.join(folder, name)
-    if os.path.isdir(path):
-        raise BadRequest(f"{shown} is a folder.", remedy="Name a file in it.")
     if not overwrite and os.path.lexists(path):
         raise _exists(path)
     return path
+
+
+def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tuple[str, str]:
+    path = _output_path(save_to, dirs, local)
+    folder, name = os.path.split(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if "*" in name:
+        if suffix not in OUTPUT_SUFFIXES:
+            raise BadRequest(
+                f"`save_to` is {printable(path)!r}; files that end like this are not written.",
+                remedy=f"Name a folder, or one of {', '.join(f'{folder}/*{each}' for each in OUTPUT_SUFFIXES)}.",
+            )
+    elif suffix and not os.path.isdir(path) and not save_to.rstrip().endswith(("/", os.sep)):
+        raise BadRequest(
+            f"`save_to` is {printable(path)!r}, one file, and `image` names a folder.",
+            remedy=f'Name a folder, for instance save_to="{folder}" (or "{folder}/*.json"), or one file as `image`.',
+        )
+    else:
+        folder, suffix = path.rstrip(os.sep) or os.sep, OUTPUT_SUFFIXES[0]
+    folder = os.path.realpath(folder)
+    if dirs and not allowed_path(folder, dirs):
+        raise _forbidden(f"The folder {printable(os.path.basename(folder), 100)}", dirs)
+    if not os.path.isdir(os.path.dirname(folder)):
+        raise InputNotFound(
+            f"There is no folder {printable(os.path.dirname(folder))}.", remedy="Create it, or choose another."
+        )
+    _make_folder(folder, dirs)
+    return folder, suffix
+
+
+def _make_folder(path: str, dirs: Sequence[str]) -> None:
+    if dirs and not allowed_path(os.path.realpath(path), dirs):
+        raise _forbidden(f"The folder {printable(os.path.basename(path), 100)}", dirs)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise BadRequest(f"{printable(path)} is a file, not a folder.", remedy="Choose another folder.") from None
+    except OSError as exc:
+        raise _disk_error(exc, printable(os.path.dirname(path))) from None
 
 
 def _exists(path: str) -> OutputExists:

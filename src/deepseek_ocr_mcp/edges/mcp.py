@@ -1,4 +1,4 @@
-"""The four tools over MCP, for both protocol eras and both transports.
+"""The four tools over MCP, for both protocol eras and both transports; the results as resources; the prompts.
 
 Every failure is an answer with `isError` whose text says what happened and what to do; none ends
 the session. Unknown arguments are refused: an agent that misspells one learns it at once.
@@ -7,31 +7,40 @@ the session. Unknown arguments are refused: an agent that misspells one learns i
 from __future__ import annotations
 
 import base64
-import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.server.mcpserver.tools import Tool
-from mcp.types import CallToolResult, ContentBlock, Icon, ImageContent, TextContent, ToolAnnotations
-from pydantic import BaseModel, Field, ValidationError
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.types import (
+    CallToolResult,
+    ContentBlock,
+    Icon,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    ToolAnnotations,
+)
+from pydantic import BaseModel, Field
 
 from .. import __version__
-from ..errors import OcrError
-from ..models import GpuStatus, OcrRequest, OcrResult, Transition
+from ..errors import InputNotFound
+from ..folders import FolderReader
+from ..models import GpuStatus, OcrRequest, OcrResult, PageRange, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
-from ..service import OcrService
+from ..results.store import ResultStore
+from ..service import LOCAL, Answer, OcrService
+from .arguments import OCR_HINTS, StrictTool
+from .prompts import PromptServer, add_prompts
 
 __all__ = ["build_mcp"]
 
-log = logging.getLogger(__name__)
-
 INSTRUCTIONS: Final = """\
-Reads text from images, scans and PDFs. Use ocr_image whenever the text of a picture, a scanned page, \
-a screenshot, a receipt or a PDF is needed; give it an absolute path where you can. The first call may \
-take some seconds while the model loads. gpu_status, gpu_offload and gpu_release manage the memory that \
-the model holds; it is given back by itself when nobody reads, so you rarely need them."""
+Reads text from images, scans and PDFs: use ocr_image whenever you need what one says. Give it an absolute path. \
+A file pasted into the chat has none: ask the user where it is. Long documents come in parts: go on with \
+next_pages. The first call may take seconds. The gpu_ tools are rarely needed: memory is given back by itself."""
 
 ICON: Final = (
     "data:image/svg+xml;base64,"
@@ -44,55 +53,69 @@ ICON: Final = (
 MAX_RESULT_CHARS: Final = 200_000
 """Claude Code moves longer tool results into a file unless the tool asks for more room."""
 
+RESULTS: Final = "ocr://results"
+LINKS_SINCE: Final = "2025-06-18"  # older clients know no resource_link, and would refuse the whole answer
+
 _IMAGE = """\
-The page to read: an absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI; a data: URI or \
-base64 for programs; an https:// address where the operator allows it. PNG, JPEG, WebP, GIF, BMP, TIFF, \
-JPEG 2000, AVIF, HEIC or PDF."""
-_MODE = "What to do. " + "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
-_PAGES = 'Pages of a PDF or TIFF, like "1-3,7", "5-" or "last". Empty: all.'
-_MAX_CHARS = """\
-Longest text to return; the answer then names next_pages to go on with. 0: no limit."""
+Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
+programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
+_MODE = "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
+_PAGES = 'Like "1-3,7", "5-" or "last". Empty: all.'
+_MAX_CHARS = "Longest text to return; what is left is named by next_pages. 0: no limit."
 _SAVE_TO = """\
-Absolute path of a file to write the whole text to (.md, .txt, or .json with boxes). \
-Never replaces a file unless overwrite is true."""
-
-
-class _StrictTool(Tool):
-    """A tool that refuses unknown arguments and says what is wrong in its own words."""
-
-    async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
-        known = self.parameters["properties"]
-        if unknown := sorted(arguments.keys() - known.keys()):
-            raise ToolError(
-                f"{self.name} has no argument {', '.join(map(_short, unknown))}. "
-                + (f"It takes {', '.join(known)}." if known else "It takes none.")
-            )
-        try:
-            return await super().run(arguments, context, convert_result)
-        except ToolError as exc:
-            cause = exc.__cause__
-            if isinstance(cause, OcrError):
-                log.info("%s: %s", self.name, cause.code)
-                raise ToolError(str(cause)) from cause
-            if isinstance(exc, UnexpectedToolError):
-                raise UnexpectedToolError(
-                    f"{self.name} failed in a way nobody foresaw ({type(cause).__name__}). The server goes on; "
-                    "its log on stderr has the details."
-                ) from cause
-            if isinstance(cause, ValidationError):
-                # pydantic's own text repeats the input, which may be a whole image
-                problems = "; ".join(f"{_short(e['loc'][0])}: {e['msg']}" for e in cause.errors() if e["loc"])
-                raise ToolError(f"{self.name} cannot use these arguments. {problems}.") from cause
-            raise
-
-
-def _short(name: object) -> str:
-    text = str(name)
-    return repr(text if len(text) <= 40 else text[:37] + "…")
+Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as image: a folder, \
+or /out/*.json."""
 
 
 def _structured(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _lean_schema(schema: dict[str, Any], *, output: bool) -> None:
+    """Drop what says nothing: it is sent with every list of tools.
+
+    That is the titles that pydantic makes of the names, and of an answer, which never holds a null,
+    the defaults and the nulls.
+    """
+    schema.pop("title", None)
+    if output:
+        schema.pop("default", None)
+        kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema.update(kinds[0])
+    for part in ("properties", "$defs"):
+        for each in schema.get(part, {}).values():
+            _lean_schema(each, output=output)
+    for each in (schema.get("items"), *schema.get("anyOf", ())):
+        if isinstance(each, dict):
+            _lean_schema(each, output=output)
+
+
+def _structured_result(result: OcrResult) -> dict[str, Any]:
+    """The result as structured content: the text once, page by page, and nothing that is empty.
+
+    The whole text is in `content` already. Here it stands where a program or a model can tell whose
+    page it is; a search names the pages with hits only. Scores have two digits: no engine's third means anything.
+    """
+    found = _structured(result)
+    del found["text"]
+    if result.mode == "find":
+        found["pages"] = [page for page in found["pages"] if page["text"] or page.get("blocks")]
+    for block in (block for page in found["pages"] for block in page.get("blocks", ())):
+        if "score" in block:
+            block["score"] = round(block["score"], 2)
+    for name in ("next_pages", "saved_to"):
+        if not found[name]:
+            del found[name]
+    return found
+
+
+def _said(result: OcrResult) -> str:
+    """The text of a result. Of a search in several pages, each line says which page it is on."""
+    if result.mode != "find" or result.page_count == 1:
+        return result.text
+    return "\n".join(f"Page {page.page}: {line}" for page in result.pages for line in page.text.splitlines() if line)
 
 
 def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
@@ -102,32 +125,40 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         local: whether its callers sit on this machine (stdio): then `image` may be any path that
             `OCR_ALLOWED_DIRS` does not keep out. Otherwise only paths inside `OCR_ALLOWED_DIRS`.
     """
-    default_mode = DEFAULT_MODE
+    folders = FolderReader(service)
+    store = ResultStore()
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer) -> AsyncIterator[None]:
+        async with folders.running():
+            yield
 
     async def ocr_image(
         ctx: Context,
         image: Annotated[str, Field(description=_IMAGE)],
-        mode: Annotated[str, Field(description=_MODE, json_schema_extra={"enum": list(MODES)})] = default_mode,
-        find_term: Annotated[str, Field(description="Mode find: the words to locate.")] = "",
-        custom_prompt: Annotated[str, Field(description="Mode freeform: what to ask about the page.")] = "",
-        pages: Annotated[str, Field(description=_PAGES)] = "",
+        mode: Annotated[
+            str, Field(description=_MODE, json_schema_extra={"enum": list(MODES), "default": DEFAULT_MODE})
+        ] = "",
+        find_term: Annotated[str, Field(description="The words that mode find locates.")] = "",
+        custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = "",
+        pages: Annotated[PageRange, Field(description=_PAGES)] = "",
         resolution: Annotated[
             str,
             Field(
-                description="auto fits the page. tiny to large read it shrunk to 512 to 1280 pixels: faster, coarser.",
+                description="auto fits the page; tiny to large shrink it to 512 to 1280 pixels: faster, coarser.",
                 json_schema_extra={"enum": list(RESOLUTIONS)},
             ),
         ] = DEFAULT_RESOLUTION,
         boxes: Annotated[
             bool,
-            Field(description="Also return every piece of text with its box in pixels of the upright page."),
+            Field(description="Also each piece of text with its box in pixels of the upright page."),
         ] = False,
         annotate: Annotated[
-            bool, Field(description="Also return the page as an image with its boxes drawn (first 5 pages).")
+            bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")
         ] = False,
         max_chars: Annotated[int, Field(ge=0, description=_MAX_CHARS)] = 20_000,
         save_to: Annotated[str, Field(description=_SAVE_TO)] = "",
-        overwrite: Annotated[bool, Field(description="Whether save_to may replace a file.")] = False,
+        overwrite: Annotated[bool, Field(description="Whether save_to may replace files.")] = False,
     ) -> Annotated[CallToolResult, OcrResult]:
         request = OcrRequest(
             image=image,
@@ -142,17 +173,65 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             save_to=save_to,
             overwrite=overwrite,
         )
-        answer = await service.read(request, local=local, on_progress=ctx.report_progress)
+        listing = await folders.find(image, local=local)
+        if listing is None:
+            answer = await service.read(
+                request,
+                local=local,
+                client=LOCAL if local else _client(ctx),
+                reply_s=service.settings.ocr_reply_seconds,
+                on_progress=ctx.report_progress,
+            )
+            return result_of(ctx, request, answer)
+        if not save_to.strip():
+            return result_of(ctx, request, folders.describe(request, listing))
+        answer, _ = await folders.read(
+            request,
+            listing,
+            local=local,
+            on_progress=ctx.report_progress,
+            reply_s=service.settings.ocr_reply_seconds,
+        )
+        return result_of(ctx, request, answer)
+
+    def result_of(ctx: Context, request: OcrRequest, answer: Answer) -> CallToolResult:
         content: list[ContentBlock] = []
-        if answer.result.text:
-            content.append(TextContent(type="text", text=answer.result.text))
-        if answer.notes or not content:
-            content.append(TextContent(type="text", text="\n".join(answer.notes) or "No text was found."))
+        if text := _said(answer.result):
+            content.append(TextContent(type="text", text=text))
+        notes = list(answer.notes)
+        if request.find_term and request.mode != "find":
+            notes.append('find_term was not used: only mode="find" looks for words.')
+        if notes or not content:
+            content.append(TextContent(type="text", text="\n".join(notes) or "No text was found."))
+        if answer.result.truncated or answer.result.saved_to:
+            content += link_to(ctx, answer)
         content += [
             ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=mime)
             for data, mime in answer.images
         ]
-        return CallToolResult(content=content, structured_content=_structured(answer.result))
+        return CallToolResult(content=content, structured_content=_structured_result(answer.result))
+
+    def link_to(ctx: Context, answer: Answer) -> list[ContentBlock]:
+        """A link to all that was read, uncut, for clients that know links."""
+        pages = answer.whole
+        if not pages or (ctx.protocol_version or "") < LINKS_SINCE:
+            return []
+        name = store.put({page.page: page.text for page in pages})
+        chars = sum(len(page.text) for page in pages)
+        many = f"{len(pages)} pages" if len(pages) > 1 else f"page {pages[0].page}"
+        return (
+            [
+                ResourceLink(
+                    type="resource_link",
+                    uri=f"{RESULTS}/{name}",
+                    name="whole text",
+                    description=f"{many}, {chars} characters; one page: …/pages/{pages[0].page}",
+                    mime_type="text/markdown",
+                )
+            ]
+            if name
+            else []
+        )
 
     async def gpu_status() -> Annotated[CallToolResult, GpuStatus]:
         status = await service.status()
@@ -167,14 +246,14 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     async def gpu_release(
         force: Annotated[
             bool,
-            Field(description="Stop what is being read instead of waiting for it; its caller gets an error."),
+            Field(description="Stop what is being read; its caller gets an error."),
         ] = False,
     ) -> Annotated[CallToolResult, Transition]:
         return _moved(await service.release(force))
 
     def tool(fn: Any, title: str, description: str, *, changes: bool, destroys: bool = False, world: bool = False,
-             meta: dict[str, Any] | None = None) -> Tool:  # fmt: skip
-        made = _StrictTool.from_function(
+             meta: dict[str, Any] | None = None) -> StrictTool:  # fmt: skip
+        made = StrictTool.from_function(
             fn,
             title=title,
             description=description,
@@ -187,56 +266,105 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             ),
             meta=meta,
         )
+        assert isinstance(made, StrictTool)
         made.parameters["additionalProperties"] = False
+        _lean_schema(made.parameters, output=False)
+        assert made.output_schema is not None
+        _lean_schema(made.output_schema, output=True)
         return made
 
     able = ", ".join(mode for mode in MODES if mode in service.engine.modes)
-    return MCPServer(
+    reading = tool(
+        ocr_image,
+        "Read text from an image or PDF",
+        "The text of an image, a scan or a PDF in reading order, as Markdown. If the answer names next_pages, call "
+        "again with pages set to it. find_term alone locates words; boxes=true gives positions; save_to writes the "
+        f"whole text to a file. Modes of the engine in use: {able}.",
+        changes=True,
+        destroys=True,  # save_to with overwrite=true replaces a file
+        world=service.settings.ocr_allow_urls,
+        meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARS},
+    )
+    reading.hints = OCR_HINTS
+    assert reading.output_schema is not None
+    del reading.output_schema["properties"]["text"]  # it stands in `content`, and in each page
+    del reading.output_schema["$defs"]["Page"]["properties"]["raw"]  # in files only
+    mcp = PromptServer(
         "deepseek-ocr",
         title="DeepSeek OCR",
         version=__version__,
         instructions=INSTRUCTIONS,
         icons=[Icon(src=ICON, mime_type="image/svg+xml", sizes=["any"])],
         log_level="ERROR",
+        lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
         tools=[
-            tool(
-                ocr_image,
-                "Read text from an image or PDF",
-                "Read the text of an image, a scan or a PDF, in reading order. Call it whenever you need what a "
-                "picture or a scanned document says. For a long document, go on with the returned next_pages. "
-                "Use mode find with find_term to locate words, boxes=true for positions, and save_to to write a "
-                f"long text to a file instead of returning it. Modes of the engine in use: {able}.",
-                changes=True,
-                destroys=True,  # save_to with overwrite=true replaces a file
-                world=service.settings.ocr_allow_urls,
-                meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARS},
-            ),
+            reading,
             tool(
                 gpu_status,
                 "Show the model and the GPUs",
-                "Which engine reads, where its model is (unloaded, host memory, gpu), how much memory each GPU has "
-                "free, how many requests wait, and when the memory will be given back. Answers at once, always.",
+                "Which engine reads and why, where its model is, each GPU's free memory, how many requests wait, and "
+                "when the memory will be given back. Answers at once, always.",
                 changes=False,
             ),
             tool(
                 gpu_offload,
                 "Move the model off the GPU",
-                "Take the model's weights off the GPU and keep them in host memory, so that another program can use "
-                "the card; the next ocr_image brings them back. Waits for the page being read. Happens by itself "
-                "when nobody reads.",
+                "Keep the model's weights in host memory, so that another program can use the card; the next "
+                "ocr_image brings them back. Waits for the page being read. Happens by itself when nobody reads.",
                 changes=True,
             ),
             tool(
                 gpu_release,
                 "Give all memory back",
-                "End the model's process and give back all its GPU and host memory; the next ocr_image loads it "
-                "again. Waits for the page being read, unless force is true.",
+                "End the model's process and give back its GPU and host memory; the next ocr_image loads it again. "
+                "Waits for the page being read, unless force is true.",
                 changes=True,
                 destroys=True,
             ),
         ],
     )
+    _add_resources(mcp, store)
+    add_prompts(mcp, service, folders, local=local)
+    return mcp
+
+
+def _add_resources(mcp: MCPServer, store: ResultStore) -> None:
+    """Results under names that only their links tell; they are in no list, which every client could read."""
+
+    def found(text: Callable[[], str]) -> str:
+        try:
+            return text()
+        except InputNotFound as exc:
+            raise ResourceNotFoundError(str(exc)) from exc
+
+    @mcp.resource(
+        f"{RESULTS}/{{id}}",
+        name="result",
+        title="Text of a result",
+        description="All that was read for an answer, uncut. The link in the answer has the id.",
+        mime_type="text/markdown",
+    )
+    async def result(id: str) -> str:
+        return found(lambda: store.text(id))
+
+    @mcp.resource(
+        f"{RESULTS}/{{id}}/pages/{{page}}",
+        name="page",
+        title="Text of one page of a result",
+        description="One page of what was read, by its number in the document.",
+        mime_type="text/markdown",
+    )
+    async def one_page(id: str, page: str) -> str:
+        return found(lambda: store.page(id, page))
+
+
+def _client(ctx: Context) -> str:
+    """Who asks, over HTTP: the session; in the era that has none, the address."""
+    if session := (ctx.headers or {}).get("mcp-session-id"):
+        return f"mcp {session}"
+    address = getattr(ctx.request_context.request, "client", None)
+    return f"http {address[0]}" if address else "http"
 
 
 def _moved(transition: Transition) -> CallToolResult:

@@ -1,19 +1,37 @@
-"""The engines by name. A new engine is one file in this package and one line in `KNOWN`."""
+"""The engines by name. A new engine is one file in this package and one line in `KNOWN`.
+
+Both children import this package first: it imports nothing of an engine, and next to nothing else.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from .. import __version__
 from ..errors import BadRequest
 from ..modes import MODES
-from .deepseek.hub import DEFAULT_MODEL, resolve_model
-from .deepseek.hub import download as fetch_weights
 
-__all__ = ["EMBEDDED", "KNOWN", "PREFERRED", "Card", "EngineSpec", "choose_engine", "fetch_weights", "missing_packages"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "EMBEDDED",
+    "KNOWN",
+    "PREFERRED",
+    "Card",
+    "EngineSpec",
+    "choose_engine",
+    "cpu_engine",
+    "fetch_weights",
+    "missing_packages",
+]
+
+_THIS_PROCESS: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,23 @@ class EngineSpec:
 
     def weights_here(self, model: str) -> Path | None:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
+        from .deepseek.hub import resolve_model
+
         return resolve_model(model or self.weights)
+
+    def version(self, model: str) -> str:
+        """Changes whenever the same page may come out otherwise: with the engine's packages, its weights, ourselves.
+
+        An engine of somebody's own may change at any time: its version is good for this process only.
+        """
+        if KNOWN.get(self.name) != self:
+            return f"{self.target} {_THIS_PROCESS}"
+        parts = [self.name, __version__, *(f"{name} {version(name)}" for name in self.needs if find_spec(name))]
+        if self.weights and (folder := self.weights_here(model)) is not None:
+            for file in sorted(folder.glob("*.safetensors")):
+                facts = file.stat()
+                parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}")
+        return ", ".join(parts)
 
 
 KNOWN: Final[dict[str, EngineSpec]] = {
@@ -51,7 +85,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
-            weights=DEFAULT_MODEL,
+            weights="deepseek-ai/DeepSeek-OCR",
         ),
         EngineSpec(
             "rapidocr",
@@ -104,6 +138,27 @@ def choose_engine(
         f"OCR_ENGINE={name!r} names no engine.",
         remedy=f"Set it to auto, {', '.join(sorted(KNOWN))}, or package.module:Class of your own.",
     )
+
+
+@dataclass(slots=True)
+class _LargeCard:
+    memory_total_mb: int = 1 << 30
+
+
+def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
+    """What `choose_engine` chooses, if that needs no GPU, whatever cards there are. Asks no driver; raises nothing."""
+    try:
+        engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
+    except BadRequest:
+        return None
+    return None if engine.gpu_mb else engine
+
+
+def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
+    """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
+    from .deepseek.hub import download
+
+    return download(model, to=to, on_progress=on_progress)
 
 
 def missing_packages(spec: EngineSpec) -> list[str]:

@@ -59,6 +59,8 @@ class PageText:
     """What the model wrote, tags and all; None where `text` is that."""
     remark: str = ""
     """A sentence for the caller: what could not be read, and what to do about it."""
+    tokens: int | None = None
+    """How many the model wrote; None for an engine that writes none."""
 
 
 class Call(Protocol):

@@ -11,13 +11,13 @@ by quarter turns so that its text is upright (regions), and that page straighten
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -26,17 +26,30 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..errors import EngineUnavailable, UnsupportedMode
 from ..modes import RESOLUTIONS
 from ..results.find import find_term
-from ..results.reading_order import TextLine, arrange, cut, split_at_gutters, to_markdown, to_text
+from ..results.reading_order import (
+    NO_SPACES,
+    TextLine,
+    arrange,
+    cut,
+    rows_around,
+    split_at_gutters,
+    to_markdown,
+    to_text,
+    whole,
+)
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
 from .onnx_weights import without_subnormals
+from .scripts import seems_unread
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .tesseract import Rereading
+
     Pixels = NDArray[np.uint8]
 
-__all__ = ["RapidOcrEngine", "usable_cores"]
+__all__ = ["RapidOcrEngine", "Steps", "usable_cores"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -74,8 +87,20 @@ DROPPED_SENTENCE: Final = 1.25  # the same where a capital follows a small lette
 DROPPED_SPACE: Final = 3.2  # the same between letters, where m and w are wide themselves
 CJK_FROM: Final = "\u2e80"  # scripts from here on are written without spaces
 TALL: Final = 1.5  # height over width of a region whose text runs downwards
+SAME_ROW: Final = 0.3  # of a region's height: how far the middles of two words of a line may be from each other
+LIKE_HEIGHT: Final = 1.7  # times: how much higher a word of the same line may be
+JOIN_GAP: Final = 0.0  # of the height: white between two words of a line, beyond the margins around them
+JOIN_DEG: Final = 2.0  # of tilt: how much two words of a line may differ
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
+
+# Vertical lines: the model reads them lying on their side, and loses small characters and punctuation.
+PITCH_SLACK: Final = 0.2  # of the distance between characters: how wrong a first guess may be
+PITCH_STEPS: Final = 41
+CUT_SLACK: Final = 0.15  # of the same: how far the white between two characters may be from where it is due
+CORNER: Final = 0.6  # of a cell's sides: ink that stays within it is a comma or a full stop
+ALIKE_ON_ITS_SIDE: Final = frozenset("ー―—–-…‥~〜:：;；|丨「」『』（）()〈〉《》【】〔〕[]{}")
+"""Characters that are turned with a vertical line: what lies on its side shows them as they are."""
 
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
@@ -86,6 +111,49 @@ SAMPLE_LINES: Final = 4
 SAMPLE_LENGTH: Final = 12.0  # lengths over thickness that are enough; longer lines tell no more
 SURE_SCORE: Final = 0.85  # upright lines score about 0.98, lines on their head or side about 0.7
 BETTER_BY: Final = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is done beside detecting lines and recognising them; `benchmarks/steps.py` tells what each of it earns."""
+
+    normal_weights: bool = True
+    """Weights that no processor likes are made zero."""
+    flat_skipped: bool = True
+    """Margins and empty parts of a page are not looked at."""
+    enlarged: bool = True
+    """A small picture is detected larger than it is."""
+    second_look: bool = True
+    """A page of small text is detected again, at a scale that fits it."""
+    words_joined: bool = True
+    """Words of a line that were detected one by one are read as one line."""
+    upright: bool = True
+    """A page on its side or head is turned."""
+    detected_upright: bool = True
+    """A turned page is detected again."""
+    vertical: bool = True
+    """A page of vertical lines is not taken for one on its side."""
+    laid_flat: bool = True
+    """Vertical lines are read once more with their characters side by side."""
+    both_ways: bool = True
+    """A short upright region is read lying, and standing."""
+    spaces: bool = True
+    """Spaces that the recogniser dropped are put where it left room for them."""
+    noise_dropped: bool = True
+    """Readings with a bad score are dropped."""
+    other_scripts: bool = True
+    """A page of unknown script goes to Tesseract."""
+    straightened: bool = True
+    """The tilt of the page is taken out before its layout is looked at."""
+    gutters: bool = True
+    """Lines that run across a gutter or into the next cell are cut there."""
+    columns: bool = True
+    """Columns are read one after the other."""
+    tables: bool = True
+    """Aligned cells become tables."""
+
+
+ALL_STEPS: Final = Steps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,32 +203,53 @@ NOTHING: Final = _Reading("", 0.0, ())
 class RapidOcrEngine:
     """The embedded engine: needs no GPU, no network and no settings. `OCR_THREADS` bounds its threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Steps = ALL_STEPS) -> None:
+        self._steps = steps
         self._detector: Any = None
         self._recogniser: Any = None
         self._alphabet: list[str] = []
+        self._model = ""
         self._pool: ThreadPoolExecutor | None = None
 
+    def prewarm(self) -> None:
+        """All that `load` does, ahead of it: the models need no device. What is missing is told by `load`."""
+        with contextlib.suppress(EngineUnavailable):
+            self._load_detector()
+            self._load_recogniser()
+
     def load(self, device: str, call: Call) -> dict[str, Any]:
-        """Both models into host memory, about half a second. `device` is ignored.
+        """Both models into host memory, a quarter of a second. `device` is ignored.
 
         Raises:
             EngineUnavailable: a package or its model file is missing.
         """
-        folder = _model_folder()
-        detector, recogniser = _model_file(folder, "det"), _model_file(folder, "rec")
-        threads = usable_cores()
-        self._detector = _session(without_subnormals(detector), threads)
+        self._load_detector()
         call.progress(0.5, "detector loaded")
         call.raise_if_cancelled()
+        self._load_recogniser()
+        call.progress(1.0, "recogniser loaded")
+        return {"model": self._model, "threads": usable_cores()}
+
+    def _load_detector(self) -> None:
+        if self._detector is not None:
+            return
+        # numpy multiplies no matrices here: starting the threads of its BLAS would double the time of its import.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        folder = _model_folder()
+        detector = _model_file(folder, "det")
+        model = without_subnormals(detector) if self._steps.normal_weights else str(detector)
+        self._detector = _session(model, usable_cores())
+        family, _, size = detector.stem.replace("_det_", " ").partition(" ")
+        self._model = f"{family} {size} (rapidocr {_release(folder)})"
+
+    def _load_recogniser(self) -> None:
+        if self._pool is not None:
+            return
         # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
-        self._recogniser = _session(str(recogniser), 1)
+        self._recogniser = _session(str(_model_file(_model_folder(), "rec")), 1)
         characters = self._recogniser.get_modelmeta().custom_metadata_map["character"].splitlines()
         self._alphabet = ["", *characters, " "]
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
-        call.progress(1.0, "recogniser loaded")
-        family, _, size = detector.stem.replace("_det_", " ").partition(" ")
-        return {"model": f"{family} {size} (rapidocr {version('rapidocr')})", "threads": threads}
+        self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="ocr")
 
     def offload(self) -> None:
         """Nothing to do: there is nothing on a GPU."""
@@ -173,7 +262,7 @@ class RapidOcrEngine:
 
         Blocks of `document`, `ocr` and `free` are lines in reading order. `find` gives one block for
         each part of a hit in a line: its label is the term, its box surrounds the matching words,
-        and the text holds the line of each hit.
+        and the text holds the row of the page that each hit stands in.
 
         Raises:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
@@ -211,56 +300,74 @@ class RapidOcrEngine:
         run = _Run(self._pool, call)
         regions = self._detect(run, pixels)
         progress(DET_SHARE, f"{len(regions)} lines found")
-        quarters, regions, known = self._upright(run, pixels, regions)
+        quarters, regions, known = self._upright(run, pixels, regions) if self._steps.upright else (0, regions, {})
+        if quarters and self._steps.detected_upright:  # the detector finds more on an upright page
+            regions, known = self._detect(run, pixels, quarters), {}
         upright = np.rot90(pixels, quarters)
         readings = self._recognise(
             run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
         )
-        from .tesseract import reread  # which builds on this module
-
-        again = reread(upright, _straightened(regions, readings, upright.shape[1], upright.shape[0]), call)
+        again = self._read_again(upright, self._straightened(regions, readings, upright), call)
         if again is not None and again.lines:
             turned = np.rot90(upright, again.quarters)
-            sheet = _Sheet(page, turned, (quarters + again.quarters) % 4, list(again.lines), list(again.inks))
+            quarters = (quarters + again.quarters) % 4
+            sheet = _Sheet(page, turned, quarters, list(again.lines), list(again.inks), self._steps)
             return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
-        kept = [n for n, reading in enumerate(readings) if reading.score >= MIN_SCORE and reading.text.strip()]
+        least = MIN_SCORE if self._steps.noise_dropped else 0.0
+        kept = [n for n, reading in enumerate(readings) if reading.score >= least and reading.text.strip()]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
-        found = _straightened(regions, readings, upright.shape[1], upright.shape[0])
-        pieces = split_at_gutters(found)
+        found = self._straightened(regions, readings, upright)
+        pieces = split_at_gutters(found) if self._steps.gutters else [whole(n, line) for n, line in enumerate(found)]
         sheet = _Sheet(
             page,
             upright,
             quarters,
             [cut(found[piece.line], piece) for piece in pieces],
             [_slice(_inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces],
+            self._steps,
         )
         text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         return text if again is None else replace(text, remark=again.remark)
 
+    def _read_again(self, upright: Pixels, lines: Sequence[TextLine], call: Call) -> Rereading | None:
+        """What Tesseract says of a page that these models could not read; None for one that they could."""
+        script = seems_unread(lines) if self._steps.other_scripts else None
+        if script is None:
+            return None
+        from .tesseract import reread  # which builds on this module
+
+        return reread(upright, script, call)
+
+    def _straightened(
+        self, regions: Sequence[_Region], readings: Sequence[_Reading], upright: Pixels
+    ) -> list[TextLine]:
+        tilt = _skew(regions) if self._steps.straightened else 0.0
+        return _straightened(regions, readings, tilt, upright.shape[1], upright.shape[0])
+
     # ------------------------------------------------------------ detection
 
-    def _detect(self, run: _Run, pixels: Pixels) -> list[_Region]:
-        """The places of text, at a scale at which the detector tells lines apart."""
+    def _detect(self, run: _Run, pixels: Pixels, quarters: int = 0) -> list[_Region]:
+        """The places of text after `np.rot90(pixels, quarters)`, at a scale at which the detector tells lines apart."""
         height, width = pixels.shape[:2]
         scale = min(1.0, DET_LONG_SIDE / max(width, height))
-        if min(width, height) * scale < DET_SHORT_SIDE:
+        if min(width, height) * scale < DET_SHORT_SIDE and self._steps.enlarged:
             scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
-        regions = self._detect_at(run, pixels, scale)
-        if scale < 1 and regions:
+        regions = self._detect_at(run, pixels, quarters, scale)
+        if scale < 1 and regions and self._steps.second_look:
             sizes = sorted(region.thickness * scale for region in regions)
             size = sizes[len(sizes) // 2]
             if size < SMALL_TEXT:
-                regions = self._detect_at(run, pixels, min(1.0, scale * GOOD_TEXT / size))
+                regions = self._detect_at(run, pixels, quarters, min(1.0, scale * GOOD_TEXT / size))
         return regions
 
-    def _detect_at(self, run: _Run, pixels: Pixels, scale: float) -> list[_Region]:
+    def _detect_at(self, run: _Run, pixels: Pixels, quarters: int, scale: float) -> list[_Region]:
         import cv2
         import numpy as np
 
-        height, width = pixels.shape[:2]
-        small = _resized(pixels, scale)
+        small = np.ascontiguousarray(np.rot90(_resized(pixels, scale), quarters))
+        height, width = np.rot90(pixels, quarters).shape[:2]
         likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
-        for left, top, right, bottom in _tiles(small):
+        for left, top, right, bottom in _tiles(small, FLAT_CONTRAST if self._steps.flat_skipped else 0):
             tile = small[top:bottom, left:right]
             padded = cv2.copyMakeBorder(
                 tile,
@@ -274,7 +381,8 @@ class RapidOcrEngine:
             found = (output[0, 0, : tile.shape[0], : tile.shape[1]] * 255).astype(np.uint8)
             part = likely[top:bottom, left:right]
             np.maximum(part, found, out=part)
-        return _regions(likely, width / small.shape[1], height / small.shape[0])
+        regions = _regions(likely, width / small.shape[1], height / small.shape[0])
+        return _joined(regions) if self._steps.words_joined else regions
 
     # ------------------------------------------------------------ orientation
 
@@ -305,7 +413,7 @@ class RapidOcrEngine:
         first = attempt(1 if sideways else 0)
         score, _, _, known = first
         if score >= SURE_SCORE:
-            if sideways and self._reads_downwards(run, pixels, regions, known):
+            if sideways and self._steps.vertical and self._reads_downwards(run, pixels, regions, known):
                 return 0, regions, known
             return first[1:]
         other = attempt(3 if sideways else 2)
@@ -347,12 +455,34 @@ class RapidOcrEngine:
             if pixels.nbytes > HUGE_PAGE:
                 _forget(pixels)
             progress(done / len(todo))
+        stacked = [
+            n
+            for n, region in enumerate(regions)
+            if self._steps.laid_flat and region.tall and _is_stacked(readings[n].text)
+        ]
+        for n, reading in zip(
+            stacked, run.all(lambda n: self._read_column(run, pixels, regions[n], readings[n]), stacked), strict=True
+        ):
+            readings[n] = reading
         return readings
+
+    def _read_column(self, run: _Run, pixels: Pixels, region: _Region, sideways: _Reading) -> _Reading:
+        """A vertical line once more, its characters laid side by side; the better reading, or the best of both."""
+        column = _crop(pixels, region, tall=False)
+        ends = _cell_ends(column, sideways.centres)
+        if len(ends) < 2:
+            return sideways
+        laid = self._read_crop(run, _laid_flat(column, ends))
+        if laid.score < sideways.score - BETTER_BY:
+            return sideways
+        middles = [(a + b) / 2 / len(column) for a, b in pairwise((0, *ends))]
+        centres = tuple(middles[min(len(middles) - 1, int(centre * len(middles)))] for centre in laid.centres)
+        return _combined(replace(laid, centres=centres), sideways)
 
     def _read_region(self, run: _Run, pixels: Pixels, region: _Region) -> _Reading:
         """A line; a short upright one may as well be one narrow character, such as 1: the better reading."""
         reading = self._read_crop(run, _crop(pixels, region))
-        if region.tall and region.length < LONG * region.thickness:
+        if self._steps.both_ways and region.tall and region.length < LONG * region.thickness:
             return max(reading, self._read_crop(run, _crop(pixels, region, tall=False)), key=lambda r: r.score)
         return reading
 
@@ -373,7 +503,10 @@ class RapidOcrEngine:
         if not len(at):
             return NOTHING
         score = float(steps[at, best[at]].mean())
-        text, places = _with_spaces([self._alphabet[code] for code in best[at]], at.tolist())
+        chars, places = [self._alphabet[code] for code in best[at]], [float(step) for step in at]
+        if self._steps.spaces:
+            chars, places = _with_spaces(chars, places)
+        text = "".join(chars)
         return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
 
 
@@ -386,10 +519,11 @@ class _Sheet:
     quarters: int
     lines: list[TextLine]
     inks: list[_Region]
+    steps: Steps = ALL_STEPS
 
     def written(self, mode: str) -> PageText:
         """The whole page, one block per line in reading order."""
-        elements = arrange(self.lines)
+        elements = arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
         text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
         blocks = [
             self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
@@ -399,15 +533,19 @@ class _Sheet:
         return PageText(text, tuple(blocks))
 
     def found(self, term: str) -> PageText:
-        """One block for each part of a hit in a line; as text, the lines of each hit."""
-        blocks, context = [], []
-        for hit in find_term(self.lines, term):
-            for span in hit.spans:
-                ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
-                words = self.lines[span.line].text[span.start : span.stop]
-                blocks.append(self._block(term, words, span.line, ink))
-            context.append(" ".join(self.lines[span.line].text.strip() for span in hit.spans))
-        return PageText("\n".join(context), tuple(blocks))
+        """One block for each part of a hit in a line; as text, the rows of the page that the hits stand in.
+
+        Whole rows, because the amount that belongs to "Total" is a line of its own at the other edge.
+        """
+        elements = arrange(self.lines)
+        hits = find_term(self.lines, term, [i for element in elements for i in element.lines])
+        blocks = []
+        for span in (span for hit in hits for span in hit.spans):
+            ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
+            words = self.lines[span.line].text[span.start : span.stop]
+            blocks.append(self._block(term, words, span.line, ink))
+        around = rows_around(self.lines, elements, [[span.line for span in hit.spans] for hit in hits])
+        return PageText(around, tuple(blocks))
 
     def _block(self, label: str, text: str, line: int, ink: _Region) -> TextBlock:
         height, width = self.upright.shape[:2]
@@ -456,11 +594,31 @@ class _Run:
         return [results[n] for n in range(len(results))]
 
 
-def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
+def _is_stacked(text: str) -> bool:
+    """Whether a tall line is likely to be characters set under each other: those of Latin script are turned."""
+    return len(text) > 1 and 2 * len(NO_SPACES.findall(text)) >= len(text)
+
+
+def _combined(laid: _Reading, sideways: _Reading) -> _Reading:
+    """The characters laid flat, but those that are turned with the line as they look when it lies on its side."""
+    from difflib import SequenceMatcher
+
+    text = ""
+    centres: list[float] = []
+    for kind, a, b, c, d in SequenceMatcher(None, laid.text, sideways.text, autojunk=False).get_opcodes():
+        source, begin, end = laid, a, b
+        if kind != "equal" and d > c and ALIKE_ON_ITS_SIDE.issuperset(sideways.text[c:d]):
+            source, begin, end = sideways, c, d
+        text += source.text[begin:end]
+        centres += source.centres[begin:end]
+    return _Reading(text, laid.score, tuple(centres))
+
+
+def _with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[float]]:
     """The characters and their steps, with the spaces that the model dropped where it left room for one."""
     gaps = [b - a for n, (a, b) in enumerate(pairwise(steps)) if not chars[n].isspace() and not chars[n + 1].isspace()]
     pitch = statistics.median(gaps) if gaps else 0
-    text, places = chars[:1], [float(step) for step in steps[:1]]
+    text, places = chars[:1], steps[:1]
     for n, (a, b) in enumerate(pairwise(steps), start=1):
         before, char = chars[n - 1], chars[n]
         if before not in ".,;:!?":
@@ -473,8 +631,8 @@ def _with_spaces(chars: list[str], steps: list[int]) -> tuple[str, list[float]]:
             text.append(" ")
             places.append((a + b) / 2)
         text.append(char)
-        places.append(float(b))
-    return "".join(text), places
+        places.append(b)
+    return text, places
 
 
 # ---------------------------------------------------------------- models and processors
@@ -523,6 +681,12 @@ def _model_file(folder: Path, part: str) -> Path:
             remedy="Run: pip install --force-reinstall 'rapidocr>=3.10,<4'",
         )
     return found[-1]
+
+
+def _release(folder: Path) -> str:
+    """Which release of rapidocr this is, by the name of its metadata: `importlib.metadata` takes 15 ms to import."""
+    found = [path.name for path in folder.parents[1].glob("rapidocr-*.dist-info")]
+    return found[0].removesuffix(".dist-info").rpartition("-")[2] if found else "of unknown release"
 
 
 def _session(model: str | bytes, threads: int) -> Any:
@@ -588,16 +752,16 @@ def _as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
     return tensor
 
 
-def _tiles(pixels: Pixels) -> Iterator[tuple[int, int, int, int]]:
-    """`(left, top, right, bottom)` of overlapping tiles that cover every part that is not flat."""
+def _tiles(pixels: Pixels, flat: int) -> Iterator[tuple[int, int, int, int]]:
+    """`(left, top, right, bottom)` of overlapping tiles that cover every part with edges of at least `flat`."""
     import cv2
     import numpy as np
 
     red, green, blue = cv2.split(cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     edges = cv2.max(cv2.max(red, green), blue)
-    rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= FLAT_CONTRAST
+    rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= flat
     for top, bottom in _steps(*_extent(rows), pixels.shape[0], TILE_HEIGHT):
-        columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= FLAT_CONTRAST
+        columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= flat
         for left, right in _steps(*_extent(columns), pixels.shape[1], TILE_WIDTH):
             yield left, top, right, bottom
 
@@ -658,6 +822,46 @@ def _regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> list[
     return regions
 
 
+def _joined(regions: list[_Region]) -> list[_Region]:
+    """The regions, neighbouring words of a line made one where the margins around them run into each other.
+
+    A word alone is read worse: a small s looks like a large one.
+    """
+    joined: list[_Region] = []
+    by_row = sorted(regions, key=lambda region: (region.y, region.x))
+    for region in by_row:
+        near = [n for n, other in enumerate(joined) if other.y >= region.y - region.height and _touch(other, region)]
+        for n in reversed(near):
+            region = _union(joined.pop(n), region)
+        joined.append(region)
+    return joined
+
+
+def _touch(a: _Region, b: _Region) -> bool:
+    """Whether two regions are words of one line with no more than a space between them."""
+    if any(region.tall and region.length >= LONG * region.thickness for region in (a, b)):
+        return False
+    low, high = sorted((a.height, b.height))
+    if high > LIKE_HEIGHT * low or abs(a.angle - b.angle) > JOIN_DEG:
+        return False
+    tilt = math.radians((a.angle + b.angle) / 2)
+    dx, dy = b.x - a.x, b.y - a.y
+    along, across = abs(dx * math.cos(tilt) + dy * math.sin(tilt)), abs(dy * math.cos(tilt) - dx * math.sin(tilt))
+    return along < (a.width + b.width) / 2 + JOIN_GAP * low and across < SAME_ROW * low
+
+
+def _union(a: _Region, b: _Region) -> _Region:
+    """The region around two words of a line."""
+    longer = max(a, b, key=lambda region: region.width)
+    tilt = math.radians(longer.angle)
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    spans = [(r.x * cos + r.y * sin, r.y * cos - r.x * sin, r.width / 2, r.height / 2) for r in (a, b)]
+    left, right = min(u - w for u, _, w, _ in spans), max(u + w for u, _, w, _ in spans)
+    top, bottom = min(v - h for _, v, _, h in spans), max(v + h for _, v, _, h in spans)
+    u, v = (left + right) / 2, (top + bottom) / 2
+    return _Region(u * cos - v * sin, u * sin + v * cos, right - left, bottom - top, longer.angle)
+
+
 def _crop(pixels: Pixels, region: _Region, *, tall: bool | None = None) -> Pixels:
     """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
     import cv2
@@ -675,6 +879,68 @@ def _crop(pixels: Pixels, region: _Region, *, tall: bool | None = None) -> Pixel
         crop = cv2.warpAffine(crop, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     downwards = region.tall if tall is None else tall
     return np.ascontiguousarray(np.rot90(crop)) if downwards else crop
+
+
+def _cell_ends(column: Pixels, centres: Sequence[float]) -> list[int]:
+    """Where each character of a vertical line ends, in rows of its picture.
+
+    `centres` are those of the characters that were read with the line on its side: some are missing, and they are
+    not exact. The characters of a line are equally far from each other: the distance is the one whose cuts meet
+    least ink; then each cut goes to the whitest row nearby.
+    """
+    import numpy as np
+
+    ink = np.abs(column.astype(np.int16) - np.median(column, axis=(0, 1))).sum(axis=(1, 2))
+    inked = np.flatnonzero(ink > INK_SHARE / 4 * ink.max())
+    if len(centres) < 2 or not len(inked):
+        return []
+    first, last = int(inked[0]), int(inked[-1]) + 1
+    rough = statistics.median(b - a for a, b in pairwise(centres)) * len(column)
+    if rough < MIN_SIDE:
+        return []
+    ink = ink / ink.max()
+    reach = max(1, round(CUT_SLACK / 2 * rough))
+    white = np.lib.stride_tricks.sliding_window_view(np.pad(ink, reach), 2 * reach + 1).min(axis=1)
+
+    def cuts(pitch: float, shift: float) -> NDArray[np.intp]:
+        return np.arange(first + shift * pitch, last - CUT_SLACK * pitch, pitch).astype(int)
+
+    grids = [
+        (rough * stretch, shift)
+        for stretch in np.linspace(1 - PITCH_SLACK, 1 + PITCH_SLACK, PITCH_STEPS)
+        for shift in np.linspace(0.75, 1.1, 8)
+        if len(cuts(rough * stretch, shift))
+    ]
+    if not grids:
+        return []
+    pitch, shift = min(grids, key=lambda grid: float(white[cuts(*grid)].mean()))
+    ends = []
+    for due in cuts(pitch, shift):
+        near = np.arange(max(0, round(due - CUT_SLACK * pitch)), min(last, round(due + CUT_SLACK * pitch) + 1))
+        ends.append(int(near[(ink[near] + INK_SHARE * np.abs(near - due) / pitch).argmin()]))
+    return [*ends, len(column)]
+
+
+def _laid_flat(column: Pixels, ends: Sequence[int]) -> Pixels:
+    """The characters of a vertical line side by side, as if it had been set horizontally."""
+    import numpy as np
+
+    width = column.shape[1]
+    high = max(width, *(b - a for a, b in pairwise((0, *ends))))
+    paper = np.median(column, axis=(0, 1)).astype(np.uint8)
+    flat = np.empty((high, width * len(ends), 3), np.uint8)
+    flat[:] = paper
+    for n, (top, bottom) in enumerate(pairwise((0, *ends))):
+        cell = column[top:bottom]
+        ink = np.abs(cell.astype(np.int16) - paper).max(axis=2) > 255 * INK_SHARE / 2
+        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+        y, x = (high - len(cell)) // 2, n * width
+        if len(rows) and rows[-1] < CORNER * len(cell) and columns[0] > (1 - CORNER) * width:
+            # Commas and full stops stand at the upper right in a column, at the lower left in a row.
+            cell = cell[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            y, x = high - len(cell) - high // 8, x + width // 8
+        flat[y : y + len(cell), x : x + cell.shape[1]] = cell
+    return flat
 
 
 # ---------------------------------------------------------------- geometry
@@ -712,9 +978,10 @@ def _bounds(region: _Region, longest: int, page: PageImage) -> tuple[int, int, i
     )
 
 
-def _straightened(regions: Sequence[_Region], readings: Sequence[_Reading], width: int, height: int) -> list[TextLine]:
-    """The lines as they would stand on a page without skew."""
-    tilt = _skew(regions)
+def _straightened(
+    regions: Sequence[_Region], readings: Sequence[_Reading], tilt: float, width: int, height: int
+) -> list[TextLine]:
+    """The lines as they would stand on a page that is not tilted."""
     cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
     lines = []
     for region, reading in zip(regions, readings, strict=True):

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
 from ..modes import RESOLUTIONS
-from ..results.reading_order import NO_SPACES, TextLine, cut, split_at_gutters
+from ..results.reading_order import NO_SPACES, RIGHT_TO_LEFT, TextLine, cut, split_at_gutters
 from .base import Call, PageImage, PageText, ReadOptions
 from .rapidocr import _Region, _Sheet, _slice
-from .scripts import LATIN, SCRIPTS, Script, languages_for, remark, seems_unread
+from .scripts import LATIN, SCRIPTS, Script, languages_for, remark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,6 @@ HEADER: Final = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\t
 WORD: Final = "5"  # the level of a row
 UNSPACED: Final = re.compile(f"{NO_SPACES.pattern[:-1]}\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff]")
 HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
-RIGHT_TO_LEFT: Final = re.compile("[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc]")
 
 INSTALL: Final = (
     "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract; "
@@ -336,21 +335,17 @@ class TesseractEngine:
         return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
 
 
-def reread(pixels: Pixels, lines: Sequence[TextLine], call: Call) -> Rereading | None:
+def reread(pixels: Pixels, script: str, call: Call) -> Rereading:
     """What Tesseract reads on an upright page that the bundled models could not read.
 
-    `lines` are all that were detected and what was read in them, those with a bad score too. Costs
-    nothing on pages that were read.
+    Args:
+        script: what `scripts.seems_unread` found.
 
     Returns:
-        None for a page that was read, or that Tesseract reads no better and nothing is to be said
-        about it; a reading; or a remark without lines.
+        A reading; or a remark without lines, where Tesseract is not installed or reads no better.
     """
     import numpy as np
 
-    script = seems_unread(lines)
-    if script is None:
-        return None
     path = find_program()
     if path is None:
         return Rereading(remark(script))

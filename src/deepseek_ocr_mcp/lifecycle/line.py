@@ -7,7 +7,7 @@ document nor a client with many requests makes another wait for more than one ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -16,6 +16,7 @@ import anyio
 
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
+from ..logs import request_id
 
 __all__ = ["Line", "Part"]
 
@@ -30,10 +31,12 @@ class Part:
     options: ReadOptions
     client: str = ""
     """Who asks: all that one client asks for shares its turns."""
-    background: bool = False
-    """Whether nobody waits for it."""
+    background: Callable[[], bool] = lambda: False
+    """Whether nobody waits for it. Asked when a turn is given: somebody may have come meanwhile."""
     alone: bool = False
     """Whether it shares a batch no more: its last one failed, and mates must not suffer for each other."""
+    request: str = field(default_factory=request_id)
+    """For the lines of the log."""
     ticket: int = -1
     crashes: int = 0
     joined: float = 0.0
@@ -125,13 +128,14 @@ class Line:
         first = self._next(self._waiting)
         if first is None:
             return []
+        in_background = first.background()
         batch, size = [self._took(first)], len(first.pages)
         while not first.alone:
             mate = self._next(
                 part
                 for part in self._waiting
                 if part.options == first.options
-                and part.background == first.background
+                and part.background() == in_background
                 and not part.alone
                 and size + len(part.pages) <= most_pages
             )
@@ -146,7 +150,8 @@ class Line:
     def _next(self, parts: Iterable[Part]) -> Part | None:
         return min(
             parts,
-            key=lambda part: (part.background, self._last_turn.get(part.client, -1), part.ticket),
+            # A part whose turn was lost to a crash has it again at once.
+            key=lambda part: (part.background(), not part.crashes, self._last_turn.get(part.client, -1), part.ticket),
             default=None,
         )
 

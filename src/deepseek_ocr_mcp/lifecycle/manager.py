@@ -33,8 +33,10 @@ from ..config import Settings
 from ..engines import EngineSpec, fetch_weights
 from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed
-from ..gpu import GpuProbe, choose_gpu, visible_devices, wait_freed
-from ..models import Doing, State, Transition
+from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
+from ..logs import fields, serving
+from ..models import Doing, Gpu, State, Transition
+from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .idle import IdlePolicy, Step
 from .line import Line, Part
@@ -125,6 +127,16 @@ class _Child:
 
 
 @dataclass(slots=True)
+class _Owed:
+    """Memory that a dead worker held and that its card had not got back within the bound."""
+
+    card: str
+    free_before_mb: int
+    """Free memory of the card before that worker took any."""
+    missing_mb: int
+
+
+@dataclass(slots=True)
 class _Flight:
     """A batch that is being read."""
 
@@ -174,6 +186,7 @@ class ModelManager:
     ) -> None:
         self.engine = engine
         self.probe = probe or GpuProbe()
+        self.observer = Observer()
         self._settings = settings
         self._spawn = spawn
         self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
@@ -188,6 +201,7 @@ class ModelManager:
         self._state = State.UNLOADED
         self._doing: Doing | None = None
         self._child: _Child | None = None
+        self._owed: _Owed | None = None
         self._loading: _Loading | None = None
         self._line = Line()
         self._flight: _Flight | None = None
@@ -273,17 +287,17 @@ class ModelManager:
         options: ReadOptions,
         *,
         client: str = "",
-        background: bool = False,
+        background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> Reading:
         """Read some pages. The caller holds a lease.
 
         Args:
             client: who asks; clients take turns.
-            background: whether all that others ask for comes first.
+            background: whether all that others ask for comes first; asked when a turn is given.
 
         Raises:
-            NotReady: the model still loads after `OCR_REPLY_SECONDS`, or its weights are being fetched.
+            NotReady: the weights are being fetched.
             WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
             OcrError: what loading or the engine said.
@@ -365,9 +379,13 @@ class ModelManager:
 
         arguments = {"pages": [asdict(page) for page in pages], "options": asdict(parts[0].options)}
         try:
-            with flight.scope:
+            with flight.scope, serving(*(part.request for part in parts)):
                 reply = await self._call("read", arguments, self._settings.ocr_page_timeout * len(pages), progress)
                 self._served += len(pages)
+                tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
+                self.observer.pages_read(
+                    self.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
+                )
                 for part in parts:
                     places = flight.places(part)
                     part.finish(reply["pages"][places.start : places.stop])
@@ -384,13 +402,18 @@ class ModelManager:
                 part.finish(error=None if shared else exc)
                 part.alone = True
         except Exception as exc:
-            log.exception("reading a batch failed")
+            log.exception("A batch failed in a way nobody foresaw.")
             for part in parts:
                 part.finish(error=_unforeseen(exc))
         finally:
             self._flight = None
             for part in parts:  # cancelled: nobody waits, or the server closes
                 part.finish(error=_closing())
+
+    @property
+    def loading_s(self) -> float | None:
+        """Seconds that the load which runs has taken; None while none does."""
+        return None if self._loading is None else anyio.current_time() - self._loading.since
 
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
@@ -405,14 +428,7 @@ class ModelManager:
             self._loading = _Loading(error=_closing())
             self._tasks.start_soon(self._load, self._loading)
         loading = self._loading
-        with anyio.move_on_after(self._settings.ocr_reply_seconds):
-            await loading.finished.wait()
-        if not loading.finished.is_set():
-            seconds = anyio.current_time() - loading.since
-            raise NotReady(
-                f"The model has been loading for {seconds:.0f} s and is not ready yet.",
-                remedy="Call again in half a minute: the load goes on meanwhile.",
-            )
+        await loading.finished.wait()
         if loading.error is not None:
             raise type(loading.error)(loading.error.message, remedy=loading.error.remedy)
 
@@ -484,6 +500,7 @@ class ModelManager:
             if not child.condemned:
                 self._restarts += 1
                 self._remember(cause)
+                self.observer.worker_died(self.engine.name, child.worker.pid, _how(cause))
             await self._see_freed(child)
             self._child = None
             if self._state is not State.CLOSED:
@@ -512,6 +529,7 @@ class ModelManager:
             # Before anything moves: a refusal leaves the weights where they are.
             weights = await self._weights()
             card = await self._choose_card(current=self._child.card if self._child else None)
+        began = anyio.current_time()
         try:
             match self._state, target:
                 case State.UNLOADED, State.HOST | State.GPU:
@@ -533,9 +551,14 @@ class ModelManager:
                     await self._end_worker()
             if self._state is not State.CLOSED:
                 self._state = target
+            if self._doing is not None:
+                self.observer.moved(self.engine.name, self._doing, anyio.current_time() - began, self.device)
         except (OcrError, WorkerDied) as exc:
             # Half-moved weights are no state: end the worker, so that the next call starts clean.
             self._remember(exc)
+            if self._doing is not None:
+                code = exc.code if isinstance(exc, OcrError) else WorkerCrashed.code
+                self.observer.move_failed(self.engine.name, self._doing, code)
             await self._end_worker()
             raise
         finally:
@@ -557,12 +580,14 @@ class ModelManager:
         child = self._child
         child.device, child.card = ("cuda", card) if card else (CPU, None)
         child.free_before_mb = await self._free_mb(child)
+        if child.card is not None and child.free_before_mb is not None:
+            self._settle(child.card, child.free_before_mb)
         facts = await self._call(
             "load", {"device": child.device, "environment": environment}, self._settings.ocr_load_timeout
         )
         self._model = str(facts.get("model", ""))
         for note in facts.get("notes", ()):
-            log.warning("%s: %s", self.engine.name, note)
+            log.warning(note, extra=fields(engine=self.engine.name))
 
     async def _prewarm(self) -> None:
         """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
@@ -665,12 +690,29 @@ class ModelManager:
             return
         free_now = await anyio.to_thread.run_sync(self.probe.free_mb, child.card)
         if free_now is not None and free_now < child.free_before_mb:
-            await wait_freed(
-                self.probe,
-                child.card,
-                free_before_mb=free_now,
-                expect_mb=child.free_before_mb - free_now,
-            )
+            held = child.free_before_mb - free_now
+            freed = await wait_freed(self.probe, child.card, free_before_mb=free_now, expect_mb=held)
+            if freed < held * ENOUGH_FREED:
+                self._owed = _Owed(child.card, child.free_before_mb, held - freed)
+                self.observer.memory_missing(self.engine.name, child.card, held - freed)
+
+    def _settle(self, card: str, free_mb: int) -> None:
+        """A card on which nothing of ours sits has this much free: what came back late is not missing any more."""
+        owed = self._owed
+        if owed is not None and owed.card == card:
+            owed.missing_mb = min(owed.missing_mb, owed.free_before_mb - free_mb)
+            if owed.missing_mb <= 0:
+                self._owed = None
+
+    def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
+        """MiB that an ended worker held and that its card still lacks; None: nothing.
+
+        While a worker sits on that card this is what was known before it came.
+        """
+        if self.device == "none":
+            for card in cards:
+                self._settle(card.uuid, card.memory_free_mb)
+        return None if self._owed is None else self._owed.missing_mb
 
     async def offload(self) -> Transition:
         """Weights off the GPU, kept in host memory.
@@ -702,10 +744,12 @@ class ModelManager:
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 await child.gone.wait()
+            seconds = anyio.current_time() - began
+            self.observer.moved(self.engine.name, "releasing", seconds, self.device)
             return Transition(
                 from_state=before,
                 to_state=self._state,
-                seconds=anyio.current_time() - began,
+                seconds=seconds,
                 freed_mb=_difference(free, await self._free_mb(child)),
                 message="What was being read was stopped and the worker process ended; its memory is free."
                 + (f" {self._leases} requests stand in line and will load the model again." if self._leases else ""),
@@ -855,6 +899,19 @@ def _crashed(died: WorkerDied) -> WorkerCrashed:
         if killed
         else "Send the page again; if it happens again, the page or the engine is at fault.",
     )
+
+
+def _how(cause: BaseException | None) -> str:
+    """What a worker died of, for the log: never what it wrote."""
+    match cause:
+        case None:
+            return "it ended while nobody called it"
+        case WorkerDied():
+            return describe_exit(cause.returncode)
+        case OcrError():
+            return cause.code
+        case _:
+            return "it did not heed a cancellation"
 
 
 def _difference(before: int | None, after: int | None) -> int | None:

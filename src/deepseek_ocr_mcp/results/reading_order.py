@@ -14,6 +14,7 @@ Lengths are in pixels of the page unless a name says otherwise; `em` is the medi
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,9 +31,11 @@ __all__ = [
     "arrange",
     "cut",
     "reading_order",
+    "rows_around",
     "split_at_gutters",
     "to_markdown",
     "to_text",
+    "whole",
 ]
 
 Box = tuple[float, float, float, float]
@@ -49,13 +52,21 @@ PROSE_CHARS: Final = 24  # least length of the middle line of running text
 NARROW_CHARS: Final = 18  # the same in a column that it fills
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
 SPACE_EM: Final = 0.4  # least gap in a line that a gutter may run through
+BAND_EM: Final = 0.5  # least white from side to side between a headline and the columns
+BAND_LINES: Final = 3  # at most, for a headline with what belongs to it
+FOOT_EM: Final = 1.0  # least white above a page number that belongs to no column
+MARGIN_SHARE: Final = 0.45  # of the text's width: what is wider is no margin
+MARGIN_SCALE: Final = 0.87  # of the text's advance from character to character: notes are set smaller
+NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin
 STRIP_SHARE: Final = 0.6  # of a gutter's width must be white in a line that it cuts
 SPLIT_EM: Final = 0.9  # least gap in a line that suggests a gutter
 SPLIT_SPACES: Final = 1.8  # times the usual space of the line
 CELL_GAP_EM: Final = 2.5  # a gap in a line that is wider parts cells, gutter or not
+SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 ROW_SHIFT: Final = 0.5  # of the smaller height: how far middles may differ within a row
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
+CONTINUATION_SHARE: Final = 0.6  # of the white between the others
 MAX_DEPTH: Final = 12  # cuts within cuts
 TITLE_SCALE: Final = 1.3  # a line that is this much larger than the body is a title
 SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set, short, and ends openly
@@ -64,6 +75,7 @@ TITLE_CHARS: Final = 150
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
 LIST_ITEM: Final = re.compile(r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)")
 LIST_MARK: Final = re.compile(r"[•●▪◦‣∙○■□►➢✓*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
+RIGHT_TO_LEFT: Final = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
@@ -121,7 +133,7 @@ def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
     page = _Page.of(lines)
     gaps = [_gaps(page, n) for n in range(len(lines))]
     if not any(gap.stands_out for found in gaps for gap in found):
-        return [_whole(n, line) for n, line in enumerate(lines)]
+        return [whole(n, line) for n, line in enumerate(lines)]
     pieces = [p for n in range(len(lines)) for p in _pieces(page, n, [g for g in gaps[n] if g.stands_out])]
     strips: list[_Strip] = []
     _regions_of(lines, pieces, strips)
@@ -170,7 +182,8 @@ class _Strip:
         return self.top <= y <= self.bottom and shared >= STRIP_SHARE * (self.x2 - self.x1)
 
 
-def _whole(number: int, line: TextLine) -> Piece:
+def whole(number: int, line: TextLine) -> Piece:
+    """A line that is not cut."""
     return Piece(number, 0, len(line.text), 0.0, 1.0)
 
 
@@ -179,7 +192,7 @@ def _gaps(page: _Page, number: int) -> list[_Gap]:
     line, box = page.lines[number], page.boxes[number]
     along, across = box[2] - box[0], box[3] - box[1]
     at = [n for n, char in enumerate(line.text) if not char.isspace()]
-    if len(line.centres) != len(line.text) or len(at) < 4 or along <= 0:
+    if len(line.centres) != len(line.text) or len(at) < 4 or along <= 0 or page.mirrored:
         return []
     steps = [((line.centres[b] - line.centres[a]) * along, a, b) for a, b in pairwise(at)]
     pitch = median(step for step, _, _ in steps)
@@ -234,14 +247,20 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
     return [index for element in arrange(lines) for index in element.lines]
 
 
-def arrange(lines: Sequence[TextLine]) -> list[Element]:
-    """The page as elements in reading order; each index of `lines` is in exactly one of them."""
+def arrange(lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True) -> list[Element]:
+    """The page as elements in reading order; each index of `lines` is in exactly one of them.
+
+    Args:
+        columns: whether columns are looked for.
+        tables: whether tables are looked for.
+    """
     if not lines:
         return []
     page = _Page.of(lines)
     elements: list[Element] = []
-    for number, region in enumerate(_columns_of(page, _by_middle(page, range(len(lines))), 0, [])):
-        elements.extend(_elements(page, region, number))
+    everything = _by_middle(page, range(len(lines)))
+    for number, region in enumerate(_columns_of(page, everything, 0, []) if columns else [everything]):
+        elements.extend(_elements(page, region, number, tables))
     return _with_levels(page, elements)
 
 
@@ -249,9 +268,31 @@ def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None
     """Plain text: one row of the page per line, an empty line between elements."""
     chunks = []
     for element in arrange(lines) if elements is None else elements:
-        rows = [" ".join(lines[i].text.strip() for cell in row for i in cell) for row in element.rows]
+        rows = [_row_text(lines, row) for row in element.rows]
         chunks.append("\n".join(row for row in rows if row))
     return "\n\n".join(chunk for chunk in chunks if chunk)
+
+
+def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
+    """Plain text: for each group of lines the rows of the page that they stand in, whole; each row once."""
+    place = {
+        i: (n, r)
+        for n, element in enumerate(elements)
+        for r, row in enumerate(element.rows)
+        for cell in row
+        for i in cell
+    }
+    chunks: list[str] = []
+    shown: set[tuple[int, int]] = set()
+    for group in groups:
+        rows = [row for row in dict.fromkeys(place[i] for i in group) if row not in shown]
+        shown.update(rows)
+        chunks.append(" ".join(_row_text(lines, elements[n].rows[r]) for n, r in rows))
+    return "\n".join(chunk for chunk in chunks if chunk)
+
+
+def _row_text(lines: Sequence[TextLine], row: Iterable[Iterable[int]]) -> str:
+    return " ".join(lines[i].text.strip() for cell in row for i in cell)
 
 
 def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
@@ -282,7 +323,10 @@ def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The lines in a frame in which text runs to the right and rows follow each other downwards."""
+    """The lines in a frame in which text runs to the right and rows follow each other downwards.
+
+    Vertical pages are turned into it, pages of Arabic or Hebrew are mirrored.
+    """
 
     lines: Sequence[TextLine]
     boxes: list[Box]
@@ -290,20 +334,26 @@ class _Page:
     """The usual height of a line; at least one pixel."""
     pitch: float
     """The usual advance from character to character."""
+    mirrored: bool = False
 
     @classmethod
     def of(cls, lines: Sequence[TextLine]) -> _Page:
         upright = sum(len(line.text) for line in lines if not line.vertical)
         vertical = sum(len(line.text) for line in lines if line.vertical)
+        leftwards = sum(len(RIGHT_TO_LEFT.findall(line.text)) for line in lines)
+        mirrored = False
         if vertical > upright:  # columns from right to left: turn the page, and they are rows
             boxes = [(line.box[1], -line.box[2], line.box[3], -line.box[0]) for line in lines]
+        elif 2 * leftwards > sum(char.isalpha() for line in lines for char in line.text):
+            boxes = [(-line.box[2], line.box[1], -line.box[0], line.box[3]) for line in lines]
+            mirrored = True
         else:
             boxes = [line.box for line in lines]
         sizes = [(box[3] - box[1], len(line.text)) for line, box in zip(lines, boxes, strict=True)]
         pitches = [
             ((box[2] - box[0]) / max(1, len(line.text)), len(line.text)) for line, box in zip(lines, boxes, strict=True)
         ]
-        return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches))
+        return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches), mirrored)
 
     def middle(self, index: int) -> float:
         return (self.boxes[index][1] + self.boxes[index][3]) / 2
@@ -389,6 +439,8 @@ def _divides(page: _Page, lines: Row, x: float) -> bool:
     sides = [(_side(page, i, x), i) for i in lines]
     left = [i for side, i in sides if side < 0]
     right = [i for side, i in sides if side > 0]
+    if left and right and (_in_margin(page, left, right) or _in_margin(page, right, left)):
+        return True
     if min(len(left), len(right)) < 2:
         return False
     a, b = page.union(left), page.union(right)
@@ -400,6 +452,25 @@ def _divides(page: _Page, lines: Row, x: float) -> bool:
     if prose and min(len(left), len(right)) >= PROSE_LINES:
         return True
     return _aligned_share(page, left, right) < ALIGNED_SHARE
+
+
+def _in_margin(page: _Page, notes: Row, text: Row) -> bool:
+    """Whether `notes` are few, narrow and small beside running text: what stands in its margin."""
+    a, b = page.union(notes), page.union(text)
+    return (
+        len(text) >= PROSE_LINES
+        and 2 * len(notes) <= len(text)
+        and median(len(page.lines[i].text) for i in notes) >= NOTE_CHARS  # numbers belong to their rows
+        and a[2] - a[0] <= MARGIN_SHARE * (b[2] - b[0])
+        and min(a[3], b[3]) > max(a[1], b[1])
+        and _is_prose(page, text, b[2] - b[0])
+        and _advance(page, notes) <= MARGIN_SCALE * _advance(page, text)
+    )
+
+
+def _advance(page: _Page, lines: Row) -> float:
+    """The mean advance from character to character: it tells sizes of type apart better than the boxes' heights."""
+    return sum(page.boxes[i][2] - page.boxes[i][0] for i in lines) / sum(max(1, len(page.lines[i].text)) for i in lines)
 
 
 def _is_prose(page: _Page, lines: Row, width: float) -> bool:
@@ -432,13 +503,80 @@ def _around(page: _Page, lines: Row, x: float) -> list[Row]:
     across: Row = []
     left: Row = []
     right: Row = []
+    apart = _apart(page, lines, x)
     for i in lines:
-        side = _side(page, i, x)
+        side = 0 if i in apart else _side(page, i, x)
         if side == 0 and (left or right):
-            parts += [across, left, right]
+            parts += [across, *_in_turn(page, left, right)]
             across, left, right = [], [], []
         (across, right, left)[side].append(i)
-    return [part for part in (*parts, across, left, right) if part]
+    return [part for part in (*parts, across, *_in_turn(page, left, right)) if part]
+
+
+def _in_turn(page: _Page, left: Row, right: Row) -> tuple[Row, Row]:
+    """The left column before the right one, but notes after the text in whose margin they stand."""
+    return (right, left) if left and right and _in_margin(page, left, right) else (left, right)
+
+
+def _apart(page: _Page, lines: Row, x: float) -> set[int]:
+    """Lines on one side of the gutter at `x` that belong to both: headlines, running heads, page numbers.
+
+    White from side to side parts them from the columns. Below a headline both columns begin at one height.
+    """
+    bands = _bands(page, lines)
+    sides = [{_side(page, i, x) for i in band} for band in bands]
+    small = [len(band) <= BAND_LINES and side in ({-1}, {1}) for band, side in zip(bands, sides, strict=True)]
+    apart: set[int] = set()
+    start = 0
+    while start < len(bands):
+        stop = start + 1
+        if small[start]:
+            while stop < len(bands) and small[stop]:
+                stop += 1
+            above = [i for band in bands[:start] for i in band if i not in apart and _side(page, i, x)]
+            below = [i for band in bands[stop:] for i in band]
+            title = median(page.height(i) for i in bands[start]) >= TITLE_SCALE * page.em
+            if below and (title or not above) and _begin_together(page, below, x):
+                apart.update(i for band in bands[start:stop] for i in band)
+            else:
+                stop = start + 1
+        start = stop
+    if small[-1] and _is_foot(page, bands[-1], [i for band in bands[:-1] for i in band], x):
+        apart.update(bands[-1])
+    return apart
+
+
+def _is_foot(page: _Page, band: Row, above: Row, x: float) -> bool:
+    """Whether the last band is a page number and the like: well below the text, and not in line with its column."""
+    box = page.union(band)
+    column = [page.boxes[i][0] for i in above if _side(page, i, x) == _side(page, band[0], x)]
+    bottom = max((page.boxes[i][3] for i in above), default=math.inf)
+    return bool(column) and box[1] - bottom >= FOOT_EM * page.em <= abs(box[0] - min(column))
+
+
+def _bands(page: _Page, lines: Row) -> list[Row]:
+    """`lines` parted where the page is white from side to side."""
+    bands: list[Row] = []
+    bottom = -math.inf
+    for i in sorted(lines, key=lambda i: page.boxes[i][1]):
+        if page.boxes[i][1] - bottom >= BAND_EM * page.em:
+            bands.append([])
+        bands[-1].append(i)
+        bottom = max(bottom, page.boxes[i][3])
+    return bands
+
+
+def _begin_together(page: _Page, lines: Row, x: float) -> bool:
+    """Whether the first line on either side of `x` stands at the same height, and none across it comes before."""
+    tops: dict[int, int] = {}
+    for i in lines:
+        side = _side(page, i, x)
+        if side not in tops or page.boxes[i][1] < page.boxes[tops[side]][1]:
+            tops[side] = i
+    if -1 not in tops or 1 not in tops:
+        return False
+    level = abs(page.middle(tops[-1]) - page.middle(tops[1])) <= ROW_SHIFT * page.em
+    return level and (0 not in tops or page.boxes[tops[0]][1] > page.boxes[tops[1]][1])
 
 
 def _between_gaps(page: _Page, lines: Row) -> list[Row]:
@@ -481,11 +619,11 @@ def _same_row(page: _Page, i: int, j: int) -> bool:
     return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
 
 
-def _elements(page: _Page, region: Row, number: int) -> Iterator[Element]:
+def _elements(page: _Page, region: Row, number: int, tables: bool) -> Iterator[Element]:
     """Tables and, between them, paragraphs and list items."""
     rows = _rows(page, region)
     at = 0
-    for start, stop in _table_runs(page, rows):
+    for start, stop in _table_runs(page, rows) if tables else ():
         grid = _grid(page, rows[start:stop])
         if grid is not None:
             yield from _paragraphs(page, rows[at:start], number)
@@ -499,7 +637,7 @@ def _cells(page: _Page, row: Sequence[int]) -> list[Row]:
     cells = [[row[0]]]
     for before, i in pairwise(row):
         mark = before == row[0] and LIST_MARK.fullmatch(page.lines[before].text.strip())
-        if mark or page.boxes[i][0] - page.boxes[before][2] < SAME_CELL_EM * page.em:
+        if mark or page.boxes[i][0] - page.boxes[before][2] < max(SAME_CELL_EM * page.em, SAME_CELL_PITCH * page.pitch):
             cells[-1].append(i)
         else:
             cells.append([i])
@@ -543,7 +681,8 @@ def _grid(page: _Page, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ..
         touched = [c for c, length in enumerate(overlap) if length > 0.3 * (columns[c][1] - columns[c][0])]
         c = touched[0] if len(touched) > 1 else overlap.index(max(overlap))
         table[r][c] += cell
-    used = [sum(bool(row[c]) for row in table) for c in range(len(columns))]
+    table = _merge_columns(table)
+    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
     if sum(count >= max(2, 0.3 * len(rows)) for count in used) < 2:
         return None
     merged = _merge_continuations(page, table)
@@ -568,6 +707,20 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
     return sorted((x1, x2) for x1, x2, _ in columns)
 
 
+def _merge_columns(table: list[list[list[int]]]) -> list[list[list[int]]]:
+    """A column without a heading whose cells only fill what its neighbour leaves empty is one with it."""
+    width = len(table[0])
+    c = 0
+    while c < width - 1 and 2 * sum(map(bool, table[0])) > width:
+        pairs = [(row[c], row[c + 1]) for row in table]
+        if len(table) > 2 and not all(pairs[0]) and not any(a and b for a, b in pairs):
+            table = [[*row[:c], row[c] + row[c + 1], *row[c + 2 :]] for row in table]
+            width -= 1
+        else:
+            c += 1
+    return table
+
+
 def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list[list[int]]]:
     """Rows that only go on with a cell of their neighbour are put into it."""
 
@@ -580,7 +733,7 @@ def _merge_continuations(page: _Page, table: list[list[list[int]]]) -> list[list
     between_full = [gap for n, gap in enumerate(gaps) if full[n] and full[n + 1]]
     if not between_full:
         return table
-    close = min(CONTINUATION_EM * page.em, median(between_full) - CONTINUATION_EM * page.em)
+    close = min(CONTINUATION_EM * page.em, CONTINUATION_SHARE * median(between_full))
     merged = [table[0]]
     for n, row in enumerate(table[1:]):
         if gaps[n] <= close and not (full[n] and full[n + 1]) and not _both_count(page, merged[-1], row):
@@ -706,7 +859,7 @@ def _paragraph_text(page: _Page, element: Element) -> str:
     Where joined rows end or begin, a paragraph does: an empty line follows, as Markdown wants it.
     """
     rows = [row[0] for row in element.rows]
-    right = max(page.boxes[i][2] for i in element.lines)
+    right = math.inf if _is_listing(page, rows) else max(page.boxes[i][2] for i in element.lines)
     runs: list[tuple[int, str]] = []  # rows joined, and their text
     for n, row in enumerate(rows):
         chunk = " ".join(page.lines[i].text.strip() for i in row)
@@ -719,6 +872,12 @@ def _paragraph_text(page: _Page, element: Element) -> str:
     for (above, _), (below, text) in pairwise(runs):
         parts += ["\n" if above == below == 1 else "\n\n", text]
     return "".join(parts)
+
+
+def _is_listing(page: _Page, rows: Sequence[Sequence[int]]) -> bool:
+    """Whether all rows begin with the same sign, as lines of a log do."""
+    signs = {page.lines[row[0]].text.strip()[:1] for row in rows}
+    return len(rows) > 2 and len(signs) == 1 and not signs.pop().isalnum()
 
 
 def _goes_on(page: _Page, above: Sequence[int], below: Sequence[int], right: float) -> bool:

@@ -21,8 +21,16 @@ from typing import Any, Final, Self
 import anyio
 import anyio.abc
 
+from .. import logs
 from ..errors import Timeout, from_dict
-from .protocol import HEADER_BYTES, PARENT_VARIABLE, ProtocolError, decode, encode, frame_length
+from .protocol import (
+    HEADER_BYTES,
+    PARENT_VARIABLE,
+    ProtocolError,
+    decode,
+    encode,
+    frame_length,
+)
 
 __all__ = ["OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
 
@@ -32,6 +40,7 @@ STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once 
 KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
+WITHHELD: Final = frozenset({"OCR_AUTH_TOKEN"})  # a child serves nobody, and one of them parses strangers' files
 
 OnProgress = Callable[[float, str], Awaitable[None]]
 
@@ -75,9 +84,9 @@ class WorkerHandle:
         """Start `worker/main.py` with these arguments, in a process group of its own.
 
         Args:
-            env: variables to add to this process's own.
+            env: variables to add to this process's own, of which the token is withheld.
         """
-        stderr = _StderrTail()
+        stderr = _StderrTail(name)
         try:
             # -P: a module in the folder that the server was started in must never shadow numpy
             process = await anyio.open_process(
@@ -85,7 +94,11 @@ class WorkerHandle:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr.write_fd,
-                env={**os.environ, PARENT_VARIABLE: str(os.getpid()), **(env or {})},
+                env={
+                    **{name: value for name, value in os.environ.items() if name.upper() not in WITHHELD},
+                    PARENT_VARIABLE: str(os.getpid()),
+                    **(env or {}),
+                },
                 start_new_session=True,
             )
         finally:
@@ -105,7 +118,7 @@ class WorkerHandle:
 
     @property
     def stderr_tail(self) -> str:
-        """The last lines that the child wrote to stderr, 8 KiB at most."""
+        """The last that the child wrote to stderr, 8 KiB at most, less its lines for our log."""
         return self._stderr.text()
 
     async def call(
@@ -130,7 +143,9 @@ class WorkerHandle:
         number = self._number
         try:
             with anyio.fail_after(timeout):
-                await self._send({"id": number, "call": method, "args": dict(arguments)})
+                await self._send(
+                    {"id": number, "call": method, "args": dict(arguments), "log": [logs.level(), logs.request_id()]}
+                )
                 reply = await self._reply(number, on_progress)
         except TimeoutError:
             await self.kill()
@@ -257,12 +272,13 @@ class WorkerHandle:
 
 
 class _StderrTail:
-    """Keeps the last of what the child writes to stderr.
+    """Hands the child's log lines on, and keeps the last of what else it writes to stderr.
 
     A thread, not a task: it must drain the pipe even while no call runs, under any event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._read_fd, self.write_fd = os.pipe()
         self._chunks: deque[bytes] = deque()
         self._size = 0
@@ -274,13 +290,36 @@ class _StderrTail:
         threading.Thread(target=self._drain, daemon=True, name="worker-stderr").start()
 
     def _drain(self) -> None:
+        rest = b""
         with os.fdopen(self._read_fd, "rb", buffering=0) as pipe:
             while chunk := pipe.read(4096):
-                self._chunks.append(chunk)
-                self._size += len(chunk)
-                while self._size - len(self._chunks[0]) >= STDERR_TAIL_BYTES:
-                    self._size -= len(self._chunks.popleft())
+                rest = self._sorted(rest + chunk)
+        self._keep(rest)
         self._done.set()
+
+    def _sorted(self, data: bytes) -> bytes:
+        """Log lines to the log, the rest to the tail. Returns the beginning of a line that is not all here."""
+        while data:
+            noise, mark, data = data.partition(logs.RECORD_MARK)
+            self._keep(noise)
+            line, end, after = data.partition(b"\n")
+            if not mark:
+                break
+            if end and logs.relay(line, worker=self._name):
+                data = after
+            elif end or len(data) > logs.MAX_CHILD_LINE:
+                self._keep(mark)  # none of ours: a library's own mark
+            else:
+                return mark + data
+        return b""
+
+    def _keep(self, chunk: bytes) -> None:
+        if not chunk:
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        while self._size - len(self._chunks[0]) >= STDERR_TAIL_BYTES:
+            self._size -= len(self._chunks.popleft())
 
     async def drained(self) -> None:
         """Wait, for a moment, until all that a dead child wrote is here.

@@ -5,6 +5,8 @@ cannot break the wire. The child ends when its stdin does: a parent that was kil
 
     python -P -m deepseek_ocr_mcp.worker.main engine package.module:Class
     python -P -m deepseek_ocr_mcp.worker.main documents
+
+With `ahead` as last argument it does by itself what it can do before the first call.
 """
 
 from __future__ import annotations
@@ -25,21 +27,36 @@ def _take_wire() -> tuple[int, int]:
 if __name__ == "__main__":
     _WIRE = _take_wire()
 
-import faulthandler  # noqa: E402 - the wire is taken first
+import contextlib  # noqa: E402 - the wire is taken first
+import faulthandler  # noqa: E402
 import importlib  # noqa: E402
+import logging  # noqa: E402
 import queue  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
+import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import Any, BinaryIO  # noqa: E402
+from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
 
+from .. import logs  # noqa: E402
 from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
-from .protocol import HEADER_BYTES, PARENT_VARIABLE, decode, encode, frame_length  # noqa: E402
+from .protocol import (  # noqa: E402
+    HEADER_BYTES,
+    PARENT_VARIABLE,
+    decode,
+    encode,
+    frame_length,
+)
+
+if TYPE_CHECKING:
+    from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
+
+log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
 
 class _EngineHost:
@@ -48,7 +65,7 @@ class _EngineHost:
     def __init__(self, target: str) -> None:
         self._engine = _import_engine(target)
 
-    def prewarm(self, call: _Call) -> dict[str, Any]:
+    def prewarm(self, call: _Call | None = None) -> dict[str, Any]:
         """Do what can be done before a card is chosen: import libraries."""
         getattr(self._engine, "prewarm", lambda: None)()
         return {}
@@ -171,7 +188,7 @@ def _die_with_parent() -> None:
         _end_group()  # it died before we could ask
 
 
-def _target(kind: str, argument: str) -> object:
+def _target(kind: str, argument: str) -> _EngineHost | PageRenderer:
     if kind == "engine":
         return _EngineHost(argument)
     from ..documents.pages import PageRenderer
@@ -193,10 +210,11 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: _Call) 
         }
     except Exception as exc:
         traceback.print_exc()
+        log.exception("A call failed in a way nobody foresaw.", extra=logs.fields(call=message["call"]))
         return {
             "error": OcrError(
                 f"{message['call']} failed: {type(exc).__name__}: {exc}",
-                remedy="This is a fault of the engine; its log on stderr has the details.",
+                remedy="This is a fault of the engine; the server's log on stderr says where.",
             ).to_dict()
         }
 
@@ -206,19 +224,35 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
+    logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
-    made: list[object] = []
+    made: list[_EngineHost | PageRenderer] = []
 
-    def target() -> object:
+    def target() -> _EngineHost | PageRenderer:
         if not made:
             made.append(_target(argv[0], argv[1] if len(argv) > 1 else ""))
         return made[0]
 
+    if argv[-1] == "ahead":
+        with contextlib.suppress(Exception):  # the first call meets it again, and tells it
+            target().prewarm()
     while True:
         message = line.calls.get()
         number = message["id"]
-        reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+        began = time.monotonic()
+        level, request = message["log"]
+        with logs.serving(request, level=level):
+            reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+            log.debug(
+                "A call was answered.",
+                extra=logs.fields(
+                    call=message["call"],
+                    seconds=round(time.monotonic() - began, 3),
+                    error=reply["error"]["code"] if "error" in reply else None,
+                    pid=os.getpid(),
+                ),
+            )
         line.cancelled.discard(number)
         line.dropped.clear()  # one call at a time: they were all of this one
         line.send({"id": number, **reply})

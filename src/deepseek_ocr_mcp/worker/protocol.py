@@ -1,7 +1,8 @@
 """The frames between parent and child: four bytes of length, then a JSON object in UTF-8.
 
-Parent to child: `{"id": n, "call": name, "args": {...}}`, `{"cancel": n}`, and `{"drop": n, "pages": [i, ...]}`
-for pages of a call that nobody waits for any more while others of it are still wanted.
+Parent to child: `{"id": n, "call": name, "args": {...}, "log": [level, request id]}`, the last for the child's log
+lines; `{"cancel": n}`, and `{"drop": n, "pages": [i, ...]}` for pages of a call that nobody waits for any more while
+others of it are still wanted.
 Child to parent: `{"id": n, "progress": done, "message": text}`, then exactly one of
 `{"id": n, "result": {...}}` and `{"id": n, "error": {"code", "message", "remedy"}}`.
 Pixels never travel here: pages are files, named in the arguments.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import EngineUnavailable
+from ...errors import EngineUnavailable, GpuLost
 from ...results.markup import parse_markup
 from ..base import CPU, Call, PageImage, PageText, ReadOptions, TextBlock
 
@@ -69,25 +70,45 @@ class DeepSeekEngine:
         self._weights = ParkedModel.open(checkpoint, torch.float32 if device == CPU else torch.bfloat16)
         call.raise_if_cancelled()
         call.progress(0.8, f"placing the weights on {device}")
-        self._weights.place(device)
+        with _losses_told():
+            self._weights.place(device)
         self._reader = Reader(checkpoint, self._weights.model)
         name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
         return {"model": f"{name} ({Path(path).name})", "notes": list(self._weights.notes)}
 
     def offload(self) -> None:
         """Take the weights off the GPU."""
-        self._weights.park()
+        with _losses_told():
+            self._weights.park()
 
     def restore(self, device: str) -> None:
         """Put the weights back on `device`."""
-        self._weights.place(device)
+        with _losses_told():
+            self._weights.place(device)
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         """See `generate.Reader.read` for what may be raised."""
-        return [
-            _page_text(page, written, options)
-            for page, written in zip(pages, self._reader.read(pages, options, call), strict=True)
-        ]
+        with _losses_told():
+            answers = self._reader.read(pages, options, call)
+        return [_page_text(page, written, options) for page, written in zip(pages, answers, strict=True)]
+
+
+@contextmanager
+def _losses_told() -> Iterator[None]:
+    """A CUDA error that is not about memory poisons the process: nothing on the card works any more."""
+    try:
+        yield
+    except RuntimeError as exc:
+        import torch
+
+        said = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        lost = isinstance(exc, torch.AcceleratorError) or "CUDA error" in said or "CUDA driver error" in said
+        if not lost or isinstance(exc, torch.OutOfMemoryError):
+            raise
+        raise GpuLost(
+            f"The card failed: {said}",
+            remedy="See nvidia-smi, and dmesg for an Xid; OCR_GPU can name another card. Send the page again.",
+        ) from exc
 
 
 def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
@@ -95,4 +116,4 @@ def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
     markup = parse_markup(written.text, page.width, page.height, text_in_ref=inline)
     label = {"ocr": "line", "find": options.find_term}.get(options.mode)
     blocks = [TextBlock(label or block.label, block.text, block.box) for block in markup.blocks]
-    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text)
+    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text, tokens=len(written.tokens))

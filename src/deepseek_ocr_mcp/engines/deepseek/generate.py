@@ -2,7 +2,8 @@
 
 Every page is looked at by itself and its vectors are put in its prompt; the prompts of a batch are padded on the
 left, so that no page's text depends on its neighbours. A page ends with a reason: the model's own end (`stop`),
-the limit of tokens (`length`), or a repetition (`loop`), cut off. Cancellation is asked for before every layer
+the limit of tokens (`length`), a repetition (`loop`), cut off, or because nobody waits for it (`cancelled`), while its
+neighbours go on. Cancellation is asked for before every layer
 while pages are looked at and before every token while they are written. When memory runs out, the batch is halved
 and nothing of it is kept; a single page that does not fit is an error, and the model is as sound as before.
 """
@@ -10,16 +11,18 @@ and nothing of it is kept; a single page that does not fit is an error, and the 
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import GpuBusy
+from ...logs import fields
 from ...modes import MODES
 from ..base import Call, Finish, PageImage, ReadOptions
 from .checkpoint import IMAGE, Checkpoint
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["MAX_NEW_TOKENS", "Reader", "Written", "encode_prompt", "prompt_for"]
+__all__ = ["MAX_NEW_TOKENS", "Reader", "Sheet", "Written", "encode_prompt", "prompt_for", "record"]
+
+log = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
 MAX_BATCH: Final = 16  # pages; beyond it decoding gains little, and a short page waits for a long one
@@ -39,6 +44,9 @@ WORKING_BYTES: Final = 512 << 20  # kept free beside the key-value cache
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
+
+GROW: Final = {"cuda": 1024, "cpu": 256}  # tokens by which a cache grows; on a card each growth is recorded anew
+RECORD_AFTER: Final = 16  # steps of one shape until it is recorded: a short answer does not pay for it
 
 TAG: Final = re.compile(r"<\|[^<>|]{1,32}\|>")
 NO_MEMORY: Final = (
@@ -172,9 +180,13 @@ class Reader:
 
         prompt = prompt_for(options)
         rows: list[_Row] = []
+        dropped: list[_Row] = []
         embedded: list[torch.Tensor] = []
         with self._cancellable(report.call):
             for number in numbers:
+                if report.call.is_dropped(number):
+                    dropped.append(_Row(number, [], LoopGuard(), "cancelled"))
+                    continue
                 report.looking(number)
                 page = pages[number]
                 views = cut_views(
@@ -183,7 +195,8 @@ class Reader:
                 ids = encode_prompt(self._tokenizer, prompt, views.placeholders)
                 embedded.append(self._embed(ids, views))
                 rows.append(_Row(number, ids, LoopGuard(self._cells, self._blank)))
-            cache = self._new_cache()
+            if not rows:
+                return dropped
             longest = max(len(row.ids) for row in rows)
             device = embedded[0].device
             mask = torch.zeros((len(rows), longest), dtype=torch.long, device=device)
@@ -192,60 +205,40 @@ class Reader:
                 mask[index, longest - len(vectors) :] = 1
                 padded[index, longest - len(vectors) :] = vectors
             embedded.clear()
-            hidden = self._step(cache, mask, (mask.cumsum(-1) - 1).clamp_(min=0), inputs_embeds=padded)
+            sheet = self._sheet(mask, padded)
             del padded
-        self._decode(rows, cache, mask, hidden, report, limit, free_running)
-        return rows
+        self._decode(rows, sheet, report, limit, free_running)
+        return rows + dropped
 
-    def _decode(
-        self,
-        rows: Sequence[_Row],
-        cache: Any,
-        mask: torch.Tensor,
-        hidden: torch.Tensor,
-        report: _Report,
-        limit: int,
-        free_running: bool,
-    ) -> None:
+    def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> Sheet:
+        return Sheet(self._model, mask, vectors)
+
+    def _decode(self, rows: Sequence[_Row], sheet: Sheet, report: _Report, limit: int, free_running: bool) -> None:
         """Write until every row has its reason to end. Rows that ended leave the batch when half of it has."""
-        import torch
-
         end: int = self._tokenizer.eos_token_id
         active = list(rows)
-        positions = mask.sum(-1, keepdim=True)
         while True:
             report.call.raise_if_cancelled()
-            logits = self._model.lm_head(hidden)
-            chosen: list[int] = logits.argmax(-1).tolist()
+            chosen = sheet.chosen()
             for index, row in enumerate(active):
+                if row.finish is None and report.call.is_dropped(row.number):
+                    row.finish = "cancelled"
                 if row.finish is None:
                     if free_running:
                         row.guard.tokens.append(chosen[index])
                     else:
-                        chosen[index] = _take(row, chosen[index], logits[index], end)
+                        chosen[index] = _take(row, chosen[index], sheet.logits[index], end)
                     if row.finish is None and len(row.guard.tokens) >= limit:
                         row.finish = "length"
             report.writing(rows)
             going = [index for index, row in enumerate(active) if row.finish is None]
             if not going:
                 return
-            tokens = torch.tensor(chosen, device=mask.device)[:, None]
             if 2 * len(going) <= len(active):
-                kept = torch.tensor(going, device=mask.device)
                 active = [active[index] for index in going]
-                tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
-                cache.batch_select_indices(kept)
-            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=-1)
-            hidden = self._step(cache, mask, positions, input_ids=tokens)
-            positions = positions + 1
-
-    def _step(self, cache: Any, mask: torch.Tensor, positions: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-        """The last hidden state of each row, `(rows, size)`."""
-        output = self._model.model.language_model(
-            **inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        last: torch.Tensor = output.last_hidden_state[:, -1]
-        return last
+                chosen = [chosen[index] for index in going]
+                sheet.keep(going)
+            sheet.write(chosen)
 
     def _embed(self, ids: Sequence[int], views: Views) -> torch.Tensor:
         """The prompt as vectors, `(tokens, size)`, the picture's in the place of the placeholders."""
@@ -292,11 +285,6 @@ class Reader:
 
     # ------------------------------------------------------------ memory
 
-    def _new_cache(self) -> Any:
-        from transformers.cache_utils import DynamicCache
-
-        return DynamicCache(config=self._model.model.language_model.config)
-
     def _room(self, limit: int) -> int:
         """How many pages fit at once, should each be written to the limit; at least one."""
         text = self._model.model.language_model.config
@@ -320,6 +308,135 @@ class Reader:
         gc.collect()
         if self._model.lm_head.weight.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+class Sheet:
+    """A batch as it is being written: cache, mask and next tokens of fixed shapes, changed in place.
+
+    A step of one shape is the same work on the same addresses every time. So on a card it is recorded as a CUDA graph
+    once it has run `RECORD_AFTER` times, and replayed: at batch 1 a step is a thousand small kernels, and starting
+    them one by one takes longer than they do. Nothing recorded outlives its batch: weights may be parked and come
+    back elsewhere in between. Where recording fails, steps are run as they are.
+
+    Args:
+        mask: `(rows, tokens)`, 1 where a prompt is and 0 where it is padded, on the left.
+        vectors: `(rows, tokens, size)`, the prompts.
+    """
+
+    recordable = True
+    """Whether recording has not failed in this process."""
+    recorded_on = ("cuda",)
+    """Kinds of device whose steps are recorded."""
+
+    def __init__(self, model: Any, mask: torch.Tensor, vectors: torch.Tensor) -> None:
+        import torch
+
+        self._model = model
+        self._grow_by = GROW.get(mask.device.type, GROW["cpu"])
+        self._used = mask.shape[-1]
+        self._length = self._used + self._grow_by
+        self._cache = self._new_cache()
+        positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+        hidden = self._hidden(attention_mask=mask, position_ids=positions, inputs_embeds=vectors)
+        self._mask = torch.zeros((len(mask), 1, 1, self._length), dtype=torch.bool, device=mask.device)
+        self._mask[:, 0, 0, : self._used] = mask.bool()
+        self._positions = positions[:, -1:] + 1
+        self._tokens = torch.zeros((len(mask), 1), dtype=torch.long, device=mask.device)
+        self.logits: torch.Tensor = model.lm_head(hidden)
+        """`(rows, vocabulary)`: what may come next."""
+        self._steps = 0  # of this shape
+        self._replay: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Sheet {len(self._tokens)} rows, {self._used} of {self._length} tokens>"
+
+    def _new_cache(self) -> Any:
+        from transformers.cache_utils import StaticCache
+
+        return StaticCache(config=self._model.model.language_model.config, max_cache_len=self._length)
+
+    def chosen(self) -> list[int]:
+        """The likeliest next token of each row. The one place where a step waits for the card."""
+        tokens: list[int] = self.logits.argmax(-1).tolist()
+        return tokens
+
+    def write(self, tokens: Sequence[int]) -> None:
+        """Append a token to each row; `logits` tell afterwards what may follow."""
+        import torch
+
+        if self._used == self._length:
+            self._grow()
+        self._tokens.copy_(torch.tensor(tokens)[:, None])
+        if self._steps == RECORD_AFTER and self._tokens.device.type in self.recorded_on and self.recordable:
+            self._replay = self._recorded()
+        (self._replay or self._step)()
+        self._used += 1
+        self._steps += 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        import torch
+
+        kept = torch.tensor(rows, device=self._tokens.device)
+        self._mask, self._positions = self._mask[kept], self._positions[kept]
+        self._tokens, self.logits = self._tokens[kept], self.logits[kept]
+        for layer in self._cache.layers:  # one after the other, so that never more than one is there twice
+            layer.keys, layer.values = layer.keys[kept], layer.values[kept]
+            layer.batch_size = len(rows)
+        self._reshaped()
+
+    def _grow(self) -> None:
+        from torch.nn.functional import pad
+
+        self._length += self._grow_by
+        self._mask = pad(self._mask, (0, self._grow_by))
+        for layer in self._cache.layers:
+            layer.keys = pad(layer.keys, (0, 0, 0, self._grow_by))
+            layer.values = pad(layer.values, (0, 0, 0, self._grow_by))
+            layer.max_cache_len = self._length
+        self._reshaped()
+
+    def _reshaped(self) -> None:
+        self._steps, self._replay = 0, None
+
+    def _step(self) -> None:
+        """Everything in place, nothing that waits: what can be recorded."""
+        written = self._cache.layers[0].cumulative_length
+        self._mask.index_fill_(3, written.reshape(1), True)
+        # A mask of four dimensions is what attention wants: the model makes none of its own.
+        hidden = self._hidden(input_ids=self._tokens, attention_mask=self._mask, position_ids=self._positions)
+        self.logits.copy_(self._model.lm_head(hidden))
+        self._positions.add_(1)
+
+    def _hidden(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """The last hidden state of each row, `(rows, size)`."""
+        output = self._model.model.language_model(**inputs, cache=self._cache, use_cache=True)
+        last: torch.Tensor = output.last_hidden_state[:, -1]
+        return last
+
+    def _recorded(self) -> Callable[[], None] | None:
+        """The step as a CUDA graph; None, for good, where this model or card has an operation that cannot be in one."""
+        try:
+            return record(self._step)
+        except RuntimeError as exc:
+            if _is_out_of_memory(exc):
+                raise
+            Sheet.recordable = False
+            said = str(exc).strip().splitlines()[0]
+            log.warning("Steps are not recorded as a CUDA graph.", extra=fields(reason=said))
+            return None
+
+
+def record(step: Callable[[], None]) -> Callable[[], None]:
+    """`step` as a CUDA graph: to call it replays the same work on the same addresses. Recording executes nothing."""
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 class _Report:

@@ -3,8 +3,10 @@
 Two means, for one page each. The ban: a token that would complete an n-gram seen among the last tokens is
 forbidden, with the numbers and the exception for table cells that vLLM uses for this model
 (`NGramPerReqLogitsProcessor`, vllm/model_executor/models/deepseek_ocr.py). The cut: generation ends when what the
-model wants to write has been one repetition for long, or when the ban had to step in again and again. A loop is
-cut within 200 tokens of its start; only empty table cells are given more. Work per token does not grow.
+model wants to write has been one repetition for long, or when the ban had to step in again and again. A loop of up
+to `LONGEST` tokens is cut within 200 of its start, the first token that repeats; only empty table cells are given
+more. What is longer may be a form that stands on the page twice: it is cut in its third copy. Work per token does
+not grow.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ PROBE: Final = 8  # tokens that, seen before, make us suspect a repetition
 LOOK_BACK: Final = 256  # tokens to which a suspected repetition is followed back
 REPEATED: Final = 120  # tokens of nothing but repetition that end a page
 COPIES: Final = 2  # and as many copies of it, beyond the first
+LONGEST: Final = 180  # tokens that a loop may have to be cut at its first repetition, and that this then takes
 EMPTY_CELLS: Final = 1000  # tokens; a blank form is a table of these
 BANS: Final = 4  # this many in so many tokens mean a loop that the ban cannot break
 BANS_WITHIN: Final = 150
@@ -91,6 +94,8 @@ class LoopGuard:
             self._run = self._matching(here)
         self._seen[probe] = here
         needed = max(REPEATED, COPIES * self._period)
+        if self._period <= LONGEST:
+            needed = min(needed, LONGEST)
         if self._blank_run >= self._run:
             needed = max(needed, EMPTY_CELLS)
         if self._period and self._run >= needed and self.keep is None:

@@ -1,0 +1,238 @@
+"""Claim: an agent pays for the text of a page and little else, and for positions a third less than from any peer.
+
+Characters are what an answer costs: models count tokens, and these follow. Each page is read once by
+our server over stdio, and its lines are put into the formats of others, so that everyone answers the
+same text:
+
+- *plain*: the text of the page; nothing can be shorter.
+- *paddleocr-mcp*: its tool `ocr`, as its source has it (PaddlePaddle/PaddleOCR, mcp_server/paddleocr_mcp,
+  tasks/ocr.py and inference/types.py): the text and a line about its confidence; or, `detailed`, indented JSON
+  of the text and once more of each line with its confidence and box.
+- *docling-mcp*: export_docling_document_to_markdown (docling-project/docling-mcp, tools/generation.py): a key
+  and the Markdown as JSON. The call that converts comes before it, and is not counted.
+- *docling JSON*: a DoclingDocument as docling exports it (docling-project/docling-core; examples in docling's
+  tests/data/groundtruth/docling_v2): each line with its references, label, box and text, twice. Written here
+  without the indentation that docling's own files have.
+
+Ours is what the client gets: `content` is what most clients show their model, `structured` what some show
+instead; the wire carries both. `before` is this server's structured content until its text stood in it once: whole,
+and once more page by page. Peers that repeat their answer as structured content are not charged for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from common import PAGES, PRODUCT, StdioServer, ratio, report, say, table, text_of, verdict
+
+CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
+HUGE: Final = "huge_"  # the same text as others, and minutes to read
+MIN_CHARS: Final = 200  # of a shorter text, every ratio is about the frame
+MAX_CONTENT, MAX_BOXES, MAX_FIND = 1.05, 0.67, 0.5
+
+
+@dataclass
+class Answer:
+    """The characters of one page in each format."""
+
+    plain: int
+    content: int
+    structured: int
+    before: int
+    boxes: int
+    find: int
+    paddle: int
+    paddle_detailed: int
+    docling_markdown: int
+    docling_json: int
+
+
+def compact(value: Any) -> str:
+    """JSON as it goes over the wire."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# -- the formats of others, from our lines
+
+
+def paddle_simple(text: str, lines: Sequence[dict[str, Any]]) -> str:
+    mean = statistics.fmean(line.get("score", 1.0) for line in lines) if lines else 0.0
+    return f"{text}\n\nConfidence: {mean * 100:.1f}% | {len(lines)} text lines"
+
+
+def paddle_detailed(text: str, lines: Sequence[dict[str, Any]]) -> str:
+    mean = statistics.fmean(line.get("score", 1.0) for line in lines) if lines else 0.0
+    found = [{"text": line["text"], "confidence": line.get("score", 1.0), "bbox": line["box"]} for line in lines]
+    return json.dumps({"text": text, "confidence": mean, "text_lines": found}, ensure_ascii=False, indent=2)
+
+
+def docling_markdown(text: str) -> str:
+    return json.dumps(
+        {"document_key": "d41d8cd98f00b204e9800998ecf8427e", "markdown": text}, ensure_ascii=False, indent=2
+    )
+
+
+def docling_json(name: str, pages: Sequence[dict[str, Any]]) -> str:
+    texts: list[dict[str, Any]] = []
+    sizes = {}
+    for page in pages:
+        number, height = page["page"], page["height"]
+        sizes[str(number)] = {"size": {"width": float(page["width"]), "height": float(height)}, "page_no": number}
+        for line in page["blocks"]:
+            x1, y1, x2, y2 = line["box"]
+            bbox = {"l": x1, "t": height - y1, "r": x2, "b": height - y2, "coord_origin": "BOTTOMLEFT"}
+            texts.append(
+                {
+                    "self_ref": f"#/texts/{len(texts)}",
+                    "parent": {"$ref": "#/body"},
+                    "children": [],
+                    "content_layer": "body",
+                    "label": "text",
+                    "prov": [{"page_no": number, "bbox": bbox, "charspan": [0, len(line["text"])]}],
+                    "orig": line["text"],
+                    "text": line["text"],
+                }
+            )
+    root = {"content_layer": "body", "label": "unspecified"}
+    return compact(
+        {
+            "schema_name": "DoclingDocument",
+            "version": "1.10.0",
+            "name": name,
+            "origin": {"mimetype": "application/pdf", "binary_hash": 0, "filename": name},
+            "furniture": {"self_ref": "#/furniture", "children": [], "name": "_root_", **root},
+            "body": {
+                "self_ref": "#/body",
+                "children": [{"$ref": text["self_ref"]} for text in texts],
+                "name": "_root_",
+                **root,
+            },
+            "groups": [], "texts": texts, "pictures": [], "tables": [], "key_value_items": [], "form_items": [],
+            "pages": sizes,
+        }
+    )  # fmt: skip
+
+
+# -- measuring
+
+
+def term_of(text: str) -> str:
+    """A word to look for: the longest that stands there once, as a name or a number does."""
+    words = re.findall(r"\w{4,}", text)
+    return max((word for word in words if words.count(word) == 1), key=len, default=words[0] if words else "the")
+
+
+def measure(server: StdioServer, path: Path) -> Answer | None:
+    """The characters of a page in each format; None where there is next to no text."""
+    image = str(path)
+    plain = server.result("ocr_image", image=image, mode="ocr", max_chars=0)
+    boxed = server.result("ocr_image", image=image, mode="ocr", boxes=True, max_chars=0)["structuredContent"]
+    text = "\n\n".join(page["text"] for page in boxed["pages"] if page["text"])
+    if len(text) < MIN_CHARS:
+        return None
+    found = server.result("ocr_image", image=image, find_term=term_of(text), max_chars=0)
+    lines = [line for page in boxed["pages"] for line in page["blocks"]]
+    structured = plain["structuredContent"]
+    return Answer(
+        plain=len(text),
+        content=len(text_of(plain)),
+        structured=len(compact(structured)),
+        before=len(compact({"text": text, **structured})),
+        boxes=len(compact(boxed)),
+        find=len(text_of(found)) + len(compact(found["structuredContent"])),
+        paddle=len(paddle_simple(text, lines)),
+        paddle_detailed=len(paddle_detailed(text, lines)),
+        docling_markdown=len(docling_markdown(text)),
+        docling_json=len(docling_json(path.name, boxed["pages"])),
+    )
+
+
+def judged(answers: dict[str, Answer], offered: str) -> str:
+    """Two tables, and whether the claim holds."""
+    texts = [
+        [name, str(a.plain), *(f"{size / a.plain:.2f}" for size in (
+            a.content, a.paddle, a.docling_markdown, a.structured, a.before, a.find))]
+        for name, a in answers.items()
+    ]  # fmt: skip
+    boxes = [
+        [name, *(f"{size / a.plain:.2f}" for size in (a.boxes, a.paddle_detailed, a.docling_json))]
+        for name, a in answers.items()
+    ]
+
+    def median(each: str, against: str) -> str:
+        return ratio([getattr(a, each) for a in answers.values()], [getattr(a, against) for a in answers.values()])
+
+    def number(each: str, against: str) -> float:
+        return statistics.median(getattr(a, each) / getattr(a, against) for a in answers.values())
+
+    claims = [
+        (f"content is {median('content', 'plain')} of the plain text", number("content", "plain") <= MAX_CONTENT),
+        (
+            f"with boxes {median('boxes', 'paddle_detailed')} of paddleocr-mcp's detailed answer, "
+            f"{median('boxes', 'docling_json')} of docling's JSON",
+            max(number("boxes", "paddle_detailed"), number("boxes", "docling_json")) <= MAX_BOXES,
+        ),
+        (
+            f"find, content and structured together, is {median('find', 'plain')} of the plain text",
+            number("find", "plain") <= MAX_FIND,
+        ),
+        (
+            f"structured content is {median('structured', 'before')} of what it was",
+            number("structured", "before") < 0.8,
+        ),
+    ]
+    return "\n\n".join(
+        [
+            "Characters against those of the plain text:",
+            table(["page", "plain", "content", "paddle", "docling md", "structured", "before", "find"], texts),
+            "With positions, against the plain text:",
+            table(["page", "ours", "paddle detailed", "docling JSON"], boxes),
+            "\n".join(f"- Median: {said}: {verdict(holds)}." for said, holds in claims),
+            offered,
+        ]
+    )
+
+
+def offered_by(server: StdioServer) -> str:
+    """What a model reads before it has asked for anything."""
+    tools = server.list("tools")
+    seen = sum(len(compact(tool[part])) for tool in tools for part in ("name", "description", "inputSchema"))
+    return (
+        f"Before any call: {len(compact(tools))} characters of tools/list, of which models are shown {seen} "
+        "(names, descriptions, input schemas)."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples-only", action="store_true", help="leave the shared corpus out")
+    parser.add_argument("--save", action="store_true", help="keep the result in results/")
+    arguments = parser.parse_args()
+    folders = [PAGES] if arguments.examples_only or not CORPUS.is_dir() else [PAGES, CORPUS]
+    paths = [
+        path
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(HUGE)
+    ]
+    answers: dict[str, Answer] = {}
+    with StdioServer(PRODUCT, OCR_ENGINE="rapidocr") as server:
+        server.initialize()
+        for path in paths:
+            say(path.name)
+            if answer := measure(server, path):
+                answers[path.name] = answer
+        offered = offered_by(server)
+    report("answers", __doc__ or "", judged(answers, offered), save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""Claim: a long document is finished by following `next_pages`, every answer in time, no page read twice, memory flat.
+
+A scan of many pages, drawn here, and the shared documents where they are at hand, are read over stdio by a client
+that asks as an agent does: first with nothing but the path, then with the `next_pages` of each answer. Against it the
+engine alone: the same file in one process of its own, page after page (as in overhead.py). Half-way a second request,
+for one page of another file, comes in between; what it takes is held against the same request on an idle server
+and the longest batch. Then clients of all kinds ask one HTTP server at once.
+
+Resident memory is that of the server process; its children are the decoder and the engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import psutil
+from mcp import Client, StdioServerParameters
+from PIL import Image, ImageDraw, ImageFont
+
+from common import PAGES, PRODUCT, environment, http_server, report, resident_mb, say, table, verdict
+from overhead import as_base64, engine_alone
+
+TOTAL: Final = 1.05  # times the engine alone
+FLAT_MB: Final = 20.0  # between the first tenth of the pages and the last
+SERVER_MB: Final = 200.0
+REPLY_S: Final = 45.0  # OCR_REPLY_SECONDS, its default
+SHARED: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
+CLIENTS: Final = 50
+WORDS: Final = ("ledger", "harbour", "station", "paid", "unpaid", "crates", "of", "oranges", "to", "Mr", "Hale", "per")
+
+
+@dataclass(slots=True)
+class Course:
+    """How one document was read."""
+
+    pages: int
+    seconds: float = 0.0
+    answers_s: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    read: int = 0
+    in_between_s: float | None = None
+
+
+def page_images(count: int) -> Iterator[Image.Image]:
+    """Pages of a ledger, no two the same."""
+    font = ImageFont.load_default(size=26)
+    for number in range(count):
+        image = Image.new("L", (1000, 640), 255)
+        draw = ImageDraw.Draw(image)
+        draw.text((60, 40), f"Ledger, page {number + 1} of {count}", 0, font)
+        for line in range(9):
+            words = " ".join(WORDS[(number * 7 + line * 5 + word * 3) % len(WORDS)] for word in range(8))
+            draw.text((60, 110 + 54 * line), f"{number * 9 + line + 1}. {words}", 0, font)
+        yield image
+
+
+def draw_scan(path: Path, pages: int) -> None:
+    """A PDF that is nothing but pictures."""
+    first, *_ = page_images(1)
+    rest = page_images(pages)
+    next(rest)
+    first.save(path, "PDF", resolution=100, save_all=True, append_images=rest)
+
+
+# -- one document, one client
+
+
+async def follow(client: Client, process: psutil.Process, path: Path, in_between: str | None = None) -> Course:
+    """Read a whole document by following `next_pages`."""
+    served = (await status(client))["served"]
+    began, pages, course = time.perf_counter(), "", Course(0)
+    while True:
+        at = time.perf_counter()
+        result = await client.call_tool("ocr_image", {"image": str(path), "pages": pages})
+        course.answers_s.append(time.perf_counter() - at)
+        answer = facts(result)
+        course.pages = answer["page_count"]
+        course.seen += [page["page"] for page in answer["pages"]]
+        course.texts.append(answer.get("text") or "\n\n".join(page["text"] for page in answer["pages"]))
+        course.memory_mb.append(resident_mb(process))
+        if in_between and course.in_between_s is None and 2 * len(course.seen) > course.pages:
+            at = time.perf_counter()
+            facts(await client.call_tool("ocr_image", {"image": in_between}))
+            course.in_between_s = time.perf_counter() - at
+            course.read -= 1
+        pages = answer.get("next_pages", "")
+        if not pages:
+            break
+    course.seconds = time.perf_counter() - began
+    course.read += (await status(client))["served"] - served
+    return course
+
+
+async def status(client: Client) -> dict[str, Any]:
+    return facts(await client.call_tool("gpu_status", {}))
+
+
+def facts(result: Any) -> dict[str, Any]:
+    if result.is_error or result.structured_content is None:
+        sys.exit(f"An answer was an error: {result.content}")
+    answer: dict[str, Any] = result.structured_content
+    return answer
+
+
+def server_process() -> psutil.Process:
+    """The one server that this process started over stdio."""
+    [process] = [child for child in psutil.Process().children() if "deepseek_ocr_mcp" in " ".join(child.cmdline())]
+    return process
+
+
+async def documents(paths: list[Path]) -> tuple[list[tuple[Path, Course, float]], float, float]:
+    """Each document by ours and by the engine alone; seconds of a short request alone; the longest page alone."""
+    settings = {"OCR_ENGINE": "rapidocr", "GPU_IDLE_TIMEOUT": "-1", "OCR_CACHE": "on"}
+    short = PAGES / "receipt.png"
+    found = []
+    parameters = StdioServerParameters(command=sys.executable, args=[*PRODUCT], env=environment(**settings))
+    async with Client(parameters) as client:
+        process = server_process()
+        facts(await client.call_tool("ocr_image", {"image": str(PAGES / "table.png")}))  # loads the model
+        at = time.perf_counter()
+        facts(await client.call_tool("ocr_image", {"image": str(short), "mode": "ocr"}))
+        alone_s = time.perf_counter() - at
+        with engine_alone("document", 0) as alone:
+            await alone(PAGES / "table.png")
+            for path in paths:
+                say(f"{path.name}, ours")
+                course = await follow(client, process, path, in_between=str(short) if path is paths[0] else None)
+                say(f"{path.name}, the engine alone")
+                bare = await alone(path)
+                found.append((path, course, bare.total))
+    longest = max(bare / course.pages for _, course, bare in found)
+    return found, alone_s, longest
+
+
+# -- many clients
+
+
+async def mixed(folder: Path) -> dict[str, Any]:
+    """Fifty clients of three kinds at one HTTP server, each asking for what others ask for too."""
+    document = folder / "ten.pdf"
+    draw_scan(document, 10)
+    data = as_base64(document)
+    pages = [as_base64(PAGES / name) for name in ("receipt.png", "table.png")]
+    wrong: Counter[str] = Counter()
+    waits: list[float] = []
+
+    async def one(number: int, url: str) -> None:
+        async with Client(url, mode="legacy" if number % 2 else "auto") as client:
+            at = time.perf_counter()
+            if number % 3 == 0:
+                seen, following = [], ""
+                while True:
+                    answer = facts(
+                        await client.call_tool("ocr_image", {"image": data, "pages": following, "max_chars": 1000})
+                    )
+                    seen += [page["page"] for page in answer["pages"]]
+                    if not (following := answer.get("next_pages", "")):
+                        break
+                wrong["document"] += seen != list(range(1, 11))
+            elif number % 3 == 1:
+                answer = facts(await client.call_tool("ocr_image", {"image": pages[number % 2]}))
+                wrong["page"] += not answer["pages"]
+            else:
+                arguments = {"image": pages[1], "mode": "find", "find_term": "Millbrook"}
+                answer = facts(await client.call_tool("ocr_image", arguments))
+                wrong["find"] += len(answer["pages"][0]["blocks"]) != 1
+            waits.append(time.perf_counter() - at)
+
+    with http_server(OCR_ENGINE="rapidocr", GPU_IDLE_TIMEOUT="-1", OCR_CACHE="on") as (process, url):
+        began = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for number in range(CLIENTS):
+                tasks.start_soon(one, number, url)
+        seconds = time.perf_counter() - began
+        async with Client(url) as client:
+            served = (await status(client))["served"]
+        memory = resident_mb(process)
+    return {"seconds": seconds, "served": served, "wrong": sum(wrong.values()), "waits": waits, "memory": memory}
+
+
+# -- the result
+
+
+def judged(found: list[tuple[Path, Course, float]], alone_s: float, longest_s: float, crowd: dict[str, Any]) -> str:
+    rows = []
+    for path, course, bare in found:
+        rows.append(
+            (
+                f"{path.name} ({course.pages} pages)",
+                f"{course.answers_s[0]:.1f}",
+                f"{max(course.answers_s):.1f}",
+                str(len(course.answers_s)),
+                f"{course.seconds:.1f}",
+                f"{bare:.1f}",
+                f"×{course.seconds / bare:.2f}",
+                str(course.read - course.pages),
+            )
+        )
+    head = ("document", "first answer, s", "longest, s", "answers", "all, s", "engine alone, s", "ratio", "read twice")
+    _, long, bare = found[0]
+    tenth = max(1, len(long.memory_mb) // 10)
+    early, late = statistics.median(long.memory_mb[:tenth]), statistics.median(long.memory_mb[-tenth:])
+    assert long.in_between_s is not None
+    distinct = 10 + 2 + 1  # pages of the document, two pages as documents, one of them searched
+    checks = [
+        ("every page once, in order", all(c.seen == list(range(1, c.pages + 1)) for _, c, _ in found)),
+        (f"every answer within {REPLY_S:g} s", all(max(c.answers_s) <= REPLY_S for _, c, _ in found)),
+        (f"all pages in at most ×{TOTAL:g} of the engine alone", long.seconds / bare <= TOTAL),
+        ("no page read twice", all(c.read == c.pages for _, c, _ in found)),
+        (f"server process under {SERVER_MB:g} MB", max(long.memory_mb) < SERVER_MB),
+        (f"its memory flat within {FLAT_MB:g} MB", late - early < FLAT_MB),
+        ("a short request waits for one batch at most", long.in_between_s <= alone_s + 2 * longest_s),
+        (f"{CLIENTS} mixed clients: every answer right", crowd["wrong"] == 0),
+        (f"{CLIENTS} mixed clients: no page read twice", crowd["served"] == distinct),
+    ]
+    return "\n\n".join(
+        [
+            table(head, rows),
+            f"Server process over {found[0][0].name}: {early:.0f} MB in the first tenth of the answers, {late:.0f} in "
+            f"the last, {max(long.memory_mb):.0f} at most. A short request: {alone_s:.2f} s on an idle server, "
+            f"{long.in_between_s:.2f} s in between; a page takes {longest_s:.2f} s.",
+            f"{CLIENTS} clients at once over HTTP (a third follow ten pages, a third read one, a third search one): "
+            f"{crowd['seconds']:.1f} s in all, median {statistics.median(crowd['waits']):.1f} s, longest "
+            f"{max(crowd['waits']):.1f} s; {crowd['served']} pages read for {distinct} that differ; server "
+            f"{crowd['memory']:.0f} MB.",
+            "\n".join(f"- {claim}: {verdict(holds)}" for claim, holds in checks),
+        ]
+    )
+
+
+def main() -> None:
+    """Measure, print, and save if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=int, default=400, help="of the drawn scan (default %(default)s)")
+    parser.add_argument("--save", action="store_true", help="write results/documents.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scan = Path(folder) / f"scan-{arguments.pages}.pdf"
+        draw_scan(scan, arguments.pages)
+        shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
+        paths = [scan, *(path for path in shared if path.is_file())]
+        found, alone_s, longest_s = anyio.run(documents, paths)
+        say("many clients")
+        crowd = anyio.run(mixed, Path(folder))
+    report("documents", __doc__ or "", judged(found, alone_s, longest_s, crowd), save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()

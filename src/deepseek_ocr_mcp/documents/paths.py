@@ -1,0 +1,210 @@
+"""What a caller writes for a file becomes the paths that it can mean. Nothing is opened here, and nothing allowed.
+
+A path from here is judged by `source.py` like any other, so that a forgiving reading never widens
+what may be read: it only saves an agent a second call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from ..errors import BadRequest
+
+__all__ = [
+    "READABLE",
+    "in_conversation",
+    "in_sandbox",
+    "is_drive_path",
+    "lookalikes",
+    "on_this_system",
+    "path_of_uri",
+    "places",
+    "printable",
+    "spellings",
+    "unwrapped",
+]
+
+READABLE: Final = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".pdf", ".jp2", ".j2k",
+    ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm",
+)  # fmt: skip
+"""What files that can be read are called. Their content decides; their names are for finding them in a folder."""
+
+MAX_PATH: Final = 4096  # characters; no system opens a longer path
+MAX_NAME: Final = 255  # characters; no file's name is longer
+MAX_LOOK: Final = 5000  # names of a folder that are compared with one that is not there
+WRAPPERS: Final = 4  # `"<path>"` has two
+SHOWN_NAMES: Final = 3
+
+WSL_DRIVES: Final = "/mnt"  # where the Linux inside Windows has C: as c
+
+# Where assistants keep the files of a conversation: on a machine of their own.
+SANDBOXES: Final = ("/mnt/user-data/", "/home/claude/", "/mnt/data/", "/home/oai/")
+# How clients and assistants name such a file.
+CONVERSATION: Final = frozenset(
+    {"attachment", "attachments", "upload", "uploads", "sandbox", "cid", "blob", "content", "conversation", "artifact"}
+)
+
+_PAIRS: Final = {'"': '"', "'": "'", "`": "`", "<": ">", "“": "”", "„": "“", "‘": "’", "«": "»"}
+_TITLE: Final = re.compile(r"\s+(\"[^\"]*\"|'[^']*')$")
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_WSL_SHARE: Final = re.compile(r"\\\\wsl(?:\$|\.localhost)\\[^\\]+", re.IGNORECASE)
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_INVISIBLE: Final = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+
+
+def printable(name: str, limit: int = 200) -> str:
+    """`name` fit for one line of a message: no control characters, no lone surrogates, not endless."""
+    name = "".join(char if char.isprintable() else "?" for char in name)
+    return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
+
+
+def unwrapped(text: str) -> str:
+    """The text without what people and models put around a path: space, quotes, brackets, a link, an `@`."""
+    text = text.strip()
+    for _ in range(WRAPPERS):
+        if len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:
+            text = text[1:-1].strip()
+        elif text.startswith(("[", "![")) and text.endswith(")") and "](" in text[:MAX_PATH]:
+            text = _TITLE.sub("", text[text.index("](") + 2 : -1].strip()).strip()
+        elif text.startswith("@"):  # how a file is mentioned in a chat
+            text = text[1:].strip()
+        else:
+            break
+    return text
+
+
+def path_of_uri(uri: str) -> tuple[str, str]:
+    """The host and the path that a `file:` URI names; the host is empty where it is this machine.
+
+    Raises:
+        BadRequest: no path is in it.
+    """
+    host, quoted = _parts_of_uri(uri)
+    return host, os.fsdecode(unquote_to_bytes(quoted))
+
+
+def _parts_of_uri(uri: str) -> tuple[str, str]:
+    """Host and path as they are written. "?" and "#" stay: agents paste paths behind file:// without quoting them."""
+    rest, host = uri[len("file:") :], ""
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        rest = slash + rest
+        if host.lower() == "localhost":
+            host = ""
+        elif host == "~" or re.fullmatch(r"[A-Za-z]:", host):  # file://~/scan.pdf, file://C:/scan.pdf
+            rest, host = f"/{host}{rest}", ""
+    if not rest.startswith(("/", "%2F", "%2f")):
+        raise BadRequest(
+            "The file: URI has no absolute path.",
+            remedy="Write file:///home/me/scan.pdf, with three slashes.",
+        )
+    if re.match(r"/([A-Za-z](:|%3A)|~(/|$))", rest, re.IGNORECASE):  # file:///C:/scan.pdf
+        rest = rest[1:]
+    return host, rest
+
+
+def places(image: str, local: bool) -> list[str]:
+    """The absolute paths that an unwrapped `image` can mean, the likeliest first; none where it is no such path.
+
+    Args:
+        local: whether the caller sits on this machine: then `~` is its home folder.
+
+    Raises:
+        BadRequest: a `file:` URI without a path, or a home folder over HTTP.
+    """
+    if image[:5].lower() == "file:":
+        host, path = path_of_uri(image)
+        if host:  # a slash is missing: file://home/me/a.png
+            return [f"/{host}{path}"]
+        return list(dict.fromkeys([*places(path, local), *places(_parts_of_uri(image)[1], local)]))
+    if is_drive_path(image):
+        here = on_this_system(image)
+        return [image] if here is None else spellings(here)
+    if image.startswith("~"):
+        if not local:
+            raise BadRequest(
+                f"{printable(image, 80)!r} begins in a home folder, and over HTTP nobody's is meant.",
+                remedy='Give an absolute path on the server ("/home/me/scan.pdf"), or the base64 of the file.',
+            )
+        image = os.path.expanduser(image)
+    return spellings(image) if image.startswith(("/", "~")) else []
+
+
+def spellings(path: str) -> list[str]:
+    """`path`, and what it can mean where there is no such file: quoted for a URI or a shell, or with a full stop."""
+    found = [path]
+    if len(path) <= MAX_PATH:
+        if _ESCAPE.search(path):
+            found.append(os.fsdecode(unquote_to_bytes(path)))
+        if os.sep == "/" and "\\" in path:
+            found.append(re.sub(r"\\(.)", r"\1", path))
+            found.append(path.replace("\\", "/"))
+        found.append(path.rstrip(".,;:!?"))
+    return list(dict.fromkeys(each for each in found if each))
+
+
+def is_drive_path(path: str) -> bool:
+    """Whether it is a path as Windows writes one: with a drive, or of a share."""
+    return _DRIVE.match(path) is not None
+
+
+def on_this_system(path: str) -> str | None:
+    """A Windows path as this machine has it; None where it has no such drive.
+
+    The Linux inside Windows sees the drives of Windows, and Windows sees its files as a share.
+    """
+    if os.name == "nt":
+        return path
+    if share := _WSL_SHARE.match(path):
+        return path[share.end() :].replace("\\", "/") or "/"
+    if path.startswith("\\\\"):
+        return None
+    drive = f"{WSL_DRIVES}/{path[0].lower()}"
+    if not os.path.isdir(drive):
+        return None
+    return drive + re.sub(r"[\\/]+", "/", path[2:])
+
+
+def in_conversation(scheme: str) -> bool:
+    """Whether addresses of this scheme name a file of the conversation."""
+    return scheme.lower() in CONVERSATION
+
+
+def in_sandbox(path: str) -> bool:
+    """Whether it is a path on the machine of an assistant that has one of its own."""
+    return path.startswith(SANDBOXES)
+
+
+def lookalikes(folder: str, name: str) -> tuple[str, list[str]]:
+    """What stands in `folder` and is called nearly like `name`. The caller may read the folder.
+
+    Returns:
+        The one file whose name differs in capitals, spaces or accents' encoding only, else "";
+        and up to three readable files whose names are near.
+    """
+    if len(name) > MAX_NAME:
+        return "", []
+    wanted = _folded(name)
+    alike, readable = [], {}
+    try:
+        with os.scandir(folder) as entries:
+            for _, entry in zip(range(MAX_LOOK), entries, strict=False):
+                if _folded(entry.name) == wanted:
+                    alike.append(entry.name)
+                elif entry.name.lower().endswith(READABLE) and not entry.name.startswith("."):
+                    readable[_folded(entry.name)] = entry.name
+    except OSError:
+        return "", []
+    close = difflib.get_close_matches(wanted, readable, n=SHOWN_NAMES)
+    return alike[0] if len(alike) == 1 else "", sorted(alike)[:SHOWN_NAMES] + [readable[each] for each in close]
+
+
+def _folded(name: str) -> str:
+    """Without what eyes do not see: a screenshot's name has a narrow no-break space before PM."""
+    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).casefold().split())

@@ -1,0 +1,314 @@
+// The page as a picture with its boxes. Boxes are drawn in the page's own pixels, so they sit where they were read
+// at every zoom; a box and its text light up together.
+
+import { h, icon, iconButton, svg } from "./dom.js";
+import { number, t } from "./i18n.js";
+
+const MOST = 8; // times the size that fits
+const STEP = 1.4;
+const MARGIN = 20; // px around a page that fits
+const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
+const READABLE = 16; // px: the height of a line that a hit is shown at
+const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
+
+/** What a label is, for its colour. */
+const KINDS = [
+  [/^(sub_)?title$/i, "title"],
+  [/^table$/i, "table"],
+  [/^(image|figure|chart|photo|picture|seal|stamp|logo)$/i, "figure"],
+  [/^(formula|(interline_)?equation)$/i, "formula"],
+];
+
+export const kindOf = (label) => KINDS.find(([pattern]) => pattern.test(label))?.[1] ?? "text";
+
+export class Viewer extends EventTarget {
+  /** Events: `light` and `pick` with `detail` = index of a block or -1; `page` with a step; `sharper`. */
+  constructor(root) {
+    super();
+    this.root = root;
+    this.scale = 1;
+    this.x = 0;
+    this.y = 0;
+    this.page = null;
+    this.blocks = [];
+    this.boxesShown = true;
+    this.build();
+  }
+
+  build() {
+    this.image = h("img", { class: "sheet-image", alt: "", draggable: "false" });
+    this.overlay = svg("svg", { class: "overlay", "aria-hidden": "true", preserveAspectRatio: "none" });
+    this.scan = h("div", { class: "scan", hidden: true });
+    this.sheet = h("div", { class: "sheet-frame" }, this.image, this.overlay, this.scan);
+    this.tag = h("div", { class: "box-tag", hidden: true });
+    this.empty = h("div", { class: "stage-empty" });
+    this.stage = h("div", { class: "stage", tabindex: "0", role: "group" }, this.sheet, this.tag, this.empty);
+    this.percent = h("button", { type: "button", class: "quiet small percent", onclick: () => this.fit() });
+    this.pageText = h("span", { class: "page-number" });
+    this.tools = h("div", { class: "tools", role: "toolbar" });
+    this.root.replaceChildren(this.stage, this.tools);
+    this.relabel();
+    this.listen();
+    new ResizeObserver(() => this.place()).observe(this.stage);
+  }
+
+  /** The words of the toolbar, in the language of now. */
+  relabel() {
+    this.stage.setAttribute("aria-label", t("stage"));
+    this.tools.setAttribute("aria-label", t("tools"));
+    const previous = iconButton("left", t("pagePrevious"), () => this.send("page", -1));
+    const next = iconButton("right", t("pageNext"), () => this.send("page", 1));
+    this.pager = h("div", { class: "pager" }, previous, this.pageText, next);
+    this.pagerEnds = [previous, next];
+    this.boxesButton = iconButton("boxes", t("boxesToggle"), () => this.showBoxes(!this.boxesShown), { "aria-pressed": String(this.boxesShown) });
+    this.zoomTools = h("div", { class: "zoom" },
+      this.boxesButton,
+      iconButton("minus", t("zoomOut"), () => this.zoom(1 / STEP)),
+      this.percent,
+      iconButton("plus", t("zoomIn"), () => this.zoom(STEP)),
+      iconButton("fit", t("zoomFit"), () => this.fit()),
+    );
+    this.percent.title = t("zoomFit");
+    this.tools.replaceChildren(this.pager, this.zoomTools);
+    this.paintTools();
+  }
+
+  send(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /** Shows a page: `{url, width, height}` in pixels of the upright page, or null with a sentence. */
+  show(page, { note = "", busy = false, alt = "" } = {}) {
+    const same = page && this.page && page.key === this.page.key;
+    this.page = page;
+    this.sheet.hidden = !page;
+    this.empty.hidden = Boolean(page);
+    this.empty.replaceChildren(...(busy ? [h("div", { class: "sheet-ghost" }, h("span", { class: "sr" }, t("loadingPage")))] : note ? [icon("alert"), h("p", {}, note)] : []));
+    if (page) {
+      if (this.image.getAttribute("src") !== page.url) this.image.src = page.url;
+      this.image.alt = alt;
+      this.overlay.setAttribute("viewBox", `0 0 ${page.width} ${page.height}`);
+      this.root.style.setProperty("--ratio", String(page.height / page.width));
+    } else this.image.removeAttribute("src");
+    if (!same) this.fit(false);
+    else this.place();
+    this.paintTools();
+  }
+
+  setPager(at, count) {
+    this.at = at;
+    this.count = count;
+    this.paintTools();
+  }
+
+  /** `found`: the boxes are hits of a search, numbered and marked as with a pen. */
+  setBlocks(blocks, { found = false, first = 1 } = {}) {
+    this.blocks = blocks;
+    this.overlay.classList.toggle("found", found);
+    this.overlay.replaceChildren(
+      ...blocks.map((block, index) => {
+        const [x1, y1, x2, y2] = block.box;
+        return svg("rect", { x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1), rx: 2, class: `box ${kindOf(block.label)}`, "data-block": index });
+      }),
+    );
+    this.found = found;
+    this.first = first;
+    this.light(-1);
+    this.paintTools();
+  }
+
+  showBoxes(shown) {
+    this.boxesShown = shown;
+    this.overlay.classList.toggle("off", !shown);
+    this.boxesButton.setAttribute("aria-pressed", String(shown));
+  }
+
+  light(index) {
+    this.lit = index;
+    for (const node of this.overlay.children) node.classList.toggle("lit", Number(node.dataset.block) === index);
+    this.paintTag();
+  }
+
+  pin(index) {
+    for (const node of this.overlay.children) node.classList.toggle("pinned", Number(node.dataset.block) === index);
+  }
+
+  /** Moves a box into view; a small one, so near that it can be read. */
+  reveal(index) {
+    const block = this.blocks[index];
+    if (!block || !this.page) return;
+    const high = ((block.box[3] - block.box[1]) * this.fitted.height) / this.page.height;
+    if (this.found && high * this.scale < READABLE) this.zoom(READABLE / (high * this.scale));
+    const factor = (this.fitted.width * this.scale) / this.page.width;
+    const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
+    const { clientWidth, clientHeight } = this.stage;
+    const shift = (at, low, high, room) => (low + at < 24 || high + at > room - 24 ? room / 2 - (low + high) / 2 : at);
+    this.x = shift(this.x, x1, x2, clientWidth);
+    this.y = shift(this.y, y1, y2, clientHeight);
+    this.place();
+  }
+
+  /** A light that travels down the page while it is read; null: none. */
+  setScan(fraction) {
+    this.scan.hidden = fraction === null;
+    this.sheet.classList.toggle("reading", fraction !== null);
+    if (fraction !== null) this.scan.style.setProperty("--at", String(Math.min(1, Math.max(0, fraction))));
+  }
+
+  fit(smooth = true) {
+    this.scale = 1;
+    this.x = this.y = 0;
+    this.place(smooth);
+  }
+
+  zoom(by, at = null) {
+    if (!this.page) return;
+    const to = Math.min(MOST, Math.max(1, this.scale * by));
+    const { clientWidth, clientHeight } = this.stage;
+    const [px, py] = at ?? [clientWidth / 2, clientHeight / 2];
+    this.x = px - ((px - this.x) * to) / this.scale;
+    this.y = py - ((py - this.y) * to) / this.scale;
+    this.scale = to;
+    this.place();
+    if (to >= SHARP_AT) this.send("sharper");
+  }
+
+  place(smooth = true) {
+    if (!this.page) return;
+    const { clientWidth, clientHeight } = this.stage;
+    const room = [Math.max(40, clientWidth - 2 * MARGIN), Math.max(40, clientHeight - MARGIN - TOOLS)];
+    const factor = Math.min(room[0] / this.page.width, room[1] / this.page.height, 1.5);
+    this.fitted = { width: this.page.width * factor, height: this.page.height * factor };
+    const width = this.fitted.width * this.scale;
+    const height = this.fitted.height * this.scale;
+    const bound = (at, length, whole, low, high) =>
+      length <= whole - low - high ? low + (whole - low - high - length) / 2 : Math.min(low, Math.max(whole - length - high, at));
+    this.x = bound(this.x, width, clientWidth, MARGIN, MARGIN);
+    this.y = bound(this.y, height, clientHeight, MARGIN, TOOLS);
+    const { style } = this.sheet;
+    this.sheet.classList.toggle("smooth", smooth && !this.dragging);
+    style.width = `${width}px`;
+    style.height = `${height}px`;
+    style.transform = `translate(${this.x}px, ${this.y}px)`;
+    this.stage.classList.toggle("zoomed", this.scale > 1);
+    this.percent.textContent = number(this.scale, { style: "percent", maximumFractionDigits: 0 });
+    this.paintTag();
+  }
+
+  paintTools() {
+    const many = this.count > 1;
+    this.pager.hidden = !many;
+    if (many) {
+      this.pageText.textContent = t("pageOf", { page: this.at, count: this.count });
+      this.pagerEnds[0].disabled = this.at <= 1;
+      this.pagerEnds[1].disabled = this.at >= this.count;
+    }
+    this.tools.hidden = !this.page;
+    this.boxesButton.hidden = this.blocks.length === 0;
+  }
+
+  paintTag() {
+    const block = this.blocks[this.lit];
+    this.tag.hidden = !block || !this.page || !this.boxesShown;
+    if (this.tag.hidden) return;
+    const factor = (this.fitted.width * this.scale) / this.page.width;
+    const score = typeof block.score === "number" ? number(block.score, { style: "percent", maximumFractionDigits: 0 }) : "";
+    const name = this.found ? t("hit", { n: this.first + this.lit }) : t(`label.${kindOf(block.label)}`);
+    this.tag.textContent = [name, score].filter(Boolean).join(" · ");
+    const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
+    const { offsetWidth, offsetHeight } = this.tag;
+    // Beside a line where there is room, so that it hides none; above a hit, whose line goes on.
+    let left = this.x + x2 + 8;
+    let top = this.y + (y1 + y2 - offsetHeight) / 2;
+    if (this.found || left + offsetWidth > this.stage.clientWidth - 4) {
+      left = Math.min(Math.max(4, this.x + x1), this.stage.clientWidth - offsetWidth - 4);
+      top = this.y + y1 - offsetHeight - 4;
+      if (top < 4) top = this.y + y2 + 4;
+    }
+    this.tag.style.transform = `translate(${left}px, ${top}px)`;
+  }
+
+  listen() {
+    const { stage } = this;
+    const blockAt = (event) => (event.target.dataset?.block === undefined ? -1 : Number(event.target.dataset.block));
+    const pointers = new Map();
+    let moved = 0;
+    let spread = 0;
+
+    stage.addEventListener("pointerover", (event) => {
+      if (!this.dragging) this.send("light", blockAt(event));
+    });
+    stage.addEventListener("pointerleave", () => this.send("light", -1));
+    stage.addEventListener("pointerdown", (event) => {
+      if (!this.page || event.button !== 0) return;
+      pointers.set(event.pointerId, [event.clientX, event.clientY]);
+      moved = spread = 0;
+    });
+    stage.addEventListener("pointermove", (event) => {
+      const last = pointers.get(event.pointerId);
+      if (!last) return;
+      const [dx, dy] = [event.clientX - last[0], event.clientY - last[1]];
+      pointers.set(event.pointerId, [event.clientX, event.clientY]);
+      if (pointers.size === 2) {
+        const [[ax, ay], [bx, by]] = [...pointers.values()];
+        const now = Math.hypot(ax - bx, ay - by);
+        const frame = stage.getBoundingClientRect();
+        if (spread) this.zoom(now / spread, [(ax + bx) / 2 - frame.left, (ay + by) / 2 - frame.top]);
+        spread = now;
+        moved = 99;
+        return;
+      }
+      moved += Math.abs(dx) + Math.abs(dy);
+      if (moved < 4 || this.scale === 1) return;
+      if (!this.dragging) {
+        this.dragging = true;
+        stage.setPointerCapture(event.pointerId);
+        stage.classList.add("dragging");
+      }
+      this.x += dx;
+      this.y += dy;
+      this.place();
+    });
+    const release = (event) => {
+      if (!pointers.delete(event.pointerId)) return;
+      if (event.type === "pointerup" && moved < 4) this.send("pick", blockAt(event));
+      this.dragging = false;
+      stage.classList.remove("dragging");
+    };
+    stage.addEventListener("pointerup", release);
+    stage.addEventListener("pointercancel", release);
+    stage.addEventListener("dblclick", (event) => {
+      const frame = stage.getBoundingClientRect();
+      if (this.scale > 1) this.fit();
+      else this.zoom(2.5, [event.clientX - frame.left, event.clientY - frame.top]);
+    });
+    stage.addEventListener("wheel", (event) => {
+      if (!this.page) return;
+      const frame = stage.getBoundingClientRect();
+      if (event.ctrlKey || event.metaKey) {
+        event.preventDefault();
+        this.zoom(Math.exp(-event.deltaY / 300), [event.clientX - frame.left, event.clientY - frame.top]);
+      } else if (this.scale > 1) {
+        event.preventDefault();
+        this.x -= event.deltaX;
+        this.y -= event.deltaY;
+        this.place(false);
+      }
+    }, { passive: false });
+    stage.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || !this.page) return;
+      const pan = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
+      if (pan && this.scale > 1) {
+        this.x += pan[0];
+        this.y += pan[1];
+        this.place();
+      } else if (event.key === "+" || event.key === "=") this.zoom(STEP);
+      else if (event.key === "-") this.zoom(1 / STEP);
+      else if (event.key === "0") this.fit();
+      else if (event.key === "PageDown" || (event.key === "ArrowRight" && this.count > 1)) this.send("page", 1);
+      else if (event.key === "PageUp" || (event.key === "ArrowLeft" && this.count > 1)) this.send("page", -1);
+      else return;
+      event.preventDefault();
+    });
+  }
+}

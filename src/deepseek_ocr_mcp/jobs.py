@@ -1,0 +1,444 @@
+"""Every page is read once, for all who ask for it, and is read on when whoever asked has been answered.
+
+A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn.
+Requests ask it for pages and follow them; requests for the same pages share one job. A request that leaves takes
+along what only it asked for. What is read for nobody yet comes after everything that somebody waits for, and stops
+when the memory is wanted back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from pydantic import ValidationError
+
+from .documents.renderer import Document
+from .engines.base import PageImage, ReadOptions
+from .errors import Cancelled, GpuBusy, OcrError
+from .lifecycle.manager import ModelManager, Reading
+from .logs import request_id, serving
+from .models import Page
+from .results.cache import PageCache
+from .worker.client import OnProgress
+
+__all__ = ["Ask", "Jobs", "ReadPage", "Spent"]
+
+log = logging.getLogger(__name__)
+
+LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
+MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """A page, and who read it."""
+
+    page: Page
+    engine: str
+    model: str
+    device: str
+    remark: str = ""
+    """A sentence for the caller; a page with one is not cached, because it may come out better next time."""
+    cached: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the cache; `from_dict` is its inverse."""
+        page = self.page.model_dump(mode="json", exclude_none=True)
+        return {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ReadPage:
+        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], cached=True)
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds that the pages of an ask took."""
+
+    queued_s: float = 0.0
+    load_s: float = 0.0
+    infer_s: float = 0.0
+
+
+class Ask:
+    """Pages that somebody wants, in this order.
+
+    Args:
+        limit: characters after which no further page is wanted; None: all are.
+        client: who asks, for a fair share of turns.
+        background: whether nobody waits for it.
+    """
+
+    def __init__(
+        self, numbers: Sequence[int], *, limit: int | None = None, client: str = "", background: bool = False
+    ) -> None:
+        self.numbers = numbers
+        self.client = client
+        self.background = background
+        self.request = request_id()
+        self.error: OcrError | None = None
+        self.notes: list[str] = []
+        self.spent = Spent()
+        self._limit = limit
+        self._pages: dict[int, ReadPage] = {}
+        self._whole = 0  # pages from the first on that are there without a gap
+        self._chars = 0  # of these
+        self._told: deque[tuple[float, str]] = deque()
+        self._changed = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Ask {len(self._pages)} of {len(self.numbers)}{' in background' if self.background else ''}>"
+
+    def pages(self) -> list[ReadPage]:
+        """What is there from the first page on, without a gap."""
+        return [self._pages[number] for number in self.numbers[: self._whole]]
+
+    def all_pages(self) -> list[ReadPage]:
+        """Whatever is there, in order."""
+        return [self._pages[number] for number in self.numbers if number in self._pages]
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether there is an error or enough text: then no further page is wanted."""
+        return self.error is not None or (self._limit is not None and self._chars >= self._limit)
+
+    def outstanding(self) -> list[int]:
+        """The pages that are still wanted."""
+        if self.satisfied:
+            return []
+        return [number for number in self.numbers[self._whole :] if number not in self._pages]
+
+    def has(self, number: int) -> bool:
+        return number in self._pages
+
+    def give(self, read: ReadPage) -> None:
+        """Deliver a page; one that was never asked for is ignored."""
+        if read.page.page not in self._pages and read.page.page in self.numbers:
+            self._pages[read.page.page] = read
+            while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
+                self._whole += 1
+                self._chars += len(there.page.text)
+            self._changed.set()
+
+    def fail(self, error: OcrError) -> None:
+        self.error = self.error or error
+        self._changed.set()
+
+    def tell(self, ahead: float, message: str) -> None:
+        """Note progress: `ahead` pages beyond those that are there. Nothing is told twice, nothing is lost."""
+        self._told.append((len(self._pages) + ahead, message))
+        self._changed.set()
+
+    async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
+        """Return when nothing is outstanding; tell the progress on the way."""
+        while True:
+            self._changed = anyio.Event()
+            while self._told:
+                await on_progress(*self._told.popleft())
+            if not self.outstanding():
+                return
+            await self._changed.wait()
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """A page on its way to the engine: its picture, or what came of it without one."""
+
+    number: int
+    image: PageImage | None = None
+    error: OcrError | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A document that is read with one set of options."""
+
+    key: str
+    document: Document
+    options: ReadOptions
+    page_key: Callable[[int], str]
+    stack: AsyncExitStack
+    """Closes the document."""
+    asks: list[Ask] = field(default_factory=list)
+    holders: int = 0
+    """Requests that still use the document."""
+    reading: Sequence[int] = ()
+    """The pages that the engine has."""
+    fresh: dict[int, ReadPage] = field(default_factory=dict)
+    """Pages that were given to those who waited, and are not in the cache yet."""
+    scope: anyio.CancelScope | None = None
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def choose(self, most: int, without: Iterable[int] = ()) -> list[int]:
+        """The pages to read next: what somebody waits for first, asks in turn."""
+        for ask in sorted(self.asks, key=lambda ask: ask.background):
+            if todo := [number for number in ask.outstanding() if number not in without]:
+                self.asks.remove(ask)
+                self.asks.append(ask)
+                return todo[:most]
+        return []
+
+    def wanted(self, numbers: Iterable[int]) -> list[Ask]:
+        """Who wants any of these pages."""
+        asked = set(numbers)
+        return [ask for ask in self.asks if not asked.isdisjoint(ask.outstanding())]
+
+    def stop_if_unwanted(self) -> None:
+        self.changed.set()
+        if self.scope is not None and not self.wanted(self.reading):
+            self.scope.cancel()
+
+
+class Jobs:
+    """Use it inside `async with` of the task group that it is given."""
+
+    def __init__(self, manager: ModelManager, fallback: ModelManager | None, cache: PageCache) -> None:
+        self._manager = manager
+        self._fallback = fallback
+        self._cache = cache
+        self._jobs: dict[str, _Job] = {}
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    def __repr__(self) -> str:
+        return f"<Jobs {len(self._jobs)} documents, {self.unattended} pages for nobody yet>"
+
+    @property
+    def unattended(self) -> int:
+        """Pages that are to be read though nobody waits for them."""
+        return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
+
+    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Have jobs run in this task group from now on."""
+        self._tasks = tasks
+
+    async def fill(self, ask: Ask, page_key: Callable[[int], str]) -> None:
+        """Give an ask what the cache has, up to its limit."""
+        for number in ask.numbers:
+            if ask.satisfied:
+                return
+            if not ask.has(number) and (entry := await self._cache.get(page_key(number))) is not None:
+                ask.give(ReadPage.from_dict(entry))
+
+    def join(
+        self,
+        ask: Ask,
+        key: str,
+        document: Document,
+        stack: AsyncExitStack,
+        options: ReadOptions,
+        page_key: Callable[[int], str],
+    ) -> None:
+        """Have the outstanding pages of `ask` read. Unless in the background, `leave` must follow.
+
+        Args:
+            key: the same for every request that the same job can serve.
+            document: taken over, with the `stack` that closes it, if there is no such job yet; it stays open until
+                every request that joined has left.
+        """
+        assert self._tasks is not None
+        job = self._jobs.get(key)
+        if job is None:
+            job = self._jobs[key] = _Job(key, document, options, page_key, stack.pop_all())
+            self._tasks.start_soon(self._run, job)
+        for page in job.fresh.values():
+            ask.give(page)
+        job.asks.append(ask)
+        if ask.background:
+            self._bound_unattended()
+        else:
+            job.holders += 1
+        job.changed.set()
+
+    def leave(self, ask: Ask, key: str) -> None:
+        """The caller has what it wanted, or wants no more."""
+        job = self._jobs.get(key)
+        if job is not None and ask in job.asks:
+            job.asks.remove(ask)
+            job.holders -= 1
+            job.stop_if_unwanted()
+
+    def stop_unattended(self) -> None:
+        """Read nothing more that nobody waits for."""
+        for job in self._jobs.values():
+            job.asks = [ask for ask in job.asks if not ask.background]
+            job.stop_if_unwanted()
+
+    def _bound_unattended(self) -> None:
+        unattended = [job for job in self._jobs.values() if all(ask.background for ask in job.asks)]
+        for job in unattended[: max(0, len(unattended) - MAX_UNATTENDED)]:
+            job.asks.clear()
+            job.stop_if_unwanted()
+
+    # -- one job
+
+    async def _run(self, job: _Job) -> None:
+        try:
+            while await self._read_all(job):
+                job.changed = anyio.Event()
+                if not job.choose(1):
+                    await job.changed.wait()
+        except Exception as exc:
+            log.exception("A document failed in a way nobody foresaw.")
+            for ask in job.asks:
+                ask.fail(
+                    OcrError(
+                        f"Reading failed in a way nobody foresaw ({type(exc).__name__}).",
+                        remedy="The server goes on; its log on stderr has the details.",
+                    )
+                )
+        finally:
+            del self._jobs[job.key]
+            for ask in job.asks:  # only where the server closes
+                ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
+            with anyio.CancelScope(shield=True):
+                await job.stack.aclose()
+
+    async def _read_all(self, job: _Job) -> bool:
+        """Read until nothing is outstanding. Returns whether the document is still in use."""
+        most = self._manager.engine.batch_pages
+        async with AsyncExitStack() as lease:
+            leased = False
+            drawn: list[_Drawn] = []
+            while drawn or (numbers := job.choose(most)):
+                batch = drawn or await self._draw(job, numbers)
+                drawn = []
+                if not leased and any(page.image for page in batch):
+                    # From the first picture to the last page: the model stays where it is between batches.
+                    await lease.enter_async_context(self._manager.lease())
+                    leased = True
+                ahead = job.choose(most, without=[page.number for page in batch])
+                async with anyio.create_task_group() as tasks:
+
+                    async def draw_ahead(ahead: list[int] = ahead, drawn: list[_Drawn] = drawn) -> None:
+                        drawn += await self._draw(job, ahead)
+
+                    tasks.start_soon(draw_ahead)
+                    await self._read(job, batch)
+        return job.holders > 0 or bool(job.choose(1))
+
+    async def _draw(self, job: _Job, numbers: Sequence[int]) -> list[_Drawn]:
+        with self._lines(job, numbers):
+            return [await self._draw_page(job, number) for number in numbers]
+
+    def _lines(self, job: _Job, numbers: Iterable[int]) -> AbstractContextManager[None]:
+        """Lines of the log that are written within carry the ids of the requests that want these pages."""
+        return serving(*(ask.request for ask in job.wanted(numbers)))
+
+    async def _draw_page(self, job: _Job, number: int) -> _Drawn:
+        try:
+            return _Drawn(number, image=await job.document.page(number))
+        except OcrError as exc:
+            return _Drawn(number, error=exc)
+
+    async def _read(self, job: _Job, batch: Sequence[_Drawn]) -> None:
+        """Read these pages and give them to whoever wants them."""
+        images: dict[int, PageImage] = {}
+        for page in batch:
+            if page.error is not None:
+                for ask in job.wanted([page.number]):
+                    ask.fail(page.error)
+            elif page.image is not None:
+                images[page.number] = page.image
+        pages: list[ReadPage] = []
+        unattended = False
+        try:
+            if job.wanted(images):
+                job.reading = list(images)
+                with anyio.CancelScope() as job.scope, self._lines(job, images):
+                    pages = await self._read_images(job, images)
+                    unattended = any(ask.background for ask in job.asks)
+        finally:
+            job.scope, job.reading = None, ()
+            for image in images.values():
+                job.document.discard(image)
+        if self._cache.enabled or unattended:
+            await self._keep(job, pages)
+
+    async def _read_images(self, job: _Job, images: dict[int, PageImage]) -> list[ReadPage]:
+        """Have them read, and give them to whoever wants them; nothing if that failed."""
+        numbers = list(images)
+        what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
+        what += f" of {job.document.page_count}"
+        manager = self._manager
+        if manager.state is not manager.ready_state:
+            for ask in job.wanted(numbers):
+                ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
+
+        async def report(fraction: float, message: str) -> None:
+            within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
+            for ask in job.wanted(numbers):
+                ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
+
+        try:
+            reading = await self._read_somewhere(job, list(images.values()), report)
+            pages = [
+                _validated(number, images[number], fields, reading)
+                for number, fields in zip(numbers, reading.pages, strict=True)
+            ]
+        except OcrError as exc:
+            for ask in job.wanted(numbers):
+                ask.fail(exc)
+            return []
+        for ask in job.wanted(numbers):
+            ask.spent.queued_s += reading.queued_s
+            ask.spent.load_s += reading.load_s
+            ask.spent.infer_s += reading.infer_s
+            for page in pages:
+                ask.give(page)
+            ask.tell(0, f"{what} read")
+        return pages
+
+    async def _keep(self, job: _Job, pages: Iterable[ReadPage]) -> None:
+        job.fresh = {
+            page.page.page: page for page in pages if not page.remark and page.engine == self._manager.engine.name
+        }
+        await anyio.lowlevel.checkpoint()  # those who waited are answered first
+        for number, page in job.fresh.items():
+            await self._cache.put(job.page_key(number), page.to_dict())
+        job.fresh = {}
+
+    async def _read_somewhere(self, job: _Job, images: Sequence[PageImage], report: OnProgress) -> Reading:
+        """By the engine, or by the fallback while no GPU has room."""
+        asks = job.wanted(job.reading)
+        read = partial(
+            ModelManager.read,
+            pages=images,
+            options=job.options,
+            client=min(asks, key=lambda ask: ask.background).client,
+            background=lambda: all(ask.background for ask in job.wanted(job.reading)),
+            on_progress=report,
+        )
+        try:
+            return await read(self._manager)
+        except GpuBusy as busy:
+            fallback = self._fallback
+            if fallback is None or job.options.mode not in fallback.engine.modes:
+                raise
+            note = f"{busy.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            for ask in job.wanted(job.reading):
+                if note not in ask.notes:
+                    ask.notes.append(note)
+            async with fallback.lease():
+                return await read(fallback)
+
+
+def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: Reading) -> ReadPage:
+    remark = str(fields.pop("remark", ""))
+    fields.pop("tokens", None)  # counted where they were read
+    try:
+        page = Page(page=number, width=image.width, height=image.height, **fields)
+    except (ValidationError, TypeError) as exc:
+        raise OcrError(
+            f"The engine {reading.engine} answered something that is no page: {type(exc).__name__}.",
+            remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
+        ) from exc
+    return ReadPage(page, reading.engine, reading.model, reading.device, remark)

@@ -1,0 +1,91 @@
+"""A real Chromium and real servers, started once for all tests of a module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from browser.rig import Visitor
+from support import HttpServer, http_server
+
+HERE = Path(__file__).parent
+ENGINES = HERE.parent / "engines"
+AXE = HERE / "node_modules" / "axe-core"
+INSTALL_TIMEOUT_S = 300
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    # Of a module, not of the session: while it lives, no other test could run an event loop.
+    with sync_playwright() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("The browser tests need Chromium, and there is none; scripts/test installs it.")
+    made = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=60_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Visitor]:
+    made = Visitor(browser)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., HttpServer]]:
+    """A server with this engine and these settings; one for all tests of the module that ask for the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ENGINES))
+        running: dict[str, HttpServer] = {}
+        opened = []
+
+        def get(engine: str, **settings: str) -> HttpServer:
+            key = json.dumps([engine, settings])
+            if key not in running:
+                manager = http_server(engine, **settings)
+                running[key] = manager.__enter__()
+                opened.append(manager)
+            return running[key]
+
+        yield get
+        for manager in opened:
+            manager.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, installed once."""
+    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["axe-core"]
+    try:
+        here = json.loads((AXE / "package.json").read_text())["version"]
+    except OSError:
+        here = None
+    if here != wanted:
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.fail("The browser tests need npm, and there is none; scripts/test installs it.")
+        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, check=True)
+    return (AXE / "axe.min.js").read_text()

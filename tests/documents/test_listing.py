@@ -1,0 +1,162 @@
+"""Folders and patterns: what is listed, in which order, within which bounds, and never from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents import listing
+from deepseek_ocr_mcp.documents.listing import complete_path, list_files
+from deepseek_ocr_mcp.errors import BadRequest
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
+
+
+def make_settings(*dirs: Path) -> Settings:
+    return Settings(_env_file=None, ocr_allowed_dirs=tuple(map(str, dirs)))  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "scans"
+    for name in (
+        "page 10.png", "page 2.png", "Page 1.PNG", "notes.txt", ".hidden.png", "b.pdf", "a.tiff", "raw.dat",
+        "2024/x.png", "2024/y.pdf", "2024/deep/z.png", ".git/objects.png", "[odd] {name}/i.png",
+        "report.pdf", "report.pdf.md", "report.pdf-figures/page-1-figure-1.png", "other-figures/f.png",
+    ):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+async def names(image: object, *dirs: Path, local: bool = True, leave_out: str = "") -> list[str] | None:
+    found = await list_files(str(image), settings=make_settings(*dirs), local=local, leave_out=leave_out)
+    return None if found is None else list(found.files)
+
+
+TOP = ["a.tiff", "b.pdf", "Page 1.PNG", "page 2.png", "page 10.png", "report.pdf"]
+
+
+async def test_a_folder_names_its_own_readable_files_in_the_order_of_people(scans: Path) -> None:
+    for spelling in (scans, f"{scans}/", f'"{scans}"', scans.as_uri(), f"{scans}/../scans"):
+        assert await names(spelling) == TOP
+    found = await list_files(str(scans), settings=make_settings(), local=True)
+    assert found is not None
+    assert found.root == str(scans)
+    assert found.subfolders
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*", TOP),
+        ("*.png", ["Page 1.PNG", "page 2.png", "page 10.png"]),
+        ("*.PNG", ["Page 1.PNG", "page 2.png", "page 10.png"]),
+        ("page ?.png", ["Page 1.PNG", "page 2.png"]),
+        ("page [2-9]*.png", ["page 2.png"]),
+        ("*.{pdf, tiff}", ["a.tiff", "b.pdf", "report.pdf"]),
+        ("{a,b}.*", ["a.tiff", "b.pdf"]),
+        ("*.dat", ["raw.dat"]),
+        ("2024/*", ["2024/x.png", "2024/y.pdf"]),
+        ("*/x.png", ["2024/x.png"]),
+        ("**/*.png", ["2024/deep/z.png", "2024/x.png", "[odd] {name}/i.png", "other-figures/f.png",
+                      "Page 1.PNG", "page 2.png", "page 10.png"]),
+        ("**/deep/*", ["2024/deep/z.png"]),
+        ("**/**/z.png", ["2024/deep/z.png"]),
+        ("2024/**", ["2024/deep/z.png", "2024/x.png", "2024/y.pdf"]),
+        ("**/2024/**/*.png", ["2024/deep/z.png", "2024/x.png"]),
+        ("[odd] {name}/*.png", ["i.png"]),
+        ("nothing*.png", []),
+    ],
+)  # fmt: skip
+async def test_a_pattern_names_files(scans: Path, pattern: str, found: list[str]) -> None:
+    assert sorted(await names(f"{scans}/{pattern}") or []) == sorted(
+        each.removeprefix("2024/") if pattern.startswith("2024/") else each for each in found
+    )
+    assert await names(f"{scans}/{pattern}") == await names(f"{scans}/{pattern}")
+
+
+async def test_a_relative_folder_is_looked_for_where_the_caller_works(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scans.parent)
+    assert await names("scans") == TOP
+    assert await names("scans/*.pdf") == ["b.pdf", "report.pdf"]
+    assert await names("scans", scans.parent, local=False) == TOP
+    assert await names("scans", local=False) is None
+    monkeypatch.chdir(scans)
+    assert await names(".") == TOP
+
+
+async def test_what_is_one_file_or_nothing_is_no_listing(scans: Path) -> None:
+    (scans / "really[1].png").touch()
+    for image in (
+        scans / "b.pdf", scans / "really[1].png", scans / "missing", scans / "missing" / "*.png", "", "iVBORw0KGgo=",
+        "data:image/png;base64,aaaa", "https://example.org/*.png", "/9j/4AAQ", "x" * 5000, "file:", "/\0*", "\ud800",
+        "attachment://x", "/\ud800/*.png",
+    ):  # fmt: skip
+        assert await names(image) is None, image
+
+
+async def test_only_allowed_folders_are_listed_and_no_link_leads_out(scans: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.png").touch()
+    (scans / "door").symlink_to(outside)
+    (scans / "leak.png").symlink_to(outside / "secret.png")
+    (scans / "nothing.png").symlink_to(outside / "missing.png")
+    (scans / "loop").symlink_to(scans)
+    for local in (True, False):
+        for image in (outside, outside / "*", scans / "door", scans / "door" / "*", scans / ".." / "outside", tmp_path):
+            assert await names(image, scans, local=local) is None, image
+        everything = await names(f"{scans}/**", scans, local=local) or []
+        assert "leak.png" in everything  # to be refused when it is opened
+        assert "nothing.png" in everything  # the same, so that a listing does not tell what exists outside
+        assert not any("secret" in name or name.startswith(("door", "loop")) for name in everything)
+    assert await names(scans, local=False) is None
+
+
+async def test_the_folder_that_the_texts_go_to_is_passed_over(scans: Path) -> None:
+    assert "2024/x.png" in (await names(f"{scans}/**") or [])
+    assert not any(
+        name.startswith("2024/") for name in await names(f"{scans}/**", leave_out=str(scans / "2024")) or ["2024/"]
+    )
+
+
+async def test_more_files_than_the_bound_are_refused(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_FILES", 5)
+    with pytest.raises(BadRequest, match="more than 5 files"):
+        await names(scans)
+    monkeypatch.setattr(listing, "MAX_FILES", 100)
+    monkeypatch.setattr(listing, "MAX_ENTRIES", 10)
+    with pytest.raises(BadRequest, match="more than 10 names"):
+        await names(f"{scans}/**")
+
+
+async def test_a_pattern_of_many_stars_ends(scans: Path) -> None:
+    deep = scans
+    for _ in range(listing.MAX_DEPTH + 20):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    (deep / "bottom.png").touch()
+    assert "2024/x.png" in (await names(f"{scans}/**/**/**/*/**/*.png") or [])
+    assert await names(f"{scans}/{'{a,b}' * 20}.png") == []
+    assert not any("bottom" in name for name in await names(f"{scans}/**") or [])
+
+
+async def test_paths_are_completed_where_the_caller_may_read(scans: Path, tmp_path: Path) -> None:
+    settings = make_settings(scans)
+    found = await complete_path(f"{scans}/pag", settings=settings, local=False)
+    assert found == [f"{scans}/Page 1.PNG", f"{scans}/page 2.png", f"{scans}/page 10.png"]
+    assert f"{scans}/2024/" in await complete_path(f"{scans}/2", settings=settings, local=False)
+    assert await complete_path("", settings=settings, local=False) == [f"{scans}/"]
+    assert await complete_path(str(scans)[:-2], settings=settings, local=False) == [f"{scans}/"]
+    assert await complete_path(f"{tmp_path}/", settings=settings, local=True) == [f"{scans}/"]
+    assert await complete_path("/etc/", settings=settings, local=True) == []
+    assert await complete_path(f"{scans}/", settings=make_settings(), local=False) == []
+    assert len(await complete_path(f"{scans}/", settings=make_settings(), local=True)) >= len(TOP)
+    for text in ("relative", "~", "\0", "x" * 5000, "\ud800"):
+        assert await complete_path(text, settings=make_settings(), local=True) is not None

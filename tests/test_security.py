@@ -1,0 +1,186 @@
+"""What docs/security.md claims and no other test holds; and that every test it names is there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
+from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
+from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.worker.client import WorkerDied, WorkerHandle
+from support import as_base64, children, http_server, png, running
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "security.md").read_text()
+PAGE = as_base64(png())
+
+
+def test_every_test_and_every_file_that_the_document_names_is_there() -> None:
+    # A named test is either after its file, or alone, where one paragraph names several of the same file.
+    files = set(re.findall(r"`((?:src|tests|docs|deploy|scripts)/[\w./-]+)`", DOCUMENT))
+    assert files
+    for file in files:
+        assert (ROOT / file).exists(), file
+    known = {
+        node.name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        if "node_modules" not in file.parts
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    named = set(re.findall(r"`(test_\w+)`", DOCUMENT))
+    assert len(named) > 40
+    assert named <= known, named - known
+
+
+def test_every_setting_that_the_document_names_is_there() -> None:
+    settings = {name.upper() for name in Settings.model_fields}
+    named = set(re.findall(r"`((?:OCR|GPU)_[A-Z_]+|HOST|PORT)\b", DOCUMENT)) - {"OCR_ENV_FILE"}
+    assert "OCR_AUTH_TOKEN" in named
+    assert named <= settings, named - settings
+
+
+def test_what_is_read_lies_where_nobody_else_may_look() -> None:
+    with private_folder() as folder:
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        assert stat.S_IMODE(os.stat(Path(folder, "lock")).st_mode) == 0o600
+    assert not os.path.exists(folder)
+
+
+async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIL", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "page.png").write_bytes(png())
+    monkeypatch.chdir(tmp_path)
+    decoder = await WorkerHandle.spawn("documents")
+    try:
+        facts = {"path": "page.png", "name": "page.png", "max_pixels": 1000, "max_pages": 1}
+        assert await decoder.call("inspect", facts, timeout=20) == {"format": "PNG", "pages": 1}
+    finally:
+        await decoder.stop()
+    assert not (tmp_path / "ran").exists()
+
+
+class Decoder:
+    """Ends as it is told at its first picture, and knows what was asked of it."""
+
+    def __init__(self, end: Exception | None) -> None:
+        self._end = end
+        self.alive = True
+
+    async def call(self, method: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
+        if method == "inspect":
+            return {"format": "PNG", "pages": 1}
+        if self._end is not None:
+            self.alive = False
+            raise self._end
+        await anyio.Path(arguments["out"]).write_bytes(bytes(3))
+        return {"width": 1, "height": 1}
+
+    async def stop(self) -> None:
+        self.alive = False
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (WorkerDied(-11, "its last words"), "The decoder crashed over page 1 of image."),
+        (Timeout("It hung.", remedy="Wait."), "Decoding page 1 of image took over 60 s and was stopped."),
+    ],
+)
+async def test_a_file_that_ends_its_decoder_costs_its_own_request_only(end: Exception, said: str) -> None:
+    started: list[Decoder] = []
+
+    async def spawn() -> Any:
+        started.append(Decoder(None if started else end))
+        return started[-1]
+
+    with private_folder() as folder:
+        async with (
+            DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
+            reader.open(PAGE, local=True) as hostile,
+            reader.open(PAGE, local=True) as other,
+        ):
+            with pytest.raises(UnreadableInput) as caught:
+                await hostile.page(1)
+            assert (await other.page(1)).width == 1
+        assert len(started) == 2
+        assert not any(decoder.alive for decoder in started)
+    assert caught.value.message == said
+    assert "last words" not in str(caught.value)
+
+
+async def test_a_decoder_that_is_killed_is_replaced() -> None:
+    async with running("Echo", ocr_cache="off") as service:
+        await service.read(OcrRequest(image=PAGE), local=True)
+        pid = (await service.status()).worker_pid
+        (decoder,) = [child for child in children(os.getpid()) if child != pid and "documents" in command(child)]
+        os.kill(decoder, signal.SIGKILL)
+        with anyio.fail_after(20):
+            while decoder in children(os.getpid()):
+                await anyio.sleep(0.01)
+            answer = await service.read(OcrRequest(image=PAGE), local=True)
+    assert answer.result.text
+
+
+def command(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:
+    async with running("Echo") as service:
+        for image in ("--help", "-o /tmp/x", "$(touch /tmp/x)", "`id`", "file:///dev/stdin", "|cat /etc/passwd"):
+            with pytest.raises(OcrError):
+                await service.read(OcrRequest(image=image), local=True)
+
+
+async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more() -> None:
+    with http_server(OCR_AUTH_TOKEN="correct-horse-battery-staple") as server:
+        async with httpx2.AsyncClient() as http:
+            told = (await http.get(server.root + "/health")).json()
+    assert set(told) == {"status", "version", "engine", "live", "ready", "state"}
+
+
+def test_no_module_of_ours_evaluates_text_or_starts_a_shell() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads"), path
+                assert called not in ("torch.load", "yaml.load", "marshal.loads"), path
+                for keyword in node.keywords:
+                    assert keyword.arg not in ("shell", "trust_remote_code") or ast.unparse(keyword.value) == "False", (
+                        path
+                    )
+
+
+def test_the_command_line_does_not_need_the_token_as_an_argument() -> None:
+    """What stands in the arguments of a process, everybody on the machine can read."""
+    with http_server(OCR_AUTH_TOKEN="correct-horse-battery-staple") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "deepseek_ocr_mcp", "status", "--url", server.url],
+            env={**os.environ, "OCR_AUTH_TOKEN": "correct-horse-battery-staple"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "faults" in done.stdout
