@@ -38,7 +38,7 @@ from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
 from .lifecycle.manager import ModelManager
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
-from .modes import MODES, RESOLUTIONS
+from .modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
@@ -263,9 +263,12 @@ class OcrService:
         async with AsyncExitStack() as stack:
             document = await self._opened(stack, upload or request.image, local, deadline)
             wanted = document.numbers(request.pages)
+            layered = document.format == "PDF" and MODES[request.mode].text_alone
+            text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
             key = cache_key(
                 document.snapshot.sha256,
                 asdict(options),
+                text_layer,
                 self.settings.ocr_pdf_dpi,
                 self.settings.max_pixels,
                 engine_version,
@@ -408,6 +411,15 @@ class OcrService:
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
             raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
+        if request.text_layer not in TEXT_LAYERS:
+            raise BadRequest(
+                f"There is no text_layer {request.text_layer!r}.", remedy=f"Use one of {', '.join(TEXT_LAYERS)}."
+            )
+        if request.text_layer == ONLY_LAYER and not MODES[request.mode].text_alone:
+            raise BadRequest(
+                f"Mode {request.mode} looks at pages, and text_layer={ONLY_LAYER} never does.",
+                remedy="Leave text_layer out, or use mode document.",
+            )
         if request.resolution not in RESOLUTIONS:
             raise BadRequest(
                 f"There is no resolution {request.resolution!r}.",

@@ -11,15 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import mmap
-import os
-import re
 import time
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 __all__ = ["Area", "Box", "Clock", "Colour", "Content", "Field", "Glyph", "Matrix", "Run", "TooMuch", "read_content"]
@@ -47,11 +42,6 @@ SHAPE_SEGMENTS: Final = 7  # of the simplest letter with a curve
 SHAPE_PT: Final = (2.0, 72.0)  # least and greatest height of a letter drawn as a shape
 SEGMENTS_PER_LETTER: Final = 30
 
-MAX_FILE: Final = 256 << 20  # bytes of a file that is searched for layers
-MAX_INFLATED: Final = 32 << 20  # bytes of its object streams
-OFF: Final = re.compile(rb"/OFF\s*\[\s*\d|/BaseState\s*/OFF")
-ENCRYPTED: Final = re.compile(rb"/Encrypt\b")
-OBJECT_STREAM: Final = re.compile(rb"/ObjStm\b[^>]{0,300}>>\s{0,4}stream\r?\n")
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
 NO_INK_PT: Final = 0.1
 LAM: Final = "ل"  # with the alef after it, the one ligature that every font has
@@ -177,7 +167,6 @@ class Content:
 
     width: float
     height: float
-    path: str = ""
     glyphs: list[Glyph] = field(default_factory=list)
     pictures: list[Area] = field(default_factory=list)
     grounds: list[Area] = field(default_factory=list)
@@ -191,11 +180,6 @@ class Content:
     """How many different ones."""
     objects: int = 0
     fields: list[Field] = field(default_factory=list)
-
-    def hidden_layers(self) -> bool:
-        """Whether the file switches any of its optional layers off. PDFium gives their text all the same."""
-        facts = os.stat(self.path)
-        return _layers_off(self.path, facts.st_size, facts.st_mtime_ns)
 
 
 def read_content(document: Any, number: int, path: str, clock: Clock) -> Content:
@@ -215,7 +199,7 @@ def read_content(document: Any, number: int, path: str, clock: Clock) -> Content
             if page_of_copy is not None:
                 page.close()
                 page = page_of_copy
-        content = _look(page, path, clock)
+        content = _look(page, clock)
         content.fields = [Field(f.text, _upright(page).box(*f.box)) for f in fields]
         return content
     finally:
@@ -335,8 +319,8 @@ def _flattened(path: str, number: int) -> tuple[Any, Any]:
 # -- objects
 
 
-def _look(page: Any, path: str, clock: Clock) -> Content:
-    content = Content(page.get_width(), page.get_height(), path)
+def _look(page: Any, clock: Clock) -> Content:
+    content = Content(page.get_width(), page.get_height())
     upright = _upright(page)
     runs = _Scene(content, clock).walk(page, upright)
     text_page = page.get_textpage()
@@ -577,33 +561,6 @@ def _meet(one: Box | None, other: Box | None) -> Box | None:
     if one is None or other is None:
         return one or other
     return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
-
-
-# -- layers
-
-
-@lru_cache(maxsize=2)
-def _layers_off(path: str, size: int, changed: int) -> bool:
-    """Whether a list of layers to switch off stands anywhere in the file; PDFium has no way to ask.
-
-    Dictionaries are in the open, or in compressed object streams. What cannot be looked through counts as yes.
-    """
-    if size > MAX_FILE or size == 0:
-        return True
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if OFF.search(data) or ENCRYPTED.search(data):
-            return True
-        left = MAX_INFLATED
-        for match in OBJECT_STREAM.finditer(data):
-            inflate = zlib.decompressobj()
-            try:
-                plain = inflate.decompress(data[match.end() : match.end() + MAX_INFLATED], left)
-            except zlib.error:
-                continue
-            left -= len(plain)
-            if OFF.search(plain) or left <= 0:
-                return True
-    return False
 
 
 # -- characters

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Final
 
-from ..results.reading_order import Element, TextLine, arrange
+from ..results.reading_order import Element, TextLine, arrange, runs_leftwards
 from .pdf_content import Box, Clock
 from .text_lines import Line
 
@@ -77,16 +77,21 @@ def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: C
     """The elements of the page in reading order; lines in a ruled table are in its cells."""
     taken: set[int] = set()
     tables: list[tuple[Box, list[Element]]] = []
+    seen = frame
+    leftwards = runs_leftwards(frame)
+    if leftwards:
+        rules = [_mirrored(box) for box in rules]
+        seen = [replace(line, box=_mirrored(line.box)) for line in frame]
     by_middle = sorted(((line.box[1] + line.box[3]) / 2, n) for n, line in enumerate(frame))
     middles = [middle for middle, _ in by_middle]
     for grid in _grids(rules, clock):
         x1, y1, x2, y2 = grid.box
         level = by_middle[bisect_left(middles, y1) : bisect_right(middles, y2)]
-        inside = [n for _, n in level if n not in taken and x1 <= (frame[n].box[0] + frame[n].box[2]) / 2 <= x2]
-        elements = grid.elements(inside, frame)
+        inside = [n for _, n in level if n not in taken and x1 <= (seen[n].box[0] + seen[n].box[2]) / 2 <= x2]
+        elements = grid.elements(inside, seen)
         if elements:
             taken.update(inside)
-            tables.append((grid.box, elements))
+            tables.append((_mirrored(grid.box) if leftwards else grid.box, elements))
     if not tables:
         return arrange(frame)
     rest = [n for n in range(len(frame)) if n not in taken]
@@ -100,6 +105,11 @@ def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: C
         else:
             arranged += _around(element, rest, [elements for _, elements in tables])
     return arranged
+
+
+def _mirrored(box: Box) -> Box:
+    """What is read from the right comes first on the left."""
+    return -box[2], box[1], -box[0], box[3]
 
 
 def _renumbered(element: Element, rest: Sequence[int]) -> Element:

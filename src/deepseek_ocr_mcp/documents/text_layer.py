@@ -3,7 +3,7 @@
 A page is believed when what a person sees on it is what its text says: the characters are known,
 visible and apart, and no picture, drawing or form field holds text of its own. Everything else is
 left to recognition, with the reason in words. Text that a person does not see (invisible, painted
-over, as pale as the page, outside of it) is never part of what is given back as usable.
+over, as pale as the page, outside of it) is never given back.
 
 Pure Python over `pdf_content.py`; the page is never drawn. Lengths are in points of the upright
 page, but for the boxes that leave this module: those are pixels of the page as it would be drawn.
@@ -17,20 +17,27 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
 
 from ..engines.base import ReadOptions
 from ..results.find import find_term
-from ..results.reading_order import LIST_MARK, Element, TextLine, split_at_gutters, to_markdown, to_text
+from ..results.reading_order import (
+    LIST_MARK,
+    Element,
+    TextLine,
+    rows_around,
+    split_at_gutters,
+    to_markdown,
+    to_text,
+)
 from .pdf_content import Area, Box, Clock, Colour, Content, Glyph, TooMuch, read_content
 from .ruled_tables import arrange_with_rules, cut_at_rules
-from .text_lines import IDEOGRAPH, Line, Mark, direction, is_strange, lines_of, marks_of, turned
+from .text_lines import IDEOGRAPH, Line, Mark, is_strange, lines_of, marks_of, turned
 
-__all__ = ["TEXT_MODES", "read_layer"]
+__all__ = ["read_layer"]
 
-TEXT_MODES: Final = frozenset({"document", "ocr", "free", "find"})
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
 
 # Sight.
@@ -66,16 +73,10 @@ LONG_WORD: Final = 35  # characters; the usual word is not that long
 SLANT_DEG: Final = 8.0  # what leans less counts as straight
 OVERLAP_SHARE: Final = 0.1  # of the characters may stand on others
 TWIN_EM: Final = 0.25  # how far the copies of a shadow lie apart
-MARK_LEVEL_EM: Final = 0.4  # how far a list mark may stand above or below its text
-MARK_GAP_EM: Final = 4.0  # and how far before it
 DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its line
 DOT_HIGH_EM: Final = 0.7
 DOT_EM: Final = (0.12, 0.75)  # how large it is
 DOT_GAP_EM: Final = 3.0
-BOLD_SHARE: Final = 0.4  # of the page is bold: then that says nothing
-BOLD_ROWS: Final = 2
-BOLD_CHARS: Final = 100
-BOLD_ROOM_EM: Final = 4.0  # a title on a line of its own ends before the margin
 
 VOWEL_LETTERS: Final = {
     "LATIN": frozenset("aeiouyæøœıəwɔɛ"),
@@ -89,26 +90,26 @@ def read_layer(
 ) -> dict[str, Any]:
     """Page `number`, counted from 0, of an open pypdfium2 document.
 
-    `size` is that of the drawn page in pixels. Returns `text`, `blocks`, `usable` and `why`.
+    `size` is that of the drawn page in pixels, the mode one that needs no more than text. Returns `text`, `blocks`, `usable` and `why`.
     """
-    if options.mode not in TEXT_MODES:
-        return _answer(why=f"mode {options.mode} needs a model")
     try:
         clock = Clock(ask)
         content = read_content(document, number, path, clock)
         sight = _Sight.of(content, clock)
-        why = sight.why()
-        glyphs = sight.everything if why else sight.shown
-        layer = _Layer.of(content, glyphs, clock)
-        why = why or layer.why() or _missing_fields(content, layer)
+        if why := sight.why():
+            return _unusable(why)
+        layer = _Layer.of(content, sight.shown, clock)
+        if why := layer.why() or _missing_fields(content, layer):
+            return _unusable(why)
         text, blocks = layer.written(options, size[0] / content.width, size[1] / content.height, size)
     except TooMuch as exc:
-        return _answer(why=str(exc))
-    return _answer(text, blocks, why)
+        return _unusable(str(exc))
+    return {"text": text, "blocks": blocks, "usable": True, "why": ""}
 
 
-def _answer(text: str = "", blocks: Sequence[dict[str, Any]] = (), why: str = "") -> dict[str, Any]:
-    return {"text": text, "blocks": list(blocks), "usable": not why, "why": why}
+def _unusable(why: str) -> dict[str, Any]:
+    """Text that is not believed is not given either: what no person sees could speak to an agent."""
+    return {"text": "", "blocks": [], "usable": False, "why": why}
 
 
 # ---------------------------------------------------------------- what is seen
@@ -150,12 +151,6 @@ class _Sight:
                 sight.layered += run.layered
         return sight
 
-    @property
-    def everything(self) -> list[Glyph]:
-        """What is there, seen or not, in the order of the file."""
-        lost = {id(glyph) for glyph in self.lost}
-        return [glyph for glyph in self.content.glyphs if id(glyph) not in lost]
-
     def why(self) -> str:
         """Why a reader of the page sees what this text does not say; empty if there is nothing else."""
         content = self.content
@@ -169,8 +164,8 @@ class _Sight:
             return "the text is behind a picture (an earlier OCR)"
         if not self.shown:
             return "its text cannot be seen" if self.lost or self.behind else "no text layer"
-        if self.layered and content.hidden_layers():
-            return "some of its layers are switched off"
+        if self.layered:
+            return "some of its text is on a layer that can be switched off"
         text, bare, scanned = _shares(content, self.shown, self.clock)
         if scanned > SCAN_SHARE:
             return "most of the page is a scan"
@@ -389,7 +384,7 @@ class _Layer:
             lines, crossed = _without_twins(lines, clock)
             overlapping = overlapping or crossed
             if way == 0:
-                lines = _with_dots(lines, content.dots)
+                lines += _dots(lines, content.dots)
             rules = [
                 side for box in content.rules if (side := turned(box, way, content.width, content.height)) is not None
             ]
@@ -425,31 +420,23 @@ class _Layer:
 
         chunks: list[str] = []
         blocks: list[dict[str, Any]] = []
-        if options.mode == "find":
-            lines = self.lines
-            frame = [line for group in self.groups for line in group.frame]
-            order: list[int] = []
-            for group in self.groups:
-                start = len(order)
-                order += [start + n for element in group.elements for n in element.lines]
-            for hit in find_term(frame, options.find_term, order):
-                for span in hit.spans:
-                    line = lines[span.line]
+        for group in self.groups:
+            if options.mode == "find":
+                order = [n for element in group.elements for n in element.lines]
+                hits = find_term(group.frame, options.find_term, order)
+                for span in (span for hit in hits for span in hit.spans):
+                    line = group.lines[span.line]
                     glyphs = line.glyphs_of(span.start, span.stop)
                     blocks.append(block(options.find_term, line.text[span.start : span.stop], glyphs))
-                chunks.append(" ".join(lines[span.line].text for span in hit.spans))
-            return "\n".join(chunks), blocks
-        for group in self.groups:
-            write = to_markdown if options.mode == "document" else to_text
-            chunks.append(write(group.frame, group.elements))
-            blocks += [
-                block(
-                    element.kind if options.mode == "document" else "line", group.lines[n].text, group.lines[n].glyphs
-                )
-                for element in group.elements
-                for n in element.lines
-            ]
-        return "\n\n".join(chunk for chunk in chunks if chunk), blocks
+                spans = [[span.line for span in hit.spans] for hit in hits]
+                chunks.append(rows_around(group.frame, group.elements, spans))
+                continue
+            markdown = options.mode == "document"
+            chunks.append((to_markdown if markdown else to_text)(group.frame, group.elements))
+            for element in group.elements:
+                for line in (group.lines[n] for n in element.lines):
+                    blocks.append(block(element.kind if markdown else "line", line.text, line.glyphs))
+        return ("\n" if options.mode == "find" else "\n\n").join(chunk for chunk in chunks if chunk), blocks
 
 
 def _way(angle: float) -> float:
@@ -489,12 +476,12 @@ def _without_twins(lines: list[Line], clock: Clock) -> tuple[list[Line], bool]:
     return [line for n, line in enumerate(lines) if n not in twins], over > OVERLAP_SHARE * everything + TOLERATED
 
 
-def _with_dots(lines: list[Line], dots: Sequence[Box]) -> list[Line]:
-    """List marks that are drawn, not written, put before the lines that they stand at."""
+def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
+    """List marks that are drawn, not written, as lines of their own before the lines that they stand at."""
     level = [line for line in lines if not line.vertical]
     by_base = sorted(range(len(level)), key=lambda n: level[n].base)
     bases = [level[n].base for n in by_base]
-    put: dict[int, Line] = {}
+    found: dict[int, Line] = {}
     for dot in dots:
         left, top, right, bottom = dot
         y = (top + bottom) / 2
@@ -503,7 +490,7 @@ def _with_dots(lines: list[Line], dots: Sequence[Box]) -> list[Line]:
         if any(level[n].left < right and level[n].right > left - level[n].size for n in beside):
             continue  # between two words, or a part of a drawing
         n = min((n for n in beside if level[n].left >= right), key=lambda n: level[n].left, default=-1)
-        if n < 0 or id(level[n]) in put:
+        if n < 0 or n in found:
             continue
         line = level[n]
         low, high = (share * line.size for share in DOT_EM)
@@ -513,83 +500,15 @@ def _with_dots(lines: list[Line], dots: Sequence[Box]) -> list[Line]:
             and not LIST_MARK.match(line.text)
         ):
             glyph = Glyph("•", dot, left, bottom, line.marks[0].glyph.run)
-            mark = Mark(glyph, "•", left, right, line.base, line.size, -1)
-            put[id(line)] = Line([mark], False, "•", [0]).before(line)
-    return [put.get(id(line), line) for line in lines]
+            found[n] = Line([Mark(glyph, "•", left, right, line.base, line.size, -1)], False, "•", [0])
+    return list(found.values())
 
 
 def _arranged(lines: list[Line], rules: Sequence[Box], clock: Clock) -> _Group:
     """Lines in reading order, tables found by their rules or by how cells stand under each other."""
     lines = cut_at_rules(lines, rules, clock)
-    mirrored = sum(direction(char) == "R" for line in lines for char in line.text)
-    mirrored = mirrored > sum(direction(char) == "L" for line in lines for char in line.text)
-    pieces = split_at_gutters([line.framed(mirrored) for line in lines])
+    pieces = split_at_gutters([line.framed() for line in lines])
     parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
-    lines = _with_list_marks([part for part in parts if part is not None], rules)
-    frame = [line.framed(mirrored) for line in lines]
-    if mirrored:
-        rules = [(-x2, y1, -x1, y2) for x1, y1, x2, y2 in rules]
-    return _Group(lines, frame, _with_bold_titles(lines, arrange_with_rules(frame, rules, clock)))
-
-
-def _with_list_marks(lines: list[Line], rules: Sequence[Box]) -> list[Line]:
-    """Bullets and numbers put before the text that they stand at, which may be several spaces away."""
-    marks = [n for n, line in enumerate(lines) if not line.vertical and LIST_MARK.fullmatch(line.text)]
-    if not marks:
-        return lines
-    by_base = sorted(range(len(lines)), key=lambda n: lines[n].base)
-    bases = [lines[n].base for n in by_base]
-    gone: set[int] = set()
-    for n in marks:
-        mark = lines[n]
-        base, size = mark.base, mark.size
-        near = by_base[
-            bisect_right(bases, base - MARK_LEVEL_EM * size) : bisect_right(bases, base + MARK_LEVEL_EM * size)
-        ]
-        after = [k for k in near if k != n and k not in gone and not lines[k].vertical and lines[k].left > mark.left]
-        k = min(after, key=lambda k: lines[k].left, default=n)
-        if k == n or LIST_MARK.fullmatch(lines[k].text) or lines[k].left - mark.right > MARK_GAP_EM * lines[k].size:
-            continue
-        if any(mark.right <= (x1 + x2) / 2 <= lines[k].left and y1 < base < y2 for x1, y1, x2, y2 in rules):
-            continue
-        lines[k] = mark.before(lines[k])
-        gone.add(n)
-    return [line for n, line in enumerate(lines) if n not in gone]
-
-
-def _with_bold_titles(lines: Sequence[Line], elements: Sequence[Element]) -> list[Element]:
-    """Short bold lines above text that is not bold are titles, too, below those that are larger."""
-    bold = [line.bold for line in lines]
-    if sum(len(line.text) for line, fat in zip(lines, bold, strict=True) if fat) > BOLD_SHARE * sum(
-        len(line.text) for line in lines
-    ):
-        return list(elements)
-    level = max((element.level for element in elements if element.kind == "title"), default=1) + 1
-    out: list[Element] = []
-    for element in elements:
-        count = 0
-        while (
-            element.kind in ("line", "list")
-            and count < len(element.rows)
-            and all(bold[n] for n in element.rows[count][0])
-        ):
-            count += 1
-        text = " ".join(lines[n].text for row in element.rows[:count] for n in row[0])
-        wide = max((lines[n].right for n in element.lines), default=0.0)
-        if (
-            0 < count <= BOLD_ROWS
-            and len(text) <= BOLD_CHARS
-            and text[-1] not in ".,;:-"
-            and any(char.isalpha() for char in text)
-            and (
-                count == len(element.rows)
-                or lines[element.rows[count - 1][0][-1]].right < wide - BOLD_ROOM_EM * lines[0].size
-            )
-            and all(len(row[0]) == 1 for row in element.rows[:count])
-        ):
-            out.append(replace(element, kind="title", rows=element.rows[:count], level=level))
-            if count < len(element.rows):
-                out.append(replace(element, rows=element.rows[count:]))
-        else:
-            out.append(element)
-    return out
+    lines = [part for part in parts if part is not None]
+    frame = [line.framed() for line in lines]
+    return _Group(lines, frame, arrange_with_rules(frame, rules, clock))

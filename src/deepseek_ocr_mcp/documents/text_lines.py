@@ -154,16 +154,11 @@ class Line:
         at = [number.get(n, -1) for n in self.at[start:stop]]
         return Line([self.marks[n] for n in used], self.vertical, self.text[start:stop], at)
 
-    def before(self, other: Line) -> Line:
-        """This line, a space, and the other."""
-        at = [*self.at, -1, *(n + len(self.marks) if n >= 0 else -1 for n in other.at)]
-        return Line([*self.marks, *other.marks], False, f"{self.text} {other.text}", at)
-
-    def framed(self, mirrored: bool = False) -> TextLine:
-        """As the reading order takes it; mirrored, so that what is read from the right comes first on the left."""
+    def framed(self) -> TextLine:
+        """As the reading order takes it."""
         left, top, right, bottom = self.box
         if self.vertical:
-            return TextLine(self.text, (left, top, right, bottom), 1.0, (), True)
+            return TextLine(self.text, (left, top, right, bottom), vertical=True)
         width = max(right - left, 0.1)
         middles = [(mark.middle - left) / width for mark in self.marks]
         at = self.at
@@ -171,11 +166,9 @@ class Line:
             middles[n] if n >= 0 else (middles[at[k - 1]] + middles[at[k + 1]]) / 2  # a space is between its neighbours
             for k, n in enumerate(at)
         ]
-        if mirrored:
-            left, right, centres = -right, -left, [1 - centre for centre in centres]
         if any(b < a for a, b in pairwise(centres)):
-            centres = []  # both directions in one line: its gaps are not what they seem
-        return TextLine(self.text, (left, top, right, bottom), 1.0, tuple(centres))
+            centres = []  # from right to left, or both: its gaps are not what they seem
+        return TextLine(self.text, (left, top, right, bottom), centres=tuple(centres), bold=self.bold)
 
 
 # ---------------------------------------------------------------- marks
