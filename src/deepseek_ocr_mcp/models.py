@@ -68,8 +68,8 @@ PageRange = Annotated[str, BeforeValidator(_range_text)]
 class OcrRequest(_Model):
     """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
 
-    Names of modes, resolutions and uses of the text layer that agents use instead of ours are ours afterwards. A request
-    that names no mode has the one that its other arguments ask for.
+    Names of modes, resolutions and uses of the text layer that agents use instead of ours are ours
+    afterwards. A request that names no mode has the one that its other arguments ask for.
     """
 
     image: str

@@ -1,4 +1,4 @@
-"""The seven modes, the six resolutions, the three uses of a text layer: names, prompts, purposes and what else agents call them.
+"""The seven modes, the six resolutions, the three uses of a text layer: names, prompts, what agents call them.
 
 Nothing else knows them.
 

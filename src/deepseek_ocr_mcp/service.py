@@ -34,7 +34,7 @@ from .documents.source import Incoming, Snapshot, resolve_output, write_atomical
 from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
-from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
+from .jobs import LOADING_SHARE, TEXT_LAYER, Ask, Jobs, ReadPage
 from .lifecycle.base import Lifecycle
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
@@ -278,7 +278,7 @@ class OcrService:
                 return f"{key}-{number}"
 
             def join(ask: Ask) -> None:
-                self._jobs.join(ask, key, document, stack, options, page_key)
+                self._jobs.join(ask, key, document, stack, options, text_layer, page_key)
 
             ask = Ask(wanted, limit=limit, client=client)
             progress = _Progress(on_progress, len(wanted), place)
@@ -356,6 +356,7 @@ class OcrService:
         answer.notes.extend(ask.notes)
         answer.notes.extend(f"Page {page.page.page}: {page.remark}" for page in read if page.remark)
         answer.notes.extend(_blank_notes(pages, request))
+        answer.notes.extend(_no_layer_notes(pages))
         if request.annotate:
             for page in pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await _annotated(document, page))
@@ -560,14 +561,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _result(
     request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
 ) -> OcrResult:
+    by_engine = [page for page in read if page.engine != TEXT_LAYER]
+    last = (by_engine or read or [None])[-1]
     return OcrResult(
         text=_joined(pages),
         pages=pages,
         page_count=document.page_count,
         mode=request.mode,
-        engine=read[-1].engine if read else manager.engine.name,
-        model=read[-1].model if read else "",
-        device=read[-1].device if read else manager.device,
+        engine=last.engine if last else manager.engine.name,
+        model=last.model if last else "",
+        device=last.device if last else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
 
@@ -609,13 +612,26 @@ async def _annotated(document: Document, page: Page) -> list[tuple[bytes, str]]:
 
 
 def _blank_notes(pages: list[Page], request: OcrRequest) -> list[str]:
-    empty = [page.page for page in pages if not page.text]
+    empty = [page.page for page in pages if not page.text and not page.no_layer]
     if not empty:
         return []
-    which = f"Page{'s' if len(empty) > 1 else ''} {format_pages(empty)}"
+    which = _which(empty)
     if request.mode == "find":
         return [f"{which}: {request.find_term!r} was not found."]
     return [f"{which}: blank, no text was found."]
+
+
+def _no_layer_notes(pages: list[Page]) -> list[str]:
+    """Why pages have no text layer that could be used; a sentence for each reason."""
+    numbers: dict[str, list[int]] = {}
+    for page in pages:
+        if page.no_layer:
+            numbers.setdefault(page.no_layer, []).append(page.page)
+    return [f"{_which(found)}: no usable text layer ({why})." for why, found in numbers.items()]
+
+
+def _which(numbers: list[int]) -> str:
+    return f"Page{'s' if len(numbers) > 1 else ''} {format_pages(numbers)}"
 
 
 def _cut(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:

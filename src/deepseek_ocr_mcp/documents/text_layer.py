@@ -90,7 +90,8 @@ def read_layer(
 ) -> dict[str, Any]:
     """Page `number`, counted from 0, of an open pypdfium2 document.
 
-    `size` is that of the drawn page in pixels, the mode one that needs no more than text. Returns `text`, `blocks`, `usable` and `why`.
+    `size` is that of the drawn page in pixels; the mode is one for which text is enough. Returns
+    `text`, `blocks`, `usable` and `why`.
     """
     try:
         clock = Clock(ask)
