@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 A4 = (595, 842)
+PROSE = [
+    "The concept of the word processor predates modern computers and has",
+    "evolved through several technological milestones. Many of them were",
+    "made by people who wanted to write without retyping whole documents.",
+]
 FIRST_FONT, FIRST_PAGE = 1_000, 10_000
 MAP = (
     "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
@@ -89,6 +94,27 @@ class Sheet:
     def annotation(self, entries: str) -> Sheet:
         self.annotations.append(entries)
         return self
+
+
+def born_digital(title: str = "A Title of this Page") -> Sheet:
+    """A page with text of its own: a title, a paragraph, two items of a list."""
+    sheet = Sheet().text(72, 100, title, 24).paragraph(72, 140, PROSE)
+    return sheet.text(72, 210, "• the first item").text(72, 226, "• the second one")
+
+
+def scanned() -> Sheet:
+    """A page that is a picture."""
+    return Sheet().picture(0, 0, *A4)
+
+
+def garbled() -> Sheet:
+    """A page that looks well, and whose font does not say which characters it has."""
+    return Sheet().paragraph(72, 100, PROSE, font="N")
+
+
+def invisible() -> Sheet:
+    """A scan with an earlier OCR, of unknown quality, under it."""
+    return scanned().raw("3 Tr").paragraph(72, 100, [f"hidden {line}" for line in PROSE])
 
 
 def stream(data: str | bytes, entries: str = "") -> bytes:

@@ -27,14 +27,9 @@ from deepseek_ocr_mcp.documents.text_layer import read_layer
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, Timeout, UnreadableInput
 from deepseek_ocr_mcp.worker.client import WorkerDied
-from pdf_maker import A4, Sheet, letter_map, pdf, stream
+from pdf_maker import A4, PROSE, Sheet, born_digital, letter_map, pdf, stream
 
 MAX_PIXELS = 20_000_000
-PROSE = [
-    "The concept of the word processor predates modern computers and has",
-    "evolved through several technological milestones. Many of them were",
-    "made by people who wanted to write without retyping whole documents.",
-]
 
 
 class Line:
@@ -108,27 +103,17 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.renderer.close()
 
 
-def letter() -> Sheet:
-    return (
-        Sheet()
-        .text(72, 100, "A Title of this Page", 24)
-        .paragraph(72, 140, PROSE)
-        .text(72, 210, "• the first item")
-        .text(72, 226, "• the second one")
-    )
-
-
 # -- what it says
 
 
 def test_a_page_is_given_as_markdown_exactly(desk: Desk) -> None:
-    assert desk.text(letter()) == (
+    assert desk.text(born_digital()) == (
         "# A Title of this Page\n\n" + " ".join(PROSE) + "\n\n- the first item\n- the second one"
     )
 
 
 def test_modes_differ_as_those_of_an_engine(desk: Desk) -> None:
-    desk.put(letter())
+    desk.put(born_digital())
     lines = ["A Title of this Page", *PROSE, "• the first item", "• the second one"]
     for mode in ("ocr", "free"):
         found = desk.read(mode)
@@ -140,7 +125,7 @@ def test_modes_differ_as_those_of_an_engine(desk: Desk) -> None:
 
 
 def test_find_gives_a_box_for_each_hit_and_the_lines_around_it(desk: Desk) -> None:
-    desk.put(letter().text(300, 400, "One more Word Processor here"))
+    desk.put(born_digital().text(300, 400, "One more Word Processor here"))
     found = desk.read("find", "word processor")
     assert found.text == f"{PROSE[0]}\nOne more Word Processor here"
     assert [(block["label"], block["text"]) for block in found.blocks] == [
@@ -181,7 +166,7 @@ SIZES = [
 def test_boxes_hold_all_ink_of_the_drawn_page_and_nothing_else(
     desk: Desk, entries: str, dpi: int, max_pixels: int
 ) -> None:
-    sheet = letter()
+    sheet = born_digital()
     sheet.entries = entries
     found = desk.put(sheet).read("ocr", dpi=dpi, max_pixels=max_pixels)
     page = desk.draw(dpi=dpi, max_pixels=max_pixels).convert("L")
@@ -203,10 +188,10 @@ def test_boxes_hold_all_ink_of_the_drawn_page_and_nothing_else(
 @pytest.mark.parametrize("quarter", [90, 180, 270])
 def test_a_turned_page_says_the_same_as_one_that_is_upright(desk: Desk, quarter: int) -> None:
     """Text that lies on its side in an upright page, and a page whose content is turned back by /Rotate."""
-    expected = desk.text(letter())
+    expected = desk.text(born_digital())
     matrix = {90: (0, -1, 1, 0, 0, 595), 180: (-1, 0, 0, -1, 595, 842), 270: (0, 1, -1, 0, 842, 0)}[quarter]
     size = A4 if quarter == 180 else (A4[1], A4[0])
-    sheet = Sheet(size=size, parts=["{} {} {} {} {} {} cm".format(*matrix), *letter().parts])
+    sheet = Sheet(size=size, parts=["{} {} {} {} {} {} cm".format(*matrix), *born_digital().parts])
     assert desk.text(sheet) == expected
     sheet.entries = f"/Rotate {-quarter % 360}"
     assert desk.text(sheet) == expected
@@ -214,10 +199,12 @@ def test_a_turned_page_says_the_same_as_one_that_is_upright(desk: Desk, quarter:
 
 def test_text_that_runs_otherwise_comes_after_the_rest(desk: Desk) -> None:
     sheet = (
-        letter().turned(30, 600, "Sideways in the margin", "0 1 -1 0").turned(200, 600, "DRAFT", "0.7 0.7 -0.7 0.7", 60)
+        born_digital()
+        .turned(30, 600, "Sideways in the margin", "0 1 -1 0")
+        .turned(200, 600, "DRAFT", "0.7 0.7 -0.7 0.7", 60)
     )
     text = desk.text(sheet)
-    assert text.startswith(desk.text(letter()))
+    assert text.startswith(desk.text(born_digital()))
     assert text.endswith("Sideways in the margin\n\nDRAFT")
 
 
@@ -277,7 +264,7 @@ def test_entries_under_one_another_are_rows_where_only_columns_are_ruled(desk: D
 
 
 def test_a_frame_and_the_grid_of_a_chart_are_no_tables(desk: Desk) -> None:
-    sheet = letter()
+    sheet = born_digital()
     for y in (60, 250):
         sheet.rule(50, y, 540, y)
     for x in (50, 540):
@@ -359,7 +346,7 @@ def test_vertical_lines_are_read_from_the_right(desk: Desk) -> None:
         .stacked(356, 100, "ます。")
     )
     assert said(desk, sheet).split() == ["縦書きの最初の行は", "ここで次の行に続き", "ます。"]
-    assert said(desk, letter().stacked(500, 300, "縦書きの行")).endswith("縦書きの行")
+    assert said(desk, born_digital().stacked(500, 300, "縦書きの行")).endswith("縦書きの行")
 
 
 def test_ligatures_accents_and_hyphens_become_letters(desk: Desk) -> None:
@@ -387,10 +374,10 @@ def test_letters_that_stand_apart_are_words(desk: Desk) -> None:
 
 
 def test_a_shadow_is_not_said_twice(desk: Desk) -> None:
-    sheet = letter()
+    sheet = born_digital()
     for dx, dy in ((1.5, 1.0), (0.3, 0)):
         sheet.text(72 + dx, 100 + dy, "A Title of this Page", 24)
-    assert desk.text(sheet) == desk.text(letter())
+    assert desk.text(sheet) == desk.text(born_digital())
 
 
 def test_what_adobe_and_symbol_fonts_keep_in_the_private_area_is_known(desk: Desk) -> None:
@@ -474,7 +461,7 @@ def test_an_earlier_ocr_is_not_trusted(desk: Desk) -> None:
         "the text is behind a picture (an earlier OCR)"
     )
     # A page with a letterhead in type and the rest scanned.
-    part = letter().picture(60, 300, 500, 800).text(72, 400, "words of the scanned part", more="3 Tr")
+    part = born_digital().picture(60, 300, 500, 800).text(72, 400, "words of the scanned part", more="3 Tr")
     assert desk.why(part) == "the text is invisible (an earlier OCR)"
 
 
@@ -599,12 +586,12 @@ def test_letters_drawn_as_shapes_are_left_to_reading(desk: Desk) -> None:
 
 def test_text_on_layers_that_may_be_switched_off_is_left_to_reading(desk: Desk) -> None:
     layers = {51: "<< /Type /OCG /Name (one) >>", 52: "<< /Type /OCG /Name (two) >>"}
-    sheet = letter().raw("/OC /L1 BDC").text(72, 400, "HIDDEN").raw("EMC")
+    sheet = born_digital().raw("/OC /L1 BDC").text(72, 400, "HIDDEN").raw("EMC")
 
     catalog = "/OCProperties << /OCGs [51 0 R 52 0 R] /D << /ON [] /OFF [51 0 R] >> >>"
     why = desk.why(sheet, catalog=catalog, objects=layers)
     assert why == "some of its text is on a layer that can be switched off"
-    assert desk.put(letter(), catalog=catalog, objects=layers).read().usable
+    assert desk.put(born_digital(), catalog=catalog, objects=layers).read().usable
 
 
 # -- forms and annotations
@@ -620,7 +607,7 @@ def form(extra: str = "") -> str:
 
 def test_what_was_typed_into_a_form_belongs_to_the_page(desk: Desk) -> None:
     look = stream("BT /F1 12 Tf 2 5 Td (Alice Example) Tj ET", LOOK)
-    sheet = letter().annotation(f"{FIELD} /AP << /N 60 0 R >>")
+    sheet = born_digital().annotation(f"{FIELD} /AP << /N 60 0 R >>")
     assert "Alice Example" in desk.text(sheet, catalog=form(), objects={60: look})
     before = desk.draw()
     desk.read()
@@ -633,24 +620,26 @@ def test_what_was_typed_into_a_form_belongs_to_the_page(desk: Desk) -> None:
 
 
 def test_a_field_without_an_appearance_is_given_one(desk: Desk) -> None:
-    assert "Alice Example" in desk.text(letter().annotation(FIELD), catalog=form("/NeedAppearances true"))
+    assert "Alice Example" in desk.text(born_digital().annotation(FIELD), catalog=form("/NeedAppearances true"))
 
 
 def test_a_field_whose_text_is_not_drawn_as_text_is_left_to_reading(desk: Desk) -> None:
     drawn = stream("0 0 228 20 re f", LOOK)
-    found = desk.put(letter().annotation(f"{FIELD} /AP << /N 60 0 R >>"), catalog=form(), objects={60: drawn}).read()
+    found = desk.put(
+        born_digital().annotation(f"{FIELD} /AP << /N 60 0 R >>"), catalog=form(), objects={60: drawn}
+    ).read()
     assert found.usable is False or "Alice Example" in found.text
 
 
 def test_notes_on_the_page_are_read_and_those_beside_it_are_not(desk: Desk) -> None:
     look = stream("BT /F1 12 Tf 2 5 Td (A remark) Tj ET", LOOK)
     note = "/Subtype /FreeText /Contents (A remark) /DA (/F1 12 Tf) /Rect [72 500 300 520] /AP << /N 60 0 R >>"
-    assert "A remark" in desk.text(letter().annotation(f"{note} /F 4"), objects={60: look})
+    assert "A remark" in desk.text(born_digital().annotation(f"{note} /F 4"), objects={60: look})
     for hidden in ("/F 2", "/F 32"):
-        assert "A remark" not in desk.text(letter().annotation(note + hidden), objects={60: look})
+        assert "A remark" not in desk.text(born_digital().annotation(note + hidden), objects={60: look})
     comment = "/Subtype /Text /Contents (Only in the margin) /Rect [72 500 92 520]"
     link = "/Subtype /Link /Rect [72 500 92 520] /A << /S /URI /URI (https://example.org) >>"
-    assert desk.text(letter().annotation(comment).annotation(link)) == desk.text(letter())
+    assert desk.text(born_digital().annotation(comment).annotation(link)) == desk.text(born_digital())
 
 
 # -- hostile files
@@ -664,7 +653,7 @@ def test_a_picture_has_no_text_layer(desk: Desk) -> None:
 
 
 def test_pages_that_cannot_be_drawn_are_refused_as_drawing_refuses_them(desk: Desk) -> None:
-    desk.put(letter())
+    desk.put(born_digital())
     with pytest.raises(BadRequest, match="no page 2"):
         desk.read(page=2)
     desk.put(Sheet(entries="/MediaBox [0 0 14000000 14000000]"))
@@ -675,14 +664,14 @@ def test_pages_that_cannot_be_drawn_are_refused_as_drawing_refuses_them(desk: De
 
 
 def test_nobody_waits_and_nothing_is_read(desk: Desk) -> None:
-    desk.put(letter())
+    desk.put(born_digital())
     with pytest.raises(Cancelled):
         desk.read(gone=True)
 
 
 def test_a_caller_who_leaves_stops_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pdf_content, "ASK_EVERY", 10)
-    desk.put(letter())
+    desk.put(born_digital())
     document = pypdfium2.PdfDocument(desk.path)
     asked = []
 
@@ -709,7 +698,7 @@ def test_a_page_beyond_a_limit_is_left_to_drawing(
 ) -> None:
     monkeypatch.setattr(pdf_content, name, value)
     monkeypatch.setattr(pdf_content, "ASK_EVERY", 1)
-    assert desk.why(letter()) == why
+    assert desk.why(born_digital()) == why
     assert desk.draw().size == (desk.read().width, desk.read().height)
 
 
@@ -734,7 +723,7 @@ def bomb(kind: str) -> tuple[Sheet, dict[int, str | bytes]]:
             parts=[f"{n % 590} 0 m {n % 590} 840 l S 0 {n % 840} m 590 {n % 840} l S" for n in range(20_000)]
         ).text(72, 100, "crossed out"), {}
     if kind == "a form that holds itself":
-        return letter().raw("/Fm Do"), {50: stream("/Fm Do " * 10 + "BT /F1 9 Tf 50 50 Td (again) Tj ET", form)}
+        return born_digital().raw("/Fm Do"), {50: stream("/Fm Do " * 10 + "BT /F1 9 Tf 50 50 Td (again) Tj ET", form)}
     if kind == "pictures without end":
         sheet = Sheet(parts=[f"q 300 0 0 300 {n % 300} {n % 500} cm /Im Do Q" for n in range(9_000)])
         for n in range(60):
@@ -773,7 +762,7 @@ def test_hostile_pages_end_in_time(desk: Desk, kind: str, monkeypatch: pytest.Mo
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_raise_nothing_but_our_errors(desk: Desk, data: st.DataObject) -> None:
-    good = bytearray(pdf(letter().picture(300, 300, 400, 400).rule(72, 300, 200, 300)))
+    good = bytearray(pdf(born_digital().picture(300, 300, 400, 400).rule(72, 300, 200, 300)))
     for _ in range(data.draw(st.integers(1, 12))):
         at = data.draw(st.integers(0, len(good) - 1))
         good[at] = data.draw(st.integers(0, 255))
@@ -815,7 +804,7 @@ def test_every_word_is_said_exactly_once(desk: Desk, rows: list[list[str]], size
 @pytest.mark.anyio
 async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(tmp_path: Path) -> None:
     path = tmp_path / "two.pdf"
-    turned = letter()
+    turned = born_digital()
     turned.entries = "/Rotate 90"
     path.write_bytes(pdf(turned, Sheet().picture(0, 0, 595, 842)))
     with anyio.fail_after(30), private_folder() as folder:
@@ -876,7 +865,7 @@ async def test_a_layer_that_kills_its_reader_is_not_asked_again_and_pages_are_dr
     tmp_path: Path, failure: Exception, why: str
 ) -> None:
     path = tmp_path / "bad.pdf"
-    path.write_bytes(pdf(letter()))
+    path.write_bytes(pdf(born_digital()))
     decoder = Fragile(failure)
 
     async def spawn() -> Fragile:
@@ -899,7 +888,7 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
     path = tmp_path / "long.pdf"
     sheets = []
     for n in range(1000):
-        sheet = letter().text(290, 800, f"page {n + 1}")
+        sheet = born_digital().text(290, 800, f"page {n + 1}")
         sheets.append(sheet.annotation("/Subtype /Link /Rect [72 500 92 520]"))
     path.write_bytes(pdf(*sheets))
     me = psutil.Process()

@@ -65,6 +65,7 @@ async def test_the_arguments_are_those_of_the_contract() -> None:
         "custom_prompt": "",
         "pages": "",
         "resolution": "auto",
+        "text_layer": "auto",
         "boxes": False,
         "annotate": False,
         "max_chars": 20_000,
