@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from pdf_maker import born_digital, garbled, invisible, pdf, scanned
-from support import HttpServer, as_base64, client, facts, http_server, said
+from support import HttpServer, as_base64, client, facts, http_server, png, said
 
 pytestmark = pytest.mark.anyio
 
@@ -95,9 +95,7 @@ async def test_only_never_reads_and_says_of_each_page_why_it_has_nothing() -> No
         assert "Page 2: no usable text layer (no text layer)." in said(result)
         assert "hidden" not in said(result), "what nobody sees does not reach the model"
         assert "blank" not in said(result)
-        picture = await mcp.call_tool(
-            "ocr_image", {"image": as_base64(b"P6 4 4 255\n" + bytes(48)), "text_layer": "only"}
-        )
+        picture = await mcp.call_tool("ocr_image", {"image": as_base64(png()), "text_layer": "only"})
         assert said(picture) == "Page 1: no usable text layer (a picture has no text layer)."
         status = facts(await mcp.call_tool("gpu_status", {}))
         assert (status["state"], status["served"]) == ("unloaded", 0)
