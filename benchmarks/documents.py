@@ -280,8 +280,8 @@ def judged(
     if own is not None:
         ratio = own.read_s / own.taken_s
         said = (
-            f"A born-digital document of {own.pages} pages: its own text in {own.taken_s / own.pages:.3f} s a page, CER "
-            f"{own.taken_cer:.4f}; read as pictures in {own.read_s / own.pages:.2f} s a page (×{ratio:.0f}), CER "
+            f"A born-digital document of {own.pages} pages: its own text in {own.taken_s / own.pages:.3f} s a page, "
+            f"CER {own.taken_cer:.4f}; read as pictures in {own.read_s / own.pages:.2f} s a page (×{ratio:.0f}), CER "
             f"{own.read_cer:.4f}."
         )
         checks += [
