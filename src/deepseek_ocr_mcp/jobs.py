@@ -50,17 +50,19 @@ class ReadPage:
     model: str
     device: str
     remark: str = ""
-    """A sentence for the caller; a page with one is not cached, because it may come out better next time."""
+    """A sentence for the caller; what an engine has read with one is not cached: it may come out better next time."""
     cached: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For the cache; `from_dict` is its inverse."""
         page = self.page.model_dump(mode="json", exclude_none=True)
-        return {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ReadPage:
-        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], cached=True)
+        remark = data.get("remark", "")
+        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], remark, cached=True)
 
 
 @dataclass(slots=True)
@@ -380,7 +382,7 @@ class Jobs:
                     ask.give(text)
                 ask.tell(0, f"page {texts[-1].page.page} of {job.document.page_count} taken from its text")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(job, [text for text in texts if text.page.source])
+                await self._keep(job, [text for text in texts if text.page.source])  # the others cost nothing
             await anyio.lowlevel.checkpoint()  # who has enough now leaves before more is looked at
         return [page for page in drawn if page.read is None]
 
@@ -442,8 +444,8 @@ class Jobs:
         return pages
 
     async def _keep(self, job: _Job, pages: Iterable[ReadPage]) -> None:
-        own = (self._manager.engine.name, TEXT_LAYER)
-        fresh = {page.page.page: page for page in pages if not page.remark and page.engine in own}
+        own = self._manager.engine.name
+        fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
         job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # those who waited are answered first
         for number, page in fresh.items():
@@ -479,7 +481,7 @@ class Jobs:
 
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
-    """What a page says itself; where that cannot be used, an empty page that says why."""
+    """What a page says itself; where that cannot be used, an empty page with a remark that says why."""
     page = Page(
         page=number,
         width=layer.width,
@@ -487,9 +489,8 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
         text=layer.text,
         blocks=[Block(**block) for block in layer.blocks],
         source="text_layer" if layer.usable else None,
-        no_layer=layer.why or None,
     )
-    return ReadPage(page, TEXT_LAYER, "", CPU)
+    return ReadPage(page, TEXT_LAYER, "", CPU, f"no usable text layer: {layer.why}." if layer.why else layer.remark)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: Reading) -> ReadPage:

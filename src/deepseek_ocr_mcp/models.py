@@ -115,7 +115,6 @@ class Page(_Model):
     source: Annotated[
         Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: it was read")
     ] = None
-    no_layer: Annotated[str | None, Field(description="with text_layer=only: why this page has no text to take")] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )

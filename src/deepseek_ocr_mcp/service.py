@@ -354,9 +354,8 @@ class OcrService:
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
-        answer.notes.extend(f"Page {page.page.page}: {page.remark}" for page in read if page.remark)
-        answer.notes.extend(_blank_notes(pages, request))
-        answer.notes.extend(_no_layer_notes(pages))
+        answer.notes.extend(_remarks(read))
+        answer.notes.extend(_blank_notes(read, request))
         if request.annotate:
             for page in pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await _annotated(document, page))
@@ -611,8 +610,8 @@ async def _annotated(document: Document, page: Page) -> list[tuple[bytes, str]]:
         document.discard(image)
 
 
-def _blank_notes(pages: list[Page], request: OcrRequest) -> list[str]:
-    empty = [page.page for page in pages if not page.text and not page.no_layer]
+def _blank_notes(read: list[ReadPage], request: OcrRequest) -> list[str]:
+    empty = [page.page.page for page in read if not page.page.text and not page.remark]
     if not empty:
         return []
     which = _which(empty)
@@ -621,13 +620,13 @@ def _blank_notes(pages: list[Page], request: OcrRequest) -> list[str]:
     return [f"{which}: blank, no text was found."]
 
 
-def _no_layer_notes(pages: list[Page]) -> list[str]:
-    """Why pages have no text layer that could be used; a sentence for each reason."""
-    numbers: dict[str, list[int]] = {}
-    for page in pages:
-        if page.no_layer:
-            numbers.setdefault(page.no_layer, []).append(page.page)
-    return [f"{_which(found)}: no usable text layer ({why})." for why, found in numbers.items()]
+def _remarks(read: list[ReadPage]) -> list[str]:
+    """Each remark once, with the pages that it is about."""
+    pages: dict[str, list[int]] = {}
+    for page in read:
+        if page.remark:
+            pages.setdefault(page.remark, []).append(page.page.page)
+    return [f"{_which(numbers)}: {remark}" for remark, numbers in pages.items()]
 
 
 def _which(numbers: list[int]) -> str:

@@ -446,8 +446,8 @@ def test_a_blank_page_is_usable_and_says_nothing(desk: Desk) -> None:
 
 
 def test_without_text_there_is_nothing_to_use(desk: Desk) -> None:
-    assert desk.why(Sheet().picture(0, 0, 595, 842)) == "no text layer"
-    assert desk.why(Sheet().box(100, 100, 200, 200)) == "no text layer"
+    assert desk.why(Sheet().picture(0, 0, 595, 842)) == "it has none"
+    assert desk.why(Sheet().box(100, 100, 200, 200)) == "it has none"
     assert desk.why(Sheet().box(100, 100, 200, 200).text(700, 10, "outside")) == "its text cannot be seen"
 
 
@@ -455,14 +455,14 @@ def test_an_earlier_ocr_is_not_trusted(desk: Desk) -> None:
     scan = Sheet().picture(0, 0, 595, 842)
     for n, line in enumerate(PROSE):
         scan.text(72, 100 + 15 * n, line, more="3 Tr")
-    assert desk.why(scan) == "the text is invisible (an earlier OCR)"
+    assert desk.why(scan) == "the text is invisible, as that of an earlier OCR"
     assert desk.read().text.split() == " ".join(PROSE).split(), "for whoever wants it all the same"
     assert desk.why(Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)) == (
-        "the text is behind a picture (an earlier OCR)"
+        "the text is behind a picture, as that of an earlier OCR"
     )
     # A page with a letterhead in type and the rest scanned.
     part = born_digital().picture(60, 300, 500, 800).text(72, 400, "words of the scanned part", more="3 Tr")
-    assert desk.why(part) == "the text is invisible (an earlier OCR)"
+    assert desk.why(part) == "the text is invisible, as that of an earlier OCR"
 
 
 def test_a_stamp_or_page_number_on_a_scan_does_not_stand_for_it(desk: Desk) -> None:
@@ -494,11 +494,11 @@ def test_a_figure_or_a_ground_does_not_stand_against_its_text(desk: Desk) -> Non
 
 
 def test_garbled_characters_are_told_by_what_the_file_says_about_them(desk: Desk) -> None:
-    no_map = "the characters are garbled: no Unicode map"
+    no_map = "the characters are garbled, no Unicode map"
     assert desk.why(Sheet().paragraph(72, 100, PROSE, font="N")) == no_map
     assert desk.why(Sheet().paragraph(72, 100, PROSE).text(72, 200, "This line has none", 12, "N")) == no_map
     assert desk.why(Sheet().text(72, 100, "\ue101\ue102\ue103\ue104 \ue105\ue106", 12, "U")) == (
-        "the characters are garbled: not of any language"
+        "the characters are garbled, not of any language"
     )
 
 
@@ -510,14 +510,14 @@ def test_garbled_characters_are_told_by_their_letters(desk: Desk) -> None:
     three_on = dict(zip(lower, lower[3:] + lower[:3], strict=True)) | {" ": " ", ".": "."}
     many = [line.lower() for line in PROSE] * 2
     sheet = Sheet().paragraph(72, 100, many, font="X")
-    assert desk.why(sheet, objects=mapped(three_on)) == "the characters are garbled: not of any language"
+    assert desk.why(sheet, objects=mapped(three_on)) == "the characters are garbled, not of any language"
     # Cyrillic that claims to be Latin: Windows-1251 read as Windows-1252.
     russian = (
         "привет всем кто читает этот текст на русском языке он достаточно длинный чтобы было понятно о чем речь идет"
     )
     wrong = russian.encode("cp1251").decode("latin-1")
     lines = [wrong[start : start + 40] for start in range(0, len(wrong), 40)] * 2
-    assert desk.why(Sheet().paragraph(72, 100, lines, font="U")) == "the characters are garbled: of another encoding"
+    assert desk.why(Sheet().paragraph(72, 100, lines, font="U")) == "the characters are garbled, of another encoding"
 
 
 LANGUAGES = {
@@ -649,7 +649,7 @@ def test_a_picture_has_no_text_layer(desk: Desk) -> None:
     out = io.BytesIO()
     Image.new("RGB", (40, 20), "white").save(out, "PNG")
     found = desk.put_file(out.getvalue()).read()
-    assert (found.usable, found.why) == (False, "a picture has no text layer")
+    assert (found.usable, found.why) == (False, "a picture has none")
 
 
 def test_pages_that_cannot_be_drawn_are_refused_as_drawing_refuses_them(desk: Desk) -> None:
@@ -781,7 +781,7 @@ def test_every_word_is_said_exactly_once(desk: Desk, rows: list[list[str]], size
             sheet.text(30 + 110 * column, 60 + 2 * size * n, word, size * 0.6)
     found = desk.put(sheet).read("ocr")
     if not found.usable:
-        assert found.why == "the characters are garbled: not of any language"  # that many letters without vowels
+        assert found.why == "the characters are garbled, not of any language"  # that many letters without vowels
         return
     assert sorted(found.text.split()) == sorted(word for row in rows for word in row)
     assert sorted(word for block in found.blocks for word in block["text"].split()) == sorted(found.text.split())
@@ -811,7 +811,7 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
             assert layer.usable
             assert [set(block) for block in layer.blocks] == [{"label", "text", "box", "score"}] * 6
             scan = await document.text_layer(2, ReadOptions("ocr"))
-            assert (scan.usable, scan.why) == (False, "no text layer")
+            assert (scan.usable, scan.why) == (False, "it has none")
             with pytest.raises(BadRequest):
                 await document.text_layer(3, ReadOptions("ocr"))
 
@@ -825,7 +825,7 @@ async def test_a_picture_is_not_asked(tmp_path: Path) -> None:
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
         ):
-            assert (await document.text_layer(1, ReadOptions("document"))).why == "a picture has no text layer"
+            assert (await document.text_layer(1, ReadOptions("document"))).why == "a picture has none"
 
 
 class Fragile:

@@ -64,7 +64,6 @@ async def test_a_mixed_document_is_read_where_it_must_be() -> None:
         assert [page.get("source") for page in answer["pages"]] == ["text_layer", None, None, None, "text_layer"]
         assert [page["text"][:9] for page in answer["pages"]][1:4] == ["1654x2340"] * 3
         assert (answer["engine"], answer["model"]) == ("Echo", "echo"), "of the pages that an engine has read"
-        assert all("no_layer" not in page for page in answer["pages"])
         assert facts(await mcp.call_tool("gpu_status", {}))["served"] == 3
 
 
@@ -85,20 +84,29 @@ async def test_only_never_reads_and_says_of_each_page_why_it_has_nothing() -> No
     async with client() as mcp:
         result = await mcp.call_tool("ocr_image", {"image": mixed(), "text_layer": "only"})
         answer = facts(result)
-        assert [page.get("no_layer", "") for page in answer["pages"]] == [
-            "",
-            "no text layer",
-            "the characters are garbled: no Unicode map",
-            "the text is invisible (an earlier OCR)",
-            "",
-        ]
-        assert "Page 2: no usable text layer (no text layer)." in said(result)
+        assert [page.get("source") for page in answer["pages"]] == ["text_layer", None, None, None, "text_layer"]
+        assert [bool(page["text"]) for page in answer["pages"]] == [True, False, False, False, True]
+        for note in (
+            "Page 2: no usable text layer: it has none.",
+            "Page 3: no usable text layer: the characters are garbled, no Unicode map.",
+            "Page 4: no usable text layer: the text is invisible, as that of an earlier OCR.",
+        ):
+            assert note in said(result)
         assert "hidden" not in said(result), "what nobody sees does not reach the model"
         assert "blank" not in said(result)
         picture = await mcp.call_tool("ocr_image", {"image": as_base64(png()), "text_layer": "only"})
-        assert said(picture) == "Page 1: no usable text layer (a picture has no text layer)."
+        assert said(picture) == "Page 1: no usable text layer: a picture has none."
         status = facts(await mcp.call_tool("gpu_status", {}))
         assert (status["state"], status["served"]) == ("unloaded", 0)
+
+
+async def test_pictures_that_were_not_read_are_mentioned_each_time() -> None:
+    document = as_base64(pdf(*[born_digital().picture(72, 300, 522, 600) for _ in range(2)], born_digital()))
+    async with client(ocr_cache="on") as mcp:
+        for _ in range(2):
+            result = await mcp.call_tool("ocr_image", {"image": document})
+            assert "Pages 1-2: pictures were not read; text_layer=ignore reads them, too." in said(result)
+        assert facts(result)["cached"] is True
 
 
 async def test_pages_without_a_layer_for_one_reason_are_told_in_one_sentence() -> None:
@@ -106,7 +114,7 @@ async def test_pages_without_a_layer_for_one_reason_are_told_in_one_sentence() -
     async with client() as mcp:
         result = await mcp.call_tool("ocr_image", {"image": document, "text_layer": "only"})
     assert said(result).count("no usable text layer") == 1
-    assert "Pages 1-9: no usable text layer (no text layer)." in said(result)
+    assert "Pages 1-9: no usable text layer: it has none." in said(result)
 
 
 @pytest.mark.parametrize("mode", ["describe", "figure", "freeform"])
@@ -219,8 +227,7 @@ async def test_over_http_it_is_a_field_of_the_form_and_of_the_json(http: httpx2.
     refused = await http.post("/ocr", data={"text_layer": "purple"}, files={"file": ("a.pdf", document)})
     assert refused.status_code == 422
     only = (await http.post("/ocr", data={"text_layer": "only"}, files={"file": ("a.pdf", document)})).json()
-    assert only["pages"][1]["no_layer"] == "no text layer"
-    assert only["notes"] == ["Page 2: no usable text layer (no text layer)."]
+    assert only["notes"] == ["Page 2: no usable text layer: it has none."]
 
 
 async def test_a_searchable_pdf_of_such_pages_keeps_them_as_they_are(http: httpx2.AsyncClient) -> None:
@@ -249,4 +256,4 @@ def test_on_the_command_line_it_is_an_option(tmp_path: Path) -> None:
     assert run("--text-layer", "ignore").stdout.startswith("1654x2340")
     only = run("--text-layer", "only")
     assert "1654x2340" not in only.stdout
-    assert "Page 2: no usable text layer (no text layer)." in only.stderr
+    assert "Page 2: no usable text layer: it has none." in only.stderr

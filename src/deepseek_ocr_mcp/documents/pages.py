@@ -121,7 +121,7 @@ class PageRenderer:
     ) -> dict[str, Any]:
         """What page `page`, from 1, says itself; see `text_layer.py`. Never draws it.
 
-        Returns `text`, `blocks`, `usable`, `why`, and the `width` and `height` that `render` would give.
+        Returns `text`, `blocks`, `usable`, `why`, `remark`, and the `width` and `height` that `render` would give.
 
         Raises:
             BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
@@ -370,7 +370,7 @@ class _Pdf:
             raise
         except Exception:  # a damaged text layer is no reason not to draw the page and read it
             traceback.print_exc()
-            found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged"}
+            found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged", "remark": ""}
         return {"width": width, "height": height, **found}
 
     def _scale(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> float:
@@ -458,7 +458,7 @@ class _Pictures:
             "text": "",
             "blocks": [],
             "usable": False,
-            "why": "a picture has no text layer",
+            "why": "a picture has none",
         }
 
     def close(self) -> None:

@@ -130,7 +130,9 @@ class LayerText:
     usable: bool = False
     """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
     why: str = ""
-    """Why it is not usable, as a part of a sentence: "no text layer". Text may be there all the same."""
+    """Why it is not usable, as a part of a sentence: "it has none"."""
+    remark: str = ""
+    """What a caller should know of a usable text, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Document:
             BadRequest, UnreadableInput, InputTooLarge: as `page` does.
         """
         if self.format != "PDF":
-            return LayerText(0, 0, "", why="a picture has no text layer")
+            return LayerText(0, 0, "", why="a picture has none")
         return await self._reader.text_layer(self.snapshot, number, options)
 
     def discard(self, image: PageImage) -> None:

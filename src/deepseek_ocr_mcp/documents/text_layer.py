@@ -48,6 +48,8 @@ SAME_COLOUR: Final = 24  # of 255, in every channel: text that differs less from
 READABLE_SHARE: Final = 0.25  # of a character's width or height that is not cut off
 MAX_COVERS: Final = 400  # areas that may hide text, the largest ones
 
+PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
+
 # Pictures. Shares are of the page, counted on a grid.
 GRID: Final = 40
 MOSTLY_PICTURE: Final = 0.5  # a picture without text on it that large is most of the page
@@ -91,7 +93,7 @@ def read_layer(
     """Page `number`, counted from 0, of an open pypdfium2 document.
 
     `size` is that of the drawn page in pixels; the mode is one for which text is enough. Returns
-    `text`, `blocks`, `usable` and `why`.
+    `text`, `blocks`, `usable`, `why` and `remark`.
     """
     try:
         clock = Clock(ask)
@@ -105,12 +107,13 @@ def read_layer(
         text, blocks = layer.written(options, size[0] / content.width, size[1] / content.height, size)
     except TooMuch as exc:
         return _unusable(str(exc))
-    return {"text": text, "blocks": blocks, "usable": True, "why": ""}
+    remark = PICTURES_REMARK if sight.pictures > SMALL_PICTURE else ""
+    return {"text": text, "blocks": blocks, "usable": True, "why": "", "remark": remark}
 
 
 def _unusable(why: str) -> dict[str, Any]:
     """Text that is not believed is not given either: what no person sees could speak to an agent."""
-    return {"text": "", "blocks": [], "usable": False, "why": why}
+    return {"text": "", "blocks": [], "usable": False, "why": why, "remark": ""}
 
 
 # ---------------------------------------------------------------- what is seen
@@ -129,6 +132,8 @@ class _Sight:
     """Under a picture."""
     lost: list[Glyph] = field(default_factory=list)
     """Painted over, as pale as their ground, or outside of the page: gone for good."""
+    pictures: float = 0.0
+    """Share of the page that is pictures without text on them, known after `why`."""
     layered: int = 0
     """How many of the shown ones are on layers that a person can switch off."""
 
@@ -160,14 +165,15 @@ class _Sight:
         tolerated = max(TOLERATED, TOLERATED_SHARE * len(self.shown))
         on_pictures = sum(self.areas.is_on_picture(glyph) for glyph in self.invisible)
         if on_pictures > tolerated or (self.invisible and not self.shown):
-            return "the text is invisible (an earlier OCR)"
+            return "the text is invisible, as that of an earlier OCR"
         if len(self.behind) > tolerated:
-            return "the text is behind a picture (an earlier OCR)"
+            return "the text is behind a picture, as that of an earlier OCR"
         if not self.shown:
-            return "its text cannot be seen" if self.lost or self.behind else "no text layer"
+            return "its text cannot be seen" if self.lost or self.behind else "it has none"
         if self.layered:
             return "some of its text is on a layer that can be switched off"
         text, bare, scanned = _shares(content, self.shown, self.clock)
+        self.pictures = bare
         if scanned > SCAN_SHARE:
             return "most of the page is a scan"
         if bare > MOSTLY_PICTURE or (bare > SMALL_PICTURE and bare > PICTURE_OVER_TEXT * text):
@@ -297,7 +303,7 @@ def _garbled(shown: Sequence[Glyph]) -> str:
     strange = sum(is_strange(glyph.text) for glyph in shown if glyph.known)
     least = max(GARBLED_LEAST, GARBLED_SHARE * len(shown))
     if unknown + strange > least:
-        return f"the characters are garbled: {'no Unicode map' if unknown >= strange else 'not of any language'}"
+        return f"the characters are garbled, {'no Unicode map' if unknown >= strange else 'not of any language'}"
     return ""
 
 
@@ -320,9 +326,9 @@ def _implausible(text: str) -> str:
             vowels += count * (base in VOWEL_LETTERS[script])
             marked += count * (char > "\u007f")
         if not VOWELS[0] <= vowels / total <= VOWELS[1]:
-            return "the characters are garbled: not of any language"
+            return "the characters are garbled, not of any language"
         if script == "LATIN" and marked > FOREIGN_SHARE * total:
-            return "the characters are garbled: of another encoding"
+            return "the characters are garbled, of another encoding"
     tokens = [word for word in text.split() if word[0].isalpha() and not IDEOGRAPH.match(word)]
     plain = [word for word in tokens if unicodedata.name(word[0], "").split(" ", 1)[0] in VOWEL_LETTERS]
     if len(plain) >= PLAIN_LETTERS / 3:

@@ -102,7 +102,7 @@ def _structured_result(result: OcrResult) -> dict[str, Any]:
     found = _structured(result)
     del found["text"]
     if result.mode == "find":
-        found["pages"] = [page for page in found["pages"] if page["text"] or page.get("blocks") or "no_layer" in page]
+        found["pages"] = [page for page in found["pages"] if page["text"] or page.get("blocks")]
     for block in (block for page in found["pages"] for block in page.get("blocks", ())):
         if "score" in block:
             block["score"] = round(block["score"], 2)
