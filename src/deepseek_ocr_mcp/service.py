@@ -561,7 +561,7 @@ def _result(
     request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
 ) -> OcrResult:
     by_engine = [page for page in read if page.engine != TEXT_LAYER]
-    last = (by_engine or read or [None])[-1]
+    last = by_engine[-1] if by_engine else read[-1] if read else None
     return OcrResult(
         text=_joined(pages),
         pages=pages,

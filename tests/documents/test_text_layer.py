@@ -333,9 +333,9 @@ def test_hebrew_and_arabic_are_read_from_the_right_whichever_way_they_are_writte
                 sheet.text(x, y, char, 12, "U")
 
     sheet = Sheet()
-    write(sheet, 500, 100, "words English 12,345 " + "שלום עולם"[::-1])
+    write(sheet, 500, 100, "English words " + "עולם"[::-1] + " 12,345 " + "שלום"[::-1])
     write(sheet, 500, 120, "." + "وكتب سطرا ثانيا"[::-1])
-    assert said(desk, sheet) == "שלום עולם 12,345 words English\nوكتب سطرا ثانيا."
+    assert said(desk, sheet) == "שלום 12,345 עולם English words\nوكتب سطرا ثانيا."
 
 
 def test_vertical_lines_are_read_from_the_right(desk: Desk) -> None:
@@ -456,7 +456,7 @@ def test_an_earlier_ocr_is_not_trusted(desk: Desk) -> None:
     for n, line in enumerate(PROSE):
         scan.text(72, 100 + 15 * n, line, more="3 Tr")
     assert desk.why(scan) == "the text is invisible, as that of an earlier OCR"
-    assert desk.read().text.split() == " ".join(PROSE).split(), "for whoever wants it all the same"
+    assert desk.read().text == ""
     assert desk.why(Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)) == (
         "the text is behind a picture, as that of an earlier OCR"
     )

@@ -451,7 +451,7 @@ class _Pictures:
             _write(out, _strips(image, rows, convert, call))
         return width, height
 
-    def layer(self, page: int, dpi: int, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
         return {
             "width": 0,
             "height": 0,

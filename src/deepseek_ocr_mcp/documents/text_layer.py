@@ -65,7 +65,7 @@ SHAPE_KINDS: Final = 12  # letters differ; the marks of a diagram do not
 # Characters.
 GARBLED_SHARE: Final = 0.02  # of the characters may be unknown: signs of a formula
 GARBLED_LEAST: Final = 3
-PLAIN_LETTERS: Final = 150  # fewer say nothing about their language
+PLAIN_LETTERS: Final = 100  # fewer say nothing about their language
 VOWELS: Final = (0.2, 0.7)  # share of the letters, in any language of these scripts
 FOREIGN_SHARE: Final = 0.6  # of Latin letters have marks: no language has so many
 SINGLE_SHARE: Final = 0.6  # of the words are single letters: they stand apart
@@ -81,7 +81,7 @@ DOT_EM: Final = (0.12, 0.75)  # how large it is
 DOT_GAP_EM: Final = 3.0
 
 VOWEL_LETTERS: Final = {
-    "LATIN": frozenset("aeiouyæøœıəwɔɛ"),
+    "LATIN": frozenset("aeiouyæøœıəɔɛ"),
     "CYRILLIC": frozenset("аеёиоуыэюяіїєѣѳүөұәў"),
     "GREEK": frozenset("αεηιουω"),
 }
