@@ -102,7 +102,7 @@ def read_layer(
         if why := sight.why():
             return _unusable(why)
         layer = _Layer.of(content, sight.shown, clock)
-        if why := layer.why() or _missing_fields(content, layer):
+        if why := layer.why() or _missing_fields(content, layer, clock):
             return _unusable(why)
         text, blocks = layer.written(options, size[0] / content.width, size[1] / content.height, size)
     except TooMuch as exc:
@@ -339,18 +339,19 @@ def _implausible(text: str) -> str:
     return ""
 
 
-def _missing_fields(content: Content, layer: _Layer) -> str:
+def _missing_fields(content: Content, layer: _Layer, clock: Clock) -> str:
     """Whether what was typed into a form is not in the text: then it is only drawn."""
     if not content.fields:
         return ""
+    glyphs = [(glyph.text, *_middle(glyph)) for line in layer.lines for glyph in line.glyphs]
     for entry in content.fields:
         x1, y1, x2, y2 = entry.box
-        inside = "".join(
-            glyph.text
-            for line in layer.lines
-            for glyph in line.glyphs
-            if _inside((x1 - 2, y1 - 2, x2 + 2, y2 + 2), *_middle(glyph))
-        )
+        around = (x1 - 2, y1 - 2, x2 + 2, y2 + 2)
+        inside = ""
+        for text, x, y in glyphs:
+            clock.tick()
+            if _inside(around, x, y):
+                inside += text
         wanted = Counter(char for char in entry.text if char.isalnum())
         if (wanted - Counter(unicodedata.normalize("NFKC", inside))).total() > 0.1 * wanted.total():
             return "a form field's text is not in it"
