@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import __version__, logs
 from .engines import KNOWN, PREFERRED, cpu_engine
 from .errors import BadRequest, EngineUnavailable, InputNotFound, OcrError
-from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -270,7 +270,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
     """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
-    if arguments.env_file or os.environ.get("OCR_ENV_FILE"):
+    if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
         return None
     return cpu_engine(
         arguments.ocr_engine or os.environ.get("OCR_ENGINE", "auto"),
