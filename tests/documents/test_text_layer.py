@@ -518,6 +518,8 @@ def test_garbled_characters_are_told_by_their_letters(desk: Desk) -> None:
     wrong = russian.encode("cp1251").decode("latin-1")
     lines = [wrong[start : start + 40] for start in range(0, len(wrong), 40)] * 2
     assert desk.why(Sheet().paragraph(72, 100, lines, font="U")) == "the characters are garbled, of another encoding"
+    utf8 = "für Bücher über schöne Häuser".encode().decode("latin-1")
+    assert desk.why(Sheet().text(72, 100, utf8, font="U")) == "the characters are garbled, of another encoding"
 
 
 LANGUAGES = {

@@ -67,6 +67,8 @@ GARBLED_SHARE: Final = 0.02  # of the characters may be unknown: signs of a form
 GARBLED_LEAST: Final = 3
 PLAIN_LETTERS: Final = 100  # fewer say nothing about their language
 VOWELS: Final = (0.2, 0.7)  # share of the letters, in any language of these scripts
+MOJIBAKE: Final = re.compile("[ÂÃ][\u0080-\u00bf]|â€")  # UTF-8 that was taken for Latin-1
+FOREIGN_LETTERS: Final = 40
 FOREIGN_SHARE: Final = 0.6  # of Latin letters have marks: no language has so many
 SINGLE_SHARE: Final = 0.6  # of the words are single letters: they stand apart
 LONG_WORD: Final = 35  # characters; the usual word is not that long
@@ -309,6 +311,8 @@ def _garbled(shown: Sequence[Glyph]) -> str:
 
 def _implausible(text: str) -> str:
     """Why the text is no language's; empty where that cannot be told."""
+    if len(MOJIBAKE.findall(text)) >= GARBLED_LEAST:
+        return "the characters are garbled, of another encoding"
     words = {word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 2}  # each once: an index repeats itself
     letters = Counter("".join(words))
     by_script: dict[str, Counter[str]] = {}
@@ -318,17 +322,15 @@ def _implausible(text: str) -> str:
             by_script.setdefault(script, Counter())[char] += count
     for script, counted in by_script.items():
         total = counted.total()
+        marked = sum(count for char, count in counted.items() if char > "\u007f")
+        if script == "LATIN" and total >= FOREIGN_LETTERS and marked > FOREIGN_SHARE * total:
+            return "the characters are garbled, of another encoding"
         if total < max(PLAIN_LETTERS, letters.total() / 2):
             continue
-        vowels = marked = 0
-        for char, count in counted.items():
-            base = unicodedata.normalize("NFD", char.casefold())[:1]
-            vowels += count * (base in VOWEL_LETTERS[script])
-            marked += count * (char > "\u007f")
+        bases = ((unicodedata.normalize("NFD", char.casefold())[:1], count) for char, count in counted.items())
+        vowels = sum(count for base, count in bases if base in VOWEL_LETTERS[script])
         if not VOWELS[0] <= vowels / total <= VOWELS[1]:
             return "the characters are garbled, not of any language"
-        if script == "LATIN" and marked > FOREIGN_SHARE * total:
-            return "the characters are garbled, of another encoding"
     tokens = [word for word in text.split() if word[0].isalpha() and not IDEOGRAPH.match(word)]
     plain = [word for word in tokens if unicodedata.name(word[0], "").split(" ", 1)[0] in VOWEL_LETTERS]
     if len(plain) >= PLAIN_LETTERS / 3:
