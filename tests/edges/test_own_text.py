@@ -108,7 +108,7 @@ async def test_only_never_reads_and_says_of_each_page_why_it_has_nothing() -> No
 
 
 async def test_pictures_that_were_not_read_are_mentioned_each_time() -> None:
-    document = as_base64(pdf(*[born_digital().picture(72, 300, 522, 600) for _ in range(2)], born_digital()))
+    document = as_base64(pdf(*[born_digital().picture(72, 300, 332, 560) for _ in range(2)], born_digital()))
     async with client(ocr_cache="on") as mcp:
         for _ in range(2):
             result = await mcp.call_tool("ocr_image", {"image": document})
