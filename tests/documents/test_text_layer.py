@@ -240,6 +240,55 @@ def test_cells_of_a_ruled_table_stay_apart_and_together(desk: Desk) -> None:
     ]
 
 
+def stations(ruled: bool) -> Sheet:
+    sheet = Sheet().text(72, 80, "Stations of the coast line", 20)
+    for r, row in enumerate(STATIONS):
+        for c, cell in enumerate(row):
+            sheet.text(76 + 120 * c, 134 + 24 * r, cell)
+    for n in range(6 if ruled else 0):
+        sheet.rule(72, 118 + 24 * n, 432, 118 + 24 * n)
+    for x in (72, 192, 312, 432) if ruled else ():
+        sheet.rule(x, 118, x, 238)
+    return sheet
+
+
+STATIONS = [("Station", "Opened", "Passengers"), ("Millbrook", "1904", "18,200"), ("Harbour East", "1911", "7,450"),
+            ("Chapel Hill", "1926", "31,900"), ("Old Quarry", "1938", "2,615")]  # fmt: skip
+
+
+@pytest.mark.parametrize("ruled", [True, False])
+@pytest.mark.parametrize("way", ["upright", "turned by the page", "turned by its text", "on its head"])
+def test_a_table_keeps_its_cells_however_the_page_lies(desk: Desk, way: str, ruled: bool) -> None:
+    sheet = stations(ruled)
+    if way == "turned by the page":
+        sheet.entries = "/Rotate 270"
+    elif way == "turned by its text":
+        sheet = Sheet(size=(842, 595), parts=["q 0 -1 1 0 0 595 cm", *sheet.parts, "Q"])
+    elif way == "on its head":
+        sheet = Sheet(parts=["q -1 0 0 -1 595 842 cm", *sheet.parts, "Q"])
+    head, *rows = ["| " + " | ".join(row) + " |" for row in STATIONS]
+    assert desk.text(sheet).split("\n\n") == [
+        "# Stations of the coast line",
+        "\n".join([head, "| --- | --- | --- |", *rows]),
+    ]
+
+
+@pytest.mark.parametrize("ruled", [True, False])
+def test_a_table_in_hebrew_begins_on_the_right(desk: Desk, ruled: bool) -> None:
+    rows = [("שם", "עיר", "גיל"), ("דוד", "חיפה", "41"), ("רות", "אילת", "37"), ("נעמי", "צפת", "29")]
+    sheet = Sheet()
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            shown = cell if cell.isdigit() else cell[::-1]
+            sheet.text(400 - 100 * c, 115 + 24 * r, shown, 12, "U")
+    for n in range(5 if ruled else 0):
+        sheet.rule(190, 100 + 24 * n, 490, 100 + 24 * n)
+    for x in (190, 290, 390, 490) if ruled else ():
+        sheet.rule(x, 100, x, 196)
+    head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
+    assert desk.text(sheet) == "\n".join([head, "| --- | --- | --- |", *rest])
+
+
 def test_a_rule_parts_cells_that_almost_touch(desk: Desk) -> None:
     sheet = Sheet()
     for y in (100, 120, 140):
