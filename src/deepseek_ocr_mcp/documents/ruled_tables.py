@@ -97,7 +97,7 @@ def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: C
     rest = [n for n in range(len(frame)) if n not in taken]
     stand_ins = [TextLine(STAND_IN, box) for box, _ in tables]
     arranged: list[Element] = []
-    for element in arrange([*(frame[n] for n in rest), *stand_ins]):
+    for element in arrange([*(frame[n] for n in rest), *stand_ins], like=frame):
         if all(n < len(rest) for n in element.lines):
             arranged.append(_renumbered(element, rest))
         elif element.kind == "table":

@@ -256,16 +256,22 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
     return [index for element in arrange(lines) for index in element.lines]
 
 
-def arrange(lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True) -> list[Element]:
+def arrange(
+    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, like: Sequence[TextLine] = ()
+) -> list[Element]:
     """The page as elements in reading order; each index of `lines` is in exactly one of them.
 
     Args:
         columns: whether columns are looked for.
         tables: whether tables are looked for.
+        like: all lines of the page, where `lines` are a part of it: they tell what is usual.
     """
     if not lines:
         return []
     page = _Page.of(lines)
+    if like:
+        usual = _Page.of(like)
+        page = replace(page, em=usual.em, pitch=usual.pitch, bold_says=usual.bold_says)
     elements: list[Element] = []
     everything = _by_middle(page, range(len(lines)))
     for number, region in enumerate(_columns_of(page, everything, 0, []) if columns else [everything]):
