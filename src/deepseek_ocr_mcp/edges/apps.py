@@ -80,7 +80,9 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
     for tool in answer["tools"]:
         meta = dict(tool.get("_meta") or {})
         if "model" in meta.pop("ui", {}).get("visibility", ["model"]):
-            tools.append({name: part for name, part in tool.items() if name != "_meta"} | ({"_meta": meta} if meta else {}))
+            tools.append(
+                {name: part for name, part in tool.items() if name != "_meta"} | ({"_meta": meta} if meta else {})
+            )
     return answer | {"tools": tools}
 
 
@@ -92,7 +94,9 @@ def kept_for_app(ctx: Context, store: ResultStore[Kept], answer: Answer) -> str:
         return ""
     return store.put(
         {page.page: page.text for page in answer.whole},
-        details={page.page: page.model_dump_json(exclude_none=True).encode("utf-8", "replace") for page in answer.whole},
+        details={
+            page.page: page.model_dump_json(exclude_none=True).encode("utf-8", "replace") for page in answer.whole
+        },
         held=answer.kept,
     )
 
@@ -108,7 +112,9 @@ def page_tool(service: OcrService, store: ResultStore[Kept], client: Any) -> Str
         ctx: Context,
         result: Annotated[str, Field(description=f"_meta[{RESULT!r}] of an answer of ocr_image")],
         page: Annotated[int, Field(ge=1, description="its number in the document")],
-        side: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture in pixels")] = 1600,
+        side: Annotated[
+            int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture in pixels")
+        ] = 1600,
     ) -> CallToolResult:
         details = store.details(result, page)
         structured: dict[str, Any] = {"page": page}
