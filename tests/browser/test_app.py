@@ -1,4 +1,4 @@
-"""The app in a host, in a real Chromium: the reference library's bridge, the frames of the specification, a real server."""
+"""The app in a host in a real Chromium: the reference library's bridge, the specified frames, a real server."""
 
 from __future__ import annotations
 
@@ -295,8 +295,9 @@ def test_a_hostile_name_label_or_error_is_text(visitor: Visitor, scholar: AppHos
     shown = show(visitor, scholar)
     evil = '<img src=x onerror="window.__pwned=1">'
     shown.tell("input", {"image": f"/scans/{evil}.png"})
-    shown.tell("result", {"isError": True, "content": [{"type": "text", "text": evil}],
-                          "_meta": {"deepseek-ocr/error": {"code": evil, "message": evil, "remedy": evil}}})  # fmt: skip
+    error = {"code": evil, "message": evil, "remedy": evil}
+    told = {"isError": True, "content": [{"type": "text", "text": evil}], "_meta": {"deepseek-ocr/error": error}}
+    shown.tell("result", told)
     expect(shown.app.locator(".error-box")).to_contain_text(evil)
     for frame in shown.page.frames:
         assert frame.evaluate("window.__pwned") is None

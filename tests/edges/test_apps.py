@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from PIL import Image
 
 from deepseek_ocr_mcp.edges import apps
 from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.errors import InputNotFound
+from deepseek_ocr_mcp.models import OcrRequest
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
@@ -139,22 +142,35 @@ async def test_the_page_is_the_one_that_was_read_whatever_became_of_the_file(tmp
         assert (await shown(mcp, result))[0].size == (400, 300)
 
 
-async def test_the_same_document_is_kept_once_and_goes_with_its_last_result(tmp_path: Path) -> None:
+async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -> None:
     async with running() as service:
-        folder = Path(service._reader._kept_folder)
-        async with Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
-            for height in (20, 20, 30):
-                await mcp.call_tool("ocr_image", {"image": as_base64(png(40, height))})
-            assert len(list(folder.iterdir())) == 2
-            for _ in range(198):
-                await mcp.call_tool("ocr_image", {"image": as_base64(png(40, 30))})
-            assert len(list(folder.iterdir())) == 2, "the second answer with the first document is kept still"
-            last = await mcp.call_tool("ocr_image", {"image": as_base64(png(40, 30))})
-            assert len(list(folder.iterdir())) == 1
-            await shown(mcp, last)
+        folder = service._reader._kept_folder
         async with Client(build_mcp(service, local=True)) as mcp:
-            await mcp.call_tool("ocr_image", {"image": as_base64(png(40, 50))})
-            assert len(list(folder.iterdir())) == 1, "nothing is kept for those who show no apps"
+            await mcp.call_tool("ocr_image", {"image": PAGE})
+            assert os.listdir(service._reader._folder) == ["lock"]
+        async with Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
+            for height in (20, 20, 30, 20):
+                facts(await mcp.call_tool("ocr_image", {"image": as_base64(png(40, height))}))
+            assert len(os.listdir(folder)) == 2
+
+
+async def test_a_kept_document_goes_with_its_last_holder() -> None:
+    request = OcrRequest(image=PAGE)
+    async with running() as service:
+        first = (await service.read(request, local=True, keep=True)).kept
+        second = (await service.read(request, local=True, keep=True)).kept
+        assert first is not None
+        assert first is second
+        first.let_go()
+        async with service.opened(first) as document:
+            assert document.page_count == 1
+        first.let_go()
+        assert os.listdir(service._reader._kept_folder) == []
+        with pytest.raises(InputNotFound, match="not kept any more"):
+            async with service.opened(first):
+                pass
+        again = (await service.read(request, local=True, keep=True)).kept
+        assert again is not first
 
 
 async def test_without_the_name_of_an_answer_nothing_is_shown() -> None:

@@ -177,7 +177,7 @@ class Document:
 
 
 class Kept:
-    """A document that can be opened after its request was answered. The same bytes are kept once, whoever keeps them."""
+    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot

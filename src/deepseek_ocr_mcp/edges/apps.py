@@ -32,7 +32,7 @@ URI: Final = "ui://deepseek-ocr/view.html"
 LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what shows its results
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
-MIN_SIDE, MAX_SIDE = 64, 2400  # px of the longer side: about 30 kB to 1 MB
+MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
 
 WEB: Final = Path(__file__).parent / "web"
 VIEW: Final = WEB / "view"
@@ -78,11 +78,9 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
         return answer | {"resources": [each for each in answer["resources"] if each["uri"] != URI]}
     tools = []
     for tool in answer["tools"]:
-        meta = dict(tool.get("_meta") or {})
+        meta = dict(tool.pop("_meta", None) or {})
         if "model" in meta.pop("ui", {}).get("visibility", ["model"]):
-            tools.append(
-                {name: part for name, part in tool.items() if name != "_meta"} | ({"_meta": meta} if meta else {})
-            )
+            tools.append(tool | ({"_meta": meta} if meta else {}))
     return answer | {"tools": tools}
 
 
@@ -92,11 +90,10 @@ def kept_for_app(ctx: Context, store: ResultStore[Kept], answer: Answer) -> str:
         if answer.kept:
             answer.kept.let_go()
         return ""
+    details = {page.page: page.model_dump_json(exclude_none=True) for page in answer.whole}
     return store.put(
         {page.page: page.text for page in answer.whole},
-        details={
-            page.page: page.model_dump_json(exclude_none=True).encode("utf-8", "replace") for page in answer.whole
-        },
+        details={number: text.encode("utf-8", "replace") for number, text in details.items()},
         held=answer.kept,
     )
 
