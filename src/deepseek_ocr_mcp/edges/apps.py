@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import anyio
+import anyio.abc
 from mcp.server.apps import APP_MIME_TYPE, Apps, client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
@@ -26,13 +29,14 @@ from ..results.store import ResultStore
 from ..service import Answer, Kept, OcrService
 from .arguments import StrictTool
 
-__all__ = ["LINK", "RESULT", "hide_from_others", "kept_for_app", "page_tool", "view", "view_html"]
+__all__ = ["LINK", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
 
 URI: Final = "ui://deepseek-ocr/view.html"
 LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what shows its results
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
+HELD_S: Final = 3600.0  # that a document is kept to be looked at; what was read is forgotten after an hour, too
 
 WEB: Final = Path(__file__).parent / "web"
 VIEW: Final = WEB / "view"
@@ -46,7 +50,7 @@ _EXPORT: Final = re.compile(r"^export (default|(?:const|let|class|(?:async )?fun
 _OTHER_FORM: Final = re.compile(r"^(?:import|export)\b.*|\bimport\(.*", re.MULTILINE)
 
 
-def view() -> Apps:
+def extension() -> Apps:
     """The extension: the document is under its address, and is made when it is read."""
     apps = Apps()
     apps.add_resource(
@@ -84,65 +88,90 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
     return answer | {"tools": tools}
 
 
-def kept_for_app(ctx: Context, store: ResultStore[Kept], answer: Answer) -> str:
-    """The name under which the app finds the pages of an answer; "" where there is no app, or nothing to show."""
-    if not answer.whole or not client_supports_apps(ctx):
-        if answer.kept:
-            answer.kept.let_go()
-        return ""
-    details = {page.page: page.model_dump_json(exclude_none=True) for page in answer.whole}
-    return store.put(
-        {page.page: page.text for page in answer.whole},
-        details={number: text.encode("utf-8", "replace") for number, text in details.items()},
-        held=answer.kept,
-    )
+class AppView:
+    """What the app is shown: answers that are kept for it, and their pages. Use it inside `async with view.running():`."""
 
+    def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
+        self._service = service
+        self._store = store
+        self._tasks: anyio.abc.TaskGroup | None = None
 
-def page_tool(service: OcrService, store: ResultStore[Kept], client: Any) -> StrictTool:
-    """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let documents go when their time is over."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
 
-    Args:
-        client: gives the name of who asks, of a context.
-    """
+    def keep(self, ctx: Context, answer: Answer) -> str:
+        """The name under which the app finds the pages of an answer; "" where there is no app, or nothing to show."""
+        if not answer.whole or not client_supports_apps(ctx):
+            if answer.kept:
+                answer.kept.let_go()
+            return ""
+        details = {page.page: page.model_dump_json(exclude_none=True) for page in answer.whole}
+        name = self._store.put(
+            {page.page: page.text for page in answer.whole},
+            details={number: text.encode("utf-8", "replace") for number, text in details.items()},
+            held=answer.kept,
+        )
+        if name:
+            assert self._tasks is not None, "use the view inside `async with view.running():`"
+            self._tasks.start_soon(self._let_go_later, name)
+        return name
 
-    async def ocr_page(
-        ctx: Context,
-        result: Annotated[str, Field(description=f"_meta[{RESULT!r}] of an answer of ocr_image")],
-        page: Annotated[int, Field(ge=1, description="its number in the document")],
-        side: Annotated[
-            int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture in pixels")
-        ] = 1600,
-    ) -> CallToolResult:
-        details = store.details(result, page)
-        structured: dict[str, Any] = {"page": page}
-        if details is not None:
-            structured["read"] = json.loads(details)
-        kept = store.held(result)
-        if kept is None:
-            return CallToolResult(content=[], structured_content=structured)
-        with service.place(client(ctx)):
-            async with service.opened(kept) as document:
-                if page > document.page_count:
-                    raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
-                seen = await document.preview(page, side)
-        structured |= {"width": seen.width, "height": seen.height}
-        picture = ImageContent(type="image", data=base64.b64encode(seen.data).decode(), mime_type=seen.mime)
-        return CallToolResult(content=[picture], structured_content=structured)
+    async def _let_go_later(self, name: str) -> None:
+        await anyio.sleep(HELD_S)
+        self._store.let_go(name)
 
-    title = "Show a page that was read"
-    tool = StrictTool.from_function(
-        ocr_page,
-        title=title,
-        description="A page of an answer of ocr_image as a picture, with its text and its boxes. For the app.",
-        annotations=ToolAnnotations(
-            title=title, read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-        ),
-        meta={"ui": {"resourceUri": URI, "visibility": ["app"]}},
-        structured_output=False,
-    )
-    assert isinstance(tool, StrictTool)
-    tool.parameters["additionalProperties"] = False
-    return tool
+    def tool(self, client: Callable[[Context], str]) -> StrictTool:
+        """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
+
+        Args:
+            client: the name of who asks.
+        """
+
+        async def ocr_page(
+            ctx: Context,
+            result: Annotated[str, Field(description=f"_meta[{RESULT!r}] of an answer of ocr_image")],
+            page: Annotated[int, Field(ge=1, description="its number in the document")],
+            side: Annotated[
+                int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture, in pixels")
+            ] = SIDE,
+        ) -> CallToolResult:
+            details = self._store.details(result, page)
+            structured: dict[str, Any] = {"page": page}
+            if details is not None:
+                structured["read"] = json.loads(details)
+            kept = self._store.held(result)
+            if kept is None:
+                return CallToolResult(content=[], structured_content=structured)
+            with self._service.place(client(ctx)):
+                async with self._service.opened(kept) as document:
+                    if page > document.page_count:
+                        raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
+                    seen = await document.preview(page, side)
+            structured |= {"width": seen.width, "height": seen.height}
+            picture = ImageContent(type="image", data=base64.b64encode(seen.data).decode(), mime_type=seen.mime)
+            return CallToolResult(content=[picture], structured_content=structured)
+
+        title = "Show a page that was read"
+        tool = StrictTool.from_function(
+            ocr_page,
+            title=title,
+            description="A page of an answer of ocr_image as a picture, with its text and its boxes. For the app.",
+            annotations=ToolAnnotations(
+                title=title, read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+            ),
+            meta={"ui": {"resourceUri": URI, "visibility": ["app"]}},
+            structured_output=False,
+        )
+        assert isinstance(tool, StrictTool)
+        tool.parameters["additionalProperties"] = False
+        return tool
 
 
 # -- the document

@@ -33,7 +33,7 @@ from ..models import GpuStatus, OcrRequest, OcrResult, PageRange, Transition
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
 from ..results.store import ResultStore
 from ..service import LOCAL, Answer, Kept, OcrService
-from .apps import LINK, RESULT, hide_from_others, kept_for_app, page_tool, view
+from .apps import LINK, RESULT, AppView, extension, hide_from_others
 from .arguments import OCR_HINTS, StrictTool
 from .prompts import PromptServer, add_prompts
 
@@ -129,10 +129,11 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     """
     folders = FolderReader(service)
     store = ResultStore[Kept]()
+    view = AppView(service, store)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
-        async with folders.running():
+        async with folders.running(), view.running():
             yield
 
     async def ocr_image(
@@ -206,7 +207,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             notes.append('find_term was not used: only mode="find" looks for words.')
         if notes or not content:
             content.append(TextContent(type="text", text="\n".join(notes) or "No text was found."))
-        name = kept_for_app(ctx, store, answer)
+        name = view.keep(ctx, answer)
         if answer.result.truncated or answer.result.saved_to:
             content += link_to(ctx, answer, name)
         content += [
@@ -306,7 +307,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         log_level="ERROR",
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},  # those who show apps get another
-        extensions=[view()],
+        extensions=[extension()],
         middleware=[hide_from_others],
         tools=[
             reading,
@@ -332,7 +333,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 changes=True,
                 destroys=True,
             ),
-            page_tool(service, store, lambda ctx: LOCAL if local else _client(ctx)),
+            view.tool(lambda ctx: LOCAL if local else _client(ctx)),
         ],
     )
     _add_resources(mcp, store)

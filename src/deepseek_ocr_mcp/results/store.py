@@ -129,6 +129,11 @@ class ResultStore(Generic[H]):
         """
         return self._get(name).held
 
+    def let_go(self, name: str) -> None:
+        """Hold the document of this result no more; its texts stay. A result that is gone is fine."""
+        if (stored := self._results.get(name)) is not None:
+            self._let_go(stored)
+
     def _get(self, name: str) -> _Stored[H]:
         try:
             self._results.move_to_end(name)
