@@ -155,17 +155,17 @@ async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -
             assert len(os.listdir(folder)) == 2
 
 
-async def test_a_document_is_let_go_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apps, "HELD_S", 0.0)
+async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(apps, "KEPT_S", 0.0)
     async with running() as service, Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         with anyio.fail_after(10):
             while os.listdir(service._reader._kept_folder):
                 await anyio.sleep(0.01)
         answer = await mcp.call_tool("ocr_page", {"result": name_of(result), "page": 1})
-        assert answer.content == []
-        assert answer.structured_content is not None
-        assert answer.structured_content["read"]["text"]
+        assert "no such result" in said(answer)
 
 
 async def test_a_kept_document_goes_with_its_last_holder() -> None:

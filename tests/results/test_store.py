@@ -88,8 +88,10 @@ def test_a_document_is_held_as_long_as_a_result_has_it() -> None:
     assert paper.holders == 0
     third = store.put({1: "e"}, held=paper.hold())
     for name in (third, third, first):
-        store.let_go(name)
-    assert (paper.holders, store.held(third), store.text(third)) == (0, None, "e")
+        store.forget(name)
+    assert paper.holders == 0
+    with pytest.raises(InputNotFound):
+        store.text(third)
 
 
 def test_documents_that_are_too_large_are_let_go_before_their_results() -> None:

@@ -36,7 +36,7 @@ LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what sh
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
-HELD_S: Final = 3600.0  # that a document is kept to be looked at; what was read is forgotten after an hour, too
+KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
 
 WEB: Final = Path(__file__).parent / "web"
 VIEW: Final = WEB / "view"
@@ -89,7 +89,7 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 
 
 class AppView:
-    """What the app is shown: answers that are kept for it, and their pages. Use it inside `async with view.running():`."""
+    """What the app is shown: answers that are kept, and their pages. Use it inside `async with view.running():`."""
 
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
@@ -98,7 +98,7 @@ class AppView:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Let documents go when their time is over."""
+        """Forget answers when their time is over."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -120,12 +120,12 @@ class AppView:
         )
         if name:
             assert self._tasks is not None, "use the view inside `async with view.running():`"
-            self._tasks.start_soon(self._let_go_later, name)
+            self._tasks.start_soon(self._forget_later, name)
         return name
 
-    async def _let_go_later(self, name: str) -> None:
-        await anyio.sleep(HELD_S)
-        self._store.let_go(name)
+    async def _forget_later(self, name: str) -> None:
+        await anyio.sleep(KEPT_S)
+        self._store.forget(name)
 
     def tool(self, client: Callable[[Context], str]) -> StrictTool:
         """`ocr_page`: what the app asks for. Hosts do not offer it to their model.

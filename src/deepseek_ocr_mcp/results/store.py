@@ -86,9 +86,7 @@ class ResultStore(Generic[H]):
             made.held = held
             self._holds[held] += 1
         while self._bytes > self._max_bytes or len(self._results) > self._max_results:
-            _, oldest = self._results.popitem(last=False)
-            self._bytes -= oldest.size
-            self._let_go(oldest)
+            self.forget(next(iter(self._results)))
         self._bound_documents()
         return name
 
@@ -129,9 +127,10 @@ class ResultStore(Generic[H]):
         """
         return self._get(name).held
 
-    def let_go(self, name: str) -> None:
-        """Hold the document of this result no more; its texts stay. A result that is gone is fine."""
-        if (stored := self._results.get(name)) is not None:
+    def forget(self, name: str) -> None:
+        """Keep this result no more; one that is gone is fine."""
+        if (stored := self._results.pop(name, None)) is not None:
+            self._bytes -= stored.size
             self._let_go(stored)
 
     def _get(self, name: str) -> _Stored[H]:
