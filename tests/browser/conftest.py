@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from browser.rig import Visitor
+from browser.rig import Visitor, bundle_host
 from support import HttpServer, http_server
 
 HERE = Path(__file__).parent
@@ -104,7 +104,4 @@ def axe(modules: Path) -> str:
 @pytest.fixture(scope="session")
 def host_script(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script of the test host, with the reference library in it."""
-    out = tmp_path_factory.mktemp("host") / "host.js"
-    command = [str(modules / ".bin" / "esbuild"), str(HERE / "host" / "host.mjs"), "--bundle", "--format=esm"]
-    subprocess.run([*command, "--log-level=warning", f"--outfile={out}"], cwd=HERE, timeout=120, check=True)
-    return out
+    return bundle_host(modules, tmp_path_factory.mktemp("host") / "host.js")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Frame, FrameLocator, Locator, Page
 
 from support import HttpServer
 
@@ -173,6 +174,49 @@ class AppHost:
                 request.wfile.write(chunk)
                 request.wfile.flush()
         return None
+
+
+def bundle_host(modules: Path, out: Path) -> Path:
+    """The script of the host in one file, with the reference library in it."""
+    command = [str(modules / ".bin" / "esbuild"), str(HERE / "host" / "host.mjs"), "--bundle", "--format=esm"]
+    subprocess.run([*command, "--log-level=warning", f"--outfile={out}"], cwd=HERE, timeout=120, check=True)
+    return out
+
+
+class Shown:
+    """A page of a host with the app in it."""
+
+    def __init__(self, page: Page, host: AppHost, **how: Any) -> None:
+        """
+        Args:
+            how: what `open` of host.mjs takes.
+        """
+        self.page = page
+        page.evaluate("(how) => host.open(how)", {"sandbox": host.also[0], **how})
+        self.app: FrameLocator = page.frame_locator("#app").frame_locator("iframe")
+
+    @property
+    def frame(self) -> Frame:
+        """The app's own; the innermost."""
+        return next(frame for frame in self.page.frames if not frame.child_frames)
+
+    @property
+    def text(self) -> Locator:
+        return self.app.locator(".prose")
+
+    def call(self, image: str, **more: Any) -> dict[str, Any]:
+        """Have the agent call `ocr_image`, and the app see it."""
+        answer: dict[str, Any] = self.page.evaluate("(given) => host.call(given)", {"image": image, **more})
+        return answer
+
+    def tell(self, what: str, given: Any = None) -> Any:
+        """Have the host do `what` of host.mjs."""
+        return self.page.evaluate(f"(given) => host.{what}(given)", given)
+
+    def log(self, what: str) -> list[Any]:
+        """What the app asked its host for."""
+        said: list[Any] = self.page.evaluate(f"host.log.{what}")
+        return said
 
 
 def _send(request: BaseHTTPRequestHandler, body: bytes, kind: str, policy: str = "") -> None:

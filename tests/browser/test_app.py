@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import FrameLocator, Locator, Page, expect
+from playwright.sync_api import expect
 
-from browser.rig import WAIT_MS, AppHost, Visitor
+from browser.rig import WAIT_MS, AppHost, Shown, Visitor
 from support import HttpServer, as_base64, png, tiff, written
 
 pytestmark = pytest.mark.browser
@@ -50,32 +50,6 @@ def rapid(hosting: Callable[..., AppHost]) -> AppHost:
     return hosting("rapidocr")
 
 
-class Shown:
-    """A page of a host with the app in it."""
-
-    def __init__(self, page: Page, host: AppHost, **how: Any) -> None:
-        self.page = page
-        self.host = host
-        page.evaluate("(how) => host.open(how)", {"sandbox": host.also[0], **how})
-        self.app: FrameLocator = page.frame_locator("#app").frame_locator("iframe")
-        self.frame = page.frames[-1]
-
-    def call(self, image: str = LETTER, **more: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.page.evaluate("(given) => host.call(given)", {"image": image, **more})
-        return answer
-
-    def tell(self, what: str, given: Any = None) -> Any:
-        return self.page.evaluate(f"(given) => host.{what}(given)", given)
-
-    def log(self, what: str) -> list[Any]:
-        said: list[Any] = self.page.evaluate(f"host.log.{what}")
-        return said
-
-    @property
-    def text(self) -> Locator:
-        return self.app.locator(".prose")
-
-
 def show(visitor: Visitor, host: AppHost, *, window: dict[str, Any] | None = None, **how: Any) -> Shown:
     return Shown(visitor.open(host, **(window or {})), host, **how)
 
@@ -87,7 +61,7 @@ def show(visitor: Visitor, host: AppHost, *, window: dict[str, Any] | None = Non
 def test_a_page_is_shown_as_picture_boxes_and_text(visitor: Visitor, scholar: AppHost, kind: str) -> None:
     shown = show(visitor, scholar, kind=kind)
     assert {"name": "ocr_page", "appOnly": True} in shown.tell("listed")
-    shown.call()
+    shown.call(LETTER)
     expect(shown.text).to_contain_text("Tides of the northern coast")
     expect(shown.app.locator(".sheet-image")).to_have_js_property("naturalWidth", 400)
     expect(shown.app.locator(".box")).to_have_count(10)
@@ -104,17 +78,16 @@ def test_a_page_is_shown_as_picture_boxes_and_text(visitor: Visitor, scholar: Ap
 
 def test_the_app_has_no_origin_and_no_storage(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar, kind="opaque")
-    frame = next(frame for frame in shown.page.frames if frame.url == "about:srcdoc")
-    assert frame.evaluate("self.origin") == "null"
-    stored = frame.evaluate("() => { try { return Boolean(localStorage); } catch { return 'refused'; } }")
+    assert shown.frame.evaluate("self.origin") == "null"
+    stored = shown.frame.evaluate("() => { try { return Boolean(localStorage); } catch { return 'refused'; } }")
     assert stored == "refused"
-    shown.call()
+    shown.call(LETTER)
     expect(shown.text).to_contain_text("Tides")
 
 
 def test_box_and_text_light_up_together_and_the_keyboard_does_it_too(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar)
-    shown.call()
+    shown.call(LETTER)
     shown.app.locator('.bit[data-block="2"]').hover()
     expect(shown.app.locator(".box.lit")).to_have_attribute("data-block", "2")
     expect(shown.app.locator(".box-tag")).to_have_text("Heading")
@@ -305,12 +278,12 @@ def test_a_hostile_name_label_or_error_is_text(visitor: Visitor, scholar: AppHos
 
 def test_a_link_is_opened_by_the_host_or_not_at_all(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar)
-    shown.call()
+    shown.call(LETTER)
     shown.app.get_by_role("link", name="the log").click()
     shown.page.wait_for_function("host.log.links.length")
     assert shown.log("links") == ["https://tides.example.org/log"]
     other = show(visitor, scholar, capabilities={"serverTools": {}})
-    other.call()
+    other.call(LETTER)
     other.app.get_by_role("link", name="the log").click()
     expect(other.text).to_be_visible()
     assert other.log("links") == []
@@ -318,12 +291,11 @@ def test_a_link_is_opened_by_the_host_or_not_at_all(visitor: Visitor, scholar: A
 
 def test_messages_from_others_than_the_host_are_not_looked_at(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar)
-    frame = next(frame for frame in shown.page.frames if frame.url == "about:srcdoc")
-    frame.evaluate(
+    shown.frame.evaluate(
         """() => window.postMessage({ jsonrpc: "2.0", method: "ui/notifications/tool-result",
             params: { isError: true, content: [{ type: "text", text: "forged" }] } }, "*")"""
     )
-    shown.call()
+    shown.call(LETTER)
     expect(shown.text).to_contain_text("Tides")
     expect(shown.app.locator(".error-box")).to_have_count(0)
 
@@ -333,22 +305,21 @@ def test_messages_from_others_than_the_host_are_not_looked_at(visitor: Visitor, 
 
 def test_theme_language_and_font_are_the_hosts(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar, window={"color_scheme": "light"}, context={"theme": "dark", "locale": "ja-JP"})
-    shown.call()
-    frame = next(frame for frame in shown.page.frames if frame.url == "about:srcdoc")
+    shown.call(LETTER)
     colour = "getComputedStyle(document.querySelector('.text-pane')).backgroundColor"
     expect(shown.app.get_by_role("tab", name="テキスト")).to_be_visible()
-    dark = frame.evaluate(colour)
+    dark = shown.frame.evaluate(colour)
     shown.tell("change", {"theme": "light", "locale": "en", "styles": {"variables": {"--font-sans": "Courier"}}})
     expect(shown.app.get_by_role("tab", name="Text", exact=True)).to_be_visible()
-    light = frame.evaluate(colour)
+    light = shown.frame.evaluate(colour)
     assert (dark, light) == ("rgb(27, 29, 33)", "rgb(255, 255, 255)")
-    assert "Courier" in frame.evaluate("getComputedStyle(document.body).fontFamily")
+    assert "Courier" in shown.frame.evaluate("getComputedStyle(document.body).fontFamily")
 
 
 def test_full_screen_is_asked_for_and_left_and_only_where_there_is_one(visitor: Visitor, scholar: AppHost) -> None:
     context = {"availableDisplayModes": ["inline", "fullscreen"], "displayMode": "inline"}
     shown = show(visitor, scholar, context=context)
-    shown.call()
+    shown.call(LETTER)
     shown.app.get_by_role("button", name="Full screen", exact=True).click()
     expect(shown.app.get_by_role("button", name="Leave full screen")).to_be_visible()
     pane = shown.app.locator(".text-pane").bounding_box()
@@ -359,7 +330,7 @@ def test_full_screen_is_asked_for_and_left_and_only_where_there_is_one(visitor: 
     expect(shown.app.get_by_role("button", name="Full screen", exact=True)).to_be_visible()
     assert shown.log("modes") == ["fullscreen", "inline"]
     other = show(visitor, scholar)
-    other.call()
+    other.call(LETTER)
     expect(other.text).to_contain_text("Tides")
     expect(other.app.get_by_role("button", name="Full screen")).to_have_count(0)
 
@@ -369,20 +340,19 @@ def test_it_tells_the_host_how_high_it_is_and_nothing_is_cut_off(
     visitor: Visitor, scholar: AppHost, width: int
 ) -> None:
     shown = show(visitor, scholar, window={"viewport": {"width": width, "height": 900}})
-    shown.call()
+    shown.call(LETTER)
     expect(shown.app.locator(".math.display math")).to_be_visible()
     expect(shown.app.locator(".sheet-image")).to_be_visible()
-    frame = next(frame for frame in shown.page.frames if frame.url == "about:srcdoc")
     shown.page.wait_for_function("host.log.sizes.length && host.log.sizes.at(-1) > 500")
     assert 500 < shown.log("sizes")[-1] < 1000
-    inside = frame.evaluate("[document.documentElement.scrollWidth, innerWidth, document.body.scrollHeight]")
+    inside = shown.frame.evaluate("[document.documentElement.scrollWidth, innerWidth, document.body.scrollHeight]")
     assert inside[0] <= inside[1]
     assert inside[2] <= shown.log("sizes")[-1]
 
 
 def test_it_keeps_to_the_room_that_the_host_gives(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar, context={"containerDimensions": {"maxHeight": 380, "width": 900}})
-    shown.call()
+    shown.call(LETTER)
     expect(shown.app.locator(".sheet-image")).to_be_visible()
     shown.page.wait_for_function("host.log.sizes.at(-1) === 380")
     assert shown.tell("teardown") == {}
@@ -391,9 +361,8 @@ def test_it_keeps_to_the_room_that_the_host_gives(visitor: Visitor, scholar: App
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visitor: Visitor, scholar: AppHost, rapid: AppHost, axe: str, theme: str) -> None:
     def check(shown: Shown, where: str) -> None:
-        frame = next(frame for frame in shown.page.frames if frame.url == "about:srcdoc")
-        frame.evaluate(axe)
-        found = frame.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        shown.frame.evaluate(axe)
+        found = shown.frame.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
         grave = [
             f"{where}: {each['id']}: {node['target']} {node['failureSummary']}"
             for each in found
