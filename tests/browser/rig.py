@@ -14,8 +14,6 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Frame, FrameLocator, Locator, Page
 
-from support import HttpServer
-
 HERE: Final = Path(__file__).parent
 WAIT_MS: Final = 30_000  # for anything: two cores that others use too are slow
 TOLD_ANYWAY: Final = "Failed to load resource"  # Chromium's own line for every answer that is an error
@@ -105,8 +103,8 @@ REFERENCE: Final = (
 class AppHost:
     """A host that shows apps: its page on one address, the sandbox on another, `/mcp` passed on to a real server."""
 
-    def __init__(self, server: HttpServer, script: Path) -> None:
-        self._upstream = server.url
+    def __init__(self, mcp: str, script: Path) -> None:
+        self._upstream = mcp
         self._script = script
         self._client = httpx2.Client(timeout=120)
         self._pages = self._served(self._host_page)

@@ -32,7 +32,7 @@ def hosting(serve: Serve, host_script: Path) -> Iterator[Callable[..., AppHost]]
     def get(engine: str, **settings: str) -> AppHost:
         server = serve(engine, **settings)
         if server.url not in made:
-            made[server.url] = AppHost(server, host_script)
+            made[server.url] = AppHost(server.url, host_script)
         return made[server.url]
 
     yield get
