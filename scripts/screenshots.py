@@ -347,7 +347,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        script = bundle_host(ROOT / "tests" / "browser" / "node_modules", folder / "host.js")
+        script = folder / "host.js"
+        if any(state in APP_STATES for _, state, _, _ in wanted):
+            bundle_host(ROOT / "tests" / "browser" / "node_modules", script)
         engines = {name: engine for name, (engine, _) in [*STATES.items(), *APP_STATES.items()]}
         for engine in sorted({engines[state] for _, state, _, _ in wanted}):
             with server(engine, GPU_IDLE_TIMEOUT="300") as root:
@@ -361,7 +363,7 @@ def main() -> None:
                     else:
                         shoot(browser, root, path, state, width, theme, asked.language, asked.readme)
                 host.close()
-        script.unlink()
+        script.unlink(missing_ok=True)
         browser.close()
 
 

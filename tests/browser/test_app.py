@@ -165,9 +165,14 @@ def test_further_pages_are_read_by_a_button_and_any_page_can_be_looked_at(visito
 
 def test_a_host_that_passes_no_calls_on_shows_the_text_alone(visitor: Visitor, scholar: AppHost) -> None:
     shown = show(visitor, scholar, capabilities={})
-    shown.call(as_base64(tiff(31, 32)), max_chars=900)
+    shown.call(as_base64(tiff(31, 32, 33)), pages="1-2")
     expect(shown.text).to_contain_text("Tides")
     expect(shown.app.locator(".page-pane")).to_be_hidden()
+    shown.app.get_by_role("button", name="Next page").click()
+    expect(shown.app.locator(".more .page-number")).to_have_text("Page 2 of 3")
+    expect(shown.app.get_by_role("button", name="Next page")).to_be_disabled()
+    shown.call(as_base64(tiff(31, 32)), max_chars=900)
+    expect(shown.app.locator(".more")).to_contain_text("1 of 2 pages is read.")
     expect(shown.app.get_by_role("button", name="Read pages")).to_have_count(0)
     assert shown.log("calls") == []
 

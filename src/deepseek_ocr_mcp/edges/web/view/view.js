@@ -63,15 +63,23 @@ class Text extends TextPane {
   paintMore() {
     this.more ??= h("div", { class: "more" });
     if (this.facts.previousElementSibling !== this.more) this.facts.before(this.more);
-    this.more.hidden = item.state !== "done" || !item.count || (!nextPages && !readingOn);
+    this.facts.hidden ||= !item.count;
+    const n = item.result?.pages.filter((page) => !page.told).length ?? 0;
+    const turns = alone() && n > 1;
+    this.more.hidden = item.state !== "done" || !item.count || (!nextPages && !readingOn && !turns);
     if (this.more.hidden) return;
-    const n = item.result.pages.length;
-    this.more.replaceChildren(
-      h("p", {}, readingOn ? t("app.readingOn", { pages: readingOn }) : t("app.left", { n, count: item.count })),
+    const keep = this.more.contains(document.activeElement);
+    this.more.replaceChildren(...[
+      turns && h("div", { class: "pager" },
+        iconButton("left", t("pagePrevious"), () => step(-1), { disabled: item.page === item.result.pages[0].page }),
+        h("span", { class: "page-number" }, t("pageOf", { page: item.page, count: item.count })),
+        iconButton("right", t("pageNext"), () => step(1), { disabled: item.page === item.result.pages.at(-1).page })),
+      h("p", {}, !nextPages && !readingOn ? "" : readingOn ? t("app.readingOn", { pages: readingOn }) : t("app.left", { n, count: item.count })),
       readingOn
         ? h("div", { class: "track" }, h("div", { class: "fill unknown", role: "progressbar", "aria-label": t("progress") }))
-        : canAsk() && h("button", { type: "button", class: "primary small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", { pages: nextPages }))),
-    );
+        : canAsk() && nextPages && h("button", { type: "button", class: "primary small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", { pages: nextPages }))),
+    ].filter(Boolean));
+    if (keep) $("#main").focus({ preventScroll: true }); // its button is gone: the keyboard stays here
   }
 
   paintFull() {
@@ -89,6 +97,8 @@ const unlight = together(viewer, text);
 
 const inFull = () => host.context.displayMode === "fullscreen";
 const canAsk = () => host.callsTools && Boolean(item.asked?.image);
+/** Whether there are, and will be, no pictures. */
+const alone = () => (item.state === "done" ? !lastName || !host.callsTools : item.state !== "waiting" && item.state !== "reading");
 
 // -- what was asked and answered
 
@@ -155,7 +165,7 @@ function take(answer) {
 function add(answer) {
   const told = answer.structuredContent ?? {};
   const name = answer._meta?.[RESULT] ?? "";
-  const pages = new Map((item.result?.pages ?? []).map((page) => [page.page, page]));
+  const pages = new Map((item.result?.pages ?? []).filter((page) => !page.told).map((page) => [page.page, page]));
   for (const page of told.pages ?? []) {
     if (!pages.get(page.page)?.whole) pages.set(page.page, { finish: "stop", ...page });
     if (name) names.set(page.page, name);
@@ -165,8 +175,8 @@ function add(answer) {
   nextPages = told.next_pages ?? "";
   if (!pages.size) {
     // A folder, or a document of which nothing is read yet: what the agent was told will do.
-    pages.set(1, { page: 1, text: wordsOf(answer), blocks: [], finish: "stop", whole: true });
-    told.mode = "free";
+    pages.set(1, { page: 1, text: wordsOf(answer), blocks: [], finish: "stop", told: true });
+    told.mode = "free"; // it is no Markdown
   }
   item.result = { engine: "", model: "", device: "", mode: "document", timing: { load_s: 0, infer_s: 0 }, ...told };
   settle([...pages.values()]);
@@ -198,6 +208,7 @@ async function readOn(pages, further = false) {
         item.page = read[0];
         announce(t("app.isRead", { n: read.length }));
       }
+      if (!read.length) toast(wordsOf(answer), "bad"); // it is being read still
       if (!further) nextPages = next;
     }
   } catch (error) {
@@ -260,11 +271,10 @@ function paint() {
   const picture = (done && pictures.get(item.page)) || null;
   if (done && !picture && !withoutPicture.has(item.page)) draw(item.page, SIDE);
   const busy = done ? wanted.size > 0 && !picture && !withoutPicture.has(item.page) : item.state === "waiting" || item.state === "reading";
-  const alone = done ? !lastName || !host.callsTools : !busy;
-  $("#main").dataset.only = alone ? "text" : "both";
+  $("#main").dataset.only = alone() ? "text" : "both";
   viewer.show(picture, { busy, note: t(withoutPicture.get(item.page) === "lost" ? "app.lost" : "noPicture"), alt: t("pageAlt", { page: item.page, name: item.name || t("title") }) });
   if (withoutPicture.get(item.page) === "lost" && canAsk()) viewer.empty.append(h("button", { type: "button", class: "primary small", onclick: again }, icon("again"), h("span", {}, t("readAgain"))));
-  viewer.setPager(item.page, alone ? 0 : item.count);
+  viewer.setPager(item.page, alone() ? 0 : item.count);
   const read = done ? item.read : null;
   const now = [item.state, item.page, item.resultNumber, Boolean(picture)].join();
   if (now !== painted) {
@@ -282,6 +292,12 @@ function turn(page) {
   item.page = page;
   paint();
   announce(t("pageOf", { page, count: item.count }));
+}
+
+/** From one page that was read to the next. */
+function step(by) {
+  const { pages } = item.result;
+  turn(pages[pages.findIndex((page) => page.page === item.page) + by]?.page ?? item.page);
 }
 
 viewer.addEventListener("page", ({ detail }) => turn(item.page + detail));
@@ -328,15 +344,14 @@ async function follow(context) {
 
 host.addEventListener("context", ({ detail }) => follow(detail));
 
-new ResizeObserver(() => {
-  if (!document.body.hasAttribute("data-fill")) host.resized(Math.ceil(document.body.getBoundingClientRect().height));
-}).observe(document.body);
-
 async function start() {
   paint();
-  await host.connect("deepseek-ocr", document.documentElement.dataset.version ?? "");
+  await host.connect("deepseek-ocr", document.documentElement.dataset.version);
   await follow(host.context);
   host.ready();
+  new ResizeObserver(() => {
+    if (!document.body.hasAttribute("data-fill")) host.resized(Math.ceil(document.body.getBoundingClientRect().height));
+  }).observe(document.body);
 }
 
 start();
