@@ -148,7 +148,7 @@ async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -
         folder = service._reader._kept_folder
         async with Client(build_mcp(service, local=True)) as mcp:
             await mcp.call_tool("ocr_image", {"image": PAGE})
-            assert os.listdir(service._reader._folder) == ["lock"]
+            assert "kept" not in os.listdir(service._reader._folder)
         async with Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
             for height in (20, 20, 30, 20):
                 facts(await mcp.call_tool("ocr_image", {"image": as_base64(png(40, height))}))
