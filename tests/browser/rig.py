@@ -106,6 +106,7 @@ class AppHost:
     def __init__(self, mcp: str, script: Path) -> None:
         self._upstream = mcp
         self._script = script
+        self._ended = threading.Event()
         self._client = httpx2.Client(timeout=120)
         self._pages = self._served(self._host_page)
         self._frames = self._served(self._sandbox_page)
@@ -113,6 +114,7 @@ class AppHost:
         self.also = (self._address(self._frames),)
 
     def close(self) -> None:
+        self._ended.set()
         for served in (self._pages, self._frames):
             served.shutdown()
             served.server_close()
@@ -157,8 +159,12 @@ class AppHost:
         return _send(request, (HERE / "host" / "sandbox.html").read_bytes(), "text/html", policy)
 
     def _pass_on(self, request: BaseHTTPRequestHandler) -> None:
-        if request.command == "GET":  # the stream that a server may open by itself; clients do without
-            return request.send_error(405)
+        if request.command == "GET":  # the stream for what a server says by itself: it stays open and silent
+            request.send_response(200)
+            request.send_header("Content-Type", "text/event-stream")
+            request.end_headers()
+            self._ended.wait()
+            return
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         kept = ("accept", "content-type", "mcp-")
         headers = {name: value for name, value in request.headers.items() if name.lower().startswith(kept)}
@@ -171,7 +177,6 @@ class AppHost:
             for chunk in answer.iter_bytes():
                 request.wfile.write(chunk)
                 request.wfile.flush()
-        return None
 
 
 def bundle_host(modules: Path, out: Path) -> Path:

@@ -140,9 +140,9 @@ export default {
   saving: "The file is being made",
 
   "app.readPage": "Read this page",
-  "app.readOn": "Read pages {pages}",
-  "app.readingOn": "Reading pages {pages}",
-  "app.left": { one: "{n} of {count} pages is read.", other: "{n} of {count} pages are read." },
+  "app.readOn": { one: "Read page {pages}", other: "Read pages {pages}" },
+  "app.readingOn": { one: "Reading page {pages}", other: "Reading pages {pages}" },
+  "app.left": "{n} of {count} pages read",
   "app.isRead": { one: "{n} page more is read", other: "{n} pages more are read" },
   "app.lost": "The server has put this page away.",
   "app.expand": "Full screen",

@@ -142,7 +142,7 @@ export default {
   "app.readPage": "このページを読み取る",
   "app.readOn": "{pages} ページを読み取る",
   "app.readingOn": "{pages} ページを読み取り中",
-  "app.left": { other: "{count} ページ中 {n} ページを読み取りました。" },
+  "app.left": "{count} ページ中 {n} ページを読み取り済み",
   "app.isRead": { other: "さらに {n} ページを読み取りました" },
   "app.lost": "サーバーはこのページをもう保持していません。",
   "app.expand": "全画面",

@@ -142,7 +142,7 @@ export default {
   "app.readPage": "识别此页",
   "app.readOn": "识别第 {pages} 页",
   "app.readingOn": "正在识别第 {pages} 页",
-  "app.left": { other: "已识别 {n} 页，共 {count} 页。" },
+  "app.left": "已识别 {n} 页，共 {count} 页",
   "app.isRead": { other: "又识别了 {n} 页" },
   "app.lost": "服务器已不再保留此页。",
   "app.expand": "全屏",

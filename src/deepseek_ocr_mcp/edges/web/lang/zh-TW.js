@@ -142,7 +142,7 @@ export default {
   "app.readPage": "辨識此頁",
   "app.readOn": "辨識第 {pages} 頁",
   "app.readingOn": "正在辨識第 {pages} 頁",
-  "app.left": { other: "已辨識 {n} 頁，共 {count} 頁。" },
+  "app.left": "已辨識 {n} 頁，共 {count} 頁",
   "app.isRead": { other: "又辨識了 {n} 頁" },
   "app.lost": "伺服器已不再保留此頁。",
   "app.expand": "全螢幕",

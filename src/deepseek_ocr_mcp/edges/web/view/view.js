@@ -74,10 +74,10 @@ class Text extends TextPane {
         iconButton("left", t("pagePrevious"), () => step(-1), { disabled: item.page === item.result.pages[0].page }),
         h("span", { class: "page-number" }, t("pageOf", { page: item.page, count: item.count })),
         iconButton("right", t("pageNext"), () => step(1), { disabled: item.page === item.result.pages.at(-1).page })),
-      h("p", {}, !nextPages && !readingOn ? "" : readingOn ? t("app.readingOn", { pages: readingOn }) : t("app.left", { n, count: item.count })),
+      h("p", {}, !nextPages && !readingOn ? "" : readingOn ? t("app.readingOn", named(readingOn)) : t("app.left", { n, count: item.count })),
       readingOn
         ? h("div", { class: "track" }, h("div", { class: "fill unknown", role: "progressbar", "aria-label": t("progress") }))
-        : canAsk() && nextPages && h("button", { type: "button", class: "primary small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", { pages: nextPages }))),
+        : canAsk() && nextPages && h("button", { type: "button", class: "primary small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", named(nextPages)))),
     ].filter(Boolean));
     if (keep) $("#main").focus({ preventScroll: true }); // its button is gone: the keyboard stays here
   }
@@ -95,6 +95,8 @@ const viewer = new Viewer($("#page-pane"));
 const text = new Text($("#text-pane"));
 const unlight = together(viewer, text);
 
+/** Page numbers for a sentence: "4" is one, "4-8" and "1, 3" are many. */
+const named = (pages) => ({ pages: pages.replaceAll(",", ", ").replaceAll("-", "–"), n: /^\d+$/.test(pages) ? 1 : 2 });
 const inFull = () => host.context.displayMode === "fullscreen";
 const canAsk = () => host.callsTools && Boolean(item.asked?.image);
 /** Whether there are, and will be, no pictures. */
