@@ -72,6 +72,8 @@ def test_a_page_is_shown_as_picture_boxes_and_text(visitor: Visitor, scholar: Ap
     assert [call["name"] for call in shown.log("calls")] == ["ocr_page"]
     shown.app.get_by_role("tab", name="Markdown").click()
     expect(shown.app.locator(".source")).to_contain_text("# Tides of the northern coast")
+    shown.app.get_by_role("button", name="Copy").click()
+    expect(shown.app.locator(".toast")).to_have_text("Copied")
     shown.app.get_by_role("tab", name="Parts · 10").click()
     expect(shown.app.locator(".entry")).to_have_count(10)
 

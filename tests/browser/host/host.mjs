@@ -2,7 +2,7 @@
 // esbuild makes one file of it.
 
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-import { AppBridge, PostMessageTransport, RESOURCE_MIME_TYPE, getToolUiResourceUri, isToolVisibilityAppOnly } from "@modelcontextprotocol/ext-apps/app-bridge";
+import { AppBridge, PostMessageTransport, RESOURCE_MIME_TYPE, buildAllowAttribute, getToolUiResourceUri, isToolVisibilityAppOnly } from "@modelcontextprotocol/ext-apps/app-bridge";
 
 const log = { calls: [], links: [], sizes: [], modes: [], sandbox: null };
 const frame = document.getElementById("app");
@@ -49,6 +49,7 @@ async function open({ sandbox, kind = "opaque", capabilities = { serverTools: {}
   const initialized = new Promise((resolve) => (bridge.oninitialized = resolve));
   const proxied = new Promise((resolve) => (bridge.onsandboxready = resolve));
   frame.setAttribute("sandbox", "allow-scripts allow-same-origin allow-forms");
+  frame.setAttribute("allow", buildAllowAttribute(permissions));
   const query = new URLSearchParams({ kind, csp: JSON.stringify(csp) });
   const ready = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
   await bridge.connect(new PostMessageTransport(frame.contentWindow, frame.contentWindow));

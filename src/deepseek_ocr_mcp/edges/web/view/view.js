@@ -77,7 +77,7 @@ class Text extends TextPane {
       h("p", {}, !nextPages && !readingOn ? "" : readingOn ? t("app.readingOn", named(readingOn)) : t("app.left", { n, count: item.count })),
       readingOn
         ? h("div", { class: "track" }, h("div", { class: "fill unknown", role: "progressbar", "aria-label": t("progress") }))
-        : canAsk() && nextPages && h("button", { type: "button", class: "primary small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", named(nextPages)))),
+        : canAsk() && nextPages && h("button", { type: "button", class: item.read ? "primary small" : "plain small", onclick: () => readOn(nextPages, true) }, h("span", {}, t("app.readOn", named(nextPages)))),
     ].filter(Boolean));
     if (keep) $("#main").focus({ preventScroll: true }); // its button is gone: the keyboard stays here
   }
