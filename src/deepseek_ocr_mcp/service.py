@@ -16,7 +16,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from math import inf
 from pathlib import Path
@@ -29,7 +29,7 @@ import anyio.to_thread
 from .admission import Admission, Place
 from .config import MB, Settings
 from .documents.ranges import format_pages
-from .documents.renderer import Document, DocumentReader
+from .documents.renderer import Document, DocumentReader, Kept
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
@@ -43,7 +43,7 @@ from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
-__all__ = ["LOCAL", "Answer", "Incoming", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
+__all__ = ["LOCAL", "Answer", "Incoming", "Kept", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
 
 LOCAL: Final = "local"  # the client of stdio and of the command line: there is one
 
@@ -73,7 +73,9 @@ class Answer:
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
     whole: list[Page] = field(default_factory=list)
-    """Every page that was read for this answer, with its text uncut."""
+    """Every page that was read for this answer, with its text uncut and its blocks."""
+    kept: Kept | None = None
+    """The document, for whoever asked to keep it."""
 
 
 _Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
@@ -211,6 +213,7 @@ class OcrService:
         place: Place | None = None,
         upload: Snapshot | None = None,
         reply_s: float | None = None,
+        keep: bool = False,
         on_progress: Progress | None = None,
         on_position: OnPosition | None = None,
     ) -> Answer:
@@ -223,6 +226,7 @@ class OcrService:
             upload: the document, if it was sent; `request.image` is not looked at.
             reply_s: seconds within which the answer comes, with what is read by then; the rest is read meanwhile,
                 and what the next call will want, too. None: the answer is whole, however long it takes.
+            keep: have the answer hold the document, to be opened again until it is let go.
             on_position: told how many requests stand before this one; without it, `on_progress` is.
 
         Raises:
@@ -237,7 +241,7 @@ class OcrService:
         with nullcontext(place) if place else self._admission.place(client) as place:
             place.line_up()
             async with _told(place, on_position or _waiting(on_progress)):
-                answer = await self._read(request, upload, local, client, place, reply_s, deadline, on_progress)
+                answer = await self._read(request, upload, local, client, place, reply_s, deadline, keep, on_progress)
         answer.result.timing.total_s = round(time.monotonic() - began, 3)
         return answer
 
@@ -250,6 +254,7 @@ class OcrService:
         place: Place,
         reply_s: float | None,
         deadline: float,
+        keep: bool,
         on_progress: Progress | None,
     ) -> Answer:
         save_to = ""
@@ -303,6 +308,8 @@ class OcrService:
                 await self._add_contents(answer, wanted, ask, page_key)
             if not self._cache.enabled:
                 await self._settle(ask, answer, page_key)
+            if keep:
+                answer = replace(answer, kept=await document.keep())
         return answer
 
     async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
@@ -350,7 +357,8 @@ class OcrService:
         """What is there, as it was asked for."""
         read = ask.pages()
         pages = [page.page.model_copy() for page in read]
-        answer = Answer(_result(request, document, read, pages, self._manager), whole=pages)
+        whole = [page.page.model_copy() for page in read]  # what is left out below is not left out there
+        answer = Answer(_result(request, document, read, pages, self._manager), whole=whole)
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
@@ -427,7 +435,7 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot) -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | Kept) -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
         async with self._reader.open(upload, local=False) as document:
             yield document

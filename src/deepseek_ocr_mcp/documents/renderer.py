@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -26,12 +27,12 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..engines.base import PageImage, ReadOptions
-from ..errors import Timeout, UnreadableInput
+from ..errors import InputNotFound, Timeout, UnreadableInput
 from ..worker.client import WorkerDied, WorkerHandle
 from .ranges import parse_pages
-from .source import Incoming, Snapshot, open_source
+from .source import Incoming, Snapshot, discard, open_source
 
-__all__ = ["Document", "DocumentReader", "LayerText", "Preview", "private_folder"]
+__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "private_folder"]
 
 EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
 EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
@@ -193,6 +194,10 @@ class Document:
         data = await anyio.Path(out).read_bytes()
         return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
 
+    async def keep(self) -> Kept:
+        """The document for later: its file outlives this context, until `let_go`."""
+        return await self._reader.keep(self.snapshot)
+
     async def picture(self, number: int) -> bytes:
         """Page `number` as PNG."""
         out = os.path.join(self._folder, f"picture-{number}")
@@ -200,6 +205,58 @@ class Document:
         data = await anyio.Path(out).read_bytes()
         await anyio.Path(out).unlink()
         return data
+
+
+class Kept:
+    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._holders = 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._snapshot.size
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody holds it still."""
+        return self._holders > 0
+
+    def hold(self) -> Self:
+        """The same for one more holder."""
+        self._holders += 1
+        return self
+
+    def let_go(self) -> None:
+        """Called once by each holder; its file goes with the last."""
+        self._holders -= 1
+        if not self._holders:
+            discard(self._snapshot)
+
+    def linked(self, folder: str) -> Snapshot:
+        """A snapshot of it in `folder`, which its opening may use up.
+
+        Raises:
+            InputNotFound: nobody holds it any more.
+        """
+        path = os.path.join(folder, "kept")
+        try:
+            _link(self._snapshot.path, path)
+        except FileNotFoundError:
+            raise InputNotFound("The document is not kept any more.", remedy="Call ocr_image again.") from None
+        return replace(self._snapshot, path=path)
+
+
+def _link(path: str, to: str) -> None:
+    """The same file under another name; where the file system has no such thing, a copy."""
+    try:
+        os.link(path, to)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +284,8 @@ class DocumentReader:
         self._decoder: _Decoder | None = None
         self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
+        self._kept: dict[str, Kept] = {}
+        self._kept_folder = os.path.join(folder, "kept")
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -242,8 +301,20 @@ class DocumentReader:
                 finally:
                     tasks.cancel_scope.cancel()
         finally:
+            shutil.rmtree(self._kept_folder, ignore_errors=True)
             if self._decoder is not None:
                 await self._decoder.stop()
+
+    async def keep(self, snapshot: Snapshot) -> Kept:
+        """Keep the file of an open document for later."""
+        self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
+        if (kept := self._kept.get(snapshot.sha256)) is not None:
+            return kept.hold()
+        os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
+        path = os.path.join(self._kept_folder, secrets.token_hex(8))
+        await anyio.to_thread.run_sync(_link, snapshot.path, path)
+        made = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        return made
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
@@ -255,8 +326,8 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, image: str | Snapshot, *, local: bool) -> AsyncIterator[Document]:
-        """The document that an `image` argument names, or one that was received.
+    async def open(self, image: str | Snapshot | Kept, *, local: bool) -> AsyncIterator[Document]:
+        """The document that an `image` argument names, one that was received, or one that was kept.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
@@ -271,6 +342,8 @@ class DocumentReader:
             if isinstance(image, Snapshot):
                 snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
                 os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
+            elif isinstance(image, Kept):
+                snapshot = image.linked(folder)
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
