@@ -21,7 +21,6 @@ COPY README.md LICENSE ./
 COPY src src
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \
  && /opt/ocr/bin/pip install --no-cache-dir --no-deps wheels/*.whl \
- && /opt/ocr/bin/python -m compileall -q /opt/ocr/lib \
  && /opt/ocr/bin/pip uninstall --yes pip
 
 
@@ -29,9 +28,10 @@ FROM debian:13.6-slim
 # Data for Tesseract; `apt-cache search tesseract-ocr-` names the others. Empty: Latin, Chinese and Japanese only.
 ARG LANGUAGES="ara ben ell heb hin kor rus tha"
 # hadolint ignore=DL3008
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends python3 tini tesseract-ocr tesseract-ocr-osd \
-      $(for language in $LANGUAGES; do echo "tesseract-ocr-$language"; done) \
+RUN set -- tesseract-ocr tesseract-ocr-osd \
+ && for language in $LANGUAGES; do set -- "$@" "tesseract-ocr-$language"; done \
+ && apt-get update \
+ && apt-get install --yes --no-install-recommends python3 tini "$@" \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ocr
 COPY --from=build /opt/ocr /opt/ocr
