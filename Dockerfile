@@ -11,7 +11,7 @@ RUN apt-get update \
 WORKDIR /build
 # What is depended on first: it stays in the builder's cache while only our code changes.
 COPY pyproject.toml deploy/constraints-cpu.txt ./
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+RUN python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies'].get('remote', ()), sep='\n')" \
       > requirements.txt \
  && python3 -m venv /opt/ocr \
  && /opt/ocr/bin/pip install --no-cache-dir --requirement requirements.txt --constraint constraints-cpu.txt \

@@ -1,4 +1,4 @@
-"""What goes into clients' hands: configurations, the bundle, the registry's entry, the wheel. Each is really started."""
+"""What goes into clients' hands: configurations, the bundle, the registry's entry, the wheel. Each is started."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def entry(client: str, text: str) -> dict[str, Any]:
 
 
 async def serves(command: list[str], folder: Path, **environment: str) -> list[str]:
-    """Start it as a desktop client does, from a folder of its own and with a bare environment; the names of its tools."""
+    """Start it as a desktop client does, in a folder of its own, with a bare environment; the names of its tools."""
     started = StdioServerParameters(
         command=command[0], args=command[1:], cwd=str(folder), env={"PATH": "/usr/bin:/bin", **environment}
     )

@@ -72,8 +72,7 @@ def test_an_image_is_pinned_runs_as_nobody_and_is_watched(name: str) -> None:
 def test_everything_that_an_image_installs_is_pinned_to_a_release_that_pyproject_allows(image: str) -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*pyproject["project"]["dependencies"], *pyproject["build-system"]["requires"]]
-    if image == "gpu":
-        wanted += pyproject["project"]["optional-dependencies"]["gpu"]
+    wanted += pyproject["project"]["optional-dependencies"].get({"cpu": "remote", "gpu": "gpu"}[image], [])
     lines = (DEPLOY / f"constraints-{image}.txt").read_text().splitlines()
     assert "//" not in "".join(lines), "names and releases, no addresses"
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
