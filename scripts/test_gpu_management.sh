@@ -17,8 +17,8 @@ curl=(curl --silent --show-error --max-time "$patience" --header "Expect:")
 
 command -v curl >/dev/null || { echo "test_gpu_management.sh: install curl first." >&2; exit 127; }
 
-# The first value of a key, in JSON that our server wrote: compact, on one line.
-value() { printf '%s' "$1" | grep -o "\"$2\":[^,}]*" | head -n 1 | sed 's/^[^:]*://; s/^"//; s/"$//'; }
+# The first value of a key, in JSON that our server wrote on one line.
+value() { printf '%s' "$1" | grep -o "\"$2\": *[^,}]*" | head -n 1 | sed 's/^[^:]*: *//; s/^"//; s/"$//'; }
 
 check() { # what; whether
   if [ "$2" = 0 ]; then
