@@ -476,8 +476,10 @@ def walk(server: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
-    with http_server("rapidocr", OCR_AUTH_TOKEN=TOKEN, OCR_CACHE="on") as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
+        with http_server("Echo", OCR_AUTH_TOKEN=TOKEN, OCR_CACHE="on") as made:
+            yield made
 
 
 def test_the_walk_through_a_running_server_finds_all_well_and_again(server: HttpServer) -> None:
@@ -486,6 +488,13 @@ def test_the_walk_through_a_running_server_finds_all_well_and_again(server: Http
         assert (done.returncode, done.stderr) == (0, "")
         assert len(re.findall("^ok ", done.stdout, re.MULTILINE)) == 12
         assert done.stdout.endswith("All well.\n")
+
+
+def test_the_walk_finds_all_well_with_the_embedded_engine() -> None:
+    with http_server("rapidocr") as made:
+        done = walk(made.root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The worker process ended" in done.stdout
 
 
 def test_the_walk_says_what_it_needs(server: HttpServer) -> None:
