@@ -19,7 +19,7 @@ from deepseek_ocr_mcp.config import Settings
 
 ROOT = Path(__file__).parents[1]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
-DOCUMENTS = ("README.md", "examples/README.md", "docs/deployment.md", "docs/upgrading.md", "docs/http-api.md")
+DOCUMENTS = ("README.md", "docs/deployment.md", "docs/upgrading.md", "docs/http-api.md", "docs/observability.md")
 NEEDED = ("scripts/release", "scripts/bundle", "packaging", "src", "pyproject.toml", "README.md", "LICENSE",
           "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore")  # fmt: skip
 VERSION_FILE = "src/deepseek_ocr_mcp/__init__.py"
