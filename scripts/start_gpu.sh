@@ -110,12 +110,11 @@ esac
 export OCR_CARD=$uuid
 compose=(docker compose --file deploy/compose.gpu.yml --profile one)
 $watch && compose+=(--profile watch)
-if [ -z "$(docker volume ls --quiet --filter name=^deepseek-ocr_weights$)" ]; then
-  echo "The weights are fetched once: 6.7 GB."
-  "${compose[@]}" --profile tools run --rm --build download ||
-    fail "The weights could not be fetched." \
-      "Run this again: it goes on where it stopped. Without a way out: docs/deployment.md, air-gapped."
-fi
+# What is there already is not fetched again, and where all of it is there, no network is needed.
+echo "The weights, where they are not here yet: 6.7 GB."
+"${compose[@]}" --profile tools run --rm --build download ||
+  fail "The weights could not be fetched." \
+    "Run this again: it goes on where it stopped. Without a way out: docs/deployment.md, air-gapped."
 "${compose[@]}" up --detach --build --wait ||
   fail "It did not become healthy." "docker compose --file deploy/compose.gpu.yml --profile one logs ocr   says why."
 say_where

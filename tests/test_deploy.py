@@ -386,7 +386,6 @@ class Machine:
 CARDS = "GPU-aaaa, 3000, 0\nGPU-bbbb, 70000, 90\nGPU-cccc, 70000, 5"
 DOCKER = """case "$*" in
   *Runtimes*) echo '{"nvidia":{}} null' ;;
-  "volume ls"*) echo deepseek-ocr_weights ;;
   *" up "*) echo "card $OCR_CARD" >> "$0.card" ;;
 esac"""
 
@@ -420,12 +419,17 @@ def test_start_gpu_takes_the_emptiest_card_by_its_uuid_makes_a_token_and_says_wh
     assert "--profile one --profile watch up" in machine.called()[-1]
 
 
-def test_start_gpu_fetches_the_weights_once(machine: Machine) -> None:
+def test_start_gpu_fetches_the_weights_before_it_starts_the_server(machine: Machine) -> None:
     machine.has("nvidia-smi", f"echo '{CARDS}'")
-    machine.has("docker", DOCKER.replace("echo deepseek-ocr_weights", "true"))
+    machine.has("docker", DOCKER)
     assert machine.start().returncode == 0
-    (fetched,) = (call for call in machine.called() if "download" in call)
+    fetched, started = machine.called()[-2:]
     assert fetched.endswith("--profile tools run --rm --build download")
+    assert " up " in started
+    machine.has("docker", DOCKER.replace('*" up "*', '*download*) exit 4 ;; *" up "*'))
+    done = machine.start()
+    assert done.returncode == 1
+    assert "it goes on where it stopped" in done.stderr
 
 
 @pytest.mark.parametrize(
