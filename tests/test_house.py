@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"", "engines", "errors", "logs", "modes", "results"},
     "results": {"results", "errors", "logs", "modes"},
     "worker": set(),
-    "documents": {"", "documents", "worker.client", "engines.base", "results.overlay", "config", "errors"},
+    "documents": {"", "documents", "worker.client", "engines.base", "results", "config", "errors"},
     "worker.protocol": set(),
     "worker.client": {"worker.protocol", "errors", "logs", ""},
     "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors", "logs", ""},

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import __version__, logs
 from .engines import KNOWN, PREFERRED, cpu_engine
 from .errors import BadRequest, EngineUnavailable, InputNotFound, OcrError
-from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -152,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     ocr.add_argument("--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform")
     ocr.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
     ocr.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
+    ocr.add_argument(
+        "--text-layer",
+        choices=list(TEXT_LAYERS),
+        default=DEFAULT_TEXT_LAYER,
+        help="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()) + f" (default {DEFAULT_TEXT_LAYER})",
+    )
     ocr.add_argument("--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)")
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here instead of printing")
     ocr.add_argument("--overwrite", action="store_true", help="replace files in --output-dir")
@@ -271,7 +277,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
     """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
-    if arguments.env_file or os.environ.get("OCR_ENV_FILE"):
+    if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
         return None
     return cpu_engine(
         arguments.ocr_engine or os.environ.get("OCR_ENGINE", "auto"),
@@ -352,6 +358,7 @@ def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrReq
         custom_prompt=arguments.custom_prompt,
         pages=arguments.pages,
         resolution=arguments.resolution,
+        text_layer=arguments.text_layer,
         boxes=arguments.format == "json",
         raw=arguments.format == "json",
         max_chars=0,

@@ -34,11 +34,11 @@ from .documents.source import Incoming, Snapshot, resolve_output, write_atomical
 from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
-from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
+from .jobs import LOADING_SHARE, TEXT_LAYER, Ask, Jobs, ReadPage
 from .lifecycle.base import Lifecycle
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
-from .modes import MODES, RESOLUTIONS
+from .modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
@@ -263,9 +263,12 @@ class OcrService:
         async with AsyncExitStack() as stack:
             document = await self._opened(stack, upload or request.image, local, deadline)
             wanted = document.numbers(request.pages)
+            layered = document.format == "PDF" and MODES[request.mode].text_alone
+            text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
             key = cache_key(
                 document.snapshot.sha256,
                 asdict(options),
+                text_layer,
                 self.settings.ocr_pdf_dpi,
                 self.settings.max_pixels,
                 engine_version,
@@ -275,7 +278,7 @@ class OcrService:
                 return f"{key}-{number}"
 
             def join(ask: Ask) -> None:
-                self._jobs.join(ask, key, document, stack, options, page_key)
+                self._jobs.join(ask, key, document, stack, options, text_layer, page_key)
 
             ask = Ask(wanted, limit=limit, client=client)
             progress = _Progress(on_progress, len(wanted), place)
@@ -351,8 +354,8 @@ class OcrService:
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
-        answer.notes.extend(f"Page {page.page.page}: {page.remark}" for page in read if page.remark)
-        answer.notes.extend(_blank_notes(pages, request))
+        answer.notes.extend(_remarks(read))
+        answer.notes.extend(_blank_notes(read, request))
         if request.annotate:
             for page in pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await _annotated(document, page))
@@ -408,6 +411,15 @@ class OcrService:
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
             raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
+        if request.text_layer not in TEXT_LAYERS:
+            raise BadRequest(
+                f"There is no text_layer {request.text_layer!r}.", remedy=f"Use one of {', '.join(TEXT_LAYERS)}."
+            )
+        if request.text_layer == ONLY_LAYER and not MODES[request.mode].text_alone:
+            raise BadRequest(
+                f"Mode {request.mode} looks at pages, and text_layer={ONLY_LAYER} never does.",
+                remedy="Leave text_layer out, or use mode document.",
+            )
         if request.resolution not in RESOLUTIONS:
             raise BadRequest(
                 f"There is no resolution {request.resolution!r}.",
@@ -548,14 +560,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _result(
     request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
 ) -> OcrResult:
+    by_engine = [page for page in read if page.engine != TEXT_LAYER]
+    last = by_engine[-1] if by_engine else read[-1] if read else None
     return OcrResult(
         text=_joined(pages),
         pages=pages,
         page_count=document.page_count,
         mode=request.mode,
-        engine=read[-1].engine if read else manager.engine.name,
-        model=read[-1].model if read else "",
-        device=read[-1].device if read else manager.device,
+        engine=last.engine if last else manager.engine.name,
+        model=last.model if last else "",
+        device=last.device if last else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
 
@@ -596,14 +610,27 @@ async def _annotated(document: Document, page: Page) -> list[tuple[bytes, str]]:
         document.discard(image)
 
 
-def _blank_notes(pages: list[Page], request: OcrRequest) -> list[str]:
-    empty = [page.page for page in pages if not page.text]
+def _blank_notes(read: list[ReadPage], request: OcrRequest) -> list[str]:
+    empty = [page.page.page for page in read if not page.page.text and not page.remark]
     if not empty:
         return []
-    which = f"Page{'s' if len(empty) > 1 else ''} {format_pages(empty)}"
+    which = _which(empty)
     if request.mode == "find":
         return [f"{which}: {request.find_term!r} was not found."]
     return [f"{which}: blank, no text was found."]
+
+
+def _remarks(read: list[ReadPage]) -> list[str]:
+    """Each remark once, with the pages that it is about."""
+    pages: dict[str, list[int]] = {}
+    for page in read:
+        if page.remark:
+            pages.setdefault(page.remark, []).append(page.page.page)
+    return [f"{_which(numbers)}: {remark}" for remark, numbers in pages.items()]
+
+
+def _which(numbers: list[int]) -> str:
+    return f"Page{'s' if len(numbers) > 1 else ''} {format_pages(numbers)}"
 
 
 def _cut(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:

@@ -38,6 +38,7 @@ _USE: Final = {
     "pages": ("page", "page_number", "page_numbers", "page_range", "range", "page_no"),
     "mode": ("prompt_type", "type", "method", "engine_mode"),
     "resolution": ("dpi", "scale", "quality", "size"),
+    "text_layer": ("use_text_layer", "textlayer", "embedded_text", "force_ocr", "ocr", "skip_ocr", "extract_text"),
     "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
     "annotate": ("draw", "visualize", "visualise", "overlay"),
     "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),

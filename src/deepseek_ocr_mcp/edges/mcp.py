@@ -29,7 +29,7 @@ from .. import __version__
 from ..errors import InputNotFound
 from ..folders import FolderReader
 from ..models import GpuStatus, OcrRequest, OcrResult, PageRange, Transition
-from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
 from ..results.store import ResultStore
 from ..service import LOCAL, Answer, OcrService
 from .arguments import OCR_HINTS, StrictTool
@@ -61,6 +61,7 @@ Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image o
 programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
 _MODE = "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
 _PAGES = 'Like "1-3,7", "5-" or "last". Empty: all.'
+_TEXT_LAYER = "auto: PDF pages with sound text of their own give it, exact and at once; ignore: read all; only: none."
 _MAX_CHARS = "Longest text to return; what is left is named by next_pages. 0: no limit."
 _SAVE_TO = """\
 Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as image: a folder, \
@@ -152,6 +153,9 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 json_schema_extra={"enum": list(RESOLUTIONS)},
             ),
         ] = DEFAULT_RESOLUTION,
+        text_layer: Annotated[str, Field(description=_TEXT_LAYER, json_schema_extra={"enum": list(TEXT_LAYERS)})] = (
+            DEFAULT_TEXT_LAYER
+        ),
         boxes: Annotated[
             bool,
             Field(description="Also each piece of text with its box in pixels of the upright page."),
@@ -170,6 +174,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             custom_prompt=custom_prompt,
             pages=pages,
             resolution=resolution,
+            text_layer=text_layer,
             boxes=boxes,
             annotate=annotate,
             max_chars=max_chars,

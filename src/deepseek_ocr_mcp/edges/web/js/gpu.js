@@ -217,6 +217,6 @@ export class GpuPanel {
 }
 
 const CPU_ENGINES = new Set(["rapidocr", "tesseract"]);
-const NAMES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI" };
+const NAMES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI", text_layer: "PDF" };
 
 export const engineName = (engine) => NAMES[engine] ?? engine;
