@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     serve = command("serve", "Serve MCP over stdio (default) or streamable HTTP.", _serve)
+    serve.add_argument("folders", nargs="*", metavar="DIR", help="the same as --allow-dir DIR")
     serve.add_argument("--transport", choices=["stdio", "http"], default="stdio")
     serve.add_argument("--host", help="HOST: address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="PORT: port to bind (default 8001; 0: any free one)")
@@ -190,6 +191,10 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", _doctor)
     config = command("client-config", "Print the configuration to paste into a client.", _client_config, parents=())
     config.add_argument("client", choices=CLIENTS)
+    config.add_argument(
+        "--url", metavar="URL", help="for a server that runs elsewhere, like https://ocr.example.org/mcp; its token is "
+        "never printed: the client asks for it, or takes it from OCR_AUTH_TOKEN",
+    )  # fmt: skip
     return parser
 
 
@@ -197,6 +202,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from .config import Settings, load_settings
 
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    if folders := getattr(arguments, "folders", None):
+        given["ocr_allowed_dirs"] = [*(given.get("ocr_allowed_dirs") or ()), *folders]
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
     token = settings.ocr_auth_token
     logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=[token.get_secret_value()] if token else [])
@@ -574,20 +581,53 @@ async def _examine(settings: Settings) -> int:
 
 
 def _client_config(arguments: argparse.Namespace) -> int:
+    print(_for_server(arguments.client, arguments.url) if arguments.url else _for_program(arguments.client))
+    return 0
+
+
+def _for_program(client: str) -> str:
+    """The server as a program that the client starts."""
     command, *rest = _own_command()
     entry: dict[str, Any] = {"command": command, "args": rest}
-    match arguments.client:
-        case "claude-desktop" | "cursor":
-            print(json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2))
+    match client:
         case "vscode":
-            print(json.dumps({"servers": {SERVER_NAME: {"type": "stdio", **entry}}}, indent=2))
+            return json.dumps({"servers": {SERVER_NAME: {"type": "stdio", **entry}}}, indent=2)
         case "codex":
-            print(f"[mcp_servers.{SERVER_NAME}]\ncommand = {json.dumps(command)}\nargs = {json.dumps(rest)}")
+            return f"[mcp_servers.{SERVER_NAME}]\ncommand = {json.dumps(command)}\nargs = {json.dumps(rest)}"
         case "claude-code":
-            import shlex
+            return f"claude mcp add {SERVER_NAME} -- {_for_shell(command, *rest)}"
+        case _:
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
 
-            print(f"claude mcp add {SERVER_NAME} -- {shlex.join([command, *rest])}")
-    return 0
+
+def _for_server(client: str, url: str) -> str:
+    """The server as an address. The token stays out of the file where the client has another place for it."""
+    match client:
+        case "vscode":
+            token = {"type": "promptString", "id": "ocr-token", "description": "OCR_AUTH_TOKEN", "password": True}
+            entry = {"type": "http", "url": url, "headers": {"Authorization": "Bearer ${input:ocr-token}"}}
+            return json.dumps({"servers": {SERVER_NAME: entry}, "inputs": [token]}, indent=2)
+        case "codex":
+            return f'[mcp_servers.{SERVER_NAME}]\nurl = {json.dumps(url)}\nbearer_token_env_var = "OCR_AUTH_TOKEN"'
+        case "claude-code":
+            header = '"Authorization: Bearer $OCR_AUTH_TOKEN"'  # the shell puts it in
+            return f"claude mcp add --transport http {SERVER_NAME} {_for_shell(url)} --header {header}"
+        case "cursor":
+            entry = {"url": url, "headers": {"Authorization": "Bearer ${env:OCR_AUTH_TOKEN}"}}
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
+        case _:  # Claude Desktop's file knows programs only: mcp-remote is one, and Node's npx brings it
+            entry = {
+                "command": "npx",
+                "args": ["-y", "mcp-remote", url, "--header", "Authorization:${AUTH_HEADER}"],
+                "env": {"AUTH_HEADER": "Bearer <OCR_AUTH_TOKEN of the server>"},
+            }
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
+
+
+def _for_shell(*words: str) -> str:
+    import shlex
+
+    return shlex.join(words)
 
 
 def _own_command() -> list[str]:
