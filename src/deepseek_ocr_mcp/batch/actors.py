@@ -49,7 +49,7 @@ __all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "reade
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 4  # of a unit that is under way when its actor dies; from the second on it is read alone
+ATTEMPTS: Final = 3  # of a unit that is under way when its actor dies; from the second on it is read alone
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
 RETRY_S: Final = 1.0  # while the line is full or the model loads
 RANK: Final = ("stop", "length", "loop", "cancelled")  # the worst is what a document is said to have ended with
@@ -275,7 +275,7 @@ class Reader:
     async def _running(self) -> AsyncIterator[OcrService]:
         self._room, self._doors = anyio.Semaphore(self._at_once), anyio.Lock()
         with private_folder() as folder:
-            self._folder = os.path.realpath(folder)
+            self._folder = str(await anyio.Path(folder).resolve())
             settings = self._settings
             if settings.ocr_allowed_dirs:  # where texts are put together is ours, whatever the operator allows
                 folders = (*settings.ocr_allowed_dirs, self._folder)

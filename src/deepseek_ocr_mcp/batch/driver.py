@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
-import os
 import queue
 import shutil
 import signal
@@ -21,12 +20,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
-
-import anyio
 
 from ..app import build_service
 from ..config import Settings
@@ -111,7 +108,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     out = place_of(batch.out)
     with out.locked():
         out.prepare()
-        sources = anyio.run(list_sources, batch.source, out, settings)
+        sources = list_sources(batch.source, out, settings)
         with cluster(batch.ray, batch.workers, settings) as found, _signals():
             return _Run(batch, settings, out, sources, found).run()
 
@@ -414,7 +411,7 @@ def _relinked(text: str, old: str, new: str) -> str:
 
 
 @contextmanager
-def _fed(found: Iterator[Task]) -> Iterator[Callable[[], Task | None | Any]]:
+def _fed(found: Iterator[Task]) -> Iterator[Callable[[], Any]]:
     """Calls that return the next task, None after the last, and `...` where none comes within a moment.
 
     The data set runs on a thread of its own: whoever waits for its next row can do nothing else meanwhile.
@@ -425,7 +422,8 @@ def _fed(found: Iterator[Task]) -> Iterator[Callable[[], Task | None | Any]]:
     def put(item: Task | BaseException | None) -> None:
         while not stop.is_set():
             with contextlib.suppress(queue.Full):
-                return waiting.put(item, timeout=TICK_S)
+                waiting.put(item, timeout=TICK_S)
+                return
 
     def feed() -> None:
         try:

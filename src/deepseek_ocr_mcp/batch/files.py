@@ -6,7 +6,6 @@ or not at all: by a rename where the file system renames at once, by the one req
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import secrets
@@ -14,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote
 
@@ -27,7 +27,7 @@ from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 __all__ = ["STATE", "Place", "Source", "list_sources", "place_of"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
-TEMPORARY: Final = f"{STATE}/tmp"
+TEMPORARY: Final = f"{STATE}/unfinished"
 MAX_FILES: Final = 100_000_000  # of one run: names and facts of each are held by the driver, about 1 kB
 CHUNK: Final = 1 << 20
 
@@ -36,8 +36,8 @@ OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "memory", "r2"}
 )
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
-_STAMPS: Final = ("ETag", "etag", "md5", "sha256", "checksum", "mtime", "LastModified", "last_modified", "updated", "modified",
-                  "created")  # fmt: skip
+# What file systems call the time or the content of a file.
+_STAMPS: Final = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ def place_of(text: str) -> Place:
     return Place(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
-async def list_sources(text: str, out: Place, settings: Settings) -> list[Source]:
+def list_sources(text: str, out: Place, settings: Settings) -> list[Source]:
     """The documents that a path, a pattern or a URL names, those in subfolders of a folder included.
 
     Args:
@@ -205,10 +205,7 @@ async def list_sources(text: str, out: Place, settings: Settings) -> list[Source
         OcrError: the file system refused, or is not known.
     """
     place = place_of(text)
-    if place.local:
-        found = await _list_local(place.url, out, settings)
-    else:
-        found = await anyio.to_thread.run_sync(_list_remote, place, out)
+    found = _list_local(place.url, out, settings) if place.local else _list_remote(place, out)
     if not found:
         raise InputNotFound(
             f"{text} names no file that can be read.",
@@ -217,10 +214,11 @@ async def list_sources(text: str, out: Place, settings: Settings) -> list[Source
     return found
 
 
-async def _list_local(path: str, out: Place, settings: Settings) -> list[Source]:
+def _list_local(path: str, out: Place, settings: Settings) -> list[Source]:
     pattern = os.path.join(path, "**") if os.path.isdir(path) else path
     leave_out = os.path.realpath(out.url) if out.local else ""
-    listing = await list_files(pattern, settings=settings, local=True, leave_out=leave_out, most=MAX_FILES)
+    look = partial(list_files, pattern, settings=settings, local=True, leave_out=leave_out, most=MAX_FILES)
+    listing = anyio.run(look)
     if listing is None:
         if not os.path.isfile(path):
             return []
@@ -263,7 +261,7 @@ def _list_remote(place: Place, out: Place) -> list[Source]:
             continue
         if any(part.startswith(".") for part in name.split("/")):
             continue
-        if len(found) == 1 or fnmatch.fnmatch(name.lower().partition("?")[0], "*.*") and _readable(name):
+        if len(found) == 1 or _readable(name):
             sources.append(Source(fs.unstrip_protocol(path), _safe(name), _remote_stamp(facts), local=False))
     return sorted(sources, key=lambda source: source.name)
 
