@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -41,9 +41,6 @@ from ..models import OcrRequest, Page
 from ..service import Incoming, OcrService
 from .files import Place, Source, pieces
 from .state import Options, Unit, UnitText, units_of
-
-if TYPE_CHECKING:
-    from anyio.abc import BlockingPortal
 
 __all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "reader_settings"]
 
@@ -175,7 +172,7 @@ class _Loop:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._portal: BlockingPortal = self._stack.enter_context(anyio.from_thread.start_blocking_portal())
+        self._portal = self._stack.enter_context(anyio.from_thread.start_blocking_portal())
         atexit.register(self._close)
 
     def enter(self, context: Callable[[], contextlib.AbstractAsyncContextManager[T]]) -> T:
@@ -184,10 +181,12 @@ class _Loop:
         async def made() -> contextlib.AbstractAsyncContextManager[T]:
             return context()
 
-        return self._stack.enter_context(self._portal.wrap_async_context_manager(self._portal.call(made)))
+        entered: T = self._stack.enter_context(self._portal.wrap_async_context_manager(self._portal.call(made)))
+        return entered
 
     def call(self, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        return self._portal.call(work, *arguments)
+        result: T = self._portal.call(work, *arguments)
+        return result
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):

@@ -116,9 +116,9 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
     """The machines of the cluster decide: this one may have no GPU and no weights."""
     import ray
 
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray says nothing of it
     gpus = 0 if settings.ocr_gpu.lower() == "cpu" else int(there.get("GPU", 0))
-    ask = ray.remote(num_cpus=0, num_gpus=1 if gpus else 0)(engine_here)
+    ask = ray.remote(engine_here).options(num_cpus=0, num_gpus=1 if gpus else 0)
     try:
         engine, version = ray.get(ask.remote(settings))
     except ray.exceptions.RayTaskError as exc:
@@ -146,8 +146,9 @@ def start_ledger(done: dict[str, str]) -> Any:
     """The one ledger of a run."""
     import ray
 
-    made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=WAITING_CLAIMS)(Ledger)
-    return made.remote(done)
+    made: Any = ray.remote(Ledger)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": WAITING_CLAIMS}
+    return made.options(**options).remote(done)
 
 
 def tasks(
@@ -170,21 +171,24 @@ def tasks(
         enable_true_multi_threading=True,
     )
     rows = [Task(source).row() for source in sources]
+    planner: Any = Planner  # Ray's types know functions only
+    reader: Any = Reader
     data = (
         ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // FILES_PER_BLOCK))
         .flat_map(
-            Planner,
+            planner,
             fn_constructor_args=(settings, options, ledger),
             compute=planners,
             num_cpus=0,  # it waits for disks; the cores are the readers'
         )
         .map(
-            Reader,
+            reader,
             fn_constructor_args=(settings, options, out, ledger, found.at_once),
             compute=readers,
             num_cpus=found.cpus,
             num_gpus=found.gpus,
         )
     )
+    block: Any
     for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from map(Task.of, block.to_pylist())
