@@ -241,7 +241,7 @@ class Planner:
 
     async def _look_into(self, task: Task) -> Task:
         try:
-            async with snapshot_of(task.source, self._settings, self._folder, self._documents) as snapshot:
+            async with _snapshot_of(task.source, self._settings, self._folder, self._documents) as snapshot:
                 document = self._options.document(snapshot.sha256)
                 task = replace(task, sha256=snapshot.sha256, bytes=snapshot.size, document=document)
                 async with self._documents.open(snapshot, local=True) as opened:
@@ -332,7 +332,7 @@ class Reader:
         )
         try:
             while True:
-                async with snapshot_of(task.source, self._settings, folder, service) as snapshot:
+                async with _snapshot_of(task.source, self._settings, folder, service) as snapshot:
                     if snapshot.sha256 != task.sha256:
                         raise UnreadableInput(
                             f"{task.source.url} was changed while the batch ran.",
@@ -351,7 +351,7 @@ class Reader:
 
 
 @asynccontextmanager
-async def snapshot_of(
+async def _snapshot_of(
     source: Source, settings: Settings, folder: str, receiver: DocumentReader | OcrService
 ) -> AsyncIterator[Snapshot]:
     """A private copy of a document, from wherever it is.

@@ -24,7 +24,7 @@ from ..documents.listing import list_files
 from ..documents.paths import READABLE, path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 
-__all__ = ["STATE", "Place", "Source", "list_sources", "place_of"]
+__all__ = ["STATE", "Place", "Source", "list_sources", "pieces", "place_of"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -282,7 +282,7 @@ def _remote_stamp(facts: dict[str, Any]) -> str:
     return f"{facts.get('size')} {' '.join(told)}" if told else ""
 
 
-def opened(source: Source) -> BinaryIO:
+def _opened(source: Source) -> BinaryIO:
     """A document of another file system, open for reading.
 
     Raises:
@@ -302,7 +302,7 @@ def pieces(source: Source, take: Callable[[bytes], None], stop: threading.Event)
     Raises:
         OcrError: it cannot be read, or what `take` raised.
     """
-    with _told(source.url), opened(source) as file:
+    with _told(source.url), _opened(source) as file:
         while (piece := file.read(CHUNK)) and not stop.is_set():
             take(piece)
 
