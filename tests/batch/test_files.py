@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import fsspec
 import pytest
 
+from deepseek_ocr_mcp.batch.actors import _snapshot_of
 from deepseek_ocr_mcp.batch.files import STATE, Place, Source, list_sources, place_of
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.errors import BadRequest, InputForbidden, InputNotFound, OcrError
+from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
+from deepseek_ocr_mcp.errors import BadRequest, InputForbidden, InputNotFound, InputTooLarge, OcrError
+
+pytestmark = pytest.mark.anyio
 
 SETTINGS = Settings()
 
@@ -129,10 +141,10 @@ def test_a_bucket_is_listed_like_a_folder() -> None:
 def test_no_name_of_another_file_system_leads_out_of_the_folder() -> None:
     fs = fsspec.filesystem("memory")
     fs.store.clear()
-    fs.pipe_file("/bucket/in/..%2F..%2Fy.png", b"x")
-    fs.pipe_file("/bucket/in/..\\..\\z.png", b"x")
+    fs.pipe_file("/bucket/in/b%2F..%2F..%2Fy.png", b"x")
+    fs.pipe_file("/bucket/in/b\\..\\..\\z.png", b"x")
     found = names(list_sources("memory://bucket/in", place_of("memory://o"), SETTINGS))
-    assert sorted(found) == ["_/_/y.png", "_/_/z.png"]
+    assert sorted(found) == ["b/_/_/y.png", "b/_/_/z.png"]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +162,39 @@ def test_what_cannot_be_listed_says_why(text: str, error: type[OcrError], said: 
         list_sources(text, place_of("memory://o"), SETTINGS)
     assert said in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that shows the folder `web`."""
+    (tmp_path / "web").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_documents_behind_http_are_listed_and_fetched(web: str, tmp_path: Path) -> None:
+    files("a.png", "b/c.pdf", "notes.txt", at=tmp_path / "web")
+    (tmp_path / "web" / "b" / "c.pdf").write_bytes(b"%PDF" + bytes(3_000_000))
+    out = place_of(str(tmp_path / "out"))
+    found = await anyio.to_thread.run_sync(list_sources, f"{web}/", out, SETTINGS)
+    assert names(found) == ["a.png", "b/c.pdf"]
+    (one,) = await anyio.to_thread.run_sync(list_sources, f"{web}/b/c.pdf", out, SETTINGS)
+    assert (one.name, one.url) == ("c.pdf", f"{web}/b/c.pdf")
+    with anyio.fail_after(20), private_folder() as folder:
+        async with DocumentReader(SETTINGS, folder).running() as reader:
+            async with _snapshot_of(one, SETTINGS, folder, reader) as snapshot:
+                data = b"%PDF" + bytes(3_000_000)
+                assert await anyio.Path(snapshot.path).read_bytes() == data
+                assert snapshot.sha256 == hashlib.sha256(data).hexdigest()
+            small = Settings(ocr_max_file_mb=1)
+            async with DocumentReader(small, folder).running() as strict:
+                with pytest.raises(InputTooLarge):
+                    await _snapshot_of(one, small, folder, strict).__aenter__()
+            with pytest.raises(InputNotFound):
+                await _snapshot_of(replace(one, url=f"{web}/gone.png"), SETTINGS, folder, reader).__aenter__()
 
 
 def test_folders_that_the_operator_keeps_out_are_not_listed(tmp_path: Path) -> None:

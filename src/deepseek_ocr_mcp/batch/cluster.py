@@ -70,8 +70,10 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     Raises:
         OcrError: nobody answers there, or what answers cannot read.
     """
-    # Both are read when Ray is imported, and by the processes that it starts.
+    # All are read when Ray is imported, and by the processes that it starts.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # whoever looks for a fault in Ray sets them lower
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
     import ray
