@@ -28,33 +28,33 @@ class Run:
         here = Path(__file__).parent
         path = os.pathsep.join([str(here / "broken_decoder"), str(here.parent / "engines")])
         (folder / "faults").mkdir(exist_ok=True)
-        self._errors = open(folder / f"stderr-{time.monotonic_ns()}", "w+")  # noqa: SIM115
-        self.process = psutil.Popen(
-            [
-                sys.executable,
-                "-m",
-                "deepseek_ocr_mcp",
-                "batch",
-                "scans",
-                "--out",
-                "texts",
-                "--workers",
-                "2",
-                *arguments,
-            ],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
-                "OCR_ENGINE": engine,
-                "FAULTS": str(folder / "faults"),
-                "TMPDIR": "/tmp",
-                **environment,
-            },
-        )
+        self._errors = folder / f"stderr-{time.monotonic_ns()}"
+        with self._errors.open("w") as errors:
+            self.process = psutil.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "deepseek_ocr_mcp",
+                    "batch",
+                    "scans",
+                    "--out",
+                    "texts",
+                    "--workers=2",
+                    *arguments,
+                ],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": path,
+                    "OCR_ENGINE": engine,
+                    "FAULTS": str(folder / "faults"),
+                    "TMPDIR": "/tmp",
+                    **environment,
+                },
+            )
 
     def family(self) -> list[psutil.Process]:
         try:
@@ -98,10 +98,10 @@ class Run:
                 continue
         if self.process.stdout:
             self.process.stdout.close()
+        self.process.wait(10)
 
     def said(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()
+        return self._errors.read_text()
 
 
 def locked_pdf() -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,13 +77,16 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
+        # A Ray whose driver was killed ends with it, but for two helpers that would look for it so long.
+        os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "5"
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with contextlib.ExitStack() as stack:
         if address:
             try:
-                ray.init(address=address, namespace=f"deepseek-ocr-mcp-{os.getpid()}-{time.time_ns()}", **quiet)
+                with _hushed():
+                    ray.init(address=address, namespace=f"deepseek-ocr-mcp-{os.getpid()}-{time.time_ns()}", **quiet)
             except Exception as exc:
                 raise EngineUnavailable(
                     f"No Ray cluster answered at {address} ({type(exc).__name__}).",
@@ -94,17 +98,32 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
         else:
             found = _found_here(workers, settings)
             folder = stack.enter_context(private_folder())
-            ray.init(
-                address="local",  # whatever RAY_ADDRESS says
-                num_cpus=found.workers * found.cpus,
-                num_gpus=None if found.gpus else 0,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=folder if len(folder) <= LONGEST_FOLDER else None,
-                **quiet,
-            )
+            with _hushed():
+                ray.init(
+                    address="local",  # whatever RAY_ADDRESS says
+                    num_cpus=found.workers * found.cpus,
+                    num_gpus=None if found.gpus else 0,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=folder if len(folder) <= LONGEST_FOLDER else None,
+                    **quiet,
+                )
             stack.callback(ray.shutdown)
         yield found
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """While Ray's native part says at what level it will say nothing. What fails is raised, not printed."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _found_here(workers: int, settings: Settings) -> Cluster:
