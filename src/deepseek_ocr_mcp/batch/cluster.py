@@ -77,8 +77,6 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
-        # A Ray whose driver was killed ends with it, but for two helpers that would look for it so long.
-        os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"] = "5"  # noqa: SIM112 - it is called so
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
