@@ -16,8 +16,9 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -42,12 +43,14 @@ from ..service import Incoming, OcrService
 from .files import Place, Source, pieces
 from .state import Options, Unit, UnitText, units_of
 
-__all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "reader_settings"]
+__all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "from_row", "reader_settings", "to_row"]
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3  # of a unit that is under way when its actor dies; from the second on it is read alone
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
+FETCHES: Final = 4  # files that a planner looks into at once
+TELL_S: Final = 1.0  # what is read is on disk at once; the driver hears of it so often
 RETRY_S: Final = 1.0  # while the line is full or the model loads
 RANK: Final = ("stop", "length", "loop", "cancelled")  # the worst is what a document is said to have ended with
 PASSING: Final = frozenset({"not_ready", "queue_full"})
@@ -87,14 +90,11 @@ def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One row of the data set: a document, or pages of one, on its way through the cluster.
-
-    As JSON in one column, so that no schema is guessed from what a block of rows happens to hold.
-    """
+    """A document, or pages of one, on its way through the cluster."""
 
     source: Source
     state: str = "new"
-    """`new`: to be planned; `unit`: to be read; `read`, `copy`, `there`, `failed`: for the driver."""
+    """`new`: to be looked into; `unit`: to be read; `read`, `copy`, `there`, `failed`: for the driver."""
     sha256: str = ""
     bytes: int | None = None
     pages: int | None = None
@@ -102,17 +102,7 @@ class Task:
     units: tuple[str, ...] = ()
     """Page ranges of all units of the document."""
     unit: str = ""
-    owner: str = ""
-    """Of a copy: the source that has the same bytes."""
     error: dict[str, str] | None = None
-
-    def row(self) -> dict[str, str]:
-        return {"task": json.dumps(asdict(self))}
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Task:
-        data = json.loads(row["task"])
-        return cls(**{**data, "source": Source(**data["source"]), "units": tuple(data["units"])})
 
     def failed(self, error: OcrError) -> Task:
         return replace(self, state="failed", error=error.to_dict())
@@ -120,6 +110,22 @@ class Task:
     @property
     def failure(self) -> OcrError | None:
         return from_dict(self.error) if self.error else None
+
+
+def to_row(tasks: Iterable[Task]) -> dict[str, str]:
+    """One row of the data set: what one actor takes at a time.
+
+    JSON in one column, so that no schema is guessed from what a block of rows happens to hold.
+    """
+    return {"tasks": json.dumps([asdict(task) for task in tasks])}
+
+
+def from_row(row: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a row; the inverse of `to_row`."""
+    return [
+        Task(**{**data, "source": Source(**data["source"]), "units": tuple(data["units"])})
+        for data in json.loads(row["tasks"])
+    ]
 
 
 class Ledger:
@@ -136,23 +142,29 @@ class Ledger:
         self._owners = dict(done)
         self._ahead = ahead
         self._under_way: dict[str, int] = {}
+        self._waiting = 0  # units of all these
         self._attempts: Counter[str] = Counter()
         self._planned = self._planned_pages = 0
         self._changed = anyio.Event()
 
-    async def claim(self, source: str, document: str, units: int, pages: int) -> tuple[str, bool]:
-        """The source that is to be read for this document, and whether it was in an earlier run.
+    async def claim(self, claims: Sequence[tuple[str, str, int, int]]) -> list[tuple[str, bool]]:
+        """For each source, document, number of units and of pages: the source that is to be read for this document,
+        and whether an earlier run has.
 
         Waits while more is planned than the readers get done soon. The same question has the same answer.
         """
-        while sum(self._under_way.values()) >= self._ahead and source not in self._under_way:
+        while self._waiting >= self._ahead and not all(source in self._under_way for source, *_ in claims):
             self._changed = anyio.Event()
             await self._changed.wait()
-        if source not in self._under_way:
-            self._planned += 1
-            self._planned_pages += pages
-        self._under_way[source] = units
-        return self._owners.setdefault(document, source), document in self._done
+        answers = []
+        for source, document, units, pages in claims:
+            if source not in self._under_way:
+                self._under_way[source] = units
+                self._waiting += units
+                self._planned += 1
+                self._planned_pages += pages
+            answers.append((self._owners.setdefault(document, source), document in self._done))
+        return answers
 
     async def begin(self, unit: str) -> int:
         """How often this unit was begun, this time included."""
@@ -162,7 +174,7 @@ class Ledger:
     async def finished(self, sources: Iterable[str]) -> tuple[int, int]:
         """These are done. Returns how many documents are planned by now, and their pages."""
         for source in sources:
-            self._under_way.pop(source, None)
+            self._waiting -= self._under_way.pop(source, 0)
         self._changed.set()
         return self._planned, self._planned_pages
 
@@ -194,12 +206,17 @@ class _Loop:
 
 
 class Planner:
-    """Looks into each file: what its bytes are called, how many pages it has, and what is to be read of it."""
+    """Looks into each file: what its bytes are called, how many pages it has, and what is to be read of it.
 
-    def __init__(self, settings: Settings, options: Options, ledger: Any) -> None:
+    Args:
+        together: pages of short documents that a reader takes at a time.
+    """
+
+    def __init__(self, settings: Settings, options: Options, ledger: Any, together: int) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)
         self._settings = settings
         self._options = options
+        self._together = together
         self._ledger = ledger
         self._loop = _Loop()
         self._folder = ""
@@ -212,32 +229,47 @@ class Planner:
                 yield documents
 
     def __call__(self, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-        """The rows that become of a new one."""
-        task = self._loop.call(self._look_into, Task.of(row))
-        if task.state != "failed":
-            units = [unit.pages for unit in units_of(task.document, parse_pages(self._options.pages, task.pages or 0))]
-            owner, done = self._claim(task, len(units))
-            task = replace(task, units=tuple(units), owner=owner)
-            if owner == task.source.url and not done:
-                for unit in units:
-                    yield replace(task, state="unit", unit=unit).row()
-                return
-            task = replace(task, state="there" if owner == task.source.url else "copy")
-        else:
-            self._claim(task, 1)
-        yield task.row()
-
-    def _claim(self, task: Task, units: int) -> tuple[str, bool]:
+        """The rows that become of one with new tasks: units of one long document, or so many short ones."""
         import ray
 
-        document = task.document or f"unread {task.source.url}"
-        answer: tuple[str, bool] = ray.get(
-            self._ledger.claim.remote(task.source.url, document, units, self._wanted(task))
-        )
-        return answer
+        tasks = self._loop.call(self._look_into_all, from_row(row))
+        claims = [(task.source.url, task.document, max(1, len(task.units)), self._wanted(task)) for task in tasks]
+        answers: list[tuple[str, bool]] = ray.get(self._ledger.claim.remote(claims))
+        short: list[Task] = []
+        pages = 0
+        for task, (owner, done) in zip(tasks, answers, strict=True):
+            if task.state == "failed":
+                short.append(task)
+            elif owner != task.source.url or done:
+                short.append(replace(task, state="copy"))
+            elif len(task.units) > 1:
+                for unit in task.units:
+                    yield to_row([replace(task, state="unit", unit=unit)])
+            else:
+                short.append(replace(task, state="unit", unit=task.units[0]))
+                pages += self._wanted(task)
+            if pages >= self._together:
+                yield to_row(short)
+                short, pages = [], 0
+        if short:
+            yield to_row(short)
 
     def _wanted(self, task: Task) -> int:
-        return len(parse_pages(self._options.pages, task.pages)) if task.pages else 0
+        return len(parse_pages(self._options.pages, task.pages)) if task.pages and task.state != "failed" else 0
+
+    async def _look_into_all(self, tasks: list[Task]) -> list[Task]:
+        """Several at once: most of the time goes into fetching what is far away."""
+        done = list(tasks)
+        room = anyio.Semaphore(FETCHES)
+
+        async def look(index: int) -> None:
+            async with room:
+                done[index] = await self._look_into(tasks[index])
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(tasks)):
+                group.start_soon(look, index)
+        return done
 
     async def _look_into(self, task: Task) -> Task:
         try:
@@ -245,13 +277,14 @@ class Planner:
                 document = self._options.document(snapshot.sha256)
                 task = replace(task, sha256=snapshot.sha256, bytes=snapshot.size, document=document)
                 async with self._documents.open(snapshot, local=True) as opened:
-                    opened.numbers(self._options.pages)
-                    return replace(task, pages=opened.page_count)
+                    units = units_of(document, opened.numbers(self._options.pages))
+                    return replace(task, pages=opened.page_count, units=tuple(unit.pages for unit in units))
         except OcrError as exc:
-            return task.failed(exc)
+            # What cannot be opened is its own document to the ledger: its bytes may never have been had.
+            return replace(task, document=task.document or f"unread {task.source.url}").failed(exc)
         except Exception as exc:
             log.exception("A file failed in a way nobody foresaw.")
-            return task.failed(_unforeseen(exc))
+            return replace(task, document=f"unread {task.source.url}").failed(_unforeseen(exc))
 
 
 class Reader:
@@ -282,10 +315,17 @@ class Reader:
             async with running_service(settings) as service:
                 yield service
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """The row of a unit when it is read; any other as it is."""
-        task = Task.of(row)
-        return self._loop.call(self._read, task).row() if task.state == "unit" else dict(row)
+    def __call__(self, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+        """Its tasks as they are done, told now and then: each row costs the driver a millisecond or two."""
+        done: list[Task] = []
+        told = time.monotonic()
+        for task in from_row(row):
+            done.append(self._loop.call(self._read, task) if task.state == "unit" else task)
+            if time.monotonic() - told > TELL_S:
+                yield to_row(done)
+                done, told = [], time.monotonic()
+        if done:
+            yield to_row(done)
 
     async def _read(self, task: Task) -> Task:
         unit = Unit(task.document, task.unit)

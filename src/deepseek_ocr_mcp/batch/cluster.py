@@ -20,15 +20,16 @@ from ..documents.renderer import private_folder
 from ..engines import KNOWN, EngineSpec
 from ..errors import EngineUnavailable, OcrError
 from ..gpu import GpuProbe
-from .actors import Ledger, Planner, Reader, Task, engine_here, reader_settings
+from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, reader_settings, to_row
 from .files import Place, Source
-from .state import Options
+from .state import UNIT_PAGES, Options
 
 __all__ = ["Cluster", "cluster", "start_ledger", "tasks"]
 
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
-FILES_PER_BLOCK: Final = 16  # that a planner takes at a time
+FILES_PER_ROW: Final = 16  # that a planner takes at a time
+ROWS_PER_WORKER: Final = 8  # at least, before documents are put together: whoever is done first waits for the last
 READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
 WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
 
@@ -189,18 +190,21 @@ def tasks(
         max_concurrent_calls_per_actor=found.at_once,
         enable_true_multi_threading=True,
     )
-    rows = [Task(source).row() for source in sources]
+    # Short documents go together, so that Ray's work for each row is little beside the reading, as long as each
+    # worker gets some rows.
+    together = min(UNIT_PAGES, max(1, len(sources) // (found.workers * ROWS_PER_WORKER)))
+    rows = [to_row(map(Task, sources[at : at + FILES_PER_ROW])) for at in range(0, len(sources), FILES_PER_ROW)]
     planner: Any = Planner  # Ray's types know functions only
     reader: Any = Reader
     data = (
-        ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // FILES_PER_BLOCK))
+        ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(
             planner,
-            fn_constructor_args=(settings, options, ledger),
+            fn_constructor_args=(settings, options, ledger, together),
             compute=planners,
             num_cpus=0,  # it waits for disks; the cores are the readers'
         )
-        .map(
+        .flat_map(
             reader,
             fn_constructor_args=(settings, options, out, ledger, found.at_once),
             compute=readers,
@@ -210,4 +214,5 @@ def tasks(
     )
     block: Any
     for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from map(Task.of, block.to_pylist())
+        for row in block.to_pylist():
+            yield from from_row(row)

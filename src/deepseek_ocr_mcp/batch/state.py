@@ -26,7 +26,18 @@ from .files import STATE, Place
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["FINAL_ERRORS", "MANIFEST", "UNITS", "Manifest", "Options", "Row", "Unit", "UnitText", "units_of"]
+__all__ = [
+    "FINAL_ERRORS",
+    "MANIFEST",
+    "UNITS",
+    "UNIT_PAGES",
+    "Manifest",
+    "Options",
+    "Row",
+    "Unit",
+    "UnitText",
+    "units_of",
+]
 
 MANIFEST: Final = "manifest.parquet"
 PARTS: Final = f"{STATE}/manifest"
