@@ -201,10 +201,10 @@ def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path
     second = Run(tmp_path)
     assert second.end() == 4, second.said()  # the worst: a crash of the engine
 
-    assert texts(tmp_path) == good
     rows = manifest(tmp_path)
+    assert {name: row["error_code"] for name, row in rows.items() if row["error"]} == bad, second.said()
+    assert texts(tmp_path) == good
     assert sorted(rows) == sorted([*good, *bad])
-    assert {name: row["error_code"] for name, row in rows.items() if row["error"]} == bad
     for name, text in good.items():
         row, pages = rows[name], text.count("\n\n") + 1
         assert row["output"] == f"{name}.md"

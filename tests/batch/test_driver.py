@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +34,7 @@ from deepseek_ocr_mcp.errors import (
     WorkerCrashed,
 )
 from deepseek_ocr_mcp.models import OcrRequest
-from support import png
+from support import png, wait_until
 
 SETTINGS = Settings(ocr_engine="rapidocr")
 Answer = Callable[["Desk", Source], Iterator[Task]]
@@ -257,14 +260,19 @@ def test_what_every_document_would_meet_ends_the_run_and_what_was_done_is_kept(d
 
 def test_a_run_that_is_stopped_notes_what_is_whole(desk: Desk) -> None:
     def stop(desk: Desk, source: Source) -> Iterator[Task]:
-        raise KeyboardInterrupt
-        yield
+        wait_until((desk.out / "a.png.md").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+        over.wait(20)
+        yield from ()
+
+    over = threading.Event()
 
     for name in ("a.png", "b.png"):
         desk.scan(name)
     desk.answers["b.png"] = stop
     with pytest.raises(KeyboardInterrupt):
         desk.run()
+    over.set()
     assert list(desk.manifest()) == ["a.png"]
     assert desk.text("a.png")
 

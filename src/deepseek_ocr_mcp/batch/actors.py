@@ -47,7 +47,7 @@ __all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "from_
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 3  # of a unit that is under way when its actor dies; from the second on it is read alone
+ATTEMPTS: Final = 3  # of a unit over which its actor dies; from the second on nothing else is read beside it
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
 FETCHES: Final = 4  # files that a planner looks into at once
 TELL_S: Final = 1.0  # what is read is on disk at once; the driver hears of it so often
@@ -166,10 +166,13 @@ class Ledger:
             answers.append((self._owners.setdefault(document, source), document in self._done))
         return answers
 
-    async def begin(self, unit: str) -> int:
-        """How often this unit was begun, this time included."""
-        self._attempts[unit] += 1
+    async def attempts(self, unit: str) -> int:
+        """How often this unit was begun."""
         return self._attempts[unit]
+
+    async def begin(self, unit: str) -> None:
+        """It is read from now on, and not only waits: whatever kills its actor now may be its doing."""
+        self._attempts[unit] += 1
 
     async def finished(self, sources: Iterable[str]) -> tuple[int, int]:
         """These are done. Returns how many documents are planned by now, and their pages."""
@@ -331,13 +334,14 @@ class Reader:
         unit = Unit(task.document, task.unit)
         try:
             if not await anyio.to_thread.run_sync(self._out.exists, unit.name):
-                attempt = await self._ledger.begin.remote(unit.name)
-                if attempt > ATTEMPTS:
+                attempts = await self._ledger.attempts.remote(unit.name)
+                if attempts >= ATTEMPTS:
                     raise WorkerCrashed(
                         f"Pages {unit.pages} of {task.source.url} were under way when {ATTEMPTS} workers died.",
                         remedy="Read the file alone with `deepseek-ocr-mcp ocr` and look at the machine's memory.",
                     )
-                async with self._alone() if attempt > 1 else self._room:
+                async with self._alone() if attempts else self._room:
+                    await self._ledger.begin.remote(unit.name)
                     text = await self._read_unit(task)
                 await anyio.to_thread.run_sync(self._out.write, unit.name, text.dump())
             return replace(task, state="read")

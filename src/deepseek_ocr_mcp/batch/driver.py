@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -262,9 +262,10 @@ class _Run:
                         flushed = time.monotonic()
                     self._progress.show()
             finally:
-                # Stopped or not: what is whole is put together and noted.
-                self._finishers.shutdown()
-                self._settle()
+                # Stopped or not: what is whole is put together and noted; what has waited for it, too.
+                while self._finishing:
+                    wait(self._finishing)
+                    self._settle()
 
     def _take(self, task: Task) -> None:
         """A task that the cluster is done with."""
@@ -549,9 +550,9 @@ class _Progress:
 
 
 def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
+    if seconds < 60:
         return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:
