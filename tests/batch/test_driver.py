@@ -289,6 +289,25 @@ def test_a_cluster_that_fails_says_that_nothing_is_lost(desk: Desk) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_what_a_cluster_loses_is_asked_for_again(desk: Desk) -> None:
+    asked: list[list[str]] = []
+
+    def forgetful(desk: Desk, source: Source) -> Iterator[Task]:
+        asked.append(desk.asked)
+        task = desk.task(source, pages=20)
+        yield desk.put(task, "1-16" if len(asked) == 1 else "17-20")
+        if len(asked) > 1:
+            yield replace(task, state="read", unit="1-16")
+
+    for name in ("a.png", "b.png", "never.png"):
+        desk.scan(name)
+    desk.answers = {"b.png": forgetful, "never.png": lambda desk, source: iter(())}
+    assert desk.run().failed == 1
+    assert asked == [["a.png", "b.png", "never.png"], ["b.png", "never.png"]]
+    assert desk.text("b.png").count("text of") == 2
+    assert "said nothing" in desk.manifest()["never.png"].error
+
+
 def test_two_documents_do_not_share_a_text(desk: Desk, tmp_path: Path) -> None:
     desk.scan("a.png")
     desk.run()

@@ -16,7 +16,6 @@ import logging
 import os
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -50,7 +49,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS: Final = 3  # of a unit over which its actor dies; from the second on nothing else is read beside it
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
 FETCHES: Final = 4  # files that a planner looks into at once
-TELL_S: Final = 1.0  # what is read is on disk at once; the driver hears of it so often
 RETRY_S: Final = 1.0  # while the line is full or the model loads
 RANK: Final = ("stop", "length", "loop", "cancelled")  # the worst is what a document is said to have ended with
 PASSING: Final = frozenset({"not_ready", "queue_full"})
@@ -318,17 +316,13 @@ class Reader:
             async with running_service(settings) as service:
                 yield service
 
-    def __call__(self, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-        """Its tasks as they are done, told now and then: each row costs the driver a millisecond or two."""
-        done: list[Task] = []
-        told = time.monotonic()
-        for task in from_row(row):
-            done.append(self._loop.call(self._read, task) if task.state == "unit" else task)
-            if time.monotonic() - told > TELL_S:
-                yield to_row(done)
-                done, told = [], time.monotonic()
-        if done:
-            yield to_row(done)
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Its tasks when all of them are done.
+
+        One row for one: of rows that are told one by one Ray keeps the first ones, if the actor dies over a later one,
+        and takes for granted that another actor would have told the same.
+        """
+        return to_row(self._loop.call(self._read, task) if task.state == "unit" else task for task in from_row(row))
 
     async def _read(self, task: Task) -> Task:
         unit = Unit(task.document, task.unit)

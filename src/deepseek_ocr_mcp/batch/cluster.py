@@ -204,7 +204,7 @@ def tasks(
             compute=planners,
             num_cpus=0,  # it waits for disks; the cores are the readers'
         )
-        .flat_map(
+        .map(
             reader,
             fn_constructor_args=(settings, options, out, ledger, found.at_once),
             compute=readers,

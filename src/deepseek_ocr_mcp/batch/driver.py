@@ -30,6 +30,7 @@ from ..config import Settings
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
 from ..errors import BadRequest, EngineUnavailable, OcrError, from_dict
+from ..logs import fields
 from ..models import OcrRequest
 from .actors import FATAL, RANK, Task
 from .cluster import Cluster, cluster, start_ledger, tasks
@@ -46,6 +47,7 @@ FLUSH_S: Final = 2.0  # rows become a part of the manifest; their units wait for
 FLUSH_ROWS: Final = 1000
 FINISHERS: Final = 8  # threads that put documents together: they wait for disks and networks
 WAITING_TASKS: Final = 256  # that are done and not taken, before the cluster is held back
+ROUNDS: Final = 3  # a cluster that says nothing of a document is asked again, so often in all
 TICK_S: Final = 0.5
 TOLD_EVERY_S: Final = 10.0  # where stderr is no terminal
 PACE_S: Final = 60.0  # the rate is that of the last minute
@@ -172,8 +174,10 @@ class _Run:
         self._finishing: dict[Future[Row], Task] = {}
         self._spent: list[str] = []
         """Units whose text is written; deleted when its row is."""
+        self._noted: set[str] = set()
+        """Sources that are done in this run."""
         self._told: list[str] = []
-        """Sources that are done and of which the ledger does not know."""
+        """Those of them of which the ledger does not know."""
         self._progress = _Progress(len(sources))
         self._summary = Summary(documents=len(sources), manifest=out.url_of(MANIFEST))
 
@@ -244,6 +248,20 @@ class _Run:
     # -- reading
 
     def _read(self, todo: Sequence[Source]) -> None:
+        """Read these. Of what a cluster loses for all its promises, none is lost: it is asked again."""
+        for _ in range(ROUNDS):
+            self._read_once(todo)
+            todo = [source for source in todo if source.url not in self._noted]
+            if not todo:
+                return
+            log.warning("The cluster ended and left some documents out.", extra=fields(documents=len(todo)))
+            self._under_way.clear()
+            self._copies.clear()
+        for source in todo:
+            lost = OcrError("The cluster said nothing of it.", remedy="Run the same command again.")
+            self._fail(Task(source), lost)
+
+    def _read_once(self, todo: Sequence[Source]) -> None:
         self._ledger = start_ledger({document: row.source for document, row in self._ended.items()})
         found = tasks(self._cluster, self._settings, self._options, self._out, todo, self._ledger)
         with ThreadPoolExecutor(FINISHERS, "finish") as self._finishers, _fed(found) as done:
@@ -325,6 +343,7 @@ class _Run:
 
     def _note(self, task: Task, row: Row) -> None:
         self._manifest.put(row)
+        self._noted.add(task.source.url)
         self._told.append(task.source.url)
         self._progress.add_documents(1, failed=row.failed)
         if task.document and self._ended.setdefault(task.document, row) is row:
