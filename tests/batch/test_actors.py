@@ -33,7 +33,7 @@ class Remote:
 
 class LedgerHandle:
     def __init__(self, ledger: Ledger) -> None:
-        for name in ("attempts", "begin", "claim", "finished"):
+        for name in ("begin", "claim", "failed", "finished", "history"):
             setattr(self, name, Remote(getattr(ledger, name)))
 
 
@@ -105,6 +105,18 @@ def test_a_file_that_changed_meanwhile_is_not_passed_off_as_the_one_that_was_pla
     assert failure is not None
     assert "was changed" in str(failure)
     assert not bench.out.exists(Unit(task.document, task.unit).name)
+
+
+def test_a_unit_that_failed_is_not_tried_again_because_of_another_one(bench: Any, tmp_path: Path) -> None:
+    task = bench.task("page.png", png(40, 33))
+    reader = bench.reader("OnePageKills")
+    failure = bench.read(reader, task)[0].failure
+    assert failure is not None
+    assert failure.code == "worker_crashed"
+    Path(task.source.url).unlink()
+    again = bench.read(reader, task)[0].failure
+    assert again is not None
+    assert again.message == failure.message
 
 
 def test_a_file_outside_the_allowed_folders_is_not_read(bench: Any, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ class Ledger:
         self._under_way: dict[str, int] = {}
         self._waiting = 0  # units of all these
         self._attempts: Counter[str] = Counter()
+        self._errors: dict[str, dict[str, str]] = {}
         self._planned = self._planned_pages = 0
         self._changed = anyio.Event()
 
@@ -164,9 +165,13 @@ class Ledger:
             answers.append((self._owners.setdefault(document, source), document in self._done))
         return answers
 
-    async def attempts(self, unit: str) -> int:
-        """How often this unit was begun."""
-        return self._attempts[unit]
+    async def history(self, unit: str) -> tuple[int, dict[str, str] | None]:
+        """How often this unit was begun, and the error that it ended with, if it did."""
+        return self._attempts[unit], self._errors.get(unit)
+
+    async def failed(self, unit: str, error: dict[str, str]) -> None:
+        """It ended with an error: whoever is given it again, because its actor died over another, need not try."""
+        self._errors[unit] = error
 
     async def begin(self, unit: str) -> None:
         """It is read from now on, and not only waits: whatever kills its actor now may be its doing."""
@@ -327,23 +332,28 @@ class Reader:
     async def _read(self, task: Task) -> Task:
         unit = Unit(task.document, task.unit)
         try:
-            if not await anyio.to_thread.run_sync(self._out.exists, unit.name):
-                attempts = await self._ledger.attempts.remote(unit.name)
-                if attempts >= ATTEMPTS:
-                    raise WorkerCrashed(
-                        f"Pages {unit.pages} of {task.source.url} were under way when {ATTEMPTS} workers died.",
-                        remedy="Read the file alone with `deepseek-ocr-mcp ocr` and look at the machine's memory.",
-                    )
-                async with self._alone() if attempts else self._room:
-                    await self._ledger.begin.remote(unit.name)
-                    text = await self._read_unit(task)
-                await anyio.to_thread.run_sync(self._out.write, unit.name, text.dump())
+            if await anyio.to_thread.run_sync(self._out.exists, unit.name):
+                return replace(task, state="read")
+            attempts, error = await self._ledger.history.remote(unit.name)
+            if error is not None:
+                return replace(task, state="failed", error=error)
+            if attempts >= ATTEMPTS:
+                raise WorkerCrashed(
+                    f"Pages {unit.pages} of {task.source.url} were under way when {ATTEMPTS} workers died.",
+                    remedy="Read the file alone with `deepseek-ocr-mcp ocr` and look at the machine's memory.",
+                )
+            async with self._alone() if attempts else self._room:
+                await self._ledger.begin.remote(unit.name)
+                text = await self._read_unit(task)
+            await anyio.to_thread.run_sync(self._out.write, unit.name, text.dump())
             return replace(task, state="read")
         except OcrError as exc:
-            return task.failed(exc)
+            failed = task.failed(exc)
         except Exception as exc:
             log.exception("A unit failed in a way nobody foresaw.")
-            return task.failed(_unforeseen(exc))
+            failed = task.failed(_unforeseen(exc))
+        await self._ledger.failed.remote(unit.name, failed.error)
+        return failed
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
