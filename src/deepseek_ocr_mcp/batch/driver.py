@@ -111,8 +111,8 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     with out.locked():
         out.prepare()
         sources = list_sources(batch.source, out, settings)
-        with cluster(batch.ray, batch.workers, settings) as found, _signals():
-            return _Run(batch, settings, out, sources, found).run()
+        with cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
+            return _Run(batch, settings, out, sources, found, stopped).run()
 
 
 def _check(batch: Batch, settings: Settings) -> None:
@@ -125,18 +125,24 @@ def _check(batch: Batch, settings: Settings) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM is a request to stop, like Ctrl-C; Ray would end the process at once."""
+def _signals() -> Iterator[threading.Event]:
+    """Set by SIGINT and SIGTERM, so that a run stops between two documents; a second one raises at once.
+
+    Ray, and Python's own way with Ctrl-C, would end it in the middle of anything.
+    """
+    stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stopped
         return
 
     def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
 
     before = [(each, signal.signal(each, stop)) for each in (signal.SIGINT, signal.SIGTERM)]
     try:
-        yield
+        yield stopped
     finally:
         for each, handler in before:
             signal.signal(each, handler)
@@ -154,7 +160,15 @@ class _Document:
 
 
 class _Run:
-    def __init__(self, batch: Batch, settings: Settings, out: Place, sources: Sequence[Source], found: Cluster) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        settings: Settings,
+        out: Place,
+        sources: Sequence[Source],
+        found: Cluster,
+        stopped: threading.Event,
+    ) -> None:
         request = batch.request
         reading = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         self._batch = batch
@@ -162,6 +176,7 @@ class _Run:
         self._out = out
         self._sources = sources
         self._cluster = found
+        self._stopped = stopped
         self._options = Options(reading, request.pages, settings.ocr_pdf_dpi, settings.max_pixels, found.version)
         self._manifest = Manifest(out)
         self._there: set[str] = set()
@@ -268,6 +283,8 @@ class _Run:
             flushed = time.monotonic()
             try:
                 while True:
+                    if self._stopped.is_set():
+                        raise KeyboardInterrupt
                     task = done()
                     if task is None:
                         break
