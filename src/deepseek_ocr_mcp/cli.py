@@ -51,12 +51,28 @@ PROBE_PAGE: Final = (  # a PNG of 150×48 pixels that says so
     "AElFTkSuQmCC"
 )
 
+BATCH_EPILOG: Final = """\
+DIR gets the Markdown of each document (a/scan.pdf becomes DIR/a/scan.pdf.md) and DIR/manifest.parquet with one row
+for each: source, output, sha256, pages, characters, seconds, finish, error, engine, model and more.
+
+Stop it at any moment, even with kill -9, and run the same command again: what was read is not read again. A file
+that cannot be read is named on stderr and in the manifest, and stops nothing. Run it again later, too: only files
+that are new or were changed are read. The exit code is 0 if all is well, else that of the worst file, as with `ocr`.
+
+examples:
+  deepseek-ocr-mcp batch scans --out texts
+  deepseek-ocr-mcp batch 'scans/**/*.pdf' --out texts --pages 1-3 --workers 4
+  deepseek-ocr-mcp batch s3://bucket/scans --out s3://bucket/texts --ray auto    (pip install s3fs, on every machine)
+
+docs/scaling.md tells how long a folder will take, and how a cluster is set up."""
+
 EPILOG: Final = """\
 examples:
   deepseek-ocr-mcp ocr receipt.png                 print the text of a page
   deepseek-ocr-mcp ocr scan.pdf --pages 1-3 --format json
   deepseek-ocr-mcp ocr *.jpg --output-dir texts    one Markdown file for each
   deepseek-ocr-mcp ocr 'scans/**' --output-dir texts   all below a folder; again, to read what is new
+  deepseek-ocr-mcp batch scans --out texts         any number of files, on all GPUs or cores
   deepseek-ocr-mcp client-config claude-desktop    what to paste into a client
   deepseek-ocr-mcp serve --transport http          serve http://127.0.0.1:8001/mcp
   deepseek-ocr-mcp doctor                          is everything in place?
@@ -141,26 +157,25 @@ def _parser() -> argparse.ArgumentParser:
         "where its text is not there yet, and DIR/index.md lists what became of each.",
     )
     ocr.add_argument("files", nargs="+", metavar="FILE")
-    ocr.add_argument(
-        "--mode",
-        choices=list(MODES),
-        default=DEFAULT_MODE,
-        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
-        metavar="MODE",
-    )
-    ocr.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
-    ocr.add_argument("--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform")
-    ocr.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
-    ocr.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
-    ocr.add_argument(
-        "--text-layer",
-        choices=list(TEXT_LAYERS),
-        default=DEFAULT_TEXT_LAYER,
-        help="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()) + f" (default {DEFAULT_TEXT_LAYER})",
-    )
+    _add_reading(ocr)
     ocr.add_argument("--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)")
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here instead of printing")
     ocr.add_argument("--overwrite", action="store_true", help="replace files in --output-dir")
+
+    batch = command(
+        "batch",
+        "Read a folder of any size on all GPUs or cores, of this machine or of a Ray cluster. Needs the [ray] extra.",
+        _batch,
+        epilog=BATCH_EPILOG,
+    )
+    batch.add_argument("source", metavar="SRC", help="a folder with all below it, a file, a quoted pattern, or a URL")
+    batch.add_argument("--out", required=True, metavar="DIR", help="a folder or a URL; one for each SRC")
+    batch.add_argument("--ray", default="", metavar="ADDRESS", help="join this Ray cluster: HOST:6379, or auto")
+    batch.add_argument("--workers", type=int, default=0, metavar="N", help="default: one for each GPU, or each core")
+    _add_reading(batch)
+    batch.add_argument("--again", action="store_true", help="read what was read before, too")
+    batch.add_argument("--retry-failed", action="store_true", help="try once more what failed by its own fault")
+    batch.add_argument("--keep-older", action="store_true", help="what an older version has read counts as read")
 
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument(
@@ -196,6 +211,29 @@ def _parser() -> argparse.ArgumentParser:
         "never printed: the client asks for it, or takes it from OCR_AUTH_TOKEN",
     )  # fmt: skip
     return parser
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """What is read, and how."""
+    command.add_argument(
+        "--mode",
+        choices=list(MODES),
+        default=DEFAULT_MODE,
+        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
+        metavar="MODE",
+    )
+    command.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
+    command.add_argument(
+        "--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform"
+    )
+    command.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
+    command.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
+    command.add_argument(
+        "--text-layer",
+        choices=list(TEXT_LAYERS),
+        default=DEFAULT_TEXT_LAYER,
+        help="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()) + f" (default {DEFAULT_TEXT_LAYER})",
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -402,6 +440,41 @@ class _Bar:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+# -- batch
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from .batch.driver import Batch, run_batch
+    from .models import OcrRequest
+
+    settings = _settings(arguments)
+    if arguments.workers < 0:
+        raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
+    request = OcrRequest(
+        image="",
+        mode="find" if arguments.find_term else arguments.mode,
+        find_term=arguments.find_term or "",
+        custom_prompt=arguments.custom_prompt,
+        pages=arguments.pages,
+        resolution=arguments.resolution,
+        text_layer=arguments.text_layer,
+    )
+    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older")
+    batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
+    try:
+        summary = run_batch(batch, settings)
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        raise
+    said = [f"{summary.documents:,} files: {summary.read:,} read ({summary.pages:,} pages)"]
+    said += [f"{summary.copied:,} with the same content as another"] if summary.copied else []
+    said += [f"{summary.there:,} done before"] if summary.there else []
+    said += [f"{summary.failed:,} failed"] if summary.failed else []
+    print(", ".join(said) + ".", file=sys.stderr)
+    print(summary.manifest)
+    return summary.exit_code
 
 
 # -- status, offload, release
