@@ -21,7 +21,7 @@ from deepseek_ocr_mcp.engines.base import ReadOptions
 from support import echo, png, tiff
 
 pytestmark = pytest.mark.anyio
-OPTIONS = Options(ReadOptions("document"), "", 200, 200_000_000, "1")
+OPTIONS = Options(ReadOptions("document"), "", "auto", 200, 200_000_000, "1")
 
 
 class Remote:

@@ -12,7 +12,7 @@ from deepseek_ocr_mcp.batch.files import Place, place_of
 from deepseek_ocr_mcp.batch.state import MANIFEST, Manifest, Options, Row, Unit, UnitText, units_of
 from deepseek_ocr_mcp.engines.base import ReadOptions
 
-OPTIONS = Options(ReadOptions("document"), "", 200, 1_000_000, "rapidocr 3.10")
+OPTIONS = Options(ReadOptions("document"), "", "auto", 200, 1_000_000, "rapidocr 3.10")
 ROW = Row("/scans/a.png", "a.png.md", "ab" * 32, 12, 1, 1, 5, 0.25, "stop")
 
 
@@ -103,6 +103,7 @@ def test_whatever_changes_a_text_changes_the_name_of_its_document() -> None:
     others = [
         replace(OPTIONS, reading=ReadOptions("free")),
         replace(OPTIONS, pages="1"),
+        replace(OPTIONS, text_layer="ignore"),
         replace(OPTIONS, dpi=300),
         replace(OPTIONS, max_pixels=2),
         replace(OPTIONS, version="rapidocr 3.11"),
