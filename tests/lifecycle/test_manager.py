@@ -30,6 +30,7 @@ from deepseek_ocr_mcp.errors import (
 )
 from deepseek_ocr_mcp.gpu import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
+from deepseek_ocr_mcp.lifecycle.weights import Weights
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.observer import Observer
@@ -894,13 +895,13 @@ async def test_missing_weights_are_fetched_where_that_is_allowed(monkeypatch: py
     here: list[Path | None] = [None]
     house = with_weights(House(cards=[20_000], ocr_auto_download=True), here)
 
-    async def fetch(self: ModelManager, model: str, download: Any) -> None:
+    async def fetch(self: Weights, model: str, download: Any) -> None:
         download.done, download.total = 25, 100
         await anyio.sleep(60)
         here[0] = Path("/weights")
         self._download = None
 
-    monkeypatch.setattr(ModelManager, "_fetch", fetch)
+    monkeypatch.setattr(Weights, "_fetch", fetch)
     async with house.open() as manager:
         for _ in range(2):
             with pytest.raises(NotReady, match="fetched"):
