@@ -636,6 +636,7 @@ class ModelManager:
             visible=visible_devices(os.environ),
             current=current,
             note=self.probe.note,
+            setting="OCR_GPUS" if self._settings.ocr_gpus else "OCR_GPU",
         )
         return card.uuid
 
