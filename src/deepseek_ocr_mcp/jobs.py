@@ -1,6 +1,7 @@
 """Every page is read once, for all who ask for it, and is read on when whoever asked has been answered.
 
-A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn.
+A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn;
+as many batches at once as the lifecycle has lanes.
 Requests ask it for pages and follow them; requests for the same pages share one job. A request that leaves takes
 along what only it asked for. What is read for nobody yet comes after everything that somebody waits for, and stops
 when the memory is wanted back.
@@ -13,7 +14,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from .documents.renderer import Document
 from .engines.base import PageImage, ReadOptions
 from .errors import Cancelled, GpuBusy, OcrError
-from .lifecycle.manager import ModelManager, Reading
+from .lifecycle.base import Lifecycle, Reading
 from .logs import request_id, serving
 from .models import Page
 from .results.cache import PageCache
@@ -159,6 +159,15 @@ class _Drawn:
 
 
 @dataclass(eq=False, slots=True)
+class _Batch:
+    """Pages that are being drawn, wait for a lane, or are being read."""
+
+    numbers: Sequence[int]
+    scope: anyio.CancelScope | None = None
+    """Stops the reading, while there is any."""
+
+
+@dataclass(eq=False, slots=True)
 class _Job:
     """A document that is read with one set of options."""
 
@@ -171,17 +180,17 @@ class _Job:
     asks: list[Ask] = field(default_factory=list)
     holders: int = 0
     """Requests that still use the document."""
-    reading: Sequence[int] = ()
-    """The pages that the engine has."""
+    batches: list[_Batch] = field(default_factory=list)
+    """What is under way."""
     fresh: dict[int, ReadPage] = field(default_factory=dict)
     """Pages that were given to those who waited, and are not in the cache yet."""
-    scope: anyio.CancelScope | None = None
     changed: anyio.Event = field(default_factory=anyio.Event)
 
-    def choose(self, most: int, without: Iterable[int] = ()) -> list[int]:
+    def choose(self, most: int) -> list[int]:
         """The pages to read next: what somebody waits for first, asks in turn."""
+        under_way = {number for batch in self.batches for number in batch.numbers}
         for ask in sorted(self.asks, key=lambda ask: ask.background):
-            if todo := [number for number in ask.outstanding() if number not in without]:
+            if todo := [number for number in ask.outstanding() if number not in under_way]:
                 self.asks.remove(ask)
                 self.asks.append(ask)
                 return todo[:most]
@@ -194,14 +203,15 @@ class _Job:
 
     def stop_if_unwanted(self) -> None:
         self.changed.set()
-        if self.scope is not None and not self.wanted(self.reading):
-            self.scope.cancel()
+        for batch in self.batches:
+            if batch.scope is not None and not self.wanted(batch.numbers):
+                batch.scope.cancel()
 
 
 class Jobs:
     """Use it inside `async with` of the task group that it is given."""
 
-    def __init__(self, manager: ModelManager, fallback: ModelManager | None, cache: PageCache) -> None:
+    def __init__(self, manager: Lifecycle, fallback: Lifecycle | None, cache: PageCache) -> None:
         self._manager = manager
         self._fallback = fallback
         self._cache = cache
@@ -305,25 +315,31 @@ class Jobs:
     async def _read_all(self, job: _Job) -> bool:
         """Read until nothing is outstanding. Returns whether the document is still in use."""
         most = self._manager.engine.batch_pages
-        async with AsyncExitStack() as lease:
+        lanes = anyio.Semaphore(self._manager.lanes)
+        async with AsyncExitStack() as lease, anyio.create_task_group() as tasks:
             leased = False
-            drawn: list[_Drawn] = []
-            while drawn or (numbers := job.choose(most)):
-                batch = drawn or await self._draw(job, numbers)
-                drawn = []
-                if not leased and any(page.image for page in batch):
+            while (numbers := job.choose(most)) or job.batches:
+                if not numbers:  # all that is wanted is under way
+                    job.changed = anyio.Event()
+                    await job.changed.wait()
+                    continue
+                job.batches.append(batch := _Batch(numbers))
+                drawn = await self._draw(job, numbers)  # while those before it are read
+                if not leased and any(page.image for page in drawn):
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
                     leased = True
-                ahead = job.choose(most, without=[page.number for page in batch])
-                async with anyio.create_task_group() as tasks:
-
-                    async def draw_ahead(ahead: list[int] = ahead, drawn: list[_Drawn] = drawn) -> None:
-                        drawn += await self._draw(job, ahead)
-
-                    tasks.start_soon(draw_ahead)
-                    await self._read(job, batch)
+                await lanes.acquire()
+                tasks.start_soon(self._read_batch, job, batch, drawn, lanes)
         return job.holders > 0 or bool(job.choose(1))
+
+    async def _read_batch(self, job: _Job, batch: _Batch, drawn: Sequence[_Drawn], lanes: anyio.Semaphore) -> None:
+        try:
+            await self._read(job, batch, drawn)
+        finally:
+            job.batches.remove(batch)
+            job.changed.set()
+            lanes.release()
 
     async def _draw(self, job: _Job, numbers: Sequence[int]) -> list[_Drawn]:
         with self._lines(job, numbers):
@@ -339,10 +355,10 @@ class Jobs:
         except OcrError as exc:
             return _Drawn(number, error=exc)
 
-    async def _read(self, job: _Job, batch: Sequence[_Drawn]) -> None:
+    async def _read(self, job: _Job, batch: _Batch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages and give them to whoever wants them."""
         images: dict[int, PageImage] = {}
-        for page in batch:
+        for page in drawn:
             if page.error is not None:
                 for ask in job.wanted([page.number]):
                     ask.fail(page.error)
@@ -352,12 +368,11 @@ class Jobs:
         unattended = False
         try:
             if job.wanted(images):
-                job.reading = list(images)
-                with anyio.CancelScope() as job.scope, self._lines(job, images):
+                with anyio.CancelScope() as batch.scope, self._lines(job, images):
                     pages = await self._read_images(job, images)
                     unattended = any(ask.background for ask in job.asks)
         finally:
-            job.scope, job.reading = None, ()
+            batch.scope = None
             for image in images.values():
                 job.document.discard(image)
         if self._cache.enabled or unattended:
@@ -379,7 +394,7 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            reading = await self._read_somewhere(job, list(images.values()), report)
+            reading = await self._read_somewhere(job, images, report)
             pages = [
                 _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)
@@ -398,25 +413,27 @@ class Jobs:
         return pages
 
     async def _keep(self, job: _Job, pages: Iterable[ReadPage]) -> None:
-        job.fresh = {
-            page.page.page: page for page in pages if not page.remark and page.engine == self._manager.engine.name
-        }
+        fresh = {page.page.page: page for page in pages if not page.remark and page.engine == self._manager.engine.name}
+        job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # those who waited are answered first
-        for number, page in job.fresh.items():
+        for number, page in fresh.items():
             await self._cache.put(job.page_key(number), page.to_dict())
-        job.fresh = {}
+        for number in fresh:
+            job.fresh.pop(number, None)
 
-    async def _read_somewhere(self, job: _Job, images: Sequence[PageImage], report: OnProgress) -> Reading:
+    async def _read_somewhere(self, job: _Job, images: dict[int, PageImage], report: OnProgress) -> Reading:
         """By the engine, or by the fallback while no GPU has room."""
-        asks = job.wanted(job.reading)
-        read = partial(
-            ModelManager.read,
-            pages=images,
-            options=job.options,
-            client=min(asks, key=lambda ask: ask.background).client,
-            background=lambda: all(ask.background for ask in job.wanted(job.reading)),
-            on_progress=report,
-        )
+        client = min(job.wanted(images), key=lambda ask: ask.background).client
+
+        def read(where: Lifecycle) -> Awaitable[Reading]:
+            return where.read(
+                list(images.values()),
+                job.options,
+                client=client,
+                background=lambda: all(ask.background for ask in job.wanted(images)),
+                on_progress=report,
+            )
+
         try:
             return await read(self._manager)
         except GpuBusy as busy:
@@ -424,7 +441,7 @@ class Jobs:
             if fallback is None or job.options.mode not in fallback.engine.modes:
                 raise
             note = f"{busy.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
-            for ask in job.wanted(job.reading):
+            for ask in job.wanted(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
             async with fallback.lease():

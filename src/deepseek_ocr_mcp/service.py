@@ -35,7 +35,7 @@ from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
 from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
-from .lifecycle.manager import ModelManager
+from .lifecycle.base import Lifecycle
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import MODES, RESOLUTIONS
@@ -118,10 +118,10 @@ class OcrService:
         self,
         settings: Settings,
         reason: str,
-        manager: ModelManager,
+        manager: Lifecycle,
         reader: DocumentReader,
         *,
-        fallback: ModelManager | None = None,
+        fallback: Lifecycle | None = None,
     ) -> None:
         self.settings = settings
         self.engine = manager.engine
@@ -546,7 +546,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _result(
-    request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: ModelManager
+    request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
 ) -> OcrResult:
     return OcrResult(
         text=_joined(pages),

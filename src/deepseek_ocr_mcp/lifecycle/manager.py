@@ -37,11 +37,12 @@ from ..logs import fields, serving
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
+from .base import ModelStatus, Reading
 from .idle import IdlePolicy, Step
 from .line import Line, Part
 from .weights import Weights
 
-__all__ = ["ModelManager", "ModelStatus", "Reading", "Worker", "spawn_engine"]
+__all__ = ["ModelManager", "Worker", "spawn_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -76,39 +77,6 @@ Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
 async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
     """A real child process with this engine in it."""
     return await WorkerHandle.spawn("engine", engine.target, env=env, name=f"{engine.name} worker")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Pages as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
-
-    pages: list[dict[str, Any]]
-    engine: str
-    model: str
-    device: str
-    queued_s: float
-    load_s: float
-    infer_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """The manager's part of `models.GpuStatus`; the fields have the same names."""
-
-    state: State | Doing
-    model: str
-    device: str
-    worker_pid: int | None
-    prewarmed: bool
-    download_percent: float | None
-    worker_host_mb: int | None
-    idle_s: float | None
-    offload_in_s: float | None
-    release_in_s: float | None
-    queue: int
-    served: int
-    worker_restarts: int
-    last_error: str
 
 
 @dataclass(slots=True)
@@ -162,6 +130,8 @@ class _Loading:
 
 class ModelManager:
     """One engine, one worker at most. Use it inside `async with manager.running():`."""
+
+    lanes = 1  # there is one worker, and what it reads at once is one batch
 
     def __init__(
         self,
