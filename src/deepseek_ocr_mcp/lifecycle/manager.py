@@ -172,6 +172,8 @@ class ModelManager:
         self._served = 0
         self._restarts = 0
         self._last_error = ""
+        self.failed_at = -inf
+        """When what `last_error` tells of happened."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -491,7 +493,7 @@ class ModelManager:
         if isinstance(cause, WorkerDied):
             cause = _crashed(cause)
         if isinstance(cause, OcrError) and not isinstance(cause, (Cancelled, NotReady)):
-            self._last_error = cause.message
+            self._last_error, self.failed_at = cause.message, anyio.current_time()
 
     async def _notice_death(self) -> None:
         """A worker may have died in its sleep: killed by hand, or for its memory. Caller holds the lock."""
