@@ -81,7 +81,10 @@ class FakeWorker:
             self._card = next((card for card in self._cards if card.uuid == uuid), None)
             self._script = self._by_card.get(uuid or "", self._script)
             if errors := self._load_errors.get(uuid or ""):
-                raise errors.pop(0)
+                error = errors.pop(0)
+                if isinstance(error, (WorkerDied, Timeout)):
+                    self.die()
+                raise error
         seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
             method
         ]

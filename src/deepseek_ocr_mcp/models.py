@@ -194,7 +194,7 @@ class WorkerStatus(_Model):
     card: Annotated[str, Field(description="UUID of its card, or cpu")]
     state: State | Doing
     retry_in_s: Annotated[
-        float | None, Field(description="left out after a failure; seconds until it is tried again. null: it serves")
+        float | None, Field(description="it failed: seconds until it may be tried again; null: it serves")
     ] = None
     pid: int | None = None
     gpu_mb: int | None = None

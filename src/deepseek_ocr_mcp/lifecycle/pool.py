@@ -6,7 +6,7 @@
 - A card that fails (two workers over the same pages, a card that is lost, a load) is left out, and its pages are
   read by another one. It is tried again after ten seconds, then twenty, up to ten minutes, when there is work for it.
   While no other card can read, it is tried at once.
-- Pages that two cards fail over are at fault themselves: their caller is told, and both cards serve on.
+- Pages that two sound cards fail over are at fault themselves: their caller is told, and both cards serve on.
 - Each card has its own lock and idle policy. It is held by the requests that it reads for, until they end.
 """
 
@@ -42,7 +42,7 @@ from .weights import Weights
 
 __all__ = ["Pool", "build_lifecycle"]
 
-CARDS_FOR_A_PAGE: Final = 2  # when two have failed over the same pages, it is the pages
+CARDS_FOR_A_PAGE: Final = 2  # when two that had not failed before fail over the same pages, it is the pages
 RETRY_FIRST_S: Final = 10.0  # after a failure, until the card is tried again; doubled by each one that follows
 RETRY_MOST_S: Final = 600.0
 NO_ROOM_RETRY_S: Final = 5.0  # after a card had no room; asking costs the driver a millisecond
@@ -67,6 +67,8 @@ class _Part(Part):
     asked_by: _Request | None = None
     shunned: set[_Card] = field(default_factory=set)
     """The cards that failed over these pages."""
+    suspects: set[_Card] = field(default_factory=set)
+    """Those of them that had not failed before."""
     blamed: OcrError | None = None
     """What the last of them said."""
     reading: Reading | None = None
@@ -347,10 +349,12 @@ class Pool:
                 part.crashes += 1
                 part.shunned.add(card)
                 part.blamed = exc
+                if not card.strikes:
+                    part.suspects.add(card)
                 self._has_failed(card, exc)
-                if len(part.shunned) < CARDS_FOR_A_PAGE:
+                if len(part.suspects) < CARDS_FOR_A_PAGE:
                     return None
-                for suspect in part.shunned:
+                for suspect in part.suspects:
                     suspect.strikes, suspect.out_until, suspect.refusal = 0, -inf, None
             case Timeout():
                 card.hangs += 1
@@ -379,7 +383,7 @@ class Pool:
         while True:
             self._something_happened = anyio.Event()
             self._give_out()
-            wait = inf
+            deadline = inf
             if self._line:
                 free_mb = await self._free_mb()
                 if (number := self._next_to_wake(free_mb)) is not None:
@@ -387,8 +391,8 @@ class Pool:
                     continue
                 self._end_the_hopeless()
                 now = anyio.current_time()
-                wait = min((card.out_until - now for card in self._cards if card.out_until > now), default=inf)
-            with anyio.move_on_after(wait):
+                deadline = min((card.out_until for card in self._cards if card.out_until > now), default=inf)
+            with anyio.CancelScope(deadline=deadline):
                 await self._something_happened.wait()
 
     async def _free_mb(self) -> dict[str, int]:
@@ -526,7 +530,7 @@ class Pool:
     ) -> OcrError:
         first = refused[cards[0].number]
         names = ", ".join(card.name for card in cards)
-        others = f" The {len(moved)} others have done it." if moved else ""
+        others = " The others have done it." if moved else ""
         return type(first)(f"{first.message} That is {names}.{others}", remedy=first.remedy)
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
@@ -561,7 +565,7 @@ class Pool:
                 WorkerStatus(
                     card=card.name,
                     state=fact.state,
-                    retry_in_s=_rounded(card.out_until - now) if card.strikes and card.out_until > now else None,
+                    retry_in_s=_rounded(max(0.0, card.out_until - now)) if card.strikes else None,
                     pid=fact.worker_pid,
                     host_mb=fact.worker_host_mb,
                     idle_s=_rounded(fact.idle_s),
