@@ -394,7 +394,11 @@ class ModelManager:
         Raises:
             OcrError: what loading said; see `read`.
         """
-        await self._ready()
+        while not self.can_read:
+            if self._is_ready():  # and on its way elsewhere, under the lock
+                async with self._lock:
+                    continue
+            await self._ready()
 
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
