@@ -57,9 +57,9 @@ def _range_text(value: Any) -> Any:
     """Page numbers that are given as numbers: 2, [1, 2], [[1, 3]]."""
     if isinstance(value, (list, tuple)):
         return ",".join(str(_range_text(part)) for part in value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
-        return str(int(value))
-    return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 PageRange = Annotated[str, BeforeValidator(_range_text)]
@@ -96,7 +96,7 @@ class OcrRequest(_Model):
 class Block(_Model):
     """A piece of a page."""
 
-    label: Annotated[str, Field(description="line, title, table, figure …, or the term that was found")]
+    label: Annotated[str, Field(description="title, table, figure …, or the term that was found")] = "line"
     text: str
     box: Box
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None

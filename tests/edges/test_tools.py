@@ -99,7 +99,7 @@ async def test_the_first_call_tells_its_loading_time_apart() -> None:
 async def test_boxes_come_when_asked_for() -> None:
     async with client() as mcp:
         page = facts(await mcp.call_tool("ocr_image", {"image": PAGE, "boxes": True}))["pages"][0]
-    assert page["blocks"] == [{"label": "line", "text": echo(), "box": [0, 0, 40, 20], "score": 1.0}]
+    assert page["blocks"] == [{"text": echo(), "box": [0, 0, 40, 20], "score": 1.0}]
 
 
 async def test_annotate_returns_the_page_with_its_boxes_drawn() -> None:

@@ -96,13 +96,16 @@ def _structured_result(result: OcrResult) -> dict[str, Any]:
     """The result as structured content: the text once, page by page, and nothing that is empty.
 
     The whole text is in `content` already. Here it stands where a program or a model can tell whose
-    page it is; a search names the pages with hits only. Scores have two digits: no engine's third means anything.
+    page it is; a search names the pages with hits only. A block without a label is a line, and scores
+    have two digits: no engine's third means anything.
     """
     found = _structured(result)
     del found["text"]
     if result.mode == "find":
         found["pages"] = [page for page in found["pages"] if page["text"] or page.get("blocks")]
     for block in (block for page in found["pages"] for block in page.get("blocks", ())):
+        if block["label"] == "line":
+            del block["label"]
         if "score" in block:
             block["score"] = round(block["score"], 2)
     for name in ("next_pages", "saved_to"):

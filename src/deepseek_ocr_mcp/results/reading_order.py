@@ -456,12 +456,13 @@ def _divides(page: _Page, lines: Row, x: float) -> bool:
 
 def _in_margin(page: _Page, notes: Row, text: Row) -> bool:
     """Whether `notes` are few, narrow and small beside running text: what stands in its margin."""
+    if len(text) < PROSE_LINES or 2 * len(notes) > len(text):
+        return False
+    if median(len(page.lines[i].text) for i in notes) < NOTE_CHARS:
+        return False  # numbers belong to their rows
     a, b = page.union(notes), page.union(text)
     return (
-        len(text) >= PROSE_LINES
-        and 2 * len(notes) <= len(text)
-        and median(len(page.lines[i].text) for i in notes) >= NOTE_CHARS  # numbers belong to their rows
-        and a[2] - a[0] <= MARGIN_SHARE * (b[2] - b[0])
+        a[2] - a[0] <= MARGIN_SHARE * (b[2] - b[0])
         and min(a[3], b[3]) > max(a[1], b[1])
         and _is_prose(page, text, b[2] - b[0])
         and _advance(page, notes) <= MARGIN_SCALE * _advance(page, text)
@@ -812,6 +813,8 @@ def _is_title(page: _Page, row: Row, width: float) -> bool:
     if 2 * sum(char.isalpha() for char in text) <= len(text):
         return False
     scale = median(page.height(i) for i in row) / page.em
+    if page.mirrored:  # joined letters: their heights tell little
+        scale = min(scale, _advance(page, row) / max(page.pitch, 1e-6))
     if scale >= TITLE_SCALE:
         return True
     box = page.union(row)
