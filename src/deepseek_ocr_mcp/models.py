@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .modes import meant_mode, meant_resolution
 
@@ -244,8 +244,10 @@ class GpuStatus(_Model):
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
     workers: Annotated[
-        list[WorkerStatus] | None, Field(description="each of several workers, of which the rest is the sum; null: one")
+        list[WorkerStatus] | None,
+        WithJsonSchema({"type": "array"}),  # no room for more in an agent's list of tools; `GET /gpu/status` has all
     ] = None
+    """Each of several workers, which the rest sums up; None: there is one."""
 
 
 class Transition(_Model):
