@@ -213,6 +213,38 @@ def gpu(page: Page) -> None:
     page.click("#gpu-button")
 
 
+def gpus(page: Page) -> None:
+    others = {
+        "index": 1,
+        "uuid": "GPU-77c1",
+        "memory_used_mb": 2_300,
+        "memory_free_mb": CARD["memory_total_mb"] - 2_300,
+    }
+    worker = {"pid": 1, "gpu_mb": 8_050, "host_mb": 9_120, "idle_s": None, "offload_in_s": None, "release_in_s": None,
+              "queue": 8, "restarts": 0, "last_error": "", "retry_in_s": None}  # fmt: skip
+    lost = "The card failed: CUDA error: Xid 79. The driver does not list GPU-77c1 any more."
+    fake_gpu(
+        page,
+        gpus=[CARD, CARD | others],
+        workers=[
+            worker | {"card": CARD["uuid"], "state": "gpu", "served": 1_204},
+            worker
+            | {
+                "card": "GPU-77c1",
+                "state": "unloaded",
+                "served": 311,
+                "retry_in_s": 38.0,
+                "gpu_mb": 0,
+                "last_error": lost,
+            },
+        ],
+    )
+    page.reload()
+    ready(page)
+    page.wait_for_selector('[data-state="gpu"]')
+    page.click("#gpu-button")
+
+
 def cpu(page: Page) -> None:
     read(page, "table.png")
     page.click("#gpu-button")
@@ -316,6 +348,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "download": ("rapidocr", download),
     "error": ("rapidocr", error),
     "gpu": ("rapidocr", gpu),
+    "gpus": ("rapidocr", gpus),
     "cpu": ("rapidocr", cpu),
     "token": ("rapidocr", token),
     "gone": ("rapidocr", gone),

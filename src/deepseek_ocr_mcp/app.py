@@ -22,6 +22,7 @@ from .errors import BadRequest
 from .gpu import GpuProbe
 from .headstart import HeadStart
 from .lifecycle.manager import ModelManager
+from .lifecycle.pool import build_lifecycle
 from .service import OcrService
 from .signals import until_signal
 
@@ -46,7 +47,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
     return OcrService(
         settings,
         reason,
-        ModelManager(engine, settings, probe=probe, spawn=children.worker),
+        build_lifecycle(engine, settings, probe=probe, spawn=children.worker),
         DocumentReader(settings, folder, spawn=children.decoder),
         fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
     )

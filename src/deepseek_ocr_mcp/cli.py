@@ -296,7 +296,10 @@ async def _read_files(arguments: argparse.Namespace) -> int:
     async def work() -> None:
         nonlocal worst
         async with HeadStart() as children:
-            await children.begin(_likely_engine(arguments), {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")})
+            env = {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")}
+            if (workers := os.environ.get("OCR_CPU_WORKERS", "1")) != "1":
+                env["OCR_CORES_SHARED_BY"] = workers
+            await children.begin(_likely_engine(arguments), env)
             from .app import running_service
             from .folders import FolderReader
 
@@ -539,9 +542,23 @@ def _status(arguments: argparse.Namespace) -> int:
                     f"gpu {gpu['index']:<14} {gpu['name']}, {gpu['memory_free_mb']} of {gpu['memory_total_mb']} MiB "
                     f"free, {gpu['uuid']}"
                 )
+        elif name == "workers":
+            for number, worker in enumerate(value):
+                print(f"worker {number:<11} {_worker_line(worker)}")
         elif value not in ("", []):
             print(f"{name:<18} {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+def _worker_line(worker: dict[str, Any]) -> str:
+    """One of several workers: where it is, what it has done, and whether it is left out."""
+    said = f"{worker['card']}, {worker['state']}, {worker['served']} pages read, {worker['queue']} to read"
+    if (mb := worker.get("gpu_mb")) is not None:
+        said += f", {mb} MiB on its card"
+    if (left := worker.get("retry_in_s")) is not None:
+        said += f"; it failed and is tried again {f'in {left:.0f} s' if left else 'when others wait'}"
+        said += f": {worker['last_error']}" if worker.get("last_error") else ""
+    return said
 
 
 def _offload(arguments: argparse.Namespace) -> int:

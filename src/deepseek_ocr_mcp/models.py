@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .modes import meant_mode, meant_resolution, meant_text_layer
 
@@ -29,6 +29,7 @@ __all__ = [
     "State",
     "Timing",
     "Transition",
+    "WorkerStatus",
 ]
 
 Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
@@ -192,6 +193,26 @@ class Gpu(_Model):
     utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
+class WorkerStatus(_Model):
+    """One of several workers; there is one for each card."""
+
+    card: Annotated[str, Field(description="UUID of its card, or cpu")]
+    state: State | Doing
+    retry_in_s: Annotated[
+        float | None, Field(description="it failed: seconds until it may be tried again; null: it serves")
+    ] = None
+    pid: int | None = None
+    gpu_mb: int | None = None
+    host_mb: int | None = None
+    idle_s: float | None = None
+    offload_in_s: float | None = None
+    release_in_s: float | None = None
+    queue: Annotated[int, Field(description="pages it was given and has not read yet")] = 0
+    served: int = 0
+    restarts: int = 0
+    last_error: str = ""
+
+
 class GpuStatus(_Model):
     """The answer of `gpu_status`. It never waits for a page that is being read."""
 
@@ -227,6 +248,11 @@ class GpuStatus(_Model):
     served: Annotated[int, Field(description="pages read since the server started")]
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
+    workers: Annotated[
+        list[WorkerStatus] | None,
+        WithJsonSchema({"type": "array"}),  # no room for more in an agent's list of tools; `GET /gpu/status` has all
+    ] = None
+    """Each of several workers, which the rest sums up; None: there is one."""
 
 
 class Transition(_Model):

@@ -34,8 +34,9 @@ from .documents.source import Incoming, Snapshot, resolve_output, write_atomical
 from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
+from .gpu import GpuProbe
 from .jobs import LOADING_SHARE, TEXT_LAYER, Ask, Jobs, ReadPage
-from .lifecycle.base import Lifecycle
+from .lifecycle.base import Lifecycle, ModelStatus
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from .modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
@@ -466,9 +467,7 @@ class OcrService:
             gpus = await anyio.to_thread.run_sync(probe.cards, abandon_on_cancel=True)
             note = "" if gpus else probe.note
             if gpus and facts.worker_pid is not None:
-                worker_gpu_mb = await anyio.to_thread.run_sync(
-                    probe.process_mb, facts.worker_pid, abandon_on_cancel=True
-                )
+                worker_gpu_mb = await anyio.to_thread.run_sync(_held_mb, probe, facts, abandon_on_cancel=True)
         return GpuStatus(
             engine=self.engine.name,
             engine_reason=self._reason,
@@ -489,6 +488,16 @@ class OcrService:
         """End the worker and give everything back. Raises `Busy` after a bounded wait."""
         self._jobs.stop_unattended()
         return await self._manager.release(force)
+
+
+def _held_mb(probe: GpuProbe, facts: ModelStatus) -> int | None:
+    """MiB that the worker holds on cards, or all of them do; each of several is told its own."""
+    if not facts.workers:
+        return None if facts.worker_pid is None else probe.process_mb(facts.worker_pid)
+    for worker in facts.workers:
+        worker.gpu_mb = 0 if worker.pid is None else probe.process_mb(worker.pid)
+    held = [worker.gpu_mb for worker in facts.workers]
+    return None if None in held else sum(mb or 0 for mb in held)
 
 
 class _Rising:

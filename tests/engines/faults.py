@@ -161,6 +161,23 @@ class Steady(Echo):
         return super().read(pages, options, call)
 
 
+class Placed(Echo):
+    """Takes a twentieth of a second for each page and answers on which card it is."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        time.sleep(0.05 * len(pages))
+        return [PageText(f"{page.height} on {os.environ['CUDA_VISIBLE_DEVICES']}") for page in pages]
+
+
+class Sick(Placed):
+    """Dies over every page while there is a file `sick-UUID` for its card in the folder `FAULTS`."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        if Path(os.environ["FAULTS"], f"sick-{os.environ['CUDA_VISIBLE_DEVICES']}").exists():
+            os._exit(7)
+        return super().read(pages, options, call)
+
+
 class Unhurried(Echo):
     """Takes half a second for each call, and tells how far it is."""
 

@@ -19,7 +19,19 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import BadRequest, OcrError
-from ..models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
+from ..models import (
+    Block,
+    Box,
+    Entry,
+    GpuStatus,
+    OcrRequest,
+    OcrResult,
+    Page,
+    State,
+    Timing,
+    Transition,
+    WorkerStatus,
+)  # fmt: skip
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
 from ..service import Answer
 from .auth import error_body, error_headers
@@ -361,6 +373,9 @@ class StatusAnswer(GpuStatus):
     timeout: Annotated[float, Field(description="GPU_IDLE_TIMEOUT; -1: never")]
     allocated: Annotated[int | None, Field(description="MiB that the worker holds on its card")]
     reserved: Annotated[int | None, Field(description="the same: what it reserves, it holds")]
+    workers: Annotated[
+        list[WorkerStatus] | None, Field(description="each of several workers, which the rest sums up; null: one")
+    ] = None
 
     @classmethod
     def made(cls, status: GpuStatus, timeout: float) -> StatusAnswer:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..gpu import GpuProbe
-from ..models import Doing, Gpu, State, Transition
+from ..models import Doing, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 
@@ -48,6 +48,7 @@ class ModelStatus:
     served: int
     worker_restarts: int
     last_error: str
+    workers: list[WorkerStatus] | None = None
 
 
 class Lifecycle(Protocol):
