@@ -14,10 +14,12 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet
+import pytest
 
 from support import echo, png, tiff, written
 
-LIMIT_S = 80.0
+LIMIT_S = 120.0
+pytestmark = pytest.mark.slow
 
 
 class Run:
@@ -218,10 +220,10 @@ def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path
 
     counts = reads(tmp_path)
     assert set(counts) == {line for text in good.values() for line in text.split("\n") if line}
-    # Each of the three kills (and each of the file that kills) may cost what was under way at that moment:
-    # two units in each of two workers, of which one has three pages or sixteen.
+    # A kill, ours or that of the file that kills, may cost what was under way at that moment: two units in each worker
+    # that dies. Almost all have one page; the long document's have sixteen.
     twice = [page for page, count in counts.items() if count > 1]
-    assert len(twice) <= 40, f"{len(twice)} pages were read more than once"
+    assert len(twice) <= 16 + 2 * (2 + 3 + 2), f"{len(twice)} pages were read more than once"
     for name in bad:
         assert f"{name}: " in second.said()
     state = [file for file in (tmp_path / "texts" / ".batch").rglob("*") if file.is_file()]
