@@ -15,8 +15,9 @@ same text:
   without the indentation that docling's own files have.
 
 Ours is what the client gets: `content` is what most clients show their model, `structured` what some show
-instead; the wire carries both. `before` is this server's structured content until its text stood in it once: whole,
-and once more page by page. Peers that repeat their answer as structured content are not charged for that.
+instead; the wire carries both. `before` is this server's structured content until its text stood in it once: it
+held it whole, and once more page by page. `find` looks for the longest word of the page that stands there once;
+`find str.` is its structured content. Peers that repeat their answer as structured content are not charged for it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpu
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
 HUGE: Final = "huge_"  # the same text as others, and minutes to read
 MIN_CHARS: Final = 200  # of a shorter text, every ratio is about the frame
-MAX_CONTENT, MAX_BOXES, MAX_FIND = 1.05, 0.67, 0.5
+MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Answer:
     before: int
     boxes: int
     find: int
+    find_structured: int
     paddle: int
     paddle_detailed: int
     docling_markdown: int
@@ -147,7 +149,8 @@ def measure(server: StdioServer, path: Path) -> Answer | None:
         structured=len(compact(structured)),
         before=len(compact({"text": text, **structured})),
         boxes=len(compact(boxed)),
-        find=len(text_of(found)) + len(compact(found["structuredContent"])),
+        find=len(text_of(found)),
+        find_structured=len(compact(found["structuredContent"])),
         paddle=len(paddle_simple(text, lines)),
         paddle_detailed=len(paddle_detailed(text, lines)),
         docling_markdown=len(docling_markdown(text)),
@@ -159,7 +162,7 @@ def judged(answers: dict[str, Answer], offered: str) -> str:
     """Two tables, and whether the claim holds."""
     texts = [
         [name, str(a.plain), *(f"{size / a.plain:.2f}" for size in (
-            a.content, a.paddle, a.docling_markdown, a.structured, a.before, a.find))]
+            a.content, a.paddle, a.docling_markdown, a.structured, a.before, a.find, a.find_structured))]
         for name, a in answers.items()
     ]  # fmt: skip
     boxes = [
@@ -181,18 +184,20 @@ def judged(answers: dict[str, Answer], offered: str) -> str:
             max(number("boxes", "paddle_detailed"), number("boxes", "docling_json")) <= MAX_BOXES,
         ),
         (
-            f"find, content and structured together, is {median('find', 'plain')} of the plain text",
+            f"find is {median('find', 'plain')} of the plain text",
             number("find", "plain") <= MAX_FIND,
         ),
         (
             f"structured content is {median('structured', 'before')} of what it was",
-            number("structured", "before") < 0.8,
+            number("structured", "before") <= MAX_BEFORE,
         ),
     ]
     return "\n\n".join(
         [
             "Characters against those of the plain text:",
-            table(["page", "plain", "content", "paddle", "docling md", "structured", "before", "find"], texts),
+            table(
+                ["page", "plain", "content", "paddle", "docling md", "structured", "before", "find", "find str."], texts
+            ),
             "With positions, against the plain text:",
             table(["page", "ours", "paddle detailed", "docling JSON"], boxes),
             "\n".join(f"- Median: {said}: {verdict(holds)}." for said, holds in claims),
@@ -224,7 +229,7 @@ def main() -> None:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(HUGE)
     ]
     answers: dict[str, Answer] = {}
-    with StdioServer(PRODUCT, OCR_ENGINE="rapidocr") as server:
+    with StdioServer(PRODUCT, OCR_ENGINE="rapidocr", OCR_CACHE="on") as server:
         server.initialize()
         for path in paths:
             say(path.name)

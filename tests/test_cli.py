@@ -228,6 +228,13 @@ def test_status_without_a_server_tells_what_one_would_find() -> None:
     assert json.loads(done.stdout)["state"] == "unloaded"
 
 
+def test_status_shows_each_of_several_workers() -> None:
+    with http_server(OCR_CPU_WORKERS="2") as server:
+        status = run("status", "--url", server.url).stdout.splitlines()
+    assert [line.split()[:2] for line in status if line.startswith("worker ")] == [["worker", "0"], ["worker", "1"]]
+    assert sum("cpu, unloaded, 0 pages read, 0 to read" in line for line in status) == 2
+
+
 def test_status_offload_and_release_speak_to_a_running_server() -> None:
     with http_server(OCR_AUTH_TOKEN="secret") as server:
         status = run("status", "--url", server.url, "--token", "secret")

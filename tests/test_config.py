@@ -37,6 +37,34 @@ def test_a_wrong_value_is_an_error_that_names_the_variable(monkeypatch: pytest.M
     assert "docs/configuration.md" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"OCR_GPUS": "all", "OCR_GPU": "1"}, "OCR_GPUS: .*several cards and OCR_GPU=1 says which one; unset one"),
+        ({"OCR_GPUS": "0,1", "OCR_GPU": "cpu"}, "several cards and OCR_GPU=cpu"),
+        ({"OCR_GPUS": "cpu,cpu"}, "OCR_CPU_WORKERS"),
+        ({"OCR_GPUS": "all,1"}, "all names every card already"),
+        ({"OCR_GPUS": "auto"}, "OCR_GPUS=all"),
+        ({"OCR_GPUS": "first"}, "'first' is no index and no UUID"),
+        ({"OCR_CPU_WORKERS": "0"}, "OCR_CPU_WORKERS"),
+    ],
+)
+def test_cards_that_cannot_be_meant_are_refused_with_what_to_set(
+    wrong: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadRequest, match=said):
+        load_settings()
+
+
+def test_several_cards_are_named_by_indices_and_uuids(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().ocr_gpus == ()
+    monkeypatch.setenv("OCR_GPUS", " 0, GPU-3f2a ,MIG-1,")
+    monkeypatch.setenv("OCR_GPU", "auto")
+    assert load_settings().ocr_gpus == ("0", "GPU-3f2a", "MIG-1")
+
+
 def test_a_settings_file_that_is_missing_is_an_error() -> None:
     with pytest.raises(BadRequest, match=r"no\.env"):
         load_settings("/nowhere/no.env")

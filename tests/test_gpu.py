@@ -6,6 +6,7 @@ import contextlib
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 
 from deepseek_ocr_mcp import gpu
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy
-from deepseek_ocr_mcp.gpu import GpuProbe, choose_gpu, visible_devices, wait_freed
+from deepseek_ocr_mcp.gpu import GpuProbe, choose_gpu, several_gpus, visible_devices, wait_freed
 from deepseek_ocr_mcp.models import Gpu
 from fake_nvml import FakeNvml
 
@@ -496,6 +497,48 @@ def test_no_text_in_the_environment_raises(text: str) -> None:
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+# -- several cards
+
+
+def several(*wanted: str, cards: list[Gpu] = FOUR, **how: Any) -> list[str]:
+    return [name.removesuffix("-aaaa")[-1] for name in several_gpus(cards, wanted, **{"least_mb": 9_000, **how})]
+
+
+def test_all_names_every_card_in_pci_order() -> None:
+    assert several("all") == several("ALL") == ["0", "1", "2", "3"]
+
+
+def test_all_leaves_out_what_is_hidden_and_what_can_never_hold_the_model() -> None:
+    assert several("all", visible=("2", "1")) == ["2", "1"]
+    assert several("all", visible=()) == []
+    assert several("all", cards=[card(0, 2_000, total_mb=4_000), card(1, 2_000)]) == ["1"]
+    assert several("all", cards=[]) == []
+    assert several("all", cards=[], visible=("0",)) == []
+
+
+def test_a_list_names_each_card_once_in_its_order() -> None:
+    assert several("3", "GPU-00000001-aaaa", "GPU-00000001", "3", "0") == ["3", "1", "0"]
+
+
+def test_a_list_may_name_a_small_card_and_one_that_is_not_there() -> None:
+    assert several_gpus([card(0, 2_000, total_mb=4_000)], ("0", "7"), least_mb=9_000) == ["GPU-00000000-aaaa", "7"]
+    assert several_gpus([], ("0", "1"), least_mb=9_000) == ["0", "1"]
+
+
+def test_the_index_of_a_card_in_mig_mode_names_all_of_its_slices(nvml: FakeNvml, probe: GpuProbe) -> None:
+    parted = nvml.add_card()
+    parted.add_mig("MIG-a")
+    parted.add_mig("MIG-b")
+    nvml.add_card("GPU-whole")
+    assert several_gpus(probe.cards(), ("0", "MIG-b", "1"), least_mb=9_000) == ["MIG-a", "MIG-b", "GPU-whole"]
+
+
+def test_what_is_said_of_a_card_names_the_setting_that_named_it() -> None:
+    with pytest.raises(EngineUnavailable, match="OCR_GPUS=7 names no GPU") as caught:
+        choose_gpu(FOUR, need_mb=1, reserve_mb=1, wanted="7", setting="OCR_GPUS")
+    assert "Set OCR_GPUS to all" in caught.value.remedy
 
 
 class LateProbe(GpuProbe):

@@ -23,6 +23,7 @@ from .gpu import GpuProbe
 from .headstart import HeadStart
 from .lifecycle.base import Lifecycle
 from .lifecycle.manager import ModelManager
+from .lifecycle.pool import build_lifecycle
 from .service import OcrService
 from .signals import until_signal
 
@@ -51,7 +52,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
 
         manager = RemoteManager(engine, settings, probe=probe, encode=reader.encoded)
     else:
-        manager = ModelManager(engine, settings, probe=probe, spawn=children.worker)
+        manager = build_lifecycle(engine, settings, probe=probe, spawn=children.worker)
     return OcrService(
         settings,
         reason,

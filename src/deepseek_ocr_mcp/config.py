@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import BadRequest
@@ -75,6 +75,14 @@ class Settings(BaseSettings):
         ge=0,
         le=512,
     )
+    ocr_cpu_workers: int = _field(
+        1,
+        "Engine",
+        "Workers that read side by side where the engine runs on the CPU. With OCR_THREADS=0 they share the cores; "
+        "each holds its own model in memory.",
+        ge=1,
+        le=64,
+    )
     ocr_load_timeout: float = _field(
         600.0, "Engine", "Seconds a model may take to load before its worker is killed.", gt=0
     )
@@ -119,6 +127,12 @@ class Settings(BaseSettings):
         "auto",
         "GPU",
         "`auto` (the card with most free memory), an index in PCI order, a UUID, a MIG UUID, or `cpu`.",
+    )
+    ocr_gpus: _List = _field(
+        (),
+        "GPU",
+        "Several cards at once, with a worker on each: `all`, or indices in PCI order and UUIDs, separated by commas. "
+        "Empty: one card, the one that OCR_GPU says.",
     )
     ocr_gpu_reserve_mb: int = _field(
         1024,
@@ -216,17 +230,32 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "ocr_allowed_hosts",
-        "ocr_allowed_origins",
-        "ocr_cors_origins",
-        "ocr_trusted_proxies",
+        "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_gpus", "ocr_trusted_proxies",
         "ocr_remote_url",
         mode="before",
-    )
+    )  # fmt: skip
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("ocr_gpus")
+    @classmethod
+    def _several_gpus(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not value:
+            return value
+        for entry in value:
+            if entry.lower() == "cpu":
+                raise ValueError("cpu is no card; set OCR_CPU_WORKERS for several workers on the CPU")
+            if entry.lower() == "all" and len(value) > 1:
+                raise ValueError("all names every card already; name all, or some")
+            if entry.lower() == "auto":
+                raise ValueError("auto is for OCR_GPU, which means one card; set OCR_GPUS=all for every card")
+            if not (entry.lower() == "all" or entry.isdecimal() or entry.lower().startswith(("gpu-", "mig-"))):
+                raise ValueError(f"{entry!r} is no index and no UUID; nvidia-smi -L lists both")
+        if (one := str(info.data.get("ocr_gpu", "auto")).strip().lower()) not in ("", "auto"):
+            raise ValueError(f"it names several cards and OCR_GPU={one} says which one; unset one of the two")
         return value
 
     @field_validator("ocr_auth_token", "ocr_remote_key", mode="before")

@@ -27,7 +27,7 @@ import anyio.to_thread
 from .errors import EngineUnavailable, GpuBusy
 from .models import Gpu
 
-__all__ = ["GpuProbe", "choose_gpu", "visible_devices", "wait_freed"]
+__all__ = ["GpuProbe", "choose_gpu", "several_gpus", "visible_devices", "wait_freed"]
 
 ANSWER_TIMEOUT_S: Final = 20.0  # eight sleeping cards without persistence mode need over ten to wake
 RETRY_INIT_S: Final = 10.0  # after a failed nvmlInit, until the next one
@@ -348,6 +348,7 @@ def choose_gpu(
     visible: Sequence[str] | None = None,
     current: str | None = None,
     note: str = "",
+    setting: str = "OCR_GPU",
 ) -> Gpu:
     """The card for the model: `current` if it still fits, else the most free memory, then the least
     utilisation, then the lowest index. Pure.
@@ -360,6 +361,7 @@ def choose_gpu(
         visible: what `visible_devices` returned.
         current: UUID of the card that holds the worker's context.
         note: the probe's `note`, for the message when there is no card.
+        setting: what said `wanted`, for messages.
 
     Raises:
         EngineUnavailable: there is no card, or the wanted one is unknown or hidden.
@@ -377,14 +379,15 @@ def choose_gpu(
         named = _named(cards, wanted.strip())
         if not named:
             raise EngineUnavailable(
-                f"OCR_GPU={wanted} names no GPU here, or more than one. There are {_names(cards)}.",
-                remedy="Set OCR_GPU to auto, to one of these indices, or to a UUID.",
+                f"{setting}={wanted} names no GPU here, or more than one. There are {_names(cards)}.",
+                remedy=f"Set {setting} to {'all' if setting == 'OCR_GPUS' else 'auto'}, to one of these indices, "
+                "or to a UUID.",
             )
         allowed = [card for card in allowed if card in named]
         if not allowed:
             raise EngineUnavailable(
-                f"OCR_GPU={wanted} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
-                remedy="Set OCR_GPU=auto, or let that variable name the card too.",
+                f"{setting}={wanted} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
+                remedy="Name another card, or let that variable name this one too.",
             )
     fitting = [card for card in allowed if card.memory_free_mb >= need_mb + reserve_mb]
     if not fitting:
@@ -393,6 +396,29 @@ def choose_gpu(
         if card.uuid == current:
             return card
     return min(fitting, key=_rank)
+
+
+def several_gpus(
+    cards: Sequence[Gpu], wanted: Sequence[str], *, least_mb: int, visible: Sequence[str] | None = None
+) -> list[str]:
+    """The cards that `OCR_GPUS` names, one for each worker: UUIDs, each once, in order. Pure.
+
+    An entry that names no card now is kept as it is: a card that has failed is named, and shows in the status.
+
+    Args:
+        cards: what NVML lists.
+        wanted: `all`, or indices in PCI order, UUIDs and beginnings of UUIDs. The index of a card in MIG mode names
+            all of its MIG devices.
+        least_mb: MiB that a card must have in all; `all` leaves smaller ones out.
+        visible: what `visible_devices` returned; `all` leaves the others out.
+    """
+    if [entry.lower() for entry in wanted] == ["all"]:
+        allowed = list(cards) if visible is None else _visible(cards, visible) if cards else []
+        return [card.uuid for card in allowed if card.memory_total_mb >= least_mb]
+    names: dict[str, None] = {}
+    for entry in wanted:
+        names |= dict.fromkeys([card.uuid for card in _named(cards, entry)] or [entry])
+    return list(names)
 
 
 def _rank(card: Gpu) -> tuple[int, int, int]:

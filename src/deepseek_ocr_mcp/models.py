@@ -7,11 +7,11 @@ Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .modes import meant_mode, meant_resolution
+from .modes import meant_mode, meant_resolution, meant_text_layer
 
 __all__ = [
     "Block",
@@ -31,6 +31,7 @@ __all__ = [
     "State",
     "Timing",
     "Transition",
+    "WorkerStatus",
 ]
 
 Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
@@ -61,9 +62,9 @@ def _range_text(value: Any) -> Any:
     """Page numbers that are given as numbers: 2, [1, 2], [[1, 3]]."""
     if isinstance(value, (list, tuple)):
         return ",".join(str(_range_text(part)) for part in value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
-        return str(int(value))
-    return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 PageRange = Annotated[str, BeforeValidator(_range_text)]
@@ -73,8 +74,8 @@ PageRange = Annotated[str, BeforeValidator(_range_text)]
 class OcrRequest(_Model):
     """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
 
-    Names of modes and resolutions that agents use instead of ours are ours afterwards. A request
-    that names no mode has the one that its other arguments ask for.
+    Names of modes, resolutions and uses of the text layer that agents use instead of ours are ours
+    afterwards. A request that names no mode has the one that its other arguments ask for.
     """
 
     image: str
@@ -83,6 +84,7 @@ class OcrRequest(_Model):
     custom_prompt: str = ""
     pages: PageRange = ""
     resolution: str = ""
+    text_layer: str = ""
     boxes: bool = False
     annotate: bool = False
     max_chars: Annotated[int, Field(ge=0)] = 20_000
@@ -94,13 +96,14 @@ class OcrRequest(_Model):
     def _in_our_words(self) -> Self:
         self.mode = meant_mode(self.mode, self.find_term, self.custom_prompt)
         self.resolution = meant_resolution(self.resolution)
+        self.text_layer = meant_text_layer(self.text_layer)
         return self
 
 
 class Block(_Model):
     """A piece of a page."""
 
-    label: Annotated[str, Field(description="line, title, table, figure …, or the term that was found")]
+    label: Annotated[str, Field(description="title, table, figure …, or the term that was found")] = "line"
     text: str
     box: Box
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
@@ -115,6 +118,9 @@ class Page(_Model):
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
+    source: Annotated[
+        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: it was read")
+    ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )
@@ -192,10 +198,6 @@ class Gpu(_Model):
     utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
-_IN_SHORT: Final = WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "null"}]})
-"""What a schema says of a list that few servers have: every client of every server reads the schemas first."""
-
-
 class Endpoint(_Model):
     """A server elsewhere that reads pages for this one."""
 
@@ -207,6 +209,26 @@ class Endpoint(_Model):
     failures: int
     last_error: str = ""
     next_check_s: Annotated[float | None, Field(description="seconds until it is asked again")] = None
+
+
+class WorkerStatus(_Model):
+    """One of several workers; there is one for each card."""
+
+    card: Annotated[str, Field(description="UUID of its card, or cpu")]
+    state: State | Doing
+    retry_in_s: Annotated[
+        float | None, Field(description="it failed: seconds until it may be tried again; null: it serves")
+    ] = None
+    pid: int | None = None
+    gpu_mb: int | None = None
+    host_mb: int | None = None
+    idle_s: float | None = None
+    offload_in_s: float | None = None
+    release_in_s: float | None = None
+    queue: Annotated[int, Field(description="pages it was given and has not read yet")] = 0
+    served: int = 0
+    restarts: int = 0
+    last_error: str = ""
 
 
 class GpuStatus(_Model):
@@ -244,7 +266,13 @@ class GpuStatus(_Model):
     served: Annotated[int, Field(description="pages read since the server started")]
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
-    endpoints: Annotated[list[Endpoint] | None, _IN_SHORT, Field(description="with OCR_ENGINE=openai")] = None
+    workers: Annotated[
+        list[WorkerStatus] | None,
+        WithJsonSchema({"type": "array"}),  # no room for more in an agent's list of tools; `GET /gpu/status` has all
+    ] = None
+    """Each of several workers, which the rest sums up; None: there is one."""
+    endpoints: Annotated[list[Endpoint] | None, WithJsonSchema({"type": "array"})] = None
+    """Each that reads for this server; None: the model is on this machine."""
 
 
 class Transition(_Model):

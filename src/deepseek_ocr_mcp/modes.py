@@ -1,4 +1,4 @@
-"""The seven modes and the six resolutions: names, prompts, purposes and what else agents call them.
+"""The seven modes, the six resolutions, the three uses of a text layer: names, prompts, what agents call them.
 
 Nothing else knows them.
 
@@ -15,12 +15,17 @@ from typing import Final
 __all__ = [
     "DEFAULT_MODE",
     "DEFAULT_RESOLUTION",
+    "DEFAULT_TEXT_LAYER",
+    "IGNORE_LAYER",
     "MODES",
     "NOTHING_FOUND",
+    "ONLY_LAYER",
     "RESOLUTIONS",
+    "TEXT_LAYERS",
     "Mode",
     "meant_mode",
     "meant_resolution",
+    "meant_text_layer",
 ]
 
 NOTHING_FOUND: Final = "NOTHING FOUND"
@@ -44,6 +49,8 @@ class Mode:
     """The request field that this mode cannot do without."""
     locates: bool = False
     """Whether blocks with boxes come with the text."""
+    text_alone: bool = False
+    """Whether it asks for the page's text and nothing else, which a PDF may hold itself."""
 
     def question(self, term: str = "", prompt: str = "", *, in_words: bool = False) -> str:
         """What a model is asked, without the picture. Tags in the term are taken out: they would end its own."""
@@ -60,6 +67,7 @@ MODES: Final[dict[str, Mode]] = {
             "Convert this page to Markdown: all of its text in reading order, with headings, lists and tables, and "
             "formulas as LaTeX. Write the Markdown and nothing else.",
             locates=True,
+            text_alone=True,
         ),
         Mode(
             "ocr",
@@ -67,12 +75,14 @@ MODES: Final[dict[str, Mode]] = {
             "<|grounding|>OCR this image.",
             "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
+            text_alone=True,
         ),
         Mode(
             "free",
             "plain text without layout",
             "Free OCR.",
             "Write all text of this image in reading order, without any formatting, and nothing else.",
+            text_alone=True,
         ),
         Mode(
             "figure",
@@ -95,6 +105,7 @@ MODES: Final[dict[str, Mode]] = {
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
             needs="find_term",
             locates=True,
+            text_alone=True,
         ),
         Mode("freeform", "the answer to custom_prompt", "{prompt}", "{prompt}", needs="custom_prompt"),
     )
@@ -113,6 +124,16 @@ RESOLUTIONS: Final[dict[str, int | None]] = {
 """Longest side in pixels at which a page is read; None: as large as the engine reads well."""
 
 DEFAULT_RESOLUTION: Final = "auto"
+
+DEFAULT_TEXT_LAYER: Final = "auto"
+IGNORE_LAYER: Final = "ignore"
+ONLY_LAYER: Final = "only"
+
+TEXT_LAYERS: Final[dict[str, str]] = {
+    DEFAULT_TEXT_LAYER: "pages of a PDF that hold their text themselves are not read but taken from it",
+    IGNORE_LAYER: "every page is read as a picture",
+    ONLY_LAYER: "no page is read",
+}
 
 # What agents write instead, as their calls show it. Spaces, dashes, underscores and capitals do not count.
 _MODE_NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -140,6 +161,12 @@ _RESOLUTION_OF: Final = {
     **dict.fromkeys(("medium", "mid", "normal", "standard"), "base"),
     **{str(pixels): name for name, pixels in RESOLUTIONS.items() if pixels},
     **{name: name for name in RESOLUTIONS},
+}
+_TEXT_LAYER_OF: Final = {
+    **dict.fromkeys(("use", "yes", "true", "on", "1", "prefer", "default", "smart", "mixed"), DEFAULT_TEXT_LAYER),
+    **dict.fromkeys(("no", "false", "off", "0", "none", "never", "skip", "force", "forceocr", "ocr"), IGNORE_LAYER),
+    **dict.fromkeys(("always", "required", "noocr", "text", "embedded", "native"), ONLY_LAYER),
+    **{name: name for name in TEXT_LAYERS},
 }
 _SIZE: Final = re.compile(r"(\d{1,5})(?:x\d{1,5})?(px|pixels?|dpi)?", re.ASCII)
 
@@ -170,6 +197,11 @@ def meant_resolution(resolution: str) -> str:
     if size is None:
         return resolution
     return DEFAULT_RESOLUTION if size[2] == "dpi" else _RESOLUTION_OF.get(size[1], DEFAULT_RESOLUTION)
+
+
+def meant_text_layer(text_layer: str) -> str:
+    """The use of the text layer that a caller means; a name that nobody knows comes back as it is."""
+    return _TEXT_LAYER_OF.get(_squeezed(text_layer) or DEFAULT_TEXT_LAYER, text_layer)
 
 
 def _squeezed(name: str) -> str:

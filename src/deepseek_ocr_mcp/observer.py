@@ -101,6 +101,17 @@ class Observer:
         """A worker died, or had to be killed, while it was needed. The next request gets a fresh one."""
         log.warning("The worker died.", extra=fields(engine=engine, worker_pid=pid, how=how))
 
+    def card_failed(self, engine: str, device: str, error: str, retry_s: float) -> None:
+        """One of several cards is left out for a while; the others serve on.
+
+        Args:
+            error: the code.
+            retry_s: seconds until it may be tried again.
+        """
+        log.warning(
+            "A card is left out.", extra=fields(engine=engine, device=device, error=error, retry_s=round(retry_s))
+        )
+
     def memory_missing(self, engine: str, device: str, missing_mb: int) -> None:
         """A worker is dead and its card has not got all of its memory back."""
         log.warning(

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor
 from deepseek_ocr_mcp import __version__
@@ -319,7 +319,8 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
         for key, text in texts.items():
             assert values(text) == values(english[key]), f"{code} {key}"
             assert all(text.values()) if isinstance(text, dict) else text
-    source = "\n".join(path.read_text() for path in [WEB / "index.html", *(WEB / "js").glob("*.js")])
+    scripts = [*(WEB / "js").glob("*.js"), *(WEB / "view").glob("*.js")]
+    source = "\n".join(path.read_text() for path in [WEB / "index.html", WEB / "view" / "view.html", *scripts])
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
     made = re.compile(r"(mode|resolution|theme|state|label|finish|error|remedy|gpu\.(moved|already)|field)\.")
@@ -365,6 +366,26 @@ def test_the_panel_tells_the_state_and_releases_and_the_next_read_works(visitor:
     page.get_by_role("button", name="Read again").click()
     expect(page.locator(".text-facts")).to_contain_text("loaded in")
     expect(shown(page)).to_contain_text("before the release")
+
+
+def test_the_panel_shows_each_of_several_workers(visitor: Visitor, serve: Serve) -> None:
+    page = visitor.open(serve("writers:Scholar", OCR_CPU_WORKERS="2"))
+    read(page, ("page.png", png()))
+    page.locator("#gpu-button").click()
+    workers = page.get_by_role("list", name="Workers").get_by_role("listitem")
+    expect(workers).to_have_count(2)
+    expect(workers.nth(0)).to_contain_text("Worker 1")
+    expect(workers.filter(has_text="Pages read: 1")).to_have_count(1)
+    expect(workers.filter(has_text="Not loaded")).to_have_count(1)
+
+    def failed(route: Route) -> None:
+        body = route.fetch().json()
+        body["workers"][1] |= {"retry_in_s": 40, "last_error": "The card failed."}
+        route.fulfill(json=body)
+
+    page.route("**/gpu/status", failed)
+    expect(workers.nth(1)).to_contain_text("failed, tried again in 40")
+    expect(workers.nth(1)).to_contain_text("The card failed.")
 
 
 def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visitor, patient: HttpServer) -> None:

@@ -385,7 +385,7 @@ def test_rereading_gives_no_garbage_out(impostor) -> None:
 
 def test_orientation_is_parsed_strictly() -> None:
     said = "Page number: 0\nRotate: 90\nOrientation confidence: 2.30\nScript: Latin\nScript confidence: 8.33\n"
-    assert parse_orientation(said) == Orientation(3, 2.3, "Latin")
+    assert parse_orientation(said) == Orientation(3, 2.3, "Latin", 8.33)
     assert parse_orientation(said.replace("90", "many")) is None
     assert parse_orientation("Too few characters. Skipping this page") is None
 

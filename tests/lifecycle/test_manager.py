@@ -30,16 +30,16 @@ from deepseek_ocr_mcp.errors import (
 )
 from deepseek_ocr_mcp.gpu import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
+from deepseek_ocr_mcp.lifecycle.weights import Weights
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.observer import Observer
-from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
-from fake_nvml import FakeCard, FakeNvml
+from deepseek_ocr_mcp.worker.client import WorkerDied
+from fake_nvml import FakeNvml
+from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, PREWARM_S, READ_S, WEIGHTS_MB, FakeWorker
 
 pytestmark = pytest.mark.anyio
 
-PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 8.0, 20.0, 2.0, 1.0, 5.0
-WEIGHTS_MB, CONTEXT_MB = 7000, 500
 PAGE = PageImage("/nowhere", 10, 10)
 FREE = ReadOptions("free")
 
@@ -58,85 +58,6 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         return function(*args)
 
     monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
-
-
-class FakeWorker:
-    """Takes its time by the clock of the test, and memory from a fake card."""
-
-    def __init__(self, pid: int, cards: Sequence[FakeCard], script: list[BaseException]) -> None:
-        self.pid = pid
-        self.calls: list[str] = []
-        self.environment: Mapping[str, str] = {}
-        self._cards = cards
-        self._card: FakeCard | None = None
-        self._script = script
-        self._dead = anyio.Event()
-        self.read_options: list[str] = []
-        self.batches: list[list[str]] = []
-        """The paths of the pages of each batch."""
-        self.dropped: list[int] = []
-
-    @property
-    def alive(self) -> bool:
-        return not self._dead.is_set()
-
-    def die(self) -> None:
-        if self.alive:
-            self._dead.set()
-            if self._card is not None and self.pid in self._card.processes:
-                self._card.give_back(self.pid)
-
-    async def drop(self, pages: Sequence[int]) -> None:
-        self.dropped += pages
-
-    async def stop(self) -> None:
-        self.die()
-
-    async def kill(self) -> None:
-        self.die()
-
-    async def call(
-        self,
-        method: str,
-        arguments: Mapping[str, Any],
-        *,
-        timeout: float,
-        on_progress: OnProgress | None = None,
-    ) -> dict[str, Any]:
-        self.calls.append(method)
-        if method == "load":
-            self.environment = arguments["environment"]
-            uuid = self.environment.get("CUDA_VISIBLE_DEVICES")
-            self._card = next((card for card in self._cards if card.uuid == uuid), None)
-        seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
-            method
-        ]
-        if method == "read":
-            self.batches.append([page["path"] for page in arguments["pages"]])
-            self.read_options.append(arguments["options"]["mode"])
-        if self._script and method == "read":
-            failure = self._script.pop(0)
-            if isinstance(failure, (WorkerDied, Timeout)):
-                self.die()
-            raise failure
-        if method == "read" and on_progress is not None:
-            await on_progress(0.1, "begun")
-        with anyio.move_on_after(seconds):
-            await self._dead.wait()
-        if not self.alive:
-            raise WorkerDied(-9, "")
-        if self._card is not None:
-            if method == "load":
-                self._card.take(self.pid, CONTEXT_MB + WEIGHTS_MB)
-            elif method == "restore":
-                self._card.take(self.pid, WEIGHTS_MB)
-            elif method == "offload":
-                self._card.take(self.pid, -WEIGHTS_MB)
-        if method == "load":
-            return {"model": "fake"}
-        if method == "read":
-            return {"pages": [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]}
-        return {}
 
 
 class House:
@@ -894,13 +815,13 @@ async def test_missing_weights_are_fetched_where_that_is_allowed(monkeypatch: py
     here: list[Path | None] = [None]
     house = with_weights(House(cards=[20_000], ocr_auto_download=True), here)
 
-    async def fetch(self: ModelManager, model: str, download: Any) -> None:
+    async def fetch(self: Weights, model: str, download: Any) -> None:
         download.done, download.total = 25, 100
         await anyio.sleep(60)
         here[0] = Path("/weights")
         self._download = None
 
-    monkeypatch.setattr(ModelManager, "_fetch", fetch)
+    monkeypatch.setattr(Weights, "_fetch", fetch)
     async with house.open() as manager:
         for _ in range(2):
             with pytest.raises(NotReady, match="fetched"):

@@ -21,9 +21,8 @@ from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.openai import Broken, Down, Facts, OnText, Overloaded, Picture, Trouble
 from deepseek_ocr_mcp.errors import Busy, Cancelled, EngineUnavailable, InputTooLarge, OcrError, Timeout
-from deepseek_ocr_mcp.lifecycle.base import EndpointStatus
 from deepseek_ocr_mcp.lifecycle.remote import MAX_LOST, PATIENCE_S, RemoteManager
-from deepseek_ocr_mcp.models import State
+from deepseek_ocr_mcp.models import Endpoint, State
 
 pytestmark = pytest.mark.anyio
 
@@ -187,7 +186,7 @@ class House:
                 tasks.start_soon(one, f"/page {number}")
         return came
 
-    def status(self, number: int = 0) -> EndpointStatus:
+    def status(self, number: int = 0) -> Endpoint:
         endpoints = self.manager.status().endpoints
         assert endpoints is not None
         return endpoints[number]

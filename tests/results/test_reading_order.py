@@ -105,6 +105,68 @@ def test_vertical_lines_go_from_right_to_left() -> None:
     assert texts(lines) == ["第一行です", "第二行です", "第三行です"]
 
 
+def test_a_headline_over_one_column_that_stands_apart_belongs_to_both() -> None:
+    lines = [line("FIRST story", 50, 20, 34), *column("a", 50, 80, 6), *column("b", 500, 80, 5)]
+    lines += [line("SECOND story", 50, 260, 34), *column("c", 50, 320, 6), *column("d", 500, 320, 6)]
+    expected = ["FIRST", *(f"a{n}" for n in range(6)), *(f"b{n}" for n in range(5))]
+    expected += ["SECOND", *(f"c{n}" for n in range(6)), *(f"d{n}" for n in range(6))]
+    assert names(mixed(lines)) == expected
+
+
+def test_what_stands_over_the_middle_column_comes_first_and_a_page_number_last() -> None:
+    lines = [line("TITLE", 660, 20, 36), line("by somebody", 660, 80)]
+    lines += [each for n, name in enumerate("abc") for each in column(name, 50 + 450 * n, 120, 8)]
+    lines.append(line("17 -", 690, 380))
+    assert names(mixed(lines)) == ["TITLE", "by", *(f"{c}{n}" for c in "abc" for n in range(8)), "17"]
+
+
+def test_small_notes_in_the_margin_follow_the_text_beside_them() -> None:
+    def note(text: str, y: float) -> TextLine:
+        return TextLine(text, (20, y, 20 + 5 * len(text), y + 11), 0.99)
+
+    lines = [*column("a", 200, 50, 8), note("see the map", 52), note("and page nine", 148)]
+    assert names(mixed(lines)) == [*(f"a{n}" for n in range(8)), "see", "and"]
+
+
+def test_numbers_in_the_margin_stay_with_their_paragraphs() -> None:
+    lines = column("a", 200, 50, 8)
+    lines += [TextLine(f"{n}.", (150, 52 + 96 * n, 160, 63 + 96 * n), 0.99) for n in range(2)]
+    assert names(mixed(lines)) == ["0.", "a0", "a1", "a2", "a3", "1.", "a4", "a5", "a6", "a7"]
+
+
+HEBREW = "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd"  # peace, world
+
+
+def leftwards(text: str, right: float, y: float) -> TextLine:
+    """A line of Hebrew that begins at `right`."""
+    words = f"{text} {' '.join([HEBREW] * 4)}"
+    return TextLine(words, (right - CHAR * len(words), y, right, y + LINE), 0.99)
+
+
+def test_columns_of_a_script_that_runs_to_the_left_go_from_right_to_left() -> None:
+    lines = [leftwards(f"{name}{n}", right, 50 + 24 * n) for name, right in (("a", 950), ("b", 480)) for n in range(6)]
+    assert names(mixed(lines)) == [f"{name}{n}" for name in "ab" for n in range(6)]
+
+
+def test_cells_of_a_script_that_runs_to_the_left_go_from_right_to_left() -> None:
+    def cell(text: str, right: float, y: float) -> TextLine:
+        return TextLine(f"{HEBREW[:4]} {text}", (right - 80, y, right, y + LINE), 0.99)
+
+    lines = [cell(f"{name}{r}", right, 40 + 30 * r) for r in range(3) for name, right in (("a", 600), ("b", 300))]
+    word = HEBREW[:4]
+    assert to_markdown(mixed(lines)) == (
+        f"| {word} a0 | {word} b0 |\n| --- | --- |\n| {word} a1 | {word} b1 |\n| {word} a2 | {word} b2 |"
+    )
+
+
+def test_the_title_of_a_vertical_page_is_its_first_column() -> None:
+    lines = [line("縦書きの題名", 300, 40, 28, vertical=True)]
+    lines += [
+        line(text, x, 40, vertical=True) for text, x in (("一行目はこう始まる長い行", 250), ("二行目は続きである", 220))
+    ]
+    assert [text[:2] for text in texts(mixed(lines))] == ["縦書", "一行", "二行"]
+
+
 def test_aligned_cells_become_a_markdown_table() -> None:
     rows = [
         ("Name", "Year", "Sum"),
@@ -127,6 +189,29 @@ def test_a_cell_of_two_lines_is_one_cell() -> None:
     ]
     lines.append(line("more", 30, 40 + 60 + 19))
     assert "| row1 more | 10 | 11 |" in to_markdown(mixed(lines))
+
+
+def test_totals_under_the_gap_between_two_columns_make_no_column() -> None:
+    rows = [("Item", "Count", "Price", "Sum"), ("Bread", "2", "1.50", "3.00"), ("Jam", "1", "4.20", "4.20")]
+    lines = [
+        line(cell, (30, 300, 480, 640)[c], 40 + 30 * r) for r, row in enumerate(rows) for c, cell in enumerate(row)
+    ]
+    lines += [line("Net", 390, 140), line("7.20", 640, 140), line("All", 390, 170), line("8.64", 640, 170)]
+    written = to_markdown(mixed(lines)).splitlines()
+    assert written[0] == "| Item | Count | Price | Sum |"
+    assert written[-1] == "|  | All |  | 8.64 |"
+
+
+def test_lines_of_a_log_are_not_joined() -> None:
+    lines = [line(f"[{n}] {PROSE}", 50, 50 + 24 * n) for n in range(4)]
+    assert to_markdown(lines).splitlines() == [each.text for each in lines]
+
+
+def test_without_columns_and_tables_rows_are_read_across() -> None:
+    lines = column("a", 50, 50, 8) + column("b", 500, 50, 8)
+    elements = arrange(lines, columns=False, tables=False)
+    assert [lines[i].text[:2] for element in elements for i in element.lines][:4] == ["a0", "b0", "a1", "b1"]
+    assert {element.kind for element in elements} == {"line"}
 
 
 def test_larger_lines_become_headings_by_size() -> None:

@@ -19,8 +19,20 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import BadRequest, OcrError
-from ..models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
-from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from ..models import (
+    Block,
+    Box,
+    Entry,
+    GpuStatus,
+    OcrRequest,
+    OcrResult,
+    Page,
+    State,
+    Timing,
+    Transition,
+    WorkerStatus,
+)  # fmt: skip
+from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
 from ..service import Answer
 from .auth import error_body, error_headers
 
@@ -87,6 +99,13 @@ class FieldsRequest(BaseModel):
     resolution: Annotated[
         str, Field(description="auto fits the page", json_schema_extra={"enum": list(RESOLUTIONS)})
     ] = DEFAULT_RESOLUTION
+    text_layer: Annotated[
+        str,
+        Field(
+            description="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()),
+            json_schema_extra={"enum": list(TEXT_LAYERS)},
+        ),
+    ] = DEFAULT_TEXT_LAYER
     boxes: Annotated[bool, Field(description="every piece of text with its box")] = False
     annotate: Annotated[bool, Field(description="the first five pages as images with their boxes drawn")] = False
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
@@ -110,6 +129,7 @@ class FieldsRequest(BaseModel):
             custom_prompt=self.custom_prompt,
             pages=self.pages,
             resolution=self.resolution,
+            text_layer=self.text_layer,
             boxes=self.boxes or self.grounding,
             annotate=self.annotate,
             max_chars=self.max_chars,
@@ -353,6 +373,9 @@ class StatusAnswer(GpuStatus):
     timeout: Annotated[float, Field(description="GPU_IDLE_TIMEOUT; -1: never")]
     allocated: Annotated[int | None, Field(description="MiB that the worker holds on its card")]
     reserved: Annotated[int | None, Field(description="the same: what it reserves, it holds")]
+    workers: Annotated[
+        list[WorkerStatus] | None, Field(description="each of several workers, which the rest sums up; null: one")
+    ] = None
 
     @classmethod
     def made(cls, status: GpuStatus, timeout: float) -> StatusAnswer:

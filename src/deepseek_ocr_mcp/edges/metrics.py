@@ -148,6 +148,20 @@ class _Facts(Collector):
         yield state
         yield gauge("queue_requests", "Requests that hold a place, the running ones included.", status.queue)
         yield gauge("worker_memory_bytes", "Host memory that the worker holds.", (status.worker_host_mb or 0) * MIB)
+        workers = status.workers or []
+        yield gauge("workers", "Workers that read side by side.", len(workers) or 1)
+        yield gauge("workers_out", "Workers that are left out after a failure.",
+                    sum(worker.retry_in_s is not None for worker in workers))  # fmt: skip
+        pages = CounterMetricFamily("deepseek_ocr_worker_pages", "Pages that each of several workers has read.",
+                                    labels=["worker", "uuid"])  # fmt: skip
+        held = gauge("worker_gpu_memory_bytes", "GPU memory that each of several workers holds.", None,
+                     "worker", "uuid")  # fmt: skip
+        for number, worker in enumerate(workers):
+            pages.add_metric([str(number), worker.card], worker.served)
+            if worker.gpu_mb is not None:
+                held.add_metric([str(number), worker.card], worker.gpu_mb * MIB)
+        yield pages
+        yield held
         yield gauge("gpus", "Cards that the driver shows.", len(status.gpus))
         total = gauge("gpu_memory_total_bytes", "Memory of a card.", None, "gpu", "uuid")
         used = gauge("gpu_memory_used_bytes", "Memory of a card that is in use, by whomever.", None, "gpu", "uuid")

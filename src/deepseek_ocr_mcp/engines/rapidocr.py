@@ -641,13 +641,15 @@ def _with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[
 def usable_cores() -> int:
     """Threads to use: `OCR_THREADS` where it is set, else the cores that this process may use.
 
-    Both the CPU affinity and the quota of the control group (version 1 or 2) count.
+    Both the CPU affinity and the quota of the control group (version 1 or 2) count. Where several workers read side
+    by side (`OCR_CORES_SHARED_BY`, which the pool sets), each has its share.
     """
     wanted = os.environ.get("OCR_THREADS", "").strip()
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _cgroup_quota(), MAX_THREADS)))
+    workers = int(os.environ.get("OCR_CORES_SHARED_BY", "1"))
+    return max(1, min(math.ceil(min(cores, _cgroup_quota())) // workers, MAX_THREADS))
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:

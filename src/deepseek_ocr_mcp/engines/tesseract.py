@@ -62,6 +62,8 @@ LONGEST_SIDE: Final = 10_000  # pixels; the program refuses 32768
 OSD_SIDE: Final = 2000  # pixels that are enough to see how a page lies
 OSD_CHARACTERS: Final = 5  # least number of characters to judge by; the program's own default is 50
 SURE_ORIENTATION: Final = 1.0  # the program's measure; upright pages are called turned at up to 0.7
+SURE_SCRIPT: Final = 1.0  # the same for the script: a wrong one had 0.7, right ones have 1.7 and more
+CLEAR_CONFIDENCE: Final = 0.85  # of a page in a script that is not sure
 GOOD_CONFIDENCE: Final = 0.7  # of a page, 0 to 1: the right language has about 0.9, a wrong one about 0.4
 ONE_SCRIPT_SHARE: Final = 0.9  # of the letters
 NOISE: Final = 0.3  # confidence of a line that is no text
@@ -73,6 +75,7 @@ PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 HEADER: Final = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
 WORD: Final = "5"  # the level of a row
 UNSPACED: Final = re.compile(f"{NO_SPACES.pattern[:-1]}\\u0e00-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff]")
+LATIN_LETTER: Final = re.compile("[A-Za-z\\u00c0-\\u024f]")
 HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
 
 INSTALL: Final = (
@@ -93,11 +96,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How a page lies: `quarters` for `np.rot90`, how sure that is, and the script on it."""
+    """How a page lies: `quarters` for `np.rot90`, how sure that is; the script on it, and how sure that is."""
 
     quarters: int
     confidence: float
     script: str
+    script_confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,25 +239,41 @@ class Program:
 
         The script's languages are tried together with those of Latin script, among which the program
         chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
-        all other languages are tried, unless the script's own data is missing.
+        each other script that can be read here is tried, unless the script's own data is missing.
         """
-        seen = self.orientation(grey, call) or Orientation(0, 0.0, "")
+        seen = self.orientation(grey, call) or Orientation(0, 0.0, "", 0.0)
         found = SCRIPTS.get(script or seen.script, LATIN)
+        sure = bool(script) or seen.script_confidence >= SURE_SCRIPT
         own = languages_for(found, self.languages)
         first = self._chosen([*own, *languages_for(LATIN, self.languages)])
-        others = self._chosen(name for name in self.readers if name not in first)
         turns = [seen.quarters]
         if seen.confidence < SURE_ORIENTATION:
             turns = [0, seen.quarters, (seen.quarters + 2) % 4]
         best = Reading(turns[0], found, ())
         for quarters in dict.fromkeys(turns):
-            best = max(best, self._read(grey, quarters, found, first or others, call), key=lambda r: r.confidence)
-            if best.trusted or not best.words:
+            read = self._read(grey, quarters, found, first or self._chosen(self.readers), call)
+            best = max(best, read, key=lambda r: r.confidence)
+            if not best.words:
                 return best  # a blank page is blank however it lies
+            if best.trusted and (sure or best.confidence >= CLEAR_CONFIDENCE):
+                return self._surer(grey, best, own, call)
         if own or not found.foreign:
-            last = self._read(grey, best.quarters, found, others, call)
-            return last if last.trusted else best
+            for other in dict.fromkeys(SCRIPTS.values()):
+                if other != found and (languages := self._chosen(languages_for(other, self.languages))):
+                    last = self._read(grey, best.quarters, other, languages, call)
+                    if last.trusted and last.confidence > best.confidence:
+                        best = last
+                    if best.trusted and best.confidence >= CLEAR_CONFIDENCE:
+                        break
         return best
+
+    def _surer(self, grey: Pixels, reading: Reading, own: Sequence[str], call: Call) -> Reading:
+        """Latin words amid another script are often guesses: without Latin data, their lines may read better."""
+        if not (own and reading.script.foreign and any(LATIN_LETTER.search(word.text) for word in reading.words)):
+            return reading
+        alone = _by_line(self._read(grey, reading.quarters, reading.script, own, call).words)
+        lines = [max(line, alone.get(key, []), key=_confidence) for key, line in _by_line(reading.words).items()]
+        return Reading(reading.quarters, reading.script, tuple(word for line in lines for word in line))
 
     def _read(self, grey: Pixels, quarters: int, script: Script, languages: Sequence[str], call: Call) -> Reading:
         import numpy as np
@@ -377,10 +397,10 @@ def parse_orientation(said: str) -> Orientation | None:
     try:
         degrees = int(found["Rotate"])  # clockwise, to upright
         confidence = float(found["Orientation confidence"])
-        script = found["Script"]
+        script, script_confidence = found["Script"], float(found["Script confidence"])
     except (KeyError, ValueError):
         return None
-    return Orientation(-degrees // 90 % 4, confidence, script)
+    return Orientation(-degrees // 90 % 4, confidence, script, script_confidence)
 
 
 def parse_words(table: str) -> list[Word]:
@@ -421,6 +441,11 @@ def _confidence(words: Sequence[Word]) -> float:
     return sum(word.confidence * len(word.text) for word in words) / count if count else 0.0
 
 
+def _by_line(words: Iterable[Word]) -> dict[tuple[int, int, int], list[Word]]:
+    """Lines are found before they are read: they are the same whatever languages are tried."""
+    return {key: list(line) for key, line in groupby(words, lambda word: word.line)}
+
+
 def _is_one_script(words: Sequence[Word]) -> bool:
     """Whether nearly all letters are of one script, or of that and Latin: languages mixed at will are noise."""
     scripts = Counter(
@@ -448,8 +473,7 @@ def _laid_out(
 
     `scale`: pixels of the page per pixel that the program saw.
     """
-    groups = [list(group) for _, group in groupby(words, lambda word: word.line)]
-    groups = [group for group in groups if _confidence(group) >= NOISE]
+    groups = [group for group in _by_line(words).values() if _confidence(group) >= NOISE]
     tilt = _tilt(groups)
     made = [_line(group, tilt, width, height, scale) for group in groups]
     lines, inks = [line for line, _ in made], [ink for _, ink in made]

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..gpu import GpuProbe
-from ..models import Doing, EndpointState, Gpu, State, Transition
+from ..models import Doing, Endpoint, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 
-__all__ = ["EndpointStatus", "Lifecycle", "ModelStatus", "Reading"]
+__all__ = ["Lifecycle", "ModelStatus", "Reading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +28,6 @@ class Reading:
     queued_s: float
     load_s: float
     infer_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """What becomes a `models.Endpoint`; the fields have the same names."""
-
-    url: str
-    model: str
-    state: EndpointState
-    in_flight: int
-    served: int
-    failures: int
-    last_error: str
-    next_check_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +48,8 @@ class ModelStatus:
     served: int
     worker_restarts: int
     last_error: str
-    endpoints: list[EndpointStatus] | None = None
-    """None where the model is on this machine."""
+    workers: list[WorkerStatus] | None = None
+    endpoints: list[Endpoint] | None = None
 
 
 class Lifecycle(Protocol):

@@ -119,13 +119,14 @@ class Line:
         everybody, self._waiting = self._waiting, []
         return everybody
 
-    def next_batch(self, most_pages: int) -> list[Part]:
+    def next_batch(self, most_pages: int, may: Callable[[Part], bool] = lambda part: True) -> list[Part]:
         """Take the parts to read at once: the next one, and others with the same options while they fit.
 
         Args:
             most_pages: of the batch; a first part with more of them goes alone.
+            may: whether whoever asks may have this part.
         """
-        first = self._next(self._waiting)
+        first = self._next(filter(may, self._waiting))
         if first is None:
             return []
         in_background = first.background()
@@ -137,6 +138,7 @@ class Line:
                 if part.options == first.options
                 and part.background() == in_background
                 and not part.alone
+                and may(part)
                 and size + len(part.pages) <= most_pages
             )
             if mate is None:

@@ -20,7 +20,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -30,7 +29,7 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines import EngineSpec, fetch_weights
+from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed
 from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
@@ -41,6 +40,7 @@ from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .base import ModelStatus, Reading
 from .idle import IdlePolicy, Step
 from .line import Line, Part
+from .weights import Weights
 
 __all__ = ["ModelManager", "Worker", "spawn_engine"]
 
@@ -128,19 +128,6 @@ class _Loading:
     since: float = field(default_factory=anyio.current_time)
 
 
-@dataclass(slots=True)
-class _Download:
-    """Weights on their way."""
-
-    done: int = 0
-    total: int = 0
-    error: OcrError | None = None
-
-    @property
-    def percent(self) -> float:
-        return round(100 * self.done / self.total, 1) if self.total else 0.0
-
-
 class ModelManager:
     """One engine, one worker at most. Use it inside `async with manager.running():`."""
 
@@ -153,12 +140,14 @@ class ModelManager:
         *,
         probe: GpuProbe | None = None,
         spawn: Spawn = spawn_engine,
+        weights: Weights | None = None,
     ) -> None:
         self.engine = engine
         self.probe = probe or GpuProbe()
         self.observer = Observer()
         self._settings = settings
         self._spawn = spawn
+        self._weights = weights or Weights(engine, settings)
         self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
         # An engine with weights to park has two places for them: host memory and its device. With OCR_GPU=cpu
         # the device is a second copy in host memory: slow and large, but every step is the same.
@@ -166,7 +155,6 @@ class ModelManager:
         self._uses_card = self._parks and settings.ocr_gpu.lower() != CPU
         self._prewarm_due = self._parks and settings.ocr_prewarm != "off"
         self._prewarm_to = {"host": State.HOST, "gpu": State.GPU}.get(settings.ocr_prewarm, State.UNLOADED)
-        self._download: _Download | None = None
         self._lock = anyio.Lock()
         self._state = State.UNLOADED
         self._doing: Doing | None = None
@@ -184,6 +172,8 @@ class ModelManager:
         self._served = 0
         self._restarts = 0
         self._last_error = ""
+        self.failed_at = -inf
+        """When what `last_error` tells of happened."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -239,15 +229,23 @@ class ModelManager:
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
         """Held by a request from beginning to end: the model is not idle meanwhile."""
-        self._leases += 1
-        self._notify()
+        self.hold()
         try:
             yield
         finally:
-            self._leases -= 1
-            if self._leases == 0:
-                self._idle_since = anyio.current_time()
-            self._notify()
+            self.let_go()
+
+    def hold(self) -> None:
+        """Begin what a `lease` is. `let_go` must follow."""
+        self._leases += 1
+        self._notify()
+
+    def let_go(self) -> None:
+        """End what `hold` began."""
+        self._leases -= 1
+        if self._leases == 0:
+            self._idle_since = anyio.current_time()
+        self._notify()
 
     # -- reading
 
@@ -385,6 +383,23 @@ class ModelManager:
         """Seconds that the load which runs has taken; None while none does."""
         return None if self._loading is None else anyio.current_time() - self._loading.since
 
+    @property
+    def can_read(self) -> bool:
+        """Whether a page would be read now without a move of the model before."""
+        return self._is_ready() and self._doing is None
+
+    async def load(self) -> None:
+        """Bring the model to where it reads; whoever asks meanwhile shares it.
+
+        Raises:
+            OcrError: what loading said; see `read`.
+        """
+        while not self.can_read:
+            if self._is_ready():  # and on its way elsewhere, under the lock
+                async with self._lock:
+                    continue
+            await self._ready()
+
     def _is_ready(self) -> bool:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
@@ -482,7 +497,7 @@ class ModelManager:
         if isinstance(cause, WorkerDied):
             cause = _crashed(cause)
         if isinstance(cause, OcrError) and not isinstance(cause, (Cancelled, NotReady)):
-            self._last_error = cause.message
+            self._last_error, self.failed_at = cause.message, anyio.current_time()
 
     async def _notice_death(self) -> None:
         """A worker may have died in its sleep: killed by hand, or for its memory. Caller holds the lock."""
@@ -497,7 +512,8 @@ class ModelManager:
         weights = card = None
         if target is self.ready_state:
             # Before anything moves: a refusal leaves the weights where they are.
-            weights = await self._weights()
+            assert self._tasks is not None
+            weights = await self._weights.folder(self._tasks)
             card = await self._choose_card(current=self._child.card if self._child else None)
         began = anyio.current_time()
         try:
@@ -578,46 +594,6 @@ class ModelManager:
                 await self._end_worker()
             self._idle_since = anyio.current_time()
 
-    async def _weights(self) -> str | None:
-        """The folder of the weights; None for an engine that brings its own.
-
-        Raises:
-            EngineUnavailable: they are not on this machine.
-            NotReady: they are on their way.
-        """
-        if not self.engine.weights:
-            return None
-        model = self._settings.ocr_model or self.engine.weights
-        here = await anyio.to_thread.run_sync(self.engine.weights_here, self._settings.ocr_model)
-        if here is not None:
-            return str(here)
-        if not self._settings.ocr_auto_download:
-            raise EngineUnavailable(
-                f"The weights of {model} are not on this machine.",
-                remedy=f"Run `deepseek-ocr-mcp download {model}`, or set OCR_AUTO_DOWNLOAD=true.",
-            )
-        if self._download is None:
-            self._download = _Download()
-            assert self._tasks is not None
-            self._tasks.start_soon(self._fetch, model, self._download)
-        elif self._download.error is not None:
-            error, self._download = self._download.error, None
-            raise error
-        raise NotReady(
-            f"The weights of {model} are being fetched: {self._download.percent} %.",
-            remedy="Call again in a minute: the download goes on meanwhile.",
-        )
-
-    async def _fetch(self, model: str, download: _Download) -> None:
-        def progress(done: int, total: int) -> None:
-            download.done, download.total = done, total
-
-        try:
-            await anyio.to_thread.run_sync(partial(fetch_weights, model, on_progress=progress), abandon_on_cancel=True)
-            self._download = None
-        except OcrError as exc:
-            download.error = exc
-
     async def _choose_card(self, current: str | None) -> str | None:
         """UUID of the card to use; None on a CPU.
 
@@ -636,6 +612,7 @@ class ModelManager:
             visible=visible_devices(os.environ),
             current=current,
             note=self.probe.note,
+            setting="OCR_GPUS" if self._settings.ocr_gpus else "OCR_GPU",
         )
         return card.uuid
 
@@ -832,7 +809,7 @@ class ModelManager:
             device=self.device,
             worker_pid=pid,
             prewarmed=pid is not None and state is State.UNLOADED and self._doing is None,
-            download_percent=None if self._download is None else self._download.percent,
+            download_percent=self._weights.percent,
             worker_host_mb=None if pid is None else _resident_mb(pid),
             idle_s=idle,
             offload_in_s=due(Step.OFFLOAD),

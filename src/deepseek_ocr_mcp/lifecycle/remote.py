@@ -37,9 +37,10 @@ from ..errors import BadRequest, Busy, Cancelled, EngineUnavailable, OcrError, T
 from ..gpu import GpuProbe
 from ..logs import serving
 from ..models import Doing, EndpointState, Gpu, State, Transition
+from ..models import Endpoint as EndpointStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
-from .base import EndpointStatus, ModelStatus, Reading
+from .base import ModelStatus, Reading
 from .idle import IdlePolicy, Step
 from .line import Line, Part
 

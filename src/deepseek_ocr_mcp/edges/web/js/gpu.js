@@ -3,7 +3,7 @@
 import { api, connection, isGone } from "./api.js";
 import { $, announce, h, icon, iconButton } from "./dom.js";
 import { errorBox } from "./errors.js";
-import { mebibytes, number, seconds, t } from "./i18n.js";
+import { engineName, mebibytes, number, seconds, t } from "./i18n.js";
 
 const OPEN_EVERY_MS = 1000;
 const QUIET_EVERY_MS = 5000;
@@ -76,6 +76,7 @@ export class GpuPanel {
     this.engine = h("div", { class: "gpu-engine" });
     this.steps = h("ol", { class: "steps" });
     this.cards = h("div", { class: "cards" });
+    this.workers = h("ul", { class: "workers", "aria-label": t("gpu.workers") });
     this.timers = h("div", { class: "timers" });
     this.facts = h("dl", { class: "facts" });
     this.offload = h("button", { type: "button", class: "plain", onclick: () => this.act("offload") }, icon("offload"), h("span", {}, t("gpu.offload")));
@@ -87,6 +88,7 @@ export class GpuPanel {
       this.steps,
       this.timers,
       this.cards,
+      this.workers,
       this.facts,
       h("div", { class: "actions" }, this.offload, this.release),
       this.said,
@@ -145,6 +147,7 @@ export class GpuPanel {
       ),
     );
     this.cards.replaceChildren(...(status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [h("p", { class: "muted small-text no-card", lang: status.gpu_note ? "en" : null }, status.gpu_note || t("gpu.none"))]));
+    this.workers.replaceChildren(...(status.workers ?? []).map((worker, index) => this.worker(worker, index, status)));
     const facts = [
       ["gpu.queue", number(status.queue)],
       ["gpu.served", number(status.served)],
@@ -174,8 +177,23 @@ export class GpuPanel {
     );
   }
 
+  /** A line for each of several workers: which card, what it does, what it has read. */
+  worker(worker, index, status) {
+    const card = status.gpus.find((one) => one.uuid === worker.card);
+    const failed = typeof worker.retry_in_s === "number";
+    const place = worker.state === "host" && !card ? "host.cpu" : worker.state;
+    const says = !failed ? t(`state.${place}`) : worker.retry_in_s > 0 ? t("gpu.retryIn", { s: seconds(Math.ceil(worker.retry_in_s)) }) : t("gpu.retrySoon");
+    return h("li", { class: failed ? "failed" : "" },
+      h("span", { class: "worker-name" }, card ? `GPU ${card.index}` : t("gpu.worker", { n: number(index + 1) })),
+      h("span", {}, says),
+      h("span", { class: "muted" }, `${t("gpu.served")}: ${number(worker.served)}`),
+      failed && h("span", { class: "wide small-text", lang: "en" }, worker.last_error),
+    );
+  }
+
   card(card, status) {
-    const ours = status.worker_gpu_mb && status.device.includes(card.uuid) ? status.worker_gpu_mb : status.gpus.length === 1 ? (status.worker_gpu_mb ?? 0) : 0;
+    const worker = status.workers?.find((one) => one.card === card.uuid);
+    const ours = status.workers ? (worker?.gpu_mb ?? 0) : status.worker_gpu_mb && status.device.includes(card.uuid) ? status.worker_gpu_mb : status.gpus.length === 1 ? (status.worker_gpu_mb ?? 0) : 0;
     const others = Math.max(0, card.memory_used_mb - ours);
     const bar = h("div", { class: "memory", role: "img", "aria-label": t("gpu.memoryText", { used: mebibytes(card.memory_used_mb), total: mebibytes(card.memory_total_mb), ours: mebibytes(ours) }) },
       h("span", { class: "ours" }), h("span", { class: "others" }));
@@ -217,6 +235,3 @@ export class GpuPanel {
 }
 
 const CPU_ENGINES = new Set(["rapidocr", "tesseract"]);
-const NAMES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI" };
-
-export const engineName = (engine) => NAMES[engine] ?? engine;

@@ -1,0 +1,116 @@
+"""A worker that runs on virtual time: it takes its time by the clock of the test, and memory from a fake card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from deepseek_ocr_mcp.errors import Timeout
+from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
+from fake_nvml import FakeCard
+
+PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 8.0, 20.0, 2.0, 1.0, 5.0
+WEIGHTS_MB, CONTEXT_MB = 7000, 500
+
+
+class FakeWorker:
+    """Takes its time by the clock of the test, and memory from a fake card."""
+
+    def __init__(
+        self,
+        pid: int,
+        cards: Sequence[FakeCard],
+        script: list[BaseException],
+        *,
+        by_card: Mapping[str, list[BaseException]] | None = None,
+        load_errors: Mapping[str, list[BaseException]] | None = None,
+    ) -> None:
+        """
+        Args:
+            script: what the next readings raise, by whichever worker.
+            by_card: the same, for workers on these cards.
+            load_errors: what the next loads on these cards raise.
+        """
+        self.pid = pid
+        self.calls: list[str] = []
+        self.environment: Mapping[str, str] = {}
+        self._cards = cards
+        self._card: FakeCard | None = None
+        self._script = script
+        self._by_card = by_card or {}
+        self._load_errors = load_errors or {}
+        self._dead = anyio.Event()
+        self.read_options: list[str] = []
+        self.batches: list[list[str]] = []
+        """The paths of the pages of each batch."""
+        self.dropped: list[int] = []
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead.is_set()
+
+    def die(self) -> None:
+        if self.alive:
+            self._dead.set()
+            if self._card is not None and self.pid in self._card.processes:
+                self._card.give_back(self.pid)
+
+    async def drop(self, pages: Sequence[int]) -> None:
+        self.dropped += pages
+
+    async def stop(self) -> None:
+        self.die()
+
+    async def kill(self) -> None:
+        self.die()
+
+    async def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        self.calls.append(method)
+        if method == "load":
+            self.environment = arguments["environment"]
+            uuid = self.environment.get("CUDA_VISIBLE_DEVICES")
+            self._card = next((card for card in self._cards if card.uuid == uuid), None)
+            self._script = self._by_card.get(uuid or "", self._script)
+            if errors := self._load_errors.get(uuid or ""):
+                error = errors.pop(0)
+                if isinstance(error, (WorkerDied, Timeout)):
+                    self.die()
+                raise error
+        seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
+            method
+        ]
+        if method == "read":
+            self.batches.append([page["path"] for page in arguments["pages"]])
+            self.read_options.append(arguments["options"]["mode"])
+        if self._script and method == "read":
+            failure = self._script.pop(0)
+            if isinstance(failure, (WorkerDied, Timeout)):
+                self.die()
+            raise failure
+        if method == "read" and on_progress is not None:
+            await on_progress(0.1, "begun")
+        with anyio.move_on_after(seconds):
+            await self._dead.wait()
+        if not self.alive:
+            raise WorkerDied(-9, "")
+        if self._card is not None:
+            if method == "load":
+                self._card.take(self.pid, CONTEXT_MB + WEIGHTS_MB)
+            elif method == "restore":
+                self._card.take(self.pid, WEIGHTS_MB)
+            elif method == "offload":
+                self._card.take(self.pid, -WEIGHTS_MB)
+        if method == "load":
+            return {"model": "fake"}
+        if method == "read":
+            return {"pages": [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]}
+        return {}
