@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fake_vllm import fake_vllm
 
 from support import alive, children, echo, http_server, png, tiff, wait_until, written
 
@@ -275,3 +276,37 @@ def test_the_example_config_is_what_the_readme_shows() -> None:
     example = (root / "examples" / "claude_desktop_config.json").read_text()
     assert list(json.loads(example)["mcpServers"]) == ["deepseek-ocr"]
     assert example.strip() in (root / "README.md").read_text()
+
+
+# -- endpoints
+
+
+def test_status_and_doctor_show_endpoints_and_what_is_wrong_with_them() -> None:
+    with fake_vllm(key="sesame-street") as vllm:
+        remote = {"OCR_REMOTE_URL": vllm.url, "OCR_REMOTE_KEY": "sesame-street"}
+        done = run("status", engine="openai", **remote)
+        assert f"{vllm.url}, ready, deepseek-ai/DeepSeek-OCR, 0 pages under way" in done.stdout
+        vllm.script = ["text:12345"]
+        done = run("doctor", engine="openai", **remote)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{vllm.url}, ready" in done.stdout
+        done = run("doctor", engine="openai", OCR_REMOTE_URL=vllm.url, OCR_REMOTE_KEY="a-wrong-key")
+        assert done.returncode == 4
+        assert "does not take the key" in done.stdout
+        assert "OCR_REMOTE_KEY" in done.stdout
+        assert "a-wrong-key" not in done.stdout + done.stderr
+        assert "sesame" not in done.stdout + done.stderr
+
+
+def test_a_page_is_read_by_an_endpoint_and_printed(page: Path) -> None:
+    with fake_vllm() as vllm:
+        done = run("ocr", str(page), "--mode", "free", engine="openai", OCR_REMOTE_URL=vllm.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, echo() + "\n", "")
+
+
+def test_an_engine_without_its_endpoint_is_refused_with_the_setting() -> None:
+    for arguments in (["doctor"], ["ocr", "page.png"], ["status"]):
+        done = run(*arguments, engine="openai")
+        assert done.returncode == 2
+        assert "OCR_REMOTE_URL" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -76,12 +76,15 @@ def reader_settings(settings: Settings, engine: str, threads: int) -> Settings:
 def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
     """The engine that this machine would use, and its version.
 
-    An engine of somebody's own has no version: what it has read counts as read until it is asked for anew.
+    An engine of somebody's own has no version, nor has a model that an endpoint serves and nobody named: what they
+    have read counts as read until it is asked for anew.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     spec, _ = choose_engine(settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=GpuProbe().cards)
+    if spec.is_remote and not settings.ocr_model:
+        return spec, spec.name
     known = KNOWN.get(spec.name) == spec
     return spec, spec.version(settings.ocr_model) if known else spec.target
 
