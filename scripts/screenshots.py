@@ -3,13 +3,15 @@
     .venv-test/bin/python scripts/screenshots.py FOLDER [--only find,gpu] [--width 1440] [--theme dark] [--language ja]
     .venv-test/bin/python scripts/screenshots.py --readme
 
-Needs Debian's chromium and the packages of the group `dev`; prettier with fonts-inter and fonts-noto-cjk. The server
+The states that begin with `app` are the app in a host. Needs Debian's chromium, the packages of the group `dev` and
+those of tests/browser (npm); prettier with fonts-inter and fonts-noto-cjk. The server
 and the embedded engine are real; what needs a graphics card is shown with a made-up status.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
 import math
@@ -25,6 +27,10 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Error, Page, Route, sync_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "engines")]
+
+from browser.rig import AppHost, Shown, bundle_host  # noqa: E402 - it lies with the tests
+
 PAGES = ROOT / "examples" / "pages"
 IMAGES = ROOT / "docs" / "images"
 BROWSER = "/usr/bin/chromium"
@@ -266,6 +272,69 @@ def drop(page: Page) -> None:
     page.evaluate("document.body.classList.add('dropping')")
 
 
+def as_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def app(shown: Shown) -> None:
+    shown.call(as_base64(paper()))
+    shown.app.locator(".math.display math").wait_for()
+    shown.app.locator(".sheet-image").wait_for()
+    shown.app.locator(".bit").nth(1).hover()
+
+
+def app_pages(shown: Shown) -> None:
+    shown.call(as_base64((PAGES / "letter.pdf").read_bytes()), max_chars=600)
+    shown.app.locator(".sheet-image").wait_for()
+    shown.app.locator(".bit").nth(3).hover()
+
+
+def app_parts(shown: Shown) -> None:
+    app_pages(shown)
+    shown.app.get_by_role("tab").nth(2).click()
+    shown.app.locator(".entry").nth(4).hover()
+
+
+def app_unread(shown: Shown) -> None:
+    app_pages(shown)
+    shown.app.locator(".pager button").last.click()
+
+
+def app_find(shown: Shown) -> None:
+    shown.call(as_base64((PAGES / "letter.pdf").read_bytes()), find_term="cost")
+    shown.app.locator(".sheet-image").wait_for()
+    shown.app.locator(".entry").first.hover()
+
+
+def app_working(shown: Shown) -> None:
+    shown.tell("input", {"image": "/home/me/scans/letter.pdf"})
+
+
+def app_error(shown: Shown) -> None:
+    shown.call(as_base64(b"%PDF-1.7 and then nothing"))
+
+
+def app_full(shown: Shown) -> None:
+    app(shown)
+    shown.app.get_by_role("button", name="Full screen").click()
+
+
+def app_table(shown: Shown) -> None:
+    shown.call(as_base64((PAGES / "table.png").read_bytes()))
+    shown.app.locator(".sheet-image").wait_for()
+
+
+APP_STATES: dict[str, tuple[str, Callable[[Shown], None]]] = {
+    "app": ("writers:Scholar", app),
+    "app-full": ("writers:Scholar", app_full),
+    "app-pages": ("rapidocr", app_pages),
+    "app-parts": ("rapidocr", app_parts),
+    "app-unread": ("rapidocr", app_unread),
+    "app-find": ("rapidocr", app_find),
+    "app-table": ("rapidocr", app_table),
+    "app-working": ("rapidocr", app_working),
+    "app-error": ("rapidocr", app_error),
+}
 STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "empty": ("rapidocr", empty),
     "mode-off": ("rapidocr", mode_off),
@@ -291,7 +360,7 @@ README = {"page": ("done", 1440, "light"), "page-find": ("find", 1440, "dark"), 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--only", default=",".join(STATES))
+    parser.add_argument("--only", default=",".join([*STATES, *APP_STATES]))
     parser.add_argument("--width", default=",".join(map(str, SIZES)))
     parser.add_argument("--theme", default="light,dark")
     parser.add_argument("--language", default="en")
@@ -311,12 +380,43 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        for engine in sorted({STATES[state][0] for _, state, _, _ in wanted}):
+        script = folder / "host.js"
+        if any(state in APP_STATES for _, state, _, _ in wanted):
+            bundle_host(ROOT / "tests" / "browser" / "node_modules", script)
+        engines = {name: engine for name, (engine, _) in [*STATES.items(), *APP_STATES.items()]}
+        for engine in sorted({engines[state] for _, state, _, _ in wanted}):
             with server(engine, GPU_IDLE_TIMEOUT="300") as root:
+                host = AppHost(f"{root}/mcp", script)
                 for name, state, width, theme in wanted:
-                    if STATES[state][0] == engine:
-                        shoot(browser, root, folder / f"{name}.png", state, width, theme, asked.language, asked.readme)
+                    path = folder / f"{name}.png"
+                    if engines[state] != engine:
+                        continue
+                    if state in APP_STATES:
+                        shoot_app(browser, host, path, state, width, theme, asked.language)
+                    else:
+                        shoot(browser, root, path, state, width, theme, asked.language, asked.readme)
+                host.close()
+        script.unlink(missing_ok=True)
         browser.close()
+
+
+def shoot_app(browser: Any, host: AppHost, path: Path, state: str, width: int, theme: str, language: str) -> None:
+    page = browser.new_context(viewport={"width": width, "height": SIZES[width]}).new_page()
+    page.on("pageerror", lambda problem: print(f"{path.stem}: {problem}", file=sys.stderr))
+    page.on("console", lambda said: said.type == "error" and print(f"{path.stem}: {said.text}", file=sys.stderr))
+    page.goto(host.root)
+    page.wait_for_selector("html[data-ready]")
+    page.evaluate(f"document.body.className = '{theme}'")
+    try:
+        context = {"theme": theme, "locale": language, "availableDisplayModes": ["inline", "fullscreen"]}
+        APP_STATES[state][1](Shown(page, host, context=context))
+        page.wait_for_timeout(SETTLE_MS)
+        page.screenshot(path=path)
+        print(path, flush=True)
+    except Error as problem:
+        print(f"{path.stem}: {problem}", file=sys.stderr)
+    finally:
+        page.context.close()
 
 
 def shoot(browser: Any, root: str, path: Path, state: str, width: int, theme: str, language: str, small: bool) -> None:

@@ -20,7 +20,9 @@ import anyio
 import httpx2
 from faults import fingerprint
 from mcp import Client
+from mcp.client.extension import advertise
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
@@ -85,15 +87,18 @@ async def running(engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrSer
         assert set(os.listdir(folder)) == {"lock"}, "a page was left behind"
 
 
+SHOWS_APPS = [advertise(EXTENSION_ID, {"mimeTypes": [APP_MIME_TYPE]})]
+
+
 @asynccontextmanager
 async def client(
-    engine: str = "Echo", *, local: bool = True, mode: str = "auto", **settings: Any
+    engine: str = "Echo", *, local: bool = True, mode: str = "auto", apps: bool = False, **settings: Any
 ) -> AsyncIterator[Client]:
-    """An MCP client of such a service, in this process; workers are real."""
+    """An MCP client of such a service, in this process; workers are real. `apps`: one that shows apps."""
     with anyio.fail_after(60):
         async with (
             running(engine, **settings) as service,
-            Client(build_mcp(service, local=local), mode=mode) as made,
+            Client(build_mcp(service, local=local), mode=mode, extensions=SHOWS_APPS if apps else None) as made,
         ):
             yield made
 
@@ -265,10 +270,14 @@ def http_server(engine: str = "Echo", *, port: str = "0", **environment: str) ->
 
 
 @asynccontextmanager
-async def http_client(server: HttpServer, *, mode: str = "auto", token: str = "") -> AsyncIterator[Client]:
+async def http_client(
+    server: HttpServer, *, mode: str = "auto", token: str = "", apps: bool = False
+) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,
-        Client(streamable_http_client(server.url, http_client=http), mode=mode) as made,
+        Client(
+            streamable_http_client(server.url, http_client=http), mode=mode, extensions=SHOWS_APPS if apps else None
+        ) as made,
     ):
         yield made

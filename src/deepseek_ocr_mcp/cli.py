@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import __version__, logs
 from .engines import KNOWN, PREFERRED, cpu_engine
 from .errors import BadRequest, EngineUnavailable, InputNotFound, OcrError
-from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -51,12 +51,28 @@ PROBE_PAGE: Final = (  # a PNG of 150×48 pixels that says so
     "AElFTkSuQmCC"
 )
 
+BATCH_EPILOG: Final = """\
+DIR gets the Markdown of each document (a/scan.pdf becomes DIR/a/scan.pdf.md) and DIR/manifest.parquet with one row
+for each: source, output, sha256, pages, characters, seconds, finish, error, engine, model and more.
+
+Stop it at any moment, even with kill -9, and run the same command again: what was read is not read again. A file
+that cannot be read is named on stderr and in the manifest, and stops nothing. Run it again later, too: only files
+that are new or were changed are read. The exit code is 0 if all is well, else that of the worst file, as with `ocr`.
+
+examples:
+  deepseek-ocr-mcp batch scans --out texts
+  deepseek-ocr-mcp batch 'scans/**/*.pdf' --out texts --pages 1-3 --workers 4
+  deepseek-ocr-mcp batch s3://bucket/scans --out s3://bucket/texts --ray auto    (pip install s3fs, on every machine)
+
+docs/scaling.md tells how long a folder will take, and how a cluster is set up."""
+
 EPILOG: Final = """\
 examples:
   deepseek-ocr-mcp ocr receipt.png                 print the text of a page
   deepseek-ocr-mcp ocr scan.pdf --pages 1-3 --format json
   deepseek-ocr-mcp ocr *.jpg --output-dir texts    one Markdown file for each
   deepseek-ocr-mcp ocr 'scans/**' --output-dir texts   all below a folder; again, to read what is new
+  deepseek-ocr-mcp batch scans --out texts         any number of files, on all GPUs or cores
   deepseek-ocr-mcp client-config claude-desktop    what to paste into a client
   deepseek-ocr-mcp serve --transport http          serve http://127.0.0.1:8001/mcp
   deepseek-ocr-mcp doctor                          is everything in place?
@@ -127,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     serve = command("serve", "Serve MCP over stdio (default) or streamable HTTP.", _serve)
+    serve.add_argument("folders", nargs="*", metavar="DIR", help="the same as --allow-dir DIR")
     serve.add_argument("--transport", choices=["stdio", "http"], default="stdio")
     serve.add_argument("--host", help="HOST: address to bind (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="PORT: port to bind (default 8001; 0: any free one)")
@@ -140,20 +157,25 @@ def _parser() -> argparse.ArgumentParser:
         "where its text is not there yet, and DIR/index.md lists what became of each.",
     )
     ocr.add_argument("files", nargs="+", metavar="FILE")
-    ocr.add_argument(
-        "--mode",
-        choices=list(MODES),
-        default=DEFAULT_MODE,
-        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
-        metavar="MODE",
-    )
-    ocr.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
-    ocr.add_argument("--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform")
-    ocr.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
-    ocr.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
+    _add_reading(ocr)
     ocr.add_argument("--format", choices=list(SUFFIXES), default="markdown", help="json has boxes (default markdown)")
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here instead of printing")
     ocr.add_argument("--overwrite", action="store_true", help="replace files in --output-dir")
+
+    batch = command(
+        "batch",
+        "Read a folder of any size on all GPUs or cores, of this machine or of a Ray cluster. Needs the [ray] extra.",
+        _batch,
+        epilog=BATCH_EPILOG,
+    )
+    batch.add_argument("source", metavar="SRC", help="a folder with all below it, a file, a quoted pattern, or a URL")
+    batch.add_argument("--out", required=True, metavar="DIR", help="a folder or a URL; one for each SRC")
+    batch.add_argument("--ray", default="", metavar="ADDRESS", help="join this Ray cluster: HOST:6379, or auto")
+    batch.add_argument("--workers", type=int, default=0, metavar="N", help="default: one for each GPU, or each core")
+    _add_reading(batch)
+    batch.add_argument("--again", action="store_true", help="read what was read before, too")
+    batch.add_argument("--retry-failed", action="store_true", help="try once more what failed by its own fault")
+    batch.add_argument("--keep-older", action="store_true", help="what an older version has read counts as read")
 
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument(
@@ -184,13 +206,42 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", _doctor)
     config = command("client-config", "Print the configuration to paste into a client.", _client_config, parents=())
     config.add_argument("client", choices=CLIENTS)
+    config.add_argument(
+        "--url", metavar="URL", help="for a server that runs elsewhere, like https://ocr.example.org/mcp; its token is "
+        "never printed: the client asks for it, or takes it from OCR_AUTH_TOKEN",
+    )  # fmt: skip
     return parser
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """What is read, and how."""
+    command.add_argument(
+        "--mode",
+        choices=list(MODES),
+        default=DEFAULT_MODE,
+        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
+        metavar="MODE",
+    )
+    command.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
+    command.add_argument(
+        "--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform"
+    )
+    command.add_argument("--pages", default="", metavar="RANGE", help='like "1-3,7" or "last"')
+    command.add_argument("--resolution", choices=list(RESOLUTIONS), default=DEFAULT_RESOLUTION)
+    command.add_argument(
+        "--text-layer",
+        choices=list(TEXT_LAYERS),
+        default=DEFAULT_TEXT_LAYER,
+        help="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()) + f" (default {DEFAULT_TEXT_LAYER})",
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     from .config import Settings, load_settings
 
     given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    if folders := getattr(arguments, "folders", None):
+        given["ocr_allowed_dirs"] = [*(given.get("ocr_allowed_dirs") or ()), *folders]
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
     token = settings.ocr_auth_token
     logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=[token.get_secret_value()] if token else [])
@@ -267,7 +318,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
     """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
-    if arguments.env_file or os.environ.get("OCR_ENV_FILE"):
+    if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
         return None
     return cpu_engine(
         arguments.ocr_engine or os.environ.get("OCR_ENGINE", "auto"),
@@ -348,6 +399,7 @@ def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrReq
         custom_prompt=arguments.custom_prompt,
         pages=arguments.pages,
         resolution=arguments.resolution,
+        text_layer=arguments.text_layer,
         boxes=arguments.format == "json",
         raw=arguments.format == "json",
         max_chars=0,
@@ -391,6 +443,41 @@ class _Bar:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+# -- batch
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from .batch.driver import Batch, run_batch
+    from .models import OcrRequest
+
+    settings = _settings(arguments)
+    if arguments.workers < 0:
+        raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
+    request = OcrRequest(
+        image="",
+        mode="find" if arguments.find_term else arguments.mode,
+        find_term=arguments.find_term or "",
+        custom_prompt=arguments.custom_prompt,
+        pages=arguments.pages,
+        resolution=arguments.resolution,
+        text_layer=arguments.text_layer,
+    )
+    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older")
+    batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
+    try:
+        summary = run_batch(batch, settings)
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        raise
+    said = [f"{summary.documents:,} files: {summary.read:,} read ({summary.pages:,} pages)"]
+    said += [f"{summary.copied:,} with the same content as another"] if summary.copied else []
+    said += [f"{summary.there:,} done before"] if summary.there else []
+    said += [f"{summary.failed:,} failed"] if summary.failed else []
+    print(", ".join(said) + ".", file=sys.stderr)
+    print(summary.manifest)
+    return summary.exit_code
 
 
 # -- status, offload, release
@@ -584,20 +671,53 @@ async def _examine(settings: Settings) -> int:
 
 
 def _client_config(arguments: argparse.Namespace) -> int:
+    print(_for_server(arguments.client, arguments.url) if arguments.url else _for_program(arguments.client))
+    return 0
+
+
+def _for_program(client: str) -> str:
+    """The server as a program that the client starts."""
     command, *rest = _own_command()
     entry: dict[str, Any] = {"command": command, "args": rest}
-    match arguments.client:
-        case "claude-desktop" | "cursor":
-            print(json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2))
+    match client:
         case "vscode":
-            print(json.dumps({"servers": {SERVER_NAME: {"type": "stdio", **entry}}}, indent=2))
+            return json.dumps({"servers": {SERVER_NAME: {"type": "stdio", **entry}}}, indent=2)
         case "codex":
-            print(f"[mcp_servers.{SERVER_NAME}]\ncommand = {json.dumps(command)}\nargs = {json.dumps(rest)}")
+            return f"[mcp_servers.{SERVER_NAME}]\ncommand = {json.dumps(command)}\nargs = {json.dumps(rest)}"
         case "claude-code":
-            import shlex
+            return f"claude mcp add {SERVER_NAME} -- {_for_shell(command, *rest)}"
+        case _:
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
 
-            print(f"claude mcp add {SERVER_NAME} -- {shlex.join([command, *rest])}")
-    return 0
+
+def _for_server(client: str, url: str) -> str:
+    """The server as an address. The token stays out of the file where the client has another place for it."""
+    match client:
+        case "vscode":
+            token = {"type": "promptString", "id": "ocr-token", "description": "OCR_AUTH_TOKEN", "password": True}
+            entry = {"type": "http", "url": url, "headers": {"Authorization": "Bearer ${input:ocr-token}"}}
+            return json.dumps({"servers": {SERVER_NAME: entry}, "inputs": [token]}, indent=2)
+        case "codex":
+            return f'[mcp_servers.{SERVER_NAME}]\nurl = {json.dumps(url)}\nbearer_token_env_var = "OCR_AUTH_TOKEN"'
+        case "claude-code":
+            header = '"Authorization: Bearer $OCR_AUTH_TOKEN"'  # the shell puts it in
+            return f"claude mcp add --transport http {SERVER_NAME} {_for_shell(url)} --header {header}"
+        case "cursor":
+            entry = {"url": url, "headers": {"Authorization": "Bearer ${env:OCR_AUTH_TOKEN}"}}
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
+        case _:  # Claude Desktop's file knows programs only: mcp-remote is one, and Node's npx brings it
+            entry = {
+                "command": "npx",
+                "args": ["-y", "mcp-remote", url, "--header", "Authorization:${AUTH_HEADER}"],
+                "env": {"AUTH_HEADER": "Bearer <OCR_AUTH_TOKEN of the server>"},
+            }
+            return json.dumps({"mcpServers": {SERVER_NAME: entry}}, indent=2)
+
+
+def _for_shell(*words: str) -> str:
+    import shlex
+
+    return shlex.join(words)
 
 
 def _own_command() -> list[str]:

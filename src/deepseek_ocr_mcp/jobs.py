@@ -2,7 +2,8 @@
 
 A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn;
 as many batches at once as the lifecycle has lanes.
-Requests ask it for pages and follow them; requests for the same pages share one job. A request that leaves takes
+A page that holds its text itself is not read: what it says is taken from it. Requests ask it for pages and follow
+them; requests for the same pages share one job. A request that leaves takes
 along what only it asked for. What is read for nobody yet comes after everything that somebody waits for, and stops
 when the memory is wanted back.
 """
@@ -21,20 +22,22 @@ import anyio.abc
 import anyio.lowlevel
 from pydantic import ValidationError
 
-from .documents.renderer import Document
-from .engines.base import PageImage, ReadOptions
+from .documents.renderer import Document, LayerText
+from .engines.base import CPU, PageImage, ReadOptions
 from .errors import Cancelled, GpuBusy, OcrError
 from .lifecycle.base import Lifecycle, Reading
 from .logs import request_id, serving
-from .models import Page
+from .models import Block, Page
+from .modes import IGNORE_LAYER, ONLY_LAYER
 from .results.cache import PageCache
 from .worker.client import OnProgress
 
-__all__ = ["Ask", "Jobs", "ReadPage", "Spent"]
+__all__ = ["TEXT_LAYER", "Ask", "Jobs", "ReadPage", "Spent"]
 
 log = logging.getLogger(__name__)
 
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
+TEXT_LAYER: Final = "text_layer"  # in the place of an engine, for pages that none has read
 MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
 
 
@@ -47,17 +50,19 @@ class ReadPage:
     model: str
     device: str
     remark: str = ""
-    """A sentence for the caller; a page with one is not cached, because it may come out better next time."""
+    """A sentence for the caller; what an engine has read with one is not cached: it may come out better next time."""
     cached: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For the cache; `from_dict` is its inverse."""
         page = self.page.model_dump(mode="json", exclude_none=True)
-        return {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ReadPage:
-        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], cached=True)
+        remark = data.get("remark", "")
+        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], remark, cached=True)
 
 
 @dataclass(slots=True)
@@ -155,6 +160,8 @@ class _Drawn:
 
     number: int
     image: PageImage | None = None
+    read: ReadPage | None = None
+    """Its own text."""
     error: OcrError | None = None
 
 
@@ -174,6 +181,7 @@ class _Job:
     key: str
     document: Document
     options: ReadOptions
+    text_layer: str
     page_key: Callable[[int], str]
     stack: AsyncExitStack
     """Closes the document."""
@@ -245,6 +253,7 @@ class Jobs:
         document: Document,
         stack: AsyncExitStack,
         options: ReadOptions,
+        text_layer: str,
         page_key: Callable[[int], str],
     ) -> None:
         """Have the outstanding pages of `ask` read. Unless in the background, `leave` must follow.
@@ -257,7 +266,7 @@ class Jobs:
         assert self._tasks is not None
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job(key, document, options, page_key, stack.pop_all())
+            job = self._jobs[key] = _Job(key, document, options, text_layer, page_key, stack.pop_all())
             self._tasks.start_soon(self._run, job)
         for page in job.fresh.values():
             ask.give(page)
@@ -325,6 +334,10 @@ class Jobs:
                     continue
                 job.batches.append(batch := _Batch(numbers))
                 drawn = await self._draw(job, numbers)  # while those before it are read
+                drawn = await self._give_texts(job, drawn)
+                if not drawn:  # these pages need no engine
+                    job.batches.remove(batch)
+                    continue
                 if not leased and any(page.image for page in drawn):
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
@@ -343,7 +356,7 @@ class Jobs:
 
     async def _draw(self, job: _Job, numbers: Sequence[int]) -> list[_Drawn]:
         with self._lines(job, numbers):
-            return [await self._draw_page(job, number) for number in numbers]
+            return [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
 
     def _lines(self, job: _Job, numbers: Iterable[int]) -> AbstractContextManager[None]:
         """Lines of the log that are written within carry the ids of the requests that want these pages."""
@@ -351,9 +364,27 @@ class Jobs:
 
     async def _draw_page(self, job: _Job, number: int) -> _Drawn:
         try:
+            if job.text_layer != IGNORE_LAYER:
+                layer = await job.document.text_layer(number, job.options)
+                if layer.usable or job.text_layer == ONLY_LAYER:
+                    return _Drawn(number, read=_of_layer(number, layer))
             return _Drawn(number, image=await job.document.page(number))
         except OcrError as exc:
             return _Drawn(number, error=exc)
+
+    async def _give_texts(self, job: _Job, drawn: Sequence[_Drawn]) -> list[_Drawn]:
+        """Give those who want them the pages that hold their text themselves. Returns the others."""
+        texts = [page.read for page in drawn if page.read is not None]
+        if texts:
+            asks = job.wanted(text.page.page for text in texts)
+            for ask in asks:
+                for text in texts:
+                    ask.give(text)
+                ask.tell(0, f"page {texts[-1].page.page} of {job.document.page_count} taken from its text")
+            if self._cache.enabled or any(ask.background for ask in asks):
+                await self._keep(job, [text for text in texts if text.page.source])  # the others cost nothing
+            await anyio.lowlevel.checkpoint()  # who has enough now leaves before more is looked at
+        return [page for page in drawn if page.read is None]
 
     async def _read(self, job: _Job, batch: _Batch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages and give them to whoever wants them."""
@@ -413,7 +444,8 @@ class Jobs:
         return pages
 
     async def _keep(self, job: _Job, pages: Iterable[ReadPage]) -> None:
-        fresh = {page.page.page: page for page in pages if not page.remark and page.engine == self._manager.engine.name}
+        own = self._manager.engine.name
+        fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
         job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # those who waited are answered first
         for number, page in fresh.items():
@@ -446,6 +478,19 @@ class Jobs:
                     ask.notes.append(note)
             async with fallback.lease():
                 return await read(fallback)
+
+
+def _of_layer(number: int, layer: LayerText) -> ReadPage:
+    """What a page says itself; where that cannot be used, an empty page with a remark that says why."""
+    page = Page(
+        page=number,
+        width=layer.width,
+        height=layer.height,
+        text=layer.text,
+        blocks=[Block(**block) for block in layer.blocks],
+        source="text_layer" if layer.usable else None,
+    )
+    return ReadPage(page, TEXT_LAYER, "", CPU, f"no usable text layer: {layer.why}." if layer.why else layer.remark)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: Reading) -> ReadPage:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .modes import meant_mode, meant_resolution
+from .modes import meant_mode, meant_resolution, meant_text_layer
 
 __all__ = [
     "Block",
@@ -69,8 +69,8 @@ PageRange = Annotated[str, BeforeValidator(_range_text)]
 class OcrRequest(_Model):
     """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
 
-    Names of modes and resolutions that agents use instead of ours are ours afterwards. A request
-    that names no mode has the one that its other arguments ask for.
+    Names of modes, resolutions and uses of the text layer that agents use instead of ours are ours
+    afterwards. A request that names no mode has the one that its other arguments ask for.
     """
 
     image: str
@@ -79,6 +79,7 @@ class OcrRequest(_Model):
     custom_prompt: str = ""
     pages: PageRange = ""
     resolution: str = ""
+    text_layer: str = ""
     boxes: bool = False
     annotate: bool = False
     max_chars: Annotated[int, Field(ge=0)] = 20_000
@@ -90,6 +91,7 @@ class OcrRequest(_Model):
     def _in_our_words(self) -> Self:
         self.mode = meant_mode(self.mode, self.find_term, self.custom_prompt)
         self.resolution = meant_resolution(self.resolution)
+        self.text_layer = meant_text_layer(self.text_layer)
         return self
 
 
@@ -111,6 +113,9 @@ class Page(_Model):
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
+    source: Annotated[
+        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: it was read")
+    ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
     )

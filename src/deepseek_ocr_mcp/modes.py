@@ -1,4 +1,4 @@
-"""The seven modes and the six resolutions: names, prompts, purposes and what else agents call them.
+"""The seven modes, the six resolutions, the three uses of a text layer: names, prompts, what agents call them.
 
 Nothing else knows them.
 
@@ -12,7 +12,20 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_MODE", "DEFAULT_RESOLUTION", "MODES", "RESOLUTIONS", "Mode", "meant_mode", "meant_resolution"]
+__all__ = [
+    "DEFAULT_MODE",
+    "DEFAULT_RESOLUTION",
+    "DEFAULT_TEXT_LAYER",
+    "IGNORE_LAYER",
+    "MODES",
+    "ONLY_LAYER",
+    "RESOLUTIONS",
+    "TEXT_LAYERS",
+    "Mode",
+    "meant_mode",
+    "meant_resolution",
+    "meant_text_layer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,8 @@ class Mode:
     """The request field that this mode cannot do without."""
     locates: bool = False
     """Whether blocks with boxes come with the text."""
+    text_alone: bool = False
+    """Whether it asks for the page's text and nothing else, which a PDF may hold itself."""
 
 
 MODES: Final[dict[str, Mode]] = {
@@ -38,9 +53,16 @@ MODES: Final[dict[str, Mode]] = {
             "Markdown of the whole page, in reading order",
             "<|grounding|>Convert the document to markdown.",
             locates=True,
+            text_alone=True,
         ),
-        Mode("ocr", "every line of text with its box", "<|grounding|>OCR this image.", locates=True),
-        Mode("free", "plain text without layout", "Free OCR."),
+        Mode(
+            "ocr",
+            "every line of text with its box",
+            "<|grounding|>OCR this image.",
+            locates=True,
+            text_alone=True,
+        ),
+        Mode("free", "plain text without layout", "Free OCR.", text_alone=True),
         Mode("figure", "the data of a chart or the parts of a diagram", "Parse the figure."),
         Mode("describe", "a description of what the image shows", "Describe this image in detail."),
         Mode(
@@ -49,6 +71,7 @@ MODES: Final[dict[str, Mode]] = {
             "Locate <|ref|>{term}<|/ref|> in the image.",
             needs="find_term",
             locates=True,
+            text_alone=True,
         ),
         Mode("freeform", "the answer to custom_prompt", "{prompt}", needs="custom_prompt"),
     )
@@ -67,6 +90,16 @@ RESOLUTIONS: Final[dict[str, int | None]] = {
 """Longest side in pixels at which a page is read; None: as large as the engine reads well."""
 
 DEFAULT_RESOLUTION: Final = "auto"
+
+DEFAULT_TEXT_LAYER: Final = "auto"
+IGNORE_LAYER: Final = "ignore"
+ONLY_LAYER: Final = "only"
+
+TEXT_LAYERS: Final[dict[str, str]] = {
+    DEFAULT_TEXT_LAYER: "pages of a PDF that hold their text themselves are not read but taken from it",
+    IGNORE_LAYER: "every page is read as a picture",
+    ONLY_LAYER: "no page is read",
+}
 
 # What agents write instead, as their calls show it. Spaces, dashes, underscores and capitals do not count.
 _MODE_NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -94,6 +127,12 @@ _RESOLUTION_OF: Final = {
     **dict.fromkeys(("medium", "mid", "normal", "standard"), "base"),
     **{str(pixels): name for name, pixels in RESOLUTIONS.items() if pixels},
     **{name: name for name in RESOLUTIONS},
+}
+_TEXT_LAYER_OF: Final = {
+    **dict.fromkeys(("use", "yes", "true", "on", "1", "prefer", "default", "smart", "mixed"), DEFAULT_TEXT_LAYER),
+    **dict.fromkeys(("no", "false", "off", "0", "none", "never", "skip", "force", "forceocr", "ocr"), IGNORE_LAYER),
+    **dict.fromkeys(("always", "required", "noocr", "text", "embedded", "native"), ONLY_LAYER),
+    **{name: name for name in TEXT_LAYERS},
 }
 _SIZE: Final = re.compile(r"(\d{1,5})(?:x\d{1,5})?(px|pixels?|dpi)?", re.ASCII)
 
@@ -124,6 +163,11 @@ def meant_resolution(resolution: str) -> str:
     if size is None:
         return resolution
     return DEFAULT_RESOLUTION if size[2] == "dpi" else _RESOLUTION_OF.get(size[1], DEFAULT_RESOLUTION)
+
+
+def meant_text_layer(text_layer: str) -> str:
+    """The use of the text layer that a caller means; a name that nobody knows comes back as it is."""
+    return _TEXT_LAYER_OF.get(_squeezed(text_layer) or DEFAULT_TEXT_LAYER, text_layer)
 
 
 def _squeezed(name: str) -> str:

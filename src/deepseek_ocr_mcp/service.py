@@ -16,7 +16,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from math import inf
 from pathlib import Path
@@ -29,22 +29,22 @@ import anyio.to_thread
 from .admission import Admission, Place
 from .config import MB, Settings
 from .documents.ranges import format_pages
-from .documents.renderer import Document, DocumentReader
+from .documents.renderer import Document, DocumentReader, Kept
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
 from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
 from .gpu import GpuProbe
-from .jobs import LOADING_SHARE, Ask, Jobs, ReadPage
+from .jobs import LOADING_SHARE, TEXT_LAYER, Ask, Jobs, ReadPage
 from .lifecycle.base import Lifecycle, ModelStatus
 from .logs import request as request_lines
 from .models import Block, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
-from .modes import MODES, RESOLUTIONS
+from .modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from .observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .results.cache import DiskCache, PageCache, cache_key
 from .results.markup import FIGURE_LABELS, figure_mark
 
-__all__ = ["LOCAL", "Answer", "Incoming", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
+__all__ = ["LOCAL", "Answer", "Incoming", "Kept", "OcrService", "OnPosition", "Place", "Progress", "Snapshot"]
 
 LOCAL: Final = "local"  # the client of stdio and of the command line: there is one
 
@@ -74,7 +74,9 @@ class Answer:
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
     whole: list[Page] = field(default_factory=list)
-    """Every page that was read for this answer, with its text uncut."""
+    """Every page that was read for this answer, with its text uncut and its blocks."""
+    kept: Kept | None = None
+    """The document, for whoever asked to keep it."""
 
 
 _Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
@@ -212,6 +214,7 @@ class OcrService:
         place: Place | None = None,
         upload: Snapshot | None = None,
         reply_s: float | None = None,
+        keep: bool = False,
         on_progress: Progress | None = None,
         on_position: OnPosition | None = None,
     ) -> Answer:
@@ -224,6 +227,7 @@ class OcrService:
             upload: the document, if it was sent; `request.image` is not looked at.
             reply_s: seconds within which the answer comes, with what is read by then; the rest is read meanwhile,
                 and what the next call will want, too. None: the answer is whole, however long it takes.
+            keep: have the answer hold the document, to be opened again until it is let go.
             on_position: told how many requests stand before this one; without it, `on_progress` is.
 
         Raises:
@@ -238,7 +242,7 @@ class OcrService:
         with nullcontext(place) if place else self._admission.place(client) as place:
             place.line_up()
             async with _told(place, on_position or _waiting(on_progress)):
-                answer = await self._read(request, upload, local, client, place, reply_s, deadline, on_progress)
+                answer = await self._read(request, upload, local, client, place, reply_s, deadline, keep, on_progress)
         answer.result.timing.total_s = round(time.monotonic() - began, 3)
         return answer
 
@@ -251,6 +255,7 @@ class OcrService:
         place: Place,
         reply_s: float | None,
         deadline: float,
+        keep: bool,
         on_progress: Progress | None,
     ) -> Answer:
         save_to = ""
@@ -264,9 +269,12 @@ class OcrService:
         async with AsyncExitStack() as stack:
             document = await self._opened(stack, upload or request.image, local, deadline)
             wanted = document.numbers(request.pages)
+            layered = document.format == "PDF" and MODES[request.mode].text_alone
+            text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
             key = cache_key(
                 document.snapshot.sha256,
                 asdict(options),
+                text_layer,
                 self.settings.ocr_pdf_dpi,
                 self.settings.max_pixels,
                 engine_version,
@@ -276,7 +284,7 @@ class OcrService:
                 return f"{key}-{number}"
 
             def join(ask: Ask) -> None:
-                self._jobs.join(ask, key, document, stack, options, page_key)
+                self._jobs.join(ask, key, document, stack, options, text_layer, page_key)
 
             ask = Ask(wanted, limit=limit, client=client)
             progress = _Progress(on_progress, len(wanted), place)
@@ -301,6 +309,8 @@ class OcrService:
                 await self._add_contents(answer, wanted, ask, page_key)
             if not self._cache.enabled:
                 await self._settle(ask, answer, page_key)
+            if keep:
+                answer = replace(answer, kept=await document.keep())
         return answer
 
     async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
@@ -348,12 +358,13 @@ class OcrService:
         """What is there, as it was asked for."""
         read = ask.pages()
         pages = [page.page.model_copy() for page in read]
-        answer = Answer(_result(request, document, read, pages, self._manager), whole=pages)
+        whole = [page.page.model_copy() for page in read]  # what is left out below is not left out there
+        answer = Answer(_result(request, document, read, pages, self._manager), whole=whole)
         result = answer.result
         result.timing = Timing(**_rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
-        answer.notes.extend(f"Page {page.page.page}: {page.remark}" for page in read if page.remark)
-        answer.notes.extend(_blank_notes(pages, request))
+        answer.notes.extend(_remarks(read))
+        answer.notes.extend(_blank_notes(read, request))
         if request.annotate:
             for page in pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await _annotated(document, page))
@@ -409,6 +420,15 @@ class OcrService:
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
             raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
+        if request.text_layer not in TEXT_LAYERS:
+            raise BadRequest(
+                f"There is no text_layer {request.text_layer!r}.", remedy=f"Use one of {', '.join(TEXT_LAYERS)}."
+            )
+        if request.text_layer == ONLY_LAYER and not MODES[request.mode].text_alone:
+            raise BadRequest(
+                f"Mode {request.mode} looks at pages, and text_layer={ONLY_LAYER} never does.",
+                remedy="Leave text_layer out, or use mode document.",
+            )
         if request.resolution not in RESOLUTIONS:
             raise BadRequest(
                 f"There is no resolution {request.resolution!r}.",
@@ -416,7 +436,7 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot) -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | Kept) -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
         async with self._reader.open(upload, local=False) as document:
             yield document
@@ -557,14 +577,16 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _result(
     request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
 ) -> OcrResult:
+    by_engine = [page for page in read if page.engine != TEXT_LAYER]
+    last = by_engine[-1] if by_engine else read[-1] if read else None
     return OcrResult(
         text=_joined(pages),
         pages=pages,
         page_count=document.page_count,
         mode=request.mode,
-        engine=read[-1].engine if read else manager.engine.name,
-        model=read[-1].model if read else "",
-        device=read[-1].device if read else manager.device,
+        engine=last.engine if last else manager.engine.name,
+        model=last.model if last else "",
+        device=last.device if last else manager.device,
         cached=True if read and all(page.cached for page in read) else None,
     )
 
@@ -605,14 +627,27 @@ async def _annotated(document: Document, page: Page) -> list[tuple[bytes, str]]:
         document.discard(image)
 
 
-def _blank_notes(pages: list[Page], request: OcrRequest) -> list[str]:
-    empty = [page.page for page in pages if not page.text]
+def _blank_notes(read: list[ReadPage], request: OcrRequest) -> list[str]:
+    empty = [page.page.page for page in read if not page.page.text and not page.remark]
     if not empty:
         return []
-    which = f"Page{'s' if len(empty) > 1 else ''} {format_pages(empty)}"
+    which = _which(empty)
     if request.mode == "find":
         return [f"{which}: {request.find_term!r} was not found."]
     return [f"{which}: blank, no text was found."]
+
+
+def _remarks(read: list[ReadPage]) -> list[str]:
+    """Each remark once, with the pages that it is about."""
+    pages: dict[str, list[int]] = {}
+    for page in read:
+        if page.remark:
+            pages.setdefault(page.remark, []).append(page.page.page)
+    return [f"{_which(numbers)}: {remark}" for remark, numbers in pages.items()]
+
+
+def _which(numbers: list[int]) -> str:
+    return f"Page{'s' if len(numbers) > 1 else ''} {format_pages(numbers)}"
 
 
 def _cut(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:

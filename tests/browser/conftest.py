@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from browser.rig import Visitor
+from browser.rig import Visitor, bundle_host
 from support import HttpServer, http_server
 
 HERE = Path(__file__).parent
 ENGINES = HERE.parent / "engines"
-AXE = HERE / "node_modules" / "axe-core"
+MODULES = HERE / "node_modules"
 INSTALL_TIMEOUT_S = 300
 FLAGS = [
     "--no-sandbox",
@@ -75,17 +75,33 @@ def serve() -> Iterator[Callable[..., HttpServer]]:
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
-    """The source of axe-core, installed once."""
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["axe-core"]
-    try:
-        here = json.loads((AXE / "package.json").read_text())["version"]
-    except OSError:
-        here = None
-    if here != wanted:
+def modules() -> Path:
+    """The packages that package.json names, installed once."""
+    wanted: dict[str, str] = json.loads((HERE / "package.json").read_text())["dependencies"]
+
+    def installed(name: str) -> str | None:
+        try:
+            version: str = json.loads((MODULES / name / "package.json").read_text())["version"]
+        except OSError:
+            return None
+        return version
+
+    if any(installed(name) != version for name, version in wanted.items()):
         npm = shutil.which("npm")
         if npm is None:
             pytest.fail("The browser tests need npm, and there is none; scripts/test installs it.")
         command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, check=True)
-    return (AXE / "axe.min.js").read_text()
+    return MODULES
+
+
+@pytest.fixture(scope="session")
+def axe(modules: Path) -> str:
+    """The source of axe-core."""
+    return (modules / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="session")
+def host_script(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script of the test host, with the reference library in it."""
+    return bundle_host(modules, tmp_path_factory.mktemp("host") / "host.js")

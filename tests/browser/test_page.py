@@ -319,7 +319,8 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
         for key, text in texts.items():
             assert values(text) == values(english[key]), f"{code} {key}"
             assert all(text.values()) if isinstance(text, dict) else text
-    source = "\n".join(path.read_text() for path in [WEB / "index.html", *(WEB / "js").glob("*.js")])
+    scripts = [*(WEB / "js").glob("*.js"), *(WEB / "view").glob("*.js")]
+    source = "\n".join(path.read_text() for path in [WEB / "index.html", WEB / "view" / "view.html", *scripts])
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
     made = re.compile(r"(mode|resolution|theme|state|label|finish|error|remedy|gpu\.(moved|already)|field)\.")

@@ -296,3 +296,24 @@ class Marking(Echo):
             os.write(2, piece)
             time.sleep(0.02)
         return super().read(pages, options, call)
+
+
+class Noting(Echo):
+    """Notes each page that it reads in the file `reads` of the folder `FAULTS`. Takes its time.
+
+    Over a page that is 33 pixels high it dies, over one of 35 it kills whoever started it.
+    """
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        time.sleep(0.03)
+        for page in pages:
+            if page.height == 33:
+                os._exit(5)
+            if page.height == 35:
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
+        texts = super().read(pages, options, call)
+        notes = os.open(Path(os.environ["FAULTS"], "reads"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(notes, "".join(f"{text.text}\n" for text in texts).encode())
+        os.close(notes)
+        return texts

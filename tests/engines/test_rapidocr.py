@@ -198,6 +198,28 @@ def test_a_tilted_page_is_read_in_order(engine, write) -> None:
     assert likeness(read(engine, write(tilted)).text, SENTENCES * 2) > 0.97
 
 
+@pytest.mark.parametrize("ruled", [True, False])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 3])
+def test_a_table_keeps_its_cells_however_it_lies_on_the_scanner(engine, write, degrees: int, ruled: bool) -> None:
+    rows = [("Station", "Opened", "Passengers"), ("Millbrook", "1904", "18,200"), ("Harbour East", "1911", "7,450"),
+            ("Chapel Hill", "1926", "31,900"), ("Old Quarry", "1938", "2,615")]  # fmt: skip
+    page = Image.new("RGB", (900, 700), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((60, 40), "Stations of the coast line", "black", ImageFont.load_default(40))
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            x, y = 60 + 260 * c, 150 + 80 * r
+            draw.text((x + 16, y + 20), cell, "black", ImageFont.load_default(28))
+            if ruled:
+                draw.rectangle((x, y, x + 260, y + 80), outline="black", width=2)
+    turned = page.rotate(degrees, expand=True, fillcolor="white", resample=Image.Resampling.BICUBIC)
+    text = read(engine, write(turned), "document").text
+    table = [
+        tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines() if line[:1] == "|"
+    ]
+    assert [row for row in table if set("".join(row)) != {"-"}] == rows
+
+
 def test_columns_are_read_one_after_the_other(engine, write) -> None:
     left = [f"Left column line {n} goes on here" for n in range(6)]
     right = [f"Right column line {n} goes on too" for n in range(6)]

@@ -12,8 +12,24 @@ from deepseek_ocr_mcp.errors import InputNotFound
 from deepseek_ocr_mcp.results.store import PAGE_BYTES, ResultStore
 
 
+class Paper:
+    """A document that counts its holders."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.holders = 0
+
+    def hold(self) -> Paper:
+        self.holders += 1
+        return self
+
+    def let_go(self) -> None:
+        self.holders -= 1
+        assert self.holders >= 0
+
+
 def test_a_result_is_found_by_its_name_and_by_its_pages() -> None:
-    store = ResultStore()
+    store = ResultStore[Paper]()
     name = store.put({2: "two", 3: "", 5: "fünf \ud800"})
     assert store.text(name) == "two\n\nfünf ?"
     assert store.page(name, "2") == "two"
@@ -24,14 +40,14 @@ def test_a_result_is_found_by_its_name_and_by_its_pages() -> None:
 
 
 def test_names_have_128_bits_and_never_repeat() -> None:
-    store = ResultStore()
+    store = ResultStore[Paper]()
     names = {store.put({1: "same"}) for _ in range(150)}
     assert len(names) == 150
     assert all(re.fullmatch(r"[\w-]{22}", name) for name in names)
 
 
 def test_what_was_asked_for_longest_ago_goes_first() -> None:
-    store = ResultStore(max_results=2)
+    store = ResultStore[Paper](max_results=2)
     first, second = store.put({1: "a"}), store.put({1: "b"})
     assert store.text(first) == "a"
     third = store.put({1: "c"})
@@ -41,7 +57,7 @@ def test_what_was_asked_for_longest_ago_goes_first() -> None:
 
 
 def test_a_result_that_is_too_large_is_not_kept_and_drives_out_nothing() -> None:
-    store = ResultStore(max_bytes=1000)
+    store = ResultStore[Paper](max_bytes=1000)
     small = store.put({1: "a"})
     assert store.put({1: "x" * 2000}) == ""
     assert store.text(small) == "a"
@@ -49,11 +65,51 @@ def test_a_result_that_is_too_large_is_not_kept_and_drives_out_nothing() -> None
 
 @given(st.lists(st.lists(st.text(max_size=40), min_size=1, max_size=5), max_size=30), st.integers(200, 2000))
 def test_the_bounds_hold_whatever_is_put(results: list[list[str]], limit: int) -> None:
-    store = ResultStore(max_bytes=limit, max_results=7)
+    store = ResultStore[Paper](max_bytes=limit, max_results=7)
     for texts in results:
-        store.put(dict(enumerate(texts, start=1)))
+        store.put(dict(enumerate(texts, start=1)), details={1: b"{}"})
         kept = list(store._results.values())
-        size = sum(len(text) + PAGE_BYTES for pages in kept for text in pages.values())
+        size = sum(len(text) + PAGE_BYTES for stored in kept for text in stored.texts.values()) + 2 * len(kept)
         assert size <= limit
         assert len(kept) <= 7
         assert f"{len(kept)} results, {size} bytes" in repr(store)
+
+
+def test_a_document_is_held_as_long_as_a_result_has_it() -> None:
+    store = ResultStore[Paper](max_results=2)
+    paper = Paper(10)
+    first = store.put({1: "a"}, details={1: b"more"}, held=paper.hold())
+    second = store.put({2: "b"}, held=paper.hold())
+    assert (store.details(first, 1), store.details(first, 2), store.details(second, 2)) == (b"more", None, None)
+    assert store.held(first) is store.held(second) is paper
+    store.put({1: "c"})
+    assert paper.holders == 1
+    store.put({1: "d"})
+    assert paper.holders == 0
+    third = store.put({1: "e"}, held=paper.hold())
+    for name in (third, third, first):
+        store.forget(name)
+    assert paper.holders == 0
+    with pytest.raises(InputNotFound):
+        store.text(third)
+
+
+def test_documents_that_are_too_large_are_let_go_before_their_results() -> None:
+    store = ResultStore[Paper](max_held_bytes=100)
+    old, new, huge = Paper(60), Paper(60), Paper(101)
+    first, second = store.put({1: "a"}, held=old.hold()), store.put({1: "b"}, held=new.hold())
+    assert (old.holders, new.holders) == (0, 1)
+    assert (store.held(first), store.held(second)) == (None, new)
+    assert store.text(first) == "a"
+    again = store.put({2: "b"}, held=new.hold())  # the same document counts once
+    assert store.held(second) is store.held(again) is new
+    third = store.put({1: "c"}, held=huge.hold())
+    assert (new.holders, huge.holders) == (0, 0)
+    assert store.text(third) == "c"
+
+
+def test_a_result_that_is_not_kept_holds_no_document() -> None:
+    store = ResultStore[Paper](max_bytes=1000)
+    paper = Paper(1)
+    assert store.put({1: "x" * 2000}, held=paper.hold()) == ""
+    assert paper.holders == 0

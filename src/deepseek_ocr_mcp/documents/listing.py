@@ -24,6 +24,7 @@ __all__ = ["Listing", "complete_path", "list_files"]
 
 MAX_FILES: Final = 10_000
 MAX_ENTRIES: Final = 200_000  # names that a pattern may look at: a second of work
+ENTRIES_PER_FILE: Final = 20  # of them, where the caller says how many files are not too many
 MAX_DEPTH: Final = 60  # folders in folders
 MAX_COMPLETIONS: Final = 100  # what a client may be sent
 MAX_PATTERNS: Final = 64  # {a,b}{c,d}… multiply
@@ -44,7 +45,9 @@ class Listing:
     """Whether there are folders in it that were not looked into."""
 
 
-async def list_files(image: str, *, settings: Settings, local: bool, leave_out: str = "") -> Listing | None:
+async def list_files(
+    image: str, *, settings: Settings, local: bool, leave_out: str = "", most: int | None = None
+) -> Listing | None:
     """The files that `image` names if it is a folder or a pattern; None if it is anything else.
 
     A folder means the files in it whose names say that they can be read, not those of its
@@ -53,6 +56,7 @@ async def list_files(image: str, *, settings: Settings, local: bool, leave_out: 
 
     Args:
         leave_out: the real path of a folder to pass over: where the texts of these files go.
+        most: files that are not too many; default: what a client that waits can be told.
 
     Raises:
         BadRequest: too many files, or a pattern that looks at too many.
@@ -61,7 +65,7 @@ async def list_files(image: str, *, settings: Settings, local: bool, leave_out: 
     if not text or len(text) > MAX_PATH or text[:5].lower() == "data:":
         return None
     return await anyio.to_thread.run_sync(
-        _list_files, text, settings.ocr_allowed_dirs, local, leave_out, abandon_on_cancel=True
+        _list_files, text, settings.ocr_allowed_dirs, local, leave_out, most, abandon_on_cancel=True
     )
 
 
@@ -77,7 +81,7 @@ async def complete_path(text: str, *, settings: Settings, local: bool) -> list[s
     )
 
 
-def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str) -> Listing | None:
+def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, most: int | None) -> Listing | None:
     try:
         paths = places(text, local) or below_bases(text, dirs, local)
     except OcrError:
@@ -93,9 +97,9 @@ def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str) -> 
             continue
         if pattern:
             suffix = os.path.splitext(pattern[-1])[1]
-            walk = _Walk(dirs, leave_out, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
+            walk = _Walk(dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
             return Listing(root, tuple(sorted(set(walk.matching(root, "", pattern)), key=_natural)))
-        walk = _Walk(dirs, leave_out)
+        walk = _Walk(dirs, leave_out, most)
         found = sorted(walk.matching(root, "", ["*"]), key=_natural)
         return Listing(root, tuple(found), walk.subfolders)
     return None
@@ -118,9 +122,13 @@ def _root_and_pattern(path: str) -> tuple[str, list[str]]:
 class _Walk:
     """One listing: it counts what it looks at."""
 
-    def __init__(self, dirs: Sequence[str], leave_out: str, *, any_suffix: bool = False) -> None:
+    def __init__(
+        self, dirs: Sequence[str], leave_out: str, most: int | None = None, *, any_suffix: bool = False
+    ) -> None:
         self._dirs = dirs
         self._leave_out = leave_out
+        self._most_files = most or MAX_FILES
+        self._most_entries = most * ENTRIES_PER_FILE if most else MAX_ENTRIES
         self._any_suffix = any_suffix
         self._entries = self._files = 0
         self.subfolders = False
@@ -154,9 +162,9 @@ class _Walk:
         for name in self._named(files, pattern[0]):
             if self._any_suffix or name.lower().endswith(READABLE):
                 self._files += 1
-                if self._files > MAX_FILES:
+                if self._files > self._most_files:
                     raise BadRequest(
-                        f"`image` names more than {MAX_FILES:,} files.",
+                        f"`image` names more than {self._most_files:,} files.",
                         remedy='Name a part of them, for instance "/scans/2024/*.pdf".',
                     )
                 yield prefix + name
@@ -173,9 +181,9 @@ class _Walk:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     self._entries += 1
-                    if self._entries > MAX_ENTRIES:
+                    if self._entries > self._most_entries:
                         raise BadRequest(
-                            f"The pattern looks at more than {MAX_ENTRIES:,} names.",
+                            f"The pattern looks at more than {self._most_entries:,} names.",
                             remedy='Begin it further down, for instance "/scans/2024/**/*.pdf".',
                         )
                     saved.add(entry.name)

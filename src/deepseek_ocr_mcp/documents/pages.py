@@ -15,12 +15,13 @@ import math
 import os
 import re
 import sys
+import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
-from ..engines.base import Call
+from ..engines.base import Call, ReadOptions
 from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput
 
 if TYPE_CHECKING:
@@ -114,6 +115,21 @@ class PageRenderer:
             if document.only_page:
                 self.close()  # its pixels are not kept
             return {"width": width, "height": height}
+
+    def text_layer(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, options: dict[str, Any], call: Call
+    ) -> dict[str, Any]:
+        """What page `page`, from 1, says itself; see `text_layer.py`. Never draws it.
+
+        Returns `text`, `blocks`, `usable`, `why`, `remark`, and the `width` and `height` that `render` would give.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
+        """
+        call.raise_if_cancelled()
+        with _translated(name):
+            document = self._open(path, name)
+            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call)
 
     def annotate(self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call) -> dict[str, Any]:
         """Draw the boxes on a rendered page and write it small to `out`. Returns `mime` and `bytes`."""
@@ -271,6 +287,7 @@ class _Document(Protocol):
     def count(self, max_pages: int) -> int: ...
     def check(self, max_pixels: int) -> None: ...
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
 
@@ -286,6 +303,7 @@ class _Pdf:
         import pypdfium2.raw as raw
 
         self._name = name
+        self._path = path
         try:
             self._pdf = pypdfium2.PdfDocument(path)
         except pypdfium2.PdfiumError as exc:
@@ -341,6 +359,19 @@ class _Pdf:
                 bitmap.close()
         finally:
             opened.close()
+
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
+        from .text_layer import read_layer
+
+        width, height, _ = self.fitted(page, dpi, max_pixels)
+        try:
+            found = read_layer(self._pdf, page - 1, self._path, (width, height), options, call.raise_if_cancelled)
+        except OcrError:
+            raise
+        except Exception:  # a damaged text layer is no reason not to draw the page and read it
+            traceback.print_exc()
+            found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged", "remark": ""}
+        return {"width": width, "height": height, **found}
 
     def _scale(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> float:
         """Pixels per point, so that the page has no more than `max_pixels`."""
@@ -419,6 +450,16 @@ class _Pictures:
         else:
             _write(out, _strips(image, rows, convert, call))
         return width, height
+
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
+        return {
+            "width": 0,
+            "height": 0,
+            "text": "",
+            "blocks": [],
+            "usable": False,
+            "why": "a picture has none",
+        }
 
     def close(self) -> None:
         self._image.close()

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -25,18 +26,19 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines.base import PageImage
-from ..errors import Timeout, UnreadableInput
+from ..engines.base import PageImage, ReadOptions
+from ..errors import InputNotFound, Timeout, UnreadableInput
 from ..worker.client import WorkerDied, WorkerHandle
 from .ranges import parse_pages
-from .source import Incoming, Snapshot, open_source
+from .source import Incoming, Snapshot, discard, open_source
 
-__all__ = ["Document", "DocumentReader", "Preview", "private_folder"]
+__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "private_folder"]
 
 EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
 EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
 PICTURE_DPI: Final = 144  # of pages that are asked for as pictures, as the first service drew them
 DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
+LAYER_TIMEOUT_S: Final = 15.0  # the child itself gives up after six; opening a huge page comes on top
 IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
 PREFIX: Final = "deepseek-ocr-mcp-"
 
@@ -117,6 +119,24 @@ def _write_json(path: str, data: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerText:
+    """What a page's own text says, without the page being drawn."""
+
+    width: int
+    """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
+    height: int
+    text: str
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`, which is None."""
+    usable: bool = False
+    """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
+    why: str = ""
+    """Why it is not usable, as a part of a sentence: "it has none"."""
+    remark: str = ""
+    """What a caller should know of a usable text, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """An opened document; good while its context lasts."""
 
@@ -137,6 +157,18 @@ class Document:
             UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
         """
         return await self._reader.render(self.snapshot, number, os.path.join(self._folder, f"page-{number}"))
+
+    async def text_layer(self, number: int, options: ReadOptions) -> LayerText:
+        """What the text of page `number`, from 1, says. Never draws the page.
+
+        A text layer that is hostile, huge or damaged is not usable; that is no error, for the page may be drawn.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `page` does.
+        """
+        if self.format != "PDF":
+            return LayerText(0, 0, "", why="a picture has none")
+        return await self._reader.text_layer(self.snapshot, number, options)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -162,6 +194,10 @@ class Document:
         data = await anyio.Path(out).read_bytes()
         return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
 
+    async def keep(self) -> Kept:
+        """The document for later: its file outlives this context, until `let_go`."""
+        return await self._reader.keep(self.snapshot)
+
     async def picture(self, number: int) -> bytes:
         """Page `number` as PNG."""
         out = os.path.join(self._folder, f"picture-{number}")
@@ -169,6 +205,58 @@ class Document:
         data = await anyio.Path(out).read_bytes()
         await anyio.Path(out).unlink()
         return data
+
+
+class Kept:
+    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._holders = 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._snapshot.size
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody holds it still."""
+        return self._holders > 0
+
+    def hold(self) -> Self:
+        """The same for one more holder."""
+        self._holders += 1
+        return self
+
+    def let_go(self) -> None:
+        """Called once by each holder; its file goes with the last."""
+        self._holders -= 1
+        if not self._holders:
+            discard(self._snapshot)
+
+    def linked(self, folder: str) -> Snapshot:
+        """A snapshot of it in `folder`, which its opening may use up.
+
+        Raises:
+            InputNotFound: nobody holds it any more.
+        """
+        path = os.path.join(folder, "kept")
+        try:
+            _link(self._snapshot.path, path)
+        except FileNotFoundError:
+            raise InputNotFound("The document is not kept any more.", remedy="Call ocr_image again.") from None
+        return replace(self._snapshot, path=path)
+
+
+def _link(path: str, to: str) -> None:
+    """The same file under another name; where the file system has no such thing, a copy."""
+    try:
+        os.link(path, to)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +282,10 @@ class DocumentReader:
         self._lock = anyio.Lock()
         self._exports = anyio.Semaphore(EXPORTS_AT_ONCE)
         self._decoder: _Decoder | None = None
+        self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
+        self._kept: dict[str, Kept] = {}
+        self._kept_folder = os.path.join(folder, "kept")
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -210,8 +301,20 @@ class DocumentReader:
                 finally:
                     tasks.cancel_scope.cancel()
         finally:
+            shutil.rmtree(self._kept_folder, ignore_errors=True)
             if self._decoder is not None:
                 await self._decoder.stop()
+
+    async def keep(self, snapshot: Snapshot) -> Kept:
+        """Keep the file of an open document for later."""
+        self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
+        if (kept := self._kept.get(snapshot.sha256)) is not None:
+            return kept.hold()
+        os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
+        path = os.path.join(self._kept_folder, secrets.token_hex(8))
+        await anyio.to_thread.run_sync(_link, snapshot.path, path)
+        made = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        return made
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
@@ -223,8 +326,8 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, image: str | Snapshot, *, local: bool) -> AsyncIterator[Document]:
-        """The document that an `image` argument names, or one that was received.
+    async def open(self, image: str | Snapshot | Kept, *, local: bool) -> AsyncIterator[Document]:
+        """The document that an `image` argument names, one that was received, or one that was kept.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
@@ -234,10 +337,13 @@ class DocumentReader:
         """
         folder = tempfile.mkdtemp(dir=self._folder)
         self._open += 1
+        snapshot: Snapshot | None = None
         try:
             if isinstance(image, Snapshot):
                 snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
                 os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
+            elif isinstance(image, Kept):
+                snapshot = image.linked(folder)
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
@@ -251,6 +357,8 @@ class DocumentReader:
             yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder)
         finally:
             self._open -= 1
+            if snapshot is not None:
+                self._silent.discard(snapshot.path)
             self._changed.set()
             self._remove_soon(folder)
 
@@ -272,6 +380,28 @@ class DocumentReader:
         given = {"dpi": self._settings.ocr_pdf_dpi, "max_pixels": self._settings.max_pixels, **arguments}
         what = f"page {number} of {snapshot.name}"
         return await self._call(what, method, path=snapshot.path, name=snapshot.name, page=number, out=out, **given)
+
+    async def text_layer(self, snapshot: Snapshot, number: int, options: ReadOptions) -> LayerText:
+        """Have the text of page `number` looked up."""
+        if snapshot.path in self._silent:
+            return LayerText(0, 0, "", why="the text layer of another page could not be read")
+        arguments = {
+            "path": snapshot.path,
+            "name": snapshot.name,
+            "page": number,
+            "dpi": self._settings.ocr_pdf_dpi,
+            "max_pixels": self._settings.max_pixels,
+            "options": asdict(options),
+        }
+        try:
+            found = await self._ask("text_layer", arguments, LAYER_TIMEOUT_S)
+        except WorkerDied:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="the decoder crashed over its text layer")
+        except Timeout:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="reading its text layer took too long")
+        return LayerText(**found)
 
     async def crop(self, snapshot: Snapshot, image: PageImage, box: Sequence[int], out: str) -> None:
         """Have a region cut into the file `out`."""
@@ -318,11 +448,14 @@ class DocumentReader:
             await decoder.stop()
 
     async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+        with _blamed(what, DECODE_TIMEOUT_S):
+            return await self._ask(method, arguments, DECODE_TIMEOUT_S)
+
+    async def _ask(self, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
         async with self._lock:
             if self._decoder is None or not self._decoder.alive:
                 self._decoder = await self._spawn()
-            with _blamed(what, DECODE_TIMEOUT_S):
-                return await self._decoder.call(method, arguments, timeout=DECODE_TIMEOUT_S)
+            return await self._decoder.call(method, arguments, timeout=timeout)
 
     async def _watch_idle(self) -> None:
         while True:

@@ -32,7 +32,7 @@ from ..models import (
     Transition,
     WorkerStatus,
 )  # fmt: skip
-from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
 from ..service import Answer
 from .auth import error_body, error_headers
 
@@ -99,6 +99,13 @@ class FieldsRequest(BaseModel):
     resolution: Annotated[
         str, Field(description="auto fits the page", json_schema_extra={"enum": list(RESOLUTIONS)})
     ] = DEFAULT_RESOLUTION
+    text_layer: Annotated[
+        str,
+        Field(
+            description="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()),
+            json_schema_extra={"enum": list(TEXT_LAYERS)},
+        ),
+    ] = DEFAULT_TEXT_LAYER
     boxes: Annotated[bool, Field(description="every piece of text with its box")] = False
     annotate: Annotated[bool, Field(description="the first five pages as images with their boxes drawn")] = False
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
@@ -122,6 +129,7 @@ class FieldsRequest(BaseModel):
             custom_prompt=self.custom_prompt,
             pages=self.pages,
             resolution=self.resolution,
+            text_layer=self.text_layer,
             boxes=self.boxes or self.grounding,
             annotate=self.annotate,
             max_chars=self.max_chars,

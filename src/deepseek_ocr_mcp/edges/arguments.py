@@ -12,8 +12,10 @@ import json
 import logging
 from typing import Any, Final
 
+from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent
 from pydantic import Field, ValidationError
 
 from ..errors import OcrError
@@ -23,6 +25,7 @@ __all__ = ["OCR_HINTS", "StrictTool"]
 
 log = logging.getLogger(__name__)
 
+ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
@@ -38,6 +41,7 @@ _USE: Final = {
     "pages": ("page", "page_number", "page_numbers", "page_range", "range", "page_no"),
     "mode": ("prompt_type", "type", "method", "engine_mode"),
     "resolution": ("dpi", "scale", "quality", "size"),
+    "text_layer": ("use_text_layer", "textlayer", "embedded_text", "force_ocr", "ocr", "skip_ocr", "extract_text"),
     "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
     "annotate": ("draw", "visualize", "visualise", "overlay"),
     "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),
@@ -74,6 +78,9 @@ class StrictTool(Tool):
             cause = exc.__cause__
             if isinstance(cause, OcrError):
                 log.info("A tool refused.", extra=fields(tool=self.name, error=cause.code))
+                if client_supports_apps(context):  # the app says it in its reader's language
+                    said = TextContent(type="text", text=str(cause))
+                    return CallToolResult(content=[said], is_error=True, _meta={ERROR: cause.to_dict()})
                 raise ToolError(str(cause)) from cause
             if isinstance(exc, UnexpectedToolError):
                 raise UnexpectedToolError(

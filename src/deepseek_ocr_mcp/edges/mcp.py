@@ -1,4 +1,4 @@
-"""The four tools over MCP, for both protocol eras and both transports; the results as resources; the prompts.
+"""The four tools over MCP, for both protocol eras and both transports; the results as resources; prompts; the app.
 
 Every failure is an answer with `isError` whose text says what happened and what to do; none ends
 the session. Unknown arguments are refused: an agent that misspells one learns it at once.
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
+from mcp.server.apps import client_supports_apps
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
@@ -29,9 +30,10 @@ from .. import __version__
 from ..errors import InputNotFound
 from ..folders import FolderReader
 from ..models import GpuStatus, OcrRequest, OcrResult, PageRange, Transition
-from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, MODES, RESOLUTIONS
+from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
 from ..results.store import ResultStore
-from ..service import LOCAL, Answer, OcrService
+from ..service import LOCAL, Answer, Kept, OcrService
+from .apps import LINK, RESULT, AppView, extension, hide_from_others
 from .arguments import OCR_HINTS, StrictTool
 from .prompts import PromptServer, add_prompts
 
@@ -61,6 +63,7 @@ Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image o
 programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
 _MODE = "; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + "."
 _PAGES = 'Like "1-3,7", "5-" or "last". Empty: all.'
+_TEXT_LAYER = "auto: PDF pages with sound text of their own give it, exact and at once; ignore: read all; only: none."
 _MAX_CHARS = "Longest text to return; what is left is named by next_pages. 0: no limit."
 _SAVE_TO = """\
 Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as image: a folder, \
@@ -129,11 +132,12 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             `OCR_ALLOWED_DIRS` does not keep out. Otherwise only paths inside `OCR_ALLOWED_DIRS`.
     """
     folders = FolderReader(service)
-    store = ResultStore()
+    store = ResultStore[Kept]()
+    view = AppView(service, store)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
-        async with folders.running():
+        async with folders.running(), view.running():
             yield
 
     async def ocr_image(
@@ -152,6 +156,9 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 json_schema_extra={"enum": list(RESOLUTIONS)},
             ),
         ] = DEFAULT_RESOLUTION,
+        text_layer: Annotated[str, Field(description=_TEXT_LAYER, json_schema_extra={"enum": list(TEXT_LAYERS)})] = (
+            DEFAULT_TEXT_LAYER
+        ),
         boxes: Annotated[
             bool,
             Field(description="Also each piece of text with its box in pixels of the upright page."),
@@ -170,6 +177,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             custom_prompt=custom_prompt,
             pages=pages,
             resolution=resolution,
+            text_layer=text_layer,
             boxes=boxes,
             annotate=annotate,
             max_chars=max_chars,
@@ -183,6 +191,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 local=local,
                 client=LOCAL if local else _client(ctx),
                 reply_s=service.settings.ocr_reply_seconds,
+                keep=client_supports_apps(ctx),
                 on_progress=ctx.report_progress,
             )
             return result_of(ctx, request, answer)
@@ -206,20 +215,25 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             notes.append('find_term was not used: only mode="find" looks for words.')
         if notes or not content:
             content.append(TextContent(type="text", text="\n".join(notes) or "No text was found."))
+        name = view.keep(ctx, answer)
         if answer.result.truncated or answer.result.saved_to:
-            content += link_to(ctx, answer)
+            content += link_to(ctx, answer, name)
         content += [
             ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=mime)
             for data, mime in answer.images
         ]
-        return CallToolResult(content=content, structured_content=_structured_result(answer.result))
+        return CallToolResult(
+            content=content,
+            structured_content=_structured_result(answer.result),
+            _meta={RESULT: name} if name else None,
+        )
 
-    def link_to(ctx: Context, answer: Answer) -> list[ContentBlock]:
-        """A link to all that was read, uncut, for clients that know links."""
+    def link_to(ctx: Context, answer: Answer, name: str) -> list[ContentBlock]:
+        """A link to all that was read, uncut, for clients that know links; `name`: of the result, if it has one yet."""
         pages = answer.whole
         if not pages or (ctx.protocol_version or "") < LINKS_SINCE:
             return []
-        name = store.put({page.page: page.text for page in pages})
+        name = name or store.put({page.page: page.text for page in pages})
         chars = sum(len(page.text) for page in pages)
         many = f"{len(pages)} pages" if len(pages) > 1 else f"page {pages[0].page}"
         return (
@@ -286,7 +300,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         changes=True,
         destroys=True,  # save_to with overwrite=true replaces a file
         world=service.settings.ocr_allow_urls,
-        meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARS},
+        meta={"anthropic/maxResultSizeChars": MAX_RESULT_CHARS, **LINK},
     )
     reading.hints = OCR_HINTS
     assert reading.output_schema is not None
@@ -300,7 +314,9 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         icons=[Icon(src=ICON, mime_type="image/svg+xml", sizes=["any"])],
         log_level="ERROR",
         lifespan=lifespan,
-        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="public")},
+        cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},  # those who show apps get another
+        extensions=[extension()],
+        middleware=[hide_from_others],
         tools=[
             reading,
             tool(
@@ -325,6 +341,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 changes=True,
                 destroys=True,
             ),
+            view.tool(lambda ctx: LOCAL if local else _client(ctx)),
         ],
     )
     _add_resources(mcp, store)
@@ -332,7 +349,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     return mcp
 
 
-def _add_resources(mcp: MCPServer, store: ResultStore) -> None:
+def _add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
     """Results under names that only their links tell; they are in no list, which every client could read."""
 
     def found(text: Callable[[], str]) -> str:

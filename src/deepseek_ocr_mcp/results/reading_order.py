@@ -18,7 +18,7 @@ import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Final, Literal
@@ -32,6 +32,7 @@ __all__ = [
     "cut",
     "reading_order",
     "rows_around",
+    "runs_leftwards",
     "split_at_gutters",
     "to_markdown",
     "to_text",
@@ -72,6 +73,7 @@ TITLE_SCALE: Final = 1.3  # a line that is this much larger than the body is a t
 SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set, short, and ends openly
 SUBTITLE_CHARS: Final = 60
 TITLE_CHARS: Final = 150
+BOLD_SHARE: Final = 0.4  # of the page is bold: then that makes no title
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
 LIST_ITEM: Final = re.compile(r"(?P<bullet>[•●▪◦‣∙○■□►➢✓*·]|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)")
 LIST_MARK: Final = re.compile(r"[•●▪◦‣∙○■□►➢✓*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
@@ -85,7 +87,7 @@ class TextLine:
 
     `box` is `(x1, y1, x2, y2)` in the upright, straightened page. `centres` holds the middle of
     each character of `text` as a fraction of the box's length; it may be empty.
-    `vertical` marks a line that is set from top to bottom.
+    `vertical` marks a line that is set from top to bottom, `bold` one in bold type, where that is known.
     """
 
     text: str
@@ -93,6 +95,7 @@ class TextLine:
     score: float = 1.0
     centres: tuple[float, ...] = ()
     vertical: bool = False
+    bold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,12 @@ class _Strip:
         return self.top <= y <= self.bottom and shared >= STRIP_SHARE * (self.x2 - self.x1)
 
 
+def runs_leftwards(lines: Iterable[TextLine]) -> bool:
+    """Whether most letters are Hebrew or Arabic."""
+    text = "".join(line.text for line in lines)
+    return 2 * len(RIGHT_TO_LEFT.findall(text)) > sum(map(str.isalpha, text))
+
+
 def whole(number: int, line: TextLine) -> Piece:
     """A line that is not cut."""
     return Piece(number, 0, len(line.text), 0.0, 1.0)
@@ -239,7 +248,7 @@ def cut(line: TextLine, piece: Piece) -> TextLine:
         x1, x2 = x1 + piece.begin * (x2 - x1), x1 + piece.end * (x2 - x1)
     share = max(piece.end - piece.begin, 1e-6)
     centres = tuple((centre - piece.begin) / share for centre in line.centres[piece.start : piece.stop])
-    return TextLine(line.text[piece.start : piece.stop], (x1, y1, x2, y2), line.score, centres, line.vertical)
+    return replace(line, text=line.text[piece.start : piece.stop], box=(x1, y1, x2, y2), centres=centres)
 
 
 def reading_order(lines: Sequence[TextLine]) -> list[int]:
@@ -247,16 +256,22 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
     return [index for element in arrange(lines) for index in element.lines]
 
 
-def arrange(lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True) -> list[Element]:
+def arrange(
+    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, like: Sequence[TextLine] = ()
+) -> list[Element]:
     """The page as elements in reading order; each index of `lines` is in exactly one of them.
 
     Args:
         columns: whether columns are looked for.
         tables: whether tables are looked for.
+        like: all lines of the page, where `lines` are a part of it: they tell what is usual.
     """
     if not lines:
         return []
     page = _Page.of(lines)
+    if like:
+        usual = _Page.of(like)
+        page = replace(page, em=usual.em, pitch=usual.pitch, bold_says=usual.bold_says)
     elements: list[Element] = []
     everything = _by_middle(page, range(len(lines)))
     for number, region in enumerate(_columns_of(page, everything, 0, []) if columns else [everything]):
@@ -335,16 +350,18 @@ class _Page:
     pitch: float
     """The usual advance from character to character."""
     mirrored: bool = False
+    bold_says: bool = False
+    """Bold type stands out: most of the page is not bold."""
 
     @classmethod
     def of(cls, lines: Sequence[TextLine]) -> _Page:
         upright = sum(len(line.text) for line in lines if not line.vertical)
         vertical = sum(len(line.text) for line in lines if line.vertical)
-        leftwards = sum(len(RIGHT_TO_LEFT.findall(line.text)) for line in lines)
+        bold = sum(len(line.text) for line in lines if line.bold)
         mirrored = False
         if vertical > upright:  # columns from right to left: turn the page, and they are rows
             boxes = [(line.box[1], -line.box[2], line.box[3], -line.box[0]) for line in lines]
-        elif 2 * leftwards > sum(char.isalpha() for line in lines for char in line.text):
+        elif runs_leftwards(lines):
             boxes = [(-line.box[2], line.box[1], -line.box[0], line.box[3]) for line in lines]
             mirrored = True
         else:
@@ -353,7 +370,8 @@ class _Page:
         pitches = [
             ((box[2] - box[0]) / max(1, len(line.text)), len(line.text)) for line, box in zip(lines, boxes, strict=True)
         ]
-        return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches), mirrored)
+        bold_says = bold < BOLD_SHARE * sum(len(line.text) for line in lines)
+        return cls(lines, boxes, max(1.0, _usual(sizes)), _usual(pitches), mirrored, bold_says)
 
     def middle(self, index: int) -> float:
         return (self.boxes[index][1] + self.boxes[index][3]) / 2
@@ -791,7 +809,7 @@ def _paragraph(page: _Page, rows: list[Row], title: bool, number: int) -> Elemen
 
 
 def _is_item(page: _Page, row: Row) -> bool:
-    return LIST_ITEM.match(page.lines[row[0]].text) is not None
+    return LIST_ITEM.match(_row_text(page.lines, [row])) is not None
 
 
 def _leaves_item(page: _Page, first: Row, box: Box) -> bool:
@@ -806,7 +824,7 @@ def _is_indented(page: _Page, above: Box, box: Box, margin: float) -> bool:
 
 
 def _is_title(page: _Page, row: Row, width: float) -> bool:
-    """Whether a row is set larger than the body: clearly, or a little when it also looks like a title."""
+    """Whether a row is set larger than the body: clearly, or a little (or bold) when it also looks like a title."""
     if len(_cells(page, row)) > 1:
         return False
     text = " ".join(page.lines[i].text.strip() for i in row)
@@ -820,9 +838,9 @@ def _is_title(page: _Page, row: Row, width: float) -> bool:
     box = page.union(row)
     wide = (box[2] - box[0]) / max(1, len(text)) >= SUBTITLE_SCALE * page.pitch
     begins = text[0].isupper() or text[0].isdigit()
+    bold = page.bold_says and all(page.lines[i].bold for i in row)
     return (
-        scale >= SUBTITLE_SCALE
-        and wide
+        (bold or (scale >= SUBTITLE_SCALE and wide))
         and begins
         and text[-1] not in ".,;:-"
         and len(text) <= SUBTITLE_CHARS

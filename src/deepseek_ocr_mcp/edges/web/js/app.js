@@ -5,8 +5,10 @@ import { $, announce, h, icon, iconButton, memory, toast } from "./dom.js";
 import { titleOf } from "./errors.js";
 import { GpuPanel } from "./gpu.js";
 import { has, seconds, size, startLanguage, t } from "./i18n.js";
-import { ACTIVE, Queue, SHARP_SIDE } from "./queue.js";
-import { ResultPane, doing } from "./result.js";
+import { Queue, SHARP_SIDE } from "./queue.js";
+import { ResultPane } from "./result.js";
+import { ACTIVE, doing } from "./states.js";
+import { together } from "./together.js";
 import { Viewer } from "./viewer.js";
 
 const TICK_MS = 1000;
@@ -32,6 +34,7 @@ const queue = new Queue((item) => {
 });
 const viewer = new Viewer($("#page-pane"));
 const result = new ResultPane($("#text-pane"));
+const unlight = together(viewer, result);
 let gpu = null;
 
 const modeOf = (name) => catalogue.modes.find((each) => each.name === name);
@@ -310,6 +313,7 @@ function paintPanes() {
   if (painted !== paintPanes.last) {
     paintPanes.last = painted;
     viewer.setBlocks(read?.blocks ?? [], { found: item.result?.mode === "find" });
+    unlight();
   }
   const reading = item.state === "reading" && !/^loading/.test(item.progress.message ?? "") && item.progress;
   const at = reading ? item.progress.done : 0;
@@ -377,24 +381,6 @@ setInterval(() => {
   }
 }, TICK_MS);
 
-let pinned = -1;
-function light(index) {
-  const shown = index < 0 ? pinned : index;
-  viewer.light(shown);
-  result.light(shown);
-}
-function pick(index, from) {
-  pinned = index === pinned ? -1 : index;
-  viewer.pin(pinned);
-  light(pinned);
-  if (pinned < 0) return;
-  if (from === viewer) result.reveal(pinned);
-  else viewer.reveal(pinned);
-}
-for (const side of [viewer, result]) {
-  side.addEventListener("light", ({ detail }) => light(detail));
-  side.addEventListener("pick", ({ detail }) => pick(detail, side));
-}
 viewer.addEventListener("page", ({ detail }) => chosen && turn(chosen, chosen.page + detail));
 viewer.addEventListener("sharper", () => chosen && queue.preview(chosen, chosen.page, SHARP_SIDE));
 result.addEventListener("go", ({ detail }) => turn(chosen, detail));

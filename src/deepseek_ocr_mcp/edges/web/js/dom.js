@@ -93,9 +93,13 @@ export function menu(button, items) {
   return wrap;
 }
 
-/** Copies text; where the page is not served over https or from this machine, the old way. */
+/** Copies text; where the browser keeps its clipboard from the page (no https, a frame), the old way. */
 export async function copyText(text) {
-  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    // The old way asks nobody, but it works only while a click lasts.
+  }
   const area = h("textarea", { class: "sr", "aria-hidden": "true" });
   area.value = text;
   document.body.append(area);

@@ -3,7 +3,7 @@
 import { api, connection, isGone } from "./api.js";
 import { $, announce, h, icon, iconButton } from "./dom.js";
 import { errorBox } from "./errors.js";
-import { mebibytes, number, seconds, t } from "./i18n.js";
+import { engineName, mebibytes, number, seconds, t } from "./i18n.js";
 
 const OPEN_EVERY_MS = 1000;
 const QUIET_EVERY_MS = 5000;
@@ -235,6 +235,3 @@ export class GpuPanel {
 }
 
 const CPU_ENGINES = new Set(["rapidocr", "tesseract"]);
-const NAMES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI" };
-
-export const engineName = (engine) => NAMES[engine] ?? engine;

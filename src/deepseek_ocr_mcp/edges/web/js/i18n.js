@@ -3,6 +3,9 @@
 import { LANGUAGES } from "../lang/index.js";
 import english from "../lang/en.js";
 import { $, memory } from "./dom.js";
+import { words as load } from "./load.js";
+
+const ENGINES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI", text_layer: "PDF" };
 
 let code = "en";
 let words = english;
@@ -38,10 +41,12 @@ export function mebibytes(mb) {
   return mb < 1024 ? `${number(mb, { maximumFractionDigits: 0 })} MiB` : `${number(mb / 1024, { maximumFractionDigits: 1 })} GiB`;
 }
 
-function preferred() {
-  const remembered = memory.get("language");
-  if (remembered in LANGUAGES) return remembered;
-  for (const wanted of navigator.languages ?? [navigator.language]) {
+/** An engine's name as its makers write it. */
+export const engineName = (engine) => ENGINES[engine] ?? engine;
+
+/** The language of ours that comes first among those wanted. */
+export function spoken(languages) {
+  for (const wanted of languages) {
     if (/^zh\b.*\b(hant|tw|hk|mo)\b/i.test(wanted)) return "zh-TW";
     const found = Object.keys(LANGUAGES).find((known) => known === wanted || known.split("-")[0] === wanted.split("-")[0]);
     if (found) return found;
@@ -58,8 +63,13 @@ export function translate(root = document) {
   }
 }
 
-async function use(wanted) {
-  words = wanted === "en" ? english : (await import(`../lang/${wanted}.js`)).default;
+function preferred() {
+  const remembered = memory.get("language");
+  return remembered in LANGUAGES ? remembered : spoken(navigator.languages ?? [navigator.language]);
+}
+
+export async function speak(wanted) {
+  words = wanted === "en" ? english : await load(wanted);
   code = wanted;
   document.documentElement.lang = wanted;
   translate();
@@ -75,11 +85,11 @@ export async function startLanguage(changed) {
     option.lang = value;
     select.add(option);
   }
-  await use(preferred());
+  await speak(preferred());
   select.value = code;
   select.addEventListener("change", async () => {
     memory.set("language", select.value);
-    await use(select.value);
+    await speak(select.value);
     changed();
   });
 }

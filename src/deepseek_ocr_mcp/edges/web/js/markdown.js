@@ -6,8 +6,8 @@
 // Libraries are fetched when the first text is there, KaTeX with the first formula.
 
 import { h } from "./dom.js";
+import { FORMULA_OUTPUT, library, stylesheet } from "./load.js";
 
-const VENDOR = "../vendor";
 const LONGEST_FORMULA = 4000; // characters; more than that is a model gone astray
 const MOST_SPAN = 200; // cells: a table that claims more would only cost time
 const BARE_TAGS = ["b", "i", "u", "em", "strong", "sup", "sub", "center"];
@@ -28,18 +28,14 @@ let katex = null;
 /** Makes `render` possible. */
 export async function prepare(text) {
   if (!markdown) {
-    await Promise.all([import(`${VENDOR}/markdown-it/markdown-it.umd.min.js`), import(`${VENDOR}/dompurify/purify.min.js`)]);
+    await Promise.all([library("markdown-it/markdown-it.umd.min.js"), library("dompurify/purify.min.js")]);
     purify = globalThis.DOMPurify;
     markdown = build(globalThis.markdownit);
   }
   if (!katex && /\\\(|\\\[|\$/.test(text)) {
-    await Promise.all([import(`${VENDOR}/katex/katex.min.js`), stylesheet("/static/vendor/katex/katex.min.css")]);
+    await Promise.all([library("katex/katex.min.js"), stylesheet("katex/katex.min.css")]);
     katex = globalThis.katex;
   }
-}
-
-function stylesheet(href) {
-  return new Promise((resolve) => document.head.append(h("link", { rel: "stylesheet", href, onload: resolve, onerror: resolve })));
 }
 
 /** A fragment. `figure(number)` gives the element for a figure's mark, or null. */
@@ -163,6 +159,7 @@ function typeset(source, display) {
   try {
     katex.render(source, node, {
       displayMode: display,
+      output: FORMULA_OUTPUT,
       throwOnError: true,
       strict: "ignore",
       trust: false,

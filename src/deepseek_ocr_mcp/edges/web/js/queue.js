@@ -2,6 +2,7 @@
 // next is uploaded while one is read. What a lost server cut off is read again when the server is back.
 
 import { ApiError, answers, api, connection, gone, isGone } from "./api.js";
+import { ACTIVE } from "./states.js";
 
 const AT_ONCE = 2;
 const PREVIEWS_AT_ONCE = 2;
@@ -11,8 +12,6 @@ const FULL_RETRIES = 20; // of a request that was told to come again: the queue 
 const CUT_RETRIES = 3;
 const COME_AGAIN_S = 5; // where the server names no time
 const KEPT_PREVIEWS = 24; // pictures of about 300 kB
-
-export const ACTIVE = new Set(["waiting", "sending", "queued", "reading", "later", "cut"]);
 
 let ids = 0;
 

@@ -1,278 +1,34 @@
-// What was read: rendered, as it was written, and line by line; copied and saved.
-// A line, its text and its box light up together, whichever of them is pointed at or focused.
+// The text of a file on the page: cancelled, tried again, and saved in the forms that people need.
 
 import { api } from "./api.js";
-import { announce, copyText, h, icon, menu, saveFile, toast } from "./dom.js";
-import { errorBox, remedyOf, titleOf } from "./errors.js";
-import { engineName } from "./gpu.js";
-import { number, seconds, t } from "./i18n.js";
-import { linkBlocks, plain, prepare, render } from "./markdown.js";
-import { ACTIVE } from "./queue.js";
-import { kindOf } from "./viewer.js";
+import { announce, h, icon, menu, saveFile, toast } from "./dom.js";
+import { remedyOf, titleOf } from "./errors.js";
+import { t } from "./i18n.js";
+import { plain } from "./markdown.js";
+import { PLAIN_MODES, TextPane } from "./text.js";
 
-const PLAIN_MODES = new Set(["ocr", "free", "find"]); // their text is no Markdown
-const MOST_LINES = 3000; // of a page, in the list: more would only make the page slow
-
-export class ResultPane extends EventTarget {
-  /** Events: `light`, `pick` with the index of a block; `retry`, `cancel` with the item; `go` with `{page, block}`. */
+export class ResultPane extends TextPane {
+  /** Events beside those of the text: `cancel` with the item. */
   constructor(root) {
-    super();
-    this.root = root;
-    this.item = null;
-    this.chosenTabs = { find: "lines", other: "text" };
-    this.shown = "";
+    super(root);
     this.doneItems = () => [];
-    this.build();
   }
 
-  send(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-
-  get tab() {
-    return this.chosenTabs[this.item?.result?.mode === "find" ? "find" : "other"];
-  }
-
-  set tab(name) {
-    this.chosenTabs[this.item?.result?.mode === "find" ? "find" : "other"] = name;
-  }
-
-  build() {
-    this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": t("views") });
-    this.tabs.addEventListener("keydown", (event) => {
-      const all = [...this.tabs.children];
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const next = all.at((all.indexOf(document.activeElement) + step) % all.length);
-      next.click();
-      this.tabs.querySelector("[aria-selected=true]")?.focus();
-    });
-    this.copy = h("button", { type: "button", class: "quiet small", onclick: () => this.copyAll() }, icon("copy"), h("span", {}, t("copy")));
+  moreActions() {
     const save = h("button", { type: "button", class: "quiet small" }, icon("download"), h("span", {}, t("download")));
-    this.head = h("div", { class: "text-head" }, this.tabs, h("div", { class: "text-actions" }, this.copy, menu(save, () => this.saves())));
-    this.body = h("div", { class: "text-body", id: "text-body" });
-    this.facts = h("p", { class: "text-facts" });
-    this.root.replaceChildren(this.head, this.body, this.facts);
-    for (const type of ["pointerover", "focusin"]) {
-      this.body.addEventListener(type, (event) => {
-        const index = event.target.closest?.("[data-block]")?.dataset.block;
-        this.send("light", index === undefined ? -1 : Number(index));
-      });
-    }
-    this.body.addEventListener("pointerleave", () => this.send("light", -1));
-    this.body.addEventListener("focusout", () => this.send("light", -1));
-    this.body.addEventListener("click", (event) => {
-      const bit = event.target.closest?.("[data-block]");
-      if (bit && !event.target.closest("a") && String(getSelection()) === "") this.send("pick", Number(bit.dataset.block));
-    });
+    return menu(save, () => this.saves());
   }
 
-  /** Paints the item as it is now. Only what changed is built again, so that focus and scrolling stay. */
-  async show(item, preview) {
-    this.item = item;
-    this.preview = preview;
-    const done = item?.state === "done" && item.result;
-    const key = [item?.id, item?.state, item?.page, this.tab, item?.result && item.resultNumber, item?.error?.code, done && preview?.key].join("|");
-    if (key === this.shown) {
-      this.paintProgress();
-      return;
-    }
-    this.shown = key;
-    this.head.hidden = this.facts.hidden = !done;
-    this.root.classList.toggle("done", Boolean(done));
-    if (done) await this.paintDone();
-    else if (!item) this.body.replaceChildren();
-    else if (ACTIVE.has(item.state)) this.paintWorking();
-    else if (item.state === "error") {
-      this.body.replaceChildren(errorBox(item.error, item.error.code !== "too_large_here" && this.button("again", t("retry"), "retry", "primary small")));
-    } else if (item.state === "cancelled") {
-      this.body.replaceChildren(h("div", { class: "calm" }, h("p", {}, t("state.cancelled.long")), this.button("again", t("readAgain"), "retry", "primary small")));
-    } else {
-      this.body.replaceChildren(h("div", { class: "calm" }, h("p", {}, t("readyHint")), h("p", { class: "muted small-text" }, h("kbd", {}, /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl"), " ", h("kbd", {}, "Enter"))));
-    }
+  canRetry(item) {
+    return item.error?.code !== "too_large_here";
   }
 
-  button(name, text, event, look) {
-    return h("button", { type: "button", class: look, onclick: () => this.send(event, this.item) }, icon(name), h("span", {}, text));
+  ready() {
+    return h("div", { class: "calm" }, h("p", {}, t("readyHint")), h("p", { class: "muted small-text" }, h("kbd", {}, /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl"), " ", h("kbd", {}, "Enter")));
   }
 
-  // -- while it works
-
-  paintWorking() {
-    this.bar = h("div", { class: "fill", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": t("progress") });
-    this.doing = h("p", { class: "doing" });
-    this.body.replaceChildren(
-      h("div", { class: "working" },
-        this.doing,
-        h("div", { class: "track" }, this.bar),
-        h("div", { class: "ghost-lines", "aria-hidden": "true" }, [92, 100, 84, 96, 60, 0, 88, 100, 72].map((width) => {
-          const line = h("span", {});
-          line.style.width = `${width}%`;
-          return line;
-        })),
-        h("div", { class: "actions" }, this.button("close", t("cancel"), "cancel", "plain small")),
-      ),
-    );
-    this.paintProgress();
-  }
-
-  paintProgress() {
-    const { item } = this;
-    if (!item || !ACTIVE.has(item.state) || !this.bar?.isConnected) return;
-    this.doing.textContent = doing(item);
-    const known = item.state === "reading" && item.progress.done > 0;
-    this.bar.classList.toggle("unknown", !known);
-    this.bar.style.width = known ? `${100 * item.fraction}%` : "";
-    if (known) this.bar.setAttribute("aria-valuenow", String(Math.round(100 * item.fraction)));
-    else this.bar.removeAttribute("aria-valuenow");
-  }
-
-  // -- when it is done
-
-  views() {
-    const { item } = this;
-    const page = item.read;
-    const lines = page?.blocks?.length ?? 0;
-    const found = item.result.mode === "find";
-    const views = [];
-    if (found) views.push(["lines", t("view.hits", { n: hits(item.result) })]);
-    views.push(["text", t("view.text")]);
-    if (!PLAIN_MODES.has(item.result.mode)) views.push(["source", t("view.source")]);
-    if (!found && lines) views.push(["lines", t("view.lines", { n: lines })]);
-    return views;
-  }
-
-  async paintDone() {
-    const { item } = this;
-    const { result } = item;
-    const page = item.read;
-    const views = this.views();
-    const tab = views.some(([name]) => name === this.tab) ? this.tab : views[0][0];
-    this.tabs.replaceChildren(
-      ...views.map(([name, text]) =>
-        h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-selected": String(name === tab), "aria-controls": "text-view", tabindex: name === tab ? "0" : "-1", onclick: () => this.choose(name) }, text),
-      ),
-    );
-    this.facts.textContent = [
-      t("pages.n", { n: result.pages.length }),
-      [engineName(result.engine), result.model.replace(/\s*\(.*\)$/, "")].filter((part, index, all) => part && all.indexOf(part) === index).join(" "),
-      result.device,
-      result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
-      t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
-    ].filter(Boolean).join(" · ");
-    const notes = (result.notes ?? []).map((note) => h("p", { class: "note", lang: "en" }, note));
-    const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
-    if (!page) view.append(h("div", { class: "calm" }, h("p", {}, t("pageNotRead", { page: item.page }))));
-    else if (tab === "lines") view.append(this.lines(page));
-    else if (!page.text.trim()) view.append(h("div", { class: "calm" }, h("p", {}, t("blank"))));
-    else if (tab === "source") view.append(h("pre", { class: "source", tabindex: "0", dir: "auto" }, page.text));
-    else {
-      const article = h("article", { class: "prose", dir: "auto", tabindex: "0", "aria-label": t("view.text") });
-      if (PLAIN_MODES.has(result.mode)) article.append(h("div", { class: "plain-text" }, page.text));
-      else {
-        const shown = this.shown;
-        await prepare(page.text);
-        if (shown !== this.shown) return;
-        article.append(render(page.text, (n) => this.figure(page, n)));
-      }
-      linkBlocks(article, page.blocks ?? []);
-      const formulas = [...article.querySelectorAll(".math.display")];
-      const boxes = (page.blocks ?? []).flatMap((block, index) => (kindOf(block.label) === "formula" ? [index] : []));
-      if (formulas.length === boxes.length) formulas.forEach((node, n) => (node.dataset.block = String(boxes[n])));
-      view.append(article);
-    }
-    if (page && page.finish !== "stop") notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
-    this.body.replaceChildren(...notes, view);
-    this.body.scrollTop = 0;
-  }
-
-  choose(tab) {
-    this.tab = tab;
-    this.show(this.item, this.preview);
-  }
-
-  /** The list of what stands where: one tab stop, arrow keys move in it. */
-  lines(page) {
-    const found = this.item.result.mode === "find";
-    const blocks = page.blocks ?? [];
-    if (!blocks.length) return this.noLines(found);
-    const list = h("ol", { class: `lines ${found ? "found" : ""}`, "aria-label": found ? t("hitsLabel") : t("linesLabel") });
-    const around = found ? contexts(page) : [];
-    blocks.slice(0, MOST_LINES).forEach((block, index) => {
-      const kind = kindOf(block.label);
-      const words = block.text || (kind === "text" ? block.label : t(`label.${kind}`));
-      list.append(h("li", {},
-        h("button", { type: "button", class: "entry", "data-block": String(index), tabindex: index ? "-1" : "0" },
-          h("span", { class: `entry-mark ${kind}` }, found ? String(index + 1) : ""),
-          h("span", { class: "entry-text", dir: "auto" }, around[index] ? [around[index][0], h("mark", {}, words), around[index][1]] : words),
-          typeof block.score === "number" && h("span", { class: "muted score" }, number(block.score, { style: "percent", maximumFractionDigits: 0 })),
-        )));
-    });
-    list.addEventListener("keydown", (event) => {
-      const all = [...list.querySelectorAll(".entry")];
-      const at = all.indexOf(document.activeElement);
-      const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
-      if (to === undefined || !all[to]) return;
-      event.preventDefault();
-      all[at]?.setAttribute("tabindex", "-1");
-      all[to].setAttribute("tabindex", "0");
-      all[to].focus();
-    });
-    return h("div", {}, this.elsewhere(found), list);
-  }
-
-  noLines(found) {
-    if (!found) return h("div", { class: "calm" }, h("p", {}, t("blank")));
-    return h("div", {}, this.elsewhere(true), h("div", { class: "calm" }, h("p", {}, hits(this.item.result) ? t("hitsElsewhere") : t("hitsNone", { term: this.item.asked.find_term }))));
-  }
-
-  /** On which other pages there are hits. */
-  elsewhere(found) {
-    const others = found ? this.item.result.pages.filter((page) => page.blocks?.length && this.item.result.pages.length > 1) : [];
-    if (!others.length) return null;
-    return h("p", { class: "elsewhere" },
-      others.map((page) => h("button", { type: "button", class: "chip", "aria-current": page.page === this.item.page ? "true" : null, onclick: () => this.send("go", page.page) }, t("hitsOnPage", { page: page.page, n: page.blocks.length }))));
-  }
-
-  /** A figure, cut out of the picture of its page. */
-  figure(page, n) {
-    const block = (page.blocks ?? []).filter((each) => kindOf(each.label) === "figure")[n - 1];
-    const preview = this.preview;
-    if (!block || !preview) return null;
-    const [x1, y1, x2, y2] = block.box;
-    const factor = preview.side ? Math.min(1, preview.side / Math.max(page.width, page.height)) : 1;
-    const canvas = h("canvas", { role: "img", "aria-label": t("figureN", { n }), width: Math.max(1, Math.round((x2 - x1) * factor)), height: Math.max(1, Math.round((y2 - y1) * factor)) });
-    const image = new Image();
-    image.addEventListener("load", () => {
-      const by = image.naturalWidth / page.width;
-      canvas.getContext("2d").drawImage(image, x1 * by, y1 * by, (x2 - x1) * by, (y2 - y1) * by, 0, 0, canvas.width, canvas.height);
-    });
-    image.src = preview.url;
-    return h("figure", { "data-block": String((page.blocks ?? []).indexOf(block)) }, canvas);
-  }
-
-  light(index) {
-    for (const node of this.body.querySelectorAll("[data-block]")) node.classList.toggle("lit", Number(node.dataset.block) === index);
-  }
-
-  reveal(index) {
-    const node = this.body.querySelector(`[data-block="${index}"]`);
-    if (!node) return;
-    const frame = this.body.getBoundingClientRect();
-    const place = node.getBoundingClientRect();
-    if (place.top < frame.top + 40 || place.bottom > frame.bottom - 40) node.scrollIntoView({ block: "center", behavior: "smooth" });
-  }
-
-  // -- taking it along
-
-  async copyAll() {
-    try {
-      await copyText(this.item.result.text);
-      toast(t("copied"));
-    } catch {
-      toast(t("copyFailed"), "bad");
-    }
+  workingActions() {
+    return this.button("close", t("cancel"), "cancel", "plain small");
   }
 
   saves() {
@@ -302,20 +58,6 @@ export class ResultPane extends EventTarget {
   }
 }
 
-const hits = (result) => result.pages.reduce((sum, page) => sum + (page.blocks?.length ?? 0), 0);
-
-/** What stands before and after each hit in its line; the engine's text of a page is the lines with hits, in their order. */
-function contexts({ text, blocks }) {
-  let from = 0;
-  return (blocks ?? []).map((block) => {
-    const at = block.text ? text.indexOf(block.text, from) : -1;
-    if (at < 0) return null;
-    from = at + block.text.length;
-    const end = text.indexOf("\n", from);
-    return [text.slice(text.lastIndexOf("\n", at) + 1, at), text.slice(from, end < 0 ? undefined : end)];
-  });
-}
-
 const stemOf = (name) => name.replace(/\.[^.]{1,5}$/, "") || "page";
 
 function saveText(text, name, type = "text/plain") {
@@ -328,28 +70,4 @@ async function plainOf(items) {
     for (const page of result.pages) if (page.text) parts.push(PLAIN_MODES.has(result.mode) ? page.text : await plain(page.text));
   }
   return parts.join("\n\n");
-}
-
-/** What is being done for this file, in a phrase. */
-export function doing(item) {
-  switch (item.state) {
-    case "waiting":
-      return t("doing.waiting");
-    case "sending":
-      return t("doing.sending");
-    case "queued":
-      return item.position > 0 ? t("doing.queued", { n: item.position }) : t("doing.next");
-    case "later":
-      return t(item.error?.code === "not_ready" ? "doing.notReady" : "doing.full", { s: seconds(Math.max(1, Math.ceil((item.again - Date.now()) / 1000))) });
-    case "cut":
-      return t("doing.cut");
-    case "reading": {
-      const { done, total, message } = item.progress;
-      if (/^loading/.test(message ?? "")) return t("doing.loading");
-      const page = Math.min(total, Math.floor(done) + 1);
-      return total > 1 ? t("doing.page", { page, count: total }) : t("doing.reading");
-    }
-    default:
-      return "";
-  }
 }

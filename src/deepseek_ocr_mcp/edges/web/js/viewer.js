@@ -45,6 +45,8 @@ export class Viewer extends EventTarget {
     this.stage = h("div", { class: "stage", tabindex: "0", role: "group" }, this.sheet, this.tag, this.empty);
     this.percent = h("button", { type: "button", class: "quiet small percent", onclick: () => this.fit() });
     this.pageText = h("span", { class: "page-number" });
+    // Over the number lies a list of all pages: the browser's own, so that fingers and keys know it.
+    this.pageList = h("select", { class: "page-list", onchange: () => this.send("page", Number(this.pageList.value) - this.at) });
     this.tools = h("div", { class: "tools", role: "toolbar" });
     this.root.replaceChildren(this.stage, this.tools);
     this.relabel();
@@ -58,7 +60,8 @@ export class Viewer extends EventTarget {
     this.tools.setAttribute("aria-label", t("tools"));
     const previous = iconButton("left", t("pagePrevious"), () => this.send("page", -1));
     const next = iconButton("right", t("pageNext"), () => this.send("page", 1));
-    this.pager = h("div", { class: "pager" }, previous, this.pageText, next);
+    this.pager = h("div", { class: "pager" }, previous, h("label", { class: "page-choice" }, this.pageText, this.pageList), next);
+    this.pageList.setAttribute("aria-label", t("pageChoice"));
     this.pagerEnds = [previous, next];
     this.boxesButton = iconButton("boxes", t("boxesToggle"), () => this.showBoxes(!this.boxesShown), { "aria-pressed": String(this.boxesShown) });
     this.zoomTools = h("div", { class: "zoom" },
@@ -200,6 +203,10 @@ export class Viewer extends EventTarget {
     this.pager.hidden = !many;
     if (many) {
       this.pageText.textContent = t("pageOf", { page: this.at, count: this.count });
+      if (this.pageList.length !== this.count) {
+        this.pageList.replaceChildren(...Array.from({ length: this.count }, (_, n) => new Option(String(n + 1), String(n + 1))));
+      }
+      this.pageList.value = String(this.at);
       this.pagerEnds[0].disabled = this.at <= 1;
       this.pagerEnds[1].disabled = this.at >= this.count;
     }

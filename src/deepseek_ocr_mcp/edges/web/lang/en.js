@@ -95,6 +95,7 @@ export default {
   tools: "View of the page",
   pagePrevious: "Previous page",
   pageNext: "Next page",
+  pageChoice: "Choose a page",
   pageOf: "Page {page} of {count}",
   pageAlt: "Page {page} of {name}",
   loadingPage: "The page is being drawn",
@@ -137,6 +138,15 @@ export default {
   "save.pdf": "Searchable PDF",
   "save.all": "All {n} files in one",
   saving: "The file is being made",
+
+  "app.readPage": "Read this page",
+  "app.readOn": { one: "Read page {pages}", other: "Read pages {pages}" },
+  "app.readingOn": { one: "Reading page {pages}", other: "Reading pages {pages}" },
+  "app.left": "{n} of {count} pages read",
+  "app.isRead": { one: "{n} page more is read", other: "{n} pages more are read" },
+  "app.lost": "The server has put this page away.",
+  "app.expand": "Full screen",
+  "app.shrink": "Leave full screen",
 
   connecting: "Connecting",
   "gpu.title": "Engine and memory",

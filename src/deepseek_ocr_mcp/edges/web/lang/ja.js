@@ -95,6 +95,7 @@ export default {
   tools: "ページの表示",
   pagePrevious: "前のページ",
   pageNext: "次のページ",
+  pageChoice: "ページを選ぶ",
   pageOf: "{page} / {count} ページ",
   pageAlt: "{name} の {page} ページ目",
   loadingPage: "ページを描いています",
@@ -137,6 +138,15 @@ export default {
   "save.pdf": "検索できる PDF",
   "save.all": "全 {n} 件をまとめて",
   saving: "ファイルを作っています",
+
+  "app.readPage": "このページを読み取る",
+  "app.readOn": "{pages} ページを読み取る",
+  "app.readingOn": "{pages} ページを読み取り中",
+  "app.left": "{count} ページ中 {n} ページを読み取り済み",
+  "app.isRead": { other: "さらに {n} ページを読み取りました" },
+  "app.lost": "サーバーはこのページをもう保持していません。",
+  "app.expand": "全画面",
+  "app.shrink": "全画面を終了",
 
   connecting: "接続中",
   "gpu.title": "エンジンとメモリー",

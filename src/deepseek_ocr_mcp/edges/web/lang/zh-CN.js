@@ -95,6 +95,7 @@ export default {
   tools: "页面视图",
   pagePrevious: "上一页",
   pageNext: "下一页",
+  pageChoice: "选择页面",
   pageOf: "第 {page} / {count} 页",
   pageAlt: "{name} 的第 {page} 页",
   loadingPage: "正在绘制页面",
@@ -137,6 +138,15 @@ export default {
   "save.pdf": "可搜索的 PDF",
   "save.all": "全部 {n} 个文件合并",
   saving: "正在生成文件",
+
+  "app.readPage": "识别此页",
+  "app.readOn": "识别第 {pages} 页",
+  "app.readingOn": "正在识别第 {pages} 页",
+  "app.left": "已识别 {n} 页，共 {count} 页",
+  "app.isRead": { other: "又识别了 {n} 页" },
+  "app.lost": "服务器已不再保留此页。",
+  "app.expand": "全屏",
+  "app.shrink": "退出全屏",
 
   connecting: "正在连接",
   "gpu.title": "引擎与内存",

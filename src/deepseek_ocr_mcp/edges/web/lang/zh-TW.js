@@ -95,6 +95,7 @@ export default {
   tools: "頁面檢視",
   pagePrevious: "上一頁",
   pageNext: "下一頁",
+  pageChoice: "選擇頁面",
   pageOf: "第 {page} / {count} 頁",
   pageAlt: "{name} 的第 {page} 頁",
   loadingPage: "正在繪製頁面",
@@ -137,6 +138,15 @@ export default {
   "save.pdf": "可搜尋的 PDF",
   "save.all": "全部 {n} 個檔案合併",
   saving: "正在產生檔案",
+
+  "app.readPage": "辨識此頁",
+  "app.readOn": "辨識第 {pages} 頁",
+  "app.readingOn": "正在辨識第 {pages} 頁",
+  "app.left": "已辨識 {n} 頁，共 {count} 頁",
+  "app.isRead": { other: "又辨識了 {n} 頁" },
+  "app.lost": "伺服器已不再保留此頁。",
+  "app.expand": "全螢幕",
+  "app.shrink": "離開全螢幕",
 
   connecting: "連線中",
   "gpu.title": "引擎與記憶體",

@@ -1,0 +1,187 @@
+"""Claim: `batch` reads as many pages a second as its engines could alone: at least 0.9 of it, with 1 worker and with 2.
+
+The engine alone is `RapidOcrEngine` in a process of its own for each worker, one thread each, called directly on
+decoded pages until all are read. Against it `deepseek-ocr-mcp batch` with as many workers on the same pages: a local
+Ray, planners, actors, decoders, texts and manifest. The rate of both is from their first page to their last, so that
+neither the start of Ray nor that of the engines is in it; what the start takes is told beside it.
+
+They take turns, and in every round the pages are others, so that nothing is known already. The machine must have a
+free core for each worker: what Ray and the driver themselves take is part of what is measured. `--driver` measures
+with an engine that does nothing how many documents a second one driver finishes: more workers than that are of no use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from common import PAGES, environment, ratio, report, say, spread, table, verdict
+from overhead import decoded
+
+LEAST: Final = 0.9
+THREADS: Final = 1  # of each engine
+SAMPLES: Final = ("receipt.png", "table.png")
+TESTS: Final = Path(__file__).resolve().parents[1] / "tests" / "engines"
+LIMIT_S: Final = 1200.0
+
+
+class _Nobody:
+    def progress(self, done: float, message: str = "") -> None: ...
+    def raise_if_cancelled(self) -> None: ...
+    def is_dropped(self, page: int) -> bool:
+        return False
+
+
+def make_pages(folder: Path, number: int, rng: random.Random) -> None:
+    """So many pages, no two of them equal: copies of the examples, each with a few dots of its own."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    samples = [Image.open(PAGES / name).convert("RGB") for name in SAMPLES]
+    for index in range(number):
+        page = samples[index % len(samples)].copy()
+        for _ in range(3):
+            page.putpixel((rng.randrange(page.width), rng.randrange(page.height)), (250, 250, 250))
+        page.save(folder / f"{index:05}.png", compress_level=1)
+
+
+def serve_alone(folder: Path, share: int, of: int) -> None:
+    """Read every `of`-th page, beginning with `share`, and print pages and seconds, the first page left out."""
+    from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
+    from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine
+
+    engine, options = RapidOcrEngine(), ReadOptions("document")
+    engine.load("cpu", _Nobody())
+    read, began = 0, 0.0
+    for path in sorted(folder.glob("*.png"))[share::of]:
+        for width, height, pixels in decoded(str(path)):
+            with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+                file.write(pixels)
+                file.flush()
+                engine.read([PageImage(file.name, width, height)], options, _Nobody())
+        read += 1
+        began = began or time.perf_counter()
+    print(json.dumps([read - 1, time.perf_counter() - began]))
+
+
+def alone(folder: Path, workers: int) -> float:
+    """Pages a second of so many engines at once, each on its share."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--alone", str(folder), str(share), str(workers)],
+            stdout=subprocess.PIPE,
+            env=environment(OCR_THREADS=str(THREADS), OMP_NUM_THREADS=str(THREADS)),
+            text=True,
+        )
+        for share in range(workers)
+    ]
+    rate = 0.0
+    for process in running:
+        pages, seconds = json.loads(process.communicate(timeout=LIMIT_S)[0])
+        rate += pages / seconds
+    return rate
+
+
+def batch(folder: Path, workers: int, **settings: str) -> tuple[float, float]:
+    """Pages a second of `batch`, and the seconds of the whole command."""
+    code = (
+        "import json, sys; from deepseek_ocr_mcp.batch.driver import Batch, run_batch; "
+        "from deepseek_ocr_mcp.config import load_settings; from deepseek_ocr_mcp.models import OcrRequest; "
+        "s = run_batch(Batch(sys.argv[1], sys.argv[2], OcrRequest(image=''), workers=int(sys.argv[3])), "
+        "load_settings()); assert not s.failed; print(json.dumps(s.pages_per_s))"
+    )
+    with tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter()
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(folder), out, str(workers)],
+            capture_output=True,
+            env=environment(**settings),
+            text=True,
+            timeout=LIMIT_S,
+        )
+        if said.returncode:
+            sys.exit(f"batch failed:\n{said.stderr[-2000:]}")
+        return float(json.loads(said.stdout.splitlines()[-1])), time.perf_counter() - began
+
+
+def measure(folder: Path, rounds: int, pages: int) -> tuple[str, bool]:
+    rng = random.Random(7)
+    engines: dict[int, list[float]] = {1: [], 2: []}
+    ours: dict[int, list[float]] = {1: [], 2: []}
+    starts: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(rounds):
+        for workers in (1, 2):
+            place = folder / f"{number}-{workers}"
+            make_pages(place, pages * workers, rng)
+            say(
+                f"round {number + 1} of {rounds}, {workers} worker{'s' if workers > 1 else ''}, {pages * workers} pages"
+            )
+            order = [True, False] if number % 2 else [False, True]
+            for first in order:
+                if first:
+                    engines[workers].append(alone(place, workers))
+                else:
+                    rate, seconds = batch(place, workers, OCR_ENGINE="rapidocr", OCR_THREADS=str(THREADS))
+                    ours[workers].append(rate)
+                    starts[workers].append(seconds - pages * workers / rate)
+    rows = [
+        (f"{n} worker{'s' if n > 1 else ''}", spread(engines[n], 2), spread(ours[n], 2), ratio(ours[n], engines[n]),
+         spread(starts[n], 1))
+        for n in (1, 2)
+    ]  # fmt: skip
+    rows.append(("2 against 1", ratio(engines[2], engines[1]), ratio(ours[2], ours[1]), "", ""))
+    head = ("pages/s", "engines alone", "batch", "batch / engines", "start and end, s")
+    medians = [statistics.median(a / b for a, b in zip(ours[n], engines[n], strict=True)) for n in (1, 2)]
+    holds = all(median >= LEAST for median in medians)
+    said = (
+        f"{rounds} rounds of {pages} pages for each worker, {THREADS} thread an engine; median (min–max), ratios of "
+        f"what was measured in the same round. At least {LEAST} of the engines alone: {verdict(holds)}."
+    )
+    return f"{table(head, rows)}\n\n{said}", holds
+
+
+def measure_driver(folder: Path, documents: int) -> str:
+    """Documents a second where reading takes no time."""
+    from PIL import Image
+
+    place = folder / "tiny"
+    place.mkdir()
+    for index in range(documents):
+        Image.new("RGB", (40 + index % 500, 20 + index // 500), "white").save(place / f"{index:05}.png")
+    rate, _ = batch(place, 2, OCR_ENGINE="faults:Echo", PYTHONPATH=str(TESTS))
+    return (
+        f"With an engine that takes no time for a page, driver, planner, decoders and two workers on this machine "
+        f"finish {rate:.0f} documents a second ({documents} of one page)."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pages", type=int, default=60, help="for each worker (default 60)")
+    parser.add_argument("--driver", type=int, default=1000, metavar="N", help="documents for the driver's rate; 0: not")
+    parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results/")
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        folder, share, of = arguments.alone
+        serve_alone(Path(folder), int(share), int(of))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        text, _ = measure(Path(folder), arguments.rounds, arguments.pages)
+        if arguments.driver:
+            text += "\n\n" + measure_driver(Path(folder), arguments.driver)
+    report("batch", "\n".join(__doc__.splitlines()), text, save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()

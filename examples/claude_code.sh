@@ -1,0 +1,1 @@
+claude mcp add deepseek-ocr -- deepseek-ocr-mcp

@@ -1,0 +1,218 @@
+"""Where a batch is read: a Ray cluster that is named, or one on this machine that ends with the run.
+
+A local one listens on loopback only, reports nothing to anybody, has no dashboard, and takes the cores it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..config import Settings
+from ..documents.renderer import private_folder
+from ..engines import KNOWN, EngineSpec
+from ..errors import EngineUnavailable, OcrError
+from ..gpu import GpuProbe
+from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, reader_settings, to_row
+from .files import Place, Source
+from .state import UNIT_PAGES, Options
+
+__all__ = ["Cluster", "cluster", "start_ledger", "tasks"]
+
+OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
+LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
+FILES_PER_ROW: Final = 16  # that a planner takes at a time
+ROWS_PER_WORKER: Final = 8  # at least, before documents are put together: whoever is done first waits for the last
+READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
+WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What there is to read with."""
+
+    engine: EngineSpec
+    version: str
+    """Of the engine, its weights and ourselves."""
+    workers: int
+    cpus: int
+    """Of each worker."""
+
+    @property
+    def gpus(self) -> int:
+        """Of each worker."""
+        return 1 if self.engine.gpu_mb else 0
+
+    @property
+    def at_once(self) -> int:
+        """Units that a worker has in hand: while one is read the next is fetched and drawn, and an engine that
+        reads pages side by side is given some."""
+        return max(2, self.engine.shared_pages)
+
+    @property
+    def engine_setting(self) -> str:
+        """`OCR_ENGINE` for the workers."""
+        return self.engine.name if KNOWN.get(self.engine.name) == self.engine else self.engine.target
+
+
+@contextmanager
+def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one; leave it, or end it, with the context.
+
+    Args:
+        workers: 0: one for each GPU, or for each core (each `OCR_THREADS` cores) where the engine needs none.
+
+    Raises:
+        OcrError: nobody answers there, or what answers cannot read.
+    """
+    # All are read when Ray is imported, and by the processes that it starts.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # whoever looks for a fault in Ray sets them lower
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
+    if not address:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    with contextlib.ExitStack() as stack:
+        if address:
+            try:
+                with _hushed():
+                    ray.init(address=address, namespace=f"deepseek-ocr-mcp-{os.getpid()}-{time.time_ns()}", **quiet)
+            except Exception as exc:
+                raise EngineUnavailable(
+                    f"No Ray cluster answered at {address} ({type(exc).__name__}).",
+                    remedy="Start one with `ray start --head`, name its address (HOST:6379, or auto on one of its "
+                    "machines), and have the same Python, Ray and deepseek-ocr-mcp on every machine.",
+                ) from None
+            stack.callback(ray.shutdown)
+            found = _found_there(workers, settings)
+        else:
+            found = _found_here(workers, settings)
+            folder = stack.enter_context(private_folder())
+            with _hushed():
+                ray.init(
+                    address="local",  # whatever RAY_ADDRESS says
+                    num_cpus=found.workers * found.cpus,
+                    num_gpus=None if found.gpus else 0,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=folder if len(folder) <= LONGEST_FOLDER else None,
+                    **quiet,
+                )
+            stack.callback(ray.shutdown)
+        yield found
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """While Ray's native part says at what level it will say nothing. What fails is raised, not printed."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _found_here(workers: int, settings: Settings) -> Cluster:
+    engine, version = engine_here(settings)
+    cpus = _cpus(engine, settings)
+    slots = len(GpuProbe().cards()) if engine.gpu_mb else _cores() // cpus
+    return Cluster(engine, version, workers or max(1, slots), cpus)
+
+
+def _found_there(workers: int, settings: Settings) -> Cluster:
+    """The machines of the cluster decide: this one may have no GPU and no weights."""
+    import ray
+
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray says nothing of it
+    gpus = 0 if settings.ocr_gpu.lower() == "cpu" else int(there.get("GPU", 0))
+    ask = ray.remote(engine_here).options(num_cpus=0, num_gpus=1 if gpus else 0)
+    try:
+        engine, version = ray.get(ask.remote(settings))
+    except ray.exceptions.RayTaskError as exc:
+        if isinstance(exc.cause, OcrError):
+            raise exc.cause from None
+        raise EngineUnavailable(
+            f"The machines of the cluster cannot run deepseek-ocr-mcp ({type(exc.cause).__name__}).",
+            remedy="Install the same version of it there as here.",
+        ) from None
+    cpus = _cpus(engine, settings)
+    slots = gpus if engine.gpu_mb else int(there.get("CPU", 1)) // cpus
+    return Cluster(engine, version, workers or max(1, slots), cpus)
+
+
+def _cpus(engine: EngineSpec, settings: Settings) -> int:
+    """Of each worker. Pages side by side on a core each are read sooner than one page after the other on all."""
+    return 1 if engine.gpu_mb else settings.ocr_threads or 1
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_ledger(done: dict[str, str]) -> Any:
+    """The one ledger of a run."""
+    import ray
+
+    made: Any = ray.remote(Ledger)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": WAITING_CLAIMS}
+    return made.options(**options).remote(done)
+
+
+def tasks(
+    found: Cluster, settings: Settings, options: Options, out: Place, sources: Sequence[Source], ledger: Any
+) -> Iterator[Task]:
+    """Have these read; each task that is done, as it is done."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # byte: each row is a block, so that a unit waits for no other one
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    settings = reader_settings(settings, found.engine_setting, found.cpus)
+    planners = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, found.workers // READERS_PER_PLANNER))
+    readers = ray.data.ActorPoolStrategy(
+        size=found.workers,
+        max_tasks_in_flight_per_actor=found.at_once,  # more would wait at one actor while others have nothing
+        max_concurrent_calls_per_actor=found.at_once,
+        enable_true_multi_threading=True,
+    )
+    # Short documents go together, so that Ray's work for each row is little beside the reading, as long as each
+    # worker gets some rows.
+    together = min(UNIT_PAGES, max(1, len(sources) // (found.workers * ROWS_PER_WORKER)))
+    rows = [to_row(map(Task, sources[at : at + FILES_PER_ROW])) for at in range(0, len(sources), FILES_PER_ROW)]
+    planner: Any = Planner  # Ray's types know functions only
+    reader: Any = Reader
+    data = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .flat_map(
+            planner,
+            fn_constructor_args=(settings, options, ledger, together),
+            compute=planners,
+            num_cpus=0,  # it waits for disks; the cores are the readers'
+        )
+        .map(
+            reader,
+            fn_constructor_args=(settings, options, out, ledger, found.at_once),
+            compute=readers,
+            num_cpus=found.cpus,
+            num_gpus=found.gpus,
+        )
+    )
+    block: Any
+    for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in block.to_pylist():
+            yield from from_row(row)

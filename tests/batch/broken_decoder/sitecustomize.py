@@ -1,0 +1,21 @@
+"""Found by every Python process that has this folder on its path: gives the document decoder a hole.
+
+A file that begins with `%PDF-crash` ends it with SIGSEGV, as a hole in a C library would.
+"""
+
+import os
+import signal
+import sys
+
+if "deepseek_ocr_mcp.worker.main" in sys.orig_argv and "documents" in sys.orig_argv:
+    from deepseek_ocr_mcp.documents import pages
+
+    _open_document = pages._open_document
+
+    def _opened(path: str, name: str) -> object:
+        with open(path, "rb") as file:
+            if file.read(10) == b"%PDF-crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+        return _open_document(path, name)
+
+    pages._open_document = _opened  # type: ignore[assignment]

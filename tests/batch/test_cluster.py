@@ -1,0 +1,257 @@
+"""A real Ray on this machine reads folders, and is killed at every joint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from support import echo, png, tiff, written
+
+LIMIT_S = 120.0
+pytestmark = pytest.mark.slow
+
+
+class Run:
+    """`deepseek-ocr-mcp batch` as a child process."""
+
+    def __init__(self, folder: Path, *arguments: str, engine: str = "faults:Noting", **environment: str) -> None:
+        self._folder = folder
+        here = Path(__file__).parent
+        path = os.pathsep.join([str(here / "broken_decoder"), str(here.parent / "engines")])
+        (folder / "faults").mkdir(exist_ok=True)
+        self._errors = folder / f"stderr-{time.monotonic_ns()}"
+        with self._errors.open("w") as errors:
+            self.process = psutil.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "deepseek_ocr_mcp",
+                    "batch",
+                    "scans",
+                    "--out",
+                    "texts",
+                    "--workers=2",
+                    *arguments,
+                ],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": path,
+                    "OCR_ENGINE": engine,
+                    "FAULTS": str(folder / "faults"),
+                    "TMPDIR": "/tmp",
+                    **environment,
+                },
+            )
+
+    def family(self) -> list[psutil.Process]:
+        try:
+            return [self.process, *self.process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def readers(self) -> list[psutil.Process]:
+        """The actors that hold an engine."""
+        found = []
+        for process in self.family():
+            try:
+                if any("engine" in child.cmdline() for child in process.children()):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def wait_for(self, what: Callable[[], Any]) -> Any:
+        """Poll a fact; fails when the process has ended or the time is over."""
+        began = time.monotonic()
+        while not (found := what()):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() - began < LIMIT_S, self.said()
+            time.sleep(0.02)
+        return found
+
+    def end(self) -> int:
+        """Wait for its own end."""
+        try:
+            return int(self.process.wait(LIMIT_S))
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End all that may still run of it."""
+        for process in reversed(self.family()):
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.process.wait(10)
+
+    def said(self) -> str:
+        return self._errors.read_text()
+
+
+def locked_pdf() -> bytes:
+    """A PDF that asks for a password."""
+    zeros, ones, twos = "00" * 16, "11" * 32, "22" * 32
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+               "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] >>"]  # fmt: skip
+    out, offsets = "%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{body}\nendobj\n"
+    start = len(out)
+    out += "xref\n0 4\n0000000000 65535 f \n" + "".join(f"{offset:010d} 00000 n \n" for offset in offsets)
+    out += (
+        f"trailer\n<< /Size 4 /Root 1 0 R /ID [<{zeros}> <{zeros}>] "
+        f"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{ones}> /U <{twos}> >> >>\nstartxref\n{start}\n%%EOF\n"
+    )
+    return out.encode()
+
+
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Its rows by source, relative to the folder of the scans."""
+    rows = pyarrow.parquet.read_table(folder / "texts" / "manifest.parquet").to_pylist()
+    found = {os.path.relpath(row["source"], folder / "scans"): row for row in rows}
+    assert len(found) == len(rows), "a source has two rows"
+    return found
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """What was written, by the file that it was read from."""
+    root = folder / "texts"
+    return {
+        str(file.relative_to(root)).removesuffix(".md"): file.read_text()
+        for file in root.rglob("*.md")
+        if ".batch" not in file.parts
+    }
+
+
+def reads(folder: Path) -> Counter[str]:
+    return Counter((folder / "faults" / "reads").read_text().splitlines())
+
+
+def corpus(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Two hundred files: what each good one reads as, and the error code of each bad one."""
+    scans, good = folder / "scans", {}
+    for number in range(170):
+        name = f"{number // 20:02}/page-{number}.png"
+        (scans / name).parent.mkdir(parents=True, exist_ok=True)
+        (scans / name).write_bytes(png(40 + number, 20))
+        good[name] = echo(40 + number, 20) + "\n"
+    for number in range(10):
+        heights = range(100 + 3 * number, 103 + 3 * number)
+        (scans / f"three-{number}.tiff").write_bytes(tiff(*heights))
+        good[f"three-{number}.tiff"] = "\n\n".join(echo(40, height) for height in heights) + "\n"
+    (scans / "long.tiff").write_bytes(tiff(*range(200, 240)))
+    good["long.tiff"] = "\n\n".join(echo(40, height) for height in range(200, 240)) + "\n"
+    for number in range(12):  # beside the file that they are copies of
+        name = f"{number // 20:02}/page-{number}-copy.png"
+        (scans / name).write_bytes((scans / name.replace("-copy", "")).read_bytes())
+        good[name] = good[name.replace("-copy", "")]
+    bad = {
+        "empty.png": (b"", "unreadable_input"),
+        "rubbish.png": (b"\x89PNG\r\n\x1a\nrubbish", "unreadable_input"),
+        "cut.tiff": (tiff(50, 51)[:200], "unreadable_input"),
+        "locked.pdf": (locked_pdf(), "unreadable_input"),
+        "crashes-the-decoder.pdf": (b"%PDF-crash", "unreadable_input"),
+        "crashes-the-engine.png": (png(40, 33), "worker_crashed"),
+        "kills-the-worker.png": (png(40, 35), "worker_crashed"),
+    }
+    for name, (data, _) in bad.items():
+        (scans / name).write_bytes(data)
+    assert len(good) + len(bad) == 200
+    return good, {name: code for name, (_, code) in bad.items()}
+
+
+def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path) -> None:
+    good, bad = corpus(tmp_path)
+    first = Run(tmp_path)
+    try:
+        killed: list[int] = []
+        for done in (30, 60):
+            first.wait_for(lambda done=done: len(texts(tmp_path)) > done)
+            victim = first.wait_for(lambda: [each for each in first.readers() if each.pid not in killed])[0]
+            victim.kill()
+            killed.append(victim.pid)
+        first.wait_for(lambda: len(texts(tmp_path)) > 100)
+        # Two helpers of Ray's take a minute to see that nobody needs them.
+        family = [process for process in first.family() if "Agent" not in process.name()]
+        os.kill(first.process.pid, signal.SIGKILL)
+        assert psutil.wait_procs(family, timeout=20)[1] == [], "something outlives the driver"
+    finally:
+        first.kill()
+    there = texts(tmp_path)
+    assert 100 < len(there) < len(good)
+    assert there.items() <= good.items(), "a text is half written"
+
+    second = Run(tmp_path)
+    assert second.end() == 4, second.said()  # the worst: a crash of the engine
+
+    rows = manifest(tmp_path)
+    assert {name: row["error_code"] for name, row in rows.items() if row["error"]} == bad, second.said()
+    assert texts(tmp_path) == good
+    assert sorted(rows) == sorted([*good, *bad])
+    for name, text in good.items():
+        row, pages = rows[name], text.count("\n\n") + 1
+        assert row["output"] == f"{name}.md"
+        assert (row["pages"], row["pages_read"], row["finish"]) == (pages, pages, "stop")
+        assert row["characters"] == len(text) - 1
+        assert (row["engine"], row["model"], row["device"]) == ("Noting", "echo", "cpu")
+        assert len(row["sha256"]) == 64
+    copies = [name for name, row in rows.items() if row["copy_of"]]
+    assert len(copies) == 12
+    assert all(rows[os.path.relpath(rows[name]["copy_of"], tmp_path / "scans")]["seconds"] > 0 for name in copies)
+
+    counts = reads(tmp_path)
+    assert set(counts) == {line for text in good.values() for line in text.split("\n") if line}
+    # A kill, ours or that of the file that kills, may cost what was under way at that moment: two units in each worker
+    # that dies. Almost all have one page; the long document's have sixteen.
+    twice = [page for page, count in counts.items() if count > 1]
+    assert len(twice) <= 16 + 2 * (2 + 3 + 2), f"{len(twice)} pages were read more than once"
+    for name in bad:
+        assert f"{name}: " in second.said()
+    state = [file for file in (tmp_path / "texts" / ".batch").rglob("*") if file.is_file()]
+    assert [file.name for file in state if file.parent.name != "units" and file.suffix != ".json"] == ["lock"]
+
+    # Again: nothing is read, what may have been chance is tried once more.
+    before = reads(tmp_path)
+    (tmp_path / "scans" / "kills-the-worker.png").unlink()
+    (tmp_path / "scans" / "crashes-the-engine.png").unlink()
+    (tmp_path / "scans" / "new.png").write_bytes(png(700, 20))
+    os.utime(tmp_path / "scans" / "long.tiff")
+    third = Run(tmp_path)
+    assert third.end() == 3, third.said()  # what is in a file stays there
+    assert reads(tmp_path) - before == Counter([echo(700, 20)])
+    assert texts(tmp_path) == {**good, "new.png": echo(700, 20) + "\n"}
+
+
+def test_the_real_engine_reads_a_folder(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    words = ["Grapefruit", "Tangerine", "Clementine", "Bergamot"]
+    for word in words:
+        (scans / f"{word}.png").write_bytes(written(f"{word}\nand nothing else", size=40))
+    run = Run(tmp_path, engine="rapidocr")
+    assert run.end() == 0, run.said()
+    found = texts(tmp_path)
+    assert {name: words[n] in found[f"{words[n]}.png"] for n, name in enumerate(words)} == dict.fromkeys(words, True)
+    rows = manifest(tmp_path)
+    assert {row["engine"] for row in rows.values()} == {"rapidocr"}
+    assert all("rapidocr" in row["version"] and row["seconds"] > 0 for row in rows.values())
+    assert not list((tmp_path / "texts" / ".batch").rglob("*.json"))

@@ -1,0 +1,329 @@
+"""deploy/nginx/nginx.conf at work: Debian's nginx with TLS, two servers of ours behind it, and one of them killed.
+
+The file is run as it is shipped, but for addresses, ports and folders.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from support import HttpServer, as_base64, echo, facts, png, wait_until
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
+PAGE = as_base64(png())
+HEADERS = {"Accept": "application/json, text/event-stream"}
+HOME = "127.0.0.1"
+ADDRESSES = [f"127.0.0.{n}" for n in range(1, 40)]  # all of them are this machine
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+
+
+def free_port() -> int:
+    with socket.create_server((HOME, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def certificate(folder: Path) -> None:
+    program = shutil.which("openssl")
+    assert program is not None, "install Debian's package openssl"
+    subprocess.run(
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", f"subjectAltName=DNS:localhost,IP:{HOME}",
+         "-keyout", "server.key", "-out", "server.crt"],
+        cwd=folder, capture_output=True, check=True, timeout=30,
+    )  # fmt: skip
+
+
+class Rig:
+    """nginx, and the two servers: `first` reads until it is stopped, `second` takes four seconds for a page."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert program is not None, "install Debian's package nginx-light"
+        certificate(folder)
+        self.servers = {engine: self.start(engine) for engine in ("Patient", "Slow")}
+        port = free_port()
+        config = CONFIG.read_text()
+        for old, new in (
+            ("ocr-1:8001", self.servers["Patient"].root.removeprefix("http://")),
+            ("ocr-2:8001", self.servers["Slow"].root.removeprefix("http://")),
+            ("listen 8443 ", f"listen {HOME}:{port} "),
+            ("/etc/nginx/tls", str(folder)),
+            ("/tmp/nginx", f"{folder}/nginx"),
+            ("/dev/stdout", f"{folder}/access.log"),
+            ("fail_timeout=5s", "fail_timeout=1s"),
+        ):
+            assert old in config, old
+            config = config.replace(old, new)
+        (folder / "nginx.conf").write_text(config)
+        self.folder = folder
+        self.root = f"https://{HOME}:{port}"
+        self.tls = ssl.create_default_context(cafile=str(folder / "server.crt"))
+        user = "user root;" if os.geteuid() == 0 else ""  # the folder is ours alone
+        self.log = (folder / "error.log").open("wb")
+        self.process = subprocess.Popen(
+            [program, "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )  # fmt: skip
+        wait_until(self.is_up, 10)
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "error.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex((HOME, int(self.root.rpartition(":")[2]))) == 0
+
+    def start(self, engine: str, port: str = "0") -> HttpServer:
+        return HttpServer(engine, port=port, OCR_LOG_LEVEL="info", OCR_TRUSTED_PROXIES=HOME)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(5)
+        self.log.close()
+        for server in self.servers.values():
+            server.close()
+
+    def http(self, address: str = HOME) -> httpx2.AsyncClient:
+        transport = httpx2.AsyncHTTPTransport(verify=self.tls, local_address=address)
+        return httpx2.AsyncClient(transport=transport, base_url=self.root, timeout=30)
+
+    @asynccontextmanager
+    async def client(self, mode: str, address: str = HOME) -> AsyncIterator[Client]:
+        async with (
+            self.http(address) as http,
+            Client(streamable_http_client(self.root + "/mcp", http_client=http), mode=mode) as made,
+        ):
+            yield made
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
+        made = Rig(tmp_path_factory.mktemp("nginx"))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+async def engine(client: Client) -> str:
+    """Which server answers."""
+    return str(facts(await client.call_tool("gpu_status", {}))["engine"]).rpartition(":")[2]
+
+
+async def engine_at(rig: Rig, address: str) -> str:
+    async with rig.http(address) as http:
+        return str((await http.get("/modes")).json()["engine"]).rpartition(":")[2]
+
+
+async def address_of(rig: Rig, wanted: str) -> str:
+    """An address whose requests go to that server."""
+    for address in ADDRESSES:
+        if await engine_at(rig, address) == wanted:
+            return address
+    raise AssertionError(f"39 addresses, and none goes to {wanted}")
+
+
+@asynccontextmanager
+async def session_on(rig: Rig, wanted: str) -> AsyncIterator[Client]:
+    """A session that was begun on that server; they begin anywhere, so some are begun in vain."""
+    for _ in range(40):
+        async with rig.client("legacy") as client:
+            if await engine(client) == wanted:
+                yield client
+                return
+    raise AssertionError(f"40 sessions, and none on {wanted}")
+
+
+async def test_sessions_begin_on_both_servers_and_each_stays_on_its_own(rig: Rig) -> None:
+    """Side by side, from one address: what a hash of the address could not give."""
+    with anyio.fail_after(60):
+        async with session_on(rig, "Patient") as one, session_on(rig, "Slow") as other:
+            for _ in range(10):
+                assert (await engine(one), await engine(other)) == ("Patient", "Slow")
+
+
+async def test_what_has_no_session_goes_by_its_address_over_mcp_and_the_api_alike(rig: Rig) -> None:
+    with anyio.fail_after(60):
+        for name in ("Patient", "Slow"):
+            address = await address_of(rig, name)
+            async with rig.client("auto", address) as client:
+                assert client.protocol_version == "2026-07-28"
+                assert {await engine(client) for _ in range(5)} == {name}
+            assert {await engine_at(rig, address) for _ in range(5)} == {name}
+
+
+async def test_the_servers_never_see_what_was_put_behind_the_id_of_a_session(rig: Rig) -> None:
+    async with rig.http() as http:
+        begun = await http.post("/mcp", json=INITIALIZE, headers=HEADERS)
+        session = begun.headers["Mcp-Session-Id"]
+        own, _, key = session.partition(".")
+        assert len(own) == len(key) == 32
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        pong = await http.post("/mcp", json=ping, headers={**HEADERS, "Mcp-Session-Id": session})
+        assert (pong.status_code, pong.headers["Mcp-Session-Id"]) == (200, session)
+        for foreign in (own, f"{own}.{key[::-1]}.x", "nonsense", f"nonsense.{key}"):
+            answer = await http.post("/mcp", json=ping, headers={**HEADERS, "Mcp-Session-Id": foreign})
+            assert answer.status_code in (200, 404), foreign  # 200 where chance leads to its server
+            assert answer.headers.get("Mcp-Session-Id", "").startswith(("", own))
+        ended = await http.delete("/mcp", headers={**HEADERS, "Mcp-Session-Id": session})
+        assert ended.status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_progress_comes_through_as_it_happens(rig: Rig, mode: str) -> None:
+    """This server ends no reading by itself: a stream that is held back would never show anything."""
+    address = await address_of(rig, "Patient")
+    seen = anyio.Event()
+
+    async def note(done: float, total: float | None, message: str | None) -> None:
+        seen.set()
+
+    async def read(client: Client) -> None:
+        await client.call_tool("ocr_image", {"image": PAGE}, progress_callback=note)
+
+    with anyio.fail_after(30):
+        async with (
+            rig.client(mode, address) if mode == "auto" else session_on(rig, "Patient") as client,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(read, client)
+            await seen.wait()
+            tasks.cancel_scope.cancel()
+
+
+async def test_the_apis_events_come_through_and_who_hangs_up_is_noticed(rig: Rig) -> None:
+    with anyio.fail_after(30):
+        async with rig.http(await address_of(rig, "Patient")) as http:
+            events = {"Accept": "text/event-stream"}
+            async with http.stream("POST", "/ocr", json={"image": PAGE}, headers=events) as answer:
+                async for line in answer.aiter_lines():
+                    if line.startswith("event: progress"):
+                        break
+            while (await http.get("/gpu/status")).json()["queue"]:  # nothing else ends it
+                await anyio.sleep(0.01)
+
+
+async def test_a_document_larger_than_nginx_takes_by_itself_is_taken(rig: Rig) -> None:
+    address = await address_of(rig, "Slow")
+    noise = png() + os.urandom(8_000_000)  # what follows a picture's end is not looked at
+    async with rig.http(address) as http:
+        answer = await http.post("/ocr", json={"image": as_base64(noise)})
+    assert (answer.status_code, answer.json()["text"]) == (200, echo())
+
+
+async def test_a_client_cannot_pass_as_another_and_one_id_is_in_all_logs(rig: Rig) -> None:
+    address = await address_of(rig, "Slow")
+    async with rig.http(address) as http:
+        forged = {"X-Forwarded-For": "192.0.2.9", "X-Request-ID": "of-the-caller"}
+        assert (await http.get("/modes", headers=forged)).headers["X-Request-ID"] == "of-the-caller"
+        assert len((await http.get("/modes")).headers["X-Request-ID"]) == 32
+    log = rig.servers["Slow"].log
+    wait_until(lambda: any("request=of-the-caller" in line for line in log))
+    (line,) = (line for line in log if "request=of-the-caller" in line)
+    assert f"client={address}" in line
+    wait_until(lambda: "of-the-caller" in (rig.folder / "access.log").read_text())
+    assert not any("192.0.2.9" in line for line in log)
+
+
+async def test_the_numbers_of_one_server_are_not_shown_as_those_of_all(rig: Rig) -> None:
+    async with rig.http() as http:
+        assert (await http.get("/metrics")).status_code == 404
+        health = await http.get("/health")
+    assert (health.status_code, health.json()["live"]) == (200, True)
+    assert health.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert health.headers["X-Frame-Options"] == "DENY"
+
+
+def test_it_speaks_http_2_and_no_old_tls(rig: Rig) -> None:
+    place = (HOME, int(rig.root.rpartition(":")[2]))
+
+    def connect(**how: Any) -> ssl.SSLSocket:
+        tls = ssl.create_default_context(cafile=str(rig.folder / "server.crt"))
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        for name, value in how.items():
+            setattr(tls, name, value)
+        with socket.create_connection(place, timeout=10) as plain:
+            return tls.wrap_socket(plain, server_hostname="localhost")
+
+    with connect() as made:
+        assert (made.selected_alpn_protocol(), made.version()) == ("h2", "TLSv1.3")
+    with connect(maximum_version=ssl.TLSVersion.TLSv1_2) as made:
+        assert made.version() == "TLSv1.2"
+
+
+async def test_when_a_server_is_killed_the_other_goes_on_and_all_new_work_goes_there(rig: Rig) -> None:
+    """The last test: one of the servers is dead for a while, then another one."""
+    mine = await address_of(rig, "Patient")
+    reading, broken, done = anyio.Event(), anyio.Event(), []
+
+    async def note(*_: Any) -> None:
+        reading.set()
+
+    async def read_on_the_one_that_dies(client: Client) -> None:
+        try:
+            await client.call_tool("ocr_image", {"image": PAGE}, progress_callback=note)
+        except Exception:
+            broken.set()
+
+    async def read_on_the_other(client: Client) -> None:
+        done.append(facts(await client.call_tool("ocr_image", {"image": as_base64(png(41))})))
+
+    with anyio.fail_after(90):
+        async with (
+            rig.http() as http,
+            session_on(rig, "Slow") as other,
+            rig.client("auto", mine) as sessionless,
+            anyio.create_task_group() as tasks,
+        ):
+            while True:  # a session on the one that will die, kept to ask with later
+                begun = await http.post("/mcp", json=INITIALIZE, headers=HEADERS)
+                orphan = {**HEADERS, "Mcp-Session-Id": begun.headers["Mcp-Session-Id"]}
+                call = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "gpu_status"}}
+                if "Patient" in (await http.post("/mcp", json=call, headers=orphan)).text:
+                    break
+            tasks.start_soon(read_on_the_one_that_dies, sessionless)
+            tasks.start_soon(read_on_the_other, other)
+            await reading.wait()
+
+            victim = rig.servers["Patient"]
+            port = victim.root.rpartition(":")[2]
+            victim.process.send_signal(signal.SIGKILL)
+
+            await broken.wait()  # its caller is told
+            assert await engine_at(rig, mine) == "Slow"  # whose address led there is served elsewhere
+            assert (await http.post("/mcp", json=call, headers=orphan)).status_code == 404  # begin a new one, it says
+            for _ in range(5):
+                async with rig.client("legacy") as new:
+                    assert await engine(new) == "Slow"
+            async with rig.client("auto", mine) as again:
+                assert await engine(again) == "Slow"
+
+            victim.close()
+            rig.servers["Patient"] = rig.start("Patient", port)  # and it is used again
+            while await engine_at(rig, mine) != "Patient":
+                await anyio.sleep(0.05)
+
+    assert done[0]["text"] == echo(41)  # what the other was reading was read

@@ -1,0 +1,198 @@
+"""scripts/release stops at what is not in order and says what to do; the changelog; the commands of the documents."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clients.rig import MODULES, install_modules
+from deepseek_ocr_mcp import __version__
+from deepseek_ocr_mcp.cli import _parser
+from deepseek_ocr_mcp.config import Settings
+
+ROOT = Path(__file__).parents[1]
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+DOCUMENTS = ("README.md", "docs/deployment.md", "docs/upgrading.md", "docs/http-api.md", "docs/observability.md")
+NEEDED = ("scripts/release", "scripts/bundle", "packaging", "src", "pyproject.toml", "README.md", "LICENSE",
+          "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore")  # fmt: skip
+VERSION_FILE = "src/deepseek_ocr_mcp/__init__.py"
+
+
+class Clone:
+    """A repository of its own with what a release is made of."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+        for name in NEEDED:
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        self.git("init", "--quiet", "--initial-branch=main")
+        (root / ".git" / "info" / "exclude").write_text(".venv-test\ntests/\n")
+        (root / ".venv-test").symlink_to(Path(sys.executable).parents[1])
+        modules = root / "tests" / "clients" / "node_modules"
+        modules.parent.mkdir(parents=True)
+        modules.symlink_to(MODULES)
+        self.replace("CHANGELOG.md", "## Unreleased\n", f"## Unreleased\n\n## {__version__} - 2026-11-25\n")
+        self.commit()
+
+    def git(self, *command: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *who, *command], cwd=self.root, check=True, capture_output=True, timeout=30)
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "a change")
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text()
+        assert old in text
+        (self.root / name).write_text(text.replace(old, new))
+
+    def release(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.root / "scripts" / "release"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "clone")
+
+
+def test_a_release_that_is_in_order_is_built_and_its_last_steps_are_named(clone: Clone) -> None:
+    install_modules()
+    done = clone.release("--no-tests")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (clone.root / "dist").iterdir()} == {
+        f"deepseek_ocr_mcp-{__version__}-py3-none-any.whl",
+        f"deepseek_ocr_mcp-{__version__}.tar.gz",
+        f"deepseek-ocr-mcp-{__version__}.mcpb",
+        "SHA256SUMS",
+    }
+    sums = subprocess.run(
+        ["sha256sum", "--check", "SHA256SUMS"], cwd=clone.root / "dist", capture_output=True, text=True
+    )
+    assert sums.returncode == 0
+    assert sums.stdout.count(": OK") == 3
+    assert f"git tag --annotate v{__version__}" in done.stdout
+    assert done.stdout.endswith("The tests were NOT run: this is no release.\n")
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone.root, capture_output=True, text=True)
+    assert status.stdout == "", "it changes nothing but dist/"
+
+
+def test_without_the_flag_the_tests_are_run_and_must_pass(clone: Clone) -> None:
+    test = clone.root / "scripts" / "test"
+    test.write_text("#!/bin/sh\necho the tests ran\nexit 1\n")
+    test.chmod(0o755)
+    clone.commit()
+    done = clone.release()
+    assert done.returncode == 1
+    assert "the tests ran" in done.stdout
+    assert "The tests fail." in done.stderr
+    assert not (clone.root / "dist").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "committed", "told"),
+    [
+        ("README.md", "\n", "\n\n", False, "Not everything is committed"),
+        (VERSION_FILE, f'"{__version__}"', '"next"', True, '__version__ is "next"'),
+        (VERSION_FILE, f'"{__version__}"', '"99.0.0"', True, "server.json has"),
+        ("CHANGELOG.md", f"## {__version__} - 2026-11-25\n", "", True, "CHANGELOG.md has no section"),
+        ("CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- Something.\n", True, "lists 1 changes as unreleased"),
+    ],
+)
+def test_what_is_not_in_order_is_named_with_what_to_do(
+    clone: Clone, name: str, old: str, new: str, committed: bool, told: str
+) -> None:
+    clone.replace(name, old, new)
+    if committed:
+        clone.commit()
+    done = clone.release("--no-tests")
+    assert done.returncode == 1
+    what, remedy = done.stderr.rstrip("\n").split("\n")
+    assert told in what
+    assert remedy.startswith("  ")
+    assert not (clone.root / "dist").exists()
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"), [(f"v{__version__}", "is a tag already"), ("v99.0.0", "comes before v99.0.0")]
+)
+def test_a_version_that_is_out_or_older_is_refused(clone: Clone, tag: str, told: str) -> None:
+    clone.git("tag", tag)
+    done = clone.release("--no-tests")
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_the_changelog_is_in_order() -> None:
+    headings = re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    released = [re.fullmatch(r"(\d+)\.(\d+)\.(\d+) - (20\d\d-\d\d-\d\d)", heading) for heading in headings[1:]]
+    assert all(released)
+    versions = [tuple(int(part) for part in found.groups()[:3]) for found in released if found]
+    assert versions == sorted(versions, reverse=True)
+    kinds = re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE)
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+# -- the commands that documents show
+
+
+def commands(document: str) -> list[str]:
+    """The lines of its shell blocks, continued ones put together."""
+    text = (ROOT / document).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_of_a_document_is_one_that_a_shell_and_our_program_understand(document: str) -> None:
+    ours = [action for action in _parser()._actions if action.dest == "command" or hasattr(action, "choices")]
+    known = {name for action in ours if isinstance(action.choices, dict) for name in action.choices}
+    found = commands(document)
+    assert found
+    for line in found:
+        syntax = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True, timeout=10)
+        assert syntax.returncode == 0, f"{document}: {line}\n{syntax.stderr}"
+        if (call := re.search(r"(?:^|\s|/)deepseek-ocr-mcp ((?:[a-z]|--).*)$", line)) and "--name" not in line:
+            arguments = shlex.split(re.split(r"\s[|>&#]|\s2>", call[1])[0])
+            if arguments[0] in known or arguments[0].startswith("-"):
+                _parser().parse_args(arguments)
+            else:
+                assert arguments[0] == "batch", line  # the subcommand of the extra [ray]
+
+
+@pytest.mark.parametrize("document", ["docs/deployment.md", "docs/upgrading.md", "docs/observability.md"])
+def test_every_file_profile_and_setting_of_a_document_is_there(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for path in set(re.findall(r"(?:^|[\s`(/])((?:scripts|deploy|examples|docs)/[\w./-]*\w)", text)):
+        if path not in ("deploy/.env", "deploy/tls") and not path.startswith("deploy/tls/"):
+            assert (ROOT / path).exists(), path
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+    headings = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+    services = yaml.safe_load((ROOT / "deploy" / "compose.gpu.yml").read_text())["services"].values()
+    profiles = {profile for service in services for profile in service["profiles"]}
+    assert set(re.findall(r"--profile (\w+)", text)) <= profiles
+    settings = {name.upper() for name in Settings.model_fields}
+    ours = set(re.findall(r"^#?(\w+)=", (ROOT / "deploy" / "env.example").read_text(), re.MULTILINE))
+    later = {"OCR_GPUS", "OCR_REMOTE_URL"} - settings  # of several cards and of endpoints, where those are not built in
+    for name in set(re.findall(r"\b(?:OCR|GPU)_[A-Z_]+\b", text)):
+        assert name in settings | ours | later | {"OCR_", "GPU_"}, name
