@@ -87,7 +87,7 @@ if $native; then
   # shellcheck source=/dev/null
   . "$settings"
   set +a
-  export OCR_GPU=$uuid
+  [ -n "${OCR_GPUS:-}" ] || export OCR_GPU=$uuid
   exec "$program" serve --transport http --host "$bind" --port "$port"
 fi
 

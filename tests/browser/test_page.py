@@ -384,7 +384,7 @@ def test_the_panel_shows_each_of_several_workers(visitor: Visitor, serve: Serve)
         route.fulfill(json=body)
 
     page.route("**/gpu/status", failed)
-    expect(workers.nth(1)).to_contain_text("failed, tried again in 40")
+    expect(workers.nth(1)).to_contain_text("failed, retry in 40")
     expect(workers.nth(1)).to_contain_text("The card failed.")
 
 
