@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from fake_vllm import fake_vllm
 
 from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.errors import UnsupportedMode
@@ -98,6 +99,26 @@ async def test_an_engine_that_prints_logs_and_raises_what_it_read_gets_nothing_o
     assert "ValueError" in log
     assert "from KeyError" in log
     assert "faults.py:" in log
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_nothing_that_goes_to_an_endpoint_or_comes_from_it_is_in_any_line(form: str) -> None:
+    settings = {"OCR_LOG_LEVEL": "debug", "OCR_LOG_FORMAT": form, "OPENAI_LOG": "debug", "OCR_CACHE": "off"}
+    with fake_vllm(key=TOKEN) as vllm:
+        vllm.script = [f"text:{WORD}", "429", f"refuse:{WORD}", "break", f"text:{WORD}"]
+        remote = {"OCR_REMOTE_URL": vllm.url.replace("//", f"//user:{WORD}@"), "OCR_REMOTE_KEY": TOKEN}
+        with http_server("openai", **settings, **remote) as server:
+            async with http_client(server) as mcp:
+                assert WORD in said(await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"}))
+                result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "find", "find_term": WORD})
+                assert WORD in said(result), "its caller is told"
+                await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "freeform", "custom_prompt": WORD})
+                told = json.dumps((await mcp.call_tool("gpu_status", {})).structured_content)
+            until_logged(server, "A page is sent again.", 2)
+        log = server.first_line + "".join(server.log)
+    assert WORD.lower() not in (log + told).lower()
+    assert TOKEN not in log + told
+    assert PAGE[:40] not in log
 
 
 async def test_the_last_words_of_a_worker_are_for_its_callers_and_not_for_the_log() -> None:

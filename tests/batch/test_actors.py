@@ -179,3 +179,5 @@ def test_the_version_of_an_engine_of_ones_own_is_the_same_in_every_process() -> 
     assert (spec.name, version) == ("Echo", "faults:Echo")
     _, version = engine_here(Settings(ocr_engine="rapidocr"))
     assert "rapidocr" in version
+    assert engine_here(Settings(ocr_engine="openai"))[1] == "openai"
+    assert "a-model" in engine_here(Settings(ocr_engine="openai", ocr_model="a-model"))[1]

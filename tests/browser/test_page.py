@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from fake_vllm import fake_vllm
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, Route, expect
 
@@ -386,6 +387,25 @@ def test_the_panel_shows_each_of_several_workers(visitor: Visitor, serve: Serve)
     page.route("**/gpu/status", failed)
     expect(workers.nth(1)).to_contain_text("failed, retry in 40")
     expect(workers.nth(1)).to_contain_text("The card failed.")
+
+
+def test_the_panel_shows_each_endpoint_and_puts_it_to_sleep(visitor: Visitor, serve: Serve) -> None:
+    with fake_vllm() as vllm, fake_vllm() as dead:
+        dead.stop()
+        page = visitor.open(serve("openai", OCR_REMOTE_URL=f"{vllm.url},{dead.url}", GPU_OFFLOAD_AFTER="-1"))
+        read(page, ("page.png", png()))
+        page.locator("#gpu-button").click()
+        panel = page.get_by_role("region", name="Engine and memory")
+        endpoints = page.get_by_role("list", name="Endpoints").get_by_role("listitem")
+        expect(endpoints).to_have_count(2)
+        expect(endpoints.nth(0)).to_contain_text(vllm.url)
+        expect(endpoints.nth(0)).to_contain_text("Ready")
+        expect(endpoints.nth(0)).to_contain_text("Pages read: 1")
+        expect(endpoints.nth(1)).to_contain_text("it cannot be reached")
+        expect(panel.locator(".here")).to_contain_text("On the GPU")
+        panel.get_by_role("button", name="Release all").click()
+        expect(endpoints.nth(0)).to_contain_text("Asleep")
+        expect(panel.locator(".here")).to_contain_text("Not loaded")
 
 
 def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visitor, patient: HttpServer) -> None:

@@ -135,7 +135,7 @@ export class GpuPanel {
       h("p", { class: "engine-name" }, name, status.model && h("span", { class: "muted" }, status.model)),
       h("p", { class: "muted small-text", lang: "en" }, status.engine_reason),
     );
-    const gpu = status.gpus.length > 0 && status.device !== "cpu" && !CPU_ENGINES.has(status.engine);
+    const gpu = Boolean(status.endpoints) || (status.gpus.length > 0 && status.device !== "cpu" && !CPU_ENGINES.has(status.engine));
     const places = gpu ? ["unloaded", "host", "gpu"] : ["unloaded", "host"];
     const here = places.indexOf(MOVING[state] ?? state);
     this.steps.replaceChildren(
@@ -146,8 +146,10 @@ export class GpuPanel {
         ),
       ),
     );
-    this.cards.replaceChildren(...(status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [h("p", { class: "muted small-text no-card", lang: status.gpu_note ? "en" : null }, status.gpu_note || t("gpu.none"))]));
-    this.workers.replaceChildren(...(status.workers ?? []).map((worker, index) => this.worker(worker, index, status)));
+    // Endpoints have cards of their own; those of this machine have no part in it.
+    this.cards.replaceChildren(...(status.endpoints ? [] : status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [h("p", { class: "muted small-text no-card", lang: status.gpu_note ? "en" : null }, status.gpu_note || t("gpu.none"))]));
+    this.workers.setAttribute("aria-label", t(status.endpoints ? "gpu.endpoints" : "gpu.workers"));
+    this.workers.replaceChildren(...(status.workers ?? []).map((worker, index) => this.worker(worker, index, status)), ...(status.endpoints ?? []).map((endpoint) => this.endpoint(endpoint)));
     const facts = [
       ["gpu.queue", number(status.queue)],
       ["gpu.served", number(status.served)],
@@ -188,6 +190,18 @@ export class GpuPanel {
       h("span", {}, says),
       h("span", { class: "muted" }, `${t("gpu.served")}: ${number(worker.served)}`),
       failed && h("span", { class: "wide small-text", lang: "en" }, worker.last_error),
+    );
+  }
+
+  /** A line for each endpoint that reads: where it is, how it is, what it has read. */
+  endpoint(endpoint) {
+    const failed = endpoint.state === "out";
+    const says = failed && typeof endpoint.next_check_s === "number" ? t("gpu.retryIn", { s: seconds(Math.ceil(endpoint.next_check_s)) }) : t(MOVING[endpoint.state] ? `state.${endpoint.state}` : `endpoint.${endpoint.state}`);
+    return h("li", { class: failed ? "failed" : "" },
+      h("span", { class: "worker-name wide", lang: "en" }, endpoint.url),
+      h("span", {}, says),
+      h("span", { class: "muted" }, `${t("gpu.served")}: ${number(endpoint.served)}`),
+      failed && h("span", { class: "wide small-text", lang: "en" }, endpoint.last_error),
     );
   }
 
