@@ -324,7 +324,7 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
     source = "\n".join(path.read_text() for path in [WEB / "index.html", WEB / "view" / "view.html", *scripts])
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
-    made = re.compile(r"(mode|resolution|theme|state|label|finish|error|remedy|gpu\.(moved|already)|field)\.")
+    made = re.compile(r"(mode|resolution|theme|state|endpoint|label|finish|error|remedy|gpu\.(moved|already)|field)\.")
     literal = set(re.findall(r'"([\w.]+)"', source))
     assert {key for key in english if key not in literal and not made.match(key)} == set()
 
