@@ -172,7 +172,7 @@ async def own_text(path: Path) -> OwnText:
     )
     found: dict[str, tuple[float, float, int]] = {}
     for way in ("only", "ignore"):
-        settings = environment(OCR_ENGINE="rapidocr", GPU_IDLE_TIMEOUT="-1", OCR_CACHE="off")
+        settings = environment(OCR_ENGINE="rapidocr", GPU_IDLE_TIMEOUT="-1", OCR_CACHE="off", OCR_REPLY_SECONDS="600")
         parameters = StdioServerParameters(command=sys.executable, args=[*PRODUCT], env=settings)
         asked = {"image": str(path), "mode": "free", "text_layer": way, "max_chars": 0}  # Markdown would count as wrong
         async with Client(parameters) as client:

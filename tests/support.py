@@ -7,18 +7,21 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
+import pytest
 from faults import fingerprint
+from filelock import FileLock
 from mcp import Client
 from mcp.client.extension import advertise
 from mcp.client.streamable_http import streamable_http_client
@@ -34,6 +37,34 @@ from deepseek_ocr_mcp.service import OcrService
 
 Colour = tuple[int, int, int]
 GREY: Colour = (120, 130, 140)
+NPM_TIMEOUT_S = 300
+
+
+def install_node_modules(folder: Path, missing: Callable[[], list[str]]) -> None:
+    """Bring node_modules in `folder` to what its package.json says, once for all processes that run tests.
+
+    Args:
+        missing: what is not there yet.
+    """
+    with FileLock(folder / ".npm-lock", timeout=2 * NPM_TIMEOUT_S):
+        if not missing():
+            return
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.fail("These tests need Node and npm, and there is no npm here; scripts/test installs them.")
+        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+        done = subprocess.run(command, cwd=folder, timeout=NPM_TIMEOUT_S, capture_output=True, text=True, check=False)
+        if done.returncode or (left := missing()):
+            pytest.fail(f"npm install left {left if not done.returncode else 'an error'}:\n{done.stdout}{done.stderr}")
+
+
+def node_module_version(folder: Path, name: str) -> str | None:
+    """The version of a package in node_modules; None: it is not there, or not whole."""
+    try:
+        version: str = json.loads((folder / "node_modules" / name / "package.json").read_text())["version"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return version
 
 
 def png(width: int = 40, height: int = 20, colour: Colour = GREY) -> bytes:

@@ -64,6 +64,7 @@ HEAVY = {
     "pillow_heif",
     "pynvml",
     "docx",
+    "openai",
     "lxml",
     "markdown_it",
     "ray",

@@ -21,6 +21,7 @@ from .engines import KNOWN, choose_engine
 from .errors import BadRequest
 from .gpu import GpuProbe
 from .headstart import HeadStart
+from .lifecycle.base import Lifecycle
 from .lifecycle.manager import ModelManager
 from .lifecycle.pool import build_lifecycle
 from .service import OcrService
@@ -44,11 +45,19 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
         settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
     )
     fallback = KNOWN.get(settings.ocr_fallback)
+    reader = DocumentReader(settings, folder, spawn=children.decoder)
+    manager: Lifecycle
+    if engine.is_remote:
+        from .lifecycle.remote import RemoteManager
+
+        manager = RemoteManager(engine, settings, probe=probe, encode=reader.encoded)
+    else:
+        manager = build_lifecycle(engine, settings, probe=probe, spawn=children.worker)
     return OcrService(
         settings,
         reason,
-        build_lifecycle(engine, settings, probe=probe, spawn=children.worker),
-        DocumentReader(settings, folder, spawn=children.decoder),
+        manager,
+        reader,
         fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
     )
 

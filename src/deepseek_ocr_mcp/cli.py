@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .documents.listing import Listing
     from .engines import EngineSpec
     from .folders import FolderReader
-    from .models import OcrRequest
+    from .models import GpuStatus, OcrRequest
     from .service import Answer, OcrService
 
 __all__ = ["main"]
@@ -39,6 +39,7 @@ CLIENTS: Final = ("claude-desktop", "claude-code", "cursor", "vscode", "codex")
 SERVER_NAME: Final = "deepseek-ocr"
 DEFAULT_URL: Final = "http://127.0.0.1:8001/mcp"
 CALL_TIMEOUT_S: Final = 60.0
+FIRST_ANSWERS_S: Final = 10.0  # from endpoints, to the question what they are
 PREFERRED_WEIGHTS: Final = KNOWN[PREFERRED].weights
 
 PROBE_TEXT: Final = "12345"
@@ -243,8 +244,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if folders := getattr(arguments, "folders", None):
         given["ocr_allowed_dirs"] = [*(given.get("ocr_allowed_dirs") or ()), *folders]
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
-    token = settings.ocr_auth_token
-    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=[token.get_secret_value()] if token else [])
+    secrets = [secret.get_secret_value() for secret in (settings.ocr_auth_token, settings.ocr_remote_key) if secret]
+    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=secrets)
     return settings
 
 
@@ -523,7 +524,7 @@ def _status(arguments: argparse.Namespace) -> int:
         from .app import running_service
 
         async with running_service(_settings(arguments)) as service:
-            return (await service.status()).model_dump(mode="json", exclude_none=True)
+            return (await _settled(service)).model_dump(mode="json", exclude_none=True)
 
     try:
         status = anyio.run(_call_server, arguments, "gpu_status", {})
@@ -542,12 +543,33 @@ def _status(arguments: argparse.Namespace) -> int:
                     f"gpu {gpu['index']:<14} {gpu['name']}, {gpu['memory_free_mb']} of {gpu['memory_total_mb']} MiB "
                     f"free, {gpu['uuid']}"
                 )
+        elif name == "endpoints":
+            for endpoint in value:
+                print(f"endpoint           {_endpoint_line(endpoint)}")
         elif name == "workers":
             for number, worker in enumerate(value):
                 print(f"worker {number:<11} {_worker_line(worker)}")
         elif value not in ("", []):
             print(f"{name:<18} {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+async def _settled(service: OcrService) -> GpuStatus:
+    """The status, once every endpoint has been asked what it is; or what is known after a bounded wait."""
+    import anyio
+
+    status = await service.status()
+    with anyio.move_on_after(FIRST_ANSWERS_S):
+        while any(one.state == "unasked" for one in status.endpoints or ()):
+            await anyio.sleep(0.02)  # what looks at them is of the service's own: it tells nobody
+            status = await service.status()
+    return status
+
+
+def _endpoint_line(endpoint: dict[str, Any]) -> str:
+    counts = f"{endpoint['in_flight']} pages under way, {endpoint['served']} read, {endpoint['failures']} failures"
+    parts = [endpoint["url"], endpoint["state"], endpoint["model"], counts, endpoint.get("last_error", "")]
+    return ", ".join(part for part in parts if part)
 
 
 def _worker_line(worker: dict[str, Any]) -> str:
@@ -641,14 +663,21 @@ async def _examine(settings: Settings) -> int:
                 read = answer.result.text.strip()
                 line(
                     PROBE_TEXT in read,
-                    "weights",
+                    "endpoint" if engine.is_remote else "weights",
                     f"{answer.result.model}: loaded in {timing.load_s:.1f} s, "
                     f"read {read!r} in {timing.infer_s:.2f} s on {answer.result.device}",
-                    "" if PROBE_TEXT in read else f"It should have read {PROBE_TEXT!r}: reinstall the engine.",
+                    ""
+                    if PROBE_TEXT in read
+                    else f"It should have read {PROBE_TEXT!r}: "
+                    + ("look at the model." if engine.is_remote else "reinstall the engine."),
                 )
             except OcrError as exc:
-                line(False, "weights", exc.message, exc.remedy)
-        status = await service.status()
+                line(False, "endpoint" if engine.is_remote else "weights", exc.message, exc.remedy)
+        status = await _settled(service)
+    for endpoint in status.endpoints or ():
+        remedy = "See OCR_REMOTE_URL, OCR_REMOTE_KEY and OCR_MODEL, and its log."
+        found = _endpoint_line(endpoint.model_dump())
+        line(endpoint.state != "out", "endpoint", found, remedy if endpoint.state == "out" else "")
     for gpu in status.gpus:
         line(True, f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_free_mb} of {gpu.memory_total_mb} MiB free")
     if not status.gpus:

@@ -38,12 +38,16 @@ class Settings(BaseSettings):
     ocr_engine: str = _field(
         "auto",
         "Engine",
-        "`auto`, `rapidocr`, `deepseek`, `tesseract`, or `package.module:Class` for an engine of your own. "
+        "`auto`, `rapidocr`, `deepseek`, `tesseract`, `openai` (endpoints that read: see docs/remote.md), or "
+        "`package.module:Class` for an engine of your own. "
         "`auto` is DeepSeek-OCR "
         "where a GPU with room for it, the `[gpu]` extra and its weights are there, and RapidOCR elsewhere.",
     )
     ocr_model: str = _field(
-        "", "Engine", "DeepSeek-OCR's weights: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`."
+        "",
+        "Engine",
+        "DeepSeek-OCR's weights: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`. With `OCR_ENGINE=openai`, "
+        "the model as its endpoints name it; empty: the one that they serve.",
     )
     ocr_auto_download: bool = _field(
         False, "Engine", "Whether missing weights are fetched at the first call; it is told how far they are."
@@ -83,7 +87,10 @@ class Settings(BaseSettings):
         600.0, "Engine", "Seconds a model may take to load before its worker is killed.", gt=0
     )
     ocr_page_timeout: float = _field(
-        300.0, "Engine", "Seconds a page may take to read before its worker is killed.", gt=0
+        300.0,
+        "Engine",
+        "Seconds a page may take to read before its worker is killed; at an endpoint, all attempts together.",
+        gt=0,
     )
     ocr_busy_wait: float = _field(
         10.0,
@@ -99,6 +106,20 @@ class Settings(BaseSettings):
         "Further ones are told when to come again.",
         ge=1,
         le=4096,
+    )
+
+    # -- endpoints
+    ocr_remote_url: _List = _field(
+        (),
+        "Endpoints",
+        "Addresses of endpoints that speak OpenAI's chat API, separated by commas: `http://10.0.0.5:8000/v1`.",
+    )
+    ocr_remote_key: SecretStr | None = _field(None, "Endpoints", "Bearer token that is sent to them.")
+    ocr_remote_concurrency: int = _field(32, "Endpoints", "Pages that an endpoint has at once.", ge=1, le=1024)
+    ocr_remote_prompts: Literal["auto", "deepseek", "words"] = _field(
+        "auto",
+        "Endpoints",
+        "How a model is asked: with DeepSeek-OCR's prompts, which give boxes, or in words. `auto`: by its name.",
     )
 
     # -- GPU
@@ -210,6 +231,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_gpus", "ocr_trusted_proxies",
+        "ocr_remote_url",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -236,7 +258,7 @@ class Settings(BaseSettings):
             raise ValueError(f"it names several cards and OCR_GPU={one} says which one; unset one of the two")
         return value
 
-    @field_validator("ocr_auth_token", mode="before")
+    @field_validator("ocr_auth_token", "ocr_remote_key", mode="before")
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:
         return None if value == "" else value

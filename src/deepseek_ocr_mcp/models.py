@@ -17,6 +17,8 @@ __all__ = [
     "Block",
     "Box",
     "Doing",
+    "Endpoint",
+    "EndpointState",
     "Entry",
     "Failure",
     "Folder",
@@ -47,6 +49,9 @@ class State(StrEnum):
 
 Doing = Literal["loading", "offloading", "restoring", "releasing"]
 """What is being done about the state; shown in its place while it lasts."""
+
+EndpointState = Doing | Literal["unasked", "ready", "resting", "asleep", "out"]
+"""How an endpoint of `OCR_ENGINE=openai` is: it said "not now" (resting), it cannot read (out)."""
 
 
 class _Model(BaseModel):
@@ -193,6 +198,19 @@ class Gpu(_Model):
     utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
 
 
+class Endpoint(_Model):
+    """A server elsewhere that reads pages for this one."""
+
+    url: str
+    model: str
+    state: Annotated[EndpointState, Field(description="resting: it asked for a pause; out: asked again later")]
+    in_flight: Annotated[int, Field(description="pages that it has now")]
+    served: int
+    failures: int
+    last_error: str = ""
+    next_check_s: Annotated[float | None, Field(description="seconds until it is asked again")] = None
+
+
 class WorkerStatus(_Model):
     """One of several workers; there is one for each card."""
 
@@ -253,6 +271,8 @@ class GpuStatus(_Model):
         WithJsonSchema({"type": "array"}),  # no room for more in an agent's list of tools; `GET /gpu/status` has all
     ] = None
     """Each of several workers, which the rest sums up; None: there is one."""
+    endpoints: Annotated[list[Endpoint] | None, WithJsonSchema({"type": "array"})] = None
+    """Each that reads for this server; None: the model is on this machine."""
 
 
 class Transition(_Model):

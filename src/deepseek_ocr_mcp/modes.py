@@ -3,7 +3,7 @@
 Nothing else knows them.
 
 Prompts: the README of github.com/deepseek-ai/DeepSeek-OCR ("Prompts examples"). The prefix
-`<image>\\n` is the engine's business.
+`<image>\\n` is the engine's business. A model that was not trained on these is asked in words.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_TEXT_LAYER",
     "IGNORE_LAYER",
     "MODES",
+    "NOTHING_FOUND",
     "ONLY_LAYER",
     "RESOLUTIONS",
     "TEXT_LAYERS",
@@ -26,6 +27,11 @@ __all__ = [
     "meant_resolution",
     "meant_text_layer",
 ]
+
+NOTHING_FOUND: Final = "NOTHING FOUND"
+"""What a model that is asked in words answers where the term of `find` is not on the page."""
+
+_TAG: Final = re.compile(r"<\|[^<>|]{1,32}\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,18 @@ class Mode:
     """What the caller gets, in a phrase."""
     prompt: str
     """What DeepSeek-OCR is asked. `{term}` and `{prompt}` are filled from the request."""
+    words: str
+    """What any other model that sees is asked; the same two are filled."""
     needs: str = ""
     """The request field that this mode cannot do without."""
     locates: bool = False
     """Whether blocks with boxes come with the text."""
     text_alone: bool = False
     """Whether it asks for the page's text and nothing else, which a PDF may hold itself."""
+
+    def question(self, term: str = "", prompt: str = "", *, in_words: bool = False) -> str:
+        """What a model is asked, without the picture. Tags in the term are taken out: they would end its own."""
+        return (self.words if in_words else self.prompt).format(term=_TAG.sub("", term).strip(), prompt=prompt)
 
 
 MODES: Final[dict[str, Mode]] = {
@@ -52,6 +64,8 @@ MODES: Final[dict[str, Mode]] = {
             "document",
             "Markdown of the whole page, in reading order",
             "<|grounding|>Convert the document to markdown.",
+            "Convert this page to Markdown: all of its text in reading order, with headings, lists and tables, and "
+            "formulas as LaTeX. Write the Markdown and nothing else.",
             locates=True,
             text_alone=True,
         ),
@@ -59,21 +73,41 @@ MODES: Final[dict[str, Mode]] = {
             "ocr",
             "every line of text with its box",
             "<|grounding|>OCR this image.",
+            "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
             text_alone=True,
         ),
-        Mode("free", "plain text without layout", "Free OCR.", text_alone=True),
-        Mode("figure", "the data of a chart or the parts of a diagram", "Parse the figure."),
-        Mode("describe", "a description of what the image shows", "Describe this image in detail."),
+        Mode(
+            "free",
+            "plain text without layout",
+            "Free OCR.",
+            "Write all text of this image in reading order, without any formatting, and nothing else.",
+            text_alone=True,
+        ),
+        Mode(
+            "figure",
+            "the data of a chart or the parts of a diagram",
+            "Parse the figure.",
+            "Write what this figure holds: of a chart its data as a table, of a diagram its parts and how they are "
+            "connected. Write nothing else.",
+        ),
+        Mode(
+            "describe",
+            "a description of what the image shows",
+            "Describe this image in detail.",
+            "Describe this image in detail.",
+        ),
         Mode(
             "find",
             "the lines that find_term stands in, with a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
+            "Write every line of this image in which these words stand, as it stands there, one below the other: "
+            f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
             needs="find_term",
             locates=True,
             text_alone=True,
         ),
-        Mode("freeform", "the answer to custom_prompt", "{prompt}", needs="custom_prompt"),
+        Mode("freeform", "the answer to custom_prompt", "{prompt}", "{prompt}", needs="custom_prompt"),
     )
 }
 

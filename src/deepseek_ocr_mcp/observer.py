@@ -118,3 +118,19 @@ class Observer:
             "The card lacks memory that a worker held.",
             extra=fields(engine=engine, device=device, missing_mb=missing_mb),
         )
+
+    def endpoint_out(self, engine: str, endpoint: str, why: str) -> None:
+        """An endpoint was taken out: it is sent nothing until it answers a look.
+
+        Args:
+            endpoint: its address, without a name or a password.
+        """
+        log.warning("An endpoint was taken out.", extra=fields(engine=engine, endpoint=endpoint, why=why))
+
+    def endpoint_back(self, engine: str, endpoint: str, seconds: float) -> None:
+        """It answers again."""
+        log.warning("An endpoint is back.", extra=fields(engine=engine, endpoint=endpoint, seconds=round(seconds, 3)))
+
+    def page_sent_again(self, engine: str, endpoint: str, why: str) -> None:
+        """An endpoint did not read a page, which goes to another one, or there again."""
+        log.info("A page is sent again.", extra=fields(engine=engine, endpoint=endpoint, why=why))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from browser.rig import Visitor, bundle_host
-from support import HttpServer, http_server
+from support import HttpServer, http_server, install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
 ENGINES = HERE.parent / "engines"
 MODULES = HERE / "node_modules"
-INSTALL_TIMEOUT_S = 300
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -79,19 +77,10 @@ def modules() -> Path:
     """The packages that package.json names, installed once."""
     wanted: dict[str, str] = json.loads((HERE / "package.json").read_text())["dependencies"]
 
-    def installed(name: str) -> str | None:
-        try:
-            version: str = json.loads((MODULES / name / "package.json").read_text())["version"]
-        except OSError:
-            return None
-        return version
+    def missing() -> list[str]:
+        return [name for name, version in wanted.items() if node_module_version(HERE, name) != version]
 
-    if any(installed(name) != version for name, version in wanted.items()):
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.fail("The browser tests need npm, and there is none; scripts/test installs it.")
-        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, check=True)
+    install_node_modules(HERE, missing)
     return MODULES
 
 

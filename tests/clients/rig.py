@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from support import install_node_modules, node_module_version
+
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
 TYPESCRIPT_CLIENT = HERE / "typescript_client.mjs"
@@ -25,7 +27,6 @@ CONFORMANCE_SERVER = HERE / "conformance_server.py"
 STDIO_SERVER = (sys.executable, "-m", "deepseek_ocr_mcp")
 HTTP_SERVER = (*STDIO_SERVER, "serve", "--transport", "http", "--host", "127.0.0.1", "--port", "0")
 
-INSTALL_TIMEOUT_S = 300.0
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 NODE_TIMEOUT_S = 120.0
@@ -47,16 +48,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 def install_modules() -> None:
     """Bring node_modules to what package.json says; nothing is done where it is already so."""
-    if not _missing_modules():
-        return
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.fail("The client tests need Node and npm, and there is no npm here; scripts/test installs them.")
-    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=HERE, timeout=INSTALL_TIMEOUT_S, capture_output=True, text=True, check=False)
-    missing = _missing_modules()
-    if done.returncode or missing:
-        pytest.fail(f"npm install left {missing or 'an error'}:\n{done.stdout}{done.stderr}")
+    install_node_modules(HERE, _missing_modules)
 
 
 def _missing_modules() -> list[str]:
@@ -64,15 +56,9 @@ def _missing_modules() -> list[str]:
     wanted = dict(package["dependencies"])
     if (own := _node_package()) in package["optionalDependencies"]:
         wanted[own] = package["optionalDependencies"][own]
-    return [f"{name} {wish}" for name, wish in wanted.items() if _installed(name) != wish.rpartition("@")[2]]
-
-
-def _installed(name: str) -> str | None:
-    try:
-        version: str = json.loads((MODULES / name / "package.json").read_text())["version"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return version
+    return [
+        f"{name} {wish}" for name, wish in wanted.items() if node_module_version(HERE, name) != wish.rpartition("@")[2]
+    ]
 
 
 def _node_package() -> str:

@@ -86,8 +86,6 @@ class Summary:
     failed: int = 0
     pages: int = 0
     """That this run read."""
-    pages_per_s: float = 0.0
-    """From the first unit that was done to the last: Ray's start and the engines' are not in it."""
     exit_code: int = 0
     """Of the documents that failed, the worst."""
     manifest: str = ""
@@ -221,7 +219,7 @@ class _Run:
             self._out.remove(self._out.names(UNITS))  # of runs that asked other things and were stopped
         summary.failed = len(failed)
         summary.exit_code = max((from_dict({"code": row.error_code}).exit_code for row in failed), default=0)
-        summary.pages, summary.pages_per_s = self._progress.pages, self._progress.average
+        summary.pages = self._progress.pages
         return summary
 
     # -- what is done already
@@ -508,8 +506,6 @@ class _Progress:
         self.planned = (0, 0)
         """Documents of which the pages are known, and those pages."""
         self._fresh = 0
-        self._first: tuple[float, int] | None = None
-        self._last = 0.0
         self._pace: deque[tuple[float, int]] = deque()
         self._terminal = sys.stderr.isatty()
         self._drawn = False
@@ -528,18 +524,9 @@ class _Progress:
     def add_pages(self, number: int) -> None:
         now = time.monotonic()
         self.pages += number
-        self._first = self._first or (now, self.pages)
-        self._last = now
         self._pace.append((now, self.pages))
         while self._pace[0][0] < now - PACE_S and len(self._pace) > 2:
             self._pace.popleft()
-
-    @property
-    def average(self) -> float:
-        """Pages a second, from the first unit to the last."""
-        if self._first is None or self._last <= self._first[0]:
-            return 0.0
-        return (self.pages - self._first[1]) / (self._last - self._first[0])
 
     def show(self) -> None:
         now = time.monotonic()

@@ -41,6 +41,9 @@ PREVIEW_SIDE: Final = 1600  # pixels; what a model or a browser shows anyway
 PREVIEW_BYTES: Final = 1_500_000  # base64 of it still fits a client's message
 PREVIEW_QUALITIES: Final = (85, 70, 50, 30)
 
+SENT_EXACT_BYTES: Final = 2_000_000  # of a page on its way to an endpoint
+SENT_QUALITY: Final = 95
+
 HEAD_BYTES: Final = 4096
 TIFF_SUBFILE_TYPE: Final = 254
 TIFF_PHOTOMETRIC: Final = 262
@@ -155,6 +158,13 @@ class PageRenderer:
         _picture(image["path"], image).crop((x1, y1, x2, y2)).save(data, "PNG")
         _write(out, [data.getvalue()])
         return {"bytes": data.tell()}
+
+    def encode(self, image: dict[str, Any], side: int, out: str, call: Call) -> dict[str, Any]:
+        """Write a rendered page to `out` as a file to send, its longer side `side` pixels at most. Returns `mime`."""
+        call.raise_if_cancelled()
+        mime, data = _encoded_to_send(_shrunk(_picture(image["path"], image), side))
+        _write(out, [data])
+        return {"mime": mime, "bytes": len(data)}
 
     def preview(
         self, path: str, name: str, page: int, dpi: int, max_pixels: int, side: int, out: str, call: Call
@@ -821,6 +831,17 @@ def _encoded_small(image: PilImage.Image) -> tuple[str, bytes]:
             break
         jpeg = encoded("JPEG", quality=quality)
     return "image/jpeg", jpeg
+
+
+def _encoded_to_send(image: PilImage.Image) -> tuple[str, bytes]:
+    """PNG, which is exact, where that is small as drawn pages are; JPEG where it is not, as of scans."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)  # a third of the time of 6, for a fifth more bytes
+    if buffer.tell() <= SENT_EXACT_BYTES:
+        return "image/png", buffer.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=SENT_QUALITY, subsampling=0)
+    return "image/jpeg", buffer.getvalue()
 
 
 def _write(out: str, pieces: Any) -> None:

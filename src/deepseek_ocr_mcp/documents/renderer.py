@@ -414,6 +414,12 @@ class DocumentReader:
         drawn = await self._call(snapshot.name, "annotate", image=asdict(image), blocks=list(blocks), out=out)
         return str(drawn["mime"])
 
+    async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
+        """A drawn page as a file that can be sent, its longer side `side` pixels at most: its path and media type."""
+        out = f"{image.path}-{side}"
+        made = await self._call("a page", "encode", image=asdict(image), side=side, out=out)
+        return out, str(made["mime"])
+
     @asynccontextmanager
     async def exported(
         self, method: str, pages: Sequence[Mapping[str, Any]], snapshot: Snapshot | None = None, **arguments: Any

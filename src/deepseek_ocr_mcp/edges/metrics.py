@@ -179,3 +179,15 @@ class _Facts(Collector):
             "GPU memory that an ended worker held and that its card still lacks.",
             (status.unreturned_mb or 0) * MIB,
         )
+        up = gauge("endpoint_up", "Whether an endpoint can be sent pages.", None, "endpoint")
+        under_way = gauge("endpoint_pages_in_flight", "Pages that an endpoint has now.", None, "endpoint")
+        read = CounterMetricFamily("deepseek_ocr_endpoint_pages", "Pages that an endpoint read.", labels=["endpoint"])
+        failed = CounterMetricFamily(
+            "deepseek_ocr_endpoint_failures", "What an endpoint was asked and did not do.", labels=["endpoint"]
+        )
+        for endpoint in status.endpoints or ():
+            up.add_metric([endpoint.url], float(endpoint.state not in ("out", "unasked")))
+            under_way.add_metric([endpoint.url], endpoint.in_flight)
+            read.add_metric([endpoint.url], endpoint.served)
+            failed.add_metric([endpoint.url], endpoint.failures)
+        yield from (up, under_way, read, failed)

@@ -40,7 +40,7 @@ class EngineSpec:
 
     name: str
     target: str
-    """`package.module:Class`, imported by the child only."""
+    """`package.module:Class`, imported by the child only; empty: it reads elsewhere, and there is no child."""
     modes: frozenset[str]
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
@@ -52,6 +52,13 @@ class EngineSpec:
     """Modules that must be installed."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+    asks: str = ""
+    """With what settings of its own it reads, where that makes another text: part of its version."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether endpoints elsewhere read, so that no worker is needed."""
+        return not self.target
 
     def weights_here(self, model: str) -> Path | None:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
@@ -64,13 +71,15 @@ class EngineSpec:
 
         An engine of somebody's own may change at any time: its version is good for this process only.
         """
-        if KNOWN.get(self.name) != self:
+        if self.name not in KNOWN or KNOWN[self.name].target != self.target:
             return f"{self.target} {_THIS_PROCESS}"
         parts = [self.name, __version__, *(f"{name} {version(name)}" for name in self.needs if find_spec(name))]
         if self.weights and (folder := self.weights_here(model)) is not None:
             for file in sorted(folder.glob("*.safetensors")):
                 facts = file.stat()
                 parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}")
+        if self.is_remote:  # what serves under no name today may be something else tomorrow
+            parts += [self.asks, model or _THIS_PROCESS]
         return ", ".join(parts)
 
 
@@ -98,6 +107,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek_ocr_mcp.engines.tesseract:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
         ),
+        EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
     )
 }
 
@@ -146,12 +156,13 @@ class _LargeCard:
 
 
 def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
-    """What `choose_engine` chooses, if that needs no GPU, whatever cards there are. Asks no driver; raises nothing."""
+    """What `choose_engine` chooses, if it is a worker without a GPU, whatever cards there are. Asks no driver, raises
+    nothing."""
     try:
         engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
     except BadRequest:
         return None
-    return None if engine.gpu_mb else engine
+    return None if engine.gpu_mb or engine.is_remote else engine
 
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..gpu import GpuProbe
-from ..models import Doing, Gpu, State, Transition, WorkerStatus
+from ..models import Doing, Endpoint, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 
@@ -49,6 +49,7 @@ class ModelStatus:
     worker_restarts: int
     last_error: str
     workers: list[WorkerStatus] | None = None
+    endpoints: list[Endpoint] | None = None
 
 
 class Lifecycle(Protocol):

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from ...errors import EngineUnavailable, GpuLost
 from ...results.markup import parse_markup
-from ..base import CPU, Call, PageImage, PageText, ReadOptions, TextBlock
+from ..base import CPU, Call, Finish, PageImage, PageText, ReadOptions, TextBlock
 
-__all__ = ["MODEL_PATH", "DeepSeekEngine"]
+__all__ = ["MODEL_PATH", "DeepSeekEngine", "page_text"]
 
 MODEL_PATH: Final = "OCR_MODEL_PATH"
 """Environment variable: the checkpoint's folder."""
@@ -90,7 +90,10 @@ class DeepSeekEngine:
         """See `generate.Reader.read` for what may be raised."""
         with _losses_told():
             answers = self._reader.read(pages, options, call)
-        return [_page_text(page, written, options) for page, written in zip(pages, answers, strict=True)]
+        return [
+            page_text(page, options, written.text, written.finish, len(written.tokens))
+            for page, written in zip(pages, answers, strict=True)
+        ]
 
 
 @contextmanager
@@ -111,9 +114,10 @@ def _losses_told() -> Iterator[None]:
         ) from exc
 
 
-def _page_text(page: PageImage, written: Any, options: ReadOptions) -> PageText:
+def page_text(page: PageImage, options: ReadOptions, written: str, finish: Finish, tokens: int | None) -> PageText:
+    """What the model wrote about a page, tags and all, as text and blocks."""
     inline = {"ocr": True, "find": True, "document": False}.get(options.mode)
-    markup = parse_markup(written.text, page.width, page.height, text_in_ref=inline)
+    markup = parse_markup(written, page.width, page.height, text_in_ref=inline)
     label = {"ocr": "line", "find": options.find_term}.get(options.mode)
     blocks = [TextBlock(label or block.label, block.text, block.box) for block in markup.blocks]
-    return PageText(markup.text, tuple(blocks), written.finish, raw=written.text, tokens=len(written.tokens))
+    return PageText(markup.text, tuple(blocks), finish, raw=written, tokens=tokens)

@@ -14,7 +14,6 @@ import gc
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +47,6 @@ PROGRESS_S: Final = 0.2  # between two messages
 GROW: Final = {"cuda": 1024, "cpu": 256}  # tokens by which a cache grows; on a card each growth is recorded anew
 RECORD_AFTER: Final = 16  # steps of one shape until it is recorded: a short answer does not pay for it
 
-TAG: Final = re.compile(r"<\|[^<>|]{1,32}\|>")
 NO_MEMORY: Final = (
     "can't allocate memory",
     "not enough memory",
@@ -83,9 +81,7 @@ class _Row:
 
 def prompt_for(options: ReadOptions) -> str:
     """What the model is asked, without the picture. Tags in the request's own words are taken out."""
-    mode = MODES[options.mode]
-    term = TAG.sub("", options.find_term).strip()
-    return mode.prompt.format(term=term, prompt=options.custom_prompt)
+    return MODES[options.mode].question(options.find_term, options.custom_prompt)
 
 
 def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:

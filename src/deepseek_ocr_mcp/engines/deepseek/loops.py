@@ -11,11 +11,12 @@ not grow.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Set
 from typing import Final
 
-__all__ = ["LoopGuard"]
+__all__ = ["LoopGuard", "TextGuard"]
 
 NGRAM: Final = 30  # tokens
 WINDOW: Final = 90  # tokens that are searched for the n-gram
@@ -28,6 +29,16 @@ LONGEST: Final = 180  # tokens that a loop may have to be cut at its first repet
 EMPTY_CELLS: Final = 1000  # tokens; a blank form is a table of these
 BANS: Final = 4  # this many in so many tokens mean a loop that the ban cannot break
 BANS_WITHIN: Final = 150
+
+# About what a tokenizer makes of a text: a few letters, a digit or three, a run of one sign; of scripts that are
+# written without spaces each character. No piece grows without an end, so that none has to be waited for.
+PIECE: Final = re.compile(
+    r"<\|[^<>|]{1,32}\|>|</?t[dr]>|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]| ?[^\W\d_]{1,4}|[0-9]{1,3}"
+    r"|\n| {1,8}|([^\w\s])\1{0,7}|_{1,8}|.",
+    re.DOTALL,
+)
+BLANK_PIECES: Final = frozenset({"<td>", "</td>", "<tr>", "</tr>", "|", "\n", " "})
+LONGEST_PIECE: Final = 36  # characters
 
 
 class LoopGuard:
@@ -108,3 +119,43 @@ class LoopGuard:
                 break
             count += 1
         return count
+
+
+class TextGuard:
+    """A `LoopGuard` for the text of a model whose tokens are not seen, as it comes in.
+
+    Pieces of the text stand for tokens: the same pieces, however it was cut up on its way here.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        """All that came."""
+        self._numbers = {piece: number for number, piece in enumerate(sorted(BLANK_PIECES))}
+        self._guard = LoopGuard(blank=frozenset(self._numbers.values()))
+        self._ends: list[int] = []  # where each piece ends
+        self._seen = 0  # characters that are pieces already
+
+    def __repr__(self) -> str:
+        return f"<TextGuard {len(self.text)} characters, {self._guard!r}>"
+
+    @property
+    def kept(self) -> str:
+        """The text; of one that ends in a loop, what came before it and its first copy."""
+        if self._guard.keep is None:
+            return self.text
+        return self.text[: self._ends[self._guard.keep - 1]] if self._guard.keep else ""
+
+    def add(self, text: str) -> bool:
+        """Note what came. True: the page ends here."""
+        self.text += text
+        waiting = self.text[self._seen :]
+        start = self._seen
+        for match in PIECE.finditer(waiting):
+            if len(waiting) - match.start() < LONGEST_PIECE:
+                break  # it might be the beginning of a longer one
+            number = self._numbers.setdefault(match[0], len(self._numbers))
+            self._seen = start + match.end()
+            self._ends.append(self._seen)
+            if self._guard.add(number):
+                return True
+        return False

