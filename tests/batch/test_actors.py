@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from deepseek_ocr_mcp.batch.actors import ATTEMPTS, Ledger, Reader, Task, engine_here, from_row, reader_settings, to_row
+from deepseek_ocr_mcp.batch.cluster import cluster
 from deepseek_ocr_mcp.batch.files import Source, place_of
 from deepseek_ocr_mcp.batch.state import Options, Unit, UnitText
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.errors import EngineUnavailable
 from support import echo, png, tiff
 
 pytestmark = pytest.mark.anyio
@@ -181,3 +183,18 @@ def test_the_version_of_an_engine_of_ones_own_is_the_same_in_every_process() -> 
     assert "rapidocr" in version
     assert engine_here(Settings(ocr_engine="openai"))[1] == "openai"
     assert "a-model" in engine_here(Settings(ocr_engine="openai", ocr_model="a-model"))[1]
+
+
+def test_a_cluster_that_does_not_answer_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL", "RAY_DATA_LOG_LEVEL"):
+        monkeypatch.setenv(name, "0")  # so that what is set for Ray is gone after the test
+
+    def refuse(**given: Any) -> None:
+        raise ConnectionError("a secret of Ray's")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(EngineUnavailable) as caught, cluster("10.0.0.1:6379", 0, Settings()):
+        pass
+    assert "No Ray cluster answered at 10.0.0.1:6379 (ConnectionError)" in caught.value.message
+    assert "RAY_AUTH_TOKEN" in caught.value.remedy
+    assert "secret" not in str(caught.value)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 import pyarrow.parquet
 import pytest
 
-from support import echo, png, tiff, written
+from support import echo, png, tiff, wait_until, written
 
 LIMIT_S = 120.0
 pytestmark = pytest.mark.slow
@@ -225,7 +227,7 @@ def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path
     twice = [page for page, count in counts.items() if count > 1]
     assert len(twice) <= 16 + 2 * (2 + 3 + 2), f"{len(twice)} pages were read more than once"
     for name in bad:
-        assert f"{name}: " in second.said()
+        assert f"{name}: " in first.said() + second.said(), "each run names what it found itself"
     state = [file for file in (tmp_path / "texts" / ".batch").rglob("*") if file.is_file()]
     assert [file.name for file in state if file.parent.name != "units" and file.suffix != ".json"] == ["lock"]
 
@@ -255,3 +257,33 @@ def test_the_real_engine_reads_a_folder(tmp_path: Path) -> None:
     assert {row["engine"] for row in rows.values()} == {"rapidocr"}
     assert all("rapidocr" in row["version"] and row["seconds"] > 0 for row in rows.values())
     assert not list((tmp_path / "texts" / ".batch").rglob("*.json"))
+
+
+def test_a_cluster_that_is_there_is_joined_and_left(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "faults").mkdir()
+    for number in range(6):
+        (tmp_path / "scans" / f"{number}.png").write_bytes(png(40 + number, 20))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
+    engines = {"PYTHONPATH": str(Path(__file__).parents[1] / "engines"), "FAULTS": str(tmp_path / "faults")}
+    said = tmp_path / "head"
+    with TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder, said.open("w") as out:
+        head = psutil.Popen(
+            [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port), "--num-cpus=2",
+             "--include-dashboard=false", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1",
+             "--temp-dir", folder],
+            stdout=out, stderr=out, env={**os.environ, **loopback, **token, **engines},
+        )  # fmt: skip
+        try:
+            wait_until(lambda: "Ray runtime started" in said.read_text(), timeout=LIMIT_S)
+            run = Run(tmp_path, "--ray", f"127.0.0.1:{port}", **loopback, **token)
+            assert run.end() == 0, run.said()
+            assert texts(tmp_path) == {f"{number}.png": echo(40 + number, 20) + "\n" for number in range(6)}
+            assert head.poll() is None, "it goes on without us"
+        finally:
+            for process in [*head.children(recursive=True), head]:
+                process.kill()
+            head.wait(10)

@@ -207,6 +207,7 @@ async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -
 @pytest.mark.parametrize("arguments", [("engine", "faults:Echo"), ("documents",)])
 async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     monkeypatch.setenv("OCR_AUTH_TOKEN", "correct-horse-battery-staple")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "correct-horse-battery-staple")
     monkeypatch.setenv("OCR_THREADS", "3")
     handle = await WorkerHandle.spawn(*arguments)
     try:

@@ -1,6 +1,7 @@
 """Where a batch is read: a Ray cluster that is named, or one on this machine that ends with the run.
 
-A local one listens on loopback only, reports nothing to anybody, has no dashboard, and takes the cores it was given.
+A local one listens on loopback only, to whoever has the token of this run, reports nothing to anybody, has no
+dashboard, and takes the cores it was given.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -78,6 +80,8 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
+        # Whoever else is on this machine has no business there. A token of this run's own leaves no file behind.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -89,8 +93,9 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
             except Exception as exc:
                 raise EngineUnavailable(
                     f"No Ray cluster answered at {address} ({type(exc).__name__}).",
-                    remedy="Start one with `ray start --head`, name its address (HOST:6379, or auto on one of its "
-                    "machines), and have the same Python, Ray and deepseek-ocr-mcp on every machine.",
+                    remedy="Start one with `ray start --head` and name its address (HOST:6379, or auto on one of its "
+                    "machines). Its token must be here (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token), and "
+                    "Python, Ray and deepseek-ocr-mcp must be the same on every machine.",
                 ) from None
             stack.callback(ray.shutdown)
             found = _found_there(workers, settings)

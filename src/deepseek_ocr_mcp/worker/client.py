@@ -40,7 +40,8 @@ STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once 
 KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
-WITHHELD: Final = frozenset({"OCR_AUTH_TOKEN"})  # a child serves nobody, and one of them parses strangers' files
+# A child serves nobody and asks no cluster, and one of them parses strangers' files.
+WITHHELD: Final = frozenset({"OCR_AUTH_TOKEN", "RAY_AUTH_TOKEN"})
 
 OnProgress = Callable[[float, str], Awaitable[None]]
 
@@ -84,7 +85,7 @@ class WorkerHandle:
         """Start `worker/main.py` with these arguments, in a process group of its own.
 
         Args:
-            env: variables to add to this process's own, of which the token is withheld.
+            env: variables to add to this process's own, of which the tokens are withheld.
         """
         stderr = _StderrTail(name)
         try:
