@@ -23,7 +23,6 @@ from .gpu import GpuProbe
 from .headstart import HeadStart
 from .lifecycle.base import Lifecycle
 from .lifecycle.manager import ModelManager
-from .lifecycle.pool import build_lifecycle
 from .service import OcrService
 from .signals import until_signal
 
@@ -51,8 +50,12 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
         from .lifecycle.remote import RemoteManager
 
         manager = RemoteManager(engine, settings, probe=probe, encode=reader.encoded)
-    else:
+    elif settings.ocr_gpus or settings.ocr_cpu_workers > 1:
+        from .lifecycle.pool import build_lifecycle  # not for everybody: stdio is to answer within a second
+
         manager = build_lifecycle(engine, settings, probe=probe, spawn=children.worker)
+    else:
+        manager = ModelManager(engine, settings, probe=probe, spawn=children.worker)
     return OcrService(
         settings,
         reason,
