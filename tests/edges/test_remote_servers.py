@@ -95,12 +95,15 @@ def real_vllm(folder: Path) -> Iterator[str]:
     options = ["--logits-processors", processor, "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
-             "--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options],
+            [
+                *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
+                *("--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096"),
+                *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options),
+            ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
             stdout=log,
             stderr=log,
-        )  # fmt: skip
+        )
 
         def up() -> bool:
             if process.poll() is not None:
