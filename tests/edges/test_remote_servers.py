@@ -16,7 +16,7 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client
-from tiny_server import make_checkpoint, transformers_serve
+from tiny_server import make_checkpoint, make_for_vllm, transformers_serve
 
 from support import as_base64, client, facts, png, said, tiff, wait_until, written
 
@@ -97,7 +97,8 @@ def real_vllm(folder: Path) -> Iterator[str]:
             [
                 *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
                 *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
-                *("--max-model-len", "4096", "--enforce-eager", "--dtype", "float32", *options),
+                *("--max-model-len", "4096", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
+                *options,
             ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
             stdout=log,
@@ -127,9 +128,7 @@ def real_vllm(folder: Path) -> Iterator[str]:
 
 @pytest.mark.vllm
 async def test_vllm_itself_takes_what_it_is_asked(tmp_path: Path) -> None:
-    import tiny_deepseek
-
-    with real_vllm(tiny_deepseek.make_v1(tmp_path / "tiny-v1")) as url:
+    with real_vllm(make_for_vllm(tmp_path / "tiny-v1")) as url:
         async with remote(url) as mcp:
             pages = [as_base64(written(f"Page {number}")) for number in range(4)]
             answers: list[dict[str, Any]] = []
