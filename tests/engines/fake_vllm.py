@@ -5,10 +5,10 @@ looks at in the end: a request or a second move while it sleeps, sleep while it 
 writes nonsense until its weights have been loaded again in the documented order.
 
 A test puts names of faults into `script`; each request for a page takes one:
-`429`, `503`, `500`, `401`, … answer so (`429:2` with `Retry-After: 2`); `reset` resets the connection at once and
-`break` in the middle of the answer; `hang` writes nothing more; `event` sends an error as event; `loop`, `length`,
-`filter`, `abort` end so; `text:…` writes that; `noise`, `plain`, `packed`, `endless`, `redirect` are no answers;
-an empty name is none.
+`429`, `503`, `500`, `401`, … answer so (`429:2` with `Retry-After: 2`); `crash` ends its engine; `reset` resets the
+connection at once and `break` in the middle of the answer; `hang` writes nothing more; `event` sends an error as
+event; `loop`, `length`, `filter`, `abort` end so; `text:…` writes that; `refuse:…` is a 400 that says so; `noise`,
+`plain`, `packed`, `endless`, `redirect` are no answers; an empty name is none.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class FakeVllm:
         self.level = 0
         self.weights = True
         self.refuse_wake = False
+        self.engine_dead = False
+        """As after a crash of its engine: the list of models stays, all else fails."""
         self.lock = threading.RLock()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
@@ -228,7 +230,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _called(self, path: str, query: dict[str, list[str]], body: Any) -> Any:
         vllm = self.vllm
+        if vllm.engine_dead and path != "/v1/models":
+            raise Refusal(503 if path == "/health" else 500, "EngineCore encountered an issue.")
         match self.command, path:
+            case "GET", "/health":
+                return ""
             case "GET", "/v1/models":
                 card = {"id": vllm.model, "object": "model", "created": 1, "owned_by": vllm.owner, "root": vllm.root}
                 return {"object": "list", "data": [{**card, "parent": None, "max_model_len": vllm.context}]}
@@ -267,6 +273,9 @@ class _Handler(BaseHTTPRequestHandler):
         vllm = self.vllm
         with vllm.lock:
             fault, _, detail = (vllm.script.pop(0) if vllm.script else "").partition(":")
+            if vllm.engine_dead or fault == "crash":
+                vllm.engine_dead = True
+                raise Refusal(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
             if fault == "reset":
                 self._reset()
                 return

@@ -16,7 +16,7 @@ from pathlib import Path
 from socket import create_server
 
 import httpx2
-from tiny_deepseek import BOS, EOS, PAD, make_v2
+from tiny_deepseek import BOS, EOS, LANGUAGE, PAD, make_v2, write_tokenizer
 
 from support import wait_until
 
@@ -44,6 +44,32 @@ def make_checkpoint(folder: Path) -> Path:
     told = json.loads(generation.read_text())
     told |= {"exponential_decay_length_penalty": [10, 1.5], "eos_token_id": 1, "bos_token_id": 0, "pad_token_id": 2}
     generation.write_text(json.dumps(told))
+    return folder
+
+
+def make_for_vllm(folder: Path) -> Path:
+    """DeepSeek-OCR for `vllm --load-format dummy`: its own vision towers, which vLLM has no smaller ones of, and a
+    language model of two layers. There are no weights; vLLM makes random ones.
+    """
+    write_tokenizer(folder)
+    special = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizerFast", **special}))
+    size = 64  # 32 for each head: vLLM's attention on a CPU has nothing smaller
+    language = {**LANGUAGE, "hidden_size": size, "architectures": ["DeepseekV2ForCausalLM"], "first_k_dense_replace": 1,
+                "q_lora_rank": None, "kv_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0,
+                "v_head_dim": 0, "use_mla": False}  # fmt: skip
+    projector = {"model_type": "mlp_projector", "projector_type": "linear", "input_dim": 2048, "n_embed": size}
+    config = {
+        "architectures": ["DeepseekOCRForCausalLM"],
+        "model_type": "deepseek_vl_v2",
+        "candidate_resolutions": [[1024, 1024]],
+        "global_view_pos": "head",
+        "tile_tag": "2D",
+        "language_config": language,
+        "projector_config": projector,
+        "vision_config": {"image_size": 1024, "model_type": "vision", "model_name": "deeplip_b_l"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

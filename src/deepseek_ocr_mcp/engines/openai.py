@@ -255,6 +255,10 @@ class Client:
         owner, context = card.get("owned_by"), card.get("max_model_len")
         server: Server = "vllm" if owner == "vllm" else "sglang" if owner == "sglang" else ""
         root = card.get("root")  # vLLM's word for what a served name stands for
+        if server == "vllm":  # its list of models stays while its engine is dead
+            health, _ = await self._ask("GET", f"{self._address.root}/health", LOOK_TIMEOUT_S)
+            if health >= 500:
+                raise Down("its engine is dead", self._unavailable(f"says that its engine is dead (HTTP {health})"))
         sleeping = await self._is_sleeping() if server == "vllm" else None
         return Facts(
             model,
@@ -292,6 +296,8 @@ class Client:
 
     async def _is_sleeping(self) -> bool | None:
         status, answer = await self._ask("GET", f"{self._address.root}/is_sleeping", LOOK_TIMEOUT_S)
+        if status >= 500:
+            raise Down(f"HTTP {status} to /is_sleeping", self._unavailable(f"answered HTTP {status} to /is_sleeping"))
         asleep = answer.get("is_sleeping") if status == 200 and isinstance(answer, dict) else None
         return asleep if isinstance(asleep, bool) else None
 
