@@ -123,10 +123,16 @@ SHOWS_APPS = [advertise(EXTENSION_ID, {"mimeTypes": [APP_MIME_TYPE]})]
 
 @asynccontextmanager
 async def client(
-    engine: str = "Echo", *, local: bool = True, mode: str = "auto", apps: bool = False, **settings: Any
+    engine: str = "Echo",
+    *,
+    local: bool = True,
+    mode: str = "auto",
+    apps: bool = False,
+    bound_s: float = 60,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
     """An MCP client of such a service, in this process; workers are real. `apps`: one that shows apps."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(bound_s):
         async with (
             running(engine, **settings) as service,
             Client(build_mcp(service, local=local), mode=mode, extensions=SHOWS_APPS if apps else None) as made,
