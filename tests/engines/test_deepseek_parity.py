@@ -122,8 +122,9 @@ def test_a_page_is_read_as_the_original_read_it(bench: Bench, case: dict[str, An
     compare(case, tokens, logits)
 
 
+@pytest.mark.skipif(not EVERYTHING, reason="minutes of arithmetic: DEEPSEEK_PARITY=all runs it")
 def test_pages_of_several_sizes_are_read_together_as_each_was_alone(bench: Bench) -> None:
-    names = ("page", "card", "banner") if EVERYTHING else ("card", "banner")
+    names = ("page", "card", "banner")
     together = [
         case
         for case in GOLDEN["cases"]
