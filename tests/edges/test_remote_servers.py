@@ -18,7 +18,8 @@ import pytest
 from mcp import Client
 from tiny_server import make_checkpoint, make_for_vllm, transformers_serve
 
-from support import as_base64, client, facts, png, said, tiff, wait_until, written
+from deepseek_ocr_mcp.edges.mcp import build_mcp
+from support import as_base64, client, facts, png, running, said, tiff, wait_until, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -97,7 +98,7 @@ def real_vllm(folder: Path) -> Iterator[str]:
             [
                 *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
                 *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
-                *("--max-model-len", "4096", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
+                *("--max-model-len", "420", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
                 *options,
             ],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
@@ -128,17 +129,26 @@ def real_vllm(folder: Path) -> Iterator[str]:
 
 @pytest.mark.vllm
 async def test_vllm_itself_takes_what_it_is_asked(tmp_path: Path) -> None:
-    with real_vllm(make_for_vllm(tmp_path / "tiny-v1")) as url:
-        async with remote(url) as mcp:
-            pages = [as_base64(written(f"Page {number}")) for number in range(4)]
+    quiet = {"gpu_offload_after": -1, "gpu_idle_timeout": -1, "ocr_page_timeout": 300, "ocr_reply_seconds": 300}
+    with real_vllm(make_for_vllm(tmp_path / "tiny-v1")) as url, anyio.fail_after(500):
+        async with (
+            running("openai", ocr_remote_url=url, **quiet) as service,
+            Client(build_mcp(service, local=True)) as mcp,
+        ):
             answers: list[dict[str, Any]] = []
 
-            async def ask(page: str, mode: str) -> None:
-                answers.append(await read(mcp, page, mode=mode))
+            async def ask(mode: str) -> None:
+                answers.append(await read(mcp, as_base64(written("A page")), mode=mode, resolution="tiny"))
 
             async with anyio.create_task_group() as tasks:
-                for page, mode in zip(pages, ("document", "free", "ocr", "describe"), strict=True):
-                    tasks.start_soon(ask, page, mode)
+                for mode in ("document", "free"):
+                    tasks.start_soon(ask, mode)
+            moved = facts(await mcp.call_tool("gpu_offload", {}))
+            assert (moved["from"], moved["to"]) == ("gpu", "host")
+            (asleep,) = facts(await mcp.call_tool("gpu_status", {}))["endpoints"]
+            await ask("free")
             (endpoint,) = facts(await mcp.call_tool("gpu_status", {}))["endpoints"]
     assert {answer["model"] for answer in answers} == {"deepseek-ai/DeepSeek-OCR"}
-    assert (endpoint["served"], endpoint["failures"]) == (4, 0)
+    assert {answer["pages"][0]["finish"] for answer in answers} <= {"stop", "length", "loop"}
+    assert asleep["state"] == "asleep"
+    assert (endpoint["state"], endpoint["served"], endpoint["failures"]) == ("ready", 3, 0)

@@ -285,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(400, detail)
             if vllm.asleep:
                 vllm.harms.append("was asked about a page while it slept")
-                raise Refusal(503, "The model is sleeping")
+                raise Refusal(503, "The model is sleeping")  # a real one has it wait until it is woken
             if vllm.running >= vllm.most:
                 raise Refusal(503, "too many requests")
             image, question = vllm.check(body, self.headers)
