@@ -37,7 +37,7 @@ from deepseek_ocr_mcp.service import OcrService
 
 Colour = tuple[int, int, int]
 GREY: Colour = (120, 130, 140)
-NPM_TIMEOUT_S = 300
+NPM_TIMEOUT_S = 600
 
 
 def install_node_modules(folder: Path, missing: Callable[[], list[str]]) -> None:
