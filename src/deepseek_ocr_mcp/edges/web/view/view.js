@@ -14,7 +14,7 @@ const SHARP_SIDE = 2400; // px, for a page that is looked at closely
 const KEPT_PICTURES = 24; // of about 300 kB
 const RESULT = "deepseek-ocr/result"; // in _meta of an answer: the name that ocr_page knows it by
 const ERROR = "deepseek-ocr/error";
-const NOT_AGAIN = ["save_to", "overwrite", "annotate", "pages"]; // of the agent's arguments, when more pages are read
+const ONCE = ["save_to", "overwrite", "annotate"]; // of the agent's arguments: not when something is read again
 
 const host = new Host();
 
@@ -98,6 +98,8 @@ const unlight = together(viewer, text);
 /** Page numbers for a sentence: "4" is one, "4-8" and "1, 3" are many. */
 const named = (pages) => ({ pages: pages.replaceAll(",", ", ").replaceAll("-", "–"), n: /^\d+$/.test(pages) ? 1 : 2 });
 const inFull = () => host.context.displayMode === "fullscreen";
+/** The agent's arguments, to read something again or more. */
+const given = () => Object.fromEntries(Object.entries(item.asked).filter(([name]) => !ONCE.includes(name)));
 const canAsk = () => host.callsTools && Boolean(item.asked?.image);
 /** Whether there are, and will be, no pictures. */
 const alone = () => (item.state === "done" ? !lastName || !host.callsTools : item.state !== "waiting" && item.state !== "reading");
@@ -196,10 +198,9 @@ async function readOn(pages, further = false) {
   readingOn = pages;
   text.shown = "";
   paint();
-  const given = Object.fromEntries(Object.entries(item.asked).filter(([name]) => !NOT_AGAIN.includes(name)));
   const next = nextPages;
   try {
-    const answer = await host.callTool("ocr_image", { ...given, pages });
+    const answer = await host.callTool("ocr_image", { ...given(), pages });
     if (answer.isError) {
       const error = errorOf(answer);
       toast(`${titleOf(error)} ${remedyOf(error)}`.trim(), "bad");
@@ -209,8 +210,7 @@ async function readOn(pages, further = false) {
         add(answer);
         item.page = read[0];
         announce(t("app.isRead", { n: read.length }));
-      }
-      if (!read.length) toast(wordsOf(answer), "bad"); // it is being read still
+      } else toast(wordsOf(answer), "bad"); // it is being read still
       if (!further) nextPages = next;
     }
   } catch (error) {
@@ -228,8 +228,7 @@ async function again() {
   forget();
   paint();
   try {
-    const { save_to: _1, overwrite: _2, annotate: _3, ...given } = item.asked;
-    take(await host.callTool("ocr_image", given));
+    take(await host.callTool("ocr_image", given()));
   } catch (error) {
     take({ isError: true, content: [{ type: "text", text: error.message }] });
   }
