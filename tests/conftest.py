@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fault_engines() -> Iterator[None]:
+    """`faults:…` is importable in children, those of a module's fixtures too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS / "engines"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's own shell, and `faults:…` importable in children."""
+    """No setting of the developer's own shell."""
     for name in list(os.environ):
         if name.startswith(("OCR_", "GPU_")) or name in ("HOST", "PORT"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS / "engines"))

@@ -56,9 +56,7 @@ def exported() -> dict[str, tuple[str, set[str]]]:
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, tuple[str, set[str]]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
-        return exported()
+    return exported()
 
 
 def test_promtool_accepts_the_rules() -> None:

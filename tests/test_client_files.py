@@ -104,10 +104,8 @@ def test_every_client_has_its_example_and_every_example_its_line() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
-        with http_server(OCR_AUTH_TOKEN=TOKEN) as made:
-            yield made
+    with http_server(OCR_AUTH_TOKEN=TOKEN) as made:
+        yield made
 
 
 @pytest.mark.anyio

@@ -480,10 +480,8 @@ def walk(server: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
-        with http_server("Echo", OCR_AUTH_TOKEN=TOKEN, OCR_CACHE="on") as made:
-            yield made
+    with http_server("Echo", OCR_AUTH_TOKEN=TOKEN, OCR_CACHE="on") as made:
+        yield made
 
 
 def test_the_walk_through_a_running_server_finds_all_well_and_again(server: HttpServer) -> None:
@@ -511,10 +509,8 @@ def test_the_walk_says_what_it_needs(server: HttpServer) -> None:
 
 
 def test_the_walk_notices_an_engine_that_cannot_read() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
-        with http_server("Broken") as broken:
-            done = walk(broken.root)
+    with http_server("Broken") as broken:
+        done = walk(broken.root)
     assert done.returncode >= 3
     assert "FAIL  a first page is read" in done.stdout
     assert done.stdout.endswith(f"{done.returncode} checks failed.\n")

@@ -119,13 +119,11 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "engines"))
-        made = Rig(tmp_path_factory.mktemp("nginx"))
-        try:
-            yield made
-        finally:
-            made.close()
+    made = Rig(tmp_path_factory.mktemp("nginx"))
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 async def engine(client: Client) -> str:

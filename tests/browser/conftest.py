@@ -14,7 +14,6 @@ from browser.rig import Visitor, bundle_host
 from support import HttpServer, http_server, install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
-ENGINES = HERE.parent / "engines"
 MODULES = HERE / "node_modules"
 FLAGS = [
     "--no-sandbox",
@@ -54,22 +53,20 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., HttpServer]]:
     """A server with this engine and these settings; one for all tests of the module that ask for the same."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ENGINES))
-        running: dict[str, HttpServer] = {}
-        opened = []
+    running: dict[str, HttpServer] = {}
+    opened = []
 
-        def get(engine: str, **settings: str) -> HttpServer:
-            key = json.dumps([engine, settings])
-            if key not in running:
-                manager = http_server(engine, **settings)
-                running[key] = manager.__enter__()
-                opened.append(manager)
-            return running[key]
+    def get(engine: str, **settings: str) -> HttpServer:
+        key = json.dumps([engine, settings])
+        if key not in running:
+            manager = http_server(engine, **settings)
+            running[key] = manager.__enter__()
+            opened.append(manager)
+        return running[key]
 
-        yield get
-        for manager in opened:
-            manager.__exit__(None, None, None)
+    yield get
+    for manager in opened:
+        manager.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,18 @@ WAIT_MS: Final = 30_000  # for anything: two cores that others use too are slow
 TOLD_ANYWAY: Final = "Failed to load resource"  # Chromium's own line for every answer that is an error
 
 
+def grave_faults(page: Page | Frame, axe: str) -> list[str]:
+    """What axe-core (`axe` is its source) finds serious or critical on a page."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [
+        f"{each['id']}: {node['target']} {node['failureSummary']}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
 class Site(Protocol):
     """What a page is opened of. `also`, if it has it: other addresses that it may speak to."""
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from browser.rig import WAIT_MS, AppHost, Shown, Visitor
+from browser.rig import WAIT_MS, AppHost, Shown, Visitor, grave_faults
 from support import HttpServer, as_base64, png, tiff, written
 
 pytestmark = pytest.mark.browser
@@ -368,15 +368,7 @@ def test_it_keeps_to_the_room_that_the_host_gives(visitor: Visitor, scholar: App
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visitor: Visitor, scholar: AppHost, rapid: AppHost, axe: str, theme: str) -> None:
     def check(shown: Shown, where: str) -> None:
-        shown.frame.evaluate(axe)
-        found = shown.frame.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-        grave = [
-            f"{where}: {each['id']}: {node['target']} {node['failureSummary']}"
-            for each in found
-            if each["impact"] in ("serious", "critical")
-            for node in each["nodes"]
-        ]
-        assert grave == []
+        assert grave_faults(shown.frame, axe) == [], where
 
     context = {"theme": theme, "availableDisplayModes": ["inline", "fullscreen"]}
     shown = show(visitor, scholar, context=context, window={"color_scheme": theme})

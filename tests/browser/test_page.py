@@ -17,7 +17,7 @@ from fake_vllm import fake_vllm
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults
 from deepseek_ocr_mcp import __version__
 from support import HttpServer, as_base64, http_server, png, wait_until, written
 
@@ -588,15 +588,7 @@ def test_axe_finds_nothing_serious(
     visitor.expected.append(TOLD_ANYWAY)
 
     def check(page: Page, where: str) -> None:
-        page.evaluate(axe)
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-        grave = [
-            f"{where}: {each['id']}: {node['target']} {node['failureSummary']}"
-            for each in found
-            if each["impact"] in ("serious", "critical")
-            for node in each["nodes"]
-        ]
-        assert grave == []
+        assert grave_faults(page, axe) == [], where
 
     page = visitor.open(scholar, color_scheme=scheme)
     check(page, "empty")

@@ -30,21 +30,14 @@ CSP = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fault_engines() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def server(fault_engines: None) -> Iterator[HttpServer]:
+def server() -> Iterator[HttpServer]:
     with http_server(OCR_MAX_FILE_MB="6") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def guarded(fault_engines: None) -> Iterator[HttpServer]:
+def guarded() -> Iterator[HttpServer]:
     with http_server(
         OCR_AUTH_TOKEN=TOKEN, OCR_ALLOWED_HOSTS="ocr.example.org", OCR_CORS_ORIGINS="https://app.example.org"
     ) as made:
@@ -52,21 +45,21 @@ def guarded(fault_engines: None) -> Iterator[HttpServer]:
 
 
 @pytest.fixture(scope="module")
-def patient(fault_engines: None) -> Iterator[HttpServer]:
+def patient() -> Iterator[HttpServer]:
     """Reads for ever, and takes three requests, one of a client."""
     with http_server("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="1") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def steady(fault_engines: None) -> Iterator[HttpServer]:
+def steady() -> Iterator[HttpServer]:
     """Takes a twentieth of a second for a page."""
     with http_server("Steady") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def real(fault_engines: None) -> Iterator[HttpServer]:
+def real() -> Iterator[HttpServer]:
     with http_server("rapidocr") as made:
         yield made
 
@@ -652,7 +645,7 @@ async def test_other_sites_may_read_answers_only_where_the_operator_says_so(
                 assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_who_comes_through_a_trusted_proxy_is_a_client_of_its_own(fault_engines: None) -> None:
+async def test_who_comes_through_a_trusted_proxy_is_a_client_of_its_own() -> None:
     with http_server("Patient", OCR_MAX_QUEUE="3", OCR_TRUSTED_PROXIES="127.0.0.1") as server:
         async with asking(server) as (http, tasks):
             tasks.start_soon(lambda: http.post("/ocr", files=FILE, headers={"X-Forwarded-For": "192.0.2.1"}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -51,10 +50,8 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
-        with http_server(OCR_BUSY_WAIT="0.5") as made:
-            yield made
+    with http_server(OCR_BUSY_WAIT="0.5") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="pat
 
 PAGE = as_base64(png())
 DOCUMENT = as_base64(tiff(*range(11, 20)))
-ENGINES = Path(__file__).parents[1] / "engines"
 Spell = Callable[[Path], Any]
 Ask = Callable[..., CallToolResult]
 
@@ -34,13 +33,12 @@ Ask = Callable[..., CallToolResult]
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
     """Calls `ocr_image` on one server that all these tests share, as a client on its machine."""
-    with pytest.MonkeyPatch.context() as patch, start_blocking_portal() as portal:
-        patch.setenv("PYTHONPATH", str(ENGINES))
-        with (
-            portal.wrap_async_context_manager(running()) as service,
-            portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
-        ):
-            yield lambda **arguments: portal.call(mcp.call_tool, "ocr_image", arguments)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running()) as service,
+        portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
+    ):
+        yield lambda **arguments: portal.call(mcp.call_tool, "ocr_image", arguments)
 
 
 @pytest.fixture

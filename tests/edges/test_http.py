@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -48,22 +47,18 @@ HEADERS = {"Accept": "application/json, text/event-stream"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
-        with http_server(OCR_MAX_FILE_MB="6") as made:
-            yield made
+    with http_server(OCR_MAX_FILE_MB="6") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[HttpServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
-        with http_server(
-            OCR_AUTH_TOKEN=TOKEN,
-            OCR_ALLOWED_HOSTS="ocr.example.org",
-            OCR_ALLOWED_ORIGINS="https://app.example.org",
-        ) as made:
-            yield made
+    with http_server(
+        OCR_AUTH_TOKEN=TOKEN,
+        OCR_ALLOWED_HOSTS="ocr.example.org",
+        OCR_ALLOWED_ORIGINS="https://app.example.org",
+    ) as made:
+        yield made
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

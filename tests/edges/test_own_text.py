@@ -22,15 +22,8 @@ pytestmark = pytest.mark.anyio
 # The engine `faults:Echo` answers the size of the picture that it is given, 1653x2339, and its fingerprint.
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fault_engines() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "engines"))
-        yield
-
-
 @pytest.fixture(scope="module")
-def server(fault_engines: None) -> Iterator[HttpServer]:
+def server() -> Iterator[HttpServer]:
     with http_server() as made:
         yield made
 

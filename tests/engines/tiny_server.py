@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from socket import create_server
 
@@ -20,6 +20,7 @@ from tiny_deepseek import BOS, EOS, LANGUAGE, PAD, make_v2, write_tokenizer
 
 from support import wait_until
 
+STOP_TIMEOUT_S = 30
 START_TIMEOUT_S = 120  # torch and transformers, on two cores that others use too
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
@@ -74,20 +75,16 @@ def make_for_vllm(folder: Path) -> Path:
 
 
 @contextmanager
-def transformers_serve(folder: Path) -> Iterator[str]:
-    """Its address, while it runs."""
+def served(command: Callable[[int], Sequence[str]], start_s: float, **environment: str) -> Iterator[str]:
+    """The address of a server that is none of ours, while it runs.
+
+    Args:
+        command: what starts it on a port.
+    """
     with create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)),
-                *("--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=log,
-            stderr=log,
-        )
+        process = subprocess.Popen(command(port), env={**os.environ, **environment}, stdout=log, stderr=log)
 
         def up() -> bool:
             if process.poll() is not None:
@@ -99,8 +96,25 @@ def transformers_serve(folder: Path) -> Iterator[str]:
                 return False
 
         try:
-            wait_until(up, START_TIMEOUT_S)
+            wait_until(up, start_s)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def transformers_serve(folder: Path) -> AbstractContextManager[str]:
+    """Its address, while it runs."""
+    return served(
+        lambda port: [
+            *(sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)),
+            *("--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)),
+        ],
+        START_TIMEOUT_S,
+        HF_HUB_OFFLINE="1",
+        CUDA_VISIBLE_DEVICES="",
+    )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
-import trio
-import trio.testing
 
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
@@ -37,27 +34,12 @@ from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_nvml import FakeNvml
 from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, PREWARM_S, READ_S, WEIGHTS_MB, FakeWorker
+from virtual_time import counted_steps
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
 
 PAGE = PageImage("/nowhere", 10, 10)
 FREE = ReadOptions("free")
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time jumps while a thread works: the probe, which is a plain object here, is called inline."""
-
-    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
-        await anyio.lowlevel.checkpoint()
-        return function(*args)
-
-    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
 
 
 class House:
@@ -182,23 +164,12 @@ async def test_a_request_that_comes_as_the_timer_fires_is_served() -> None:
         assert (await house.read()).startswith("by ")
 
 
-class Steps(trio.abc.Instrument):
-    """Counts how often any task runs."""
-
-    count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
 async def test_an_idle_manager_sleeps_without_polling() -> None:
     house = House(gpu_idle_timeout=-1)
     async with house.open():
         await house.read()
-        steps = Steps()
-        trio.lowlevel.add_instrument(steps)
-        await anyio.sleep(10_000)
-        trio.lowlevel.remove_instrument(steps)
+        with counted_steps() as steps:
+            await anyio.sleep(10_000)
     assert steps.count <= 3  # the watcher once, and this test's own waking
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
-import trio
-import trio.testing
 
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
@@ -40,24 +37,9 @@ from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_nvml import FakeNvml
 from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, READ_S, RESTORE_S, WEIGHTS_MB, FakeWorker
+from virtual_time import counted_steps
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time jumps while a thread works: the probe, which is a plain object here, is called inline."""
-
-    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
-        await anyio.lowlevel.checkpoint()
-        return function(*args)
-
-    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
 
 
 def lost() -> GpuLost:
@@ -423,25 +405,14 @@ async def test_a_card_whose_weights_are_in_host_memory_is_woken_before_an_empty_
         assert (card, anyio.current_time() - began) == (house.cards[0], pytest.approx(RESTORE_S + READ_S))
 
 
-class Steps(trio.abc.Instrument):
-    """Counts how often any task runs."""
-
-    count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += 1
-
-
 async def test_an_idle_pool_sleeps_without_polling() -> None:
     house = House(gpu_offload_after=-1, gpu_idle_timeout=-1)
     async with house.open():
         house.by_card[house.cards[0]] = [lost(), lost()]
         await house.document("a", 4, [])
         await anyio.sleep(1)
-        steps = Steps()
-        trio.lowlevel.add_instrument(steps)
-        await anyio.sleep(10_000)
-        trio.lowlevel.remove_instrument(steps)
+        with counted_steps() as steps:
+            await anyio.sleep(10_000)
     assert steps.count <= 2
 
 

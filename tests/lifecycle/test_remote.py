@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-import trio.testing
 
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import KNOWN
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.anyio
 READ_S, WAKE_S, RELOAD_S, SLEEP_S = 5.0, 2.0, 20.0, 1.0
 FREE = ReadOptions("free")
 QUIET = {"gpu_offload_after": -1, "gpu_idle_timeout": -1}
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
 
 
 def unavailable(what: str) -> EngineUnavailable:
