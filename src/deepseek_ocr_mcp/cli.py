@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import __version__, logs
 from .engines import KNOWN, PREFERRED, cpu_engine
-from .errors import BadRequest, EngineUnavailable, InputNotFound, OcrError
+from .errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, cause_of
 from .modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BaseException as exc:
-        match _cause(exc):
+        match cause_of(exc):
             case OcrError() as error:
                 _fail(error)
                 code = error.exit_code
@@ -101,13 +101,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise
     gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms
     sys.exit(code)
-
-
-def _cause(exc: BaseException) -> BaseException:
-    """What a task group wrapped: the first failure in it."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -235,6 +228,16 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         default=DEFAULT_TEXT_LAYER,
         help="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()) + f" (default {DEFAULT_TEXT_LAYER})",
     )
+
+
+def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `_add_reading` was told, as fields of a request."""
+    names = ("custom_prompt", "pages", "resolution", "text_layer")
+    return {
+        "mode": "find" if arguments.find_term is not None else arguments.mode,
+        "find_term": arguments.find_term or "",
+        **{name: getattr(arguments, name) for name in names},
+    }
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -395,12 +398,7 @@ def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrReq
         save_to = str((Path(arguments.output_dir) / (name + SUFFIXES[arguments.format])).resolve())
     return OcrRequest(
         image=_absolute(file),
-        mode="find" if arguments.find_term is not None else arguments.mode,
-        find_term=arguments.find_term or "",
-        custom_prompt=arguments.custom_prompt,
-        pages=arguments.pages,
-        resolution=arguments.resolution,
-        text_layer=arguments.text_layer,
+        **_reading(arguments),
         boxes=arguments.format == "json",
         raw=arguments.format == "json",
         max_chars=0,
@@ -456,15 +454,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
-    request = OcrRequest(
-        image="",
-        mode="find" if arguments.find_term else arguments.mode,
-        find_term=arguments.find_term or "",
-        custom_prompt=arguments.custom_prompt,
-        pages=arguments.pages,
-        resolution=arguments.resolution,
-        text_layer=arguments.text_layer,
-    )
+    request = OcrRequest(image="", **_reading(arguments))
     names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older")
     batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
     try:
@@ -506,7 +496,7 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
             ):
                 result = await client.call_tool(tool, given)
     except Exception as exc:
-        cause = _cause(exc)
+        cause = cause_of(exc)
         raise EngineUnavailable(
             f"No server answered at {arguments.url}: {str(cause) or type(cause).__name__}.",
             remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name it with --url and --token.",

@@ -31,7 +31,10 @@ __all__ = [
     "UnreadableInput",
     "UnsupportedMode",
     "WorkerCrashed",
+    "cause_of",
+    "closing",
     "from_dict",
+    "unforeseen",
 ]
 
 
@@ -219,6 +222,26 @@ class Cancelled(OcrError):
     code = "cancelled"
     http_status = 503
     exit_code = 6
+
+
+def closing() -> Cancelled:
+    """What a request is told that the end of the server cuts off."""
+    return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
+
+
+def unforeseen(exc: BaseException, what: str = "Reading") -> OcrError:
+    """What a caller is told of a fault of ours. Whoever asks has logged it: a message may hold what was read."""
+    return OcrError(
+        f"{what} failed in a way nobody foresaw ({type(exc).__name__}).",
+        remedy="The server goes on; its log on stderr has the details.",
+    )
+
+
+def cause_of(exc: BaseException) -> BaseException:
+    """The first failure in what a task group raised: its other tasks were cancelled for it."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _classes() -> dict[str, type[OcrError]]:

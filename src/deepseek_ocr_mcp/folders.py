@@ -23,7 +23,7 @@ import anyio.to_thread
 
 from .documents.listing import Listing, complete_path, list_files
 from .documents.source import make_folder, resolve_output_folder, write_atomically
-from .errors import BadRequest, InputNotFound, OcrError
+from .errors import BadRequest, InputNotFound, OcrError, unforeseen
 from .models import Failure, Folder, OcrRequest, OcrResult
 from .service import Answer, OcrService, Progress
 
@@ -250,10 +250,7 @@ class FolderReader:
             job.error = exc
         except Exception as exc:  # it must not end the server, whose task this is
             log.exception("A folder failed in a way nobody foresaw.")
-            job.error = OcrError(
-                f"Reading the folder failed in a way nobody foresaw ({type(exc).__name__}).",
-                remedy="The server goes on; its log on stderr has the details.",
-            )
+            job.error = unforeseen(exc, "Reading the folder")
         finally:
             job.scope, job.fraction = None, 0.0
             job.tell()

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from .documents.renderer import Document, LayerText
 from .engines.base import CPU, PageImage, ReadOptions
-from .errors import Cancelled, GpuBusy, OcrError
+from .errors import Cancelled, GpuBusy, OcrError, unforeseen
 from .lifecycle.base import Lifecycle, Reading
 from .logs import request_id, serving
 from .models import Block, Page
@@ -308,12 +308,7 @@ class Jobs:
         except Exception as exc:
             log.exception("A document failed in a way nobody foresaw.")
             for ask in job.asks:
-                ask.fail(
-                    OcrError(
-                        f"Reading failed in a way nobody foresaw ({type(exc).__name__}).",
-                        remedy="The server goes on; its log on stderr has the details.",
-                    )
-                )
+                ask.fail(unforeseen(exc))
         finally:
             del self._jobs[job.key]
             for ask in job.asks:  # only where the server closes

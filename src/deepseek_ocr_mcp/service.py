@@ -33,7 +33,7 @@ from .documents.renderer import Document, DocumentReader, Kept
 from .documents.source import Incoming, Snapshot, resolve_output, write_atomically
 from .engines import KNOWN
 from .engines.base import ReadOptions
-from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
+from .errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode, cause_of
 from .gpu import GpuProbe
 from .jobs import LOADING_SHARE, TEXT_LAYER, Ask, Jobs, ReadPage
 from .lifecycle.base import Lifecycle, ModelStatus
@@ -565,13 +565,7 @@ async def _told(place: Place, on_position: OnPosition | None) -> AsyncIterator[N
             yield
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _first(group) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one failure in a group: of two tasks, the other was cancelled for it."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+        raise cause_of(group) from None
 
 
 def _result(

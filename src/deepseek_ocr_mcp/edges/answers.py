@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import BadRequest, OcrError
+from ..errors import BadRequest, OcrError, cause_of
 from ..models import (
     Block,
     Box,
@@ -491,7 +491,7 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
             results.append(await work())
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise cause_of(group) from None
     if not results:
         raise ClientGone
     return results[0]
@@ -500,11 +500,6 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 Emit = Callable[[str, Mapping[str, Any]], Awaitable[None]]

@@ -17,6 +17,7 @@ import anyio
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
 from ..logs import request_id
+from ..worker.client import OnProgress
 
 __all__ = ["Line", "Part"]
 
@@ -73,6 +74,12 @@ class Part:
         self._news = anyio.Event()
         self._next_news = anyio.current_time() + PROGRESS_EVERY_S
         return self._progress
+
+    async def follow(self, on_progress: OnProgress | None) -> None:
+        """Return when it is over; tell the progress on the way."""
+        while (news := await self.news()) is not None:
+            if on_progress is not None:
+                await on_progress(*news)
 
     def begin(self) -> None:
         """Wait from now on, for the first time or again."""

@@ -31,14 +31,24 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed
+from ..errors import (
+    Busy,
+    Cancelled,
+    EngineUnavailable,
+    GpuLost,
+    NotReady,
+    OcrError,
+    WorkerCrashed,
+    closing,
+    unforeseen,
+)
 from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
 from ..logs import fields, serving
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .base import ModelStatus, Reading
-from .idle import IdlePolicy, Step
+from .idle import Idleness, IdlePolicy, Step
 from .line import Line, Part
 from .weights import Weights
 
@@ -148,7 +158,7 @@ class ModelManager:
         self._settings = settings
         self._spawn = spawn
         self._weights = weights or Weights(engine, settings)
-        self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
+        self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
         # An engine with weights to park has two places for them: host memory and its device. With OCR_GPU=cpu
         # the device is a second copy in host memory: slow and large, but every step is the same.
         self._parks = engine.gpu_mb > 0
@@ -164,9 +174,6 @@ class ModelManager:
         self._line = Line()
         self._flight: _Flight | None = None
         self._line_is_read = False
-        self._leases = 0
-        self._idle_since: float | None = None
-        self._something_happened = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._model = ""
         self._served = 0
@@ -179,7 +186,7 @@ class ModelManager:
         parts = [self.state.name]
         if self._child and self._child.card:
             parts.append(self._child.card)
-        if (idle := self._idle_s()) is not None:
+        if (idle := self._idle.seconds) is not None:
             parts.append(f"idle {idle:.0f}s")
         return f"<ModelManager {' '.join(parts)} served {self._served}>"
 
@@ -210,7 +217,7 @@ class ModelManager:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._idle_since = anyio.current_time()
+                self._idle.begin()
                 tasks.start_soon(self._watch_idle)
                 try:
                     yield self
@@ -237,15 +244,11 @@ class ModelManager:
 
     def hold(self) -> None:
         """Begin what a `lease` is. `let_go` must follow."""
-        self._leases += 1
-        self._notify()
+        self._idle.hold()
 
     def let_go(self) -> None:
         """End what `hold` began."""
-        self._leases -= 1
-        if self._leases == 0:
-            self._idle_since = anyio.current_time()
-        self._notify()
+        self._idle.let_go()
 
     # -- reading
 
@@ -285,9 +288,7 @@ class ModelManager:
                 load_s += anyio.current_time() - began
             self._stand_in_line(part)
             try:
-                while (news := await part.news()) is not None:
-                    if on_progress is not None:
-                        await on_progress(*news)
+                await part.follow(on_progress)
             except BaseException:
                 self._step_out(part)
                 raise
@@ -329,7 +330,7 @@ class ModelManager:
         finally:
             self._line_is_read = False
             for part in self._line.take_all():  # only where the server closes
-                part.finish(error=_closing())
+                part.finish(error=closing())
 
     async def _read_batch(self, parts: list[Part]) -> None:
         """Read these parts' pages. Caller holds the lock. Every part is finished, or in line again."""
@@ -372,11 +373,11 @@ class ModelManager:
         except Exception as exc:
             log.exception("A batch failed in a way nobody foresaw.")
             for part in parts:
-                part.finish(error=_unforeseen(exc))
+                part.finish(error=unforeseen(exc))
         finally:
             self._flight = None
             for part in parts:  # cancelled: nobody waits, or the server closes
-                part.finish(error=_closing())
+                part.finish(error=closing())
 
     @property
     def loading_s(self) -> float | None:
@@ -410,7 +411,7 @@ class ModelManager:
             return
         if self._loading is None:
             assert self._tasks is not None, "use the manager inside `async with manager.running():`"
-            self._loading = _Loading(error=_closing())
+            self._loading = _Loading(error=closing())
             self._tasks.start_soon(self._load, self._loading)
         loading = self._loading
         await loading.finished.wait()
@@ -437,7 +438,7 @@ class ModelManager:
             self._remember(loading.error)
             self._loading = None
             loading.finished.set()
-            self._notify()
+            self._idle.notify()
 
     async def _call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
@@ -491,7 +492,7 @@ class ModelManager:
             if self._state is not State.CLOSED:
                 self._state = State.UNLOADED
             child.gone.set()
-        self._notify()
+        self._idle.notify()
 
     def _remember(self, cause: BaseException | None) -> None:
         if isinstance(cause, WorkerDied):
@@ -549,7 +550,7 @@ class ModelManager:
             raise
         finally:
             self._doing = None
-            self._notify()
+            self._idle.notify()
 
     async def _spawned(self) -> _Child:
         """A fresh worker, with nothing loaded. Caller holds the lock."""
@@ -579,7 +580,7 @@ class ModelManager:
         """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
         async with self._lock:
             self._prewarm_due = False
-            if self._child is not None or self._leases:
+            if self._child is not None or self._idle.leases:
                 return  # a request loads it anyway
             target, self._prewarm_to = self._prewarm_to, State.UNLOADED
             try:
@@ -592,7 +593,7 @@ class ModelManager:
             except (OcrError, WorkerDied, OSError) as exc:
                 self._remember(exc)
                 await self._end_worker()
-            self._idle_since = anyio.current_time()
+            self._idle.begin()
 
     async def _choose_card(self, current: str | None) -> str | None:
         """UUID of the card to use; None on a CPU.
@@ -691,7 +692,7 @@ class ModelManager:
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 await child.gone.wait()
-            seconds = anyio.current_time() - began
+            seconds, waiting = anyio.current_time() - began, self._idle.leases
             self.observer.moved(self.engine.name, "releasing", seconds, self.device)
             return Transition(
                 from_state=before,
@@ -699,7 +700,7 @@ class ModelManager:
                 seconds=seconds,
                 freed_mb=_difference(free, await self._free_mb(child)),
                 message="What was being read was stopped and the worker process ended; its memory is free."
-                + (f" {self._leases} requests stand in line and will load the model again." if self._leases else ""),
+                + (f" {waiting} requests stand in line and will load the model again." if waiting else ""),
             )
         async with self._turn("gpu_release"):
             self._prewarm_due = False  # who asks for the memory wants all of it
@@ -746,7 +747,7 @@ class ModelManager:
         if not acquired:
             raise Busy(
                 f"{tool} waited {self._settings.ocr_busy_wait:g} s; the model is busy and "
-                f"{self._leases} requests hold a place.",
+                f"{self._idle.leases} requests hold a place.",
                 remedy="Call again when they are done, or gpu_release with force=true to stop what runs.",
             )
         try:
@@ -756,33 +757,20 @@ class ModelManager:
 
     # -- idle policy
 
-    def _idle_s(self) -> float | None:
-        if self._leases or self._idle_since is None:
-            return None
-        return anyio.current_time() - self._idle_since
-
-    def _notify(self) -> None:
-        self._something_happened.set()
-
     async def _watch_idle(self) -> None:
         """Sleep until the policy is due or something happens: an idle server wakes for nothing else."""
         while True:
-            self._something_happened = anyio.Event()
-            idle = self._idle_s()
-            if idle is not None and self._prewarm_due:
+            self._idle.forget_news()
+            if self._prewarm_due and self._idle.seconds is not None:
                 await self._prewarm()
-                continue
-            if idle is not None and self._policy.next_step(self.state, idle) is not None:
+            elif self._idle.next_step(self.state) is not None:
                 await self._step_down()
-                continue
-            wait = None if idle is None else self._policy.wake_after(self.state, idle)
-            with anyio.move_on_after(inf if wait is None else wait):
-                await self._something_happened.wait()
+            else:
+                await self._idle.news(within=self._idle.wake_after(self.state))
 
     async def _step_down(self) -> None:
         async with self._lock:
-            idle = self._idle_s()  # decide again: a request may have come while we waited for the lock
-            step = None if idle is None else self._policy.next_step(self.state, idle)
+            step = self._idle.next_step(self.state)  # decide again: a request may have come meanwhile
             if step is None:
                 return
             # A failure is in `last_error`, the worker is gone, and nobody waits for an answer.
@@ -795,13 +783,9 @@ class ModelManager:
 
     def status(self) -> ModelStatus:
         """What is true now. Waits for nothing."""
-        idle = self._idle_s()
         state = self.state
         child = self._child
         pid = child.worker.pid if child is not None and child.worker.alive else None
-
-        def due(step: Step) -> float | None:
-            return None if idle is None else self._policy.seconds_until(step, state, idle)
 
         return ModelStatus(
             state=self._doing or state,
@@ -811,10 +795,10 @@ class ModelManager:
             prewarmed=pid is not None and state is State.UNLOADED and self._doing is None,
             download_percent=self._weights.percent,
             worker_host_mb=None if pid is None else _resident_mb(pid),
-            idle_s=idle,
-            offload_in_s=due(Step.OFFLOAD),
-            release_in_s=due(Step.RELEASE),
-            queue=self._leases,
+            idle_s=self._idle.seconds,
+            offload_in_s=self._idle.seconds_until(Step.OFFLOAD, state),
+            release_in_s=self._idle.seconds_until(Step.RELEASE, state),
+            queue=self._idle.leases,
             served=self._served,
             worker_restarts=self._restarts,
             last_error=self._last_error,
@@ -822,18 +806,7 @@ class ModelManager:
 
     def _refuse_when_closed(self) -> None:
         if self._state is State.CLOSED:
-            raise _closing()
-
-
-def _closing() -> Cancelled:
-    return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
-
-
-def _unforeseen(exc: Exception) -> OcrError:
-    return OcrError(
-        f"Reading failed in a way nobody foresaw ({type(exc).__name__}).",
-        remedy="The server goes on; its log on stderr has the details.",
-    )
+            raise closing()
 
 
 def _crashed(died: WorkerDied) -> WorkerCrashed:

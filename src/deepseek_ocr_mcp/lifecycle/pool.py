@@ -28,7 +28,17 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, NotReady, OcrError, Timeout, WorkerCrashed
+from ..errors import (
+    Cancelled,
+    EngineUnavailable,
+    GpuBusy,
+    GpuLost,
+    NotReady,
+    OcrError,
+    Timeout,
+    WorkerCrashed,
+    closing,
+)
 from ..gpu import GpuProbe, several_gpus, visible_devices
 from ..logs import serving
 from ..models import Doing, Gpu, State, Transition, WorkerStatus
@@ -227,7 +237,7 @@ class Pool:
                     finally:
                         self._closed = True
                         for part in self._line.take_all():
-                            part.finish(error=_closing())
+                            part.finish(error=closing())
                         tasks.cancel_scope.cancel()
             finally:
                 over.set()
@@ -267,15 +277,13 @@ class Pool:
         part = _Part(pages, options, client, background, since=next(self._ticks), asked_by=_request.get())
         while part.reading is None:
             if self._closed:
-                raise _closing()
+                raise closing()
             assert self._tasks is not None, "use the pool inside `async with pool.running():`"
             self._line.join(part)
             self._give_out()
             self._notify()
             try:
-                while (news := await part.news()) is not None:
-                    if on_progress is not None:
-                        await on_progress(*news)
+                await part.follow(on_progress)
             except BaseException:
                 if not self._line.leave(part):
                     part.scope.cancel()
@@ -318,7 +326,7 @@ class Pool:
 
     async def _read_on(self, card: _Card, part: _Part) -> None:
         """Have these pages read by this card; the part is finished afterwards, or its caller asks again."""
-        error: OcrError | None = _closing()  # unless it turns out otherwise
+        error: OcrError | None = closing()  # unless it turns out otherwise
         try:
             with part.scope, serving(part.request):
                 part.reading = await card.manager.read(
@@ -468,7 +476,7 @@ class Pool:
                 remedy="Call gpu_release on other OCR servers, or end a program that nvidia-smi lists. Or name other "
                 "cards in OCR_GPUS, or lower OCR_GPU_RESERVE_MB. Set OCR_ENGINE=rapidocr to read on the CPU.",
             )
-        first = next(iter(said.values()), _closing())
+        first = next(iter(said.values()), closing())
         return type(first)(message or first.message, remedy=first.remedy)
 
     # -- memory
@@ -652,7 +660,3 @@ def _last(seconds: Iterable[float | None]) -> float | None:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
-
-
-def _closing() -> Cancelled:
-    return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")

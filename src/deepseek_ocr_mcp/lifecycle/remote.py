@@ -33,7 +33,17 @@ from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..engines.openai import Address, Client, Down, Endpoint, Facts, Overloaded, Picture, Trouble, side_for
-from ..errors import BadRequest, Busy, Cancelled, EngineUnavailable, OcrError, Timeout
+from ..errors import (
+    BadRequest,
+    Busy,
+    Cancelled,
+    EngineUnavailable,
+    OcrError,
+    Timeout,
+    cause_of,
+    closing,
+    unforeseen,
+)
 from ..gpu import GpuProbe
 from ..logs import serving
 from ..models import Doing, EndpointState, Gpu, State, Transition
@@ -41,7 +51,7 @@ from ..models import Endpoint as EndpointStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 from .base import ModelStatus, Reading
-from .idle import IdlePolicy, Step
+from .idle import Idleness, IdlePolicy, Step
 from .line import Line, Part
 
 __all__ = ["Encode", "RemoteManager", "clients"]
@@ -61,8 +71,6 @@ FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say fo
 LONGEST_REST_S: Final = 30.0
 FORCE_TIMEOUT_S: Final = 10.0  # for what is stopped to have stopped
 OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
-
-CLOSED_REMEDY: Final = "Start it again, then send the request again."
 
 
 @dataclass(slots=True, eq=False)
@@ -233,13 +241,10 @@ class RemoteManager:
         found = clients(settings) if endpoints is None else endpoints
         self._endpoints = [_Endpoint(client, most, room=most) for client in found]
         self.lanes = most * len(self._endpoints)
-        self._policy = IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout)
+        self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
         self._line = Line()
-        self._leases = 0
-        self._idle_since: float | None = None
         self._sleep_not_before = -inf
         self._line_changed = anyio.Event()
-        self._idle_changed = anyio.Event()
         self._shields: set[anyio.CancelScope] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._closed = False
@@ -275,7 +280,7 @@ class RemoteManager:
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._idle_since = anyio.current_time()
+                self._idle.begin()
                 tasks.start_soon(self._send_pages)
                 tasks.start_soon(self._watch_idle)
                 for endpoint in self._endpoints:
@@ -289,7 +294,7 @@ class RemoteManager:
                     tasks.cancel_scope.cancel()
         finally:
             for part in self._line.take_all():
-                part.finish(error=_closing())
+                part.finish(error=closing())
             with anyio.CancelScope(shield=True):
                 for endpoint in self._endpoints:
                     await endpoint.client.close()
@@ -297,20 +302,18 @@ class RemoteManager:
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
         """Held by a document from its first page to its last: the model is not idle meanwhile."""
-        self._leases += 1
+        self._idle.hold()
         self._sleep_not_before = -inf
         self._notify()
         try:
             yield
         finally:
-            self._leases -= 1
-            if self._leases == 0:
-                self._idle_since = anyio.current_time()
+            self._idle.let_go()
             self._notify()
 
     def _notify(self) -> None:
         self._line_changed.set()
-        self._idle_changed.set()
+        self._idle.notify()
 
     @asynccontextmanager
     async def _unbroken(self) -> AsyncIterator[None]:
@@ -326,7 +329,7 @@ class RemoteManager:
                 self._shields.discard(shield)
         if shield.cancelled_caught:
             await anyio.lowlevel.checkpoint_if_cancelled()
-            raise _closing()
+            raise closing()
 
     # -- reading
 
@@ -357,7 +360,7 @@ class RemoteManager:
                 for number, image in enumerate(pages):
                     tasks.start_soon(one, number, image)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise cause_of(group) from None
         read = [done[number] for number in range(len(pages))]
         where = dict.fromkeys(page.endpoint for page in read if page.endpoint is not None)
         return Reading(
@@ -390,9 +393,7 @@ class RemoteManager:
                 self._notify()
                 with anyio.CancelScope(deadline=page.deadline) as page.patience:
                     try:
-                        while (news := await page.news()) is not None:
-                            if on_progress is not None:
-                                await on_progress(*news)
+                        await page.follow(on_progress)
                     except BaseException:
                         self._step_out(page)
                         raise
@@ -527,11 +528,11 @@ class RemoteManager:
             page.finish(error=exc)
         except Exception as exc:
             log.exception("A page failed in a way nobody foresaw.")
-            page.finish(error=_unforeseen(exc))
+            page.finish(error=unforeseen(exc))
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.finish(error=_closing())  # cancelled: nobody waits, or the server closes
+            page.finish(error=closing())  # cancelled: nobody waits, or the server closes
             if not endpoint.pages:
                 endpoint.emptied.set()
                 endpoint.changed.set()
@@ -789,11 +790,6 @@ class RemoteManager:
 
     # -- idle policy
 
-    def _idle_s(self) -> float | None:
-        if self._leases or self._idle_since is None:
-            return None
-        return anyio.current_time() - self._idle_since
-
     def _policy_state(self) -> State:
         """What the policy may move: endpoints that are awake, were used and can sleep.
 
@@ -805,20 +801,17 @@ class RemoteManager:
     async def _watch_idle(self) -> None:
         """Sleep until the policy is due or something happens."""
         while True:
-            self._idle_changed = anyio.Event()
-            idle = self._idle_s()
-            wait = None if idle is None else self._policy.wake_after(self._policy_state(), idle)
+            self._idle.forget_news()
+            wait = self._idle.wake_after(self._policy_state())
             if wait is not None:
                 wait = max(wait, self._sleep_not_before - anyio.current_time())
             if wait is not None and wait <= 0:
                 await self._step_down()
-                continue
-            with anyio.move_on_after(inf if wait is None else wait):
-                await self._idle_changed.wait()
+            else:
+                await self._idle.news(within=wait)
 
     async def _step_down(self) -> None:
-        idle = self._idle_s()
-        step = None if idle is None else self._policy.next_step(self._policy_state(), idle)
+        step = self._idle.next_step(self._policy_state())
         if step is None:
             return
         # What keeps one awake (others, a failure) does so for a while.
@@ -826,18 +819,15 @@ class RemoteManager:
         level = 1 if step is Step.OFFLOAD else 2
         for endpoint in self._endpoints:
             if endpoint.idles:
-                await self._put_to_sleep(endpoint, level, force=False, unless=lambda: self._leases > 0)
+                await self._put_to_sleep(endpoint, level, force=False, unless=lambda: self._idle.leases > 0)
 
     # -- status
 
     def status(self) -> ModelStatus:
         """What is true now. Waits for nothing."""
-        now, idle = anyio.current_time(), self._idle_s()
+        now = anyio.current_time()
         policy_state = self._policy_state()
         doing = next((one.doing for one in self._endpoints if one.doing is not None), None)
-
-        def due(step: Step) -> float | None:
-            return None if idle is None else self._policy.seconds_until(step, policy_state, idle)
 
         return ModelStatus(
             state=doing or self.state,
@@ -847,10 +837,10 @@ class RemoteManager:
             prewarmed=False,
             download_percent=None,
             worker_host_mb=None,
-            idle_s=idle,
-            offload_in_s=due(Step.OFFLOAD),
-            release_in_s=due(Step.RELEASE),
-            queue=self._leases,
+            idle_s=self._idle.seconds,
+            offload_in_s=self._idle.seconds_until(Step.OFFLOAD, policy_state),
+            release_in_s=self._idle.seconds_until(Step.RELEASE, policy_state),
+            queue=self._idle.leases,
             served=sum(one.served for one in self._endpoints),
             worker_restarts=0,
             last_error=self._last_error,
@@ -875,16 +865,12 @@ class RemoteManager:
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise _closing()
+            raise closing()
 
 
 def _remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
-
-
-def _closing() -> Cancelled:
-    return Cancelled("The server is shutting down.", remedy=CLOSED_REMEDY)
 
 
 def _released() -> Cancelled:
@@ -894,18 +880,5 @@ def _released() -> Cancelled:
     )
 
 
-def _unforeseen(exc: Exception) -> OcrError:
-    return OcrError(
-        f"Reading failed in a way nobody foresaw ({type(exc).__name__}).",
-        remedy="The server goes on; its log on stderr has the details.",
-    )
-
-
 def _joined(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one failure in a group: of several tasks, the others were cancelled for it."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
