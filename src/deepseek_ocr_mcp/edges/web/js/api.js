@@ -19,7 +19,6 @@ let watching = false;
 
 const session = () => sessionStorage;
 const hooks = { askToken: async () => null };
-let asking = null;
 
 export const token = {
   get: () => memory.get("token", session) ?? memory.get("token"),
@@ -27,7 +26,7 @@ export const token = {
     memory.set("token", value, session);
     memory.set("token", remember ? value : null);
   },
-  /** `ask(again)` shows a dialog and returns whether a token was given. */
+  /** `ask(again)` shows a dialog, or joins the one that is open, and returns whether a token was given. */
   onAsk: (ask) => (hooks.askToken = ask),
 };
 
@@ -58,7 +57,7 @@ export async function lost() {
 export const gone = () => new ApiError({ code: "unreachable" });
 
 async function send(path, options = {}) {
-  for (let attempt = 0; ; attempt++) {
+  for (;;) {
     const used = token.get();
     const headers = { ...options.headers, ...(used ? { Authorization: `Bearer ${used}` } : {}) };
     let response;
@@ -73,10 +72,7 @@ async function send(path, options = {}) {
     const failure = await failed(response);
     if (response.status !== 401) throw failure;
     // Another request may have brought a token meanwhile.
-    if (token.get() === used) {
-      asking ??= hooks.askToken(Boolean(used)).finally(() => (asking = null));
-      if (!(await asking)) throw failure;
-    }
+    if (token.get() === used && !(await hooks.askToken(Boolean(used)))) throw failure;
   }
 }
 

@@ -485,24 +485,33 @@ function startTheme() {
 function startToken() {
   const dialog = $("#token-dialog");
   const input = $("#token");
-  let settle = () => {};
+  let asked = null; // the question that is open: everybody who asks meanwhile gets its answer
   const ask = (again) => {
+    if (asked) return asked.promise;
     $("#token-wrong").hidden = !again;
     $("#token-button").hidden = false;
     input.value = "";
-    if (!dialog.open) dialog.showModal();
+    dialog.showModal();
     input.focus();
-    return new Promise((resolve) => (settle = resolve));
+    let settle;
+    const promise = new Promise((resolve) => (settle = resolve));
+    asked = { promise, settle, given: false };
+    return promise;
   };
   token.onAsk(ask);
   dialog.addEventListener("submit", (event) => {
     event.preventDefault();
     if (!input.value.trim()) return;
     token.set(input.value.trim(), $("#token-remember").checked);
-    settle(true);
+    asked.given = true;
     dialog.close();
   });
-  dialog.addEventListener("close", () => settle(false));
+  // This event comes late; the question is answered here alone, so that it never meets the next one.
+  dialog.addEventListener("close", () => {
+    const { settle, given } = asked;
+    asked = null;
+    settle(given);
+  });
   commands["token-cancel"] = () => dialog.close();
   $("#token-button").addEventListener("click", async () => {
     if (!(await ask(false))) return;

@@ -103,7 +103,7 @@ export class GpuPanel {
     this.paint();
     try {
       const moved = await (what === "offload" ? api.offload() : api.release(force));
-      this.outcome = { text: this.sentence(moved) };
+      this.outcome = { text: this.sentence(moved, force) };
       announce(this.outcome.text);
     } catch (error) {
       this.outcome = { error };
@@ -114,8 +114,9 @@ export class GpuPanel {
     this.wake?.();
   }
 
-  sentence(moved) {
-    if (moved.from === moved.to) return t(`gpu.already.${moved.to}`);
+  sentence(moved, force) {
+    // Whoever stops a load by force gives back what was loaded of it, though the state was unloaded all the time.
+    if (moved.from === moved.to && !force) return t(`gpu.already.${moved.to}`);
     const values = { s: seconds(moved.seconds), freed: mebibytes(moved.freed_mb ?? 0) };
     return t(moved.freed_mb ? `gpu.moved.${moved.to}.freed` : `gpu.moved.${moved.to}`, values);
   }
