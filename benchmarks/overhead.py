@@ -34,7 +34,7 @@ import anyio.to_thread
 from mcp import Client, StdioServerParameters
 
 from common import PAGES, PRODUCT, environment, http_server, report, say, spread, table, verdict
-from deepseek_ocr_mcp.engines.rapidocr import usable_cores
+from deepseek_ocr_mcp.engines.cores import usable_cores
 
 SHARE: Final = 0.05
 EXTRA_S: Final = 0.005

@@ -32,7 +32,7 @@ import anyio
 import httpx2
 
 from common import PAGES, environment, http_server, report, say, spread, table, verdict
-from deepseek_ocr_mcp.engines.rapidocr import usable_cores
+from deepseek_ocr_mcp.engines.cores import usable_cores
 from overhead import Reader, draw_pages, engine_alone
 
 LEAST_SHARE: Final = 0.9

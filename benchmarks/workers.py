@@ -25,7 +25,7 @@ import httpx2
 from PIL import Image
 
 from common import PAGES, http_server, ratio, report, say, spread, table, verdict
-from deepseek_ocr_mcp.engines.rapidocr import usable_cores
+from deepseek_ocr_mcp.engines.cores import usable_cores
 from overhead import draw_pages
 from service import CALL_TIMEOUT_S, MODE, read_by_clients
 

@@ -106,7 +106,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
     @contextmanager
     def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]:
-        yield Cluster(KNOWN["rapidocr"], desk.version, 1, 1)
+        yield Cluster(KNOWN["rapidocr"], desk.version, workers=1, cpus=1, at_once=2)
 
     monkeypatch.setattr(driver, "cluster", cluster)
     monkeypatch.setattr(driver, "tasks", desk.tasks)

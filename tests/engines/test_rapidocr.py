@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepseek_ocr_mcp.engines import rapidocr, tesseract
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
-from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine, usable_cores
+from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, UnsupportedMode
 from deepseek_ocr_mcp.results.reading_order import TextLine
 
@@ -281,28 +280,6 @@ def test_a_missing_package_is_named_with_the_command_to_run(monkeypatch) -> None
     monkeypatch.setattr(rapidocr, "find_spec", lambda name: None)
     with pytest.raises(EngineUnavailable, match=r"pip install.*rapidocr"):
         RapidOcrEngine().load(CPU, Listener())
-
-
-def test_threads_follow_the_setting_and_the_quota(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("OCR_THREADS", "3")
-    assert usable_cores() == 3
-    monkeypatch.setenv("OCR_THREADS", "0")
-    assert 1 <= usable_cores() <= rapidocr.MAX_THREADS
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.setattr(rapidocr, "_cgroup_quota", lambda: 9.0)
-    for workers, threads in ((1, 9), (2, 4), (4, 2), (20, 1)):
-        monkeypatch.setenv("OCR_CORES_SHARED_BY", str(workers))
-        assert usable_cores() == threads
-    monkeypatch.setattr(rapidocr, "_cgroup_quota", lambda: 64.0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert usable_cores() == 3, "twenty workers on 64 cores"
-    monkeypatch.setenv("OCR_CORES_SHARED_BY", "2")
-    assert usable_cores() == rapidocr.MAX_THREADS
-    monkeypatch.undo()
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert rapidocr._cgroup_quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert rapidocr._cgroup_quota(tmp_path) == float("inf")
 
 
 def test_importing_the_engine_imports_nothing_heavy() -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from ..config import Settings
 from ..documents.renderer import private_folder
 from ..engines import KNOWN, EngineSpec
+from ..engines.cores import granted_cores
 from ..errors import EngineUnavailable, OcrError
 from ..gpu import GpuProbe
 from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, reader_settings, to_row
@@ -46,17 +47,14 @@ class Cluster:
     workers: int
     cpus: int
     """Of each worker."""
+    at_once: int
+    """Rows that a worker has in hand: while one is read the next is fetched and drawn, an engine that reads pages side
+    by side is given some, and endpoints as many as they may be sent."""
 
     @property
     def gpus(self) -> int:
         """Of each worker."""
         return 1 if self.engine.gpu_mb else 0
-
-    @property
-    def at_once(self) -> int:
-        """Units that a worker has in hand: while one is read the next is fetched and drawn, and an engine that
-        reads pages side by side is given some."""
-        return max(2, self.engine.shared_pages)
 
     @property
     def engine_setting(self) -> str:
@@ -133,8 +131,8 @@ def _hushed() -> Iterator[None]:
 def _found_here(workers: int, settings: Settings) -> Cluster:
     engine, version = engine_here(settings)
     cpus = _cpus(engine, settings)
-    slots = len(GpuProbe().cards()) if engine.gpu_mb else _cores() // cpus
-    return Cluster(engine, version, workers or max(1, slots), cpus)
+    slots = len(GpuProbe().cards()) if engine.gpu_mb else granted_cores() // cpus
+    return Cluster(engine, version, workers or max(1, slots), cpus, _at_once(engine, settings))
 
 
 def _found_there(workers: int, settings: Settings) -> Cluster:
@@ -155,7 +153,7 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
         ) from None
     cpus = _cpus(engine, settings)
     slots = gpus if engine.gpu_mb else int(there.get("CPU", 1)) // cpus
-    return Cluster(engine, version, workers or max(1, slots), cpus)
+    return Cluster(engine, version, workers or max(1, slots), cpus, _at_once(engine, settings))
 
 
 def _cpus(engine: EngineSpec, settings: Settings) -> int:
@@ -163,8 +161,10 @@ def _cpus(engine: EngineSpec, settings: Settings) -> int:
     return 1 if engine.gpu_mb else settings.ocr_threads or 1
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _at_once(engine: EngineSpec, settings: Settings) -> int:
+    if engine.is_remote:
+        return max(2, settings.ocr_remote_concurrency * len(settings.ocr_remote_url))
+    return max(2, engine.shared_pages)
 
 
 def start_ledger(done: dict[str, str]) -> Any:
@@ -197,7 +197,8 @@ def tasks(
     )
     # Short documents go together, so that Ray's work for each row is little beside the reading, as long as each
     # worker gets some rows.
-    together = min(UNIT_PAGES, max(1, len(sources) // (found.workers * ROWS_PER_WORKER)))
+    rows_wanted = found.workers * max(ROWS_PER_WORKER, 2 * found.at_once)
+    together = min(UNIT_PAGES, max(1, len(sources) // rows_wanted))
     rows = [to_row(map(Task, sources[at : at + FILES_PER_ROW])) for at in range(0, len(sources), FILES_PER_ROW)]
     planner: Any = Planner  # Ray's types know functions only
     reader: Any = Reader

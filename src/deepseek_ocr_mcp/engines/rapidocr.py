@@ -38,6 +38,7 @@ from ..results.reading_order import (
     whole,
 )
 from .base import Call, PageImage, PageText, ReadOptions, TextBlock
+from .cores import usable_cores
 from .onnx_weights import without_subnormals
 from .scripts import seems_unread
 
@@ -49,13 +50,12 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["RapidOcrEngine", "Steps", "usable_cores"]
+__all__ = ["RapidOcrEngine", "Steps"]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 MODES: Final = frozenset({"document", "ocr", "free", "find"})
-MAX_THREADS: Final = 16  # beyond this a page has too few lines to share out
 HUGE_PAGE: Final = 64 << 20  # bytes; above it a page is never held in memory as a whole
 BAND: Final = 64  # rows of a reduced page that are made at a time
 POLL_S: Final = 0.1  # how often a waiting call asks whether it is cancelled
@@ -636,32 +636,6 @@ def _with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[
 
 
 # ---------------------------------------------------------------- models and processors
-
-
-def usable_cores() -> int:
-    """Threads to use: `OCR_THREADS` where it is set, else the cores that this process may use.
-
-    Both the CPU affinity and the quota of the control group (version 1 or 2) count. Where several workers read side
-    by side (`OCR_CORES_SHARED_BY`, which the pool sets), each has its share.
-    """
-    wanted = os.environ.get("OCR_THREADS", "").strip()
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = int(os.environ.get("OCR_CORES_SHARED_BY", "1"))
-    return max(1, min(math.ceil(min(cores, _cgroup_quota())) // workers, MAX_THREADS))
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Processors that the control group mounted at `root` grants; infinity where it sets no limit."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((root / name).read_text() for name in files).split()
-            if float(quota) > 0:
-                return float(quota) / float(period)
-        except (OSError, ValueError, ZeroDivisionError):
-            continue  # not this version, or "max": no limit
-    return math.inf
 
 
 def _model_folder() -> Path:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ...errors import EngineUnavailable, GpuLost
 from ...results.markup import parse_markup
 from ..base import CPU, Call, Finish, PageImage, PageText, ReadOptions, TextBlock
+from ..cores import usable_cores
 
 __all__ = ["MODEL_PATH", "DeepSeekEngine", "page_text"]
 
@@ -63,8 +64,6 @@ class DeepSeekEngine:
 
         call.raise_if_cancelled()
         if device == CPU:
-            from ..rapidocr import usable_cores
-
             torch.set_num_threads(usable_cores())
         call.progress(0.3, "reading the weights (the first time they are converted, which takes half a minute)")
         self._weights = ParkedModel.open(checkpoint, torch.float32 if device == CPU else torch.bfloat16)
