@@ -243,47 +243,35 @@ def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path
     assert texts(tmp_path) == {**good, "new.png": echo(700, 20) + "\n"}
 
 
-def test_the_real_engine_reads_a_folder(tmp_path: Path) -> None:
-    scans = tmp_path / "scans"
-    scans.mkdir()
+def test_a_cluster_that_is_there_is_joined_for_the_real_engine_and_left(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
     words = ["Grapefruit", "Tangerine", "Clementine", "Bergamot"]
     for word in words:
-        (scans / f"{word}.png").write_bytes(written(f"{word}\nand nothing else", size=40))
-    run = Run(tmp_path, engine="rapidocr")
-    assert run.end() == 0, run.said()
-    found = texts(tmp_path)
-    assert {name: words[n] in found[f"{words[n]}.png"] for n, name in enumerate(words)} == dict.fromkeys(words, True)
-    rows = manifest(tmp_path)
-    assert {row["engine"] for row in rows.values()} == {"rapidocr"}
-    assert all("rapidocr" in row["version"] and row["seconds"] > 0 for row in rows.values())
-    assert not list((tmp_path / "texts" / ".batch").rglob("*.json"))
-
-
-def test_a_cluster_that_is_there_is_joined_and_left(tmp_path: Path) -> None:
-    (tmp_path / "scans").mkdir()
-    (tmp_path / "faults").mkdir()
-    for number in range(6):
-        (tmp_path / "scans" / f"{number}.png").write_bytes(png(40 + number, 20))
+        (tmp_path / "scans" / f"{word}.png").write_bytes(written(f"{word}\nand nothing else", size=40))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
-    engines = {"PYTHONPATH": str(Path(__file__).parents[1] / "engines"), "FAULTS": str(tmp_path / "faults")}
     said = tmp_path / "head"
     with TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder, said.open("w") as out:
         head = psutil.Popen(
             [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port), "--num-cpus=2",
              "--include-dashboard=false", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1",
              "--temp-dir", folder],
-            stdout=out, stderr=out, env={**os.environ, **loopback, **token, **engines},
+            stdout=out, stderr=out, env={**os.environ, **loopback, **token},
         )  # fmt: skip
         try:
             wait_until(lambda: "Ray runtime started" in said.read_text(), timeout=LIMIT_S)
-            run = Run(tmp_path, "--ray", f"127.0.0.1:{port}", **loopback, **token)
+            run = Run(tmp_path, "--ray", f"127.0.0.1:{port}", engine="rapidocr", **loopback, **token)
             assert run.end() == 0, run.said()
-            assert texts(tmp_path) == {f"{number}.png": echo(40 + number, 20) + "\n" for number in range(6)}
             assert head.poll() is None, "it goes on without us"
         finally:
             for process in [*head.children(recursive=True), head]:
                 process.kill()
             head.wait(10)
+    found = texts(tmp_path)
+    assert {name: words[n] in found[f"{words[n]}.png"] for n, name in enumerate(words)} == dict.fromkeys(words, True)
+    rows = manifest(tmp_path)
+    assert {row["engine"] for row in rows.values()} == {"rapidocr"}
+    assert all("rapidocr" in row["version"] and row["seconds"] > 0 for row in rows.values())
+    assert not list((tmp_path / "texts" / ".batch").rglob("*.json"))

@@ -6,10 +6,11 @@
 //   --sdk 1|2         @modelcontextprotocol/sdk (1) or @modelcontextprotocol/client (2)
 //   --era legacy|auto only --sdk 2: the 2025-11-25 handshake, or 2026-07-28 where the server has it
 //   --tool NAME --args JSON
+//   --then NAME       a tool without arguments, called after that one; as often as there are such
 //   --during NAME     a tool without arguments, called at the first progress of the other one
 //   --timeout SECONDS for everything together
 //
-// Prints {server, protocol, tools, result, progress, during} and exits 0; says why on stderr and exits 1.
+// Prints {server, protocol, tools, result, progress, during, after} and exits 0; says why on stderr and exits 1.
 
 import { parseArgs } from "node:util";
 
@@ -23,6 +24,7 @@ const { values: options, positionals: command } = parseArgs({
     tool: { type: "string" },
     args: { type: "string", default: "{}" },
     during: { type: "string" },
+    then: { type: "string", multiple: true, default: [] },
     timeout: { type: "string", default: "60" },
   },
 });
@@ -79,10 +81,12 @@ async function main() {
     result = await sdk.call(client, request, { timeout, resetTimeoutOnProgress: true, onprogress });
   }
   during = await during;
+  const after = {};
+  for (const name of options.then) after[name] = await sdk.call(client, { name, arguments: {} }, { timeout });
   const protocol = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion ?? null;
   const server = client.getServerVersion() ?? null;
   await client.close();
-  console.log(JSON.stringify({ server, protocol, tools, result, progress, during }));
+  console.log(JSON.stringify({ server, protocol, tools, result, progress, during, after }));
 }
 
 main().then(() => clearTimeout(deadline), fail);

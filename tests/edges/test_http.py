@@ -164,8 +164,12 @@ def test_a_public_address_without_a_token_and_hosts_is_refused_with_the_two_sett
     assert "OCR_AUTH_TOKEN" in refused.stderr
     assert "OCR_ALLOWED_HOSTS" in refused.stderr
     assert "Traceback" not in refused.stderr
-    half = serve(HOST=host, OCR_AUTH_TOKEN=TOKEN)
+
+
+def test_a_public_address_with_a_token_and_no_hosts_is_refused_with_the_one_that_is_missing() -> None:
+    half = serve(HOST="0.0.0.0", OCR_AUTH_TOKEN=TOKEN)
     assert half.returncode == 2
+    assert "OCR_ALLOWED_HOSTS" in half.stderr
     assert "OCR_AUTH_TOKEN" not in half.stderr
 
 

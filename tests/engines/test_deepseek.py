@@ -382,7 +382,7 @@ def test_an_engine_loads_reads_parks_and_reads_the_same_again(
     folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MODEL_PATH, str(folder))
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.rapidocr.usable_cores", lambda: 1)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.usable_cores", lambda: 1)
     engine, call = DeepSeekEngine(), Listening()
     assert "not loaded" in repr(engine)
     number = {"tiny-v1": "", "tiny-v2": "-2"}[folder.name]
@@ -419,7 +419,7 @@ def test_what_the_model_writes_becomes_text_and_blocks(
     v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MODEL_PATH, str(v1_folder))
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.rapidocr.usable_cores", lambda: 1)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.usable_cores", lambda: 1)
     engine = DeepSeekEngine()
     engine.load("cpu", Listening())
     tokenizer = engine._reader._tokenizer
@@ -665,9 +665,11 @@ def short_of_memory(
         handle.remove()
 
 
-@pytest.mark.parametrize("after", [0, 95], ids=["at once", "later"])
-def test_out_of_memory_halves_the_batch_and_goes_on(folder: Path, pages: list[PageImage], after: int) -> None:
-    model = reader(folder)
+@pytest.mark.parametrize(("kind", "after"), [("v1", 0), ("v2", 95)], ids=["at once", "later"])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    request: pytest.FixtureRequest, pages: list[PageImage], kind: str, after: int
+) -> None:
+    model = reader(request.getfixturevalue(f"{kind}_folder"))
     alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
     with short_of_memory(model, 1, after=after) as sizes:
         assert model.read(pages, DOCUMENT, Listening()) == alone
