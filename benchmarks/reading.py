@@ -47,8 +47,9 @@ READERS: Final = ("ours", "RapidOCR", "Tesseract")
 FILE_LIMIT_S: Final = 300.0
 MAX_CER, MIN_F1, MAX_WORSE, MIN_ORDER, MIN_TABLE = 0.15, 0.90, 0.02, 0.9, 0.7
 MAX_TIME, MAX_MEMORY, MAX_RECEIPT, MAX_COLD = 0.5, 0.5, 0.4, 2.0
+# What "the import floor of the runtime" may mean: the libraries that ours runs on, which no program that loads two
+# models and reads can come near to; and the package that everybody else imports to read, which ours never does.
 FLOORS: Final = ("import numpy, cv2, onnxruntime", "from rapidocr import RapidOCR")
-RUNTIME: Final = FLOORS[0]  # what ours runs on, and nothing else; it never imports the last
 PIECE: Final = 20  # letters of a piece whose place in the order is looked at
 MIN_PIECES: Final = 4  # fewer have no order to speak of
 MB: Final = 1_000_000  # bytes
@@ -549,7 +550,7 @@ def claims(results: Results, entries: Sequence[dict[str, Any]], worse: Sequence[
         ("all files, s", MAX_TIME),
         ("peak on huge pages", MAX_MEMORY),
         ("one receipt, model loaded, s", MAX_RECEIPT),
-        (f"cold start to text, one line, s, beside `{RUNTIME}`", MAX_COLD),
+        *((f"cold start to text, one line, s, beside `{floor}`", MAX_COLD) for floor in FLOORS),
     ):
         for name, value in figures.items():
             if name.startswith(part):

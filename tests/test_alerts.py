@@ -71,7 +71,7 @@ def test_each_rule_fires_when_it_should_and_not_before() -> None:
 
 def test_the_tests_of_the_rules_notice_a_rule_that_never_fires(tmp_path: Path) -> None:
     names = re.findall(r"- alert: (\w+)", RULES)
-    assert len(names) == 10
+    assert len(names) == 11
     shutil.copy(DEPLOY / "alerts_test.yml", tmp_path)
     for name in names:
         before, _, after = RULES.partition(f"- alert: {name}\n")
@@ -183,7 +183,7 @@ def test_prometheus_itself_scrapes_a_server_with_the_example_and_its_token(tmp_p
             wait_until(holds('deepseek_ocr_build_info{engine="Echo"} == 1'), 10)
             wait_until(holds('deepseek_ocr_model_state{state="unloaded"} == 1'), 10)
             (group,) = ask("rules")["groups"]
-            assert len(group["rules"]) == 10
+            assert len(group["rules"]) == 11
         finally:
             process.kill()
             process.wait()

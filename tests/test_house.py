@@ -160,8 +160,8 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # The worker hands its environment on, the manager asks which cards are visible, the engine is told its
-    # threads and its weights that way, the CLI takes a token for a server that is not its own, and the hub has
+    # The worker hands its environment on, the manager asks which cards are visible, the engines are told their
+    # threads and their weights that way, the CLI takes a token for a server that is not its own, and the hub has
     # variables of its own; a program that an engine starts gets a bound on its threads; Ray is told by variables
     # only to listen on loopback and to report nothing.
     assert readers <= {
@@ -172,6 +172,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         "worker/main.py",
         "lifecycle/manager.py",
         "lifecycle/pool.py",
+        "engines/cores.py",
         "engines/rapidocr.py",
         "engines/tesseract.py",
         "engines/deepseek/__init__.py",

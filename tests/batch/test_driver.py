@@ -17,7 +17,7 @@ import pytest
 
 from deepseek_ocr_mcp.batch import driver
 from deepseek_ocr_mcp.batch.actors import Task
-from deepseek_ocr_mcp.batch.cluster import Cluster
+from deepseek_ocr_mcp.batch.cluster import Cluster, found_here
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
 from deepseek_ocr_mcp.batch.files import Place, Source, place_of
 from deepseek_ocr_mcp.batch.state import Manifest, Options, Row, Unit, UnitText, units_of
@@ -378,3 +378,10 @@ def test_the_progress_tells_rate_and_time_left(
     assert driver._duration(59) == "59 s"
     assert driver._duration(5 * 3600) == "5 h 00 min"
     assert driver._duration(100_000) == "1 d 3 h"
+
+
+def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:
+    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    asked = Settings(ocr_engine="openai", ocr_model="named", ocr_remote_url=urls, ocr_remote_concurrency=8)
+    found = found_here(0, asked)
+    assert (found.workers, found.at_once) == (1, 16)

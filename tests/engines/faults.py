@@ -47,6 +47,16 @@ class Echo:
         return texts
 
 
+class Talkative(Echo):
+    """Tells a thousand times that it reads, and once that it is done."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        for step in range(1000):
+            call.progress(step / 1000, "reading")
+        call.progress(1.0, "done")
+        return super().read([], options, call)
+
+
 class Verbose(Echo):
     """Twenty lines of ten characters for each page."""
 

@@ -73,6 +73,19 @@ async def test_progress_arrives_before_the_answer(tmp_path: Path) -> None:
     assert seen == [0.5]
 
 
+async def test_more_of_the_same_progress_is_told_now_and_then_and_what_is_new_at_once(tmp_path: Path) -> None:
+    seen = []
+
+    async def note(done: float, message: str) -> None:
+        seen.append((done, message))
+
+    async with worker("Talkative") as handle:
+        await handle.call("read", read(page(tmp_path)), timeout=10, on_progress=note)
+    assert seen[0] == (0.0, "reading")
+    assert seen[-1] == (1.0, "done")
+    assert len(seen) < 100
+
+
 async def test_pages_that_nobody_waits_for_any_more_end_and_the_others_are_read(tmp_path: Path) -> None:
     async with worker("SideBySide") as handle:
 

@@ -27,7 +27,7 @@ from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, reader
 from .files import Place, Source
 from .state import UNIT_PAGES, Options
 
-__all__ = ["Cluster", "cluster", "start_ledger", "tasks"]
+__all__ = ["Cluster", "cluster", "found_here", "start_ledger", "tasks"]
 
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
@@ -67,7 +67,8 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     """Join the cluster at `address`, or start one; leave it, or end it, with the context.
 
     Args:
-        workers: 0: one for each GPU, or for each core (each `OCR_THREADS` cores) where the engine needs none.
+        workers: 0: one for each GPU, or for each core (each `OCR_THREADS` cores) where the engine needs none; one where
+            endpoints read.
 
     Raises:
         OcrError: nobody answers there, or what answers cannot read.
@@ -98,7 +99,7 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
             stack.callback(ray.shutdown)
             found = _found_there(workers, settings)
         else:
-            found = _found_here(workers, settings)
+            found = found_here(workers, settings)
             folder = stack.enter_context(private_folder())
             with _hushed():
                 ray.init(
@@ -128,15 +129,16 @@ def _hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _found_here(workers: int, settings: Settings) -> Cluster:
+def found_here(workers: int, settings: Settings) -> Cluster:
+    """What this machine has to read with."""
     engine, version = engine_here(settings)
     cpus = _cpus(engine, settings)
     slots = len(GpuProbe().cards()) if engine.gpu_mb else granted_cores() // cpus
-    return Cluster(engine, version, workers or max(1, slots), cpus, _at_once(engine, settings))
+    return _sized(engine, version, workers, slots, cpus, settings)
 
 
 def _found_there(workers: int, settings: Settings) -> Cluster:
-    """The machines of the cluster decide: this one may have no GPU and no weights."""
+    """What the machines of a cluster have: this one may be without a GPU and without weights."""
     import ray
 
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray says nothing of it
@@ -153,18 +155,20 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
         ) from None
     cpus = _cpus(engine, settings)
     slots = gpus if engine.gpu_mb else int(there.get("CPU", 1)) // cpus
-    return Cluster(engine, version, workers or max(1, slots), cpus, _at_once(engine, settings))
+    return _sized(engine, version, workers, slots, cpus, settings)
+
+
+def _sized(engine: EngineSpec, version: str, workers: int, slots: int, cpus: int, settings: Settings) -> Cluster:
+    """As many workers as were asked for, else one a slot; one is enough to keep all endpoints busy."""
+    if engine.is_remote:
+        at_once = settings.ocr_remote_concurrency * len(settings.ocr_remote_url)
+        return Cluster(engine, version, workers or 1, cpus, max(2, at_once))
+    return Cluster(engine, version, workers or max(1, slots), cpus, max(2, engine.shared_pages))
 
 
 def _cpus(engine: EngineSpec, settings: Settings) -> int:
     """Of each worker. Pages side by side on a core each are read sooner than one page after the other on all."""
     return 1 if engine.gpu_mb else settings.ocr_threads or 1
-
-
-def _at_once(engine: EngineSpec, settings: Settings) -> int:
-    if engine.is_remote:
-        return max(2, settings.ocr_remote_concurrency * len(settings.ocr_remote_url))
-    return max(2, engine.shared_pages)
 
 
 def start_ledger(done: dict[str, str]) -> Any:

@@ -38,7 +38,7 @@ import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
+from typing import TYPE_CHECKING, Any, BinaryIO, Final  # noqa: E402
 
 from .. import logs  # noqa: E402
 from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
+
+PROGRESS_EVERY_S: Final = 0.1  # a line is read in less, and each message wakes the parent on the engine's own cores
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
@@ -117,8 +119,15 @@ class _Call:
         self._send = send
         self._cancelled = cancelled
         self._dropped = dropped
+        self._said = ""
+        self._next_s = 0.0
 
     def progress(self, done: float, message: str = "") -> None:
+        """What is new is told at once, more of the same now and then."""
+        now = time.monotonic()
+        if message == self._said and now < self._next_s:
+            return
+        self._said, self._next_s = message, now + PROGRESS_EVERY_S
         self._send({"id": self._number, "progress": float(done), "message": message})
 
     def raise_if_cancelled(self) -> None:
