@@ -47,7 +47,7 @@ class Echo:
         return texts
 
 
-class Talkative(Echo):
+class Insistent(Echo):
     """Tells a thousand times that it reads, and once that it is done."""
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:

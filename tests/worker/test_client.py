@@ -79,7 +79,7 @@ async def test_more_of_the_same_progress_is_told_now_and_then_and_what_is_new_at
     async def note(done: float, message: str) -> None:
         seen.append((done, message))
 
-    async with worker("Talkative") as handle:
+    async with worker("Insistent") as handle:
         await handle.call("read", read(page(tmp_path)), timeout=10, on_progress=note)
     assert seen[0] == (0.0, "reading")
     assert seen[-1] == (1.0, "done")
