@@ -54,7 +54,7 @@ class Insistent(Echo):
         for step in range(1000):
             call.progress(step / 1000, "reading")
         call.progress(1.0, "done")
-        return super().read([], options, call)
+        return [PageText("read") for _ in pages]
 
 
 class Verbose(Echo):
