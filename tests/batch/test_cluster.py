@@ -20,7 +20,7 @@ import pytest
 
 from support import echo, png, tiff, wait_until, written
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 pytestmark = pytest.mark.slow
 
 

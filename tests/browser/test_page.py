@@ -415,7 +415,9 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     page.click("#read")
     expect(page.locator(".file.reading")).to_have_count(1)
     page.locator("#gpu-button").click()
-    page.get_by_role("button", name="Release all").click()
+    release = page.get_by_role("button", name="Release all")
+    expect(release).to_have_attribute("aria-disabled", "false")  # the worker is there, or on its way
+    release.click()
     page.get_by_role("button", name="Stop the reading and release").click()
     expect(page.locator("#gpu-panel")).to_contain_text("Everything given back")
     expect(page.locator(".error-box").last).to_be_visible()

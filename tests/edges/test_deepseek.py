@@ -78,7 +78,8 @@ async def test_the_weights_are_parked_as_soon_as_nobody_waits_and_come_back(v1: 
 async def test_fifty_rounds_of_moving_and_reading_from_eight_callers_change_nothing(v1: Path) -> None:
     pages = [as_base64(png(60 + 10 * n, 40)) for n in range(4)]
     chance = random.Random(7)
-    async with deepseek(v1, gpu_offload_after=-1, gpu_idle_timeout=-1, ocr_busy_wait=200, bound_s=240) as mcp:
+    patient = {"ocr_busy_wait": 200, "ocr_reply_seconds": 200}
+    async with deepseek(v1, gpu_offload_after=-1, gpu_idle_timeout=-1, bound_s=240, **patient) as mcp:
 
         async def text(page: str) -> str:
             result = await mcp.call_tool("ocr_image", {"image": page, "resolution": "tiny"})
