@@ -381,7 +381,7 @@ def test_the_progress_tells_rate_and_time_left(
 
 
 def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:
-    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:1")  # named twice, asked as one
     asked = Settings(ocr_engine="openai", ocr_model="named", ocr_remote_url=urls, ocr_remote_concurrency=8)
     found = found_here(0, asked)
     assert (found.workers, found.at_once) == (1, 16)

@@ -157,7 +157,10 @@ def serve(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ocr.example.org"])
+PUBLIC = pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ocr.example.org"])
+
+
+@PUBLIC
 def test_a_public_address_without_a_token_and_hosts_is_refused_with_the_two_settings(host: str) -> None:
     refused = serve(HOST=host)
     assert refused.returncode == 2
@@ -166,8 +169,9 @@ def test_a_public_address_without_a_token_and_hosts_is_refused_with_the_two_sett
     assert "Traceback" not in refused.stderr
 
 
-def test_a_public_address_with_a_token_and_no_hosts_is_refused_with_the_one_that_is_missing() -> None:
-    half = serve(HOST="0.0.0.0", OCR_AUTH_TOKEN=TOKEN)
+@PUBLIC
+def test_a_public_address_with_a_token_and_no_hosts_is_refused_with_the_one_that_is_missing(host: str) -> None:
+    half = serve(HOST=host, OCR_AUTH_TOKEN=TOKEN)
     assert half.returncode == 2
     assert "OCR_ALLOWED_HOSTS" in half.stderr
     assert "OCR_AUTH_TOKEN" not in half.stderr

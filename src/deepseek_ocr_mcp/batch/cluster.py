@@ -161,7 +161,7 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
 def _sized(engine: EngineSpec, version: str, workers: int, slots: int, cpus: int, settings: Settings) -> Cluster:
     """As many workers as were asked for, else one a slot; one is enough to keep all endpoints busy."""
     if engine.is_remote:
-        at_once = settings.ocr_remote_concurrency * len(settings.ocr_remote_url)
+        at_once = settings.ocr_remote_concurrency * len(set(settings.ocr_remote_url))
         return Cluster(engine, version, workers or 1, cpus, max(2, at_once))
     return Cluster(engine, version, workers or max(1, slots), cpus, max(2, engine.shared_pages))
 
