@@ -310,6 +310,8 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=400, help="of the drawn scan (default %(default)s)")
     parser.add_argument("--save", action="store_true", help="write results/documents.md")
     arguments = parser.parse_args()
+    if SHARED.is_dir():
+        load_evaluate(SHARED)  # what it lacks is said before a quarter of an hour of reading
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / f"scan-{arguments.pages}.pdf"
         draw_scan(scan, arguments.pages)

@@ -258,6 +258,11 @@ class Settings(BaseSettings):
             raise ValueError(f"it names several cards and OCR_GPU={one} says which one; unset one of the two")
         return value
 
+    @field_validator("ocr_remote_url")
+    @classmethod
+    def _each_endpoint_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))
+
     @field_validator("ocr_auth_token", "ocr_remote_key", mode="before")
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:

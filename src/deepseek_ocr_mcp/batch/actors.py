@@ -42,7 +42,18 @@ from ..service import Incoming, OcrService
 from .files import Place, Source, pieces
 from .state import Options, Unit, UnitText, units_of
 
-__all__ = ["FATAL", "Ledger", "Planner", "Reader", "Task", "engine_here", "from_row", "reader_settings", "to_row"]
+__all__ = [
+    "FATAL",
+    "Ledger",
+    "Planner",
+    "Reader",
+    "Task",
+    "engine_here",
+    "from_row",
+    "plan_row",
+    "reader_settings",
+    "to_row",
+]
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +130,15 @@ def to_row(tasks: Iterable[Task]) -> dict[str, str]:
     JSON in one column, so that no schema is guessed from what a block of rows happens to hold.
     """
     return {"tasks": json.dumps([asdict(task) for task in tasks])}
+
+
+def plan_row(tasks: Iterable[Task], together: int) -> dict[str, Any]:
+    """One row of what a planner takes at a time.
+
+    Args:
+        together: pages of short documents that go into one row of what a reader takes.
+    """
+    return {**to_row(tasks), "together": together}
 
 
 def from_row(row: Mapping[str, Any]) -> list[Task]:
@@ -215,17 +235,12 @@ class _Loop:
 
 
 class Planner:
-    """Looks into each file: what its bytes are called, how many pages it has, and what is to be read of it.
+    """Looks into each file: what its bytes are called, how many pages it has, and what is to be read of it."""
 
-    Args:
-        together: pages of short documents that a reader takes at a time.
-    """
-
-    def __init__(self, settings: Settings, options: Options, ledger: Any, together: int) -> None:
+    def __init__(self, settings: Settings, options: Options, ledger: Any) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)
         self._settings = settings
         self._options = options
-        self._together = together
         self._ledger = ledger
         self._loop = _Loop()
         self._folder = ""
@@ -238,7 +253,7 @@ class Planner:
                 yield documents
 
     def __call__(self, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-        """The rows that become of one with new tasks: units of one long document, or so many short ones."""
+        """The rows that become of a `plan_row`: units of one long document, or so many short ones."""
         import ray
 
         tasks = self._loop.call(self._look_into_all, from_row(row))
@@ -257,7 +272,7 @@ class Planner:
             else:
                 short.append(replace(task, state="unit", unit=task.units[0]))
                 pages += self._wanted(task)
-            if pages >= self._together:
+            if pages >= row["together"]:
                 yield to_row(short)
                 short, pages = [], 0
         if short:

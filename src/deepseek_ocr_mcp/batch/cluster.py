@@ -23,7 +23,7 @@ from ..engines import KNOWN, EngineSpec
 from ..engines.cores import granted_cores
 from ..errors import EngineUnavailable, OcrError
 from ..gpu import GpuProbe
-from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, reader_settings, to_row
+from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, plan_row, reader_settings
 from .files import Place, Source
 from .state import UNIT_PAGES, Options
 
@@ -32,7 +32,7 @@ __all__ = ["Cluster", "cluster", "found_here", "start_ledger", "tasks"]
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
 FILES_PER_ROW: Final = 16  # that a planner takes at a time
-ROWS_PER_WORKER: Final = 8  # at least, before documents are put together: whoever is done first waits for the last
+ROWS_PER_WORKER: Final = 8  # that are left at least, where documents are put together
 READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
 WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
 
@@ -161,7 +161,7 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
 def _sized(engine: EngineSpec, version: str, workers: int, slots: int, cpus: int, settings: Settings) -> Cluster:
     """As many workers as were asked for, else one a slot; one is enough to keep all endpoints busy."""
     if engine.is_remote:
-        at_once = settings.ocr_remote_concurrency * len(set(settings.ocr_remote_url))
+        at_once = settings.ocr_remote_concurrency * len(settings.ocr_remote_url)
         return Cluster(engine, version, workers or 1, cpus, max(2, at_once))
     return Cluster(engine, version, workers or max(1, slots), cpus, max(2, engine.shared_pages))
 
@@ -199,18 +199,23 @@ def tasks(
         max_concurrent_calls_per_actor=found.at_once,
         enable_true_multi_threading=True,
     )
-    # Short documents go together, so that Ray's work for each row is little beside the reading, as long as each
-    # worker gets some rows.
+    # Short documents go together, so that Ray's work for each row is little beside the reading; ever fewer towards the
+    # end, where whoever is done first waits for the last row.
     rows_wanted = found.workers * max(ROWS_PER_WORKER, 2 * found.at_once)
-    together = min(UNIT_PAGES, max(1, len(sources) // rows_wanted))
-    rows = [to_row(map(Task, sources[at : at + FILES_PER_ROW])) for at in range(0, len(sources), FILES_PER_ROW)]
+    rows = [
+        plan_row(
+            map(Task, sources[at : at + FILES_PER_ROW]),
+            together=min(UNIT_PAGES, max(1, (len(sources) - at) // rows_wanted)),
+        )
+        for at in range(0, len(sources), FILES_PER_ROW)
+    ]
     planner: Any = Planner  # Ray's types know functions only
     reader: Any = Reader
     data = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(
             planner,
-            fn_constructor_args=(settings, options, ledger, together),
+            fn_constructor_args=(settings, options, ledger),
             compute=planners,
             num_cpus=0,  # it waits for disks; the cores are the readers'
         )

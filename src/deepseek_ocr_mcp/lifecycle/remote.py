@@ -206,7 +206,7 @@ def clients(settings: Settings) -> list[Endpoint]:
             prompts=settings.ocr_remote_prompts,
             connections=settings.ocr_remote_concurrency,
         )
-        for url in dict.fromkeys(settings.ocr_remote_url)
+        for url in settings.ocr_remote_url
     ]
 
 

@@ -184,11 +184,11 @@ export class Queue extends EventTarget {
   // -- pictures
 
   /** Asks for a picture of a page; `preview` is told when it is there. The page that is looked at comes first. */
-  preview(item, page, side = PREVIEW_SIDE) {
+  preview(item, page, side = PREVIEW_SIDE, tries = 0) {
     const there = item.previews.get(page);
     if (item.previewErrors.has(page) || (there && there.side >= side)) return;
     if (this.wanted.some((job) => job.item === item && job.page === page && job.side === side)) return;
-    this.wanted.push({ item, page, side });
+    this.wanted.push({ item, page, side, tries });
     this.draw();
   }
 
@@ -202,7 +202,7 @@ export class Queue extends EventTarget {
     if (!job || this.previewing >= PREVIEWS_AT_ONCE) return;
     job.running = true;
     this.previewing += 1;
-    const { item, page, side } = job;
+    const { item, page, side, tries } = job;
     try {
       const { blob, width, height, count } = await api.preview(item.file, page, side);
       if (this.items.includes(item)) {
@@ -214,6 +214,10 @@ export class Queue extends EventTarget {
         this.forget(item);
       }
     } catch (error) {
+      if (error.code === "queue_full" && tries < FULL_RETRIES) {
+        setTimeout(() => this.items.includes(item) && this.preview(item, page, side, tries + 1), (error.retryAfter ?? COME_AGAIN_S) * 1000);
+        return;
+      }
       // A picture that cannot be drawn larger is still there as it was.
       if (!item.previews.has(page)) item.previewErrors.set(page, error);
     } finally {
