@@ -169,10 +169,10 @@ def text_of(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def http_server(**settings: str) -> Iterator[tuple[psutil.Process, str]]:
-    """Our server over streamable HTTP on a free port: its process and its address."""
+def http_server(*program: str, **settings: str) -> Iterator[tuple[psutil.Process, str]]:
+    """Our server over streamable HTTP on a free port, or `program`, which says where as ours does: process, address."""
     process = subprocess.Popen(
-        [sys.executable, *PRODUCT, "serve", "--transport", "http", "--port", "0"],
+        [sys.executable, *(program or (*PRODUCT, "serve", "--transport", "http", "--port", "0"))],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment(**settings),

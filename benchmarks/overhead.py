@@ -8,7 +8,8 @@ and the same mode, and must return the same text.
 
 In every round each page is read by all of them in turn, first by the one, then by the other, so that
 a noisy machine is noisy for all. The engine alone has two turns: their mean is what the servers are
-held against, their difference is noise.
+held against, their difference is noise. The SDK alone takes its turn too: the same call to a server
+whose tool does nothing (`empty_server.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ PDF_DPI: Final = 200  # the server's own default, OCR_PDF_DPI
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".pdf", ".tif", ".tiff", ".webp")
 ENGINE, AGAIN, STDIO, HTTP = "engine", "engine again", "stdio", "HTTP"
 READERS: Final = (ENGINE, STDIO, AGAIN, HTTP)  # nobody after itself, with warm caches
+SDK: Final = {STDIO: "stdio: SDK alone", HTTP: "HTTP: SDK alone"}
+EMPTY: Final = str(Path(__file__).resolve().parent / "empty_server.py")
 
 
 @dataclass(slots=True)
@@ -207,12 +210,20 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
     # The model stays loaded, as on a server that is in use.
     settings = {"OCR_THREADS": str(arguments.threads), "OCR_ENGINE": "rapidocr", "GPU_IDLE_TIMEOUT": "-1"}
     stdio_server = StdioServerParameters(command=sys.executable, args=[*PRODUCT], env=environment(**settings))
-    found: dict[Path, Series] = {path: {name: [] for name in READERS} for path in paths}
+    found: dict[Path, Series] = {path: {name: [] for name in (*READERS, *SDK.values())} for path in paths}
     async with AsyncExitStack() as stack:
         _, url = stack.enter_context(http_server(**settings))
         alone = stack.enter_context(engine_alone(mode, arguments.threads))
         stdio = await stack.enter_async_context(Client(stdio_server))
         http = await stack.enter_async_context(Client(url))
+        empty = {
+            SDK[STDIO]: Client(StdioServerParameters(command=sys.executable, args=[EMPTY], env=environment())),
+            SDK[HTTP]: Client(stack.enter_context(http_server(EMPTY, "http"))[1]),
+        }
+        nothing = {
+            name: reader_of(await stack.enter_async_context(client), mode, argument, progress)
+            for (name, client), argument in zip(empty.items(), (str, as_base64), strict=True)
+        }
         readers = {
             ENGINE: alone,
             STDIO: reader_of(stdio, mode, str, progress),
@@ -229,6 +240,10 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
                     texts.add(read.text)
                     if number:
                         found[path][name].append(read)
+                for name, call in nothing.items():
+                    answer = await call(path)
+                    if number:
+                        found[path][name].append(answer)
                 if len(texts) > 1:
                     sys.exit(f"{path} was not read alike by all: {sorted(map(len, texts))} characters.")
     return found
@@ -259,9 +274,10 @@ def judged(found: dict[Path, Series]) -> str:
         if abs(noise) > allowed / 2:
             noisy.append(path.name)
         rows.append([*row, f"{1000 * noise:+.0f}", f"{1000 * allowed:.0f}"])
-        where = [difference(series, name, of) for name in (STDIO, HTTP) for of in PARTS.values()]
-        parts.append([path.name, *(f"{1000 * seconds:+.1f}" for seconds in where)])
-    head = ("of which, ms", *(f"{name}: {part}" for name in (STDIO, HTTP) for part in PARTS))
+        where = [difference(series, name, of) * pages for name in (STDIO, HTTP) for of in PARTS.values()]
+        least = [statistics.median(read.total for read in series[name]) for name in SDK.values()]
+        parts.append([path.name, *(f"{1000 * seconds:+.1f}" for seconds in (*where, *least))])
+    head = ("of which, ms a call", *(f"{name}: {part}" for name in (STDIO, HTTP) for part in PARTS), *SDK.values())
     verdicts = [f"At most {SHARE:.0%} plus {1000 * EXTRA_S:g} ms a page: {verdict(not broken)}"]
     if broken:
         verdicts[0] += f" for {', '.join(broken)}"
@@ -284,7 +300,8 @@ LEGEND: Final = """\
 {rounds} rounds. Engine alone: median (min–max). stdio, HTTP: median over the rounds of the difference to the
 engine alone in the same round, and of the ratio less one. Noise: its second turn less its first. Of which,
 engine: reading in the worker against reading in a process of its own; server: all else in the server
-against decoding alone; wire: what client, protocol and transport add."""
+against decoding alone; wire: what client, protocol and transport add. SDK alone: the whole call of a
+tool that does nothing, which no server of this SDK can save."""
 
 PARTS: Final[dict[str, Callable[[Read], float]]] = {
     "engine": lambda read: read.engine,

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from .documents.renderer import Document, LayerText
 from .engines.base import CPU, PageImage, ReadOptions
-from .errors import Cancelled, GpuBusy, OcrError, unforeseen
+from .errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, unforeseen
 from .lifecycle.base import Lifecycle, Reading
 from .logs import request_id, serving
 from .models import Block, Page
@@ -449,7 +449,7 @@ class Jobs:
             job.fresh.pop(number, None)
 
     async def _read_somewhere(self, job: _Job, images: dict[int, PageImage], report: OnProgress) -> Reading:
-        """By the engine, or by the fallback while no GPU has room."""
+        """By the engine, or by the fallback while no GPU has room or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[Reading]:
@@ -463,14 +463,21 @@ class Jobs:
 
         try:
             return await read(self._manager)
-        except GpuBusy as busy:
-            fallback = self._fallback
+        except (GpuBusy, EngineUnavailable) as trouble:
+            fallback, remote = self._fallback, self._manager.engine.is_remote
+            # What a local engine lacks is for the operator to mend, and stays an error.
             if fallback is None or job.options.mode not in fallback.engine.modes:
                 raise
-            note = f"{busy.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            if isinstance(trouble, EngineUnavailable) and not remote:
+                raise
+            note = f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
             for ask in job.wanted(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
+            if remote:  # their pictures were deleted once they had been encoded
+                for number, image in images.items():
+                    job.document.discard(image)
+                    images[number] = await job.document.page(number)
             async with fallback.lease():
                 return await read(fallback)
 

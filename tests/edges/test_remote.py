@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.modes import MODES
-from support import as_base64, client, echo, facts, png, said, tiff
+from support import as_base64, client, echo, facts, png, said, tiff, written
 
 pytestmark = pytest.mark.anyio
 
@@ -262,6 +262,24 @@ async def test_nobody_there_is_told_with_the_address() -> None:
     assert result.is_error
     assert f"{vllm.url} cannot be reached" in said(result)
     assert "correct OCR_REMOTE_URL" in said(result)
+
+
+async def test_while_no_endpoint_answers_the_fallback_reads_and_says_so() -> None:
+    with fake_vllm() as vllm:
+        vllm.stop()
+        async with remote(vllm, ocr_fallback="rapidocr") as mcp:
+            first = await mcp.call_tool("ocr_image", {"image": as_base64(written("Sold out")), "mode": "free"})
+            many = facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(100, 200)), "mode": "free"}))
+            unable = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "describe"})
+            vllm.start()
+            await until_state(mcp, "ready")
+            later = await read(mcp)
+    assert (facts(first)["engine"], facts(first)["text"]) == ("rapidocr", "Sold out")
+    assert vllm.url in said(first)
+    assert "OCR_FALLBACK" in said(first)
+    assert [page["page"] for page in many["pages"]] == [1, 2]
+    assert unable.is_error
+    assert (later["engine"], later["text"]) == ("openai", echo())
 
 
 async def test_a_model_that_is_not_served_is_told_with_those_that_are() -> None:
