@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from deepseek_ocr_mcp.batch.actors import ATTEMPTS, Ledger, Reader, Task, engine_here, from_row, reader_settings, to_row
-from deepseek_ocr_mcp.batch.cluster import cluster
+from deepseek_ocr_mcp.batch.cluster import Cluster, cluster, plan_rows
 from deepseek_ocr_mcp.batch.files import Source, place_of
 from deepseek_ocr_mcp.batch.state import Options, Unit, UnitText
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import EngineUnavailable
 from support import echo, png, tiff
@@ -75,6 +76,17 @@ def bench(tmp_path: Path) -> Iterator[Any]:
 def test_a_row_comes_back_as_it_was(bench: Any) -> None:
     tasks = [bench.task("a.png", png()), Task(Source("s3://b/c.pdf", "c.pdf", "7 x", local=False))]
     assert from_row(to_row(tasks)) == tasks
+
+
+def test_short_documents_go_together_and_ever_fewer_towards_the_end() -> None:
+    found = Cluster(KNOWN["rapidocr"], "1", workers=2, cpus=1, at_once=2)
+    sources = [Source(f"{n}.png", f"{n}.png", "") for n in range(500)]
+    rows = plan_rows(found, sources)
+    assert [task.source for row in rows for task in from_row(row)] == sources
+    together = [row["together"] for row in rows]
+    assert together == sorted(together, reverse=True)
+    assert (together[0], together[-1]) == (16, 1)
+    assert plan_rows(found, sources[:1])[0]["together"] == 1
 
 
 def test_a_unit_is_put_where_the_driver_finds_it_and_is_not_read_twice(bench: Any) -> None:

@@ -27,7 +27,7 @@ from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, plan_r
 from .files import Place, Source
 from .state import UNIT_PAGES, Options
 
-__all__ = ["Cluster", "cluster", "found_here", "start_ledger", "tasks"]
+__all__ = ["Cluster", "cluster", "found_here", "plan_rows", "start_ledger", "tasks"]
 
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
@@ -180,6 +180,22 @@ def start_ledger(done: dict[str, str]) -> Any:
     return made.options(**options).remote(done)
 
 
+def plan_rows(found: Cluster, sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """What the planners take, row by row.
+
+    Short documents go together, so that Ray's work for each row is little beside the reading; ever fewer towards the
+    end, where whoever is done first waits for the last row.
+    """
+    rows_wanted = found.workers * max(ROWS_PER_WORKER, 2 * found.at_once)
+    return [
+        plan_row(
+            map(Task, sources[at : at + FILES_PER_ROW]),
+            together=min(UNIT_PAGES, max(1, (len(sources) - at) // rows_wanted)),
+        )
+        for at in range(0, len(sources), FILES_PER_ROW)
+    ]
+
+
 def tasks(
     found: Cluster, settings: Settings, options: Options, out: Place, sources: Sequence[Source], ledger: Any
 ) -> Iterator[Task]:
@@ -199,16 +215,7 @@ def tasks(
         max_concurrent_calls_per_actor=found.at_once,
         enable_true_multi_threading=True,
     )
-    # Short documents go together, so that Ray's work for each row is little beside the reading; ever fewer towards the
-    # end, where whoever is done first waits for the last row.
-    rows_wanted = found.workers * max(ROWS_PER_WORKER, 2 * found.at_once)
-    rows = [
-        plan_row(
-            map(Task, sources[at : at + FILES_PER_ROW]),
-            together=min(UNIT_PAGES, max(1, (len(sources) - at) // rows_wanted)),
-        )
-        for at in range(0, len(sources), FILES_PER_ROW)
-    ]
+    rows = plan_rows(found, sources)
     planner: Any = Planner  # Ray's types know functions only
     reader: Any = Reader
     data = (
