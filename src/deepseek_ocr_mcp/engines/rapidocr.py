@@ -64,8 +64,8 @@ DET_SHARE: Final = 0.2  # of a page's time goes into detection, roughly
 # Detection. Thresholds are those of rapidocr's config.yaml (section Det).
 DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no more (1600 = 2000 = 3500)
 DET_SHORT_SIDE: Final = 544  # pixels; smaller pictures are enlarged to this (736 and 480 find as much)
-TILE_PIXELS: Final = 1600 * 640  # that the detector sees at once: its memory grows with their number
-TILE_WIDTH: Final = 1600  # pixels
+TILE_WIDTH: Final = 1600  # pixels that the detector sees at once: its memory grows with their number
+TILE_HEIGHT: Final = 640
 DET_MULTIPLE: Final = 32  # the model halves its input five times
 DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not flat
 DET_OVERLAP: Final = 96  # pixels that neighbouring tiles share, more than a line is high
@@ -736,9 +736,7 @@ def _tiles(pixels: Pixels, flat: int) -> Iterator[tuple[int, int, int, int]]:
     red, green, blue = cv2.split(cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     edges = cv2.max(cv2.max(red, green), blue)
     rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= flat
-    first, last = _extent(cv2.reduce(edges, 0, cv2.REDUCE_MAX).ravel() >= flat)
-    width = min(TILE_WIDTH, pixels.shape[1], last - first + 2 * DET_MARGIN)
-    for top, bottom in _steps(*_extent(rows), pixels.shape[0], TILE_PIXELS // width):
+    for top, bottom in _steps(*_extent(rows), pixels.shape[0], TILE_HEIGHT):
         columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= flat
         for left, right in _steps(*_extent(columns), pixels.shape[1], TILE_WIDTH):
             yield left, top, right, bottom
