@@ -37,7 +37,10 @@ def document(paths: Sequence[Path], serial: int) -> bytes:
     """All pages as one TIFF; the serial makes another file of it."""
     out = io.BytesIO()
     pages = [Image.open(path).convert("RGB") for path in paths]
-    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:], description=str(serial))
+    # Packed: as they are, these pages are more than OCR_MAX_FILE_MB.
+    pages[0].save(
+        out, "TIFF", save_all=True, append_images=pages[1:], description=str(serial), compression="tiff_deflate"
+    )
     return out.getvalue()
 
 
