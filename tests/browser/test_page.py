@@ -411,10 +411,13 @@ def test_the_panel_shows_each_endpoint_and_puts_it_to_sleep(visitor: Visitor, se
 def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visitor, serve: Serve) -> None:
     visitor.expected.append(TOLD_ANYWAY)
     # A server of its own: the worker that another test left idle could be released before this page has its turn.
-    page = visitor.open(serve("Patient", OCR_BUSY_WAIT="0.2"))
+    server = serve("Patient", OCR_BUSY_WAIT="0.2")
+    page = visitor.open(server)
     add(page, ("page.png", png()))
     page.click("#read")
     expect(page.locator(".file.reading")).to_have_count(1)
+    # Loaded and read under one lock: before that, there may be a worker that can be had without waiting.
+    wait_until(lambda: httpx2.get(f"{server.root}/gpu/status").json()["state"] not in ("unloaded", "loading"), 30)
     page.locator("#gpu-button").click()
     release = page.get_by_role("button", name="Release all")
     expect(release).to_have_attribute("aria-disabled", "false")  # it is loaded for this page, under its lock
