@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import anyio
@@ -164,9 +165,8 @@ class OwnText:
     read_cer: float
 
 
-async def own_text(path: Path) -> OwnText:
+async def own_text(path: Path, evaluate: ModuleType) -> OwnText:
     """Each way on a server of its own: the first starts no engine, the second has it loaded before."""
-    evaluate = load_evaluate(SHARED)
     truth = next(
         entry["gt"] for entry in json.loads((SHARED / "manifest.json").read_text()) if entry["file"] == path.name
     )
@@ -310,19 +310,18 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=400, help="of the drawn scan (default %(default)s)")
     parser.add_argument("--save", action="store_true", help="write results/documents.md")
     arguments = parser.parse_args()
-    if SHARED.is_dir():
-        load_evaluate(SHARED)  # what it lacks is said before a quarter of an hour of reading
+    shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
+    born_digital = shared[-1]
+    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # what it lacks is said before all the reading
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / f"scan-{arguments.pages}.pdf"
         draw_scan(scan, arguments.pages)
-        shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
         paths = [scan, *(path for path in shared if path.is_file())]
         found, alone_s, longest_s = anyio.run(documents, paths)
         say("many clients")
         crowd = anyio.run(mixed, Path(folder))
-        born_digital = shared[-1]
         say("a document's own text")
-        own = anyio.run(own_text, born_digital) if born_digital.is_file() else None
+        own = anyio.run(own_text, born_digital, evaluate) if evaluate else None
     report("documents", __doc__ or "", judged(found, alone_s, longest_s, crowd, own), save=arguments.save)
 
 

@@ -216,18 +216,16 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
         alone = stack.enter_context(engine_alone(mode, arguments.threads))
         stdio = await stack.enter_async_context(Client(stdio_server))
         http = await stack.enter_async_context(Client(url))
-        empty = {
-            SDK[STDIO]: Client(StdioServerParameters(command=sys.executable, args=[EMPTY], env=environment())),
-            SDK[HTTP]: Client(stack.enter_context(http_server(EMPTY, "http"))[1]),
-        }
-        nothing = {
-            name: reader_of(await stack.enter_async_context(client), mode, argument, progress)
-            for (name, client), argument in zip(empty.items(), (str, as_base64), strict=True)
-        }
+        empty_server = StdioServerParameters(command=sys.executable, args=[EMPTY], env=environment())
+        empty_stdio = await stack.enter_async_context(Client(empty_server))
+        _, empty_url = stack.enter_context(http_server(EMPTY, "http"))
+        empty_http = await stack.enter_async_context(Client(empty_url))
         readers = {
             ENGINE: alone,
             STDIO: reader_of(stdio, mode, str, progress),
             HTTP: reader_of(http, mode, as_base64, progress),
+            SDK[STDIO]: reader_of(empty_stdio, mode, str, progress),
+            SDK[HTTP]: reader_of(empty_http, mode, as_base64, progress),
             AGAIN: alone,
         }
         for number in range(rounds + 1):
@@ -240,10 +238,10 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
                     texts.add(read.text)
                     if number:
                         found[path][name].append(read)
-                for name, call in nothing.items():
-                    answer = await call(path)
+                for name in SDK.values():
+                    read = await readers[name](path)
                     if number:
-                        found[path][name].append(answer)
+                        found[path][name].append(read)
                 if len(texts) > 1:
                     sys.exit(f"{path} was not read alike by all: {sorted(map(len, texts))} characters.")
     return found

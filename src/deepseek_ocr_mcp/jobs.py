@@ -465,10 +465,8 @@ class Jobs:
             return await read(self._manager)
         except (GpuBusy, EngineUnavailable) as trouble:
             fallback, remote = self._fallback, self._manager.engine.is_remote
-            # What a local engine lacks is for the operator to mend, and stays an error.
-            if fallback is None or job.options.mode not in fallback.engine.modes:
-                raise
-            if isinstance(trouble, EngineUnavailable) and not remote:
+            lacking = isinstance(trouble, EngineUnavailable) and not remote  # for the operator to mend: an error
+            if lacking or fallback is None or job.options.mode not in fallback.engine.modes:
                 raise
             note = f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
             for ask in job.wanted(images):

@@ -12,7 +12,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Frame, FrameLocator, Locator, Page
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    FloatRect,
+    Frame,
+    FrameLocator,
+    Locator,
+    Page,
+)
+
+from support import wait_until
 
 HERE: Final = Path(__file__).parent
 WAIT_MS: Final = 30_000  # for anything: two cores that others use too are slow
@@ -29,6 +41,18 @@ def grave_faults(page: Page | Frame, axe: str) -> list[str]:
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
     ]
+
+
+def drawn_at(*parts: Locator) -> list[FloatRect]:
+    """Where these are on the screen; what is just being drawn anew is waited for."""
+    places: list[FloatRect | None] = []
+
+    def drawn() -> bool:
+        places[:] = [part.bounding_box() for part in parts]
+        return None not in places
+
+    wait_until(drawn, WAIT_MS / 1000)
+    return [place for place in places if place is not None]
 
 
 class Site(Protocol):

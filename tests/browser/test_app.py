@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import FloatRect, expect
+from playwright.sync_api import expect
 
-from browser.rig import WAIT_MS, AppHost, Shown, Visitor, grave_faults
-from support import HttpServer, as_base64, png, tiff, wait_until, written
+from browser.rig import WAIT_MS, AppHost, Shown, Visitor, drawn_at, grave_faults
+from support import HttpServer, as_base64, png, tiff, written
 
 pytestmark = pytest.mark.browser
 
@@ -119,17 +119,8 @@ def test_boxes_lie_where_the_words_are_at_every_zoom(visitor: Visitor, rapid: Ap
     assert 480 < block["box"][0] < 560
     assert 380 < block["box"][1] < 460
 
-    def place(selector: str) -> FloatRect:
-        """Where it is; it may just be drawn anew."""
-        places: list[FloatRect | None] = [None]
-        wait_until(lambda: places.append(shown.app.locator(selector).bounding_box()) or places[-1], WAIT_MS / 1000)
-        assert places[-1] is not None
-        return places[-1]
-
     def compare() -> None:
-        box, sheet = shown.app.locator(".box").bounding_box(), shown.app.locator(".sheet-image").bounding_box()
-        assert box is not None
-        assert sheet is not None
+        box, sheet = drawn_at(shown.app.locator(".box"), shown.app.locator(".sheet-image"))
         scale = sheet["width"] / 900
         assert abs(sheet["height"] / 600 - scale) < 0.01
         x1, y1, x2, y2 = block["box"]

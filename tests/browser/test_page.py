@@ -17,7 +17,7 @@ from fake_vllm import fake_vllm
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults
 from deepseek_ocr_mcp import __version__
 from support import HttpServer, as_base64, http_server, png, wait_until, written
 
@@ -135,9 +135,7 @@ def test_find_marks_the_words_at_their_pixels_at_every_zoom(visitor: Visitor, ra
     expect(page.locator(".entry mark")).to_have_text("treasure")
 
     def compare() -> None:
-        box, sheet = page.locator(".box").bounding_box(), page.locator(".sheet-image").bounding_box()
-        assert box is not None
-        assert sheet is not None
+        box, sheet = drawn_at(page.locator(".box"), page.locator(".sheet-image"))
         scale = sheet["width"] / 900
         assert abs(sheet["height"] / 600 - scale) < 0.01
         on_screen = (
@@ -420,7 +418,7 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     wait_until(lambda: httpx2.get(f"{server.root}/gpu/status").json()["state"] not in ("unloaded", "loading"), 30)
     page.locator("#gpu-button").click()
     release = page.get_by_role("button", name="Release all")
-    expect(release).to_have_attribute("aria-disabled", "false")  # it is loaded for this page, under its lock
+    expect(release).to_have_attribute("aria-disabled", "false")
     release.click()
     page.get_by_role("button", name="Stop the reading and release").click()
     expect(page.locator("#gpu-panel")).to_contain_text("Everything given back")
