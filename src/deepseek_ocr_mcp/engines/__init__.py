@@ -5,10 +5,9 @@ Both children import this package first: it imports nothing of an engine, and ne
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -31,7 +30,7 @@ __all__ = [
     "missing_packages",
 ]
 
-_THIS_PROCESS: Final = secrets.token_hex(8)
+_THIS_PROCESS: Final = os.urandom(8).hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,8 @@ class EngineSpec:
         """
         if self.name not in KNOWN or KNOWN[self.name].target != self.target:
             return f"{self.target} {_THIS_PROCESS}"
+        from importlib.metadata import version  # 20 ms, which no child needs
+
         parts = [self.name, __version__, *(f"{name} {version(name)}" for name in self.needs if find_spec(name))]
         if self.weights and (folder := self.weights_here(model)) is not None:
             for file in sorted(folder.glob("*.safetensors")):
