@@ -188,17 +188,24 @@ class Ledger:
             answers.append((self._owners.setdefault(document, source), document in self._done))
         return answers
 
-    async def history(self, unit: str) -> tuple[int, dict[str, str] | None]:
-        """How often this unit was begun, and the error that it ended with, if it did."""
-        return self._attempts[unit], self._errors.get(unit)
+    async def begin(self, unit: str) -> tuple[int, dict[str, str] | None]:
+        """It is read from now on, and not only waits: whatever kills its actor now may be its doing.
+
+        Returns how often it was begun before, and the error that it ended with, if it did. Where either is told it is
+        not to be read yet, see `begin_again`.
+        """
+        before = self._attempts[unit], self._errors.get(unit)
+        if before == (0, None):
+            self._attempts[unit] = 1
+        return before
+
+    async def begin_again(self, unit: str) -> None:
+        """It is read from now on, and its actor reads nothing else."""
+        self._attempts[unit] += 1
 
     async def failed(self, unit: str, error: dict[str, str]) -> None:
         """It ended with an error: whoever is given it again, because its actor died over another, need not try."""
         self._errors[unit] = error
-
-    async def begin(self, unit: str) -> None:
-        """It is read from now on, and not only waits: whatever kills its actor now may be its doing."""
-        self._attempts[unit] += 1
 
     async def finished(self, sources: Iterable[str]) -> tuple[int, int]:
         """These are done. Returns how many documents are planned by now, and their pages."""
@@ -352,7 +359,9 @@ class Reader:
         try:
             if await anyio.to_thread.run_sync(self._out.exists, unit.name):
                 return replace(task, state="read")
-            attempts, error = await self._ledger.history.remote(unit.name)
+            async with self._room:
+                attempts, error = await self._ledger.begin.remote(unit.name)
+                text = None if attempts or error else await self._read_unit(task)
             if error is not None:
                 return replace(task, state="failed", error=error)
             if attempts >= ATTEMPTS:
@@ -360,9 +369,10 @@ class Reader:
                     f"Pages {unit.pages} of {task.source.url} were under way when {ATTEMPTS} workers died.",
                     remedy="Read the file alone with `deepseek-ocr-mcp ocr` and look at the machine's memory.",
                 )
-            async with self._alone() if attempts else self._room:
-                await self._ledger.begin.remote(unit.name)
-                text = await self._read_unit(task)
+            if text is None:
+                async with self._alone():
+                    await self._ledger.begin_again.remote(unit.name)
+                    text = await self._read_unit(task)
             await anyio.to_thread.run_sync(self._out.write, unit.name, text.dump())
             return replace(task, state="read")
         except OcrError as exc:

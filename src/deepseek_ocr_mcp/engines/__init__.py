@@ -72,9 +72,7 @@ class EngineSpec:
         """
         if self.name not in KNOWN or KNOWN[self.name].target != self.target:
             return f"{self.target} {_THIS_PROCESS}"
-        from importlib.metadata import version  # 20 ms, which no child needs
-
-        parts = [self.name, __version__, *(f"{name} {version(name)}" for name in self.needs if find_spec(name))]
+        parts = [self.name, __version__, *(f"{name} {found}" for name in self.needs if (found := _release(name)))]
         if self.weights and (folder := self.weights_here(model)) is not None:
             for file in sorted(folder.glob("*.safetensors")):
                 facts = file.stat()
@@ -82,6 +80,29 @@ class EngineSpec:
         if self.is_remote:  # what serves under no name today may be something else tomorrow
             parts += [self.asks, model or _THIS_PROCESS]
         return ", ".join(parts)
+
+
+_releases: dict[str, tuple[str, str]] = {}
+"""Of packages: the folder of their metadata, and what was read there."""
+
+
+def _release(package: str) -> str:
+    """The version of a package; empty where it is not installed.
+
+    Every request asks, and reading it takes a millisecond: it is read again when its folder, which carries the version
+    in its name, has gone.
+    """
+    folder, release = _releases.get(package, ("", ""))
+    if not os.path.isdir(folder):
+        from importlib.metadata import PackageNotFoundError, distribution  # 20 ms, which no child needs
+
+        try:
+            found = distribution(package)
+        except PackageNotFoundError:
+            return ""
+        release = found.version
+        _releases[package] = str(found.locate_file(f"{package}-{release}.dist-info")), release
+    return release
 
 
 KNOWN: Final[dict[str, EngineSpec]] = {

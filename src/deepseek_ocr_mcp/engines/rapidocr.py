@@ -15,13 +15,13 @@ import contextlib
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ..errors import EngineUnavailable, UnsupportedMode
 from ..modes import RESOLUTIONS
@@ -66,6 +66,7 @@ DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no m
 DET_SHORT_SIDE: Final = 544  # pixels; smaller pictures are enlarged to this (736 and 480 find as much)
 TILE_WIDTH: Final = 1600  # pixels that the detector sees at once: its memory grows with their number
 TILE_HEIGHT: Final = 640
+NARROW_TILE: Final = 1100 * TILE_HEIGHT  # pixels; a tile of a narrow page may be as high as this allows
 DET_MULTIPLE: Final = 32  # the model halves its input five times
 DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not flat
 DET_OVERLAP: Final = 96  # pixels that neighbouring tiles share, more than a line is high
@@ -239,6 +240,8 @@ class RapidOcrEngine:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         folder = _model_folder()
         detector, recogniser = _model_file(folder, "det"), _model_file(folder, "rec")
+        import onnxruntime  # noqa: F401 - and numpy, which two threads must not import at once
+
         pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="ocr")
         # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
         loading = pool.submit(_session, str(recogniser), 1)
@@ -297,16 +300,16 @@ class RapidOcrEngine:
         longest = RESOLUTIONS[options.resolution]
         if longest is not None and longest < max(page.width, page.height):
             pixels = _resized(pixels, longest / max(page.width, page.height))
-        run = _Run(self._pool, call)
-        regions = self._detect(run, pixels)
-        progress(DET_SHARE, f"{len(regions)} lines found")
-        quarters, regions, known = self._upright(run, pixels, regions) if self._steps.upright else (0, regions, {})
-        if quarters and self._steps.detected_upright:  # the detector finds more on an upright page
-            regions, known = self._detect(run, pixels, quarters), {}
-        upright = np.rot90(pixels, quarters)
-        readings = self._recognise(
-            run, upright, regions, known, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
-        )
+        with _Run(self._pool, call) as run:
+            regions = self._detect(run, pixels)
+            progress(DET_SHARE, f"{len(regions)} lines found")
+            quarters, regions, begun = self._upright(run, pixels, regions) if self._steps.upright else (0, regions, {})
+            if quarters and self._steps.detected_upright:  # the detector finds more on an upright page
+                regions, begun = self._detect(run, pixels, quarters), {}
+            upright = np.rot90(pixels, quarters)
+            readings = self._recognise(
+                run, upright, regions, begun, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
+            )
         again = self._read_again(upright, self._straightened(regions, readings, upright), call)
         if again is not None and again.lines:
             turned = np.rot90(upright, again.quarters)
@@ -388,8 +391,8 @@ class RapidOcrEngine:
 
     def _upright(
         self, run: _Run, pixels: Pixels, regions: list[_Region]
-    ) -> tuple[int, list[_Region], dict[int, _Reading]]:
-        """How often `np.rot90` brings the page upright, its regions then, and the lines read on the way."""
+    ) -> tuple[int, list[_Region], dict[int, Future[_Reading]]]:
+        """How often `np.rot90` brings the page upright, its regions then, and the lines of which reading has begun."""
         import numpy as np
 
         height, width = pixels.shape[:2]
@@ -403,27 +406,33 @@ class RapidOcrEngine:
         if not sample:
             return 0, regions, {}
 
-        def attempt(quarters: int) -> tuple[float, int, list[_Region], dict[int, _Reading]]:
+        def attempt(quarters: int) -> tuple[float, int, list[_Region], dict[int, Future[_Reading]]]:
             turned = [region.turned(quarters, width, height) for region in regions]
             page = np.rot90(pixels, quarters)
-            readings = run.all(lambda n: self._read_region(run, page, turned[n]), sample)
-            score = sum(reading.score for reading in readings) / len(sample)
-            return score, quarters, turned, dict(zip(sample, readings, strict=True))
+            # Most pages lie as they should: the other lines keep the threads busy while the last of the sample is read.
+            others = [] if quarters else _longest_first(regions, set(sample))
+            begun = run.start(lambda n: self._read_region(run, page, turned[n]), [*sample, *others])
+            score = sum(reading.score for reading in run.each(begun[n] for n in sample)) / len(sample)
+            if score < SURE_SCORE:
+                begun = {n: future for n, future in begun.items() if not future.cancel()}
+            return score, quarters, turned, begun
 
         first = attempt(1 if sideways else 0)
-        score, _, _, known = first
+        score, _, _, begun = first
         if score >= SURE_SCORE:
-            if sideways and self._steps.vertical and self._reads_downwards(run, pixels, regions, known):
-                return 0, regions, known
+            if sideways and self._steps.vertical and self._reads_downwards(run, pixels, regions, begun):
+                return 0, regions, begun
             return first[1:]
         other = attempt(3 if sideways else 2)
         return other[1:] if other[0] > score + BETTER_BY else first[1:]
 
-    def _reads_downwards(self, run: _Run, pixels: Pixels, regions: list[_Region], known: dict[int, _Reading]) -> bool:
+    def _reads_downwards(
+        self, run: _Run, pixels: Pixels, regions: list[_Region], read: dict[int, Future[_Reading]]
+    ) -> bool:
         """Whether the characters of tall lines stand upright: vertical text, not a page on its side."""
         expected, crops = [], []
-        for n, reading in known.items():
-            region = regions[n]
+        for n, future in read.items():
+            region, reading = regions[n], future.result()
             for char, centre in list(zip(reading.text, reading.centres, strict=True))[:4]:
                 y = region.y + (centre - 0.5) * region.height
                 expected.append(char)
@@ -439,22 +448,17 @@ class RapidOcrEngine:
         run: _Run,
         pixels: Pixels,
         regions: list[_Region],
-        known: dict[int, _Reading],
+        begun: dict[int, Future[_Reading]],
         progress: Callable[[float], None],
     ) -> list[_Reading]:
-        """One reading per region. Long lines go first, so that no thread is left with one at the end."""
-        readings = [known.get(n, NOTHING) for n in range(len(regions))]
-        todo = [n for n in range(len(regions)) if n not in known]
-        todo.sort(key=lambda n: -regions[n].length / regions[n].thickness)
-
-        def work(n: int) -> tuple[int, _Reading]:
-            return n, self._read_region(run, pixels, regions[n])
-
-        for done, (n, reading) in enumerate(run.each(work, todo), start=1):
-            readings[n] = reading
+        """One reading per region."""
+        todo = _longest_first(regions, begun.keys())
+        begun |= run.start(lambda n: self._read_region(run, pixels, regions[n]), todo)
+        for done, _ in enumerate(run.each(begun.values()), start=1):
             if pixels.nbytes > HUGE_PAGE:
                 _forget(pixels)
-            progress(done / len(todo))
+            progress(done / len(begun))
+        readings = [begun[n].result() for n in range(len(regions))]
         stacked = [
             n
             for n, region in enumerate(regions)
@@ -555,7 +559,7 @@ class _Sheet:
 
 
 class _Run:
-    """The model runs of one call, shared out over the pool; all stop when the call is cancelled."""
+    """The model runs of one page, shared out over the pool. None outlives the context."""
 
     def __init__(self, pool: ThreadPoolExecutor, call: Call) -> None:
         import onnxruntime
@@ -563,36 +567,53 @@ class _Run:
         self._pool = pool
         self._call = call
         self._options = onnxruntime.RunOptions()
+        self._started: list[Future[Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._options.terminate = True
+        for future in self._started:
+            future.cancel()
+        wait(self._started)
 
     def model(self, session: Any, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The first output of `session`. For use inside `each` and `all`."""
+        """The first output of `session`. For use inside `start` and `all`."""
         output: NDArray[np.float32] = session.run(None, {"x": tensor}, self._options)[0]
         return output
 
-    def each(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-        """`work(item)` for all items, in the order in which they are done.
+    def start(self, work: Callable[[S], T], items: Iterable[S]) -> dict[S, Future[T]]:
+        """Begin `work(item)` for all items, in their order."""
+        futures = {item: self._pool.submit(work, item) for item in items}
+        self._started += futures.values()
+        return futures
+
+    def each(self, futures: Iterable[Future[T]]) -> Iterator[T]:
+        """Their results, in the order in which they are done.
 
         Raises:
-            Cancelled: after the runs in flight were stopped.
+            Cancelled: nobody waits for this page any more.
         """
-        waiting = {self._pool.submit(work, item) for item in items}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                self._call.raise_if_cancelled()
-                for future in done:
-                    yield future.result()
-        finally:
-            if waiting:
-                self._options.terminate = True
-                for future in waiting:
-                    future.cancel()
-                wait(waiting)
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            self._call.raise_if_cancelled()
+            for future in done:
+                yield future.result()
 
-    def all(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    def all(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """`work(item)` for all items, in their order."""
-        results = dict(self.each(lambda numbered: (numbered[0], work(numbered[1])), enumerate(items)))
-        return [results[n] for n in range(len(results))]
+        futures = self.start(lambda n: work(items[n]), range(len(items))).values()
+        for _ in self.each(futures):
+            pass
+        return [future.result() for future in futures]
+
+
+def _longest_first(regions: Sequence[_Region], without: Container[int]) -> list[int]:
+    """The numbers of the regions, in an order in which no thread is left with a long one at the end."""
+    numbers = [n for n in range(len(regions)) if n not in without]
+    return sorted(numbers, key=lambda n: -regions[n].length / regions[n].thickness)
 
 
 def _is_stacked(text: str) -> bool:
@@ -737,7 +758,8 @@ def _tiles(pixels: Pixels, flat: int) -> Iterator[tuple[int, int, int, int]]:
     red, green, blue = cv2.split(cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     edges = cv2.max(cv2.max(red, green), blue)
     rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= flat
-    for top, bottom in _steps(*_extent(rows), pixels.shape[0], TILE_HEIGHT):
+    height = max(TILE_HEIGHT, NARROW_TILE // pixels.shape[1])
+    for top, bottom in _steps(*_extent(rows), pixels.shape[0], height):
         columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= flat
         for left, right in _steps(*_extent(columns), pixels.shape[1], TILE_WIDTH):
             yield left, top, right, bottom

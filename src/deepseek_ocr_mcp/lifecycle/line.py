@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 import anyio
 
-from ..engines.base import PageImage, ReadOptions
+from ..engines.base import PROGRESS_EVERY_S, PageImage, ReadOptions
 from ..errors import OcrError
 from ..logs import request_id
 from ..worker.client import OnProgress
 
 __all__ = ["Line", "Part"]
-
-PROGRESS_EVERY_S: Final = 0.25  # each message costs client and server a third of a millisecond of the engine's cores
 
 
 @dataclass(slots=True, eq=False)

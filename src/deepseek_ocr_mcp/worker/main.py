@@ -38,10 +38,10 @@ import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import TYPE_CHECKING, Any, BinaryIO, Final  # noqa: E402
+from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
 
 from .. import logs  # noqa: E402
-from ..engines.base import Engine, PageImage, ReadOptions  # noqa: E402
+from ..engines.base import PROGRESS_EVERY_S, Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
 from .protocol import (  # noqa: E402
     HEADER_BYTES,
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
-
-PROGRESS_EVERY_S: Final = 0.1  # a line is read in less, and each message wakes the parent on the engine's own cores
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
