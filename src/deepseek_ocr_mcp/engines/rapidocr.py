@@ -133,6 +133,8 @@ class Steps:
     """A page on its side or head is turned."""
     detected_upright: bool = True
     """A turned page is detected again."""
+    roomy: bool = True
+    """Lines are cropped with more room above and below: smaller letters, fewer pixels to read."""
     vertical: bool = True
     """A page of vertical lines is not taken for one on its side."""
     laid_flat: bool = True
@@ -485,7 +487,7 @@ class RapidOcrEngine:
 
     def _read_region(self, run: _Run, pixels: Pixels, region: _Region) -> _Reading:
         """A line; a short upright one may as well be one narrow character, such as 1: the better reading."""
-        roomy = region.thicker(ROOM)
+        roomy = region.thicker(ROOM) if self._steps.roomy else region
         reading = self._read_crop(run, _crop(pixels, roomy, tall=region.tall))
         if self._steps.both_ways and region.tall and region.length < LONG * region.thickness:
             return max(reading, self._read_crop(run, _crop(pixels, roomy, tall=False)), key=lambda r: r.score)
