@@ -57,14 +57,19 @@ def make_pages(folder: Path, number: int, rng: random.Random) -> None:
 
 
 def serve_alone(folder: Path, share: int, of: int) -> None:
-    """Read every `of`-th page, beginning with `share`, and print pages and seconds, the first page left out."""
+    """Read one of so many equal shares and print pages and seconds, the first page left out.
+
+    A share is a run of pages, so that each holds as many of either sample: rates of unlike pages add up to more than
+    the same engines reach together.
+    """
     from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
     from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine
 
     engine, options = RapidOcrEngine(), ReadOptions("document")
     engine.load("cpu", _Nobody())
+    paths = sorted(folder.glob("*.png"))
     read, began = 0, 0.0
-    for path in sorted(folder.glob("*.png"))[share::of]:
+    for path in paths[len(paths) * share // of : len(paths) * (share + 1) // of]:
         for width, height, pixels in decoded(str(path)):
             with tempfile.NamedTemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
                 file.write(pixels)

@@ -144,10 +144,16 @@ class Ask:
         self._changed.set()
 
     async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
-        """Return when nothing is outstanding; tell the progress on the way."""
+        """Return when nothing is outstanding; tell the progress on the way.
+
+        Where all is there before anything could be told, nothing is: the answer says so itself, and over HTTP it is
+        then no stream of events.
+        """
+        told = False
         while True:
             self._changed = anyio.Event()
-            while self._told:
+            while self._told and (told or self.outstanding()):
+                told = True
                 await on_progress(*self._told.popleft())
             if not self.outstanding():
                 return

@@ -84,7 +84,7 @@ def impostor(tmp_path: Path, monkeypatch) -> Callable[[str], None]:
 
     def impostor(body: str) -> None:
         folder = tmp_path / "bin"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         program = folder / "tesseract"
         program.write_text(f"#!{sys.executable}\nimport os, sys, time\n{body}\n")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -378,6 +378,20 @@ def test_rereading_gives_no_garbage_out(impostor) -> None:
     again = reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener())
     assert again.lines == ()
     assert "Cyrillic" in again.remark
+
+
+def test_rereading_runs_no_reading_of_which_nothing_can_come(impostor, tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    read = tmp_path / "read"
+    mark = f"if '-l' in sys.argv: open({str(read)!r}, 'w').close()\n"
+    for languages in (["eng", "frk", "osd"], ["eng", "tha", "osd"]):
+        impostor(f"{mark}LANGUAGES = {languages}; SAYS = ('95', 'Привет')\n{FOREIGN}")
+        again = reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener())
+        assert "tesseract-ocr-rus" in again.remark
+        assert not read.exists()
+    impostor(f"{mark}LANGUAGES = ['ours', 'osd']; SAYS = ('95', 'Привет')\n{FOREIGN}")
+    assert reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener()).lines
+    assert read.exists()
 
 
 # -- what the program says

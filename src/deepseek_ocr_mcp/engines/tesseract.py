@@ -78,6 +78,13 @@ UNSPACED: Final = re.compile(f"{NO_SPACES.pattern[:-1]}\\u0e00-\\u0eff\\u1000-\\
 LATIN_LETTER: Final = re.compile("[A-Za-z\\u00c0-\\u024f]")
 HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
 
+LATIN_DATA: Final = frozenset(
+    name
+    for script in SCRIPTS.values()
+    if not script.foreign
+    for name in (*script.languages, f"script/{script.model or script.name}")
+)
+
 INSTALL: Final = (
     "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract; "
     "Windows: winget install UB-Mannheim.TesseractOCR), or set OCR_ENGINE=rapidocr."
@@ -102,6 +109,9 @@ class Orientation:
     confidence: float
     script: str
     script_confidence: float
+
+
+UNSEEN: Final = Orientation(0, 0.0, "", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +150,23 @@ class Program:
     """The installed program: what it is, which languages it has, and a run of it."""
 
     def __init__(self, path: str, call: Call) -> None:
-        """Ask the program for its version and languages.
+        """Ask the program for its languages.
 
         Raises:
             EngineUnavailable: it does not run, or has no language data.
         """
         self.path = path
-        said = self.run(["--version"], call, limit=ASK_LIMIT_S)
-        self.version = next(iter(re.findall(r"tesseract v?(\S+)", said)), "")
         listed = self.run(["--list-langs"], call, limit=ASK_LIMIT_S).splitlines()
         self.languages = frozenset(line.strip() for line in listed if re.fullmatch(r"[\w/-]+", line.strip()))
         if not self.readers:
             raise EngineUnavailable(
                 f"Tesseract ({path}) has no language data.", remedy="On Debian run: apt-get install tesseract-ocr-eng"
             )
+
+    def version(self, call: Call) -> str:
+        """What it calls itself; empty where it does not say."""
+        said = self.run(["--version"], call, limit=ASK_LIMIT_S)
+        return next(iter(re.findall(r"tesseract v?(\S+)", said)), "")
 
     @property
     def readers(self) -> list[str]:
@@ -163,6 +176,19 @@ class Program:
     def lacks(self, script: Script) -> bool:
         """Whether text in this script cannot be read here."""
         return script.foreign and not languages_for(script, self.languages)
+
+    def may_read(self, script: Script) -> bool:
+        """Whether `read` may find more than Latin letters on a page in this script.
+
+        Data with a name of somebody's own may be for any script.
+        """
+        tried = self._tried_first(script) if script.foreign else self.readers
+        return not LATIN_DATA.issuperset(tried)
+
+    def _tried_first(self, script: Script) -> list[str]:
+        """The script's data and that of Latin script; any, where there is neither."""
+        fitting = [*languages_for(script, self.languages), *languages_for(LATIN, self.languages)]
+        return list(dict.fromkeys(fitting or self.readers))[:MAX_LANGUAGES]
 
     def run(self, arguments: Sequence[str], call: Call, *, image: bytes = b"", limit: float = RUN_LIMIT_S) -> str:
         """What the program prints. It ends within the limit, or it is killed.
@@ -214,44 +240,47 @@ class Program:
             )
         return out.decode(errors="replace")
 
-    def orientation(self, grey: Pixels, call: Call) -> Orientation | None:
-        """How the page lies and its script; None where the program cannot tell."""
+    def orientation(self, grey: Pixels, call: Call) -> Orientation:
+        """How the page lies and its script; `UNSEEN` where the program cannot tell."""
         if "osd" not in self.languages:
-            return None
+            return UNSEEN
         small = _reduced(grey, OSD_SIDE)
         settings = ["--psm", "0", "-c", f"min_characters_to_try={OSD_CHARACTERS}"]
         try:
-            return parse_orientation(self.run(["-", "-", *settings], call, image=_as_pgm(small)))
+            return parse_orientation(self.run(["-", "-", *settings], call, image=_as_pgm(small))) or UNSEEN
         except Timeout:
             raise
         except OcrError as exc:
             if type(exc) is not OcrError:
                 raise
-            return None  # "Too few characters": a blank page has no orientation
+            return UNSEEN  # "Too few characters": a blank page has no orientation
 
     def words(self, grey: Pixels, languages: Sequence[str], call: Call) -> list[Word]:
         """The words of an upright page."""
         settings = ["-l", "+".join(languages), "--psm", "3", "-c", "tessedit_create_tsv=1"]
         return parse_words(self.run(["-", "-", *settings], call, image=_as_pgm(grey)))
 
-    def read(self, grey: Pixels, call: Call, script: str = "") -> Reading:
-        """The words of a page that may lie on its side. `script`: what the caller knows of it already.
+    def read(self, grey: Pixels, seen: Orientation, call: Call, script: str = "") -> Reading:
+        """The words of a page that may lie on its side.
+
+        Args:
+            seen: what `orientation` says of it.
+            script: what the caller knows of it already.
 
         The script's languages are tried together with those of Latin script, among which the program
         chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
         each other script that can be read here is tried, unless the script's own data is missing.
         """
-        seen = self.orientation(grey, call) or Orientation(0, 0.0, "", 0.0)
         found = SCRIPTS.get(script or seen.script, LATIN)
         sure = bool(script) or seen.script_confidence >= SURE_SCRIPT
         own = languages_for(found, self.languages)
-        first = self._chosen([*own, *languages_for(LATIN, self.languages)])
+        first = self._tried_first(found)
         turns = [seen.quarters]
         if seen.confidence < SURE_ORIENTATION:
             turns = [0, seen.quarters, (seen.quarters + 2) % 4]
         best = Reading(turns[0], found, ())
         for quarters in dict.fromkeys(turns):
-            read = self._read(grey, quarters, found, first or self._chosen(self.readers), call)
+            read = self._read(grey, quarters, found, first, call)
             best = max(best, read, key=lambda r: r.confidence)
             if not best.words:
                 return best  # a blank page is blank however it lies
@@ -259,7 +288,7 @@ class Program:
                 return self._surer(grey, best, own, call)
         if own or not found.foreign:
             for other in dict.fromkeys(SCRIPTS.values()):
-                if other != found and (languages := self._chosen(languages_for(other, self.languages))):
+                if other != found and (languages := languages_for(other, self.languages)[:MAX_LANGUAGES]):
                     last = self._read(grey, best.quarters, other, languages, call)
                     if last.trusted and last.confidence > best.confidence:
                         best = last
@@ -281,10 +310,6 @@ class Program:
         words = self.words(np.rot90(grey, quarters), languages, call) if languages else []
         return Reading(quarters, script, tuple(words))
 
-    @staticmethod
-    def _chosen(names: Iterable[str]) -> list[str]:
-        return list(dict.fromkeys(names))[:MAX_LANGUAGES]
-
 
 class TesseractEngine:
     """Tesseract as it is installed on this machine. Needs no GPU and holds no memory between pages."""
@@ -303,7 +328,7 @@ class TesseractEngine:
             raise EngineUnavailable("The program tesseract is not installed.", remedy=INSTALL)
         self._program = Program(path, call)
         call.progress(1.0, "program found")
-        return {"model": f"Tesseract {self._program.version}", "languages": self._program.readers}
+        return {"model": f"Tesseract {self._program.version(call)}", "languages": self._program.readers}
 
     def offload(self) -> None:
         """Nothing to do: there is nothing on a GPU."""
@@ -339,7 +364,7 @@ class TesseractEngine:
         pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
         pixels = _reduced(pixels, min(RESOLUTIONS[options.resolution] or LONGEST_SIDE, LONGEST_SIDE))
         grey = _grey(pixels)
-        reading = self._program.read(grey, call)
+        reading = self._program.read(grey, self._program.orientation(grey, call), call)
         script = reading.script
         if reading.words and not reading.trusted and self._program.lacks(script):
             return PageText(
@@ -371,13 +396,17 @@ def reread(pixels: Pixels, script: str, call: Call) -> Rereading:
         return Rereading(remark(script))
     program = Program(path, call)
     grey = _grey(_reduced(pixels, LONGEST_SIDE))
-    reading = program.read(grey, call, script)
+    seen = program.orientation(grey, call)
+    found = SCRIPTS.get(script or seen.script, LATIN)
+    if not program.may_read(found):  # reading takes longer than all before it, and this would be given to nobody
+        return Rereading(remark(found.name if program.lacks(found) else script))
+    reading = program.read(grey, seen, call, script)
     if not reading.trusted or not _is_foreign(reading.words):  # the bundled models would have read Latin text
         return Rereading(remark(reading.script.name if program.lacks(reading.script) else script))
     scale = max(pixels.shape[:2]) / max(grey.shape)
     height, width = np.rot90(pixels, reading.quarters).shape[:2]
-    found, inks = _laid_out(reading.words, width, height, scale)
-    return Rereading("", reading.quarters, tuple(found), tuple(inks))
+    lines, inks = _laid_out(reading.words, width, height, scale)
+    return Rereading("", reading.quarters, tuple(lines), tuple(inks))
 
 
 def find_program() -> str | None:
