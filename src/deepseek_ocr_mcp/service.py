@@ -264,7 +264,7 @@ class OcrService:
                 request.save_to, settings=self.settings, local=local, overwrite=request.overwrite
             )
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
-        engine_version = await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
+        engine_version = await self._engine_version()
         limit = request.max_chars if request.max_chars and not save_to else None
         async with AsyncExitStack() as stack:
             document = await self._opened(stack, upload or request.image, local, deadline)
@@ -312,6 +312,12 @@ class OcrService:
             if keep:
                 answer = replace(answer, kept=await document.keep())
         return answer
+
+    async def _engine_version(self) -> str:
+        """Weights may lie on a slow disk; without them, a thread would cost more than the answer."""
+        if not self.engine.weights:
+            return self.engine.version(self.settings.ocr_model)
+        return await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
 
     async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
         with anyio.CancelScope(deadline=deadline) as scope:

@@ -286,7 +286,8 @@ class RapidOcrEngine:
 
             call.raise_if_cancelled()
             texts.append(self._read_page(page, options, call, progress))
-            progress(1.0, "page read")
+            if number + 1 < len(pages):  # of the last one the answer tells
+                progress(1.0, "page read")
         return texts
 
     # ------------------------------------------------------------ one page

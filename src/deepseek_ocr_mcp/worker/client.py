@@ -38,6 +38,7 @@ SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is ful
 CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second
 STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once unless native code holds the GIL
 KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
+WATCH_S: Final = 0.5  # between two looks, while a call runs, whether its child is alive
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
 # A child serves nobody and asks no cluster, and one of them parses strangers' files.
@@ -239,24 +240,19 @@ class WorkerHandle:
             self._buffer += await self._chunk()
 
     async def _chunk(self) -> bytes:
-        chunk = b""
-
-        async def watch_exit(scope: anyio.CancelScope) -> None:
-            # A grandchild may hold the pipe open after the child's death: its end is no signal.
-            await self._process.wait()
-            await anyio.sleep(DRAIN_S)
-            scope.cancel()
-
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch_exit, tasks.cancel_scope)
-                chunk = await self._stdout.receive(1 << 16)
-                tasks.cancel_scope.cancel()
-        except* (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
-            pass
-        if not chunk:
-            raise await self._obituary()
-        return chunk
+        while True:
+            # A grandchild may hold the pipe open after the child's death, so its end is no signal. A look now and then
+            # is one: a task that waits for the death would cost more than most answers.
+            wait_s = WATCH_S if self.alive else DRAIN_S
+            with (
+                contextlib.suppress(
+                    anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError
+                ),
+                anyio.move_on_after(wait_s) as waited,
+            ):
+                return await self._stdout.receive(1 << 16)
+            if not waited.cancelled_caught or wait_s == DRAIN_S:
+                raise await self._obituary()
 
     async def _abandon(self, number: int) -> None:
         """After a cancellation: read the child's last answer to this call, or kill the child."""
