@@ -145,6 +145,7 @@ def make_pdf(*page_entries: str, extra: str = "", trailer: str = "", contents: s
 
 
 DAMAGED = "scan is damaged, or of a kind that is not read."
+LETTER_PDF = Path(__file__).parents[2] / "examples" / "pages" / "letter.pdf"
 LETTER = "/MediaBox [0 0 200 100]"
 RED_LEFT = "1 0 0 rg 0 0 100 100 re f"
 
@@ -418,6 +419,25 @@ def test_a_rotated_pdf_page_is_upright(desk: Desk) -> None:
     page = desk.read(make_pdf(f"{LETTER} /Rotate 90", contents=RED_LEFT))
     assert page.size == (100, 200)
     assert corners(page) == [RED, RED, WHITE, WHITE]
+
+
+@pytest.mark.parametrize("kind", ["words", "picture", "odd", "rotated"])
+def test_a_page_drawn_in_bands_is_the_same_picture(desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    noise = io.BytesIO()
+    Image.frombytes("RGB", (310, 230), random.Random(4).randbytes(310 * 230 * 3)).save(noise, "PDF", resolution=200)
+    data = {
+        "words": LETTER_PDF.read_bytes(),
+        "picture": noise.getvalue(),
+        "odd": make_pdf("/MediaBox [3.3 1.7 201.9 141.4]", contents=RED_LEFT),
+        "rotated": make_pdf(f"{LETTER} /Rotate 270", contents=RED_LEFT),
+    }[kind]
+    path = desk.file(data)
+    whole = [desk.render(path, dpi=dpi) for dpi in (72, 137)]
+    assert len(whole[0].getcolors(MAX_PIXELS) or ()) > 1
+    for rows in (1, 7, 64):
+        for dpi, page in zip((72, 137), whole, strict=True):
+            monkeypatch.setattr(pages, "MAX_BAND_BYTES", rows * page.width * 3)
+            assert desk.render(path, dpi=dpi).tobytes() == page.tobytes()
 
 
 def test_annotations_and_form_fields_are_drawn(desk: Desk) -> None:

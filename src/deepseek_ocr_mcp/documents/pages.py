@@ -34,6 +34,7 @@ __all__ = ["PageRenderer"]
 MIN_SIDE: Final = 4  # pixels; no letter fits in less
 MIN_PDF_DPI: Final = 10.0  # a page that needs less to fit is hundreds of metres wide: a mistake or an attack
 STRIP_PIXELS: Final = 4_000_000  # converted and written at once, so that a huge page is never held twice
+MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 200 dpi has 12 MB
 BYTES_PER_PIXEL: Final = 16  # decoded, turned, and once more inside a codec, at four bytes each
 MEMORY_BASE: Final = 1 << 30  # bytes: the libraries, PDFium's caches, a damaged file's tables
 
@@ -353,22 +354,32 @@ class _Pdf:
         opened = self._pdf[page - 1]
         try:
             scale = self._scale(page, opened.get_width(), opened.get_height(), dpi, max_pixels)
-            bitmap = opened.render(scale=scale, rev_byteorder=True)
-            try:
-                call.raise_if_cancelled()
-                width, height = bitmap.width, bitmap.height
-                view, row = memoryview(bitmap.buffer).cast("B"), width * 3
-                if bitmap.stride == row:
-                    _write(out, [view[: row * height]])
-                else:  # rows are padded to four bytes
-                    starts = range(0, bitmap.stride * height, bitmap.stride)
-                    _write(out, (view[start : start + row] for start in starts))
-                view.release()
-                return width, height
-            finally:
-                bitmap.close()
+            width, height = math.ceil(opened.get_width() * scale), math.ceil(opened.get_height() * scale)
+            _write(out, self._bands(opened, scale, width, height, call))
+            return width, height
         finally:
             opened.close()
+
+    @staticmethod
+    def _bands(opened: Any, scale: float, width: int, height: int, call: Call) -> Iterator[memoryview]:
+        """The page's rows, from band to band: beside a band PDFium holds as much of a picture that it shrinks."""
+        row = width * 3
+        rows = max(1, MAX_BAND_BYTES // row)
+        for top in range(0, height, rows):
+            call.raise_if_cancelled()
+            below = max(0, height - top - rows)
+            # In points, which are rounded up to pixels.
+            crop = (0, max(0, below - 0.5) / scale, 0, max(0, top - 0.5) / scale)
+            bitmap = opened.render(scale=scale, crop=crop, rev_byteorder=True)
+            try:
+                with memoryview(bitmap.buffer).cast("B") as view:
+                    if bitmap.stride == row:
+                        yield view[: row * bitmap.height]
+                    else:  # rows are padded to four bytes
+                        for start in range(0, bitmap.stride * bitmap.height, bitmap.stride):
+                            yield view[start : start + row]
+            finally:
+                bitmap.close()
 
     def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
         from .text_layer import read_layer
