@@ -263,13 +263,13 @@ class Program:
     def read(self, grey: Pixels, seen: Orientation, call: Call, script: str = "") -> Reading:
         """The words of a page that may lie on its side.
 
-        Args:
-            seen: what `orientation` says of it.
-            script: what the caller knows of it already.
-
         The script's languages are tried together with those of Latin script, among which the program
         chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
         each other script that can be read here is tried, unless the script's own data is missing.
+
+        Args:
+            seen: what `orientation` says of it.
+            script: what the caller knows of it already.
         """
         found = SCRIPTS.get(script or seen.script, LATIN)
         sure = bool(script) or seen.script_confidence >= SURE_SCRIPT
