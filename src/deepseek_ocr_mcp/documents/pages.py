@@ -33,7 +33,8 @@ __all__ = ["PageRenderer"]
 
 MIN_SIDE: Final = 4  # pixels; no letter fits in less
 MIN_PDF_DPI: Final = 10.0  # a page that needs less to fit is hundreds of metres wide: a mistake or an attack
-STRIP_PIXELS: Final = 4_000_000  # converted and written at once, so that a huge page is never held twice
+STRIP_PIXELS: Final = 500_000  # converted and written at once, so that a huge page is never held twice
+SAMPLE_PIXELS: Final = 4_000_000  # that are looked at to see what a transparent picture stands out from
 MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 200 dpi has 12 MB
 BYTES_PER_PIXEL: Final = 16  # decoded, turned, and once more inside a codec, at four bytes each
 MEMORY_BASE: Final = 1 << 30  # bytes: the libraries, PDFium's caches, a damaged file's tables
@@ -579,8 +580,8 @@ def _ground(image: PilImage.Image) -> int | None:
     if low == 255 or high == 0:  # opaque; or invisible, which no one who sends a page means
         return None
     light = image.convert("L")
-    if image.width * image.height > STRIP_PIXELS:
-        factor = math.sqrt(STRIP_PIXELS / (image.width * image.height))
+    if image.width * image.height > SAMPLE_PIXELS:
+        factor = math.sqrt(SAMPLE_PIXELS / (image.width * image.height))
         small = (max(MIN_SIDE, int(image.width * factor)), max(MIN_SIDE, int(image.height * factor)))
         alpha, light = alpha.resize(small, resample=0), light.resize(small, resample=0)
     visible = alpha.point([0] * 128 + [255] * 128)
