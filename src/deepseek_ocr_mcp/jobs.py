@@ -150,9 +150,9 @@ class Ask:
         then no stream of events.
         """
         told = False
-        while True:
+        while told or self.outstanding():
             self._changed = anyio.Event()
-            while self._told and (told or self.outstanding()):
+            while self._told:
                 told = True
                 await on_progress(*self._told.popleft())
             if not self.outstanding():

@@ -335,9 +335,9 @@ class _Pdf:
     def fitted(self, page: int, dpi: float, max_pixels: int) -> tuple[int, int, float]:
         """Width and height in pixels at which this page is drawn, and the dpi that make them."""
         _check_page(self._name, page, len(self._pdf))
-        width, height = self._pdf.get_page_size(page - 1)
-        scale = self._scale(page, width, height, dpi, max_pixels)
-        return math.ceil(width * scale), math.ceil(height * scale), scale * 72
+        points = self._pdf.get_page_size(page - 1)
+        width, height, scale = self._sized(page, points[0], points[1], dpi, max_pixels)
+        return width, height, scale * 72
 
     def count(self, max_pages: int) -> int:
         pages = len(self._pdf)
@@ -354,8 +354,7 @@ class _Pdf:
         _check_page(self._name, page, len(self._pdf))
         opened = self._pdf[page - 1]
         try:
-            scale = self._scale(page, opened.get_width(), opened.get_height(), dpi, max_pixels)
-            width, height = math.ceil(opened.get_width() * scale), math.ceil(opened.get_height() * scale)
+            width, height, scale = self._sized(page, opened.get_width(), opened.get_height(), dpi, max_pixels)
             _write(out, self._bands(opened, scale, width, height, call))
             return width, height
         finally:
@@ -395,8 +394,8 @@ class _Pdf:
             found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged", "remark": ""}
         return {"width": width, "height": height, **found}
 
-    def _scale(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> float:
-        """Pixels per point, so that the page has no more than `max_pixels`."""
+    def _sized(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> tuple[int, int, float]:
+        """Width and height in pixels of a page of so many points, `max_pixels` at most, and pixels per point."""
         name = f"Page {page} of {self._name}"
         if not (math.isfinite(width * height) and width > 0 and height > 0):
             raise UnreadableInput(f"{name} has no size.", remedy="Export the document again.")
@@ -411,8 +410,9 @@ class _Pdf:
                     f"{name} is {width / 72:.0f} by {height / 72:.0f} inches large.",
                     remedy="Export the document with a page size that exists on paper.",
                 )
-        _check_smallest(name, math.ceil(width * scale), math.ceil(height * scale))
-        return scale
+        pixels = math.ceil(width * scale), math.ceil(height * scale)
+        _check_smallest(name, *pixels)
+        return *pixels, scale
 
     def close(self) -> None:
         self._pdf.close()

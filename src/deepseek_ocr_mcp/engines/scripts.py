@@ -40,6 +40,11 @@ class Script:
         return self.name not in ("Latin", "Fraktur")
 
     @property
+    def whole(self) -> str:
+        """The language data for the whole script, whatever the language."""
+        return f"script/{self.model or self.name}"
+
+    @property
     def package(self) -> str:
         """The Debian package with data for this script."""
         return "tesseract-ocr-" + self.languages[0].replace("_", "-")
@@ -93,9 +98,8 @@ LATIN: Final = SCRIPTS["Latin"]
 
 def languages_for(script: Script, installed: Collection[str]) -> list[str]:
     """The installed language data that reads this script: the model of the whole script, or languages."""
-    whole = f"script/{script.model or script.name}"
-    if whole in installed:
-        return [whole]
+    if script.whole in installed:
+        return [script.whole]
     return [language for language in script.languages if language in installed]
 
 

@@ -23,7 +23,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,10 +79,7 @@ LATIN_LETTER: Final = re.compile("[A-Za-z\\u00c0-\\u024f]")
 HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
 
 LATIN_DATA: Final = frozenset(
-    name
-    for script in SCRIPTS.values()
-    if not script.foreign
-    for name in (*script.languages, f"script/{script.model or script.name}")
+    name for script in SCRIPTS.values() if not script.foreign for name in (*script.languages, script.whole)
 )
 
 INSTALL: Final = (
@@ -109,6 +106,11 @@ class Orientation:
     confidence: float
     script: str
     script_confidence: float
+
+    @property
+    def known(self) -> Script:
+        """The script; Latin where this says none that is known."""
+        return SCRIPTS.get(self.script, LATIN)
 
 
 UNSEEN: Final = Orientation(0, 0.0, "", 0.0)
@@ -260,19 +262,15 @@ class Program:
         settings = ["-l", "+".join(languages), "--psm", "3", "-c", "tessedit_create_tsv=1"]
         return parse_words(self.run(["-", "-", *settings], call, image=_as_pgm(grey)))
 
-    def read(self, grey: Pixels, seen: Orientation, call: Call, script: str = "") -> Reading:
-        """The words of a page that may lie on its side.
+    def read(self, grey: Pixels, seen: Orientation, call: Call) -> Reading:
+        """The words of a page that may lie on its side, and of which `seen` is known.
 
         The script's languages are tried together with those of Latin script, among which the program
         chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
         each other script that can be read here is tried, unless the script's own data is missing.
-
-        Args:
-            seen: what `orientation` says of it.
-            script: what the caller knows of it already.
         """
-        found = SCRIPTS.get(script or seen.script, LATIN)
-        sure = bool(script) or seen.script_confidence >= SURE_SCRIPT
+        found = seen.known
+        sure = seen.script_confidence >= SURE_SCRIPT
         own = languages_for(found, self.languages)
         first = self._tried_first(found)
         turns = [seen.quarters]
@@ -397,16 +395,18 @@ def reread(pixels: Pixels, script: str, call: Call) -> Rereading:
     program = Program(path, call)
     grey = _grey(_reduced(pixels, LONGEST_SIDE))
     seen = program.orientation(grey, call)
-    found = SCRIPTS.get(script or seen.script, LATIN)
-    if not program.may_read(found):  # reading takes longer than all before it, and this would be given to nobody
-        return Rereading(remark(found.name if program.lacks(found) else script))
-    reading = program.read(grey, seen, call, script)
-    if not reading.trusted or not _is_foreign(reading.words):  # the bundled models would have read Latin text
-        return Rereading(remark(reading.script.name if program.lacks(reading.script) else script))
-    scale = max(pixels.shape[:2]) / max(grey.shape)
-    height, width = np.rot90(pixels, reading.quarters).shape[:2]
-    lines, inks = _laid_out(reading.words, width, height, scale)
-    return Rereading("", reading.quarters, tuple(lines), tuple(inks))
+    if script:
+        seen = replace(seen, script=script, script_confidence=math.inf)
+    found = seen.known
+    if program.may_read(found):  # else it is not read: that takes longest, and nobody would be given the text
+        reading = program.read(grey, seen, call)
+        if reading.trusted and _is_foreign(reading.words):  # the bundled models would have read Latin text
+            scale = max(pixels.shape[:2]) / max(grey.shape)
+            height, width = np.rot90(pixels, reading.quarters).shape[:2]
+            lines, inks = _laid_out(reading.words, width, height, scale)
+            return Rereading("", reading.quarters, tuple(lines), tuple(inks))
+        found = reading.script
+    return Rereading(remark(found.name if program.lacks(found) else script))
 
 
 def find_program() -> str | None:

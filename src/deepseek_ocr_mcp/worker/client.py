@@ -243,15 +243,15 @@ class WorkerHandle:
         while True:
             # A grandchild may hold the pipe open after the child's death, so its end is no signal. A look now and then
             # is one: a task that waits for the death would cost more than most answers.
-            wait_s = WATCH_S if self.alive else DRAIN_S
+            alive = self.alive
             with (
                 contextlib.suppress(
                     anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError
                 ),
-                anyio.move_on_after(wait_s) as waited,
+                anyio.move_on_after(WATCH_S if alive else DRAIN_S) as waited,
             ):
                 return await self._stdout.receive(1 << 16)
-            if not waited.cancelled_caught or wait_s == DRAIN_S:
+            if not (waited.cancelled_caught and alive):
                 raise await self._obituary()
 
     async def _abandon(self, number: int) -> None:
