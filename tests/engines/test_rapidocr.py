@@ -10,6 +10,7 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -234,6 +235,58 @@ def test_boxes_are_in_pixels_of_the_page_whatever_the_resolution(engine, write) 
     full, shrunk = read(engine, page), read(engine, page, resolution="tiny")
     assert likeness(shrunk.text, SENTENCES) > 0.95
     assert shrunk.blocks[0].box == pytest.approx(full.blocks[0].box, abs=16)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lines=st.lists(st.tuples(st.integers(20, 60), st.integers(8, 40)), min_size=10, max_size=40),
+    columns=st.integers(1, 3),
+    shift=st.integers(0, 30),
+)
+def test_tiles_hold_every_line_of_a_page_whole(lines: list[tuple[int, int]], columns: int, shift: int) -> None:
+    width = 1500 // columns
+    inks = []
+    for column in range(columns):
+        y = 20 + column * shift
+        for high, gap in lines:
+            inks.append((column * width + 20, y, (column + 1) * width - 20, y + high))
+            y += high + gap
+    page = Image.new("RGB", (1500, max(ink[3] for ink in inks) + 20), "white")
+    for ink in inks:
+        ImageDraw.Draw(page).rectangle(ink, "black")
+    tiles = list(rapidocr._tiles(np.asarray(page), rapidocr.FLAT_CONTRAST, calm_cuts=True))
+    for left, top, right, bottom in inks:
+        assert any(x1 <= left and y1 <= top and x2 > right and y2 > bottom for x1, y1, x2, y2 in tiles)
+    assert all((x2 - x1) * (y2 - y1) <= rapidocr.TILE_PIXELS for x1, y1, x2, y2 in tiles)
+
+
+@settings(max_examples=20, deadline=None)
+@given(width=st.integers(32, 4000), height=st.integers(32, 4000), calm_cuts=st.booleans())
+def test_tiles_of_a_page_without_a_calm_place_overlap_by_a_line(width: int, height: int, calm_cuts: bool) -> None:
+    busy = np.zeros((height, width, 3), np.uint8)
+    busy[::2, ::2] = 255
+    tiles = list(rapidocr._tiles(busy, rapidocr.FLAT_CONTRAST, calm_cuts=calm_cuts))
+    line = min(rapidocr.DET_OVERLAP, width, height)
+    for x in {*range(0, width - line, 37), width - line}:
+        for y in {*range(0, height - line, 37), height - line}:
+            assert any(x1 <= x and y1 <= y and x2 >= x + line and y2 >= y + line for x1, y1, x2, y2 in tiles)
+    assert all((x2 - x1) * (y2 - y1) <= rapidocr.TILE_PIXELS for x1, y1, x2, y2 in tiles)
+
+
+def test_a_flat_page_has_no_tiles() -> None:
+    assert list(rapidocr._tiles(np.full((900, 700, 3), 200, np.uint8), rapidocr.FLAT_CONTRAST, calm_cuts=True)) == []
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (7, 300), (300, 7), (41, 43)])
+def test_a_line_is_cut_to_its_ink_in_whole_steps(ends: tuple[int, int]) -> None:
+    line = np.full((rapidocr.LINE_HEIGHT, sum(ends) + 100, 3), 230, np.uint8)
+    line[10:30, ends[0] : ends[0] + 100] = 20
+    line[:4] = 20  # the line above
+    begin, end = rapidocr._inked(line)
+    assert ends[0] - begin >= min(ends[0], rapidocr.LINE_MARGIN)
+    assert end - ends[0] - 100 >= min(ends[1], rapidocr.LINE_MARGIN)
+    assert end - begin <= 100 + 2 * rapidocr.LINE_MARGIN + rapidocr.LINE_STRIDE
+    assert (end - begin) % rapidocr.LINE_STRIDE == 0 or (begin == 0 or end == line.shape[1])
 
 
 def test_small_print_on_a_large_page_is_read(engine, write) -> None:

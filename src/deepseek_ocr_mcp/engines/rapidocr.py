@@ -16,11 +16,12 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ..errors import EngineUnavailable, UnsupportedMode
@@ -64,12 +65,15 @@ DET_SHARE: Final = 0.2  # of a page's time goes into detection, roughly
 # Detection. Thresholds are those of rapidocr's config.yaml (section Det).
 DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no more (1600 = 2000 = 3500)
 DET_SHORT_SIDE: Final = 544  # pixels; smaller pictures are enlarged to this (736 and 480 find as much)
-TILE_WIDTH: Final = 1600  # pixels that the detector sees at once: its memory grows with their number
-TILE_HEIGHT: Final = 640
-NARROW_TILE: Final = 1100 * TILE_HEIGHT  # pixels; a tile of a narrow page may be as high as this allows
+ENLARGED_FROM: Final = 1.25  # times; to enlarge by less costs half as much again and finds nothing more
+TILE_PIXELS: Final = 1600 * 640  # that the detector sees at once: its memory grows with their number
 DET_MULTIPLE: Final = 32  # the model halves its input five times
 DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not flat
-DET_OVERLAP: Final = 96  # pixels that neighbouring tiles share, more than a line is high
+CALM_ROWS: Final = 5  # pixels without an edge: white between lines, where a page can be cut
+CALM_COLUMNS: Final = 15  # the same between columns: wider than the white between words
+CUT_WITHIN: Final = 0.25  # of a side: how far from where it is due a cut may be
+FLAT_PART: Final = 3.0  # widths over height; only what is flatter is cut through its lines
+DET_OVERLAP: Final = 96  # pixels that tiles share where no cut is calm, more than a line is high
 SMALL_TEXT: Final = 14.0  # pixels at detection scale; below it, lines blur into each other
 GOOD_TEXT: Final = 24.0  # pixels; the scale of the second look at a page of small text
 MASK_THRESHOLD: Final = 0.3
@@ -81,6 +85,8 @@ FLAT_CONTRAST: Final = 16  # of 255; a part of the page without steeper edges ho
 # Recognition.
 LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line per step of the output
+LINE_EDGE: Final = 6  # pixels above and below in which there may be ink of other lines
+LINE_MARGIN: Final = 4  # pixels of white that are kept at the ends of a line; 2 lose a character in a thousand
 ROOM: Final = 1.12  # times its thickness is a region cropped: smaller letters, shorter lines, read as well up to 1.2
 MAX_LINE_WIDTH: Final = 4800  # pixels; longer lines are squeezed, memory follows the longest
 MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
@@ -106,6 +112,7 @@ ALIKE_ON_ITS_SIDE: Final = frozenset("ー―—–-…‥~〜:：;；|丨「」�
 
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
+FAINT_INK: Final = 0.25  # of the same: a column with less is white
 
 # Orientation.
 LONG: Final = 3.0  # lengths over thickness of a line that tells which way a page lies: several letters
@@ -125,6 +132,8 @@ class Steps:
     """Margins and empty parts of a page are not looked at."""
     enlarged: bool = True
     """A small picture is detected larger than it is."""
+    calm_cuts: bool = True
+    """Where a page is cut into tiles, no line is."""
     second_look: bool = True
     """A page of small text is detected again, at a scale that fits it."""
     words_joined: bool = True
@@ -135,6 +144,8 @@ class Steps:
     """A turned page is detected again."""
     roomy: bool = True
     """Lines are cropped with more room above and below: smaller letters, fewer pixels to read."""
+    trimmed: bool = True
+    """Lines lose the white at their ends before they are read."""
     vertical: bool = True
     """A page of vertical lines is not taken for one on its side."""
     laid_flat: bool = True
@@ -356,7 +367,7 @@ class RapidOcrEngine:
         """The places of text after `np.rot90(pixels, quarters)`, at a scale at which the detector tells lines apart."""
         height, width = pixels.shape[:2]
         scale = min(1.0, DET_LONG_SIDE / max(width, height))
-        if min(width, height) * scale < DET_SHORT_SIDE and self._steps.enlarged:
+        if min(width, height) * scale * ENLARGED_FROM < DET_SHORT_SIDE and self._steps.enlarged:
             scale = min(DET_SHORT_SIDE / min(width, height), DET_LONG_SIDE / max(width, height))
         regions = self._detect_at(run, pixels, quarters, scale)
         if scale < 1 and regions and self._steps.second_look:
@@ -373,7 +384,8 @@ class RapidOcrEngine:
         small = np.ascontiguousarray(np.rot90(_resized(pixels, scale), quarters))
         height, width = np.rot90(pixels, quarters).shape[:2]
         likely = np.zeros(small.shape[:2], np.uint8)  # 255 times the probability of text
-        for left, top, right, bottom in _tiles(small, FLAT_CONTRAST if self._steps.flat_skipped else 0):
+        flat = FLAT_CONTRAST if self._steps.flat_skipped else 0
+        for left, top, right, bottom in _tiles(small, flat, calm_cuts=self._steps.calm_cuts):
             tile = small[top:bottom, left:right]
             padded = cv2.copyMakeBorder(
                 tile,
@@ -502,7 +514,9 @@ class RapidOcrEngine:
         height, width = crop.shape[:2]
         wide = min(MAX_LINE_WIDTH, max(LINE_STRIDE, math.ceil(LINE_HEIGHT * width / height)))
         way = cv2.INTER_AREA if height > 2 * LINE_HEIGHT else cv2.INTER_LINEAR
-        tensor = _as_input(cv2.resize(crop, (wide, LINE_HEIGHT), interpolation=way), _up(wide, LINE_STRIDE))
+        line = cv2.resize(crop, (wide, LINE_HEIGHT), interpolation=way)
+        begin, end = _inked(line) if self._steps.trimmed else (0, wide)
+        tensor = _as_input(line[:, begin:end], _up(end - begin, LINE_STRIDE))
         steps = run.model(self._recogniser, tensor)[0]
         best = steps.argmax(axis=1)
         kept = best != 0
@@ -515,7 +529,8 @@ class RapidOcrEngine:
         if self._steps.spaces:
             chars, places = _with_spaces(chars, places)
         text = "".join(chars)
-        return _Reading(text, score, tuple(min(1.0, (step + 0.5) * LINE_STRIDE / wide) for step in places))
+        centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
+        return _Reading(text, score, centres)
 
 
 @dataclass(frozen=True, slots=True)
@@ -598,12 +613,19 @@ class _Run:
         Raises:
             Cancelled: nobody waits for this page any more.
         """
-        waiting = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        waiting = list(futures)
+        done: SimpleQueue[Future[T]] = SimpleQueue()
+        for future in waiting:  # `wait` would look at all that are left each time that one is done
+            future.add_done_callback(done.put)
+        left = len(waiting)
+        while left:
             self._call.raise_if_cancelled()
-            for future in done:
-                yield future.result()
+            try:
+                future = done.get(timeout=POLL_S)
+            except Empty:
+                continue
+            left -= 1
+            yield future.result()
 
     def all(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """`work(item)` for all items, in their order."""
@@ -753,39 +775,74 @@ def _as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
     return tensor
 
 
-def _tiles(pixels: Pixels, flat: int) -> Iterator[tuple[int, int, int, int]]:
-    """`(left, top, right, bottom)` of overlapping tiles that cover every part with edges of at least `flat`."""
+def _tiles(pixels: Pixels, flat: int, *, calm_cuts: bool) -> Iterator[tuple[int, int, int, int]]:
+    """`(left, top, right, bottom)` of tiles that cover every part with edges of at least `flat`.
+
+    A part that is too large for the detector is cut in two, and its parts again: between lines, else between
+    columns, else with an overlap that holds a line. What both parts share is this overlap, or the white between them.
+    """
     import cv2
     import numpy as np
 
     red, green, blue = cv2.split(cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     edges = cv2.max(cv2.max(red, green), blue)
-    rows = cv2.reduce(edges, 1, cv2.REDUCE_MAX).ravel() >= flat
-    height = max(TILE_HEIGHT, NARROW_TILE // pixels.shape[1])
-    for top, bottom in _steps(*_extent(rows), pixels.shape[0], height):
-        columns = cv2.reduce(edges[top:bottom], 0, cv2.REDUCE_MAX).ravel() >= flat
-        for left, right in _steps(*_extent(columns), pixels.shape[1], TILE_WIDTH):
+    parts = [(0, 0, pixels.shape[1], pixels.shape[0])]
+    while parts:
+        left, top, right, bottom = parts.pop()
+        columns, rows = (
+            cv2.reduce(edges[top:bottom, left:right], axis, cv2.REDUCE_MAX).ravel() >= flat for axis in (0, 1)
+        )
+        if not rows.any():
+            continue
+        (x1, x2), (y1, y2) = _extent(columns), _extent(rows)
+        columns, rows = columns[x1:x2], rows[y1:y2]
+        left, top, right, bottom = left + x1, top + y1, left + x2, top + y2
+        width, height = right - left, bottom - top
+        if width * height <= TILE_PIXELS:
             yield left, top, right, bottom
+            continue
+        tiles = math.ceil(width * height / TILE_PIXELS)
+        due, lying, band = (tiles // 2) / tiles, True, None
+        if calm_cuts:
+            band = _calm_band(rows, due, CALM_ROWS)
+            if band is None:
+                lying, band = False, _calm_band(columns, due, CALM_COLUMNS)
+        if band is None:
+            lying = width < FLAT_PART * height
+            band = _overlap(height, TILE_PIXELS // width) if lying else _overlap(width, TILE_PIXELS // height)
+        begin, end = band
+        if lying:
+            parts += [(left, top + begin, right, bottom), (left, top, right, top + end)]
+        else:
+            parts += [(left + begin, top, right, bottom), (left, top, left + end, bottom)]
 
 
 def _extent(busy: NDArray[np.bool_]) -> tuple[int, int]:
-    """The first and the last place (plus one) that is busy; two zeros where none is."""
+    """The first and the last place (plus one) that is busy, and a margin where there is room for one."""
     import numpy as np
 
     places = np.flatnonzero(busy)
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    return max(0, int(places[0]) - DET_MARGIN), min(len(busy), int(places[-1]) + 1 + DET_MARGIN)
 
 
-def _steps(first: int, last: int, length: int, longest: int) -> Iterator[tuple[int, int]]:
-    """`first` to `last`, with a margin, in equal overlapping steps of at most `longest`."""
-    if first == last:
-        return
-    first, last = max(0, first - DET_MARGIN), min(length, last + DET_MARGIN)
-    count = max(1, math.ceil((last - first - DET_OVERLAP) / (longest - DET_OVERLAP)))
-    step = math.ceil((last - first + (count - 1) * DET_OVERLAP) / count)
-    for n in range(count):
-        start = first + n * (step - DET_OVERLAP)
-        yield start, min(last, start + step)
+def _overlap(length: int, longest: int) -> tuple[int, int]:
+    """Begin and end of what the first two of equal steps over this length share, none of them longer than `longest`."""
+    count = math.ceil((length - DET_OVERLAP) / (longest - DET_OVERLAP))
+    step = math.ceil((length + (count - 1) * DET_OVERLAP) / count)
+    return step - DET_OVERLAP, step
+
+
+def _calm_band(busy: NDArray[np.bool_], due: float, least: int) -> tuple[int, int] | None:
+    """Begin and end of the band without edges, at least so long, nearest to this share of all; None if none is near."""
+    import numpy as np
+
+    bands = np.flatnonzero(np.diff(busy, prepend=True, append=True)).reshape(-1, 2)
+    bands = bands[bands[:, 1] - bands[:, 0] >= least]
+    off = np.abs(bands.mean(axis=1) / len(busy) - due)
+    if not len(off) or off.min() > CUT_WITHIN:
+        return None
+    begin, end = bands[off.argmin()]
+    return int(begin), int(end)
 
 
 def _regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> list[_Region]:
@@ -881,6 +938,29 @@ def _crop(pixels: Pixels, region: _Region, *, tall: bool | None = None) -> Pixel
         crop = cv2.warpAffine(crop, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     downwards = region.tall if tall is None else tall
     return np.ascontiguousarray(np.rot90(crop)) if downwards else crop
+
+
+def _inked(line: Pixels) -> tuple[int, int]:
+    """The first and the last column (plus one) of a line that the model has to see: whole steps, where there is room.
+
+    Rows at the edges do not count: neighbouring lines reach into them.
+    """
+    import numpy as np
+
+    contrast = _contrast(line[LINE_EDGE:-LINE_EDGE])
+    inked = np.flatnonzero(contrast > FAINT_INK * contrast.max())
+    if not len(inked):
+        return 0, len(contrast)
+    begin, end = int(inked[0]) - LINE_MARGIN, int(inked[-1]) + 1 + LINE_MARGIN
+    begin -= -(end - begin) % LINE_STRIDE // 2
+    end += -(end - begin) % LINE_STRIDE
+    return max(0, begin), min(len(contrast), end)
+
+
+def _contrast(pixels: Pixels) -> NDArray[np.uint8]:
+    """How far the pixels of each column are apart, in the colour that shows it best."""
+    contrast: NDArray[np.uint8] = (pixels.max(axis=0) - pixels.min(axis=0)).max(axis=1)
+    return contrast
 
 
 def _cell_ends(column: Pixels, centres: Sequence[float]) -> list[int]:
@@ -1027,8 +1107,7 @@ def _drawn_in(pixels: Pixels, ink: _Region, begin: float, end: float) -> _Region
 
     reach = SNAP * ink.thickness / ink.length
     first, last = begin - reach, end + reach
-    crop = _crop(pixels, _slice(ink, first, last), tall=ink.tall).astype(np.int16)
-    contrast = (crop.max(axis=0) - crop.min(axis=0)).max(axis=1)
+    contrast = _contrast(_crop(pixels, _slice(ink, first, last), tall=ink.tall))
     if (count := len(contrast)) < 3 or not contrast.any():
         return _slice(ink, max(0.0, begin), min(1.0, end))
     inked = contrast > INK_SHARE * contrast.max()
