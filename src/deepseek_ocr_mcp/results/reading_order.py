@@ -380,13 +380,8 @@ class _Page:
         return self.boxes[index][3] - self.boxes[index][1]
 
     def union(self, indices: Iterable[int]) -> Box:
-        boxes = [self.boxes[i] for i in indices]
-        return (
-            min(b[0] for b in boxes),
-            min(b[1] for b in boxes),
-            max(b[2] for b in boxes),
-            max(b[3] for b in boxes),
-        )
+        lefts, tops, rights, bottoms = zip(*[self.boxes[i] for i in indices], strict=True)
+        return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _usual(weighted: Iterable[tuple[float, int]]) -> float:
