@@ -261,7 +261,7 @@ def test_tiles_hold_every_line_of_a_page_whole(lines: list[tuple[int, int]], col
 
 
 @settings(max_examples=20, deadline=None)
-@given(width=st.integers(32, 4000), height=st.integers(32, 4000), calm_cuts=st.booleans())
+@given(width=st.integers(32, 12000), height=st.integers(32, 2000), calm_cuts=st.booleans())
 def test_tiles_of_a_page_without_a_calm_place_overlap_by_a_line(width: int, height: int, calm_cuts: bool) -> None:
     busy = np.zeros((height, width, 3), np.uint8)
     busy[::2, ::2] = 255

@@ -73,8 +73,8 @@ DET_MARGIN: Final = 24  # pixels kept around the part of the page that is not fl
 CALM_ROWS: Final = 5  # pixels without an edge: white between lines, where a page can be cut
 CALM_COLUMNS: Final = 15  # the same between columns: wider than the white between words
 CUT_WITHIN: Final = 0.25  # of a side: how far from where it is due a cut may be
-FLAT_PART: Final = 3.0  # widths over height; only what is flatter is cut through its lines
 DET_OVERLAP: Final = 96  # pixels that tiles share where no cut is calm, more than a line is high
+UNCUT_WIDTH: Final = 1600  # pixels; only what is wider is cut through its lines
 SMALL_TEXT: Final = 14.0  # pixels at detection scale; below it, lines blur into each other
 GOOD_TEXT: Final = 24.0  # pixels; the scale of the second look at a page of small text
 MASK_THRESHOLD: Final = 0.3
@@ -88,7 +88,7 @@ LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line per step of the output
 LINE_EDGE: Final = 6  # pixels above and below in which there may be ink of other lines
 LINE_MARGIN: Final = 3  # pixels of white that are kept at the ends of a line; 2 lose a character in a thousand
-ROOM: Final = 1.12  # times its thickness is a region cropped: smaller letters, shorter lines, read as well up to 1.2
+ROOM: Final = 1.12  # times its thickness is a region cropped: fewer pixels to read; from 1.15 on, worn print suffers
 MAX_LINE_WIDTH: Final = 4800  # pixels; longer lines are squeezed, memory follows the longest
 MIN_SCORE: Final = 0.5  # below it a line is noise (rapidocr: text_score)
 DROPPED_STOP: Final = 1.9  # times the usual advance after a full stop or comma: there was a space
@@ -823,8 +823,8 @@ def _tiles(pixels: Pixels, flat: int, *, calm_cuts: bool) -> Iterator[tuple[int,
             if band is None:
                 lying, band = False, _calm_band(columns, due, CALM_COLUMNS)
         if band is None:
-            lying = width < FLAT_PART * height
-            band = _overlap(height, TILE_PIXELS // width) if lying else _overlap(width, TILE_PIXELS // height)
+            lying = width <= UNCUT_WIDTH
+            band = _overlap(height, TILE_PIXELS // width) if lying else _overlap(width, UNCUT_WIDTH)
         begin, end = band
         if lying:
             parts += [(left, top + begin, right, bottom), (left, top, right, top + end)]
