@@ -18,7 +18,6 @@ from ..layout.lines import TextLine
 from ..layout.order import arrange
 from ..layout.writing import rows_around, to_markdown, to_text
 from .base import PageImage, PageText, TextBlock
-from .rapidocr.steps import ALL_STEPS, Steps
 
 __all__ = [
     "INK_SHARE",
@@ -46,8 +45,7 @@ STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
-# Orientation.
-LONG: Final = 3.0  # lengths over thickness of a line that tells which way a page lies: several letters
+LONG: Final = 3.0  # times its thickness is a region long that holds several letters: it tells how a page lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +93,10 @@ class Sheet:
     quarters: int
     lines: list[TextLine]
     inks: list[Region]
-    steps: Steps = ALL_STEPS
 
     def written(self, mode: str) -> PageText:
         """The whole page, one block per line in reading order."""
-        elements = arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
+        elements = arrange(self.lines)
         text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
         blocks = [
             self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
