@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from ...layout.lines import NO_SPACES
-from ..sheet import LONG, Pixels, Region
-from .recognise import LineReading
+from ..sheet import LONG, Pixels, Region, crop_region
+from .recognise import LineReading, inked_rows
 
 __all__ = ["with_dashes"]
 
@@ -24,14 +24,14 @@ LOOKALIKES: Final = frozenset("一ー丨")
 
 # All shapes are those of hyphens and dashes in Liberation, DejaVu and Noto, 14 to 30 pixels, drawn and scanned. Wider
 # bounds take specks for dashes; narrower ones lose the dash of a typeface, and its cell is empty.
-EM: Final = 0.6  # of the height of a region is the size of its type
+INK_EM: Final = 0.8  # of the size of its type is the ink of a cell high: digits are 0.7, words with a tail 0.95
 LEAST_CONTRAST: Final = 64  # of 255 between paper and ink
 INK: Final = 0.5  # of the strongest contrast: a pixel with that much is ink
-MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 0.12, 1.3, 0.25  # of an em
+MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 0.15, 1.3, 0.2  # of the size of the type
 FLATNESS: Final = 1.5  # times as wide as high
 FILLED: Final = 0.75  # of its own box is ink
 MIDDLE: Final = (0.25, 0.75)  # of a row's height: above is an overline, below a full stop or an underline
-HYPHEN, EN_DASH = 0.45, 0.8  # of an em: up to here a dash is a hyphen, up to there an en dash
+HYPHEN, EN_DASH = 0.42, 0.75  # of the size: up to here a dash is a hyphen, up to there an en dash
 
 SAME_ROW: Final = 0.3  # of a region's height: how far apart the middles of two cells of a row may be
 LIKE_HEIGHT: Final = 1.7  # times: how much higher another cell of the same column may be
@@ -73,12 +73,12 @@ def _covers(region: Region, dash: Region) -> bool:
     return abs(region.x - dash.x) < region.width / 2 and abs(region.y - dash.y) < (region.height + dash.height) / 2
 
 
-def _dash_in(cell: Pixels, height: float) -> _Dash | None:
+def _dash_in(cell: Pixels, size: float) -> _Dash | None:
     """The dash, if there is nothing else in the cell: a flat bar with white all around.
 
     Args:
         cell: pixels of a row of the page.
-        height: of the regions of that row, in pixels: tells the size of the type.
+        size: of the type of that row, in pixels.
     """
     if min(cell.shape[:2]) < 4:
         return None
@@ -91,7 +91,7 @@ def _dash_in(cell: Pixels, height: float) -> _Dash | None:
     top, bottom, left, right = (int(n) for n in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     if top == 0 or left == 0 or bottom == len(ink) or right == ink.shape[1]:
         return None
-    wide, high = (right - left) / (EM * height), (bottom - top) / (EM * height)
+    wide, high = (right - left) / size, (bottom - top) / size
     if not (MIN_WIDTH <= wide <= MAX_WIDTH and high <= MAX_HEIGHT and wide >= FLATNESS * high):
         return None
     if ink[top:bottom, left:right].mean() < FILLED or not MIDDLE[0] < (top + bottom) / 2 / len(ink) < MIDDLE[1]:
@@ -130,6 +130,7 @@ def _rows(regions: list[Region]) -> list[list[Region]]:
 def _dashes_of_row(pixels: Pixels, row: list[Region], others: list[Region]) -> list[tuple[Region, str]]:
     """The dashes of a row, each above or below one of the other regions."""
     y, height = statistics.median(r.y for r in row), statistics.median(r.height for r in row)
+    size = 0.0
     cells = [(r.x - r.width / 2, r.x + r.width / 2) for r in row]
     looked_at = list(cells)
     found = []
@@ -146,7 +147,17 @@ def _dashes_of_row(pixels: Pixels, row: list[Region], others: list[Region]) -> l
         begin = max([left - height, 0.0, *(end for _, end in cells if end <= left)])
         stop = min([right + height, float(pixels.shape[1]), *(start for start, _ in cells if start >= right)])
         top, bottom = max(0, round(y - height / 2)), min(len(pixels), round(y + height / 2))
-        if dash := _dash_in(pixels[top:bottom, round(begin) : round(stop)], height):
+        cell = pixels[top:bottom, round(begin) : round(stop)]
+        if not cell.size or int(cell.max()) - int(cell.min()) < LEAST_CONTRAST:
+            continue
+        size = size or _type_size(pixels, row)
+        if dash := _dash_in(cell, size):
             x = round(begin) + (dash.begin + dash.end) / 2
             found.append((Region(x, y, dash.end - dash.begin + 0.34 * height, height, 0.0), dash.text))
     return found
+
+
+def _type_size(pixels: Pixels, row: list[Region]) -> float:
+    """The size of the type in a row, in pixels, by the ink of its cells."""
+    inks = [inked_rows(crop_region(pixels, region, tall=False)) for region in row]
+    return statistics.median(end - begin for begin, end in inks) / INK_EM

@@ -200,7 +200,8 @@ def inked_rows(crop: Pixels) -> tuple[int, int]:
     weight = rows * (1 - np.abs(2 * (np.arange(height) + 0.5) / height - 1))
     first, last = max(groups, key=lambda group: float(weight[group[0] : group[1]].sum()))
     inside = ink[first:last]
-    if last - first < FLAT_INK * height or inside[:, inside.any(axis=0)].mean() > SOLID_INK:
+    inked = np.flatnonzero(inside.any(axis=0))
+    if last - first < FLAT_INK * height or inside[:, inked[0] : inked[-1] + 1].mean() > SOLID_INK:
         return 0, height
     return first, last
 
