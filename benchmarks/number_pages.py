@@ -5,7 +5,8 @@ hides it: one digit in a thousand letters is 0.001. So numbers are counted one b
 right, or it is not.
 
 The set: eight typefaces in four sizes, each plain, ruled and scanned, 96 pages of about 60 numbers. Pages are drawn
-four times as large and reduced, as a PDF page is. The same seed gives the same pages. `reading.py --numbers` reads
+four times as large and reduced, as a PDF page is; about every second one stands on a sheet of 1700 * 2200 pixels, where
+detection sees it reduced. The same seed gives the same pages. `reading.py --numbers` reads
 the set. Needs the Debian packages that `generated_pages.py` names.
 """
 
@@ -42,6 +43,7 @@ SIZES: Final = (14, 17, 20, 24)  # pixels: 6 to 11 points at 160 dpi
 SURFACES: Final = ("plain", "ruled", "scanned")
 ROWS: Final = 12
 COLUMNS: Final = 5
+SHEET: Final = (1700, 2200)  # pixels: letter paper at 200 dpi
 LARGER: Final = 4  # times as large as the page is what is drawn and then reduced
 JPEG_QUALITY: Final = 85
 PLACES: Final = (
@@ -112,6 +114,10 @@ def _page(dice: random.Random, face: str, size: int, surface: str) -> tuple[Imag
             x += widths[n]
     draw.text((3 * pad, step * (ROWS + 3)), note, (20, 20, 20), font, anchor="lm")
     reduced = page.resize((page.width // LARGER, page.height // LARGER), Image.Resampling.LANCZOS)
+    if SHEET[0] >= reduced.width and dice.random() < 0.5:
+        sheet = Image.new("RGB", SHEET, "white")
+        sheet.paste(reduced, (0, 0))
+        reduced = sheet
     if surface == "scanned":
         reduced = scanned(reduced, dice)
     return _compressed(reduced), "\n".join([*(" ".join(row) for row in rows), note])

@@ -460,7 +460,8 @@ def test_rereading_gives_no_garbage_out(impostor) -> None:
 
 @pytest.mark.parametrize(("script", "sure"), [("2.0", "0.0"), ("0.9", "5.0")])
 def test_a_script_that_is_a_mere_guess_is_not_named(impostor, script: str, sure: str) -> None:
-    guess = FOREIGN.replace("confidence: 3.0", f"confidence: {sure}").replace("confidence: 2'", f"confidence: {script}'")
+    guess = FOREIGN.replace("confidence: 3.0", f"confidence: {sure}")
+    guess = guess.replace("confidence: 2'", f"confidence: {script}'")
     assert guess != FOREIGN
     impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('43', 'Mpwset')\n{guess}")
     again = reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener())

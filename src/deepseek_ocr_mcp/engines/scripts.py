@@ -20,7 +20,7 @@ __all__ = ["LATIN", "SCRIPTS", "Script", "Unread", "find_unread", "how_to_instal
 # Tuned on 2,270 lines of the shared corpus and on drawn lines of nine foreign scripts, sharp, blurred and tiny. A false
 # alarm takes a readable line out of the answer; a missed one gives noise out as text.
 NO_CHARACTERS: Final = 0.5  # of a line's ink without a character: no text, however sure the model is (menus: 0.43)
-FEW_CHARACTERS: Final = 0.2  # the same of a line that the model is not sure of; Greek has 0.2, Hebrew 0.4, Thai 0.8
+FEW_CHARACTERS: Final = 0.3  # the same of a line that the model is not sure of; a bad scan has 0.26, Greek 0.4
 UNSURE_SCORE: Final = 0.85  # readable lines score 0.9 and more, foreign ones with a few characters 0.25 to 0.82
 LONG: Final = 3.0  # times its thickness is a line long that tells something
 SHORT: Final = 1.0  # the same of a line that is read again where that can be done, but tells nothing

@@ -20,7 +20,7 @@ from ..sheet import LONG, MIN_SIDE, Pixels, Region
 from .recognise import as_input
 from .run import ModelRun
 
-__all__ = ["detect", "drop_from_memory", "resize", "skew"]
+__all__ = ["detect", "drop_from_memory", "find_regions", "join_words", "resize", "skew", "tiles"]
 
 # The scale of a page. Tuned on 22 of the shared corpus' files, for F1 and seconds; too small loses small print.
 DET_LONG_SIDE: Final = 1600  # pixels; larger costs by its square and finds no more (1600 = 2000 = 3500)

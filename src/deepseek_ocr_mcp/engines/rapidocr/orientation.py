@@ -48,13 +48,13 @@ def find_upright(run: ModelRun, reader: LineReader, pixels: Pixels, regions: lis
     sample, sideways = _sample(regions)
     if not sample:
         return Turn(0, regions, {})
-    page = _Page(run, reader, pixels, regions, sample)
-    first = page.turned(1 if sideways else 0)
+    attempts = _Attempts(run, reader, pixels, regions, sample)
+    first = attempts.turned(1 if sideways else 0)
     if first.score >= SURE_SCORE:
         if sideways and reads_downwards(run, reader, pixels, regions, first.begun):
             return replace(first, quarters=0, regions=regions)
         return first
-    other = page.turned(3 if sideways else 2)
+    other = attempts.turned(3 if sideways else 2)
     return other if other.score > first.score + BETTER_BY else first
 
 
@@ -69,7 +69,7 @@ def _sample(regions: Sequence[Region]) -> tuple[list[int], bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _Attempts:
     """A page as it was given, and the numbers of the regions to judge its turns by."""
 
     run: ModelRun

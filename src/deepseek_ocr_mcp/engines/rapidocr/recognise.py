@@ -22,7 +22,16 @@ from ...layout.lines import TextLine
 from ..sheet import LONG, Pixels, Region, column_contrast, crop_region, inset, outline
 from .run import ModelRun
 
-__all__ = ["MIN_SCORE", "NOTHING", "LineReader", "LineReading", "straightened"]
+__all__ = [
+    "NOTHING",
+    "LineReader",
+    "LineReading",
+    "as_input",
+    "inked_columns",
+    "inked_rows",
+    "straightened",
+    "with_spaces",
+]
 
 LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line for each answer of the model, fixed by the model
