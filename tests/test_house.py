@@ -24,8 +24,9 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "caller": set(),
     "errors": set(),
     "logs": set(),
     "modes": set(),

@@ -49,6 +49,8 @@ class Mode:
     """The request field that this mode cannot do without."""
     locates: bool = False
     """Whether blocks with boxes come with the text."""
+    is_markdown: bool = True
+    """Whether the text of the answer is Markdown. Otherwise a star is a star."""
     text_alone: bool = False
     """Whether it asks for the page's text and nothing else, which a PDF may hold itself."""
 
@@ -75,6 +77,7 @@ MODES: Final[dict[str, Mode]] = {
             "<|grounding|>OCR this image.",
             "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -82,6 +85,7 @@ MODES: Final[dict[str, Mode]] = {
             "plain text without layout",
             "Free OCR.",
             "Write all text of this image in reading order, without any formatting, and nothing else.",
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -105,6 +109,7 @@ MODES: Final[dict[str, Mode]] = {
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
             needs="find_term",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode("freeform", "the answer to custom_prompt", "{prompt}", "{prompt}", needs="custom_prompt"),

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
+from ..caller import Caller
 from ..errors import EngineUnavailable, OcrError
 from .server import endpoint_line, settled_status
 from .shared import settings_from
@@ -67,7 +68,7 @@ async def _examine(settings: Settings) -> int:
         )
         if not missing:
             try:
-                answer = await service.read(OcrRequest(image=PROBE_PAGE, mode="free"), local=True)
+                answer = await service.ocr(OcrRequest(image=PROBE_PAGE, mode="free"), Caller())
                 timing = answer.result.timing
                 read = answer.result.text.strip()
                 line(
