@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Writes docs/configuration.md and .env.example from the one table of settings, `config.Settings`.
 
-    scripts/configuration.py            write both files
-    scripts/configuration.py --check    write nothing; exit with 1 where a file differs from the table
+`--check` writes nothing. It exits with 1 where a file differs from the table.
 """
 
 from __future__ import annotations
