@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic_settings import DotEnvSettingsSource
 
-from deepseek_ocr_mcp.cli import _parser
+from deepseek_ocr_mcp.cli.main import _parser
 from deepseek_ocr_mcp.config import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]

@@ -476,7 +476,7 @@ def test_a_full_server_is_asked_again_by_itself(visitor: Visitor, patient: HttpS
     expect(page.locator(".file.reading")).to_have_count(1)
     add(page, ("b.png", png(60)))
     page.click("#read")
-    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; again in")
+    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; next try in")
     first.get_by_role("button", name="Stop reading").click()
     expect(page.locator(".file.reading")).to_have_count(1)
     second.get_by_role("button", name="Stop reading").click()
