@@ -358,7 +358,7 @@ def test_the_panel_tells_the_state_and_releases_and_the_next_read_works(visitor:
     first = left.inner_text()
     expect(left).not_to_have_text(first)  # it ticks
     panel.get_by_role("button", name="Release all").click()
-    expect(panel).to_contain_text("Everything given back")
+    expect(panel).to_contain_text("All memory given back")
     expect(panel.locator(".here")).to_contain_text("Not loaded")
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
@@ -421,7 +421,7 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     expect(release).to_have_attribute("aria-disabled", "false")
     release.click()
     page.get_by_role("button", name="Stop the reading and release").click()
-    expect(page.locator("#gpu-panel")).to_contain_text("Everything given back")
+    expect(page.locator("#gpu-panel")).to_contain_text("All memory given back")
     expect(page.locator(".error-box").last).to_be_visible()
 
 
