@@ -1,13 +1,13 @@
 """Claim: on a GPU, three times the tokens a second of plain generate() at batch 1, and ten times at batch 16.
 
 The peer is `model.generate(...)` as the original's `infer()` calls it: greedy, with a cache, no n-gram of 20 tokens
-twice in the whole text (35 in its `eval_mode`), one page after the other, for it has no batches. Ours is `ModelReader`.
-Both run the same model object on the same pages and prompt, and write the same number of tokens, past the end
-token. Vision, prompt and preprocessing are not in the tokens per second; vision has rows of its own. Ours writes
-freely: what its loop guard would have cost on the same tokens is measured apart, and added to its time.
+twice in the whole text (35 in its `eval_mode`), one page after the other, because it has no batches. Ours is
+`ModelReader`. Both run the same model object on the same pages and prompt, and write the same number of tokens, past
+the end token. Vision, prompt and preprocessing do not count as tokens; vision has rows of its own. Ours writes freely:
+the benchmark measures the cost of its loop guard on the same tokens apart, and adds it to its time.
 
-The weights are random, so the text is nonsense; a token is as much work as any. Where the two disagree, the table
-says whether it is where the peer's ban stepped in. Without a GPU nothing can be said of the claim.
+The weights are random, so the text is nonsense; every token is the same work. Where the two texts differ, the table
+says whether the peer's ban stepped in at that place. Without a GPU, the result says nothing about the claim.
 """
 
 from __future__ import annotations

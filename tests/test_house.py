@@ -24,10 +24,11 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install"}
 MAY_IMPORT: dict[str, set[str]] = {
     "caller": set(),
     "errors": set(),
+    "install": set(),
     "logs": set(),
     "modes": set(),
     "models": {"modes"},
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layout": {"layout"},
     "worker": {"worker", "errors", "logs", ""},
     "gpu": {"gpu", *GROUND},
-    "engines": {"", "engines", "layout", "worker.protocol", "errors", "logs", "modes"},
+    "engines": {"", "engines", "layout", "worker.protocol", "errors", "install", "logs", "modes"},
     "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
     "documents": {"", "documents", "worker", "engines.base", "config", "errors"},
     "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},

@@ -21,6 +21,7 @@ from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine
 from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views, normalised
 from deepseek_ocr_mcp.engines.loops import LoopGuard
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost
+from deepseek_ocr_mcp.install import extra_command
 from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
 torch = pytest.importorskip("torch")
@@ -859,4 +860,4 @@ def test_without_a_package_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EngineUnavailable) as caught:
         DeepSeekEngine().load("cpu", Listening())
-    assert 'pip install "deepseek-ocr-mcp[gpu]"' in caught.value.remedy
+    assert extra_command("gpu") in caught.value.remedy

@@ -30,6 +30,7 @@ from ..config import Settings
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
 from ..errors import BadRequest, EngineUnavailable, OcrError, class_of, from_dict
+from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
 from .actors import RANK, Task
@@ -102,7 +103,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     if missing:
         raise EngineUnavailable(
             f"A batch runs on Ray, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed.",
-            remedy='pip install "deepseek-ocr-mcp[ray]"',
+            remedy=f"Run: {extra_command('ray')}",
         )
     _check(batch, settings)
     out = place_of(batch.out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from .. import __version__
 from ..caller import Caller
 from ..errors import EngineUnavailable, OcrError
+from ..install import extra_command, install_command
 from .server import endpoint_line, settled_status
 from .shared import settings_from
 
@@ -64,7 +65,7 @@ async def _examine(settings: Settings) -> int:
             f"{engine.name} lacks {', '.join(missing)}"
             if missing
             else f"{engine.name}. {(await service.status()).engine_reason}",
-            f"pip install {' '.join(missing)}" if missing else "",
+            "" if not missing else extra_command(engine.extra) if engine.extra else install_command(*missing),
         )
         if not missing:
             try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .. import __version__
 from ..errors import BadRequest
+from ..install import extra_command
 from ..modes import MODES
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class EngineSpec:
     """Pages read at once where several requests wait; 1 for an engine that reads one after the other."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
+    extra: str = ""
+    """The extra of this project that brings `needs`; empty: the base install brings them."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
     asks: str = ""
@@ -116,6 +119,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
+            extra="gpu",
             weights="deepseek-ai/DeepSeek-OCR",
         ),
         EngineSpec(
@@ -129,7 +133,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
         ),
-        EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
+        EngineSpec("openai", "", frozenset(MODES), needs=("openai",), extra="remote"),
     )
 }
 
@@ -204,7 +208,7 @@ def _obstacle(spec: EngineSpec, model: str, gpu: str, cards: Callable[[], Sequen
     if gpu.lower() == "cpu":
         return "OCR_GPU=cpu"
     if missing := missing_packages(spec):
-        return f'{" and ".join(missing)} are not installed (pip install "deepseek-ocr-mcp[gpu]" brings them)'
+        return f"{' and '.join(missing)} are not installed (this installs them: {extra_command(spec.extra)})"
     if spec.weights_here(model) is None:
         return f"the weights of {model or spec.weights} are not here (deepseek-ocr-mcp download fetches them)"
     found = cards()

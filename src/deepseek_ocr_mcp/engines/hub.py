@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadRequest, Busy, EngineUnavailable
+from ..install import extra_command
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -224,7 +225,7 @@ def _require_package() -> None:
     except ImportError as exc:
         raise EngineUnavailable(
             "Fetching models needs the package huggingface_hub.",
-            remedy='Install it with: pip install "deepseek-ocr-mcp[gpu]"',
+            remedy=f"Run: {extra_command('gpu')}",
         ) from exc
 
 

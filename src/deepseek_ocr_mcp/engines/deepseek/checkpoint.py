@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import EngineUnavailable
+from ...install import extra_command
 from .preprocess import Kind
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ PAD: Final = "<\uff5c\u2581pad\u2581\uff5c>"
 OUR_TOKENS: Final = (BEGIN, END, PAD, IMAGE, "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>")
 CONFIG_NOISE: Final = ("architectures", "auto_map", "model_type", "torch_dtype", "transformers_version")
 
-INSTALL: Final = 'Install them with: pip install "deepseek-ocr-mcp[gpu]"'
 DOWNLOAD: Final = "Fetch the model again with: deepseek-ocr-mcp download"
 WHICH: Final = "Set OCR_MODEL to deepseek-ai/DeepSeek-OCR, deepseek-community/DeepSeek-OCR-2, or a folder with either."
 
@@ -154,7 +154,9 @@ def read_checkpoint(path: str) -> Checkpoint:
         from tokenizers import Tokenizer
         from transformers import DeepseekOcr2Config, PreTrainedTokenizerFast, UnlimitedOcrConfig
     except ImportError as exc:
-        raise EngineUnavailable(f"DeepSeek-OCR needs torch and transformers 5.20: {exc}.", remedy=INSTALL) from exc
+        raise EngineUnavailable(
+            f"DeepSeek-OCR needs torch and transformers 5.20: {exc}.", remedy=f"Run: {extra_command('gpu')}"
+        ) from exc
     kind = _kind(raw, folder)
     try:
         config = _config_v1(UnlimitedOcrConfig, raw) if kind == "v1" else _config_v2(DeepseekOcr2Config, raw)

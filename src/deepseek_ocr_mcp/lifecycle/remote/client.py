@@ -29,6 +29,7 @@ import httpx2
 from ...engines.base import Finish, PageImage, ReadOptions
 from ...engines.loops import NGRAM, WINDOW, TextGuard
 from ...errors import EngineUnavailable, InputTooLarge
+from ...install import extra_command
 from ...modes import MODES, RESOLUTIONS
 from .answers import QUOTED, parse_page, retry_after, server_message
 from .trouble import Address, Broken, Down, EncodedPage, Facts, OnText, Overloaded, Server, Trouble
@@ -372,7 +373,7 @@ class Client:
             except ImportError:
                 raise EngineUnavailable(
                     "OCR_ENGINE=openai needs the package openai, which is not installed.",
-                    remedy='pip install "deepseek-ocr-mcp[remote]"',
+                    remedy=f"Run: {extra_command('remote')}",
                 ) from None
         return self._http, self._openai
 
