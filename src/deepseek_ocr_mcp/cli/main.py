@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument(
         "--url",
-        default="http://127.0.0.1:8001/mcp",
-        help="address of the running server (default %(default)s)",
+        default="",
+        help="address of the running server (default: that of HOST and PORT, http://127.0.0.1:8001/mcp)",
     )
     remote.add_argument("--token", help="its bearer token (default: OCR_AUTH_TOKEN)")
     status = command("status", "Show a running HTTP server's model and GPUs; without one, this machine's.", run_status,
