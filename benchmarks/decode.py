@@ -31,9 +31,9 @@ from PIL import Image, ImageDraw, ImageFont
 from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
-from deepseek_ocr_mcp.engines.deepseek.generate import Reader, Sheet, encode_prompt, prompt_for
+from deepseek_ocr_mcp.engines.deepseek.generate import Reader, Sheet, encode_prompt, normalised, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
-from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, normalised, read_page
+from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
 from lifecycle import make_tiny  # also puts tests/engines on the path
 
 BATCHES: Final = (1, 4, 16)
@@ -150,7 +150,7 @@ class Bench:
         checkpoint = self.checkpoint
         views = cut_views(read_page(page.path, page.width, page.height), checkpoint.kind, RESOLUTION)
         ids = encode_prompt(checkpoint.tokenizer, prompt_for(self.options), views.placeholders)
-        pixels = torch.from_numpy(normalised(views.whole[None], checkpoint.kind)).to(self.device, self.model.dtype)
+        pixels = normalised(views.whole[None], checkpoint.kind, self.model.lm_head.weight)
         input_ids = torch.tensor([ids], device=self.device)
         return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "pixel_values": pixels}
 

@@ -146,6 +146,13 @@ class Settings(BaseSettings):
         "Idle seconds until the weights leave the GPU; 0: as soon as nobody waits; -1: never.",
         ge=-1,
     )
+    ocr_park: Literal["successor", "resident"] = _field(
+        "successor",
+        "GPU",
+        "How weights wait in host memory. `successor`: a fresh worker with the weights mapped, nothing of ours on the "
+        "card. `resident`: the worker that read, with a locked copy of the weights; it is back sooner, its CUDA "
+        "context keeps 300 to 700 MB of the card, and the copy as much host memory again.",
+    )
     gpu_idle_timeout: float = _field(
         60.0, "GPU", "Idle seconds until the worker exits and gives everything back; -1: never.", ge=-1
     )

@@ -43,6 +43,8 @@ class EngineSpec:
     modes: frozenset[str]
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
+    opens: bool = False
+    """Whether it has `open()`: its weights can be mapped before a card is chosen."""
     batch_pages: int = 1
     """Pages of one document read under one hold of the inference lock."""
     shared_pages: int = 1
@@ -112,7 +114,8 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek",
             "deepseek_ocr_mcp.engines.deepseek:DeepSeekEngine",
             frozenset(MODES),
-            gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
+            gpu_mb=8832,  # weights, the CUDA context, one page with its tiles: counted in test_deepseek_memory.py
+            opens=True,
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),

@@ -294,7 +294,7 @@ class RemoteManager:
                     tasks.cancel_scope.cancel()
         finally:
             for part in self._line.take_all():
-                part.finish(error=closing())
+                part.fail(closing())
             with anyio.CancelScope(shield=True):
                 for endpoint in self._endpoints:
                     await endpoint.client.close()
@@ -468,7 +468,7 @@ class RemoteManager:
             return min(left, FIRST_CHECK_S)
         error = self._nobody()
         for part in self._line.take_all():
-            part.finish(error=error)
+            part.fail(error)
         return inf
 
     def _nobody(self) -> OcrError:
@@ -517,7 +517,7 @@ class RemoteManager:
                 self.observer.pages_read(
                     self.engine.name, 1, fields.get("tokens"), anyio.current_time() - reading_since
                 )
-                page.finish([fields])
+                page.answer([fields])
         except Trouble as trouble:
             if reading_since is not None:
                 page.infer_s += anyio.current_time() - reading_since
@@ -525,14 +525,14 @@ class RemoteManager:
         except OcrError as exc:
             if reading_since is not None:
                 self._succeeded(endpoint)  # it refused this page, and is well
-            page.finish(error=exc)
+            page.fail(exc)
         except Exception as exc:
             log.exception("A page failed in a way nobody foresaw.")
-            page.finish(error=unforeseen(exc))
+            page.fail(unforeseen(exc))
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.finish(error=closing())  # cancelled: nobody waits, or the server closes
+            page.fail(closing())  # cancelled: nobody waits, or the server closes
             if not endpoint.pages:
                 endpoint.emptied.set()
                 endpoint.changed.set()
@@ -558,14 +558,14 @@ class RemoteManager:
             self._take_out(endpoint, trouble)
             page.crashes -= not trouble.sent
             if trouble.hopeless and not any(one.usable for one in self._endpoints):
-                page.finish(error=error)
+                page.fail(error)
                 return
         if page.crashes >= MAX_LOST:
             message = f"{page.crashes} attempts to read the page failed. The last one: {error.message}"
-            page.finish(error=EngineUnavailable(message, remedy=error.remedy))
+            page.fail(EngineUnavailable(message, remedy=error.remedy))
             return
         self.observer.page_sent_again(self.engine.name, endpoint.url, trouble.what)
-        page.finish()
+        page.send_back()
 
     def _rest(self, endpoint: _Endpoint, retry_after_s: float | None) -> None:
         """Leave an endpoint alone for a while, and send it less then."""
@@ -736,7 +736,7 @@ class RemoteManager:
         try:
             if force:
                 for page in list(endpoint.pages):
-                    page.finish(error=_released())
+                    page.fail(_released())
                     if page.flight is not None:
                         page.flight.cancel()
             with anyio.move_on_after(FORCE_TIMEOUT_S if force else self._settings.ocr_busy_wait):

@@ -75,11 +75,19 @@ class _EngineHost:
         os.environ.update(environment)
         return self._engine.load(device, call)
 
+    def open(self, device: str, environment: dict[str, str], call: _Call) -> dict[str, Any]:
+        """For engines that can: map the weights, without a card."""
+        os.environ.update(environment)
+        opened: dict[str, Any] = getattr(self._engine, "open")(device, call)  # noqa: B009 - not in the protocol
+        return opened
+
     def offload(self, call: _Call) -> dict[str, Any]:
         self._engine.offload()
         return {}
 
-    def restore(self, device: str, call: _Call) -> dict[str, Any]:
+    def restore(self, device: str, call: _Call, environment: dict[str, str] | None = None) -> dict[str, Any]:
+        # What was opened has called nothing of CUDA's: it can still take any card.
+        os.environ.update(environment or {})
         self._engine.restore(device)
         return {}
 
@@ -88,7 +96,7 @@ class _EngineHost:
         texts = self._engine.read(images, ReadOptions(**options), call)
         if len(texts) != len(images):
             raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
-        return {"pages": [asdict(text) for text in texts]}
+        return {"pages": [asdict(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}
 
 
 def _import_engine(target: str) -> Engine:

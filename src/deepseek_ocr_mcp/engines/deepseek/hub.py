@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import BadRequest, Busy, EngineUnavailable
+from .header import read_header
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -50,7 +51,6 @@ WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DIGEST: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # a git object (SHA-1), or a large file (SHA-256)
 
-HEADER_LIMIT: Final = 100_000_000  # bytes; what the safetensors format allows
 CHUNK: Final = 1 << 20  # bytes read from the disk at a time
 SPARE: Final = 256 << 20  # bytes that stay free on the disk
 ATTEMPTS: Final = 5  # in a row that brought no byte
@@ -141,13 +141,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _whole(file: Path) -> bool:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= HEADER_LIMIT:
-            return False
-        header = json.loads(stream.read(length))
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    return file.stat().st_size == 8 + length + int(end)
+    return read_header(file).is_whole
 
 
 # -- from the hub
