@@ -31,9 +31,11 @@ from PIL import Image, ImageDraw, ImageFont
 from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
+from deepseek_ocr_mcp.engines.deepseek.experts import EXPERTS, use_recordable_experts
 from deepseek_ocr_mcp.engines.deepseek.generate import Reader, Sheet, encode_prompt, normalised, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
 from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
+from gpu_bounds import bounds
 from lifecycle import make_tiny  # also puts tests/engines on the path
 
 BATCHES: Final = (1, 4, 16)
@@ -110,6 +112,8 @@ class Bench:
         self.checkpoint: Checkpoint = read_checkpoint(str(folder))
         self.model: Any = self.checkpoint.load_model(torch.float32 if device == "cpu" else torch.bfloat16).to(device)
         self.model.generation_config.eos_token_id = None  # to the limit, always
+        if device == "cuda":
+            use_recordable_experts(self.model)
         self.reader = Reader(self.checkpoint, self.model)
         self.pages = draw_pages(scratch, max(BATCHES))
         self.options = ReadOptions("document", resolution=RESOLUTION)
@@ -290,6 +294,7 @@ TRIED: Final[dict[str, tuple[type[Sheet], Setting]]] = {
     "compiled step, experts batched_mm": (Compiled, lambda model: experts(model, "batched_mm")),
     "experts batched_mm": (Sheet, lambda model: experts(model, "batched_mm")),
     "experts grouped_mm": (Sheet, lambda model: experts(model, "grouped_mm")),
+    "experts as on a card": (Sheet, lambda model: experts(model, EXPERTS)),
     "experts eager, the original's loop": (Sheet, lambda model: experts(model, "eager")),
     "attention eager": (Sheet, eager_attention),
 }
@@ -401,7 +406,9 @@ def gpu_table(ratios: dict[int, list[float]], device: str) -> str:
     if device != "cuda":
         return (
             table(head, [(f"batch {batch}", "", f"≥ ×{target:g}", "") for batch, target in TARGETS.items()])
-            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all other figures are of the CPU."
+            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all other figures are of the CPU. "
+            + "What cards allow at most:\n\n"
+            + bounds()
         )
     rows = [
         (
@@ -487,7 +494,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="in turns (default %(default)s)")
     parser.add_argument("--no-tried", action="store_true", help="leave out what is tried beside the Reader")
     parser.add_argument("--save", action="store_true", help="write results/decode.md")
+    parser.add_argument("--bounds", action="store_true", help="print what cards allow, calculated, and nothing else")
     arguments = parser.parse_args()
+    if arguments.bounds:
+        print(bounds())
+        return
     has_gpu = torch.cuda.is_available()
     device = ("cuda" if has_gpu else "cpu") if arguments.device == "auto" else arguments.device
     scale = arguments.scale or ("full" if device == "cuda" else "half")

@@ -90,7 +90,8 @@ def use_recordable_experts(model: nn.Module) -> None:
 
     For a model on a card. On a CPU `grouped_mm` is faster at every number of rows, and nothing is recorded.
     """
-    if EXPERTS not in ALL_EXPERTS_FUNCTIONS:
-        ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
     transformers_model: Any = model
     transformers_model.set_experts_implementation(EXPERTS)
+
+
+ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
