@@ -21,7 +21,15 @@ BYTES: Final = 2  # bfloat16
 CONTEXT: Final = 1700  # tokens: a prompt of 903 and half of a long page
 WEIGHTS_GB: Final = 6.671
 
-CARDS: Final = {"H200": 4800, "H100": 3350, "A100 80 GB": 2039, "RTX 4090": 1008, "A10": 600, "T4": 320, "RTX 3060": 360}
+CARDS: Final = {
+    "H200": 4800,
+    "H100": 3350,
+    "A100 80 GB": 2039,
+    "RTX 4090": 1008,
+    "A10": 600,
+    "T4": 320,
+    "RTX 3060": 360,
+}
 """GB/s, as their makers say."""
 SLOTS: Final = {"PCIe 5, 16 lanes": 55.0, "PCIe 4, 16 lanes": 25.0, "PCIe 3, 16 lanes": 12.0}
 """GB/s that copies from pinned memory reach, of 63, 32 and 16."""
@@ -54,7 +62,7 @@ def bounds() -> str:
         [
             table(("card", "GB/s", *(f"tokens/s at batch {rows}" for rows in BATCHES)), rows),
             f"GB that a step reads: {moved}. At batch 16 it hits {experts_hit(16):.1f} of {EXPERTS} experts.",
-            table(("slot", "s to place the weights"), [(slot, f"{WEIGHTS_GB / gbs:.2f}") for slot, gbs in SLOTS.items()]),
+            table(("slot", "s to place all"), [(slot, f"{WEIGHTS_GB / gbs:.2f}") for slot, gbs in SLOTS.items()]),
             "Calculated, not measured: nothing is faster than this, and kernels that wait for each other are slower.",
         ]
     )

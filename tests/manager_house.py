@@ -13,7 +13,7 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.errors import Cancelled
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.modes import MODES
 from fake_nvml import FakeNvml

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepseek_ocr_mcp import gpu_causes
-from deepseek_ocr_mcp.gpu_causes import (
+from deepseek_ocr_mcp.gpu import causes
+from deepseek_ocr_mcp.gpu.causes import (
     CardFacts,
     DriverFacts,
     TorchBuild,
@@ -115,7 +115,7 @@ def test_the_installed_torch_is_read_as_torch_itself_says() -> None:
 def test_a_torch_that_is_not_installed_or_not_readable_is_no_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_causes, "find_spec", lambda _: None)
+    monkeypatch.setattr(causes, "find_spec", lambda _: None)
     assert torch_build() is None
     monkeypatch.undo()
     (tmp_path / "torch").mkdir()

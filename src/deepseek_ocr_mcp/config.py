@@ -53,7 +53,9 @@ class Settings(BaseSettings):
         False, "Engine", "Whether missing weights are fetched at the first call; it is told how far they are."
     )
     ocr_fallback: Literal["", "rapidocr"] = _field(
-        "", "Engine", "Engine that reads, in the modes it can, while no GPU has room or no endpoint can read."
+        "",
+        "Engine",
+        "Engine that reads, in the modes it can, while no GPU has room or can be used, or no endpoint can read.",
     )
     ocr_prewarm: Literal["off", "imports", "host", "gpu"] = _field(
         "imports",

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
 from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views
+from deepseek_ocr_mcp.engines.loops import LoopGuard
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost
 from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
@@ -32,8 +32,8 @@ from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.generate import (  # noqa: E402
-    Reader,
-    Sheet,
+    ModelReader,
+    TokenSheet,
     encode_prompt,
     normalised,
     prompt_for,
@@ -90,9 +90,9 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def reader(folder: Path) -> Reader:
+def reader(folder: Path) -> ModelReader:
     checkpoint = read_checkpoint(str(folder))
-    return Reader(checkpoint, checkpoint.load_model(torch.float32))
+    return ModelReader(checkpoint, checkpoint.load_model(torch.float32))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def page(folder: Path, number: int, width: int, height: int) -> PageImage:
 
 
 @contextmanager
-def saying(reader: Reader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
+def saying(reader: ModelReader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
     """The model wants token `choose(row, step)`. Yields the number of rows at each step."""
     rows: list[int] = []
 
@@ -279,9 +279,9 @@ def test_an_empty_model_filled_by_hand_computes_the_same(folder: Path, pages: li
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
     options = ReadOptions("document")
-    assert Reader(checkpoint, filled).read(pages[:2], options, Listening()) == Reader(checkpoint, loaded).read(
-        pages[:2], options, Listening()
-    )
+    assert ModelReader(checkpoint, filled).read(pages[:2], options, Listening()) == ModelReader(
+        checkpoint, loaded
+    ).read(pages[:2], options, Listening())
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -535,9 +535,9 @@ def recordable_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(generate, "record", record)
     monkeypatch.setattr(generate, "RECORD_AFTER", 3)
-    monkeypatch.setattr(Sheet, "recorded_on", ("cpu",))
-    monkeypatch.setattr(Sheet, "recordable", True)
-    monkeypatch.setattr(Sheet, "spoiled", "")
+    monkeypatch.setattr(TokenSheet, "recorded_on", ("cpu",))
+    monkeypatch.setattr(TokenSheet, "recordable", True)
+    monkeypatch.setattr(TokenSheet, "spoiled", "")
     return recorded
 
 
@@ -558,7 +558,7 @@ def test_a_recorded_step_writes_what_the_step_itself_writes(
     model = reader(folder)
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=60)
     assert len(recordable_here) > 1  # anew for each shape
-    monkeypatch.setattr(Sheet, "recordable", False)
+    monkeypatch.setattr(TokenSheet, "recordable", False)
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=60) == recorded
 
 
@@ -576,7 +576,7 @@ def test_a_card_that_cannot_record_reads_all_the_same_and_is_asked_once(
     monkeypatch.setattr(generate, "record", refuse)
     assert model.read(pages, DOCUMENT, Listening()) == expected
     assert asked == [1]
-    assert "stream is capturing" in Sheet.spoiled
+    assert "stream is capturing" in TokenSheet.spoiled
 
 
 def test_memory_that_ends_while_a_step_is_recorded_halves_the_batch(
@@ -593,23 +593,23 @@ def test_memory_that_ends_while_a_step_is_recorded_halves_the_batch(
 
     monkeypatch.setattr(generate, "record", record)
     assert model.read(pages, DOCUMENT, Listening()) == expected
-    assert Sheet.spoiled.startswith("CUDA out of memory")  # of the allocator, too: this process is to be replaced
+    assert TokenSheet.spoiled.startswith("CUDA out of memory")  # of the allocator, too: this process is to be replaced
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
 def test_steps_are_recorded_on_a_card_and_write_the_same(v1_folder: Path, pages: list[PageImage]) -> None:
     checkpoint = read_checkpoint(str(v1_folder))
-    model = Reader(checkpoint, checkpoint.load_model(torch.bfloat16).to("cuda"))
+    model = ModelReader(checkpoint, checkpoint.load_model(torch.bfloat16).to("cuda"))
     use_recordable_experts(model._model)
-    assert Sheet.recordable
+    assert TokenSheet.recordable
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True)
-    assert Sheet.recordable, "the step cannot be recorded on this card"
-    Sheet.recordable = False
+    assert TokenSheet.recordable, "the step cannot be recorded on this card"
+    TokenSheet.recordable = False
     try:
         assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True) == recorded
     finally:
-        Sheet.recordable = True
+        TokenSheet.recordable = True
 
 
 def test_cancellation_stops_before_the_next_token(v1_folder: Path, pages: list[PageImage]) -> None:
@@ -658,7 +658,7 @@ def test_progress_only_goes_forward(v1_folder: Path, pages: list[PageImage], mon
 
 @contextmanager
 def short_of_memory(
-    model: Reader, most: int, *, after: int = 0, kind: Callable[[str], Exception] | None = None
+    model: ModelReader, most: int, *, after: int = 0, kind: Callable[[str], Exception] | None = None
 ) -> Iterator[list[int]]:
     """The language model runs out of memory in batches of more than `most` rows, from step `after` on."""
     sizes: list[int] = []
@@ -694,13 +694,13 @@ def test_pages_that_are_finished_when_memory_runs_out_are_kept(
     alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
     lengths = sorted(len(written.tokens) for written in alone)
     read: list[list[int]] = []
-    read_batch = Reader._read_batch
+    read_batch = ModelReader._read_batch
 
-    def noted(self: Reader, task: Any, numbers: Any, rows: Any) -> None:
+    def noted(self: ModelReader, task: Any, numbers: Any, rows: Any) -> None:
         read.append(list(numbers))
         read_batch(self, task, numbers, rows)
 
-    monkeypatch.setattr(Reader, "_read_batch", noted)
+    monkeypatch.setattr(ModelReader, "_read_batch", noted)
     after = 75 + lengths[2]  # about when three of five have ended: a prompt has 75 tokens and more
     with short_of_memory(model, 1, after=after):
         assert model.read(pages, DOCUMENT, Listening()) == alone
@@ -758,7 +758,7 @@ def test_a_batch_is_as_large_as_the_free_memory_allows(
     each = max(at_the_end, at_the_start)
     alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
     for free, most in ((0, 1), (generate.WORKING_BYTES + 2 * each, 2), (1 << 60, 5)):
-        monkeypatch.setattr(Reader, "_free_bytes", lambda _self, free=free: free)
+        monkeypatch.setattr(ModelReader, "_free_bytes", lambda _self, free=free: free)
         with short_of_memory(model, 16) as sizes:
             assert model.read(pages, DOCUMENT, Listening()) == alone
         assert max(sizes) == most

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek import experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import is_gathered, use_recordable_experts  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import Sheet  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
 
 TOKENS = 12  # of each row
 PROMPT = 40  # tokens; longer than the largest decode step, as every page is
@@ -62,7 +62,7 @@ def written(model: Any, rows: int, dtype: Any) -> tuple[list[list[int]], Any]:
     mask[-1, :7] = 0  # one prompt is shorter
     tokens, logits = [], []
     with torch.inference_mode():
-        sheet = Sheet(model, mask, vectors)
+        sheet = TokenSheet(model, mask, vectors)
         for _ in range(TOKENS):
             tokens.append(sheet.chosen())
             logits.append(sheet.logits.clone())
@@ -124,7 +124,7 @@ class Recorder(TorchDispatchMode):
         return result
 
 
-class Unpadded(Sheet):
+class Unpadded(TokenSheet):
     """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
 
     def _hidden(self, **inputs: Any) -> Any:

@@ -16,7 +16,7 @@ from deepseek_ocr_mcp.engines import KNOWN  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import Sheet  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
 
 LANGUAGE = {
     "hidden_size": 1280,
@@ -70,7 +70,7 @@ def looking(kind: str, side: int, tiles: int = 0, grid: tuple[int, int] = (1, 1)
     return live.most
 
 
-class Masked(Sheet):
+class Masked(TokenSheet):
     """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
 
     def _hidden(self, **inputs: Any) -> Any:

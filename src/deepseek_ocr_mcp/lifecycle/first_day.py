@@ -22,7 +22,7 @@ from ..errors import OcrError
 from ..gpu.causes import remarks, torch_build, unusable
 from ..gpu.probe import GpuProbe
 from ..models import State
-from .base import Reading
+from .base import PagesRead
 from .manager import ModelManager
 
 __all__ = ["Check", "checks_on_a_card", "draw_page", "gpu_checks"]
@@ -156,11 +156,11 @@ async def checks_on_a_card(manager: ModelManager, page: PageImage) -> AsyncItera
 _REPORT: Final = "Report it, with gpu_status and the log at OCR_LOG_LEVEL=debug."
 
 
-async def _read(manager: ModelManager, page: PageImage) -> Reading:
+async def _read(manager: ModelManager, page: PageImage) -> PagesRead:
     return await manager.read([page], ReadOptions("free"))
 
 
-def _reads(reading: Reading) -> Check:
+def _reads(reading: PagesRead) -> Check:
     text = str(reading.pages[0]["text"]).strip()
     good = WORD in text
     return Check(
@@ -171,7 +171,7 @@ def _reads(reading: Reading) -> Check:
     )
 
 
-def _records(manager: ModelManager, reading: Reading) -> Check:
+def _records(manager: ModelManager, reading: PagesRead) -> Check:
     page = reading.pages[0]
     tokens = page.get("tokens") or 0
     good = manager.records_steps and manager.state is State.GPU
@@ -202,5 +202,3 @@ async def _all_came_back(manager: ModelManager, card: str, free_mb: int | None, 
     good = manager.state is State.UNLOADED and missing <= LEFT_MB
     came = "" if free_mb is None or free_now is None else f" {free_now - free_mb} MiB are free again."
     return Check("release", good, f"{message}{came}", "" if good else "nvidia-smi says which process holds the memory.")
-
-

@@ -30,12 +30,12 @@ from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed, closing
-from ..gpu import GpuProbe
+from ..gpu.probe import GpuProbe
 from ..logs import fields
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
-from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
-from .base import ModelStatus, Reading
+from ..worker.client import ENGINE_HOST, OnProgress, WorkerDied, WorkerHandle, describe_exit
+from .base import ModelStatus, PagesRead
 from .idle import Idleness, IdlePolicy, Step
 from .line import Part
 from .memory import CardMemory, Footprint, difference, resident_mb
@@ -78,7 +78,7 @@ Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
 
 async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
     """A real child process with this engine in it."""
-    return await WorkerHandle.spawn("engine", engine.target, env=env, name=f"{engine.name} worker")
+    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, env=env, name=f"{engine.name} worker")
 
 
 @dataclass(slots=True)
@@ -243,7 +243,7 @@ class ModelManager:
         client: str = "",
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
-    ) -> Reading:
+    ) -> PagesRead:
         """Read some pages. The caller holds a lease.
 
         Args:
@@ -263,6 +263,11 @@ class ModelManager:
         """Tell the worker that nobody waits for these pages of its batch any more."""
         if self._child is not None:
             await self._child.worker.drop(pages)
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether workers record decode steps: until one of them has failed to."""
+        return self._records_steps
 
     async def replace_spoiled(self, why: str) -> None:
         """End a worker that could not record a decode step: its allocator no longer frees its cache before it gives up.
@@ -528,8 +533,8 @@ class ModelManager:
         try:
             with anyio.move_on_after(SETTLE_S):
                 await succession.hurry.wait()
-            if self._parked is None and not succession.hurry.is_set():
-                return  # the model is in use again
+            if (self._parked is None or self._idle.leases) and not succession.hurry.is_set():
+                return  # the model is needed again
             self._successor = successor = await self._spawned()
             arguments = {"device": "cuda", "environment": self._environment()}
             await successor.worker.call("open", arguments, timeout=self._settings.ocr_load_timeout)

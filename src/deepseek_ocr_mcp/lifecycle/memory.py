@@ -5,6 +5,7 @@ Our own worker's memory counts as ours: a parked worker's CUDA context does not 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,15 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..engines import EngineSpec
-from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
+from ..gpu.causes import Cause, remarks, torch_build, unusable
+from ..gpu.choice import choose_gpu, visible_devices
+from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
+from ..logs import fields
 from ..models import Gpu
 
 __all__ = ["CardMemory", "Footprint", "difference", "resident_mb"]
+
+log = logging.getLogger(__name__)
 
 LARGEST_CONTEXT_MB: Final = 1024
 """The most that is taken for our own context where NVML hides what a process holds (in containers, on Windows).
@@ -59,6 +65,7 @@ class CardMemory:
     settings: Settings
     probe: GpuProbe
     _owed: _Owed | None = field(default=None, init=False)
+    _remarks: set[str] = field(default_factory=set, init=False)
 
     async def choose(self, parked: Footprint | None) -> str:
         """UUID of the card to use.
@@ -68,9 +75,10 @@ class CardMemory:
 
         Raises:
             GpuBusy: no allowed card has room.
-            EngineUnavailable: there is no card.
+            EngineUnavailable: there is no card, or none that can be used.
         """
         cards = await anyio.to_thread.run_sync(self.probe.cards)
+        causes = await self._causes([card.uuid for card in cards], parked)
         if parked is not None:
             own_mb = await self._context_mb(parked)
             cards = [
@@ -88,8 +96,24 @@ class CardMemory:
             current=None if parked is None else parked.card,
             note=self.probe.note,
             setting="OCR_GPUS" if self.settings.ocr_gpus else "OCR_GPU",
+            unusable=causes,
         )
         return card.uuid
+
+    async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:
+        """Why cards cannot be used, by UUID. What only makes a card slow goes to the log, once."""
+        ours = [] if parked is None else [parked.pid]
+        driver, facts = await anyio.to_thread.run_sync(self.probe.facts, uuids, ours)
+        build = torch_build() if "torch" in self.engine.needs else None
+        found = {}
+        for uuid, card in facts.items():
+            if (cause := unusable(build, driver, card)) is not None:
+                found[uuid] = cause
+            for remark in remarks(driver, card):
+                if remark not in self._remarks:
+                    self._remarks.add(remark)
+                    log.warning(remark, extra=fields(engine=self.engine.name, device=uuid))
+        return found
 
     async def _context_mb(self, parked: Footprint) -> int:
         """MiB that a parked worker holds on its card."""

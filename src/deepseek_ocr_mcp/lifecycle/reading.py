@@ -1,6 +1,6 @@
 """Reads the pages that wait with one worker, batch after batch, and gives every caller its own pages or its own error.
 
-- A batch is read under the manager's lock. Which pages are in it is decided with the lock in hand (`line.Line`).
+- A batch is read under the manager's lock. Which pages are in it is decided with the lock in hand (`line.WaitingLine`).
 - A batch over which the worker or its card is lost is read once more, request by request. So is a batch of several
   requests that was refused: none fails for another's page.
 - A caller that goes away takes its own pages out of the batch; the batch is cancelled only if nobody else is in it.
@@ -22,8 +22,8 @@ from ..errors import Cancelled, GpuLost, OcrError, WorkerCrashed, closing, unfor
 from ..logs import serving
 from ..observer import Observer
 from ..worker.client import OnProgress, WorkerDied, describe_exit
-from .base import Reading
-from .line import Line, Part
+from .base import PagesRead
+from .line import Part, WaitingLine
 
 __all__ = ["Batches", "PageReader", "crashed"]
 
@@ -138,7 +138,7 @@ class Batches:
     def __init__(self, reader: PageReader, page_timeout: float) -> None:
         self._reader = reader
         self._page_timeout = page_timeout
-        self._line = Line()
+        self._line = WaitingLine()
         self._batch: _Batch | None = None
         self._line_is_read = False
         self.served = 0
@@ -147,7 +147,7 @@ class Batches:
     def __repr__(self) -> str:
         return f"<Batches {len(self._line)} in line, {self.served} pages served>"
 
-    async def read(self, part: Part, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> Reading:
+    async def read(self, part: Part, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> PagesRead:
         """Read the pages of `part`; see `ModelManager.read`.
 
         Args:
@@ -175,7 +175,7 @@ class Batches:
                 raise part.error
             queued_s += (part.started or part.ended) - part.joined
         infer_s = part.ended - part.started
-        return Reading(
+        return PagesRead(
             part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
         )
 

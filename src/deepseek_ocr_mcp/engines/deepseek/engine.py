@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import EngineUnavailable, GpuBusy, GpuLost
-from ...gpu_causes import card_not_compiled_for, cause_of_cuda_error
+from ...gpu.causes import card_not_compiled_for, cause_of_cuda_error
 from ..base import CPU, Call, PageImage, PageText, ReadOptions
 from ..cores import usable_cores
+from ..markup import page_text
 
 # torch asks NVML whether there is a card, not CUDA: CUDA reads CUDA_VISIBLE_DEVICES once, and must read ours.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -29,10 +30,9 @@ except ImportError as exc:
         remedy='Install them with: pip install "deepseek-ocr-mcp[gpu]"',
     ) from exc
 
-from . import page_text
 from .checkpoint import MODEL_CLASSES, Checkpoint, read_checkpoint
 from .experts import use_recordable_experts
-from .generate import Reader, Sheet
+from .generate import ModelReader, TokenSheet
 from .shortage import first_line, is_out_of_memory
 from .weights import ParkedModel
 
@@ -52,7 +52,7 @@ class DeepSeekEngine:
     def __init__(self) -> None:
         self._checkpoint: Checkpoint | None = None
         self._weights: ParkedModel | None = None
-        self._reader: Reader | None = None
+        self._reader: ModelReader | None = None
 
     def __repr__(self) -> str:
         return f"<DeepSeekEngine {self._weights.device if self._weights else 'not loaded'}>"
@@ -101,8 +101,8 @@ class DeepSeekEngine:
         self._weights = ParkedModel.open(checkpoint, dtype, locked=os.environ.get(PARK) == "resident")
         if device != CPU:
             use_recordable_experts(self._weights.model)
-        Sheet.recordable = os.environ.get(RECORD) != "off"
-        self._reader = Reader(checkpoint, self._weights.model)
+        TokenSheet.recordable = os.environ.get(RECORD) != "off"
+        self._reader = ModelReader(checkpoint, self._weights.model)
         name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
         return {"model": f"{name} ({Path(path).name})", "notes": list(self._weights.notes)}
 
@@ -126,7 +126,7 @@ class DeepSeekEngine:
             self._weights.place(device)
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """See `generate.Reader.read` for what may be raised."""
+        """See `generate.ModelReader.read` for what may be raised."""
         assert self._reader is not None
         with _losses_translated():
             answers = self._reader.read(pages, options, call)
@@ -138,7 +138,7 @@ class DeepSeekEngine:
     @property
     def spoiled(self) -> str:
         """Why this process is to be replaced after what it reads now; empty: it is sound."""
-        return Sheet.spoiled
+        return TokenSheet.spoiled
 
 
 def _start_cuda() -> None:

@@ -26,8 +26,8 @@ import transformers
 from filelock import FileLock, Timeout
 from torch import nn
 
-from .header import Header, read_header
-from .hub import cache_folders
+from ..hub import cache_folders
+from ..safetensors_header import Header, read_header
 from .shortage import first_line
 
 __all__ = ["ALIGNMENT", "DTYPES", "PAGE", "FusedFile", "Source", "fused_file"]

@@ -32,13 +32,22 @@ from ...logs import fields
 from ...modes import MODES
 from ..base import Call, Finish, PageImage, ReadOptions
 from ..cores import usable_cores
+from ..loops import LoopGuard
 from . import host_memory
 from .checkpoint import IMAGE, Checkpoint
-from .loops import LoopGuard
 from .preprocess import Kind, Pixels, Views, cut_views, level_table, read_page
 from .shortage import first_line, is_out_of_memory
 
-__all__ = ["MAX_NEW_TOKENS", "Reader", "Sheet", "Written", "encode_prompt", "normalised", "prompt_for", "record"]
+__all__ = [
+    "MAX_NEW_TOKENS",
+    "ModelReader",
+    "TokenSheet",
+    "Written",
+    "encode_prompt",
+    "normalised",
+    "prompt_for",
+    "record",
+]
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +83,7 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Row:
+class _Sequence:
     """A page in a batch."""
 
     number: int
@@ -85,7 +94,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is asked of one call of `Reader.read`."""
+    """What is asked of one call of `ModelReader.read`."""
 
     pages: Sequence[PageImage]
     options: ReadOptions
@@ -115,7 +124,7 @@ def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
     return [tokenizer.bos_token_id, *[image] * placeholders, *question]
 
 
-class Reader:
+class ModelReader:
     """Reads pages with a model that somebody else puts in its place and takes away.
 
     Args:
@@ -174,13 +183,13 @@ class Reader:
 
     # ------------------------------------------------------------ one batch
 
-    def _attempt(self, task: _Task, numbers: Sequence[int]) -> tuple[list[_Row], str]:
+    def _attempt(self, task: _Task, numbers: Sequence[int]) -> tuple[list[_Sequence], str]:
         """The rows of these pages, and how torch said that memory ran out; empty: it did not.
 
         When it did, some rows may have no finish: those pages are not read. Nothing of the batch is alive on return:
         not even the traceback, which would hold its tensors.
         """
-        rows: list[_Row] = []
+        rows: list[_Sequence] = []
         try:
             with torch.inference_mode():
                 self._read_batch(task, numbers, rows)
@@ -190,21 +199,21 @@ class Reader:
             return rows, first_line(exc)
         return rows, ""
 
-    def _read_batch(self, task: _Task, numbers: Sequence[int], rows: list[_Row]) -> None:
+    def _read_batch(self, task: _Task, numbers: Sequence[int], rows: list[_Sequence]) -> None:
         """Fill `rows` with a row for each of these pages, and write them all to their ends."""
         embedded: list[torch.Tensor] = []
-        active: list[_Row] = []
+        active: list[_Sequence] = []
         prompt = prompt_for(task.options)
         with self._prepared(task, numbers) as prepared, self._cancellable(task.call):
             for number in numbers:
                 if task.call.is_dropped(number):
-                    rows.append(_Row(number, [], LoopGuard(), "cancelled"))
+                    rows.append(_Sequence(number, [], LoopGuard(), "cancelled"))
                     continue
                 task.report.looking(number)
                 views = prepared[number].result()
                 ids = encode_prompt(self._tokenizer, prompt, views.placeholders)
                 embedded.append(self._embed(ids, views))
-                active.append(_Row(number, ids, LoopGuard(self._cells, self._blank)))
+                active.append(_Sequence(number, ids, LoopGuard(self._cells, self._blank)))
             rows += active
             if not active:
                 return
@@ -226,10 +235,10 @@ class Reader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> Sheet:
-        return Sheet(self._model, mask, vectors)
+    def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> TokenSheet:
+        return TokenSheet(self._model, mask, vectors)
 
-    def _decode(self, rows: Sequence[_Row], sheet: Sheet, task: _Task) -> None:
+    def _decode(self, rows: Sequence[_Sequence], sheet: TokenSheet, task: _Task) -> None:
         """Write until every row has its reason to end. Rows that ended leave the batch when half of it has."""
         end: int = self._tokenizer.eos_token_id
         active = list(rows)
@@ -275,7 +284,7 @@ class Reader:
         vectors[1 : 1 + len(seen)] = seen.to(dtype)
         return vectors
 
-    def _written(self, row: _Row) -> Written:
+    def _written(self, row: _Sequence) -> Written:
         tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
         text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert row.finish is not None
@@ -352,7 +361,7 @@ def _padded(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
     return mask, vectors
 
 
-class Sheet:
+class TokenSheet:
     """A batch as it is being written: cache, mask and next tokens of fixed shapes, changed in place.
 
     A step of one shape is the same work on the same addresses every time. So on a card it is recorded as a CUDA graph
@@ -391,7 +400,7 @@ class Sheet:
         self._replay: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Sheet {len(self._tokens)} rows, {self._used} of {self._length} tokens>"
+        return f"<TokenSheet {len(self._tokens)} rows, {self._used} of {self._length} tokens>"
 
     def _new_cache(self) -> Any:
         return StaticCache(config=self._model.model.language_model.config, max_cache_len=self._length)
@@ -454,9 +463,9 @@ class Sheet:
         try:
             return record(self._step)
         except RuntimeError as exc:
-            Sheet.recordable = False
-            Sheet.spoiled = first_line(exc)
-            log.warning("A step could not be recorded as a CUDA graph.", extra=fields(reason=Sheet.spoiled))
+            TokenSheet.recordable = False
+            TokenSheet.spoiled = first_line(exc)
+            log.warning("A step could not be recorded as a CUDA graph.", extra=fields(reason=TokenSheet.spoiled))
             if is_out_of_memory(exc):
                 raise
             return None
@@ -486,7 +495,7 @@ class _Report:
     def looking(self, number: int) -> None:
         self._say(self.done, f"looking at page {number + 1} of {self._total}")
 
-    def writing(self, rows: Sequence[_Row]) -> None:
+    def writing(self, rows: Sequence[_Sequence]) -> None:
         now = time.monotonic()
         if now - self._spoke < PROGRESS_S:
             return
@@ -501,7 +510,7 @@ class _Report:
         self.call.progress(min(self._furthest, 1.0), message)
 
 
-def _take(row: _Row, chosen: int, logits: torch.Tensor, end: int) -> int:
+def _take(row: _Sequence, chosen: int, logits: torch.Tensor, end: int) -> int:
     """The row's next token, noted; `chosen` unless it is banned."""
     wanted = chosen
     banned = row.guard.banned()
