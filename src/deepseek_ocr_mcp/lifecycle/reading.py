@@ -69,7 +69,7 @@ class PageReader(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
+class _Flight:
     """Parts that are read together."""
 
     parts: list[Part]
@@ -139,7 +139,7 @@ class Batches:
         self._reader = reader
         self._page_timeout = page_timeout
         self._line = WaitingLine()
-        self._batch: _Batch | None = None
+        self._batch: _Flight | None = None
         self._line_is_read = False
         self.served = 0
         """Pages that were read."""
@@ -215,7 +215,7 @@ class Batches:
         """Read these parts' pages. Caller holds the lock. Afterwards every part has its answer or was sent back."""
         if not parts:
             return  # their callers went away while the lock was awaited
-        self._batch = batch = _Batch(parts)
+        self._batch = batch = _Flight(parts)
         batch.begin(self._reader.device)
         try:
             with batch.scope, serving(*(part.request for part in parts)):
@@ -234,7 +234,7 @@ class Batches:
             self._batch = None
             batch.fail(closing())  # cancelled: nobody waits, or the server closes
 
-    async def _call_worker(self, batch: _Batch) -> dict[str, Any]:
+    async def _call_worker(self, batch: _Flight) -> dict[str, Any]:
         began, pages = anyio.current_time(), batch.pages
         arguments = {"pages": [asdict(page) for page in pages], "options": asdict(batch.parts[0].options)}
         reply = await self._reader.call("read", arguments, self._page_timeout * len(pages), batch.tell)

@@ -93,7 +93,7 @@ class _Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class _ReadingTask:
     """What is asked of one call of `ModelReader.read`."""
 
     pages: Sequence[PageImage]
@@ -163,7 +163,7 @@ class ModelReader:
             GpuBusy: one page alone does not fit on the card.
             MemoryError: one page alone does not fit in this machine's memory.
         """
-        task = _Task(pages, options, _Report(call, len(pages)), max_new_tokens, free_running)
+        task = _ReadingTask(pages, options, _Report(call, len(pages)), max_new_tokens, free_running)
         answers: dict[int, Written] = {}
         waiting = list(range(len(pages)))
         size = MAX_BATCH
@@ -183,7 +183,7 @@ class ModelReader:
 
     # ------------------------------------------------------------ one batch
 
-    def _attempt(self, task: _Task, numbers: Sequence[int]) -> tuple[list[_Sequence], str]:
+    def _attempt(self, task: _ReadingTask, numbers: Sequence[int]) -> tuple[list[_Sequence], str]:
         """The rows of these pages, and how torch said that memory ran out; empty: it did not.
 
         When it did, some rows may have no finish: those pages are not read. Nothing of the batch is alive on return:
@@ -199,7 +199,7 @@ class ModelReader:
             return rows, first_line(exc)
         return rows, ""
 
-    def _read_batch(self, task: _Task, numbers: Sequence[int], rows: list[_Sequence]) -> None:
+    def _read_batch(self, task: _ReadingTask, numbers: Sequence[int], rows: list[_Sequence]) -> None:
         """Fill `rows` with a row for each of these pages, and write them all to their ends."""
         embedded: list[torch.Tensor] = []
         active: list[_Sequence] = []
@@ -222,7 +222,7 @@ class ModelReader:
         self._decode(active, sheet, task)
 
     @contextmanager
-    def _prepared(self, task: _Task, numbers: Sequence[int]) -> Iterator[dict[int, Future[Views]]]:
+    def _prepared(self, task: _ReadingTask, numbers: Sequence[int]) -> Iterator[dict[int, Future[Views]]]:
         """The views of these pages, cut on threads: the card looks at one page while the next ones are cut."""
         kind, resolution = self._checkpoint.kind, task.options.resolution
 
@@ -238,7 +238,7 @@ class ModelReader:
     def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> TokenSheet:
         return TokenSheet(self._model, mask, vectors)
 
-    def _decode(self, rows: Sequence[_Sequence], sheet: TokenSheet, task: _Task) -> None:
+    def _decode(self, rows: Sequence[_Sequence], sheet: TokenSheet, task: _ReadingTask) -> None:
         """Write until every row has its reason to end. Rows that ended leave the batch when half of it has."""
         end: int = self._tokenizer.eos_token_id
         active = list(rows)
