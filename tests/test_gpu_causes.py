@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from deepseek_ocr_mcp.gpu import causes
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy
+from deepseek_ocr_mcp.gpu import causes as module
 from deepseek_ocr_mcp.gpu.causes import (
     CardFacts,
     DriverFacts,
@@ -20,6 +24,10 @@ from deepseek_ocr_mcp.gpu.causes import (
     torch_build,
     unusable,
 )
+from deepseek_ocr_mcp.gpu.choice import choose_gpu, examine
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
+from deepseek_ocr_mcp.lifecycle import build
+from fake_nvml import FakeNvml
 
 CU13 = TorchBuild("2.13.0+cu130", (13, 0))
 CU12 = TorchBuild("2.13.0+cu126", (12, 6))
@@ -115,7 +123,7 @@ def test_the_installed_torch_is_read_as_torch_itself_says() -> None:
 def test_a_torch_that_is_not_installed_or_not_readable_is_no_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(causes, "find_spec", lambda _: None)
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert torch_build() is None
     monkeypatch.undo()
     (tmp_path / "torch").mkdir()
@@ -175,3 +183,151 @@ def test_a_card_that_no_code_was_compiled_for_is_named() -> None:
     assert "sm_75" in cause.message
     assert card_not_compiled_for((13, 0), ["sm_90a"], "2.13.0") is not None
     assert card_not_compiled_for((9, 0), [], "2.13.0") is None  # nobody knows
+
+
+# -- what the probe finds
+
+
+@pytest.fixture
+def nvml() -> FakeNvml:
+    return FakeNvml()
+
+
+@pytest.fixture
+def probe(nvml: FakeNvml) -> GpuProbe:
+    return GpuProbe(nvml, sees_host_pids=True)
+
+
+def test_the_probe_reads_the_facts_of_driver_and_card(nvml: FakeNvml, probe: GpuProbe) -> None:
+    card = nvml.add_card(name="NVIDIA H200", capability=(9, 0), compute_mode=3, fabric_state=2)
+    card.take(pid=7, mb=100)
+    card.take(pid=8, mb=100)
+    driver, facts = probe.facts([card.uuid], ours=[8])
+    assert (driver.release, driver.cuda) == ("580.65.06", (13, 0))
+    assert facts[card.uuid] == CardFacts("NVIDIA H200", (9, 0), "exclusive", (7,), "in progress")
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "fabric"),
+    [(0, 0, "none"), (1, 0, "not started"), (2, 0, "in progress"), (3, 0, "ready"), (3, 999, "failed")],
+)
+def test_the_state_of_the_switches_is_read(
+    nvml: FakeNvml, probe: GpuProbe, state: int, status: int, fabric: str
+) -> None:
+    card = nvml.add_card(fabric_state=state, fabric_status=status)
+    assert probe.facts([card.uuid])[1][card.uuid].fabric == fabric
+
+
+def test_of_a_mig_device_the_card_is_asked(nvml: FakeNvml, probe: GpuProbe) -> None:
+    card = nvml.add_card(capability=(9, 0))
+    card.add_mig("MIG-a")
+    assert probe.facts(["MIG-a"])[1]["MIG-a"].capability == (9, 0)
+
+
+def test_where_process_ids_are_hidden_ours_is_no_stranger(nvml: FakeNvml) -> None:
+    card = nvml.add_card(compute_mode=3)
+    card.take(pid=7, mb=100)
+    hidden = GpuProbe(nvml, sees_host_pids=False)
+    assert hidden.facts([card.uuid], ours=[8])[1][card.uuid].strangers == ()
+    assert hidden.facts([card.uuid])[1][card.uuid].strangers == (7,)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "nvmlInit",
+        "nvmlSystemGetDriverVersion",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlDeviceGetHandleByUUID",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlDeviceGetComputeMode",
+        "nvmlDeviceGetComputeRunningProcesses",
+        "nvmlDeviceGetGpuFabricInfoV",
+    ],
+)
+def test_a_fact_that_nvml_does_not_tell_is_not_held_against_a_card(
+    nvml: FakeNvml, probe: GpuProbe, function: str
+) -> None:
+    card = nvml.add_card()
+    nvml.failing[function] = nvml.NVML_ERROR_NOT_SUPPORTED
+    assert examine(probe, [card.uuid], CU13) == ({}, {})
+
+
+def test_cards_that_cannot_be_used_are_passed_over_and_named_when_there_is_no_other(
+    nvml: FakeNvml, probe: GpuProbe
+) -> None:
+    old = nvml.add_card(name="Tesla V100", capability=(7, 0), free_mb=80_000)
+    taken = nvml.add_card(name="NVIDIA A10", compute_mode=2, free_mb=70_000)
+    good = nvml.add_card(name="NVIDIA L4", capability=(8, 9), free_mb=20_000)
+    causes, _ = examine(probe, [card.uuid for card in nvml.devices], CU13)
+    assert causes.keys() == {old.uuid, taken.uuid}
+
+    def chosen() -> str:
+        return choose_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000, unusable=causes).uuid
+
+    assert chosen() == good.uuid
+    good.free_mb = 100
+    with pytest.raises(GpuBusy, match="NVIDIA L4") as full:
+        chosen()
+    assert "V100" not in full.value.message
+    nvml.devices.remove(good)
+    with pytest.raises(EngineUnavailable, match=r"Tesla V100 .* NVIDIA A10") as caught:
+        chosen()
+    assert "OCR_FALLBACK" in caught.value.remedy
+
+
+def test_a_mig_device_that_is_gone_is_told_as_one(nvml: FakeNvml, probe: GpuProbe) -> None:
+    nvml.add_card().add_mig("MIG-today")
+    with pytest.raises(EngineUnavailable, match=r"OCR_GPU=MIG-yesterday names no GPU.*another UUID.*divided"):
+        choose_gpu(probe.cards(), need_mb=1, reserve_mb=1, wanted="MIG-yesterday")
+
+
+def test_auto_takes_the_embedded_engine_and_says_which_cause_stands_against_the_card(
+    nvml: FakeNvml, probe: GpuProbe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda _: object())
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.resolve_model", lambda _: tmp_path)
+    monkeypatch.setattr(build, "torch_build", lambda: CU13)
+    nvml.add_card()
+    assert build.engine_for(Settings(), probe)[0].name == "deepseek"
+    nvml.cuda = 12_020
+    engine, reason = build.engine_for(Settings(), probe)
+    assert engine.name == "rapidocr"
+    assert "because the NVIDIA driver 580.65.06 runs CUDA 12.2" in reason
+
+
+# -- NVML that rests
+
+
+def test_nvml_is_shut_down_when_nobody_asks_and_started_again_by_the_next_question(nvml: FakeNvml) -> None:
+    nvml.add_card()
+    probe = GpuProbe(nvml, rest_after=0.02)
+    assert len(probe.cards()) == 1
+    assert wait_until(lambda: nvml.calls["nvmlShutdown"] == 1)
+    assert not nvml.initialised
+    assert len(probe.cards()) == 1
+    assert nvml.calls["nvmlInit"] == 2
+    assert wait_until(lambda: nvml.calls["nvmlShutdown"] == 2)
+
+
+def test_many_questions_set_one_timer(nvml: FakeNvml) -> None:
+    card = nvml.add_card()
+    probe = GpuProbe(nvml)
+    for _ in range(5):
+        probe.free_mb(card.uuid)
+    timer = probe._resting
+    assert timer is not None
+    probe.cards()
+    assert probe._resting is timer
+    timer.cancel()
+    probe.rest()
+    assert nvml.calls["nvmlShutdown"] == 1
+    probe.rest()
+    assert nvml.calls["nvmlShutdown"] == 1
+
+
+def wait_until(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()

@@ -147,7 +147,12 @@ class Card(Protocol):
 
 
 def choose_engine(
-    name: str, *, model: str = "", gpu: str = "auto", cards: Callable[[], Sequence[Card]] = list
+    name: str,
+    *,
+    model: str = "",
+    gpu: str = "auto",
+    cards: Callable[[], Sequence[Card]] = list,
+    trouble: Callable[[EngineSpec], str] = lambda _: "",
 ) -> tuple[EngineSpec, str]:
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
@@ -155,12 +160,13 @@ def choose_engine(
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
+        trouble: asked, for `auto` only, why none of them can be used, as a sentence; empty: one can.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards)
+        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards) or trouble(KNOWN[PREFERRED]).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
         return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import EngineUnavailable, GpuBusy
 from ..models import Gpu
-from .causes import Cause
+from .causes import Cause, TorchBuild, remarks, unusable
+from .probe import GpuProbe
 
-__all__ = ["choose_gpu", "several_gpus", "visible_devices"]
+__all__ = ["choose_gpu", "examine", "several_gpus", "visible_devices"]
+
+
+def examine(
+    probe: GpuProbe, uuids: Sequence[str], build: TorchBuild | None, ours: Collection[int] = ()
+) -> tuple[dict[str, Cause], dict[str, list[str]]]:
+    """Why cards cannot be used, and what makes cards slow that can; both by UUID, both only where there is something.
+
+    Args:
+        probe: asked once.
+        uuids: of the cards.
+        build: of torch; None for an engine that does not compute with it.
+        ours: ids of our own processes, which are no strangers on a card.
+    """
+    driver, facts = probe.facts(uuids, ours)
+    causes = {uuid: cause for uuid in uuids if (cause := unusable(build, driver, facts[uuid])) is not None}
+    slow = {uuid: found for uuid in uuids if uuid not in causes and (found := remarks(driver, facts[uuid]))}
+    return causes, slow
 
 
 def visible_devices(env: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -19,7 +19,8 @@ from ..config import Settings
 from ..engines import KNOWN, PREFERRED
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
-from ..gpu.causes import remarks, torch_build, unusable
+from ..gpu.causes import torch_build
+from ..gpu.choice import examine
 from ..gpu.probe import GpuProbe
 from ..models import State
 from .base import PagesRead
@@ -100,18 +101,17 @@ async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[
     yield Check("cards", bool(cards), listed or probe.note, "" if cards else "Install NVIDIA's driver.")
     if not cards:
         return
-    driver, facts = await anyio.to_thread.run_sync(probe.facts, [card.uuid for card in cards])
     build = torch_build()
-    causes = {card.uuid: unusable(build, driver, facts[card.uuid]) for card in cards}
-    slow = [remark for card in cards for remark in remarks(driver, facts[card.uuid])]
-    first = next((cause for cause in causes.values() if cause is not None), None)
-    good = build is not None and any(cause is None for cause in causes.values())
-    found = f"torch {build.version} for CUDA {build.cuda}, driver {driver.release}." if build else "torch is missing."
+    causes, slow = await anyio.to_thread.run_sync(examine, probe, [card.uuid for card in cards], build)
+    good = build is not None and len(causes) < len(cards)
+    remarks = dict.fromkeys(remark for remarks in slow.values() for remark in remarks)
+    messages = dict.fromkeys(cause.message for cause in causes.values())
+    first = next(iter(causes.values()), None)
     yield Check(
         "torch",
         good,
-        " ".join([found, *([first.message] if first else []), *dict.fromkeys(slow)]),
-        first.remedy if first else "" if good else 'pip install "deepseek-ocr-mcp[gpu]"',
+        " ".join([f"torch {build.version}." if build else "torch is missing.", *messages, *remarks]),
+        "" if good else first.remedy if first else 'pip install "deepseek-ocr-mcp[gpu]"',
     )
     folder = await anyio.to_thread.run_sync(KNOWN[PREFERRED].weights_here, settings.ocr_model)
     remedy = "" if folder else "deepseek-ocr-mcp download"

@@ -17,8 +17,8 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..engines import EngineSpec
-from ..gpu.causes import Cause, remarks, torch_build, unusable
-from ..gpu.choice import choose_gpu, visible_devices
+from ..gpu.causes import Cause, torch_build
+from ..gpu.choice import choose_gpu, examine, visible_devices
 from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
 from ..logs import fields
 from ..models import Gpu
@@ -103,17 +103,14 @@ class CardMemory:
     async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:
         """Why cards cannot be used, by UUID. What only makes a card slow goes to the log, once."""
         ours = [] if parked is None else [parked.pid]
-        driver, facts = await anyio.to_thread.run_sync(self.probe.facts, uuids, ours)
         build = torch_build() if "torch" in self.engine.needs else None
-        found = {}
-        for uuid, card in facts.items():
-            if (cause := unusable(build, driver, card)) is not None:
-                found[uuid] = cause
-            for remark in remarks(driver, card):
+        causes, slow = await anyio.to_thread.run_sync(examine, self.probe, uuids, build, ours)
+        for uuid, remarks in slow.items():
+            for remark in remarks:
                 if remark not in self._remarks:
                     self._remarks.add(remark)
                     log.warning(remark, extra=fields(engine=self.engine.name, device=uuid))
-        return found
+        return causes
 
     async def _context_mb(self, parked: Footprint) -> int:
         """MiB that a parked worker holds on its card."""
