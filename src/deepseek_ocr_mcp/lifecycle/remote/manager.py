@@ -46,7 +46,7 @@ from .client import side_for
 from .endpoint import RemoteEndpoint, RemotePage, clients
 from .trouble import Down, EncodedPage, EndpointClient, Overloaded, Trouble
 
-__all__ = ["Encode", "RemoteManager"]
+__all__ = ["Encode", "RemoteManager", "SleepOutcome"]
 
 
 log = logging.getLogger(__name__)
