@@ -22,6 +22,7 @@ from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views
 from deepseek_ocr_mcp.engines.loops import LoopGuard
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost
+from deepseek_ocr_mcp.install import extra_command
 from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
 torch = pytest.importorskip("torch")
