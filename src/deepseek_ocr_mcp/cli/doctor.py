@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
@@ -38,7 +39,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     """Print a line for each part that must be in place. Returns 0 if all are, else a missing engine's exit code."""
     import anyio
 
-    return anyio.run(_examine, settings_from(arguments))
+    settings = settings_from(arguments)
+    return anyio.run(_examine_gpu if arguments.gpu else _examine, settings)
 
 
 @dataclass(slots=True)
@@ -72,6 +74,18 @@ async def _examine(settings: Settings) -> int:
         status = await settled_status(service)
         _check_hardware(checks, status, needs_gpu=service.engine.gpu_mb > 0 and settings.ocr_gpu != "cpu")
     await _check_folders(checks, settings)
+    return 0 if checks.is_sound else EngineUnavailable.exit_code
+
+
+async def _examine_gpu(settings: Settings) -> int:
+    """The checks of docs/first-day-on-a-gpu.md."""
+    from ..documents.private import private_folder
+    from ..lifecycle.first_day import gpu_checks
+
+    checks = _Checklist()
+    with private_folder() as folder:
+        async for check in gpu_checks(settings, Path(folder)):
+            checks.line(check.passed, check.name, check.found, check.remedy)
     return 0 if checks.is_sound else EngineUnavailable.exit_code
 
 

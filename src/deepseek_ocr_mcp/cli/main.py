@@ -173,7 +173,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 
-    command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", run_doctor)
+    doctor = command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", run_doctor)
+    doctor.add_argument(
+        "--gpu",
+        action="store_true",
+        help="also move a real model through every state on a GPU: load, read, offload, restore, release",
+    )
     config = command("client-config", "Print the configuration to paste into a client.", run_client_config, parents=())
     config.add_argument("client", choices=CLIENTS)
     config.add_argument(

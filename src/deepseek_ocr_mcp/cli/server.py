@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..models import GpuStatus
     from ..service.service import OcrService
 
-__all__ = ["endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
+__all__ = ["NotListening", "endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
 
 CALL_TIMEOUT_S: Final = 60.0
 FIRST_ANSWERS_S: Final = 10.0  # from endpoints, to the question what they are
