@@ -112,7 +112,7 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
         announce: called with the server's address once it listens.
 
     Raises:
-        BadRequest: the address cannot be bound, or it can be reached from outside and nobody said who may speak.
+        BadRequest: the address cannot be bound, or it can be reached from outside and no token was set.
     """
     import uvicorn
 

@@ -1,7 +1,7 @@
-"""What is sent to the HTTP server: bounded in bytes and in time, and a file goes straight to the private folder.
+"""Receives the bodies of HTTP requests, bounded in bytes and in time; a file goes straight to the private folder.
 
-No body is held whole in memory but JSON, no second file is taken, and what a file is called becomes
-nothing but a name in messages. A body that stalls, creeps or does not end is answered and cut off.
+Only JSON is held whole in memory. A form may have one file, whose name is used in messages only. A body that stalls,
+creeps or does not end gets an answer and is cut off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["FIELD_BYTES", "BodyLimits", "largest_body", "media_type", "read_form
 
 
 BASE64_GROWTH: Final = 4 / 3
-ROOM_BYTES: Final = 64 * 1024  # what a request holds beside its document
+ROOM_BYTES: Final = 64 * 1024  # of a request, beside its document
 LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with one bar sends more
 LINGER_S: Final = 2.0  # a client that still sends is given this long to notice that it has its answer
 LINGER_BYTES: Final = 16 * MB
@@ -40,12 +40,12 @@ FIELD_BYTES: Final = 64 * 1024
 
 
 def largest_body(settings: Settings) -> int:
-    """Bytes of the largest request: a document of the allowed size in base64, and what goes with it."""
+    """Bytes of the largest request: a document of the allowed size in base64, with the other fields."""
     return int(settings.max_file_bytes * BASE64_GROWTH) + ROOM_BYTES
 
 
 class BodyLimits:
-    """ASGI middleware for every path. It sees to it that no connection is kept by a body that nobody reads."""
+    """ASGI middleware for every path: a body that the application does not read keeps no connection."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -89,7 +89,7 @@ class _Limited:
         except OcrError as exc:
             if exc is not self._cut:
                 raise
-        # Whatever the application made of it: the client hears why it was cut.
+        # Whatever the application has answered: the client learns why its body was cut.
         if self._cut is not None and not self._started:
             await self._refuse(self._cut)
 
@@ -211,7 +211,7 @@ def _shown(name: str) -> str:
 
 
 class _Form:
-    """What the parser calls back. It collects; nothing here waits."""
+    """The callbacks of the parser. They collect, and never wait."""
 
     def __init__(self, field_bytes: Callable[[str], int]) -> None:
         self.fields: dict[str, str] = {}
@@ -248,7 +248,9 @@ class _Form:
         self._disposition = b""
         self._value.clear()
         if self._parts > MAX_FIELDS:
-            raise BadRequest(f"The form has more than {MAX_FIELDS} fields.", remedy="Leave out what is not needed.")
+            raise BadRequest(
+                f"The form has more than {MAX_FIELDS} fields.", remedy="Leave out the fields that are not needed."
+            )
 
     def _header_end(self) -> None:
         name, value = (bytes(part) for part in self._header)

@@ -65,7 +65,7 @@ class ReadingTool:
     callers: Callers
 
     async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Read what the arguments name; see `OcrRequest`."""
+        """Read the document or the folder that `image` names; see `OcrRequest`."""
         request = OcrRequest(**arguments)
         terms = Terms(
             reply_s=self.service.settings.ocr_reply_seconds,
@@ -165,7 +165,7 @@ def memory_tools(service: OcrService) -> list[StrictTool]:
         return transition_result(await service.offload())
 
     async def gpu_release(
-        force: Annotated[bool, Field(description="Stop what is being read; its caller gets an error.")] = False,
+        force: Annotated[bool, Field(description="Stop the page being read; its caller gets an error.")] = False,
     ) -> Annotated[CallToolResult, Transition]:
         return transition_result(await service.release(force))
 
@@ -181,7 +181,7 @@ def memory_tools(service: OcrService) -> list[StrictTool]:
             gpu_offload,
             "Move the model off the GPU",
             "Keep the model's weights in host memory, so that another program can use the card; the next "
-            "ocr_image brings them back. Waits for the page being read. Happens by itself when nobody reads.",
+            "ocr_image brings them back. Waits for the page being read. Happens by itself when no page is read.",
             _annotations(changes=True),
         ),
         _tool(
