@@ -1,0 +1,427 @@
+"""Finds the columns of a page and the order in which they are read.
+
+The page is cut at gutters: upright strips that only few lines cross. Lines that cross a gutter (a headline over
+two columns) part it into bands; in each band the left column comes before the right one, and each column is cut
+again. A gutter between cells of a table is no gutter: there the rows go on across it.
+
+Every line that is given is in exactly one region.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from statistics import median
+from typing import Final
+
+from .lines import LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row, reading_length
+from .tables import rows_of
+
+__all__ = ["Strip", "columns_of"]
+
+# Tuned on the multi-column pages of the shared corpus and of benchmarks/generated_pages.py. Where a constant is
+# wrong, columns are read across (every sentence torn), or rows of a table are read down (every row torn).
+GUTTER_EM: Final = 0.6  # least width of a gutter; from .4 on, word spaces that stand under each other are gutters
+OVERHANG_EM: Final = 1.0  # boxes are not exact: a line that reaches less far beyond a gutter does not cross it
+CROSSING_SHARE: Final = 0.3  # of the lines may cross a gutter, as headlines do; more, and tables are cut
+COLUMN_EM: Final = 5.0  # least width of a column; narrower are line numbers, prices and list marks
+PROSE_LINES: Final = 4  # least length of a column whose lines are level with its neighbour's
+PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it is prose
+NARROW_CHARS: Final = 18  # least length of the middle line of prose in a column that it fills
+FULL_SHARE: Final = 0.85  # of the column is filled by the usual row, when it is prose in pieces
+ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
+LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence
+BAND_EM: Final = 0.5  # least white from side to side between a headline and the columns
+BAND_LINES: Final = 3  # at most, for a headline with what belongs to it
+HEADLINE_SCALE: Final = 1.3  # least size of a headline over columns that begin at one height
+HEADLINE_SPACE: Final = 0.8  # of its height: the widest space between two words of a headline
+FOOT_EM: Final = 1.0  # least white above a page number that belongs to no column
+MARGIN_SHARE: Final = 0.45  # of the text's width: notes that are wider are no notes
+MARGIN_SCALE: Final = 0.87  # of the size of the text: notes are set smaller
+NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin; shorter are numbers of lines
+STRIP_SHARE: Final = 0.6  # of a gutter's width must be white in a line that it cuts
+BLOCK_EM: Final = 1.2  # most white between the lines of an inset
+ON_MARGIN: Final = 0.5  # by so much more sentences go on below an inset than beside it, or it parts the columns
+SIDE_SHARE: Final = 0.8  # of the lines on the left stand at the head of a paragraph: they are its heading
+SIDE_LINES: Final = 1.6  # least mean length of such paragraphs; shorter are the values of a form
+SIDE_GAP_EM: Final = 0.4  # more than the usual white between lines parts two of those paragraphs
+MAX_DEPTH: Final = 12  # cuts within cuts
+ENDS: Final = (*".!?:;…。！？：；", '."', ".”", ".)")
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A gutter: white from `x1` to `x2` for most lines between `top` and `bottom`."""
+
+    x1: float
+    x2: float
+    top: float
+    bottom: float
+
+    def runs_through(self, x1: float, x2: float, y: float) -> bool:
+        """Whether white from `x1` to `x2` at height `y` is a part of the gutter."""
+        shared = min(self.x2, x2) - max(self.x1, x1)
+        return self.top <= y <= self.bottom and shared >= STRIP_SHARE * (self.x2 - self.x1)
+
+
+def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) -> list[Row]:
+    """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
+    if len(lines) < 4 or depth == MAX_DEPTH:
+        return [lines]
+    parts = _beside_headings(frame, lines)
+    if parts is None:
+        strip = _gutter(frame, lines)
+        if strip is not None:
+            strips.append(strip)
+            parts = _around(frame, lines, (strip.x1 + strip.x2) / 2)
+    if parts is not None:
+        return [region for part in parts for region in columns_of(frame, part, strips, depth + 1)]
+    parts = _between_gaps(frame, lines)
+    if len(parts) == 1:
+        return [lines]
+    regions = [columns_of(frame, part, strips, depth + 1) for part in parts]
+    if all(len(found) == 1 for found in regions):
+        return [lines]  # no part had a gutter: the gaps mean nothing for the order
+    return [region for found in regions for region in found]
+
+
+# ---------------------------------------------------------------- gutters
+
+
+def _strips(frame: Frame, lines: Row) -> Iterator[tuple[float, float, int]]:
+    """White strips from `x1` to `x2`, and how many lines cross each; the best first."""
+    starts = sorted(frame.boxes[i][0] for i in lines)
+    ends = sorted(frame.boxes[i][2] for i in lines)
+    found = []
+    for left, right in pairwise(sorted({*starts, *ends})):
+        if right - left < GUTTER_EM * frame.em:
+            continue
+        crossing = bisect_right(starts, left) - bisect_right(ends, left)
+        if crossing <= CROSSING_SHARE * len(lines):
+            found.append((crossing, left - right, left, right))
+    return ((left, right, crossing) for crossing, _, left, right in sorted(found)[:8])
+
+
+def _gutter(frame: Frame, lines: Row) -> Strip | None:
+    """The strip that divides `lines` into columns best, if one does."""
+    for left, right, _ in _strips(frame, lines):
+        if _divides(frame, lines, (left + right) / 2):
+            box = frame.union(lines)
+            return Strip(left, right, box[1], box[3])
+    return None
+
+
+def _side(frame: Frame, index: int, x: float) -> int:
+    """-1: left of `x`, 1: right of it, 0: across."""
+    x1, _, x2, _ = frame.boxes[index]
+    beyond, before = x2 - x, x - x1
+    if min(beyond, before) >= OVERHANG_EM * frame.em:
+        return 0
+    return -1 if before >= beyond else 1
+
+
+def _divides(frame: Frame, lines: Row, x: float) -> bool:
+    """Whether the strip at `x` stands between columns that are read one after the other."""
+    sides = [(_side(frame, i, x), i) for i in lines]
+    left = [i for side, i in sides if side < 0]
+    right = [i for side, i in sides if side > 0]
+    if left and right and (_in_margin(frame, left, right) or _in_margin(frame, right, left)):
+        return True
+    if min(len(left), len(right)) < 2:
+        return False
+    a, b = frame.union(left), frame.union(right)
+    if min(a[3], b[3]) - max(a[1], b[1]) < 2 * frame.em:
+        return False  # one stands above the other
+    if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * frame.em:
+        return False
+    aligned = _aligned_share(frame, left, right)
+    if aligned < ALIGNED_SHARE:
+        return True
+    prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
+    prose = prose or all(_fills(frame, rows_of(frame, side), box[2] - box[0]) for side, box in ((left, a), (right, b)))
+    if not prose or min(len(left), len(right)) < PROSE_LINES:
+        return False
+    return aligned < LEVEL_SHARE or any(_begins_within(frame.lines[i].text) for i in (*left, *right))
+
+
+def _begins_within(text: str) -> bool:
+    """Whether a line begins within a sentence, as far as its first letter tells."""
+    first = next((char for char in text if char.isalpha()), "")
+    return not first.isupper()
+
+
+def _in_margin(frame: Frame, notes: Row, text: Row) -> bool:
+    """Whether `notes` are few, narrow and small beside running text, as notes in its margin are."""
+    if len(text) < PROSE_LINES or 2 * len(notes) > len(text):
+        return False
+    if median(len(frame.lines[i].text) for i in notes) < NOTE_CHARS:
+        return False
+    a, b = frame.union(notes), frame.union(text)
+    return (
+        a[2] - a[0] <= MARGIN_SHARE * (b[2] - b[0])
+        and min(a[3], b[3]) > max(a[1], b[1])
+        and _is_prose(frame, text, b[2] - b[0])
+        and frame.scale(notes) <= MARGIN_SCALE * frame.scale(text)
+    )
+
+
+def _is_prose(frame: Frame, lines: Row, width: float) -> bool:
+    """Whether the lines are running text, in one column of that width or in several narrower ones."""
+    length = median(reading_length(frame.lines[i].text) for i in lines)
+    fill = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(width, 1.0) for i in lines)
+    return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
+
+
+def _fills(frame: Frame, rows: list[Row], width: float) -> bool:
+    """Whether the usual row, its pieces put together, is a line of running text that fills the column."""
+    length = median(sum(reading_length(frame.lines[i].text) for i in row) for row in rows)
+    inked = median(sum(frame.boxes[i][2] - frame.boxes[i][0] for i in row) for row in rows)
+    return length >= NARROW_CHARS and inked >= FULL_SHARE * width
+
+
+def _aligned_share(frame: Frame, left: Row, right: Row) -> float:
+    """How many lines of the shorter column have a line of the other at their height."""
+    few, many = sorted((left, right), key=len)
+    middles = sorted(frame.middle(i) for i in many)
+    hits = 0
+    for i in few:
+        y, reach = frame.middle(i), ROW_SHIFT * frame.height(i)
+        at = bisect_left(middles, y - reach)
+        hits += at < len(middles) and middles[at] <= y + reach
+    return hits / len(few)
+
+
+# ---------------------------------------------------------------- what stands around a gutter
+
+
+@dataclass(slots=True)
+class _Band:
+    """A part of the page from side to side: lines over the gutter, then a column on each side of it.
+
+    `insets` stand across the gutter between lines of the columns; they are read after them.
+    """
+
+    over: Row = field(default_factory=list)
+    left: Row = field(default_factory=list)
+    right: Row = field(default_factory=list)
+    insets: list[Row] = field(default_factory=list)
+
+
+def _around(frame: Frame, lines: Row, x: float) -> list[Row]:
+    """The parts that the gutter at `x` makes of the lines, in reading order."""
+    shared = _shared_by_both(frame, lines, x) | _headline_halves(frame, lines, x)
+    sides = {i: 0 if i in shared else _side(frame, i, x) for i in lines}
+    insets = _insets(frame, lines, sides, shared)
+    inset_of = {i: n for n, inset in enumerate(insets) for i in inset}
+    bands = [_Band()]
+    for i in lines:
+        if i in inset_of:
+            if insets[inset_of[i]] not in bands[-1].insets:
+                bands[-1].insets.append(insets[inset_of[i]])
+            continue
+        side = sides[i]
+        if side == 0 and (bands[-1].left or bands[-1].right):
+            bands.append(_Band())
+        (bands[-1].over, bands[-1].right, bands[-1].left)[side].append(i)
+    parts: list[Row] = []
+    for band in _flowing(frame, bands):
+        parts += [band.over, *_in_turn(frame, band.left, band.right), *band.insets]
+    return [part for part in parts if part]
+
+
+def _in_turn(frame: Frame, left: Row, right: Row) -> tuple[Row, Row]:
+    """The left column before the right one, but notes after the text in whose margin they stand."""
+    return (right, left) if left and right and _in_margin(frame, left, right) else (left, right)
+
+
+def _insets(frame: Frame, lines: Row, sides: dict[int, int], shared: set[int]) -> list[Row]:
+    """Groups of lines across the gutter that have lines of a column beside them."""
+    across = [i for i in lines if sides[i] == 0 and i not in shared]
+    beside = sorted(frame.middle(i) for i in lines if sides[i])
+    found = []
+    for block in _blocks(frame, across, BLOCK_EM):
+        _, top, _, bottom = frame.union(block)
+        at = bisect_right(beside, top)
+        if len(block) > 1 and at < len(beside) and beside[at] < bottom:
+            found.append(frame.by_middle(block))
+    return found
+
+
+def _blocks(frame: Frame, lines: Iterable[int], gap: float) -> list[Row]:
+    """Lines parted where there is more white than `gap` ems from side to side."""
+    blocks: list[Row] = []
+    bottom = -math.inf
+    for i in sorted(lines, key=lambda i: frame.boxes[i][1]):
+        if frame.boxes[i][1] - bottom >= gap * frame.em:
+            blocks.append([])
+        blocks[-1].append(i)
+        bottom = max(bottom, frame.boxes[i][3])
+    return blocks
+
+
+def _flowing(frame: Frame, bands: list[_Band]) -> list[_Band]:
+    """Bands put together where their columns go on below what stands across them, as below an inset.
+
+    The sentences tell: the last line of a column goes on either below or at the head of the next column.
+    """
+    joined = [bands[0]]
+    for band in bands[1:]:
+        above = joined[-1]
+        columns = (above.left, above.right, band.left, band.right)
+        if band.over and all(columns):
+            texts = [(frame.lines[c[0]].text, frame.lines[c[-1]].text) for c in map(frame.by_middle, columns)]
+            (_, a_end), (b, b_end), (c, c_end), (d, _) = texts
+            below = _goes_on(a_end, c) + _goes_on(c_end, b) + _goes_on(b_end, d)
+            beside = _goes_on(a_end, b) + _goes_on(b_end, c) + _goes_on(c_end, d)
+            if below > beside + ON_MARGIN:
+                above.insets += [band.over, *band.insets]
+                above.left += band.left
+                above.right += band.right
+                continue
+        joined.append(band)
+    return joined
+
+
+def _goes_on(end: str, begin: str) -> int:
+    """1: a sentence goes on from one line to the other, 0: it may, -1: one of them says that it does not."""
+    end, begin = end.rstrip(), begin.lstrip()
+    if not end or not begin or NO_SPACES.match(begin):
+        return 0
+    is_open, within = not end.endswith(ENDS), begin[0].islower()
+    return 1 if is_open and within else -1 if within else 0
+
+
+def _shared_by_both(frame: Frame, lines: Row, x: float) -> set[int]:
+    """Lines on one side of the gutter at `x` that belong to both: headlines, running heads, page numbers.
+
+    White from side to side parts them from the columns. Below a headline both columns begin at one height.
+    """
+    bands = _blocks(frame, lines, BAND_EM)
+    narrow = [len(band) <= BAND_LINES and {_side(frame, i, x) for i in band} in ({-1}, {1}) for band in bands]
+    shared: set[int] = set()
+    at = 0
+    for is_narrow, run in groupby(narrow):
+        stop = at + len(list(run))
+        if is_narrow:
+            for start in range(at, stop):
+                if _is_head(frame, bands, start, stop, shared, x):
+                    shared.update(i for band in bands[start:stop] for i in band)
+                    break
+        at = stop
+    if narrow[-1] and _is_foot(frame, bands[-1], [i for band in bands[:-1] for i in band], x):
+        shared.update(bands[-1])
+    return shared
+
+
+def _headline_halves(frame: Frame, lines: Row, x: float) -> set[int]:
+    """Lines of large type on both sides of the gutter at `x`, with no more than a space of that type between them."""
+    large = [i for i in lines if frame.scale([i]) >= HEADLINE_SCALE]
+    left = [i for i in large if frame.boxes[i][2] <= x]
+    right = [i for i in large if frame.boxes[i][0] >= x]
+    return {
+        i
+        for a in left
+        for b in right
+        if abs(frame.middle(a) - frame.middle(b)) <= ROW_SHIFT * min(frame.height(a), frame.height(b))
+        and frame.boxes[b][0] - frame.boxes[a][2] <= HEADLINE_SPACE * min(frame.height(a), frame.height(b))
+        for i in (a, b)
+    }
+
+
+def _is_head(frame: Frame, bands: list[Row], start: int, stop: int, shared: set[int], x: float) -> bool:
+    """Whether the bands from `start` to `stop` stand over both columns that begin below them."""
+    below = [i for band in bands[stop:] for i in band]
+    if not below or not _begin_together(frame, below, x):
+        return False
+    above = any(i not in shared and _side(frame, i, x) for band in bands[:start] for i in band)
+    return not above or frame.scale(bands[start]) >= HEADLINE_SCALE
+
+
+def _is_foot(frame: Frame, band: Row, above: Row, x: float) -> bool:
+    """Whether the last band is a page number and the like: well below the text, and not in line with its column."""
+    box = frame.union(band)
+    column = [frame.boxes[i][0] for i in above if _side(frame, i, x) == _side(frame, band[0], x)]
+    bottom = max((frame.boxes[i][3] for i in above), default=math.inf)
+    return bool(column) and box[1] - bottom >= FOOT_EM * frame.em <= abs(box[0] - min(column))
+
+
+def _begin_together(frame: Frame, lines: Row, x: float) -> bool:
+    """Whether the first line on either side of `x` stands at the same height, and none across it comes before."""
+    tops: dict[int, int] = {}
+    for i in lines:
+        side = _side(frame, i, x)
+        if side not in tops or frame.boxes[i][1] < frame.boxes[tops[side]][1]:
+            tops[side] = i
+    if -1 not in tops or 1 not in tops:
+        return False
+    level = abs(frame.middle(tops[-1]) - frame.middle(tops[1])) <= ROW_SHIFT * frame.em
+    return level and (0 not in tops or frame.boxes[tops[0]][1] > frame.boxes[tops[1]][1])
+
+
+def _between_gaps(frame: Frame, lines: Row) -> list[Row]:
+    """`lines` split where the page is empty from side to side, at the wide gaps only."""
+    by_top = sorted(lines, key=lambda i: frame.boxes[i][1])
+    bottom = frame.boxes[by_top[0]][3]
+    gaps = []
+    for i in by_top[1:]:
+        gaps.append(frame.boxes[i][1] - bottom)
+        bottom = max(bottom, frame.boxes[i][3])
+    least = max(0.5 * frame.em, 0.7 * max(gaps))
+    parts: list[Row] = [[by_top[0]]]
+    for i, gap in zip(by_top[1:], gaps, strict=True):
+        if gap >= least:
+            parts.append([])
+        parts[-1].append(i)
+    return [frame.by_middle(part) for part in parts]
+
+
+# ---------------------------------------------------------------- headings beside their paragraphs
+
+
+def _beside_headings(frame: Frame, lines: Row) -> list[Row] | None:
+    """A narrow column of headings, each level with the head of its paragraph: heading, paragraph, heading, …"""
+    for left, right, crossing in _strips(frame, lines):
+        if crossing:
+            return None
+        x = (left + right) / 2
+        heads = [i for i in lines if frame.boxes[i][2] <= x]
+        text = [i for i in lines if frame.boxes[i][2] > x]
+        starts = _paragraph_starts(frame, heads, text)
+        if starts:
+            return _by_heading(frame, heads, text, starts)
+    return None
+
+
+def _paragraph_starts(frame: Frame, heads: Row, text: Row) -> list[int]:
+    """The first lines of the paragraphs, where `heads` are their headings; nothing where they are not."""
+    if len(heads) < 2 or len(text) < SIDE_LINES * len(heads):
+        return []
+    if any(LIST_MARK.fullmatch(frame.lines[i].text.strip()) or len(frame.lines[i].text) < 3 for i in heads):
+        return []
+    a, b = frame.union(heads), frame.union(text)
+    if a[2] - a[0] >= b[2] - b[0] or not _is_prose(frame, text, b[2] - b[0]):
+        return []
+    gaps = [frame.boxes[n][1] - frame.boxes[i][3] for i, n in pairwise(text)]
+    if min(gaps) < -ROW_SHIFT * frame.em:
+        return []  # several in one row
+    usual = sorted(gaps)[len(gaps) // 3]
+    starts = [text[0], *(n for n, gap in zip(text[1:], gaps, strict=True) if gap > usual + SIDE_GAP_EM * frame.em)]
+    if len(starts) < 2 or len(text) < SIDE_LINES * len(starts):
+        return []
+    blocks = _blocks(frame, heads, SIDE_GAP_EM)
+    firsts = [min(block, key=lambda i: frame.boxes[i][1]) for block in blocks]
+    level = [n for n in starts if any(abs(frame.middle(n) - frame.middle(i)) <= ROW_SHIFT * frame.em for i in firsts)]
+    return level if min(len(level) / len(firsts), len(level) / len(starts)) >= SIDE_SHARE and len(level) > 1 else []
+
+
+def _by_heading(frame: Frame, heads: Row, text: Row, starts: list[int]) -> list[Row]:
+    """Each heading, then its paragraph."""
+    tops = [frame.middle(i) - ROW_SHIFT * frame.em for i in starts]
+    parts: list[tuple[Row, Row]] = [([], []) for _ in range(len(starts) + 1)]
+    for column, rows in enumerate((heads, text)):
+        for i in rows:
+            parts[bisect_right(tops, frame.middle(i))][column].append(i)
+    return [part for pair in parts for part in pair if part]

@@ -1,0 +1,159 @@
+"""Cuts lines where a detector, or a PDF's own text, has joined what stands in two columns or two cells.
+
+Every character of a line but the spaces at a cut is in exactly one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from .columns import HEADLINE_SCALE, Strip, columns_of
+from .lines import NO_SPACES, Box, Frame, Piece, TextLine, cut, type_size, whole
+
+__all__ = ["split_at_gutters"]
+
+# Tuned on the shared corpus and on PDFs of the issue's cases: too small, and justified prose falls apart into
+# pieces that are read column by column; too large, and two cells of a table are one.
+SPACE_EM: Final = 0.4  # least gap in a line that a gutter may run through
+SPLIT_EM: Final = 0.9  # least gap in a line that suggests a gutter
+SPLIT_SPACES: Final = 1.8  # times the usual space of the line
+CELL_GAP_EM: Final = 2.5  # a gap in a line that is wider parts cells, gutter or not
+SIZE_SHARE: Final = 0.75  # of the type's size is a line high at least; detectors draw large type too low
+SQUARE_EM: Final = 0.8  # least white between Chinese characters, beyond their squares, that suggests a gutter
+ROWS_ALIKE: Final = 3  # so many lines under each other with a gap at one place: cells of a table
+ALIKE_EM: Final = 0.5  # least width of the white that they share
+ALIKE_REACH: Final = 3.0  # ems from one of those lines to the next, at most
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """White space in a line: after character `before`, in front of character `after`, from `x1` to `x2`."""
+
+    before: int
+    after: int
+    x1: float
+    x2: float
+    stands_out: bool
+    """Wider than the other spaces of the line."""
+
+    def runs_through(self, other: _Gap, em: float) -> bool:
+        """Whether both are parts of one white strip."""
+        return min(self.x2, other.x2) - max(self.x1, other.x1) >= ALIKE_EM * em
+
+
+Gaps = list[list[_Gap]]
+
+
+def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
+    """The lines, cut where a detector has joined text across a gutter or cells of a table.
+
+    A gap inside a line is a cut if it is wide, if a gutter of the page runs through it, or if the lines above
+    and below have one at the same place. Lines without character centres stay whole.
+    """
+    frame = Frame.of(lines)
+    gaps = [_gaps(frame, n) for n in range(len(lines))]
+    wide = [[gap for gap in found if gap.stands_out] for found in gaps]
+    if not any(wide):
+        return [whole(n, line) for n, line in enumerate(lines)]
+    strips: list[Strip] = []
+    _regions_of(lines, _cut_at(frame, wide), strips)
+    chosen = [
+        [gap for gap in found if gap.stands_out or _is_in_gutter(frame, n, gap, strips)] for n, found in enumerate(gaps)
+    ]
+    return _without_needless(frame, lines, _cut_at(frame, chosen), _between_cells(frame, wide))
+
+
+def _gaps(frame: Frame, number: int) -> list[_Gap]:
+    """The spaces of a line that could be part of a gutter."""
+    line, box = frame.lines[number], frame.boxes[number]
+    along, across = box[2] - box[0], box[3] - box[1]
+    at = [n for n, char in enumerate(line.text) if not char.isspace()]
+    if len(line.centres) != len(line.text) or len(at) < 4 or along <= 0 or frame.mirrored:
+        return []
+    across = max(across, SIZE_SHARE * type_size(line.text, along))
+    steps = [((line.centres[b] - line.centres[a]) * along, a, b) for a, b in pairwise(at)]
+    pitch = median(step for step, _, _ in steps)
+    spaces = [step - pitch for step, a, b in steps if b > a + 1]
+    least = max(SPLIT_EM * across, SPLIT_SPACES * median(spaces) if len(spaces) > 1 else 0.0)
+    square = 2 * len(NO_SPACES.findall(line.text)) > len(at)  # squares of one width: white stands out sooner
+    gaps = []
+    for step, a, b in steps:
+        width = step - pitch
+        if width >= (SPACE_EM if b > a + 1 else SQUARE_EM if square else CELL_GAP_EM) * across:
+            x1 = box[0] + line.centres[a] * along + pitch / 2
+            x2 = box[0] + line.centres[b] * along - pitch / 2
+            gaps.append(_Gap(a, b, x1, x2, width >= (SQUARE_EM * across if square else least)))
+    return gaps
+
+
+def _is_in_gutter(frame: Frame, number: int, gap: _Gap, strips: Sequence[Strip]) -> bool:
+    """Whether a gutter runs through the gap; through a headline's none does, though it may have a space there."""
+    if frame.scale([number]) >= HEADLINE_SCALE:
+        return False
+    return any(strip.runs_through(gap.x1, gap.x2, frame.middle(number)) for strip in strips)
+
+
+def _between_cells(frame: Frame, gaps: Gaps) -> set[tuple[int, int]]:
+    """The line and the character of each gap that the lines around it have at the same place."""
+    cells: set[tuple[int, int]] = set()
+    runs: list[list[tuple[int, _Gap]]] = []
+    for n in frame.by_middle(n for n, found in enumerate(gaps) if found):
+        reached = [run for run in runs if 0 <= frame.middle(n) - frame.middle(run[-1][0]) <= ALIKE_REACH * frame.em]
+        above = [run for run in reached if run[-1][0] != n]
+        runs = list(reached)
+        for gap in gaps[n]:
+            run = next((run for run in above if gap.runs_through(run[-1][1], frame.em)), [])
+            runs.append([*run, (n, gap)])
+            if len(runs[-1]) >= ROWS_ALIKE:
+                cells.update((line, found.after) for line, found in runs[-1])
+    return cells
+
+
+def _cut_at(frame: Frame, gaps: Gaps) -> list[Piece]:
+    """All lines, each cut at its gaps."""
+    return [piece for n, found in enumerate(gaps) for piece in _pieces(frame, n, found)]
+
+
+def _pieces(frame: Frame, number: int, gaps: Sequence[_Gap]) -> Iterator[Piece]:
+    """A line cut at these gaps."""
+    box = frame.boxes[number]
+    along = max(box[2] - box[0], 1e-6)
+    start, begin = 0, 0.0
+    for gap in gaps:
+        yield Piece(number, start, gap.before + 1, begin, min(1.0, (gap.x1 - box[0]) / along))
+        start, begin = gap.after, max(0.0, (gap.x2 - box[0]) / along)
+    yield Piece(number, start, len(frame.lines[number].text), begin, 1.0)
+
+
+def _regions_of(
+    lines: Sequence[TextLine], pieces: Sequence[Piece], strips: list[Strip]
+) -> tuple[dict[int, int], list[Box]]:
+    """The region in which each piece is, and its box; the gutters between them go into `strips`."""
+    frame = Frame.of([cut(lines[piece.line], piece) for piece in pieces])
+    regions = columns_of(frame, frame.by_middle(range(len(pieces))), strips)
+    return {i: number for number, region in enumerate(regions) for i in region}, frame.boxes
+
+
+def _without_needless(
+    frame: Frame, lines: Sequence[TextLine], pieces: list[Piece], cells: set[tuple[int, int]]
+) -> list[Piece]:
+    """Pieces of a line put together again where both are in one column and the gap is no wide one, nor one of cells."""
+    region_of, boxes = _regions_of(lines, pieces, [])
+    kept: list[Piece] = []
+    for n, piece in enumerate(pieces):
+        before = kept[-1] if kept else None
+        if (
+            before is not None
+            and before.line == piece.line
+            and region_of[n] == region_of[n - 1]
+            and boxes[n][0] - boxes[n - 1][2] < CELL_GAP_EM * frame.em
+            and (piece.line, piece.start) not in cells
+        ):
+            kept[-1] = Piece(piece.line, before.start, piece.stop, before.begin, piece.end)
+        else:
+            kept.append(piece)
+    return kept

@@ -1,0 +1,218 @@
+"""Tables without rules: rows of cells that stand under each other.
+
+What is not clearly a table stays text. Every line that is given is in exactly one cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from .lines import LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
+
+__all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs"]
+
+# Tuned on the tables, invoices and receipts of the shared corpus and of benchmarks/generated_pages.py. Where a
+# constant is wrong, two cells become one (a figure under a wrong heading), or prose becomes a table.
+SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
+SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
+CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
+CONTINUATION_SHARE: Final = 0.6  # of the white between the others
+CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
+CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
+IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
+ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
+LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
+SAME_COLUMN: Final = 0.2  # of the narrower of two cells that stand under each other, shared
+SPANNED: Final = 0.3  # of a column, shared by a cell that goes over it
+USED_SHARE: Final = 0.3  # of the rows have something in each of two columns, or there is no table
+CLOSING: Final = "，。、；：！？）」』】》〉”’"
+OPENING: Final = "（「『【《〈“‘"
+
+Cells = list[list[Row]]
+
+
+def rows_of(frame: Frame, lines: Row) -> list[Row]:
+    """`lines` (sorted by middle) as rows from top to bottom, each from left to right. A block is a row of its own."""
+    rows: list[Row] = []
+    for i in lines:
+        if rows and not frame.is_block([i, rows[-1][0]]) and all(_same_row(frame, i, j) for j in rows[-1]):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    for row in rows:
+        row.sort(key=lambda i: (frame.boxes[i][0], i))
+    return rows
+
+
+def _same_row(frame: Frame, i: int, j: int) -> bool:
+    a, b = frame.boxes[i], frame.boxes[j]
+    if abs(frame.middle(i) - frame.middle(j)) > ROW_SHIFT * min(frame.height(i), frame.height(j)):
+        return False
+    return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
+
+
+def cells_of(frame: Frame, row: Sequence[int]) -> list[Row]:
+    """A row as cells: lines closer than a wide space are one cell, and so is a list mark with its text."""
+    cells = [[row[0]]]
+    for before, i in pairwise(row):
+        mark = before == row[0] and LIST_MARK.fullmatch(frame.lines[before].text.strip())
+        if mark or _white(frame, before, i) < max(SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch):
+            cells[-1].append(i)
+        else:
+            cells.append([i])
+    return cells
+
+
+def _white(frame: Frame, before: int, i: int) -> float:
+    """The white between two lines of a row, without that inside the squares of Chinese stops and brackets."""
+    white = frame.boxes[i][0] - frame.boxes[before][2]
+    end, begin = frame.lines[before].text.rstrip()[-1:], frame.lines[i].text.lstrip()[:1]
+    for char, line in ((end if end in CLOSING else "", before), (begin if begin in OPENING else "", i)):
+        if char and NO_SPACES.search(frame.lines[line].text):
+            white -= frame.height(line) / 2
+    return white
+
+
+def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
+    counts = [len(cells_of(frame, row)) for row in rows]
+    boxes = [frame.union(row) for row in rows]
+    start: int | None = None
+    last = 0
+    for at, count in enumerate(counts):
+        if start is not None and (
+            at - last > IDLE_ROWS or frame.is_block(rows[at]) or _is_far(frame, boxes, counts, at)
+        ):
+            yield from _parted(frame, rows, counts, start, last + 1)
+            start = None
+        if count > 1:
+            start = at if start is None else start
+            last = at
+    if start is not None:
+        yield from _parted(frame, rows, counts, start, last + 1)
+
+
+def _is_far(frame: Frame, boxes: list[Box], counts: list[int], at: int) -> bool:
+    most = ROW_GAP_EM if min(counts[at], counts[at - 1]) > 1 else LONE_GAP_EM
+    return boxes[at][1] - boxes[at - 1][3] > most * frame.em
+
+
+def _parted(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """A range of rows as one table or several: a caption or a repeated heading begins another one."""
+    gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in range(start + 1, stop)]
+    usual = median(gaps) if gaps else 0.0
+    heading = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[start])]
+    first = start
+    for r in range(start + 1, stop):
+        if counts[r] < 2:
+            continue
+        lone = r - 1 if counts[r - 1] == 1 else r
+        texts = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[r])]
+        far = gaps[lone - start - 1] > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        if lone > first and (
+            texts == heading or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+        ):
+            if _enough(counts[first:lone]):
+                yield first, lone
+            first, heading = r, texts
+    if _enough(counts[first:stop]):
+        yield first, stop
+
+
+def _names_columns(texts: list[str]) -> bool:
+    """Whether cells may be the heading of a table: several, and no figure in them."""
+    return len(texts) > 1 and not any(char.isdigit() for text in texts for char in text)
+
+
+def _enough(counts: list[int]) -> bool:
+    several = [count for count in counts if count > 1]
+    return len(several) >= 3 or (len(several) == 2 and min(several) > 2)
+
+
+def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+    """The cells of the rows by column, or None where they do not stand under each other."""
+    cells = [(r, cell, frame.union(cell)) for r, row in enumerate(rows) for cell in cells_of(frame, row)]
+    columns = _columns(cells)
+    if len(columns) < 2:
+        return None
+    table: Cells = [[[] for _ in columns] for _ in rows]
+    for r, cell, box in cells:
+        overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
+        touched = [c for c, length in enumerate(overlap) if length > SPANNED * (columns[c][1] - columns[c][0])]
+        c = touched[0] if len(touched) > 1 else overlap.index(max(overlap))
+        table[r][c] += cell
+    table = _merge_columns(table)
+    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
+    if sum(count >= max(2, USED_SHARE * len(rows)) for count in used) < 2:
+        return None
+    merged = _merge_continuations(frame, table)
+    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
+    """The x extents of the columns. Narrow cells make them; a cell over several columns makes none."""
+    columns: list[tuple[float, float, set[int]]] = []
+    for r, _, box in sorted(cells, key=lambda cell: (cell[2][2] - cell[2][0], cell[0], cell[2][0])):
+        near = [
+            column
+            for column in columns
+            if min(box[2], column[1]) - max(box[0], column[0])
+            > SAME_COLUMN * min(box[2] - box[0], column[1] - column[0])
+        ]
+        shared = any(a[2] & b[2] for n, a in enumerate(near) for b in near[n + 1 :])
+        if shared:
+            continue  # a heading over several columns
+        rows = {r}.union(*(column[2] for column in near))
+        columns = [column for column in columns if column not in near]
+        columns.append((min([box[0], *(c[0] for c in near)]), max([box[2], *(c[1] for c in near)]), rows))
+    return sorted((x1, x2) for x1, x2, _ in columns)
+
+
+def _merge_columns(table: Cells) -> Cells:
+    """A column without a heading whose cells only fill what its neighbour leaves empty is one with it."""
+    width = len(table[0])
+    c = 0
+    while c < width - 1 and 2 * sum(map(bool, table[0])) > width:
+        pairs = [(row[c], row[c + 1]) for row in table]
+        if len(table) > 2 and not all(pairs[0]) and not any(a and b for a, b in pairs):
+            table = [[*row[:c], row[c] + row[c + 1], *row[c + 2 :]] for row in table]
+            width -= 1
+        else:
+            c += 1
+    return table
+
+
+def _merge_continuations(frame: Frame, table: Cells) -> Cells:
+    """Rows that only go on with a cell of their neighbour are put into it."""
+    filled = [sum(bool(cell) for cell in row) for row in table]
+    full = [count >= 0.6 * max(filled) for count in filled]
+    boxes = [frame.union(i for cell in row for i in cell) for row in table]
+    gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
+    between_full = [gap for n, gap in enumerate(gaps) if full[n] and full[n + 1]]
+    if not between_full:
+        return table
+    usual = median(between_full)
+    close = min(max(CONTINUATION_EM * frame.em, CLOSE_SHARE * usual), CONTINUATION_SHARE * usual)
+    merged, head = [table[0]], 0
+    for n, row in enumerate(table[1:], start=1):
+        goes_on = gaps[n - 1] <= close and not (full[n - 1] and full[n])
+        if goes_on and _both_count(frame, merged[-1], row):
+            # Two entries, unless the rows are clearly in groups.
+            goes_on = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
+        if goes_on:
+            merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
+        else:
+            merged.append(row)
+            head = n
+    return merged
+
+
+def _both_count(frame: Frame, above: list[Row], below: list[Row]) -> bool:
+    """Whether a column has figures in both rows: then they are two entries, however close they stand."""
+    return any(
+        cells and all(any(char.isdigit() for i in cell for char in frame.lines[i].text) for cell in cells)
+        for cells in zip(above, below, strict=True)
+    )
