@@ -18,7 +18,6 @@ from statistics import median
 from typing import Final
 
 from .lines import LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row, reading_length
-from .tables import rows_of
 
 __all__ = ["Strip", "columns_of"]
 
@@ -140,11 +139,11 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
     aligned = _aligned_share(frame, left, right)
     if aligned < ALIGNED_SHARE:
         return True
-    prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    prose = prose or all(_fills(frame, rows_of(frame, side), box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    if not prose or min(len(left), len(right)) < PROSE_LINES:
+    if min(len(left), len(right)) < PROSE_LINES:
         return False
-    return aligned < LEVEL_SHARE or any(_begins_within(frame.lines[i].text) for i in (*left, *right))
+    prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
+    prose = prose or all(_fills(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
+    return prose and (aligned < LEVEL_SHARE or any(_begins_within(frame.lines[i].text) for i in (*left, *right)))
 
 
 def _begins_within(text: str) -> bool:
@@ -175,20 +174,30 @@ def _is_prose(frame: Frame, lines: Row, width: float) -> bool:
     return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
 
 
-def _fills(frame: Frame, rows: list[Row], width: float) -> bool:
+def _fills(frame: Frame, lines: Row, width: float) -> bool:
     """Whether the usual row, its pieces put together, is a line of running text that fills the column."""
-    length = median(sum(reading_length(frame.lines[i].text) for i in row) for row in rows)
-    inked = median(sum(frame.boxes[i][2] - frame.boxes[i][0] for i in row) for row in rows)
-    return length >= NARROW_CHARS and inked >= FULL_SHARE * width
+    lengths: list[int] = []
+    inked: list[float] = []
+    last = -math.inf
+    for i in lines:
+        length, wide = reading_length(frame.lines[i].text), frame.boxes[i][2] - frame.boxes[i][0]
+        if frame.middles[i] - last <= ROW_SHIFT * frame.height(i):
+            lengths[-1] += length
+            inked[-1] += wide
+        else:
+            lengths.append(length)
+            inked.append(wide)
+        last = frame.middles[i]
+    return median(lengths) >= NARROW_CHARS and median(inked) >= FULL_SHARE * width
 
 
 def _aligned_share(frame: Frame, left: Row, right: Row) -> float:
     """How many lines of the shorter column have a line of the other at their height."""
     few, many = sorted((left, right), key=len)
-    middles = sorted(frame.middle(i) for i in many)
+    middles = sorted(frame.middles[i] for i in many)
     hits = 0
     for i in few:
-        y, reach = frame.middle(i), ROW_SHIFT * frame.height(i)
+        y, reach = frame.middles[i], ROW_SHIFT * frame.height(i)
         at = bisect_left(middles, y - reach)
         hits += at < len(middles) and middles[at] <= y + reach
     return hits / len(few)
@@ -240,7 +249,7 @@ def _in_turn(frame: Frame, left: Row, right: Row) -> tuple[Row, Row]:
 def _insets(frame: Frame, lines: Row, sides: dict[int, int], shared: set[int]) -> list[Row]:
     """Groups of lines across the gutter that have lines of a column beside them."""
     across = [i for i in lines if sides[i] == 0 and i not in shared]
-    beside = sorted(frame.middle(i) for i in lines if sides[i])
+    beside = sorted(frame.middles[i] for i in lines if sides[i])
     found = []
     for block in _blocks(frame, across, BLOCK_EM):
         _, top, _, bottom = frame.union(block)
@@ -325,7 +334,7 @@ def _headline_halves(frame: Frame, lines: Row, x: float) -> set[int]:
         i
         for a in left
         for b in right
-        if abs(frame.middle(a) - frame.middle(b)) <= ROW_SHIFT * min(frame.height(a), frame.height(b))
+        if abs(frame.middles[a] - frame.middles[b]) <= ROW_SHIFT * min(frame.height(a), frame.height(b))
         and frame.boxes[b][0] - frame.boxes[a][2] <= HEADLINE_SPACE * min(frame.height(a), frame.height(b))
         for i in (a, b)
     }
@@ -357,7 +366,7 @@ def _begin_together(frame: Frame, lines: Row, x: float) -> bool:
             tops[side] = i
     if -1 not in tops or 1 not in tops:
         return False
-    level = abs(frame.middle(tops[-1]) - frame.middle(tops[1])) <= ROW_SHIFT * frame.em
+    level = abs(frame.middles[tops[-1]] - frame.middles[tops[1]]) <= ROW_SHIFT * frame.em
     return level and (0 not in tops or frame.boxes[tops[0]][1] > frame.boxes[tops[1]][1])
 
 
@@ -413,15 +422,15 @@ def _paragraph_starts(frame: Frame, heads: Row, text: Row) -> list[int]:
         return []
     blocks = _blocks(frame, heads, SIDE_GAP_EM)
     firsts = [min(block, key=lambda i: frame.boxes[i][1]) for block in blocks]
-    level = [n for n in starts if any(abs(frame.middle(n) - frame.middle(i)) <= ROW_SHIFT * frame.em for i in firsts)]
+    level = [n for n in starts if any(abs(frame.middles[n] - frame.middles[i]) <= ROW_SHIFT * frame.em for i in firsts)]
     return level if min(len(level) / len(firsts), len(level) / len(starts)) >= SIDE_SHARE and len(level) > 1 else []
 
 
 def _by_heading(frame: Frame, heads: Row, text: Row, starts: list[int]) -> list[Row]:
     """Each heading, then its paragraph."""
-    tops = [frame.middle(i) - ROW_SHIFT * frame.em for i in starts]
+    tops = [frame.middles[i] - ROW_SHIFT * frame.em for i in starts]
     parts: list[tuple[Row, Row]] = [([], []) for _ in range(len(starts) + 1)]
     for column, rows in enumerate((heads, text)):
         for i in rows:
-            parts[bisect_right(tops, frame.middle(i))][column].append(i)
+            parts[bisect_right(tops, frame.middles[i])][column].append(i)
     return [part for pair in parts for part in pair if part]

@@ -94,7 +94,7 @@ def _is_in_gutter(frame: Frame, number: int, gap: _Gap, strips: Sequence[Strip])
     """Whether a gutter runs through the gap; through a headline's none does, though it may have a space there."""
     if frame.scale([number]) >= HEADLINE_SCALE:
         return False
-    return any(strip.runs_through(gap.x1, gap.x2, frame.middle(number)) for strip in strips)
+    return any(strip.runs_through(gap.x1, gap.x2, frame.middles[number]) for strip in strips)
 
 
 def _between_cells(frame: Frame, gaps: Gaps) -> set[tuple[int, int]]:
@@ -102,7 +102,7 @@ def _between_cells(frame: Frame, gaps: Gaps) -> set[tuple[int, int]]:
     cells: set[tuple[int, int]] = set()
     runs: list[list[tuple[int, _Gap]]] = []
     for n in frame.by_middle(n for n, found in enumerate(gaps) if found):
-        reached = [run for run in runs if 0 <= frame.middle(n) - frame.middle(run[-1][0]) <= ALIKE_REACH * frame.em]
+        reached = [run for run in runs if 0 <= frame.middles[n] - frame.middles[run[-1][0]] <= ALIKE_REACH * frame.em]
         above = [run for run in reached if run[-1][0] != n]
         runs = list(reached)
         for gap in gaps[n]:

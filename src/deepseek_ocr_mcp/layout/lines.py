@@ -114,6 +114,10 @@ class Frame:
     """The usual advance from character to character."""
     type_size: float
     """The usual size of the type, as the widths of the lines tell it."""
+    middles: list[float]
+    """Where the middle of each line's height is."""
+    sizes: list[float]
+    """The size of the type of each line, as its width tells it."""
     mirrored: bool = False
     bold_stands_out: bool = False
     """Most of the page is not bold."""
@@ -135,10 +139,20 @@ class Frame:
         else:
             boxes = [line.box for line in lines]
         counts = [max(1, len(line.text)) for line in lines]
-        em = _usual((box[3] - box[1] for box in boxes), counts)
-        pitch = _usual(((box[2] - box[0]) / count for box, count in zip(boxes, counts, strict=True)), counts)
-        size = _usual((type_size(line.text, b[2] - b[0]) for line, b in zip(lines, boxes, strict=True)), counts)
-        return cls(lines, boxes, max(1.0, em), pitch, max(size, 1e-6), mirrored, bold < BOLD_SHARE * sum(counts))
+        sizes = [type_size(line.text, box[2] - box[0]) for line, box in zip(lines, boxes, strict=True)]
+        em = _usual([box[3] - box[1] for box in boxes], counts)
+        pitch = _usual([(box[2] - box[0]) / count for box, count in zip(boxes, counts, strict=True)], counts)
+        return cls(
+            lines,
+            boxes,
+            max(1.0, em),
+            pitch,
+            max(_usual(sizes, counts), 1e-6),
+            [(box[1] + box[3]) / 2 for box in boxes],
+            sizes,
+            mirrored,
+            bold < BOLD_SHARE * sum(counts),
+        )
 
     def like(self, other: Frame) -> Frame:
         """This part of a page, measured by all of it."""
@@ -149,11 +163,6 @@ class Frame:
     def is_block(self, row: Iterable[int]) -> bool:
         """Whether a row stands for a part of the page that is arranged already."""
         return self.blocks_from is not None and any(i >= self.blocks_from for i in row)
-
-    def middle(self, index: int) -> float:
-        """Where the middle of a line's height is."""
-        box = self.boxes[index]
-        return (box[1] + box[3]) / 2
 
     def height(self, index: int) -> float:
         """From the top of a line to its bottom."""
@@ -166,7 +175,7 @@ class Frame:
 
     def by_middle(self, indices: Iterable[int]) -> Row:
         """The lines from top to bottom."""
-        return sorted(indices, key=lambda i: (self.middle(i), self.boxes[i][0], i))
+        return sorted(indices, key=lambda i: (self.middles[i], self.boxes[i][0], i))
 
     def scale(self, row: Iterable[int]) -> float:
         """How large the type of a row is beside the page's usual type, as its width tells it.
@@ -174,9 +183,11 @@ class Frame:
         Boxes are too coarse for that: their heights depend on which letters a line has. Letters of unlike
         typefaces differ by about a tenth.
         """
-        return sum(self.boxes[i][2] - self.boxes[i][0] for i in row) / (
-            self.type_size * max(0.2, sum(_units(self.lines[i].text) for i in row))
-        )
+        row = list(row)
+        if len(row) == 1:
+            return self.sizes[row[0]] / self.type_size
+        length = sum(self.boxes[i][2] - self.boxes[i][0] for i in row)
+        return length / (self.type_size * max(0.2, sum(_units(self.lines[i].text) for i in row)))
 
 
 def type_size(text: str, length: float) -> float:

@@ -49,7 +49,7 @@ def rows_of(frame: Frame, lines: Row) -> list[Row]:
 
 def _same_row(frame: Frame, i: int, j: int) -> bool:
     a, b = frame.boxes[i], frame.boxes[j]
-    if abs(frame.middle(i) - frame.middle(j)) > ROW_SHIFT * min(frame.height(i), frame.height(j)):
+    if abs(frame.middles[i] - frame.middles[j]) > ROW_SHIFT * min(frame.height(i), frame.height(j)):
         return False
     return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
 

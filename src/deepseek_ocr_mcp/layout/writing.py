@@ -209,7 +209,7 @@ def _program_lines(frame: Frame, element: Element) -> list[str]:
     lines = [row[0][0] for row in element.rows]
     left = min(frame.boxes[i][0] for i in lines)
     pitch = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(1, len(frame.lines[i].text)) for i in lines)
-    steps = [frame.middle(b) - frame.middle(a) for a, b in pairwise(lines)]
+    steps = [frame.middles[b] - frame.middles[a] for a, b in pairwise(lines)]
     usual = median(steps) if steps else 1.0
     written = []
     for i, step in zip(lines, [0.0, *steps], strict=True):
