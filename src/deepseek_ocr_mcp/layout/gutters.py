@@ -5,6 +5,8 @@ Every character of a line but the spaces at a cut is in exactly one piece.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +26,12 @@ SPLIT_SPACES: Final = 1.8  # times the usual space of the line
 CELL_GAP_EM: Final = 2.5  # a gap in a line that is wider parts cells, gutter or not
 SIZE_SHARE: Final = 0.75  # of the type's size is a line high at least; detectors draw large type too low
 SQUARE_EM: Final = 0.8  # least white between Chinese characters, beyond their squares, that suggests a gutter
-ROWS_ALIKE: Final = 3  # so many lines under each other with a gap at one place: cells of a table
+ROWS_ALIKE: Final = 3  # so many rows above and below a line have a gap where it has one: cells of a table
 ALIKE_EM: Final = 0.5  # least width of the white that they share
-ALIKE_REACH: Final = 3.0  # ems from one of those lines to the next, at most
+ALIKE_REACH: Final = 6.0  # ems up and down from a line to those
+ALIKE_SIDE: Final = 6.0  # ems from its gap to the cells on its sides
+FIGURE_BEFORE: Final = re.compile(r"(?:^|\s)[-+(]?[\d.,'’%/]*\d[%)]?$")
+FIGURE_AFTER: Final = re.compile(r"[-+(]?\d[\d.,'’%/]*\)?(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,10 @@ class _Gap:
     x2: float
     stands_out: bool
     """Wider than the other spaces of the line."""
+    parts_figures: bool
+    """Between two figures: a space there is rare."""
 
-    def runs_through(self, other: _Gap, em: float) -> bool:
+    def shares(self, other: _Gap, em: float) -> bool:
         """Whether both are parts of one white strip."""
         return min(self.x2, other.x2) - max(self.x1, other.x1) >= ALIKE_EM * em
 
@@ -57,14 +64,23 @@ def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
     frame = Frame.of(lines)
     gaps = [_gaps(frame, n) for n in range(len(lines))]
     wide = [[gap for gap in found if gap.stands_out] for found in gaps]
-    if not any(wide):
+    rows = _Rows(frame, gaps)
+    cells = {
+        (n, gap.after)
+        for n, found in enumerate(gaps)
+        for gap in found
+        if (gap.stands_out or gap.parts_figures) and rows.part_cells(n, gap)
+    }
+    if not any(wide) and not cells:
         return [whole(n, line) for n, line in enumerate(lines)]
     strips: list[Strip] = []
-    _regions_of(lines, _cut_at(frame, wide), strips)
+    if any(wide):
+        _regions_of(lines, _cut_at(frame, wide), strips)
     chosen = [
-        [gap for gap in found if gap.stands_out or _is_in_gutter(frame, n, gap, strips)] for n, found in enumerate(gaps)
+        [g for g in found if g.stands_out or (n, g.after) in cells or _is_in_gutter(frame, n, g, strips)]
+        for n, found in enumerate(gaps)
     ]
-    return _without_needless(frame, lines, _cut_at(frame, chosen), _between_cells(frame, wide))
+    return _without_needless(frame, lines, _cut_at(frame, chosen), cells)
 
 
 def _gaps(frame: Frame, number: int) -> list[_Gap]:
@@ -86,7 +102,9 @@ def _gaps(frame: Frame, number: int) -> list[_Gap]:
         if width >= (SPACE_EM if b > a + 1 else SQUARE_EM if square else CELL_GAP_EM) * across:
             x1 = box[0] + line.centres[a] * along + pitch / 2
             x2 = box[0] + line.centres[b] * along - pitch / 2
-            gaps.append(_Gap(a, b, x1, x2, width >= (SQUARE_EM * across if square else least)))
+            stands_out = width >= (SQUARE_EM * across if square else least)
+            figures = bool(FIGURE_BEFORE.search(line.text[: a + 1]) and FIGURE_AFTER.match(line.text[b:]))
+            gaps.append(_Gap(a, b, x1, x2, stands_out, figures))
     return gaps
 
 
@@ -97,20 +115,38 @@ def _is_in_gutter(frame: Frame, number: int, gap: _Gap, strips: Sequence[Strip])
     return any(strip.runs_through(gap.x1, gap.x2, frame.middles[number]) for strip in strips)
 
 
-def _between_cells(frame: Frame, gaps: Gaps) -> set[tuple[int, int]]:
-    """The line and the character of each gap that the lines around it have at the same place."""
-    cells: set[tuple[int, int]] = set()
-    runs: list[list[tuple[int, _Gap]]] = []
-    for n in frame.by_middle(n for n, found in enumerate(gaps) if found):
-        reached = [run for run in runs if 0 <= frame.middles[n] - frame.middles[run[-1][0]] <= ALIKE_REACH * frame.em]
-        above = [run for run in reached if run[-1][0] != n]
-        runs = list(reached)
-        for gap in gaps[n]:
-            run = next((run for run in above if gap.runs_through(run[-1][1], frame.em)), [])
-            runs.append([*run, (n, gap)])
-            if len(runs[-1]) >= ROWS_ALIKE:
-                cells.update((line, found.after) for line, found in runs[-1])
-    return cells
+class _Rows:
+    """The lines of a page by height: whether those around a gap have white at its place, as cells of a table do."""
+
+    def __init__(self, frame: Frame, gaps: Gaps) -> None:
+        self._frame = frame
+        self._gaps = gaps
+        self._order = frame.by_middle(range(len(frame.lines)))
+        self._middles = [frame.middles[i] for i in self._order]
+
+    def part_cells(self, number: int, gap: _Gap) -> bool:
+        """Whether enough of the rows above and below have a cell on either side of the gap."""
+        if not (gap.stands_out or gap.parts_figures):
+            return False
+        frame, em = self._frame, self._frame.em
+        y = frame.middles[number]
+        first = bisect_left(self._middles, y - ALIKE_REACH * em)
+        stop = bisect_right(self._middles, y + ALIKE_REACH * em)
+        support, against = 0, 0
+        sides: dict[int, set[int]] = {}
+        for i in self._order[first:stop]:
+            row = round((frame.middles[i] - y) / em)
+            if i == number or row == 0:
+                continue
+            x1, _, x2, _ = frame.boxes[i]
+            if x1 < gap.x1 and x2 > gap.x2:  # runs through
+                alike = [other for other in self._gaps[i] if other.shares(gap, em)]
+                support += any(other.stands_out for other in alike)
+                against += not alike
+            elif gap.x1 - ALIKE_SIDE * em <= x2 <= gap.x2 or gap.x1 <= x1 <= gap.x2 + ALIKE_SIDE * em:
+                sides.setdefault(row, set()).add(1 if x1 >= gap.x1 else -1)
+        support += sum(len(found) == 2 for found in sides.values())
+        return support >= ROWS_ALIKE and support > 2 * against
 
 
 def _cut_at(frame: Frame, gaps: Gaps) -> list[Piece]:

@@ -5,6 +5,7 @@ What is not clearly a table stays text. Every line that is given is in exactly o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
@@ -28,6 +29,7 @@ LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
 SAME_COLUMN: Final = 0.2  # of the narrower of two cells that stand under each other, shared
 SPANNED: Final = 0.3  # of a column, shared by a cell that goes over it
 USED_SHARE: Final = 0.3  # of the rows have something in each of two columns, or there is no table
+FIGURE: Final = re.compile(r"[-+(]?\d[\d.,'’%/]*\)?")
 CLOSING: Final = "，。、；：！？）」』】》〉”’"
 OPENING: Final = "（「『【《〈“‘"
 
@@ -140,16 +142,25 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
         return None
     table: Cells = [[[] for _ in columns] for _ in rows]
     for r, cell, box in cells:
-        overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
-        touched = [c for c, length in enumerate(overlap) if length > SPANNED * (columns[c][1] - columns[c][0])]
-        c = touched[0] if len(touched) > 1 else overlap.index(max(overlap))
-        table[r][c] += cell
+        touched = _touched(columns, box)
+        if len(touched) > 1 and len(cell) > 1 and all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cell):
+            for i in cell:  # figures of two columns, no more than a space apart
+                table[r][_touched(columns, frame.boxes[i])[0]].append(i)
+        else:
+            table[r][touched[0]] += cell
     table = _merge_columns(table)
     used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
     if sum(count >= max(2, USED_SHARE * len(rows)) for count in used) < 2:
         return None
     merged = _merge_continuations(frame, table)
     return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _touched(columns: list[tuple[float, float]], box: Box) -> list[int]:
+    """The columns that a cell goes over; at least one."""
+    overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
+    touched = [c for c, length in enumerate(overlap) if length > SPANNED * (columns[c][1] - columns[c][0])]
+    return touched if len(touched) > 1 else [overlap.index(max(overlap))]
 
 
 def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
