@@ -8,28 +8,23 @@ Pure Python. Rules and lines are in one frame, in which text runs to the right (
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
 from .lines import Box, Element, Frame, TextLine, runs_leftwards
 from .order import Block, arrange
+from .rules import Grid, find_grids, no_tick
 
 __all__ = ["arrange_with_rules"]
 
-# Tuned on the PDFs of the issue's cases and on the ruled pages of benchmarks/generated_pages.py. SNAP and TOUCH are
-# in ems: too small, and borders that are drawn in pieces do not meet, so that no table is found; too large, and the
-# narrow columns of a calendar are one.
-SNAP_EM: Final = 0.22  # rules that are closer are one
-TOUCH_EM: Final = 0.32  # rules that end so close meet
-MAX_CROSSINGS: Final = 1_000_000  # level times upright rules
-MAX_GRID: Final = 60  # rows or columns; a larger one is a drawing
+# Tuned on the PDFs of the issue's cases and on the ruled pages of benchmarks/generated_pages.py. Where a constant is
+# wrong, a table is read as paragraphs, or a page with frames around its columns as a table.
 LEAST_CELLS: Final = 3  # with text
 FILLED_SHARE: Final = 0.3  # of the cells hold text; the grid of a diagram holds little
 SPARSE_SHARE: Final = 0.15  # the same of a grid of many rows and columns, such as a calendar
 SPARSE_SIDE: Final = 4  # that has so many of either
-BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
 CELL_LINES: Final = 4.0  # in the usual cell; more are columns of a page with frames …
 TALL_CELL_LINES: Final = 8.0  # … unless there are three rows or more, as in a table of paragraphs
 FORM_SHARE: Final = 0.4  # of the rows go over the whole width: a form
@@ -39,18 +34,13 @@ LABEL_CHARS: Final = 40  # at most, in such a name; a longer line is prose besid
 LABEL_SHARE: Final = 0.6  # of the rows have such a name
 ENTRY_SHARE: Final = 0.7  # of the entries of a tall row have something in a column of figures
 
-Rule = tuple[float, float, float]
-"""Where a rule is, and from where to where it goes."""
 Cells = list[list[int]]
 """The lines in each cell of a row."""
-Tick = Callable[[], None]
 
 
-def _no_tick() -> None:
-    """Nobody counts the work."""
-
-
-def arrange_with_rules(lines: Sequence[TextLine], rules: Sequence[Box], tick: Tick = _no_tick) -> list[Element]:
+def arrange_with_rules(
+    lines: Sequence[TextLine], rules: Sequence[Box], tick: Callable[[], None] = no_tick
+) -> list[Element]:
     """The elements of the page in reading order; lines in a ruled table are in its cells.
 
     Args:
@@ -66,9 +56,9 @@ def arrange_with_rules(lines: Sequence[TextLine], rules: Sequence[Box], tick: Ti
         seen = [replace(line, box=_mirrored(line.box)) for line in lines]
     page = _Page.of(seen, Frame.of(lines).em)
     blocks: list[Block] = []
-    for grid in _grids(rules, page.em, tick):
+    for grid in find_grids(rules, page.em, tick):
         inside = page.free_inside(grid.box)
-        elements, labels = grid.elements(inside, page)
+        elements, labels = _Table(grid, page).elements(inside)
         if elements:
             page.take([*inside, *labels])
             x1, y1, x2, y2 = grid.box
@@ -115,199 +105,94 @@ class _Page:
         self.taken.update(lines)
 
 
-# ---------------------------------------------------------------- the grids that rules make
-
-
-def _grids(rules: Sequence[Box], em: float, tick: Tick) -> Iterator[_Grid]:
-    """Rules that touch each other, where they make at least two rows or columns of two cells."""
-    snap, touch = SNAP_EM * em, TOUCH_EM * em
-    level = _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in rules if x2 - x1 >= y2 - y1], snap, touch)
-    upright = _merged([((x1 + x2) / 2, y1, y2) for x1, y1, x2, y2 in rules if x2 - x1 < y2 - y1], snap, touch)
-    if not level or not upright or len(level) * len(upright) > MAX_CROSSINGS:
-        return
-    for across, down in _touching(level, upright, touch, tick):
-        xs = _places([*(x for x, _, _ in down), min(a for _, a, _ in across), max(b for _, _, b in across)], snap)
-        ys = _places([*(y for y, _, _ in across), min(a for _, a, _ in down), max(b for _, _, b in down)], snap)
-        ys = _places([*ys, *_shared_ends(down, snap)], snap)
-        if 2 <= len(xs) <= MAX_GRID + 1 and 2 < len(ys) <= MAX_GRID + 1 and len(xs) + len(ys) > 5:
-            yield _Grid(xs, ys, across, down, snap)
-
-
-def _touching(
-    level: list[Rule], upright: list[Rule], touch: float, tick: Tick
-) -> Iterator[tuple[list[Rule], list[Rule]]]:
-    """Groups of level and upright rules that meet, directly or by way of others."""
-    parent = list(range(len(level) + len(upright)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
-    places = [x for x, _, _ in upright]  # in order: `_merged` sorts
-    for i, (y, x1, x2) in enumerate(level):
-        for k in range(bisect_left(places, x1 - touch), bisect_right(places, x2 + touch)):
-            tick()
-            if upright[k][1] - touch <= y <= upright[k][2] + touch:
-                parent[root(i)] = root(len(level) + k)
-    groups: dict[int, tuple[list[Rule], list[Rule]]] = {}
-    for n in range(len(parent)):
-        across, down = groups.setdefault(root(n), ([], []))
-        (across if n < len(level) else down).append(level[n] if n < len(level) else upright[n - len(level)])
-    return ((across, down) for across, down in groups.values() if across and down)
-
-
-def _shared_ends(upright: list[Rule], snap: float) -> list[float]:
-    """The heights at which two upright rules or more begin or end: a row does, though no rule is drawn there."""
-    ends = _by_place([(end, 0.0, 0.0) for _, top, bottom in upright for end in (top, bottom)], snap)
-    return [at for at, spans in ends if len(spans) > 1]
-
-
-def _merged(rules: list[Rule], snap: float, touch: float) -> list[Rule]:
-    """Parallel rules at one place put together where they touch; sorted by their places."""
-    merged: list[Rule] = []
-    for at, spans in _by_place(rules, snap):
-        start, end = spans[0]
-        for a, b in spans[1:]:
-            if a <= end + touch:
-                end = max(end, b)
-            else:
-                merged.append((at, start, end))
-                start, end = a, b
-        merged.append((at, start, end))
-    return merged
-
-
-def _by_place(rules: list[Rule], snap: float) -> Iterator[tuple[float, list[tuple[float, float]]]]:
-    group: list[Rule] = []
-    for rule in [*sorted(rules), None]:
-        if group and (rule is None or rule[0] - group[-1][0] > snap):
-            yield sum(at for at, _, _ in group) / len(group), sorted((a, b) for _, a, b in group)
-            group = []
-        if rule is not None:
-            group.append(rule)
-
-
-def _places(values: Sequence[float], snap: float) -> list[float]:
-    """Values, those that are close to each other as one."""
-    return [at for at, _ in _by_place([(value, 0.0, 0.0) for value in values], snap)]
-
-
 # ---------------------------------------------------------------- the cells of a grid
 
 
 @dataclass(frozen=True, slots=True)
-class _Grid:
-    """Rules that cross: the places of columns and rows, and the pieces of borders that are drawn."""
+class _Table:
+    """A grid, and the page whose lines go into it."""
 
-    xs: list[float]
-    ys: list[float]
-    level: list[Rule]
-    upright: list[Rule]
-    snap: float
+    grid: Grid
+    page: _Page
 
-    @property
-    def box(self) -> Box:
-        return self.xs[0], self.ys[0], self.xs[-1], self.ys[-1]
-
-    def elements(self, inside: Sequence[int], page: _Page) -> tuple[list[Element], list[int]]:
+    def elements(self, inside: Sequence[int]) -> tuple[list[Element], list[int]]:
         """These lines in the cells of the grid, and the names of its rows that stand left of it.
 
         Nothing where they do not make a table.
         """
-        owner = self._owners()
-        table = self._placed(inside, page, owner)
-        if not self._is_filled(table, owner, page):
+        owner = self.grid.owners()
+        table = self._placed(inside, owner)
+        if not self._is_filled(table, owner):
             return [], []
         rows = [
-            _GridRow(part, len(set(owner[r])) == 1) for r, cells in enumerate(table) for part in _entries(cells, page)
+            _GridRow(part, len(set(owner[r])) == 1)
+            for r, cells in enumerate(table)
+            for part in _entries(cells, self.page)
         ]
         rows = [row for row in rows if any(row.cells)]
-        if len(self.xs) < 3 or len(rows) < 2:
+        if len(self.grid.xs) < 3 or len(rows) < 2:
             return [], []
         if sum(row.is_across for row in rows) >= FORM_SHARE * len(rows):
-            return _form(rows, page), []
-        labels = self._labels(page, table)
+            return _form(rows, self.page), []
+        labels = self._labels(table)
         if labels:
             rows = [_GridRow([labels.get(r, []), *cells], False) for r, cells in enumerate(table)]
-        whole = _table([row.cells for row in rows], page)
+        whole = _table([row.cells for row in rows], self.page)
         return ([whole] if whole is not None else []), [n for label in labels.values() for n in label]
 
-    def _owners(self) -> list[list[tuple[int, int]]]:
-        """For each cell the first of those that it is one with, because no border is drawn between them.
-
-        Cells of a row are put together first; then a cell and the one above it, where both are equally wide.
-        """
-        columns, rows = len(self.xs) - 1, len(self.ys) - 1
-        owner = [[(r, c) for c in range(columns)] for r in range(rows)]
-        for r in range(rows):
-            for c in range(1, columns):
-                if not self._is_drawn(self.upright, self.xs[c], self.ys[r], self.ys[r + 1]):
-                    owner[r][c] = owner[r][c - 1]
-        runs = [[list(run) for _, run in groupby(range(columns), key=row.__getitem__)] for row in owner]
-        for r in range(1, rows):
-            for run in runs[r]:
-                first, stop = run[0], run[-1] + 1
-                alike = run in runs[r - 1]
-                if alike and not self._is_drawn(self.level, self.ys[r], self.xs[first], self.xs[stop]):
-                    owner[r][first:stop] = owner[r - 1][first:stop]
-        return owner
-
-    def _is_drawn(self, rules: Iterable[Rule], at: float, start: float, end: float) -> bool:
-        covered = sum(max(0.0, min(end, b) - max(start, a)) for place, a, b in rules if abs(place - at) <= self.snap)
-        return covered >= BORDER_SHARE * (end - start)
-
-    def _placed(self, inside: Sequence[int], page: _Page, owner: list[list[tuple[int, int]]]) -> list[Cells]:
+    def _placed(self, inside: Sequence[int], owner: list[list[tuple[int, int]]]) -> list[Cells]:
         """The lines in the cells that own their place; in a row without borders, in their own columns."""
-        columns, rows = len(self.xs) - 1, len(self.ys) - 1
+        columns, rows = len(self.grid.xs) - 1, len(self.grid.ys) - 1
         table: list[Cells] = [[[] for _ in range(columns)] for _ in range(rows)]
         merged: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for n in inside:
-            x1, y1, x2, y2 = page.lines[n].box
-            row = min(max(bisect_right(self.ys, (y1 + y2) / 2) - 1, 0), rows - 1)
-            column = min(max(bisect_right(self.xs, (x1 + x2) / 2) - 1, 0), columns - 1)
+            x1, y1, x2, y2 = self.page.lines[n].box
+            row = min(max(bisect_right(self.grid.ys, (y1 + y2) / 2) - 1, 0), rows - 1)
+            column = min(max(bisect_right(self.grid.xs, (x1 + x2) / 2) - 1, 0), columns - 1)
             merged.setdefault(owner[row][column], []).append((n, column))
         for (row, column), found in merged.items():
-            apart = self._stand_in_columns([n for n, _ in found], page)
+            apart = self._stand_in_columns([n for n, _ in found])
             for n, own in found:
                 table[row][own if apart else column].append(n)
         return table
 
-    def _stand_in_columns(self, lines: Sequence[int], page: _Page) -> bool:
+    def _stand_in_columns(self, lines: Sequence[int]) -> bool:
         """Whether lines of a cell over several columns stand side by side, each within one of the columns."""
         columns = []
         for n in lines:
-            x1, _, x2, _ = page.lines[n].box
-            first, last = bisect_right(self.xs, x1 + self.snap), bisect_right(self.xs, x2 - self.snap)
+            x1, _, x2, _ = self.page.lines[n].box
+            first, last = (
+                bisect_right(self.grid.xs, x1 + self.grid.snap),
+                bisect_right(self.grid.xs, x2 - self.grid.snap),
+            )
             if first != last:
                 return False
             columns.append(first)
         return len(set(columns)) == len(columns) > 1
 
-    def _is_filled(self, table: list[Cells], owner: list[list[tuple[int, int]]], page: _Page) -> bool:
+    def _is_filled(self, table: list[Cells], owner: list[list[tuple[int, int]]]) -> bool:
         """Whether enough of the cells hold text, and not too much: a diagram and a page with frames are no tables."""
         owners = {place for places in owner for place in places}
         filled = [cell for row in table for cell in row if cell]
-        large = min(len(self.xs), len(self.ys)) > SPARSE_SIDE
+        large = min(len(self.grid.xs), len(self.grid.ys)) > SPARSE_SIDE
         if len(filled) < max(LEAST_CELLS, (SPARSE_SHARE if large else FILLED_SHARE) * len(owners)):
             return False
-        most = TALL_CELL_LINES if len(self.ys) > 3 and len(self.xs) > 2 else CELL_LINES
-        return sum(len(_rows_of(cell, page)) for cell in filled) <= most * len(filled)
+        most = TALL_CELL_LINES if len(self.grid.ys) > 3 and len(self.grid.xs) > 2 else CELL_LINES
+        return sum(len(_rows_of(cell, self.page)) for cell in filled) <= most * len(filled)
 
-    def _labels(self, page: _Page, table: list[Cells]) -> dict[int, list[int]]:
+    def _labels(self, table: list[Cells]) -> dict[int, list[int]]:
         """The names of rows that stand left of the grid, by row: one for most rows, and nothing else there."""
-        left = self.xs[0] - LABEL_EM * page.em
-        level = page.level(self.ys[0], self.ys[-1])
-        near = [n for n in level if left <= page.lines[n].box[2] <= self.xs[0] + self.snap]
-        if any(len(page.lines[n].text) > LABEL_CHARS for n in near):
+        left = self.grid.xs[0] - LABEL_EM * self.page.em
+        level = self.page.level(self.grid.ys[0], self.grid.ys[-1])
+        near = [n for n in level if left <= self.page.lines[n].box[2] <= self.grid.xs[0] + self.grid.snap]
+        if any(len(self.page.lines[n].text) > LABEL_CHARS for n in near):
             return {}
         found: dict[int, list[int]] = {}
         for n in near:
-            middle = (page.lines[n].box[1] + page.lines[n].box[3]) / 2
-            found.setdefault(bisect_right(self.ys, middle) - 1, []).append(n)
+            middle = (self.page.lines[n].box[1] + self.page.lines[n].box[3]) / 2
+            found.setdefault(bisect_right(self.grid.ys, middle) - 1, []).append(n)
         rows = [r for r, cells in enumerate(table) if any(cells)]
-        if any(len(_rows_of(lines, page)) > 1 for lines in found.values()) or any(r not in rows for r in found):
+        if any(len(_rows_of(lines, self.page)) > 1 for lines in found.values()) or any(r not in rows for r in found):
             return {}
         return found if len(found) >= max(2, LABEL_SHARE * len(rows)) else {}
 

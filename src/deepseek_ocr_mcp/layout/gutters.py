@@ -15,6 +15,7 @@ from typing import Final
 
 from .columns import HEADLINE_SCALE, Strip, columns_of
 from .lines import NO_SPACES, Box, Frame, Piece, TextLine, cut, type_size, whole
+from .rules import Rule, find_grids
 
 __all__ = ["split_at_gutters"]
 
@@ -30,6 +31,8 @@ ROWS_ALIKE: Final = 3  # so many rows above and below a line have a gap where it
 ALIKE_EM: Final = 0.5  # least width of the white that they share
 ALIKE_REACH: Final = 6.0  # ems up and down from a line to those
 ALIKE_SIDE: Final = 6.0  # ems from its gap to the cells on its sides
+ALONG: Final = 0.5  # of the height of a line a rule runs along to cut it …
+BEYOND: Final = 0.2  # … and goes on above or below it, as the stem of a letter does not
 FIGURE_BEFORE: Final = re.compile(r"(?:^|\s)[-+(]?[\d.,'’%/]*\d[%)]?$")
 FIGURE_AFTER: Final = re.compile(r"[-+(]?\d[\d.,'’%/]*\)?(?:\s|$)")
 
@@ -55,22 +58,30 @@ class _Gap:
 Gaps = list[list[_Gap]]
 
 
-def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
+def split_at_gutters(lines: Sequence[TextLine], rules: Sequence[Box] = ()) -> list[Piece]:
     """The lines, cut where a detector has joined text across a gutter or cells of a table.
 
     A gap inside a line is a cut if it is wide, if a gutter of the page runs through it, or if the lines above
     and below have one at the same place. Lines without character centres stay whole.
+
+    Args:
+        rules: the boxes of lines that are drawn. An upright one of a grid that runs along a line cuts it.
     """
+    upright = [rule for grid in find_grids(rules, Frame.of(lines).em) for rule in grid.upright] if rules else []
+    if not upright:
+        return _split(lines)
+    cuts = _at_rules(lines, sorted(upright))
+    cells = [piece for n, found in enumerate(cuts) for piece in _pieces_between(n, lines[n], found)]
+    return [_within(cells[piece.line], piece) for piece in _split([cut(lines[cell.line], cell) for cell in cells])]
+
+
+def _split(lines: Sequence[TextLine]) -> list[Piece]:
+    """The lines, cut at white that parts columns or cells."""
     frame = Frame.of(lines)
     gaps = [_gaps(frame, n) for n in range(len(lines))]
     wide = [[gap for gap in found if gap.stands_out] for found in gaps]
     rows = _Rows(frame, gaps)
-    cells = {
-        (n, gap.after)
-        for n, found in enumerate(gaps)
-        for gap in found
-        if (gap.stands_out or gap.parts_figures) and rows.part_cells(n, gap)
-    }
+    cells = {(n, gap.after) for n, found in enumerate(gaps) for gap in found if rows.part_cells(n, gap)}
     if not any(wide) and not cells:
         return [whole(n, line) for n, line in enumerate(lines)]
     strips: list[Strip] = []
@@ -81,6 +92,43 @@ def split_at_gutters(lines: Sequence[TextLine]) -> list[Piece]:
         for n, found in enumerate(gaps)
     ]
     return _without_needless(frame, lines, _cut_at(frame, chosen), cells)
+
+
+def _at_rules(lines: Sequence[TextLine], upright: Sequence[Rule]) -> list[list[int]]:
+    """For each line the characters that are the first behind an upright rule; the rules are sorted."""
+    places = [x for x, _, _ in upright]
+    found: list[list[int]] = []
+    for line in lines:
+        x1, y1, x2, y2 = line.box
+        cuts: set[int] = set()
+        if not line.vertical and len(line.centres) == len(line.text) > 1 and list(line.centres) == sorted(line.centres):
+            centres = [x1 + centre * (x2 - x1) for centre in line.centres]
+            for x, top, bottom in upright[bisect_right(places, x1) : bisect_left(places, x2)]:
+                along = min(bottom, y2) - max(top, y1) >= ALONG * (y2 - y1)
+                if along and max(y1 - top, bottom - y2) >= BEYOND * (y2 - y1):
+                    cuts.add(bisect_left(centres, x))
+        found.append(sorted(cuts - {0, len(line.text)}))
+    return found
+
+
+def _pieces_between(number: int, line: TextLine, cuts: list[int]) -> Iterator[Piece]:
+    """A line cut before these characters; spaces and bars at a cut are left out."""
+    start, begin = 0, 0.0
+    for at in [*cuts, len(line.text)]:
+        text = line.text[start:at]
+        kept = text.strip(" |") if cuts else text
+        end = (line.centres[at - 1] + line.centres[at]) / 2 if at < len(line.text) else 1.0
+        if kept:
+            first = start + text.index(kept)
+            yield Piece(number, first, first + len(kept), begin, end)
+        start, begin = at, end
+
+
+def _within(outer: Piece, inner: Piece) -> Piece:
+    """A piece of a piece as a piece of the line."""
+    span = outer.end - outer.begin
+    begin, end = outer.begin + inner.begin * span, outer.begin + inner.end * span
+    return Piece(outer.line, outer.start + inner.start, outer.start + inner.stop, begin, end)
 
 
 def _gaps(frame: Frame, number: int) -> list[_Gap]:

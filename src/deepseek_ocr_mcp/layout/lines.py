@@ -29,9 +29,15 @@ BOLD_SHARE: Final = 0.4
 """From this share of bold characters on, bold type does not stand out on a page. Not tuned: a page of which a
 third is headings is rare. Too high, and pages of bold text become headings."""
 LIST_ITEM: Final = re.compile(
-    r"(?P<bullet>[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒·](?!·)|\*(?!\*)|[-–—](?=\s))\s*(?=\S)|(?P<number>\(?\d{1,2}[.)])\s+(?=\S)"
+    r"""(?:
+      (?P<tick>\[[ xX]\]|[☐☑☒])\s*
+    | (?P<bullet>[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒·](?!·)|\*(?!\*)|[-–—](?=\s))\s*
+    | (?P<number>\(?\d{1,2}[.)])\s+
+    )(?=\S)""",
+    re.VERBOSE,
 )
-LIST_MARK: Final = re.compile(r"[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
+"""What begins an item of a list: a box to tick, a bullet, a number. A row of stars or dots is none."""
+LIST_MARK: Final = re.compile(r"\[[ xX]\]|[☐☑☒]|[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
 RIGHT_TO_LEFT: Final = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 

@@ -101,7 +101,8 @@ def _markdown(frame: Frame, element: Element, text: str) -> str:
     if element.kind == "title":
         return "#" * element.level + " " + escape_inline(" ".join(text.split()), heading=True)
     if element.kind == "list" and (mark := LIST_ITEM.match(text)):
-        return f"{mark['number'] or '-'} {escape_block(text[mark.end() :])}"
+        sign = mark["number"] or ("-" if not mark["tick"] else "- [ ]" if mark["tick"] in "[ ]☐" else "- [x]")
+        return f"{sign} {escape_block(text[mark.end() :])}"
     return escape_block(text)
 
 
