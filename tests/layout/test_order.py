@@ -216,8 +216,8 @@ def test_larger_lines_become_headings_by_size() -> None:
 
 
 def test_the_level_of_a_heading_does_not_depend_on_the_others_of_its_page() -> None:
-    body = column("a", 50, 150, 5)
-    alone = [line("A Small Section", 50, 100, 19), *body]
+    body = column("A", 50, 150, 5)
+    alone = [line("A Small Section", 50, 100, 21), *body]
     assert to_markdown(mixed(alone)).startswith("## A Small Section\n")
     both = [line("The Title", 50, 20, 40), *alone]
     assert to_markdown(mixed(both)).startswith("# The Title\n\n## A Small Section\n")

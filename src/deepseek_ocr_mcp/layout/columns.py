@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final
 
-from .lines import LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row, reading_length
+from .lines import ENDS, LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row, reading_length
 
 __all__ = ["Strip", "columns_of"]
 
@@ -48,7 +48,6 @@ SIDE_SHARE: Final = 0.8  # of the lines on the left stand at the head of a parag
 SIDE_LINES: Final = 1.6  # least mean length of such paragraphs; shorter are the values of a form
 SIDE_GAP_EM: Final = 0.4  # more than the usual white between lines parts two of those paragraphs
 MAX_DEPTH: Final = 12  # cuts within cuts
-ENDS: Final = (*".!?:;…。！？：；", '."', ".”", ".)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +142,13 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
         return False
     prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
     prose = prose or all(_fills(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    return prose and (aligned < LEVEL_SHARE or any(_begins_within(frame.lines[i].text) for i in (*left, *right)))
+    return prose and (aligned < LEVEL_SHARE or (_runs_on(frame, left) and _runs_on(frame, right)))
 
 
-def _begins_within(text: str) -> bool:
-    """Whether a line begins within a sentence, as far as its first letter tells."""
-    first = next((char for char in text if char.isalpha()), "")
-    return not first.isupper()
+def _runs_on(frame: Frame, lines: Row) -> bool:
+    """Whether one of the lines begins within a sentence, as far as its first letter tells."""
+    firsts = (next((char for char in frame.lines[i].text if char.isalpha()), "") for i in lines)
+    return any(not first.isupper() for first in firsts)
 
 
 def _in_margin(frame: Frame, notes: Row, text: Row) -> bool:
@@ -221,7 +220,7 @@ class _Band:
 
 def _around(frame: Frame, lines: Row, x: float) -> list[Row]:
     """The parts that the gutter at `x` makes of the lines, in reading order."""
-    shared = _shared_by_both(frame, lines, x) | _headline_halves(frame, lines, x)
+    shared = _shared_by_both(frame, lines, x) | _headline_words(frame, lines, x)
     sides = {i: 0 if i in shared else _side(frame, i, x) for i in lines}
     insets = _insets(frame, lines, sides, shared)
     inset_of = {i: n for n, inset in enumerate(insets) for i in inset}
@@ -325,19 +324,25 @@ def _shared_by_both(frame: Frame, lines: Row, x: float) -> set[int]:
     return shared
 
 
-def _headline_halves(frame: Frame, lines: Row, x: float) -> set[int]:
-    """Lines of large type on both sides of the gutter at `x`, with no more than a space of that type between them."""
-    large = [i for i in lines if frame.scale([i]) >= HEADLINE_SCALE]
-    left = [i for i in large if frame.boxes[i][2] <= x]
-    right = [i for i in large if frame.boxes[i][0] >= x]
-    return {
-        i
-        for a in left
-        for b in right
-        if abs(frame.middles[a] - frame.middles[b]) <= ROW_SHIFT * min(frame.height(a), frame.height(b))
-        and frame.boxes[b][0] - frame.boxes[a][2] <= HEADLINE_SPACE * min(frame.height(a), frame.height(b))
-        for i in (a, b)
-    }
+def _headline_words(frame: Frame, lines: Row, x: float) -> set[int]:
+    """Lines of large type that are words of one headline across the gutter at `x`, no more than a space apart."""
+    found: set[int] = set()
+    words: Row = []
+    for i in [*sorted((i for i in lines if frame.scale([i]) >= HEADLINE_SCALE), key=lambda i: frame.boxes[i][0]), -1]:
+        if i >= 0 and words and _are_words(frame, words[-1], i):
+            words.append(i)
+            continue
+        if len(words) > 1 and frame.boxes[words[0]][0] < x < frame.boxes[words[-1]][2]:
+            found.update(words)
+        words = [i]
+    return found
+
+
+def _are_words(frame: Frame, a: int, b: int) -> bool:
+    """Whether two lines of large type stand in one row, with a space between them."""
+    height = min(frame.height(a), frame.height(b))
+    level = abs(frame.middles[a] - frame.middles[b]) <= ROW_SHIFT * height
+    return level and frame.boxes[b][0] - frame.boxes[a][2] <= HEADLINE_SPACE * height
 
 
 def _is_head(frame: Frame, bands: list[Row], start: int, stop: int, shared: set[int], x: float) -> bool:

@@ -34,7 +34,7 @@ BLOCK: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-CLOSING_MARKS: Final = re.compile(r"(?<=\s)#+$")
+CLOSING_MARKS: Final = re.compile(r"(?:^|(?<=\s))#+$")
 
 
 def escape_block(text: str, *, begins: bool = True) -> str:

@@ -288,12 +288,10 @@ def _entries(row: Cells, page: _Page) -> list[Cells]:
 
 
 def _counts(cells: list[list[int]], page: _Page) -> bool:
-    """Whether nearly all of the cells hold figures, and nothing else of some length."""
-    figures = [
-        cell for cell in cells if cell and 2 * sum(map(str.isalpha, "".join(page.lines[n].text for n in cell))) <= sum(
-            len(page.lines[n].text) for n in cell) and _has_figure(cell, page)
-    ]  # fmt: skip
-    return len(figures) >= ENTRY_SHARE * len(cells) and len(figures) == sum(map(bool, cells))
+    """Whether nearly all of the cells hold figures, and none anything else."""
+    texts = ["".join(page.lines[n].text for n in cell) for cell in cells if cell]
+    figures = [text for text in texts if sum(map(str.isdigit, text)) > sum(map(str.isalpha, text))]
+    return len(figures) == len(texts) >= ENTRY_SHARE * len(cells)
 
 
 def _has_figure(lines: Iterable[int], page: _Page) -> bool:

@@ -38,6 +38,9 @@ LIST_ITEM: Final = re.compile(
 )
 """What begins an item of a list: a box to tick, a bullet, a number. A row of stars or dots is none."""
 LIST_MARK: Final = re.compile(r"\[[ xX]\]|[☐☑☒]|[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
+ENDS: Final = (*".!?:;…。！？：；", '."', ".”", ".)")
+"""How the last line of a sentence ends."""
+FIGURE: Final = re.compile(r"[-+(−]?\d[\d.,'’%/ ]*\)?")
 RIGHT_TO_LEFT: Final = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 

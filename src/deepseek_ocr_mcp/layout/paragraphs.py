@@ -12,22 +12,21 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .lines import LIST_ITEM, LIST_MARK, Box, Element, Frame, Kind, Row, row_text
+from .lines import ENDS, FIGURE, LIST_ITEM, LIST_MARK, Box, Element, Frame, Kind, Row, row_text
 
-__all__ = ["LEADERS", "paragraphs_of"]
+__all__ = ["paragraphs_of"]
 
 # Tuned on the shared corpus and benchmarks/generated_pages.py. Too small, and paragraphs fall apart at every line
 # that is set a little low; too large, and two paragraphs are one.
 PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
 HANGING_EM: Final = 1.0  # how far the second line of a list item may stand from the text of the first
 HANGING_MOST_EM: Final = 4.0  # the same from its mark, where the place of the text is not known
+LABEL_CHARS: Final = 16  # at most, in a name along the axis of a chart
 CODE_ROWS: Final = 3  # least length of a program
 CODE_SHARE: Final = 0.5  # of its lines end or are written as only programs are
 PITCH_SPREAD: Final = 0.035  # of the advance from character to character: type of one width, as recognisers place it
 PITCH_SHARE: Final = 0.7  # of the lines have that advance
 PITCH_CHARS: Final = 6  # shorter lines tell no advance
-LEADERS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|…{2,}|(?:…\s?){3,})\s*")
-"""Dots that lead to the number of a page. From five on: an ellipsis has three, and a full stop may come before it."""
 CODE: Final = re.compile(
     r"[;{}]$|^[}\])]|\)\s*[:{;]?$|\w\(|[\w\])]\s*[-+*/|&]?=\s*\S|==|!=|->|=>|::|^\s*(?:#|//|/\*|\*/|--\s)|^@\w"
     r"|^(?:def|class|if|else|elif|for|while|try|return|import|from|end|fi|done|print|var|let|const|function)\b.*[:({;\w]$"
@@ -79,6 +78,8 @@ class _Rows:
             return True
         if self.heading_of[n]:
             return False
+        if self._is_axis(n):
+            return False
         if box[1] - above[3] > self.usual + PARAGRAPH_GAP * em or self._is_item(n):
             return True
         if self._is_item(start):
@@ -89,14 +90,36 @@ class _Rows:
     def _is_item(self, n: int) -> bool:
         return LIST_ITEM.match(row_text(self.frame.lines, [self.rows[n]])) is not None
 
+    def _is_axis(self, n: int) -> bool:
+        """Whether row `n` goes on with the figures at the axis of a chart, or names what stands along the other."""
+        before, row = self.rows[n - 1], self.rows[n]
+        lines = self.frame.lines
+        if len(before) > 1 or not FIGURE.fullmatch(lines[before[0]].text.strip()):
+            return False
+        if len(row) == 1:
+            return FIGURE.fullmatch(lines[row[0]].text.strip()) is not None
+        return n > 1 and self._is_axis(n - 1) and all(len(lines[i].text) <= LABEL_CHARS for i in row)
+
     def _hangs(self, start: int, n: int) -> bool:
         """Whether row `n` goes on with the list item that begins at `start`: under its text, not under its mark."""
         em, left = self.frame.em, self.boxes[n][0]
         mark = self.boxes[start][0]
-        if left < mark + 0.3 * em:
+        if left < mark + 0.3 * em or self._is_next_item(start, n):
             return False
         text = self._text_left(start)
         return abs(left - text) <= HANGING_EM * em if text is not None else left <= mark + HANGING_MOST_EM * em
+
+    def _is_next_item(self, start: int, n: int) -> bool:
+        """Whether row `n` is an item whose mark was not read: the one above ended early, and with a sentence."""
+        rows, lines = self.rows, self.frame.lines
+        above, text = row_text(lines, [rows[n - 1]]), row_text(lines, [rows[n]])
+        if not above.endswith(ENDS) or not text[:1].isupper():
+            return False
+        stop = next((k for k in range(n, len(rows)) if self.boxes[k][0] < self.boxes[start][0]), len(rows))
+        right = max(box[2] for box in self.boxes[start:stop])
+        box = self.boxes[n]
+        word = len(text.split(maxsplit=1)[0]) * (box[2] - box[0]) / len(text)
+        return self.boxes[n - 1][2] + word + self.frame.em < right
 
     def _text_left(self, n: int) -> float | None:
         """Where the text of a list item begins, after its mark."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .lines import LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
+from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
 __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs"]
 
@@ -29,7 +29,8 @@ LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
 SAME_COLUMN: Final = 0.2  # of the narrower of two cells that stand under each other, shared
 SPANNED: Final = 0.3  # of a column, shared by a cell that goes over it
 USED_SHARE: Final = 0.3  # of the rows have something in each of two columns, or there is no table
-FIGURE: Final = re.compile(r"[-+(]?\d[\d.,'’%/]*\)?")
+LEADS: Final = re.compile(r"[.…·]{2,}[.,…·\s]*$|^[.…·]+\s*\d+$|^[.…·\s]+$")
+LEADING_SHARE: Final = 0.4  # of the rows have dots that lead to the number of a page: a table of contents
 CLOSING: Final = "，。、；：！？）」』】》〉”’"
 OPENING: Final = "（「『【《〈“‘"
 
@@ -135,7 +136,9 @@ def _enough(counts: list[int]) -> bool:
 
 
 def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
-    """The cells of the rows by column, or None where they do not stand under each other."""
+    """The cells of the rows by column, or None where they do not stand under each other, or lead to pages."""
+    if sum(any(LEADS.search(frame.lines[i].text) for i in row) for row in rows) >= LEADING_SHARE * len(rows):
+        return None
     cells = [(r, cell, frame.union(cell)) for r, row in enumerate(rows) for cell in cells_of(frame, row)]
     columns = _columns(cells)
     if len(columns) < 2:

@@ -118,8 +118,8 @@ def _put_over(line: TextLine, tick: Box, mark: str) -> TextLine:
     beside = (before[-1:].strip(), after[:1].strip())
     if NO_SPACES.search(line.text) and (before.strip() or any(beside)):
         return line  # a character of Chinese writing
-    if all(beside) and beside[0].isalnum() and beside[1].isalnum() and not inside:
-        return line
+    if not at and all(beside) and beside[0].isalnum() and beside[1].isalnum():
+        return line  # a part of a word
     left = f"{before.rstrip()} " if before.strip() else ""
     right = f" {after.lstrip()}" if after.strip() else ""
     text = f"{left}{mark}{right}"

@@ -7,6 +7,7 @@ recognised are markup; characters of the page that only look like it are escaped
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
@@ -15,12 +16,15 @@ from typing import Final
 from .escape import escape_block, escape_cell, escape_inline
 from .lines import LIST_ITEM, NO_SPACES, PROSE_CHARS, Element, Frame, TextLine, reading_length, row_text
 from .order import arrange
-from .paragraphs import LEADERS
 from .tables import cells_of
 
 __all__ = ["rows_around", "to_markdown", "to_text"]
 
 LEADING: Final = 1.6  # times the usual distance of two lines of a program: an empty line between them
+LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\s.,…·]*\d+\s*$")
+"""Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
+DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
+SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
 
 
@@ -136,8 +140,10 @@ def _paragraph_text(frame: Frame, element: Element) -> str:
 
 
 def _with_short_leaders(text: str) -> str:
-    """Dots that lead to the number of a page as three."""
-    return LEADERS.sub(" ... ", text).strip()
+    """Dots that lead to the number of a page as three, with a space on either side."""
+    if not LEADERS.search(text):
+        return text
+    return DOTS.sub(" ... ", text).strip()
 
 
 def _is_listing(frame: Frame, rows: Sequence[Sequence[int]]) -> bool:
@@ -158,7 +164,8 @@ def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: fl
         return False
     if text.endswith("-"):
         return True
-    if sum(reading_length(frame.lines[i].text) for i in above) < PROSE_CHARS:
+    least = SQUARE_CHARS if NO_SPACES.match(text) else PROSE_CHARS
+    if sum(reading_length(frame.lines[i].text) for i in above) < least:
         return False
     box, following = frame.boxes[below[0]], frame.lines[below[0]].text.strip()
     word = 1 if NO_SPACES.match(following) else len(following.split(maxsplit=1)[0]) if following else 0
