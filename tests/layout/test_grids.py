@@ -77,8 +77,8 @@ def test_a_table_that_says_that_it_is_empty_keeps_its_heading() -> None:
 def test_names_left_of_a_grid_are_the_first_cells_of_its_rows() -> None:
     ys = [100.0, 140, 180, 220]
     rules = boxed(ys, XS[1:])
-    lines = [line for y, name, a, b in zip(ys, ("Alder Bay", "Birch Hill", "Cedar"), ("14", "9", "1"), "123", strict=False)
-             for line in row([name, a, b], [60, 210, 360], y + 10)]  # fmt: skip
+    texts = [["Alder Bay", "14", "1"], ["Birch Hill", "9", "2"], ["Cedar", "1", "3"]]
+    lines = [line for y, cell in zip(ys, texts, strict=False) for line in row(cell, [60, 210, 360], y + 10)]
     assert "| Birch Hill | 9 | 2 |" in markdown(lines, rules)
 
 

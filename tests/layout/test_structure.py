@@ -83,8 +83,9 @@ def test_a_label_and_its_value_are_one_row() -> None:
 
 
 def test_vertical_lines_in_two_tiers_are_read_tier_by_tier() -> None:
-    tiers = [["春の法律の一部を改める", "政令をここに定める第一", "条の二の規定に基づき次", "のとおり改正するものと"],
-             ["附則この政令は公布の日", "から起算して三月を経過", "した日から施行するもの", "とし経過措置は別に定め"]]  # fmt: skip
+    upper = ["春の法律の一部を改める", "政令をここに定める第一", "条の二の規定に基づき次", "のとおり改正するものと"]
+    lower = ["附則この政令は公布の日", "から起算して三月を経過", "した日から施行するもの", "とし経過措置は別に定め"]
+    tiers = [upper, lower]
     lines = [
         vertical(text, 400 - 40 * n, 60 + 300 * t) for t, texts in enumerate(tiers) for n, text in enumerate(texts)
     ]
@@ -158,8 +159,15 @@ def test_an_item_whose_mark_was_not_read_is_an_item_of_its_own() -> None:
 
 
 def test_lines_of_a_program_keep_their_indent_and_empty_lines() -> None:
-    program = ["def total(items, tax=0.19):", "    result = 0", "    for name, price in items:",
-               "        result += price * (1 + tax)", "    return round(result, 2)", "", "print(total(bill))"]  # fmt: skip
+    program = [
+        "def total(items, tax=0.19):",
+        "    result = 0",
+        "    for name, price in items:",
+        "        result += price * (1 + tax)",
+        "    return round(result, 2)",
+        "",
+        "print(total(bill))",
+    ]
     lines = [
         written(text.lstrip(), 60 + 12 * (len(text) - len(text.lstrip())), 60 + 30 * n, mono=True)
         for n, text in enumerate(program)

@@ -120,7 +120,12 @@ def _put_over(line: TextLine, tick: Box, mark: str) -> TextLine:
         return line  # a character of Chinese writing
     if not at and all(beside) and beside[0].isalnum() and beside[1].isalnum():
         return line  # a part of a word
-    left = f"{before.rstrip()} " if before.strip() else ""
-    right = f" {after.lstrip()}" if after.strip() else ""
-    text = f"{left}{mark}{right}"
-    return replace(line, text=text, centres=tuple((n + 0.5) / len(text) for n in range(len(text))))
+    along = max(x2 - x1, 1e-6)
+    begin, end = (tick[0] - x1) / along, (tick[2] - x1) / along
+    chars = [(char, line.centres[n]) for n, char in enumerate(before.rstrip())]
+    chars += [(" ", begin)] if chars else []
+    chars += [(char, begin + (end - begin) * (n + 0.5) / len(mark)) for n, char in enumerate(mark)]
+    rest = after.lstrip()
+    chars += [(" ", end)] if rest else []
+    chars += [(char, line.centres[len(line.text) - len(rest) + n]) for n, char in enumerate(rest)]
+    return replace(line, text="".join(char for char, _ in chars), centres=tuple(centre for _, centre in chars))
