@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..layout.lines import Box
 
-__all__ = ["Drawn", "TickBox", "find_drawn"]
+__all__ = ["PageDrawing", "TickBox", "find_drawn"]
 
 Pixels = NDArray[np.uint8]
 
@@ -53,14 +53,14 @@ class TickBox:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PageDrawing:
     """What is drawn on a page beside its text: the boxes of rules, and boxes to tick."""
 
     rules: tuple[Box, ...] = ()
     ticks: tuple[TickBox, ...] = ()
 
 
-def find_drawn(pixels: Pixels, tilt: float, em: float) -> Drawn:
+def find_drawn(pixels: Pixels, tilt: float, em: float) -> PageDrawing:
     """The rules and the boxes to tick of a page.
 
     Args:
@@ -69,15 +69,15 @@ def find_drawn(pixels: Pixels, tilt: float, em: float) -> Drawn:
         em: the usual height of a line, in pixels.
     """
     if em < 4:
-        return Drawn()
+        return PageDrawing()
     scale = min(1.0, ENOUGH_EM / em, math.sqrt(MOST_PIXELS / max(1, pixels.shape[0] * pixels.shape[1])))
     ink = _ink(pixels, tilt, scale)
     size = em * scale
     rules = [*_rules(ink, size, level=True), *_rules(ink, size, level=False)]
     if len(rules) > MOST_RULES:
-        return Drawn()
+        return PageDrawing()
     ticks = tuple(TickBox(_scaled(tick.box, 1 / scale), tick.is_ticked) for tick in _ticks(ink, size))
-    return Drawn(tuple(_scaled(rule, 1 / scale) for rule in rules), ticks)
+    return PageDrawing(tuple(_scaled(rule, 1 / scale) for rule in rules), ticks)
 
 
 def _scaled(box: Box, by: float) -> Box:

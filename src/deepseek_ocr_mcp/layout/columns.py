@@ -32,7 +32,9 @@ PROSE_FILL: Final = 0.6  # of the column is filled by its middle line, when it i
 NARROW_CHARS: Final = 18  # least length of the middle line of prose in a column that it fills
 FULL_SHARE: Final = 0.85  # of the column is filled by the usual row, when it is prose in pieces
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
-LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence
+LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence and they are uneven
+EVEN_LENGTH: Final = 0.75  # of the longest line of a column …
+EVEN_SHARE: Final = 0.85  # … have so many of its lines, as lines of prose do and names of values do not
 BAND_EM: Final = 0.5  # least white from side to side between a headline and the columns
 BAND_LINES: Final = 3  # at most, for a headline with what belongs to it
 HEADLINE_SCALE: Final = 1.3  # least size of a headline over columns that begin at one height
@@ -142,13 +144,21 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
         return False
     prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
     prose = prose or all(_fills(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    return prose and (aligned < LEVEL_SHARE or (_runs_on(frame, left) and _runs_on(frame, right)))
+    if not prose or aligned < LEVEL_SHARE:
+        return prose
+    return (_runs_on(frame, left) and _runs_on(frame, right)) or (_is_even(frame, left) and _is_even(frame, right))
 
 
 def _runs_on(frame: Frame, lines: Row) -> bool:
     """Whether one of the lines begins within a sentence, as far as its first letter tells."""
     firsts = (next((char for char in frame.lines[i].text if char.isalpha()), "") for i in lines)
     return any(not first.isupper() for first in firsts)
+
+
+def _is_even(frame: Frame, lines: Row) -> bool:
+    """Whether nearly all of the lines are about as long."""
+    lengths = [frame.boxes[i][2] - frame.boxes[i][0] for i in lines]
+    return sum(length >= EVEN_LENGTH * max(lengths) for length in lengths) >= EVEN_SHARE * len(lines)
 
 
 def _in_margin(frame: Frame, notes: Row, text: Row) -> bool:

@@ -61,15 +61,11 @@ def _escape_start(line: str, begins: bool) -> str:
 
 def escape_inline(text: str, *, heading: bool = False) -> str:
     """Text within a line: a heading, an item of a list, a part of a paragraph."""
-    if heading:
-        text = CLOSING_MARKS.sub(lambda match: "\\" + match[0], text)
-    if not any(char in text for char in "\\`*_~<&]"):
-        return text
-    places = {match.start() for pattern in (BACKSLASH, TAG, ENTITY, LINK) for match in pattern.finditer(text)}
-    if heading:
-        places -= {match.start() for match in re.finditer(r"\\(?=#+$)", text)}
-    places.update(_delimiters(text))
-    return "".join("\\" + char if n in places else char for n, char in enumerate(text))
+    places = {match.start() for match in CLOSING_MARKS.finditer(text)} if heading else set()
+    if any(char in text for char in "\\`*_~<&]"):
+        places.update(match.start() for pattern in (BACKSLASH, TAG, ENTITY, LINK) for match in pattern.finditer(text))
+        places.update(_delimiters(text))
+    return "".join("\\" + char if n in places else char for n, char in enumerate(text)) if places else text
 
 
 def escape_cell(text: str) -> str:

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from .lines import Box, Element, Frame, TextLine, runs_leftwards
-from .order import Block, arrange
+from .order import ArrangedPart, arrange
 from .rules import Grid, find_grids, no_tick
 
 __all__ = ["arrange_with_rules"]
@@ -54,8 +54,8 @@ def arrange_with_rules(
     if leftwards:
         rules = [_mirrored(box) for box in rules]
         seen = [replace(line, box=_mirrored(line.box)) for line in lines]
-    page = _Page.of(seen, Frame.of(lines).em)
-    blocks: list[Block] = []
+    page = _LinesByHeight.of(seen, Frame.of(lines).em)
+    blocks: list[ArrangedPart] = []
     for grid in find_grids(rules, page.em, tick):
         inside = page.free_inside(grid.box)
         elements, labels = _Table(grid, page).elements(inside)
@@ -63,7 +63,7 @@ def arrange_with_rules(
             page.take([*inside, *labels])
             x1, y1, x2, y2 = grid.box
             box = (min([x1, *(seen[n].box[0] for n in labels)]), y1, x2, y2)
-            blocks.append(Block(_mirrored(box) if leftwards else box, elements))
+            blocks.append(ArrangedPart(_mirrored(box) if leftwards else box, elements))
     return arrange(lines, blocks=blocks)
 
 
@@ -73,7 +73,7 @@ def _mirrored(box: Box) -> Box:
 
 
 @dataclass(slots=True)
-class _Page:
+class _LinesByHeight:
     """The lines of a page by their height, and those that are in a table already."""
 
     lines: Sequence[TextLine]
@@ -83,7 +83,7 @@ class _Page:
     taken: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, lines: Sequence[TextLine], em: float) -> _Page:
+    def of(cls, lines: Sequence[TextLine], em: float) -> _LinesByHeight:
         order = sorted(range(len(lines)), key=lambda n: lines[n].box[1] + lines[n].box[3])
         return cls(lines, em, order, [(lines[n].box[1] + lines[n].box[3]) / 2 for n in order])
 
@@ -113,7 +113,7 @@ class _Table:
     """A grid, and the page whose lines go into it."""
 
     grid: Grid
-    page: _Page
+    page: _LinesByHeight
 
     def elements(self, inside: Sequence[int]) -> tuple[list[Element], list[int]]:
         """These lines in the cells of the grid, and the names of its rows that stand left of it.
@@ -205,7 +205,7 @@ class _GridRow:
     is_across: bool
 
 
-def _form(rows: Sequence[_GridRow], page: _Page) -> list[Element]:
+def _form(rows: Sequence[_GridRow], page: _LinesByHeight) -> list[Element]:
     """What goes over the whole width of a form are paragraphs; tables are between them."""
     parts = [(across, [row.cells for row in group]) for across, group in groupby(rows, key=lambda row: row.is_across)]
     elements: list[Element] = []
@@ -228,17 +228,17 @@ def _form(rows: Sequence[_GridRow], page: _Page) -> list[Element]:
     return [*elements, *_paragraphs(head, page)]
 
 
-def _length(cells: Cells, page: _Page) -> int:
+def _length(cells: Cells, page: _LinesByHeight) -> int:
     return sum(len(page.lines[n].text) for cell in cells for n in cell)
 
 
-def _paragraphs(rows: Sequence[Cells], page: _Page) -> list[Element]:
+def _paragraphs(rows: Sequence[Cells], page: _LinesByHeight) -> list[Element]:
     """Each cell as a paragraph."""
     cells = [cell for row in rows for cell in row if cell]
     return [Element("line", tuple((tuple(line),) for line in _rows_of(cell, page))) for cell in cells]
 
 
-def _table(rows: Sequence[Cells], page: _Page) -> Element | None:
+def _table(rows: Sequence[Cells], page: _LinesByHeight) -> Element | None:
     """The rows as a table, without the columns that are empty; nothing where there is but one row or column."""
     used = [c for c in range(len(rows[0])) if any(row[c] for row in rows)]
     if len(rows) < 2 or len(used) < 2:
@@ -249,7 +249,7 @@ def _table(rows: Sequence[Cells], page: _Page) -> Element | None:
     )
 
 
-def _rows_of(lines: Iterable[int], page: _Page) -> list[list[int]]:
+def _rows_of(lines: Iterable[int], page: _LinesByHeight) -> list[list[int]]:
     """The lines of a cell from top to bottom, each row from left to right."""
     rows: list[list[int]] = []
     for n in sorted(lines, key=lambda n: (page.lines[n].box[3], page.lines[n].box[0])):
@@ -261,7 +261,7 @@ def _rows_of(lines: Iterable[int], page: _Page) -> list[list[int]]:
     return [sorted(row, key=lambda n: page.lines[n].box[0]) for row in rows]
 
 
-def _entries(row: Cells, page: _Page) -> list[Cells]:
+def _entries(row: Cells, page: _LinesByHeight) -> list[Cells]:
     """A row of cells as several, where columns are ruled and rows are not.
 
     Then lines of all columns stand side by side, and one of the columns has a figure in nearly each of them. A
@@ -287,12 +287,12 @@ def _entries(row: Cells, page: _Page) -> list[Cells]:
     return entries if len(several) == len(entries) else [row]
 
 
-def _counts(cells: list[list[int]], page: _Page) -> bool:
+def _counts(cells: list[list[int]], page: _LinesByHeight) -> bool:
     """Whether nearly all of the cells hold figures, and none anything else."""
     texts = ["".join(page.lines[n].text for n in cell) for cell in cells if cell]
     figures = [text for text in texts if sum(map(str.isdigit, text)) > sum(map(str.isalpha, text))]
     return len(figures) == len(texts) >= ENTRY_SHARE * len(cells)
 
 
-def _has_figure(lines: Iterable[int], page: _Page) -> bool:
+def _has_figure(lines: Iterable[int], page: _LinesByHeight) -> bool:
     return any(char.isdigit() for n in lines for char in page.lines[n].text)

@@ -80,7 +80,7 @@ def _split(lines: Sequence[TextLine]) -> list[Piece]:
     frame = Frame.of(lines)
     gaps = [_gaps(frame, n) for n in range(len(lines))]
     wide = [[gap for gap in found if gap.stands_out] for found in gaps]
-    rows = _Rows(frame, gaps)
+    rows = _RowsAround(frame, gaps)
     cells = {(n, gap.after) for n, found in enumerate(gaps) for gap in found if rows.part_cells(n, gap)}
     if not any(wide) and not cells:
         return [whole(n, line) for n, line in enumerate(lines)]
@@ -163,7 +163,7 @@ def _is_in_gutter(frame: Frame, number: int, gap: _Gap, strips: Sequence[Strip])
     return any(strip.runs_through(gap.x1, gap.x2, frame.middles[number]) for strip in strips)
 
 
-class _Rows:
+class _RowsAround:
     """The lines of a page by height: whether those around a gap have white at its place, as cells of a table do."""
 
     def __init__(self, frame: Frame, gaps: Gaps) -> None:

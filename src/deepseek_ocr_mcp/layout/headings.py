@@ -56,11 +56,14 @@ class _Context:
 
 
 class Headings:
-    """Looks for the headings of one page."""
+    """Looks for the headings of one page.
 
-    def __init__(self, frame: Frame) -> None:
+    `frame` holds the lines that are looked at, `page` all of them: those in tables tell what is large, too.
+    """
+
+    def __init__(self, frame: Frame, page: Frame) -> None:
         self._frame = frame
-        sizes = sorted((frame.scale([i]), len(line.text)) for i, line in enumerate(frame.lines))
+        sizes = sorted((page.scale([i]), len(line.text)) for i, line in enumerate(page.lines))
         self._sizes = [size for size, _ in sizes]
         self._counts = [0, *accumulate(count for _, count in sizes)]
 
@@ -185,7 +188,7 @@ class Headings:
         row = context.after(stop)
         if row is None:
             return False
-        if len(cells_of(self._frame, row)) > 1:
+        if self._frame.is_block(row) or len(cells_of(self._frame, row)) > 1:
             return True
         text = row_text(self._frame.lines, [row])
         if bold:

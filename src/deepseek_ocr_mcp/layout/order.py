@@ -20,7 +20,7 @@ from .lines import Box, Element, Frame, Row, TextLine
 from .paragraphs import paragraphs_of
 from .tables import aligned_cells, rows_of, table_runs
 
-__all__ = ["Block", "arrange", "reading_order"]
+__all__ = ["ArrangedPart", "arrange", "reading_order"]
 
 VERTICAL_LINES: Final = 2  # least number of vertical lines that are a block; a single one is a letter or a label
 VERTICAL_CHARS: Final = 8  # least number of their characters
@@ -29,7 +29,7 @@ NEIGHBOUR_EM: Final = 2.5  # most white between two vertical lines of a block
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ArrangedPart:
     """A part of the page that is arranged already: `elements` hold all of its lines."""
 
     box: Box
@@ -42,7 +42,7 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
 
 
 def arrange(
-    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, blocks: Sequence[Block] = ()
+    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, blocks: Sequence[ArrangedPart] = ()
 ) -> list[Element]:
     """The page as elements in reading order; each index of `lines` is in exactly one of them.
 
@@ -56,13 +56,13 @@ def arrange(
     blocks = [*blocks, *_vertical_blocks(lines, {i for block in blocks for e in block.elements for i in e.lines})]
     arranged = {i for block in blocks for element in block.elements for i in element.lines}
     rest = [i for i in range(len(lines)) if i not in arranged]
-    frame = Frame.of(lines)
+    page = frame = Frame.of(lines)
     if blocks:
         stand_ins = [TextLine("", block.box) for block in blocks]
-        frame = replace(Frame.of([*(lines[i] for i in rest), *stand_ins]).like(frame), blocks_from=len(rest))
+        frame = replace(Frame.of([*(lines[i] for i in rest), *stand_ins]).like(page), blocks_from=len(rest))
     everything = frame.by_middle(range(len(frame.lines)))
     regions = columns_of(frame, everything, []) if columns else [everything]
-    headings = Headings(frame)
+    headings = Headings(frame, page)
     in_rows = [rows_of(frame, region) for region in regions]
     elements: list[Element] = []
     for number, (rows, after) in enumerate(pairwise([*in_rows, []])):
@@ -87,7 +87,7 @@ def _elements(
     yield from paragraphs_of(frame, rows[at:], number, heading_of[at:])
 
 
-def _put_in(elements: Iterable[Element], rest: Sequence[int], blocks: Sequence[Block]) -> Iterator[Element]:
+def _put_in(elements: Iterable[Element], rest: Sequence[int], blocks: Sequence[ArrangedPart]) -> Iterator[Element]:
     """The elements with the page's own numbers, and the elements of blocks in their places."""
     for element in elements:
         [first, *_] = element.lines
@@ -98,7 +98,7 @@ def _put_in(elements: Iterable[Element], rest: Sequence[int], blocks: Sequence[B
             yield from (replace(part, region=element.region) for part in blocks[first - len(rest)].elements)
 
 
-def _vertical_blocks(lines: Sequence[TextLine], arranged: set[int]) -> Iterator[Block]:
+def _vertical_blocks(lines: Sequence[TextLine], arranged: set[int]) -> Iterator[ArrangedPart]:
     """Groups of lines set from top to bottom, on a page that has others too."""
     vertical = [i for i, line in enumerate(lines) if line.vertical and i not in arranged]
     across = [i for i, line in enumerate(lines) if not line.vertical and i not in arranged and len(line.text) > 1]
@@ -119,7 +119,7 @@ def _vertical_blocks(lines: Sequence[TextLine], arranged: set[int]) -> Iterator[
                 replace(e, rows=tuple(tuple(tuple(group[i] for i in cell) for cell in row) for row in e.rows))
                 for e in arrange([lines[i] for i in group])
             ]
-            yield Block((min(x1), min(y1), max(x2), max(y2)), elements)
+            yield ArrangedPart((min(x1), min(y1), max(x2), max(y2)), elements)
 
 
 def _are_neighbours(a: Box, b: Box) -> bool:

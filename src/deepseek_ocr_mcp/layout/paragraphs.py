@@ -44,7 +44,7 @@ def paragraphs_of(frame: Frame, rows: Sequence[Row], number: int, heading_of: Se
     if _is_code(frame, rows):
         yield Element("code", tuple((tuple(row),) for row in rows), region=number)
         return
-    part = _Rows.of(frame, rows, heading_of)
+    part = _ColumnRows.of(frame, rows, heading_of)
     start = 0
     for n in range(1, len(rows) + 1):
         if n == len(rows) or part.begins(start, n):
@@ -53,7 +53,7 @@ def paragraphs_of(frame: Frame, rows: Sequence[Row], number: int, heading_of: Se
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _ColumnRows:
     """The rows of a column, and what they are measured by."""
 
     frame: Frame
@@ -64,7 +64,7 @@ class _Rows:
     margin: float
 
     @classmethod
-    def of(cls, frame: Frame, rows: Sequence[Row], heading_of: Sequence[int]) -> _Rows:
+    def of(cls, frame: Frame, rows: Sequence[Row], heading_of: Sequence[int]) -> _ColumnRows:
         boxes = [frame.union(row) for row in rows]
         gaps = sorted(below[1] - above[3] for above, below in pairwise(boxes))
         # Paragraphs of two lines have wide gaps, too: the lower third is the usual one.

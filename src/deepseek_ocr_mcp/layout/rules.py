@@ -26,7 +26,6 @@ BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they a
 
 Rule = tuple[float, float, float]
 """Where a rule is, and from where to where it goes."""
-Tick = Callable[[], None]
 
 
 def no_tick() -> None:
@@ -73,7 +72,7 @@ class Grid:
         return covered >= BORDER_SHARE * (end - start)
 
 
-def find_grids(rules: Sequence[Box], em: float, tick: Tick = no_tick) -> Iterator[Grid]:
+def find_grids(rules: Sequence[Box], em: float, tick: Callable[[], None] = no_tick) -> Iterator[Grid]:
     """Rules that touch each other, where they make at least two rows or columns of two cells."""
     snap, touch = SNAP_EM * em, TOUCH_EM * em
     level = _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in rules if x2 - x1 >= y2 - y1], snap, touch)
@@ -89,7 +88,7 @@ def find_grids(rules: Sequence[Box], em: float, tick: Tick = no_tick) -> Iterato
 
 
 def _touching(
-    level: list[Rule], upright: list[Rule], touch: float, tick: Tick
+    level: list[Rule], upright: list[Rule], touch: float, tick: Callable[[], None]
 ) -> Iterator[tuple[list[Rule], list[Rule]]]:
     """Groups of level and upright rules that meet, directly or by way of others."""
     parent = list(range(len(level) + len(upright)))

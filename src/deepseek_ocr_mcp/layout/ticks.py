@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from .lines import NO_SPACES, Box, TextLine
 
-__all__ = ["Tick", "with_ticks"]
+__all__ = ["TickMark", "with_ticks"]
 
 # Tuned on the forms of benchmarks/generated_pages.py. Too far, and a box is put to a label of another column.
 REACH_EM: Final = 2.5  # from a box to its label, in heights of the label's line
@@ -20,7 +20,7 @@ LEVEL: Final = 0.7  # of a line's height: how far the middle of its box may be f
 LOOKS_LIKE: Final = "□■☐☑☒口日回OD0oxX×✓✔√V[]()|LIl"
 
 
-class Tick(Protocol):
+class TickMark(Protocol):
     """A box to tick."""
 
     @property
@@ -34,7 +34,7 @@ class Tick(Protocol):
         ...
 
 
-def with_ticks(lines: Sequence[TextLine], ticks: Iterable[Tick]) -> list[TextLine]:
+def with_ticks(lines: Sequence[TextLine], ticks: Iterable[TickMark]) -> list[TextLine]:
     """The lines with `[x]` or `[ ]` where a box is drawn, before or behind the label that it belongs to.
 
     A box within a word, and one that is a Chinese character, is none.
