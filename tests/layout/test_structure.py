@@ -104,7 +104,7 @@ def test_tiers_that_a_detector_joined_are_cut() -> None:
 
 def test_a_title_from_left_to_right_stands_above_vertical_lines() -> None:
     body = [vertical("駅前の小さな本屋は夜九時まで開いている", 600 - 40 * n, 120) for n in range(3)]
-    assert to_markdown([*body, written("港の便り", 300, 40, 30)]).startswith("港の便り\n\n駅前")
+    assert to_markdown([*body, written("港の便り", 300, 40, 30)]).startswith("## 港の便り\n\n駅前")
 
 
 # -- headings
