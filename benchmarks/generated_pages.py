@@ -14,258 +14,56 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageFilter
 
-__all__ = ["write_pages"]
-
-FONTS: Final = {
-    "serif": "liberation/LiberationSerif-Regular.ttf",
-    "serif bold": "liberation/LiberationSerif-Bold.ttf",
-    "serif italic": "liberation/LiberationSerif-Italic.ttf",
-    "sans": "liberation/LiberationSans-Regular.ttf",
-    "sans bold": "liberation/LiberationSans-Bold.ttf",
-    "mono": "liberation/LiberationMono-Regular.ttf",
-    "mono bold": "liberation/LiberationMono-Bold.ttf",
-    "wide": "dejavu/DejaVuSans.ttf",
-    "wide bold": "dejavu/DejaVuSans-Bold.ttf",
-    "book": "linux-libertine/LinLibertine_R.otf",
-    "book bold": "linux-libertine/LinLibertine_RB.otf",
-    "free": "freefont/FreeSerif.ttf",
-    "cjk": "noto/NotoSansCJK-Regular.ttc",
-    "cjk bold": "noto/NotoSansCJK-Bold.ttc",
-    "cjk serif": "noto/NotoSerifCJK-Regular.ttc",
-    "arabic": "noto/NotoNaskhArabic-Regular.ttf",
-    "arabic bold": "noto/NotoNaskhArabic-Bold.ttf",
-    "hebrew": "noto/NotoSansHebrew-Regular.ttf",
-}
-FOLDERS: Final = tuple(Path("/usr/share/fonts") / kind for kind in ("truetype", "opentype"))
-PACKAGES: Final = (
-    "fonts-dejavu-core fonts-liberation fonts-linuxlibertine fonts-freefont-ttf fonts-noto-core fonts-noto-cjk"
+from generated_sheet import (
+    ARABIC,
+    CHINESE,
+    ENGLISH,
+    FOLDERS,
+    FRENCH,
+    GERMAN,
+    GOODS,
+    HEADINGS,
+    HEBREW,
+    INK,
+    JAPANESE,
+    LATIN,
+    NAMES,
+    PACKAGES,
+    TITLES,
+    Sheet,
+    font,
+    grid,
+    money,
+    prose,
 )
-LATIN: Final = ("serif", "sans", "book", "wide", "free")
-INK: Final = (20, 20, 20)
-
-ENGLISH: Final = """\
-The harbour master keeps two ledgers, one for the boats that arrive and one for those that are expected.
-Every evening the lamps along the quay are lit by hand, although electricity came to the town long ago.
-Nobody remembers who planted the chestnut trees behind the chapel, but everybody has an opinion about it.
-When the river froze in the winter of 1895, merchants drove their carts across it for eleven weeks.
-The museum owns about four hundred clocks, of which perhaps thirty are running on any given day.
-A carpenter explained that oak must dry for a year for each inch of its thickness before it is used.
-Rain fell without interruption from Monday until Thursday, and the lower meadows stood under water.
-The committee recommends that the bridge be repaired before traffic increases in the coming season.
-Her grandmother had walked the same road with a basket of eggs and a letter for the schoolteacher.
-Measurements were taken at seven stations, and the differences between them remained below two percent.
-It is easier to build a wall than to explain to the neighbours why it stands where it stands.
-Visitors are asked to leave umbrellas and large bags in the cloakroom next to the main entrance.
-The translation follows the second edition, which the author corrected in the last year of his life.
-Prices rose slowly at first, then quickly, and by the end of the decade bread cost twice as much.
-An apprentice was expected to sweep the floor, sharpen the tools and never to ask the same thing twice.
-The lighthouse can be seen from a distance of nineteen miles when the weather is clear.
-Several witnesses described a bright object that moved from north to south without any sound.
-Seeds should be sown in rows about ten inches apart and covered with no more than a thin layer of soil.
-The orchestra rehearses in a former warehouse whose acoustics are better than those of the new hall.
-Without a map the travellers relied on the stars, on rumours and on the patience of their mules.
-Temperature and pressure were recorded automatically at intervals of fifteen minutes throughout the night.
-The village has one shop, one inn and three brass bands, two of which do not speak to each other.
-Glass was imported from the south until a local manufacturer discovered suitable sand near the coast.
-According to the contract, the tenant pays for water and heating, the owner for everything else.
-Swallows return in the second week of April and leave again before the grapes are harvested.
-The librarian found the missing volume behind a radiator, dry, warm and only slightly bent.
-Statistics of this kind should be read carefully, because the categories changed in the meantime.
-At the crossroads turn left, follow the stream for half a mile and ask again at the mill.""".splitlines()
-
-GERMAN: Final = """\
-Die Straßenbahn fährt während der Bauarbeiten nur bis zum Marktplatz, danach verkehren Busse.
-Für die Übernachtung im Gästehaus bezahlten wir außerhalb der Ferienzeit dreißig Euro pro Person.
-Der Bürgermeister begrüßte die Gäste und überreichte jedem ein Glas selbstgemachter Pflaumenmarmelade.
-Möglicherweise müssen die Öffnungszeiten der Bücherei im nächsten Jahr verkürzt werden.
-Zwischen Äpfeln und Birnen unterscheidet die Gemeindeverwaltung bei der Gebührenordnung ausdrücklich nicht.
-Schüler, Studierende und Rentner erhalten gegen Vorlage eines gültigen Ausweises eine Ermäßigung.""".splitlines()
-
-FRENCH: Final = """\
-La bibliothèque est fermée pendant les travaux ; elle rouvrira à la fin du mois de février.
-« Où avez-vous trouvé cette clé ? » demanda le gardien, étonné de voir la porte déjà ouverte.
-Les élèves ont préparé eux-mêmes le dîner de Noël : soupe à l’oignon, pâté et gâteau aux noix.
-Le fleuve a débordé à plusieurs reprises, mais l’église du village n’a jamais été touchée.
-À l’automne, les forêts des Ardennes prennent des couleurs que nul peintre n’oserait employer.""".splitlines()
-
-CHINESE: Final = (
-    "图书馆每天早上九点开门，下午五点关门。",
-    "春天来了，河边的柳树长出了嫩绿的叶子。",
-    "请在入口处出示身份证，并保持安静。",
-    "这座桥建于一八七二年，至今仍在使用。",
-    "老师说学习语言需要耐心，也需要勇气。",
-    "市场里有新鲜的蔬菜、水果和海鱼。",
-    "火车将于十点二十分从第三站台出发。",
-    "他把信放进抽屉，再也没有打开过。",
+from generated_structure import (
+    chart,
+    chinese_stops,
+    code,
+    contents,
+    dashes,
+    data_sheet,
+    group_rows,
+    inset,
+    multiline_cells,
+    narrow_columns,
+    picture_across,
+    side_headings,
+    stacked_tables,
+    table_in_column,
+    tall_rows,
+    ticks,
+    vertical_tiers,
 )
-JAPANESE: Final = (
-    "駅前の小さな本屋は、夜九時まで開いている。",
-    "雨が降りそうなので、傘を持って出かけた。",
-    "祖母の庭には、赤い椿と白い梅が咲いていた。",
-    "この橋を渡ると、海が見えてくるはずだ。",
-    "会議は来週の水曜日に延期されました。",
-    "新しい電車は静かで、とても速い。",
-)
-ARABIC: Final = (
-    "تفتح المكتبة أبوابها كل يوم في الساعة التاسعة صباحا",
-    "يمر النهر بين القرية والجبل ثم يصل إلى البحر",
-    "قال المعلم إن القراءة مفتاح كل علم جديد",
-    "نزل المطر طوال الليل وامتلأت الطرق بالماء",
-    "وصل القطار متأخرا بسبب الثلوج في الشمال",
-    "يزرع الفلاح القمح في الخريف ويحصده في الصيف",
-    "كتبت الصحيفة خبرا عن افتتاح المتحف الكبير",
-    "يجلس الشيخ أمام بيته ويحكي قصصا قديمة",
-)
-HEBREW: Final = (
-    "הספרייה נפתחת בכל יום בשעה תשע בבוקר",
-    "הנהר עובר בין הכפר להר ומגיע אל הים",
-    "המורה אמר כי הקריאה היא מפתח לכל חכמה",
-    "הגשם ירד כל הלילה והדרכים התמלאו מים",
-    "הרכבת איחרה בגלל השלג בצפון הארץ",
-    "האיכר זורע חיטה בסתיו וקוצר אותה בקיץ",
-    "העיתון כתב על פתיחת המוזיאון הגדול",
-    "הזקן יושב לפני ביתו ומספר סיפורים ישנים",
-)
-GOODS: Final = (
-    "Oat milk", "Rye bread", "Tomatoes", "Olive oil 1 l", "Green tea", "Honey, dark", "Dish soap", "Paper towels",
-    "Apples 2 kg", "Cheddar", "Coffee beans", "Red lentils", "Sea salt", "Butter", "Eggs (12)", "Orange juice",
-)  # fmt: skip
-TITLES: Final = ("The Clocks of Ellery", "A Winter on the River", "Notes from the Quay", "Oak and Iron", "Low Water")
-HEADINGS: Final = (
-    "Early years", "Materials and methods", "The new bridge", "What was found", "Weather", "Results of the survey",
-    "A visit", "Further work",
-)  # fmt: skip
-NAMES: Final = ("Mira Hale", "Jonas Peck", "Ada Lindqvist", "Tomas Oyelaran", "Ruth Calder", "Ines Moreau")
 
-
-@dataclass
-class Sheet:
-    """A page that is being drawn; `truth` grows in reading order."""
-
-    size: tuple[int, int]
-    dice: random.Random
-    paper: Any = "white"
-    ink: Any = INK
-    truth: list[str] = field(default_factory=list)
-    runs_on: bool = False
-    """Whether the last text was cut at the foot of a column, and goes on at the head of the next."""
-    checks: list[dict[str, Any]] = field(default_factory=list)
-    headings: list[str] = field(default_factory=list)
-    """Texts that a reader would call a heading: larger or bolder than the text under them."""
-    drawn: list[tuple[str, tuple[float, float, float, float], tuple[float, ...]]] = field(default_factory=list)
-    """Each piece of text that was drawn: its characters, the box of its ink, the middle of each character in it."""
-
-    def __post_init__(self) -> None:
-        self.image = Image.new("RGB", self.size, self.paper)
-        self.draw = ImageDraw.Draw(self.image)
-
-    def put(self, x: float, y: float, text: str, font: Font, *, anchor: str = "la") -> None:
-        """Ink, and no truth."""
-        self.draw.text((x, y), text, self.ink, font, anchor=anchor)
-        left, top, right, bottom = self.draw.textbbox((x, y), text, font, anchor=anchor)
-        if right > left:
-            whole = max(1.0, font.getlength(text))
-            ends = [font.getlength(text[:n]) / whole for n in range(len(text) + 1)]
-            middles = tuple((a + b) / 2 for a, b in pairwise(ends))
-            self.drawn.append((text, (left, top, right, bottom), middles))
-
-    def say(
-        self, x: float, y: float, text: str, font: Font, *, anchor: str = "la", truth: bool = True,
-        heading: bool = False,
-    ) -> None:  # fmt: skip
-        """One line of text."""
-        self.put(x, y, text, font, anchor=anchor)
-        if truth:
-            self.truth.append(text)
-        if heading:
-            self.headings.append(text)
-
-    def paragraph(
-        self,
-        x: float,
-        y: float,
-        width: float,
-        text: str,
-        font: Font,
-        *,
-        leading: float = 1.35,
-        hyphens: bool = False,
-        justify: bool = False,
-        indent: float = 0.0,
-        right: bool = False,
-        until: float | None = None,
-    ) -> tuple[float, str]:
-        """Text set in a column from `y` on. Returns where it ends, and what did not fit above `until`."""
-        words, first = text.split(" "), True
-        whole: list[str] = []
-        step = font.size * leading
-        while words and (until is None or y + step <= until):
-            room = width - (indent if first else 0.0)
-            line, words = _fitted(words, room, font, hyphens)
-            last = not words
-            at = x + (indent if first else 0.0)
-            if justify and not last and len(line) > 1:
-                gap = (room - sum(font.getlength(word) for word in line)) / (len(line) - 1)
-                for word in line:
-                    self.put(at, y, word, font)
-                    at += font.getlength(word) + gap
-            elif right:
-                self.put(x + width, y, " ".join(line), font, anchor="ra")
-            else:
-                self.put(at, y, " ".join(line), font)
-            whole += line[:-1]
-            whole.append(line[-1] + ("\0" if line[-1].endswith("-") and hyphens and words else ""))
-            y, first = y + step, False
-        if whole:
-            text = " ".join(whole).replace("-\0 ", "")
-            if self.runs_on:
-                text = f"{self.truth.pop()} {text}".replace("-\0 ", "")
-            self.truth.append(text)
-            self.runs_on = bool(words)
-        return y, " ".join(words)
-
-    def rule(self, x1: float, y1: float, x2: float, y2: float, width: int = 2) -> None:
-        self.draw.line((x1, y1, x2, y2), self.ink, width)
-
-
-Font = ImageFont.FreeTypeFont
-
-
-def _fitted(words: list[str], room: float, font: Font, hyphens: bool) -> tuple[list[str], list[str]]:
-    """The words of the next line, and those that are left; a long word may be broken."""
-    line = [words[0]]
-    for n, word in enumerate(words[1:], start=1):
-        if font.getlength(" ".join([*line, word])) <= room:
-            line.append(word)
-            continue
-        if hyphens and word.isalpha() and len(word) > 7:
-            for cut in range(len(word) - 3, 2, -1):
-                if font.getlength(" ".join([*line, word[:cut] + "-"])) <= room:
-                    return [*line, word[:cut] + "-"], [word[cut:], *words[n + 1 :]]
-        return line, words[n:]
-    return line, []
-
-
-def font(name: str, size: float, index: int = 0) -> Font:
-    """A font of Debian's."""
-    for folder in FOLDERS:
-        if (path := folder / FONTS[name]).is_file():
-            return ImageFont.truetype(str(path), size, index=index)
-    sys.exit(f"{FONTS[name]} is missing: apt-get install {PACKAGES}")
-
-
-def prose(dice: random.Random, count: int, bank: Sequence[str] = tuple(ENGLISH)) -> str:
-    return " ".join(dice.sample(bank, min(count, len(bank))))
-
+__all__ = ["FOLDERS", "PACKAGES", "scanned", "write_pages"]
 
 # -- kinds of pages
 
@@ -450,43 +248,6 @@ def form(dice: random.Random) -> Sheet:
     return page
 
 
-def grid(
-    page: Sheet, x: float, y: float, widths: Sequence[float], rows: Sequence[Sequence[str]], text: Font, *,
-    lines: str = "", pad: float = 12, leading: float = 1.9, right: Sequence[int] = (), bold: Font | None = None,
-) -> float:  # fmt: skip
-    """A table. `lines`: "" for none, "rows" for rules between them, "all" for a box around each cell."""
-    step = text.size * leading
-    lefts = [x + sum(widths[:c]) for c in range(len(widths) + 1)]
-    top = y
-    for r, row in enumerate(rows):
-        high = max(cell.count("\n") + 1 for cell in row)
-        for c, cell in enumerate(row):
-            for n, part in enumerate(cell.split("\n")):
-                at = lefts[c + 1] - pad if c in right else lefts[c] + pad
-                use = bold if bold is not None and r == 0 else text
-                page.put(at, y + (step - text.size) / 2 + n * text.size * 1.25, part, use,
-                         anchor="ra" if c in right else "la")  # fmt: skip
-        page.truth.append(" ".join(cell.replace("\n", " ") for cell in row if cell))
-        y += step + (high - 1) * text.size * 1.25
-        if lines:
-            page.rule(x, y, lefts[-1], y, 1)
-    if lines == "all":
-        page.rule(x, top, lefts[-1], top, 1)
-        for left in lefts:
-            page.rule(left, top, left, y, 1)
-    cells = [(r, c) for r in range(1, len(rows)) for c in range(1, len(widths)) if rows[r][c] and rows[r][c - 1]]
-    for r, c in page.dice.sample(cells, min(5, len(cells))):
-        check = {"type": "table", "cell": rows[r][c].replace("\n", " "), "left": rows[r][c - 1].replace("\n", " ")}
-        if rows[0][c]:
-            check["top_heading"] = rows[0][c].replace("\n", " ")
-        page.checks.append(check)
-    return y
-
-
-def _money(dice: random.Random, most: int = 900) -> str:
-    return f"{dice.randint(1, most)}.{dice.randint(0, 99):02}"
-
-
 def ledger(dice: random.Random, lines: str, *, two_lines: bool = False, gaps: bool = False) -> Sheet:
     """A table of places and figures."""
     page = Sheet((1240, 900), dice)
@@ -558,7 +319,7 @@ def receipt(dice: random.Random) -> Sheet:
         page.say(middle, y, line, face, anchor="ma", heading=face is bold)
         y += size * 1.5
     y += size * 0.5
-    prices = [_money(dice, 40) for _ in goods]
+    prices = [money(dice, 40) for _ in goods]
     for name, price in (*zip(goods, prices, strict=True), ("TOTAL", f"{sum(map(float, prices)):.2f}")):
         face = bold if name == "TOTAL" else text
         y += size * 0.7 * (name == "TOTAL")
@@ -594,7 +355,7 @@ def terminal(dice: random.Random) -> Sheet:
     y = 20.0
     for n in range(14):
         name = dice.choice(GOODS).split()[0].lower().strip(",")
-        page.say(20, y, f"[{n:02}:{dice.randint(10, 59)}] build/{name}.o: done in {_money(dice, 9)} s", text)
+        page.say(20, y, f"[{n:02}:{dice.randint(10, 59)}] build/{name}.o: done in {money(dice, 9)} s", text)
         y += size * 1.4
     return page
 
@@ -650,377 +411,6 @@ def right_to_left(dice: random.Random, bank: Sequence[str], face: str, columns: 
     for column in range(columns):
         x = 1150 - width - column * (width + gutter)
         page.paragraph(x, 190, width, prose(dice, 6, bank[1:]), body, right=True, leading=1.7)
-    return page
-
-
-# -- structure: what a careful reader keeps together, and what apart
-
-
-CODE: Final = (
-    ("def ferry_times(harbour, day):", "    times = []", "    for boat in harbour.boats:", "        if boat.sails(day):",
-     "            times.append(boat.leaves)", "        else:", "            log(boat.name, 'stays')",
-     "    return sorted(times)", "", "print(ferry_times(ellery, 'monday'))"),
-    ("struct tide { int hour; double metres; };", "", "double highest(struct tide *list, int count) {",
-     "    double best = list[0].metres;", "    for (int i = 1; i < count; i++) {",
-     "        if (list[i].metres > best)", "            best = list[i].metres;", "    }", "    return best;", "}"),
-)  # fmt: skip
-SALES: Final = ("Ropes", "Lamps", "Anchors", "Sails", "Paint", "Nets", "Charts", "Buoys")
-MONTHS: Final = ("January", "February", "March", "April", "May", "June", "July", "August")
-LABELS: Final = (
-    "Length over all",
-    "Beam",
-    "Draught, laden",
-    "Year of building",
-    "Engine",
-    "Fuel",
-    "Crew",
-    "Port of registry",
-)
-
-
-def inset(dice: random.Random) -> Sheet:
-    """Two columns; a quotation in large type stands across the gutter, and the columns flow around it."""
-    page = Sheet((1240, 1500), dice)
-    size = dice.choice((22, 24))
-    body, large = font("serif", size), font("serif italic", size * 1.6)
-    page.say(90, 80, dice.choice(TITLES), font("serif bold", size * 2), heading=True)
-    width, top, middle = 510.0, 190.0, 620.0
-    quote = dice.choice(ENGLISH).split(" ")
-    half = len(quote) // 2
-    texts = [prose(dice, 12), prose(dice, 12)]
-    at = dice.randint(500, 700)
-    columns: list[list[str]] = []
-    for column in range(2):
-        x = 90 + column * (width + 40)
-        page.truth.append("")
-        y, rest = page.paragraph(x, top, width, texts[column], body, until=at)
-        first = page.truth.pop()
-        page.runs_on = False
-        y, _ = page.paragraph(x, at + size * 6, width, rest, body, until=1420)
-        page.runs_on = False
-        columns.append([first, page.truth.pop()])
-        page.truth.pop()
-    for n, part in enumerate((quote[:half], quote[half:])):
-        page.say(middle, at + size * (1.2 + 2 * n), " ".join(part), large, anchor="ma", truth=False)
-    page.truth += [" ".join(columns[0]), " ".join(columns[1])]
-    page.truth.append(" ".join(quote))
-    return page
-
-
-def picture_across(dice: random.Random) -> Sheet:
-    """Two columns, a picture over both with its caption, two columns again."""
-    page = Sheet((1240, 1600), dice)
-    size = dice.choice((22, 24))
-    body, small = font("serif", size), font("serif italic", size * 0.85)
-    width, y = 510.0, 90.0
-    for part in range(2):
-        ends = [page.paragraph(90 + c * 550, y, width, prose(dice, 5), body, justify=True)[0] for c in range(2)]
-        y = max(ends) + size
-        if part == 0:
-            page.draw.rectangle((90, y, 1150, y + 260), (200, 210, 220))
-            page.draw.polygon(((140, y + 250), (400, y + 60), (640, y + 250)), (150, 165, 150))
-            caption = f"Figure {dice.randint(1, 9)}. {dice.choice(ENGLISH)}"
-            y, _ = page.paragraph(90, y + 275, 1000, caption, small)
-            y += size
-    return page
-
-
-def table_in_column(dice: random.Random) -> Sheet:
-    """Two columns of prose; the left one holds a small table between its paragraphs."""
-    page = Sheet((1240, 1500), dice)
-    size = dice.choice((20, 22))
-    body, bold = font("serif", size), font("serif bold", size)
-    left, right = 90.0, 650.0
-    y, _ = page.paragraph(left, 90, 500, prose(dice, 5), body)
-    rows = [["Goods", "Sold", "Left"], *([name, str(dice.randint(2, 99)), str(dice.randint(2, 99))]
-                                         for name in dice.sample(SALES, 4))]  # fmt: skip
-    y = grid(
-        page, left, y + size, [200, 150, 150], rows, body, lines=dice.choice(("", "rows")), right=(1, 2), bold=bold
-    )
-    page.paragraph(left, y + size, 500, prose(dice, 5), body)
-    page.paragraph(right, 90, 500, prose(dice, 13), body)
-    return page
-
-
-def chart(dice: random.Random) -> Sheet:
-    """Prose, a bar chart with numbers on its axis and names under its bars, prose."""
-    page = Sheet((1100, 1500), dice)
-    size = dice.choice((24, 26))
-    body, small = font("sans", size), font("sans", size * 0.75)
-    y, _ = page.paragraph(90, 80, 920, prose(dice, 4), body)
-    y += size * 1.5
-    top, height = y, 360
-    for n in range(5):
-        level = y + height - n * height / 4
-        page.rule(150, level, 1000, level, 1)
-        page.say(140, level, str(n * 25), small, anchor="rm", truth=False)
-    names = dice.sample(SALES, 5)
-    for n, name in enumerate(names):
-        x = 210 + n * 160
-        page.draw.rectangle((x, y + height - dice.randint(40, 340), x + 90, y + height), (90, 120, 170))
-        page.say(x + 45, y + height + 10, name, small, anchor="ma", truth=False)
-    page.truth.append(" ".join(["100", "75", "50", "25", "0", *names]))
-    page.paragraph(90, top + height + size * 4, 920, prose(dice, 4), body)
-    return page
-
-
-def data_sheet(dice: random.Random) -> Sheet:
-    """Labels on the left, values on the right: each pair is one row."""
-    page = Sheet((1240, 900), dice)
-    size = dice.choice((24, 26))
-    label, value = font("sans bold", size), font("sans", size)
-    page.say(90, 70, f"The ferry {dice.choice(NAMES).split()[1]}", font("sans bold", size * 1.6), heading=True)
-    values = (f"{dice.randint(20, 60)}.{dice.randint(1, 9)} m", f"{dice.randint(6, 12)}.{dice.randint(1, 9)} m", "2.4 m",
-              str(dice.randint(1930, 2010)), "two diesel engines of 480 kW each", "marine gas oil, 40,000 l",
-              "a master, two mates, eleven hands", "Port Ellery")  # fmt: skip
-    y = 190.0
-    for name, text in zip(LABELS, values, strict=True):
-        page.put(90, y, name, label)
-        page.put(520, y, text, value)
-        page.truth.append(f"{name} {text}")
-        page.checks.append({"type": "table", "cell": text, "left": name})
-        y += size * 2.2
-    return page
-
-
-def side_headings(dice: random.Random) -> Sheet:
-    """A heading on the left of each paragraph, in a column of its own."""
-    page = Sheet((1400, 1300), dice)
-    size = dice.choice((26, 30))
-    body, bold = font("sans", size), font("sans bold", size)
-    y = 80.0
-    for name in dice.sample(HEADINGS, 4):
-        page.say(80, y, name, bold, heading=True)
-        y, _ = page.paragraph(520, y, 780, prose(dice, 2), body)
-        y += size * 1.6
-    return page
-
-
-def stacked_tables(dice: random.Random) -> Sheet:
-    """Tables under each other, each with a caption on the line above, and the same columns."""
-    page = Sheet((1240, 1300), dice)
-    size = dice.choice((22, 26))
-    text, bold = font("sans", size), font("sans bold", size)
-    y = 70.0
-    lines = dice.choice(("", "rows"))
-    for month in dice.sample(MONTHS, 3):
-        page.say(102, y, f"Stock in {month}", text)
-        rows = [["Item", "Store", "Count"], *([name, dice.choice(("North", "South")), str(dice.randint(10, 999))]
-                                              for name in dice.sample(SALES, 3))]  # fmt: skip
-        y = grid(page, 90, y + size * 2, [400, 300, 200], rows, text, lines=lines, right=(2,), bold=bold)
-        y += size * 2
-    return page
-
-
-def multiline_cells(dice: random.Random) -> Sheet:
-    """No rules; cells of two lines, figures in both; only the white between the rows tells them apart."""
-    page = Sheet((1400, 900), dice)
-    size = dice.choice((24, 26))
-    rows = [["Period", "Description", "Rate", "Amount"]]
-    for n, thing in enumerate(dice.sample(SALES, 5)):
-        long = n != 3
-        year = dice.randint(1990, 2025)
-        rows.append([f"1 {MONTHS[n]} {year} to\n31 {MONTHS[n + 1]} {year}" if long else f"1 {MONTHS[n]} {year}",
-                     f"{thing} delivered to the\nharbour of Port Ellery" if long else f"{thing} returned",
-                     f"{dice.randint(1, 9)}.{dice.randint(10, 99)} %", f"{dice.randint(1, 9)},{dice.randint(100, 999)}.50"])  # fmt: skip
-    grid(page, 60, 60, [400, 520, 180, 220], rows, font("sans", size), bold=font("sans bold", size), leading=2.6)
-    return page
-
-
-def group_rows(dice: random.Random) -> Sheet:
-    """A ruled table in which a row over the whole width names the rows below it; a cell over two rows."""
-    page = Sheet((1240, 900), dice)
-    size = dice.choice((22, 24))
-    text, bold = font("sans", size), font("sans bold", size)
-    widths, x, y, step = [260, 240, 240, 240], 90.0, 80.0, size * 2.0
-    right = x + sum(widths)
-    lefts = [x + sum(widths[:c]) for c in range(5)]
-    head = ["Kind", "Total", "Old", "New"]
-
-    def row(cells: Sequence[str], face: Font) -> None:
-        for c, cell in enumerate(cells):
-            page.put(lefts[c] + 12, y + size * 0.45, cell, face)
-        page.truth.append(" ".join(cells))
-        for left in (*lefts[: len(cells)], right):
-            page.rule(left, y, left, y + step, 2)
-        page.rule(x, y + step, right, y + step, 2)
-
-    page.rule(x, y, right, y, 2)
-    row(head, bold)
-    for group in ("Small, below 2.0 metres", "Large, 2.0 metres and more"):
-        y += step
-        row([group], text)
-        for name in dice.sample(SALES, 3):
-            y += step
-            cells = [name, *(str(dice.randint(10, 9999)) for _ in range(3))]
-            row(cells, text)
-            page.checks.append({"type": "table", "cell": cells[2], "left": cells[1], "top_heading": "Old"})
-            page.checks.append({"type": "table", "cell": cells[1], "left": cells[0], "top_heading": "Total"})
-    return page
-
-
-def narrow_columns(dice: random.Random) -> Sheet:
-    """A ruled calendar of 31 narrow columns, some of them empty."""
-    page = Sheet((1700, 620), dice)
-    text = font("sans", 18)
-    x, y, wide, step = 60.0, 80.0, 46.0, 42.0
-    names = dice.sample(NAMES, 5)
-    rows = [["", *(str(n) for n in range(1, 32))]]
-    rows += [
-        [name.split()[0], *(dice.choice(("", "x", "o", str(dice.randint(2, 9)))) for _ in range(31))] for name in names
-    ]
-    for r, row in enumerate(rows):
-        at = x
-        for c, cell in enumerate(row):
-            width = 130 if c == 0 else wide
-            if cell:
-                page.put(at + width / 2, y + step / 2, cell, text, anchor="mm")
-            page.rule(at, y, at, y + step, 1)
-            at += width
-        page.rule(at, y, at, y + step, 1)
-        page.rule(x, y, at, y, 1)
-        page.truth.append(" ".join(cell for cell in row if cell))
-        y += step
-    page.rule(x, y, at, y, 1)
-    for r in range(1, 6):
-        for c in range(2, 32):
-            if rows[r][c].isdigit():
-                page.checks.append(
-                    {"type": "table", "cell": rows[r][c], "top_heading": rows[0][c], "left_heading": rows[r][0]}
-                )
-    return page
-
-
-def tall_rows(dice: random.Random) -> Sheet:
-    """A ruled table whose cells hold paragraphs, with a head over two columns."""
-    page = Sheet((1240, 1200), dice)
-    size = dice.choice((20, 22))
-    text, bold = font("sans", size), font("sans bold", size)
-    lefts = [70.0, 300.0, 680.0, 1150.0]
-    y = 80.0
-    page.rule(lefts[0], y, lefts[3], y, 2)
-    for r in range(5):
-        cells = (("Work", "What was done and who did it", "") if r == 0
-                 else (dice.choice(HEADINGS), dice.choice(ENGLISH), dice.choice(ENGLISH)))  # fmt: skip
-        ends = [y + size * 2]
-        texts = []
-        for c, cell in enumerate(cells):
-            if cell:
-                width = lefts[c + 1] - lefts[c] - 24 if r else 800
-                end, _ = page.paragraph(lefts[c] + 12, y + 10, width, cell, bold if r == 0 else text)
-                texts.append(page.truth.pop())
-                ends.append(end + 10)
-        page.truth += texts
-        if r:
-            page.checks.append({"type": "table", "cell": cells[1], "left": cells[0], "right": cells[2]})
-        bottom = max(ends)
-        for left in lefts if r else (lefts[0], lefts[1], lefts[3]):
-            page.rule(left, y, left, bottom, 2)
-        y = bottom
-        page.rule(lefts[0], y, lefts[3], y, 2)
-    return page
-
-
-def code(dice: random.Random) -> Sheet:
-    """A program on dark or light ground."""
-    dark = dice.random() < 0.5
-    page = Sheet((1000, 620), dice, paper=(30, 30, 30) if dark else "white", ink=(212, 212, 212) if dark else INK)
-    size = dice.choice((22, 26))
-    face = font("mono", size)
-    y = 30.0
-    for text in dice.choice(CODE):
-        if text:
-            indent = len(text) - len(text.lstrip())
-            page.put(40 + face.getlength(" " * indent), y, text.lstrip(), face)
-        page.truth.append(text)
-        y += size * 1.7
-    return page
-
-
-def contents(dice: random.Random) -> Sheet:
-    """Entries with dots that lead to their pages."""
-    page = Sheet((1100, 900), dice)
-    size = dice.choice((24, 26))
-    body = font("serif", size)
-    page.say(90, 70, "Contents", font("serif bold", size * 1.6), heading=True)
-    y, number = 170.0, 1
-    for name in (*HEADINGS, *dice.sample(TITLES, 3)):
-        room = 900 - body.getlength(name) - body.getlength(str(number))
-        dots = "." * int(room / body.getlength("."))
-        page.put(90, y, f"{name}{dots}{number}", body)
-        page.truth.append(f"{name} ... {number}")
-        y += size * 1.8
-        number += dice.randint(2, 30)
-    return page
-
-
-def dashes(dice: random.Random) -> Sheet:
-    """A list whose items go on in a second line, with dashes; then paragraphs."""
-    page = Sheet((1100, 1100), dice)
-    size = dice.choice((24, 28))
-    body = font(dice.choice(("sans", "book", "serif")), size)
-    y, _ = page.paragraph(90, 80, 900, dice.choice(ENGLISH), body)
-    y += size * 0.5
-    for text in dice.sample(ENGLISH, 5):
-        page.put(110, y, "–", body)
-        y, _ = page.paragraph(110 + size * 1.3, y, 620, text, body)
-        page.truth[-1] = f"- {page.truth[-1]}"
-    page.paragraph(90, y + size, 900, prose(dice, 2), body)
-    return page
-
-
-def chinese_stops(dice: random.Random) -> Sheet:
-    """A paragraph of Chinese whose stops leave white in the lines, some of it at one place."""
-    page = Sheet((1100, 700), dice)
-    size = dice.choice((26, 30))
-    body = font("cjk", size, 2)
-    text = "".join(f"（{n}）{part}" for n, part in zip("一二三四五六七八", dice.sample(CHINESE, 8), strict=True)) * 2
-    for n in range(0, len(text), 31):
-        page.say(70, 80 + n // 31 * size * 1.7, text[n : n + 31], body, truth=False)
-    page.truth.append(text)
-    return page
-
-
-def vertical_tiers(dice: random.Random) -> Sheet:
-    """Japanese from top to bottom in two tiers, a rule between them, a title from left to right above."""
-    page = Sheet((900, 1000), dice)
-    size = dice.choice((26, 28))
-    body = font("cjk serif", size)
-    page.say(450, 40, "港の便り　第三号", font("cjk bold", size * 1.3), anchor="ma", heading=True)
-    for tier in range(2):
-        text = "".join(dice.sample(JAPANESE, 5))
-        x = 800.0
-        for n in range(0, len(text), 13):
-            y = 130.0 + 420 * tier
-            for char in text[n : n + 13]:
-                corner = char in "。、"
-                page.put(x + size * (0.6 if corner else 0), y - size * (0.55 if corner else 0), char, body)
-                y += size * 1.08
-            x -= size * 1.8
-        page.truth.append(text)
-        if tier == 0:
-            page.rule(60, 530, 840, 530)
-    return page
-
-
-def ticks(dice: random.Random) -> Sheet:
-    """Boxes to tick on a printed form, some of them ticked."""
-    page = Sheet((1000, 900), dice)
-    size = dice.choice((24, 28))
-    body = font("sans", size)
-    page.say(80, 60, "How do you want to receive the bulletin?", body)
-    y = 130.0
-    for n, name in enumerate(("by post", "by courier", "collected in person", "by telephone", "not at all")):
-        ticked = dice.random() < 0.5
-        box = (80, y, 80 + size, y + size)
-        page.draw.rectangle(box, outline=INK, width=2)
-        if ticked:
-            page.draw.line((box[0] + 4, box[1] + 4, box[2] - 4, box[3] - 4), INK, 3)
-            page.draw.line((box[0] + 4, box[3] - 4, box[2] - 4, box[1] + 4), INK, 3)
-        page.put(80 + size * 1.8, y - 2, name, body)
-        page.truth.append(f"- [{'x' if ticked else ' '}] {name}")
-        y += size * 2
-    page.paragraph(80, y + size, 840, dice.choice(ENGLISH), body)
     return page
 
 
