@@ -111,13 +111,16 @@ def _rules(ink: Pixels, em: float, *, level: bool) -> Iterator[Box]:
 
     # Letters go first, so that closing the gaps of a rule does not join their feet.
     runs = cv2.morphologyEx(ink, cv2.MORPH_OPEN, line(STROKE_EM * em))
-    runs = cv2.morphologyEx(runs, cv2.MORPH_CLOSE, line(BROKEN_EM * em))
+    x, y, wide, high = cv2.boundingRect(runs)
+    if wide == 0:
+        return
+    runs = cv2.morphologyEx(runs[y : y + high, x : x + wide], cv2.MORPH_CLOSE, line(BROKEN_EM * em))
     runs = cv2.morphologyEx(runs, cv2.MORPH_OPEN, line(least))
     count, _, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8)
     for left, top, width, height, area in stats[1 : min(count, 4 * MOST_RULES)].tolist():
         long, thick = (width, height) if level else (height, width)
         if area <= THICK_EM * em * long and thick <= max(3.0, THICK_EM * em):
-            yield float(left), float(top), float(left + width), float(top + height)
+            yield float(x + left), float(y + top), float(x + left + width), float(y + top + height)
 
 
 def _ticks(ink: Pixels, em: float) -> Iterator[TickBox]:

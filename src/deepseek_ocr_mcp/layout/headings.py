@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from statistics import fmean
 from typing import Final
 
-from .lines import LIST_ITEM, Element, Frame, Row, TextLine, reading_length, row_text, type_size
+from .lines import ENDS, LIST_ITEM, Element, Frame, Row, TextLine, reading_length, row_text, type_size
 from .tables import cells_of
 
 __all__ = ["Headings", "with_levels"]
@@ -32,6 +32,7 @@ SHORT_CHARS: Final = 6  # the widths of fewer characters tell little of their si
 SHORT_LARGER: Final = 1.25
 HEADING_CHARS: Final = 60  # at most, for one that is a little larger
 TITLE_CHARS: Final = 150  # at most, for any
+SENTENCE_WORDS: Final = 8  # from so many on, text that ends like a sentence is one
 BLOCK_ROWS: Final = 3  # at most
 BODY_CHARS: Final = 16  # least length of the text that follows a heading
 HEADING_WIDTH: Final = 0.85  # of the column, at most, for one that is a little larger
@@ -137,6 +138,8 @@ class Headings:
         item = LIST_ITEM.match(text)
         if stop - at > BLOCK_ROWS or len(text) > TITLE_CHARS or (item and item["bullet"]) or _begins_low(text):
             return False
+        if text.endswith(ENDS) and len(text.split()) >= SENTENCE_WORDS:
+            return False  # a quotation in large type
         if 2 * sum(map(str.isalpha, text)) <= len(text):
             return False
         return all(len(cells_of(frame, row)) == 1 for row in context.rows[at:stop])
