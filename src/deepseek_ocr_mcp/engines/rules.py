@@ -28,6 +28,7 @@ UPRIGHT_EM: Final = 1.5  # least length of an upright rule; rows are seldom lowe
 STROKE_EM: Final = 1.2  # longer than any stroke of a letter
 BROKEN_EM: Final = 0.4  # most white within a rule: scans break them
 THICK_EM: Final = 0.4  # most thickness of a rule; thicker is a bar or the ground of a heading
+SLOPE: Final = 0.02  # of its length a rule may climb: the tilt of a page of short lines is known to a degree
 NEIGHBOURHOOD: Final = 31  # pixels: ink is darker than the mean around it …
 DARKER: Final = 12  # … by so many of 255 levels; less, and the grain of paper is ink
 DARK_PAGE: Final = 110  # a page whose middle level is darker has light ink
@@ -119,7 +120,7 @@ def _rules(ink: Pixels, em: float, *, level: bool) -> Iterator[Box]:
     count, _, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8)
     for left, top, width, height, area in stats[1 : min(count, 4 * MOST_RULES)].tolist():
         long, thick = (width, height) if level else (height, width)
-        if area <= THICK_EM * em * long and thick <= max(3.0, THICK_EM * em):
+        if area <= THICK_EM * em * long and thick <= max(3.0, THICK_EM * em, SLOPE * long):
             yield float(x + left), float(y + top), float(x + left + width), float(y + top + height)
 
 

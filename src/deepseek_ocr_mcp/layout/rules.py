@@ -20,6 +20,7 @@ __all__ = ["Grid", "find_grids", "no_tick"]
 # narrow columns of a calendar are one.
 SNAP_EM: Final = 0.22  # rules that are closer are one
 TOUCH_EM: Final = 0.32  # rules that end so close meet
+LEAST_EM: Final = 0.7  # least height of a row and width of a column whose border is not drawn
 MAX_CROSSINGS: Final = 1_000_000  # level times upright rules
 MAX_GRID: Final = 60  # rows or columns; a larger one is a drawing
 BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
@@ -80,9 +81,12 @@ def find_grids(rules: Sequence[Box], em: float, tick: Callable[[], None] = no_ti
     if not level or not upright or len(level) * len(upright) > MAX_CROSSINGS:
         return
     for across, down in _touching(level, upright, touch, tick):
-        xs = _places([*(x for x, _, _ in down), min(a for _, a, _ in across), max(b for _, _, b in across)], snap)
-        ys = _places([*(y for y, _, _ in across), min(a for _, a, _ in down), max(b for _, _, b in down)], snap)
-        ys = _places([*ys, *_shared_ends(down, snap)], snap)
+        ends = [(end, 0.0, 0.0) for _, a, b in down for end in (a, b)]
+        shared = [at for at, spans in _by_place(ends, snap) if len(spans) > 1]
+        xs = _places([x for x, _, _ in down], snap)
+        ys = _places([y for y, _, _ in across], snap)
+        xs = _with_places(xs, (min(a for _, a, _ in across), max(b for _, _, b in across)), LEAST_EM * em)
+        ys = _with_places(ys, (min(a for _, a, _ in down), max(b for _, _, b in down), *shared), LEAST_EM * em)
         if 2 <= len(xs) <= MAX_GRID + 1 and 2 < len(ys) <= MAX_GRID + 1 and len(xs) + len(ys) > 5:
             yield Grid(xs, ys, across, down, snap)
 
@@ -112,10 +116,16 @@ def _touching(
     return ((across, down) for across, down in groups.values() if across and down)
 
 
-def _shared_ends(upright: list[Rule], snap: float) -> list[float]:
-    """The heights at which two upright rules or more begin or end: a row does, though no rule is drawn there."""
-    ends = _by_place([(end, 0.0, 0.0) for _, top, bottom in upright for end in (top, bottom)], snap)
-    return [at for at, spans in ends if len(spans) > 1]
+def _with_places(places: list[float], more: Iterable[float], least: float) -> list[float]:
+    """Places of rules with those where other rules begin or end, as far as there is room for a cell between them.
+
+    A row begins where upright rules do, though none is drawn there; on a page that is tilted a little they begin
+    a little above or below one that is.
+    """
+    for at in more:
+        if all(abs(at - place) >= least for place in places):
+            places = sorted([*places, at])
+    return places
 
 
 def _merged(rules: list[Rule], snap: float, touch: float) -> list[Rule]:
