@@ -37,7 +37,8 @@ BLOCK_ROWS: Final = 3  # at most
 BODY_CHARS: Final = 16  # least length of the text that follows a heading
 HEADING_WIDTH: Final = 0.85  # of the column, at most, for one that is a little larger
 WORDS_SCALE: Final = 1.06  # what words without their spaces measure less than with them, in the middle
-MOST_ROWS: Final = 0.35  # of a column's rows, at most, are headings that are only a little larger
+NAMES: Final = 3  # so many headings that are only a little larger …
+MOST_ROWS: Final = 0.35  # … in more than this share of a column's rows are the names in a list
 LEVEL_STEP: Final = 1.12  # sizes that differ by less are one level
 LEVELS: Final = 3
 
@@ -94,10 +95,10 @@ class Headings:
             over_heading = stop < len(rows) and numbers[stop] > 0
             if self._is_large(context, at, stop) or self._is_larger(context, at, stop, over_heading=over_heading):
                 numbers[at:stop] = [number] * (stop - at)
-        if sum(map(bool, numbers)) > MOST_ROWS * len(rows):  # names in a list, each over a line of text
-            for at, stop in blocks:
-                if not self._is_large(context, at, stop):
-                    numbers[at:stop] = [0] * (stop - at)
+        larger = [(at, stop) for at, stop in blocks if numbers[at] and not self._is_large(context, at, stop)]
+        if len(larger) >= NAMES and sum(map(bool, numbers)) > MOST_ROWS * len(rows):
+            for at, stop in larger:  # names in a list, each over a line of text
+                numbers[at:stop] = [0] * (stop - at)
         return numbers
 
     def _block(self, rows: Sequence[Row], at: int) -> int:
