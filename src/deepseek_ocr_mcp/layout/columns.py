@@ -231,6 +231,7 @@ class _Band:
 def _around(frame: Frame, lines: Row, x: float) -> list[Row]:
     """The parts that the gutter at `x` makes of the lines, in reading order."""
     shared = _shared_by_both(frame, lines, x) | _headline_words(frame, lines, x)
+    shared |= _level_with_across(frame, [i for i in lines if i not in shared], x)
     sides = {i: 0 if i in shared else _side(frame, i, x) for i in lines}
     insets = _insets(frame, lines, sides, shared)
     inset_of = {i: n for n, inset in enumerate(insets) for i in inset}
@@ -268,6 +269,25 @@ def _insets(frame: Frame, lines: Row, sides: dict[int, int], shared: set[int]) -
     return found
 
 
+def _level_with_across(frame: Frame, lines: Row, x: float) -> set[int]:
+    """Rows of three or more, the middle one across the gutter at `x`: they are read from side to side.
+
+    So are the names of authors over two columns, and a page number between two running feet. Lines of columns that
+    flow around an inset do not all stand level with its lines.
+    """
+    across = [i for i in lines if _side(frame, i, x) == 0]
+    found: set[int] = set()
+    for block in _blocks(frame, across, BLOCK_EM):
+        _, top, _, bottom = frame.union(block)
+        beside = [i for i in lines if top < frame.middles[i] < bottom and _side(frame, i, x)]
+        level = all(
+            any(abs(frame.middles[i] - frame.middles[k]) <= ROW_SHIFT * frame.height(i) for k in block) for i in beside
+        )
+        if level and {_side(frame, i, x) for i in beside} == {-1, 1}:
+            found.update(block, beside)
+    return found
+
+
 def _blocks(frame: Frame, lines: Iterable[int], gap: float) -> list[Row]:
     """Lines parted where there is more white than `gap` ems from side to side."""
     blocks: list[Row] = []
@@ -289,18 +309,24 @@ def _flowing(frame: Frame, bands: list[_Band]) -> list[_Band]:
     for band in bands[1:]:
         above = joined[-1]
         columns = (above.left, above.right, band.left, band.right)
-        if band.over and all(columns):
+        if band.over and all(columns) and all(_is_one_column(frame, column) for column in columns):
             texts = [(frame.lines[c[0]].text, frame.lines[c[-1]].text) for c in map(frame.by_middle, columns)]
             (_, a_end), (b, b_end), (c, c_end), (d, _) = texts
             below = _goes_on(a_end, c) + _goes_on(c_end, b) + _goes_on(b_end, d)
             beside = _goes_on(a_end, b) + _goes_on(b_end, c) + _goes_on(c_end, d)
-            if below > beside + ON_MARGIN:
+            if below > beside + ON_MARGIN and _goes_on(a_end, c) + _goes_on(b_end, d) > 0:
                 above.insets += [band.over, *band.insets]
                 above.left += band.left
                 above.right += band.right
                 continue
         joined.append(band)
     return joined
+
+
+def _is_one_column(frame: Frame, lines: Row) -> bool:
+    """Whether no two of the lines stand side by side: then the first and the last one say how sentences go on."""
+    by_middle = frame.by_middle(lines)
+    return all(frame.middles[b] - frame.middles[a] > ROW_SHIFT * frame.height(b) for a, b in pairwise(by_middle))
 
 
 def _goes_on(end: str, begin: str) -> int:
