@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final
 
-from .lines import ENDS, LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row, reading_length
+from .lines import ENDS, LIST_MARK, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
 
 __all__ = ["Strip", "columns_of"]
 
@@ -33,6 +33,12 @@ NARROW_CHARS: Final = 18  # least length of the middle line of prose in a column
 FULL_SHARE: Final = 0.85  # of the column is filled by the usual row, when it is prose in pieces
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
 LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence and they are uneven
+HEADING_LINES: Final = 24  # so many lines may stand above the names of columns and in them
+ENTRY_LINES: Final = 6  # least length of two columns of an index
+ENTRY_SHARE: Final = 0.7  # of their lines begin with a letter and end with a number
+SORTED_SHARE: Final = 0.95  # of the lines come after the one before in the alphabet
+BESIDE_SHARE: Final = 0.25  # of those have an item of the list beside them
+WITHIN_SHARE: Final = 0.5  # of the lines of prose beside a list begin within a sentence
 EVEN_LENGTH: Final = 0.75  # of the longest line of a column …
 EVEN_SHARE: Final = 0.85  # … have so many of its lines, as lines of prose do and names of values do not
 BAND_EM: Final = 0.5  # least white from side to side between a headline and the columns
@@ -138,15 +144,80 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
     if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * frame.em:
         return False
     aligned = _aligned_share(frame, left, right)
-    if aligned < ALIGNED_SHARE:
+    return aligned < ALIGNED_SHARE or _are_apart_though_level(frame, left, right, aligned)
+
+
+def _are_apart_though_level(frame: Frame, left: Row, right: Row, aligned: float) -> bool:
+    """Whether lines that stand level with each other are of two columns all the same, and not cells of rows."""
+    few = min(len(left), len(right))
+    if _have_one_heading(frame, left, right) or (few >= ENTRY_LINES and _are_entries(frame, left, right)):
         return True
-    if min(len(left), len(right)) < PROSE_LINES:
+    if few < PROSE_LINES:
         return False
-    prose = all(_is_prose(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    prose = prose or all(_fills(frame, side, box[2] - box[0]) for side, box in ((left, a), (right, b)))
-    if not prose or aligned < LEVEL_SHARE:
-        return prose
+    sides = [(side, box[2] - box[0]) for side, box in ((left, frame.union(left)), (right, frame.union(right)))]
+    prose = all(_is_prose(frame, side, width) for side, width in sides)
+    prose = prose or all(_fills(frame, side, width) for side, width in sides)
+    if not prose:
+        (a, a_width), (b, b_width) = sides
+        return (_is_prose(frame, a, a_width) and _is_run(frame, a, b)) or (
+            _is_prose(frame, b, b_width) and _is_run(frame, b, a)
+        )
+    if aligned < LEVEL_SHARE:
+        return True
     return (_runs_on(frame, left) and _runs_on(frame, right)) or (_is_even(frame, left) and _is_even(frame, right))
+
+
+def _have_one_heading(frame: Frame, left: Row, right: Row) -> bool:
+    """Whether two tables stand side by side: a row of both has the same names of columns."""
+    rows = [_names(frame, side[:HEADING_LINES]) for side in (left, right)]
+    places = [middle for middle, _ in rows[1]]
+    for middle, names in rows[0]:
+        at = bisect_left(places, middle - ROW_SHIFT * frame.em)
+        if at < len(places) and places[at] <= middle + ROW_SHIFT * frame.em and rows[1][at][1] == names:
+            return True
+    return False
+
+
+def _names(frame: Frame, lines: Row) -> list[tuple[float, list[str]]]:
+    """The rows of several cells without a figure, by their height."""
+    rows: list[list[int]] = []
+    for i in lines:
+        if rows and frame.middles[i] - frame.middles[rows[-1][-1]] <= ROW_SHIFT * frame.height(i):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    found = []
+    for row in rows:
+        texts = [frame.lines[i].text.strip() for i in sorted(row, key=lambda i: frame.boxes[i][0])]
+        if len(row) > 1 and not any(char.isdigit() for text in texts for char in text):
+            found.append((frame.middles[row[0]], texts))
+    return found
+
+
+def _are_entries(frame: Frame, left: Row, right: Row) -> bool:
+    """Whether both sides are entries of one list: of an index with its numbers, or in the order of the alphabet."""
+    texts = [[frame.lines[i].text.strip().casefold() for i in side] for side in (left, right)]
+    if all(
+        sum(text[:1].isalpha() and text[-1:].isdigit() for text in side) >= ENTRY_SHARE * len(side) for side in texts
+    ):
+        return True
+    ordered = [*texts[0], *texts[1]]
+    falls = sum(b < a for a, b in pairwise(ordered))
+    return falls <= (1 - SORTED_SHARE) * len(ordered) and all(text[:1].isalpha() for text in ordered)
+
+
+def _is_run(frame: Frame, lines: Row, others: Row) -> bool:
+    """Whether the lines are prose beside a list: most begin within a sentence, level with lines of the list.
+
+    The second line of a cell has nothing beside it.
+    """
+    within = [i for i in lines if frame.lines[i].text.lstrip()[:1].islower()]
+    gaps = sorted(frame.boxes[b][1] - frame.boxes[a][3] for a, b in pairwise(lines))
+    if len(within) < WITHIN_SHARE * len(lines) or gaps[0] <= -ROW_SHIFT * frame.em:
+        return False
+    usual = gaps[len(gaps) // 3]
+    apart = sum(gap > usual + SIDE_GAP_EM * frame.em for gap in gaps)
+    return 3 * apart < len(lines) and _level_share(frame, within, others) >= BESIDE_SHARE
 
 
 def _runs_on(frame: Frame, lines: Row) -> bool:
@@ -178,7 +249,7 @@ def _in_margin(frame: Frame, notes: Row, text: Row) -> bool:
 
 def _is_prose(frame: Frame, lines: Row, width: float) -> bool:
     """Whether the lines are running text, in one column of that width or in several narrower ones."""
-    length = median(reading_length(frame.lines[i].text) for i in lines)
+    length = median(frame.lengths[i] for i in lines)
     fill = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(width, 1.0) for i in lines)
     return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
 
@@ -189,7 +260,7 @@ def _fills(frame: Frame, lines: Row, width: float) -> bool:
     inked: list[float] = []
     last = -math.inf
     for i in lines:
-        length, wide = reading_length(frame.lines[i].text), frame.boxes[i][2] - frame.boxes[i][0]
+        length, wide = frame.lengths[i], frame.boxes[i][2] - frame.boxes[i][0]
         if frame.middles[i] - last <= ROW_SHIFT * frame.height(i):
             lengths[-1] += length
             inked[-1] += wide
@@ -203,13 +274,18 @@ def _fills(frame: Frame, lines: Row, width: float) -> bool:
 def _aligned_share(frame: Frame, left: Row, right: Row) -> float:
     """How many lines of the shorter column have a line of the other at their height."""
     few, many = sorted((left, right), key=len)
-    middles = sorted(frame.middles[i] for i in many)
+    return _level_share(frame, few, many)
+
+
+def _level_share(frame: Frame, lines: Row, others: Row) -> float:
+    """How many of the lines have one of the others at their height."""
+    middles = sorted(frame.middles[i] for i in others)
     hits = 0
-    for i in few:
+    for i in lines:
         y, reach = frame.middles[i], ROW_SHIFT * frame.height(i)
         at = bisect_left(middles, y - reach)
         hits += at < len(middles) and middles[at] <= y + reach
-    return hits / len(few)
+    return hits / len(lines)
 
 
 # ---------------------------------------------------------------- what stands around a gutter

@@ -127,6 +127,8 @@ class Frame:
     """Where the middle of each line's height is."""
     sizes: list[float]
     """The size of the type of each line, as its width tells it."""
+    lengths: list[int]
+    """How much each line holds, in characters of a script with spaces."""
     mirrored: bool = False
     bold_stands_out: bool = False
     """Most of the page is not bold."""
@@ -159,6 +161,7 @@ class Frame:
             max(_usual(sizes, counts), 1e-6),
             [(box[1] + box[3]) / 2 for box in boxes],
             sizes,
+            [reading_length(line.text) for line in lines],
             mirrored,
             bold < BOLD_SHARE * sum(counts),
         )
@@ -242,7 +245,7 @@ def runs_leftwards(lines: Iterable[TextLine]) -> bool:
 
 def reading_length(text: str) -> int:
     """Characters, where one of a script without spaces counts for two: it holds as much."""
-    return len(text) + len(NO_SPACES.findall(text))
+    return len(text) if text.isascii() else len(text) + len(NO_SPACES.findall(text))
 
 
 def row_text(lines: Sequence[TextLine], row: Iterable[Iterable[int]]) -> str:
