@@ -61,6 +61,60 @@ def test_a_headline_between_two_stories_parts_them() -> None:
     assert places == sorted(places)
 
 
+def test_a_table_over_both_columns_is_not_cut_at_their_gutter() -> None:
+    rows = [["Year", "Arrived", "Left", "Sunk"], *([str(1990 + n), f"{n}4", f"{n}7", str(n)] for n in range(5))]
+    table = [line for n, cells in enumerate(rows) for line in row(cells, [60, 320, 620, 820], 320 + 30 * n)]
+    below = [
+        TextLine(each.text, (each.box[0], each.box[1] + 480, each.box[2], each.box[3] + 480), each.score, each.centres)
+        for each in columns(9, 0)
+    ]
+    markdown = to_markdown([*columns(9, 0), *table, *below])
+    assert "| Year | Arrived | Left | Sunk |" in markdown
+    assert "| 1993 | 34 | 37 | 3 |" in markdown
+    assert markdown.index("their own for the next flood") < markdown.index("1990") < markdown.rindex("The ferry leaves")
+
+
+def test_names_over_both_columns_are_read_across() -> None:
+    names = [
+        line
+        for n in range(2)
+        for line in row([f"Mira {n}", f"Jonas Peck {n}", f"Ada {n}"], [160, 430, 800], 60 + 28 * n)
+    ]
+    lines = [
+        *names,
+        *(
+            TextLine(each.text, (each.box[0], each.box[1] + 90, each.box[2], each.box[3] + 90))
+            for each in columns(9, 0)
+        ),
+    ]
+    assert to_text(lines).splitlines()[0] == "Mira 0 Jonas Peck 0 Ada 0"
+
+
+def test_a_list_beside_prose_is_a_column() -> None:
+    lines = paragraph([f"{n} spoons of honey" for n in range(8)], 60, 60)
+    lines += paragraph(LEFT, 400, 60)
+    assert flat(" ".join(LEFT)) in flat(to_markdown(lines))
+
+
+def test_the_columns_of_an_index_are_read_one_after_the_other() -> None:
+    entries = ["Anchors, 4, 18", "Boats, 7", "Clocks, 30, 31", "Ferry, 2", "Harbour, 9, 44", "Lamps, 12"]
+    more = ["Mill, 80", "Nets, 3, 17", "Oak, 41", "Quay, 1, 2", "Rafts, 66", "Tides, 5"]
+    lines = [*paragraph(entries, 60, 60), *paragraph(more, 400, 60)]
+    assert [text for text in to_text(lines).split("\n") if text] == [*entries, *more]
+
+
+def test_two_tables_side_by_side_are_two() -> None:
+    lines = []
+    for x, boats in ((60.0, ("Gull", "Tern", "Swift")), (620.0, ("Heron", "Crane", "Petrel"))):
+        lefts = [x, x + 160, x + 300]
+        lines += row(["Boat", "Leaves", "Back"], lefts, 60)
+        lines += [
+            line for n, boat in enumerate(boats) for line in row([boat, f"{n}:15", f"{n}:40"], lefts, 95 + 35 * n)
+        ]
+    tables = to_markdown(lines).split("\n\n")
+    assert [table.splitlines()[2] for table in tables] == ["| Gull | 0:15 | 0:40 |", "| Heron | 0:15 | 0:40 |"]
+
+
 def test_headings_beside_their_paragraphs_come_before_them() -> None:
     lines = []
     for n, name in enumerate(("Delivery", "Returns", "Privacy")):

@@ -18,7 +18,7 @@ from .columns import columns_of
 from .headings import Headings, with_levels
 from .lines import Box, Element, Frame, Row, TextLine
 from .paragraphs import paragraphs_of
-from .tables import aligned_cells, rows_of, table_runs
+from .tables import aligned_cells, rows_of, table_runs, wide_tables
 
 __all__ = ["ArrangedPart", "arrange", "reading_order"]
 
@@ -53,15 +53,12 @@ def arrange(
     """
     if not lines:
         return []
-    blocks = [*blocks, *_vertical_blocks(lines, {i for block in blocks for e in block.elements for i in e.lines})]
-    arranged = {i for block in blocks for element in block.elements for i in element.lines}
-    rest = [i for i in range(len(lines)) if i not in arranged]
-    page = frame = Frame.of(lines)
-    if blocks:
-        stand_ins = [TextLine("", block.box) for block in blocks]
-        frame = replace(Frame.of([*(lines[i] for i in rest), *stand_ins]).like(page), blocks_from=len(rest))
-    everything = frame.by_middle(range(len(frame.lines)))
-    regions = columns_of(frame, everything, []) if columns else [everything]
+    page = Frame.of(lines)
+    blocks = [*blocks, *_vertical_blocks(lines, _lines_of(blocks))]
+    frame, rest, regions = _regions(page, blocks, columns=columns)
+    if tables and len(regions) > 1 and (wide := list(_wide_tables(frame, rest, regions))):
+        blocks += wide
+        frame, rest, regions = _regions(page, blocks, columns=columns)
     headings = Headings(frame, page)
     in_rows = [rows_of(frame, region) for region in regions]
     elements: list[Element] = []
@@ -71,6 +68,36 @@ def arrange(
     if blocks:
         elements = list(_put_in(elements, rest, blocks))
     return with_levels(lines, elements)
+
+
+def _lines_of(blocks: Iterable[ArrangedPart]) -> set[int]:
+    return {i for block in blocks for element in block.elements for i in element.lines}
+
+
+def _regions(page: Frame, blocks: Sequence[ArrangedPart], *, columns: bool) -> tuple[Frame, list[int], list[Row]]:
+    """The lines that are in no block and stand-ins for the blocks; the page's own numbers of the lines; the columns."""
+    arranged = _lines_of(blocks)
+    rest = [i for i in range(len(page.lines)) if i not in arranged]
+    frame = page
+    if blocks:
+        stand_ins = [TextLine("", block.box) for block in blocks]
+        frame = replace(Frame.of([*(page.lines[i] for i in rest), *stand_ins]).like(page), blocks_from=len(rest))
+    everything = frame.by_middle(range(len(frame.lines)))
+    return frame, rest, columns_of(frame, everything, []) if columns else [everything]
+
+
+def _wide_tables(frame: Frame, rest: Sequence[int], regions: Sequence[Row]) -> Iterator[ArrangedPart]:
+    """Tables that a gutter of the page has cut."""
+    region_of = {i: number for number, region in enumerate(regions) for i in region}
+    for rows in wide_tables(frame, frame.by_middle(range(len(rest)))):
+        if len({region_of[i] for row in rows for i in row}) == 1:
+            continue
+        cells = aligned_cells(frame, rows)
+        if cells is not None:
+            own = tuple(tuple(tuple(rest[i] for i in cell) for cell in row) for row in cells)
+            boxes = [frame.lines[i].box for row in rows for i in row]
+            lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+            yield ArrangedPart((min(lefts), min(tops), max(rights), max(bottoms)), [Element("table", own)])
 
 
 def _elements(

@@ -13,7 +13,7 @@ from typing import Final
 
 from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
-__all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs"]
+__all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
 
 # Tuned on the tables, invoices and receipts of the shared corpus and of benchmarks/generated_pages.py. Where a
 # constant is wrong, two cells become one (a figure under a wrong heading), or prose becomes a table.
@@ -28,6 +28,11 @@ ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
 LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
 SAME_COLUMN: Final = 0.2  # of the narrower of two cells that stand under each other, shared
 SPANNED: Final = 0.3  # of a column, shared by a cell that goes over it
+WIDE_ROWS: Final = 3  # least number of rows with figures of a table over the whole width
+WIDE_CELLS: Final = 3  # least number of cells in each
+WIDE_CHARS: Final = 24  # most characters in a cell
+FIGURE_SHARE: Final = 0.4  # of the cells of a row are figures; or none is, in its heading
+WIDE_GAP_EM: Final = 2.5  # most white between two of its rows
 USED_SHARE: Final = 0.3  # of the rows have something in each of two columns, or there is no table
 LEADS: Final = re.compile(r"[.…·]{2,}[.,…·\s]*$|^[.…·]+\s*\d+$|^[.…·\s]+$")
 LEADING_SHARE: Final = 0.4  # of the rows have dots that lead to the number of a page: a table of contents
@@ -96,6 +101,47 @@ def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
             last = at
     if start is not None:
         yield from _parted(frame, rows, counts, start, last + 1)
+
+
+def wide_tables(frame: Frame, lines: Row) -> Iterator[list[Row]]:
+    """The rows of tables over the whole width of a page, looked for before its columns are.
+
+    A table between columns of prose must not be cut at their gutter. So only what prose cannot be counts: rows of
+    several short cells under each other, of which many are figures.
+    """
+    run: list[Row] = []
+    for row in [*rows_of(frame, lines), []]:
+        if row and _is_table_row(frame, row) and (not run or _follows(frame, run[-1], row)):
+            run.append(row)
+            continue
+        figures = sum(any(_is_figure(frame, i) for i in found) for found in run)
+        if len(run) > WIDE_ROWS and figures >= WIDE_ROWS and not _is_doubled(frame, run[0]):
+            yield run
+        run = [row] if row and _is_table_row(frame, row) else []
+
+
+def _is_doubled(frame: Frame, row: Row) -> bool:
+    """Whether a row has the same names twice: two tables stand side by side."""
+    texts = [frame.lines[i].text.strip() for i in row]
+    return texts[: len(texts) // 2] == texts[len(texts) // 2 :]
+
+
+def _is_table_row(frame: Frame, row: Row) -> bool:
+    """Whether a row has several cells, all of them short, and figures or names in them."""
+    cells = cells_of(frame, row) if len(row) > 2 else []
+    if len(cells) < WIDE_CELLS or any(sum(frame.lengths[i] for i in cell) > WIDE_CHARS for cell in cells):
+        return False
+    figures = sum(all(_is_figure(frame, i) for i in cell) for cell in cells)
+    return figures >= FIGURE_SHARE * len(cells) or figures == 0
+
+
+def _is_figure(frame: Frame, i: int) -> bool:
+    return FIGURE.fullmatch(frame.lines[i].text.strip()) is not None
+
+
+def _follows(frame: Frame, above: Row, row: Row) -> bool:
+    """Whether a row stands under another one, not far below it."""
+    return frame.union(row)[1] - frame.union(above)[3] <= WIDE_GAP_EM * frame.em
 
 
 def _is_far(frame: Frame, boxes: list[Box], counts: list[int], at: int) -> bool:
