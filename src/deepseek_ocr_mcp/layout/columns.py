@@ -55,6 +55,7 @@ ON_MARGIN: Final = 0.5  # by so much more sentences go on below an inset than be
 SIDE_SHARE: Final = 0.8  # of the lines on the left stand at the head of a paragraph: they are its heading
 SIDE_LINES: Final = 1.6  # least mean length of such paragraphs; shorter are the values of a form
 SIDE_GAP_EM: Final = 0.4  # more than the usual white between lines parts two of those paragraphs
+ASIDE_ROWS: Final = 3  # least height of a box that text flows around, in rows with lines on both sides
 MAX_DEPTH: Final = 12  # cuts within cuts
 
 
@@ -83,6 +84,8 @@ def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) ->
         if strip is not None:
             strips.append(strip)
             parts = _around(frame, lines, (strip.x1 + strip.x2) / 2)
+        else:
+            parts = _around_aside(frame, lines)
     if parts is not None:
         return [region for part in parts for region in columns_of(frame, part, strips, depth + 1)]
     parts = _between_gaps(frame, lines)
@@ -180,15 +183,9 @@ def _have_one_heading(frame: Frame, left: Row, right: Row) -> bool:
 
 def _names(frame: Frame, lines: Row) -> list[tuple[float, list[str]]]:
     """The rows of several cells without a figure, by their height."""
-    rows: list[list[int]] = []
-    for i in lines:
-        if rows and frame.middles[i] - frame.middles[rows[-1][-1]] <= ROW_SHIFT * frame.height(i):
-            rows[-1].append(i)
-        else:
-            rows.append([i])
     found = []
-    for row in rows:
-        texts = [frame.lines[i].text.strip() for i in sorted(row, key=lambda i: frame.boxes[i][0])]
+    for row in _rows(frame, lines):
+        texts = [frame.lines[i].text.strip() for i in row]
         if len(row) > 1 and not any(char.isdigit() for text in texts for char in text):
             found.append((frame.middles[row[0]], texts))
     return found
@@ -551,3 +548,83 @@ def _by_heading(frame: Frame, heads: Row, text: Row, starts: list[int]) -> list[
         for i in rows:
             parts[bisect_right(tops, frame.middles[i])][column].append(i)
     return [part for pair in parts for part in pair if part]
+
+
+# ---------------------------------------------------------------- a box that the text flows around
+
+
+@dataclass(slots=True)
+class _Beside:
+    """Rows from `start` to `stop` with white from `x1` to `x2` in them; `both` of them have lines on both sides."""
+
+    start: int
+    stop: int
+    x1: float
+    x2: float
+    both: int = 1
+
+
+def _around_aside(frame: Frame, lines: Row) -> list[Row] | None:
+    """Text that flows around a box at its side, then the box; nothing where there is none.
+
+    The sentences tell the text from the box: they go on from the rows above into one of the two.
+    """
+    rows = _rows(frame, lines)
+    for run in _runs_beside(frame, rows):
+        if run.both < ASIDE_ROWS or run.stop - run.start == len(rows):
+            continue
+        inside = [i for row in rows[run.start : run.stop] for i in row]
+        sides = [[i for i in inside if frame.boxes[i][2] <= run.x2], [i for i in inside if frame.boxes[i][0] >= run.x1]]
+        above, below = rows[run.start - 1] if run.start else [], rows[run.stop] if run.stop < len(rows) else []
+        flows = [_flows(frame, above, side, below) for side in sides]
+        if sum(map(len, sides)) != len(inside) or max(flows) < 1 or flows[0] == flows[1]:
+            continue
+        aside, main = (sides[0], sides[1]) if flows[0] < flows[1] else (sides[1], sides[0])
+        within = sum(frame.lines[i].text.lstrip()[:1].islower() for i in main)
+        if len(main) < PROSE_LINES or within < WITHIN_SHARE * len(main):
+            continue
+        if not _is_one_column(frame, main) or not _is_one_column(frame, aside):
+            continue  # the columns of a table
+        return [[i for i in lines if i not in aside], aside]
+    return None
+
+
+def _rows(frame: Frame, lines: Row) -> list[Row]:
+    """The lines by height, each row from left to right."""
+    rows: list[Row] = []
+    for i in lines:
+        if rows and frame.middles[i] - frame.middles[rows[-1][-1]] <= ROW_SHIFT * frame.height(i):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [sorted(row, key=lambda i: frame.boxes[i][0]) for row in rows]
+
+
+def _runs_beside(frame: Frame, rows: list[Row]) -> Iterator[_Beside]:
+    """Runs of rows with a white strip in common."""
+    run: _Beside | None = None
+    for n, row in enumerate(rows):
+        gaps = [(frame.boxes[a][2], frame.boxes[b][0]) for a, b in pairwise(row)]
+        x1, x2 = max(gaps, key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
+        if run is not None:
+            left, right = max(run.x1, x1), min(run.x2, x2)
+            if gaps and right - left >= GUTTER_EM * frame.em:
+                run.x1, run.x2, run.stop, run.both = left, right, n + 1, run.both + 1
+                continue
+            box = frame.boxes[row[0]]
+            if not gaps and (box[2] <= run.x2 or box[0] >= run.x1) and not box[0] < run.x1 < run.x2 < box[2]:
+                run.stop = n + 1
+                continue
+            yield run
+        run = _Beside(n, n + 1, x1, x2) if gaps and x2 - x1 >= GUTTER_EM * frame.em else None
+    if run is not None:
+        yield run
+
+
+def _flows(frame: Frame, above: Row, side: Row, below: Row) -> int:
+    """How surely sentences go on from the row above into one side, and from there to the row below."""
+    if not side:
+        return -2
+    first, last = frame.lines[side[0]].text, frame.lines[side[-1]].text
+    flow = _goes_on(frame.lines[above[-1]].text, first) if above else 0
+    return flow + (_goes_on(last, frame.lines[below[0]].text) if below else 0)
