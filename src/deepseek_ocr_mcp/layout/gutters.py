@@ -13,7 +13,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .columns import HEADLINE_SCALE, Strip, columns_of
+from .bands import HEADLINE_SCALE
+from .columns import Strip, columns_of
 from .lines import NO_SPACES, Box, Frame, Piece, TextLine, cut, type_size, whole
 from .rules import Rule, find_grids
 
