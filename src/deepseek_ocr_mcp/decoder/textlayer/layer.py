@@ -21,12 +21,13 @@ from typing import Any, Final
 
 from ...engines.base import ReadOptions
 from ...layout.find import find_term
+from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, TextLine
 from ...layout.writing import rows_around, to_markdown, to_text
 from .content import Box, Clock, Content, Glyph, TooMuch, read_content
 from .lines import LayerLine, Mark, lines_of, marks_of, turned
-from .tables import arrange_with_rules, cut_at_rules
+from .tables import cut_at_rules
 from .trust import SMALL_PICTURE, TOLERATED, Sight, implausible, is_inside, middle
 
 __all__ = ["read_layer"]
@@ -252,4 +253,4 @@ def _arranged(lines: list[LayerLine], rules: Sequence[Box], clock: Clock) -> _Gr
     parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
     lines = [part for part in parts if part is not None]
     frame = [line.framed() for line in lines]
-    return _Group(lines, frame, arrange_with_rules(frame, rules, clock))
+    return _Group(lines, frame, arrange_with_rules(frame, rules, clock.tick))
