@@ -1,0 +1,369 @@
+"""Gives a PDF page's own text as an engine would have read it, and says which part of the page it does not hold.
+
+The text holds the characters that a person sees on the page, and no other (`visibility.py`). What the page shows
+beside them, and characters that are in doubt (`trust.py`), are to be read from a picture of the page without the
+characters that are certain; `read_layer` puts lines that were read so in their places.
+
+Lengths are in points of the upright page, but for the boxes that leave this module: those are pixels of the page as
+it would be drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ...engines.base import ReadOptions
+from ...results.find import find_term
+from ...results.reading_order import (
+    LIST_MARK,
+    Element,
+    TextLine,
+    rows_around,
+    split_at_gutters,
+    to_markdown,
+    to_text,
+)
+from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
+from .drawing import activate
+from .drawn_text import shows_text
+from .forms import Opened, opened
+from .lines import Line, Mark, lines_of, marks_of, turned
+from .merging import ReadLine, merged
+from .tables import arrange_with_rules, cut_at_rules
+from .trust import SMALL_PICTURE, Verdict, implausible, judged
+from .visibility import Sight, seen
+
+__all__ = ["deactivate_certain_text", "read_layer"]
+
+MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
+PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
+
+SLANT_DEG: Final = 8.0  # what leans less counts as straight
+DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its line
+# Of the size of the text:
+DOT_HIGH_EM: Final = 0.7
+DOT_EM: Final = (0.12, 0.75)  # how large it is
+DOT_GAP_EM: Final = 3.0
+TICKED: Final = "[x]"
+EMPTY: Final = "[ ]"
+
+
+def read_layer(
+    document: Any,
+    number: int,
+    path: str,
+    size: tuple[int, int],
+    options: ReadOptions,
+    ask: Callable[[], None],
+    read: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Page `number`, counted from 0, of an open pypdfium2 document.
+
+    Args:
+        size: width and height of the drawn page, pixels.
+        options: the mode is one for which text is enough.
+        ask: raises when nobody waits any more.
+        read: lines that an engine found in the picture of the page without its certain text: `text`, `box` in pixels
+            and `score`. None: it was not asked.
+
+    Returns `text`, `blocks`, `usable`, `partial` (the text is good, but not all that the page shows), `why` (it is
+    not usable, or not all) and `remark`.
+    """
+    clock = Clock(ask)
+    try:
+        with opened(document, number, path, clock) as found:
+            page = _Examined.of(found, clock)
+            if page.verdict.is_hopeless:
+                return _unusable(page.verdict.why)
+            layer = _Layer.of(page, clock)
+            if why := layer.why() or _missing_fields(found, layer, clock):
+                return _unusable(why)
+            remarks = [PICTURES_REMARK] if page.verdict.pictures > SMALL_PICTURE and read is None else []
+            if read is not None:
+                across, down = page.content.width / size[0], page.content.height / size[1]
+                layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
+            remarks += layer.remarks()
+            text, blocks = _Writer(layer, options, page.content, size).written(clock)
+    except TooMuch as exc:
+        return _unusable(str(exc))
+    partial = bool(page.verdict.why) and read is None
+    return {
+        "text": text,
+        "blocks": blocks,
+        "usable": not partial,
+        "partial": partial,
+        "why": page.verdict.why if partial else "",
+        "remark": " ".join(remarks),
+    }
+
+
+def deactivate_certain_text(found: Opened, ask: Callable[[], None]) -> None:
+    """Have the page drawn without the text that `read_layer` is certain of."""
+    clock = Clock(ask)
+    page = _Examined.of(found, clock)
+    in_doubt = _Layer.of(page, clock).runs_in_doubt()
+    activate((run.item for run in page.content.runs if id(run) in in_doubt), True)
+
+
+def _unusable(why: str) -> dict[str, Any]:
+    """Text that is not believed is not given either: what no person sees could speak to an agent."""
+    return {"text": "", "blocks": [], "usable": False, "partial": False, "why": why, "remark": ""}
+
+
+@dataclass(slots=True)
+class _Examined:
+    """A page whose characters were measured and judged."""
+
+    content: Content
+    sight: Sight
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, found: Opened, clock: Clock) -> _Examined:
+        content = look(found.page, clock)
+        sight = seen(found.page, content, clock)
+        sight.shown = _with_buttons(sight.shown, found)
+        has_drawn_text = bool(sight.shown) and shows_text(sight.without_text, clock)
+        return cls(content, sight, judged(content, sight, has_drawn_text, clock))
+
+
+def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
+    """The glyphs with a mark for each check box and radio button in the place of what is drawn in it."""
+    glyphs = list(shown)
+    for button in found.buttons:
+        left, top, right, bottom = button.box
+        inside = [glyph for glyph in glyphs if _is_inside(glyph, button.box)]
+        chosen = {id(glyph) for glyph in inside}
+        glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]
+        run = Run(size=bottom - top, order=0)
+        glyphs.append(Glyph(TICKED if button.is_on else EMPTY, button.box, left, bottom - (bottom - top) / 5, run))
+    return glyphs
+
+
+def _is_inside(glyph: Glyph, box: Box) -> bool:
+    x, y = (glyph.box[0] + glyph.box[2]) / 2, (glyph.box[1] + glyph.box[3]) / 2
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _missing_fields(found: Opened, layer: _Layer, clock: Clock) -> str:
+    """Whether what was typed into a form is not in the text: then it is only drawn."""
+    if not found.fields:
+        return ""
+    glyphs = [glyph for line in layer.lines for glyph in line.glyphs]
+    for entry in found.fields:
+        x1, y1, x2, y2 = entry.box
+        around = (x1 - 2, y1 - 2, x2 + 2, y2 + 2)
+        inside: Counter[str] = Counter()
+        for glyph in glyphs:
+            clock.tick()
+            if _is_inside(glyph, around):
+                inside.update(glyph.text)
+        wanted = Counter(char for char in entry.text if char.isalnum())
+        if (wanted - inside).total() > 0.1 * wanted.total():
+            return "a form field's text is not in it"
+    return ""
+
+
+# ---------------------------------------------------------------- the page's lines
+
+
+@dataclass(slots=True)
+class _Group:
+    """Lines that run in one direction, in reading order of their own frame."""
+
+    lines: list[Line]
+    frame: list[TextLine]
+    elements: list[Element]
+
+
+@dataclass(slots=True)
+class _Way:
+    """Lines that run in one direction, and the rules and list marks in their frame."""
+
+    angle: float
+    """Degrees clockwise from running to the right."""
+    lines: list[Line]
+    rules: list[Box]
+    dots: list[Box] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Layer:
+    """The page's lines: those that run as most do, then those that run otherwise."""
+
+    ways: list[_Way]
+    doubtful: set[int]
+    """The `id` of each glyph whose character is in doubt."""
+
+    @classmethod
+    def of(cls, page: _Examined, clock: Clock) -> _Layer:
+        content = page.content
+        by_way: dict[float, list[tuple[int, Glyph]]] = {}
+        for number, glyph in enumerate(page.sight.shown):
+            by_way.setdefault(_way(glyph.run.angle), []).append((number, glyph))
+        ways = []
+        for way in sorted(by_way, key=lambda way: (way % 90 != 0, -len(by_way[way]))):
+            lines = lines_of(marks_of(by_way[way], way, content, clock), clock)
+            if len(lines) > MAX_LINES:
+                raise TooMuch(f"the page has more than {MAX_LINES:,} pieces of text")
+            rules = [
+                side for box in content.rules if (side := turned(box, way, content.width, content.height)) is not None
+            ]
+            ways.append(_Way(way, lines, rules, content.dots if way == 0 else []))
+        return cls(ways, page.verdict.doubtful)
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for way in self.ways for line in way.lines]
+
+    def why(self) -> str:
+        """Why these lines are not to be believed; empty if they are."""
+        return implausible("\n".join(line.text for line in self.lines))
+
+    def lines_in_doubt(self) -> list[Line]:
+        return [line for line in self.lines if any(id(glyph) in self.doubtful for glyph in line.glyphs)]
+
+    def runs_in_doubt(self) -> set[int]:
+        """The `id` of each run in a line with a character that is in doubt."""
+        return {id(glyph.run) for line in self.lines_in_doubt() for glyph in line.glyphs}
+
+    def with_read(self, read: Sequence[ReadLine], page: _Examined, clock: Clock) -> _Layer:
+        """The lines with what an engine read, compared where a line is in doubt, added where there was none."""
+        doubtful = {id(line) for line in self.lines_in_doubt()}
+        rest = list(read)
+        for way in self.ways:
+            way.lines, rest = merged(way.lines, doubtful, rest, clock)
+        upright = next((way for way in self.ways if way.angle == 0), None)
+        if upright is None:
+            upright = _Way(0, [], list(page.content.rules), page.content.dots)
+            self.ways.insert(0, upright)
+        upright.lines += [line.as_line() for line in rest]
+        return self
+
+    def remarks(self) -> list[str]:
+        """What a reader has to know of the text."""
+        unknown = sum(line.text.count("\ufffd") for line in self.lines)
+        if not unknown:
+            return []
+        first = next(line.text for line in self.lines if "\ufffd" in line.text)
+        many = "1 character is" if unknown == 1 else f"{unknown} characters are"
+        return [f"{many} marked \ufffd because the file does not say which it is; the first is in {first[:60]!r}."]
+
+    def groups(self, clock: Clock) -> list[_Group]:
+        """The lines in reading order, in groups of one direction."""
+        groups = []
+        for way in self.ways:
+            lines = way.lines + _dots(way.lines, way.dots)
+            parts = [[line for line in lines if line.vertical == vertical] for vertical in (False, True)]
+            if sum(len(line.text) for line in parts[1]) < sum(len(line.text) for line in parts[0]):
+                groups += [_arranged(part, way.rules, clock) for part in parts if part]
+            elif lines:
+                groups.append(_arranged(lines, way.rules, clock))
+        return groups
+
+
+def _way(angle: float) -> float:
+    """The direction in which text runs: a quarter of a turn where it is nearly one."""
+    quarter = round(angle / 90) * 90
+    return quarter % 360 if abs(angle - quarter) <= SLANT_DEG else round(angle) % 360
+
+
+def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
+    """List marks that are drawn, not written, as lines of their own before the lines that they stand at."""
+    level = [line for line in lines if not line.vertical]
+    by_base = sorted(range(len(level)), key=lambda n: level[n].base)
+    bases = [level[n].base for n in by_base]
+    found: dict[int, Line] = {}
+    for dot in dots:
+        left, top, right, bottom = dot
+        y = (top + bottom) / 2
+        near = by_base[bisect_right(bases, y) : bisect_right(bases, y + DOT_REACH_PT)]
+        beside = [n for n in near if y >= level[n].base - DOT_HIGH_EM * level[n].size]
+        if any(level[n].left < right and level[n].right > left - level[n].size for n in beside):
+            continue  # between two words, or a part of a drawing
+        n = min((n for n in beside if level[n].left >= right), key=lambda n: level[n].left, default=-1)
+        if n < 0 or n in found:
+            continue
+        line = level[n]
+        low, high = (share * line.size for share in DOT_EM)
+        if (
+            low <= bottom - top <= high
+            and line.left - right <= DOT_GAP_EM * line.size
+            and not LIST_MARK.match(line.text)
+        ):
+            glyph = Glyph("•", dot, left, bottom, line.marks[0].glyph.run)
+            found[n] = Line([Mark(glyph, "•", left, right, line.base, line.size, -1)], False, "•", [0])
+    return list(found.values())
+
+
+def _arranged(lines: list[Line], rules: Sequence[Box], clock: Clock) -> _Group:
+    """Lines in reading order, tables found by their rules or by how cells stand under each other."""
+    lines = cut_at_rules(lines, rules, clock)
+    pieces = split_at_gutters([line.framed() for line in lines])
+    parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
+    lines = [part for part in parts if part is not None]
+    frame = [line.framed() for line in lines]
+    return _Group(lines, frame, arrange_with_rules(frame, rules, clock))
+
+
+# ---------------------------------------------------------------- the answer
+
+
+class _Writer:
+    """Writes text and blocks as an engine gives them."""
+
+    def __init__(self, layer: _Layer, options: ReadOptions, content: Content, size: tuple[int, int]) -> None:
+        self._layer = layer
+        self._options = options
+        self._size = size
+        self._across, self._down = size[0] / content.width, size[1] / content.height
+        self._chunks: list[str] = []
+        self._blocks: list[dict[str, Any]] = []
+
+    def written(self, clock: Clock) -> tuple[str, list[dict[str, Any]]]:
+        is_search = self._options.mode == "find"
+        for group in self._layer.groups(clock):
+            if is_search:
+                self._find(group)
+            else:
+                self._write(group)
+        return ("\n" if is_search else "\n\n").join(chunk for chunk in self._chunks if chunk), self._blocks
+
+    def _find(self, group: _Group) -> None:
+        order = [n for element in group.elements for n in element.lines]
+        hits = find_term(group.frame, self._options.find_term, order)
+        for span in (span for hit in hits for span in hit.spans):
+            line = group.lines[span.line]
+            self._add(self._options.find_term, line.text[span.start : span.stop], line.glyphs_of(span.start, span.stop))
+        spans = [[span.line for span in hit.spans] for hit in hits]
+        self._chunks.append(rows_around(group.frame, group.elements, spans))
+
+    def _write(self, group: _Group) -> None:
+        markdown = self._options.mode == "document"
+        self._chunks.append((to_markdown if markdown else to_text)(group.frame, group.elements))
+        for element in group.elements:
+            for line in (group.lines[n] for n in element.lines):
+                self._add(element.kind if markdown else "line", line.text, line.glyphs)
+
+    def _add(self, label: str, text: str, glyphs: Iterable[Glyph]) -> None:
+        glyphs = list(glyphs)
+        boxes = [glyph.box for glyph in glyphs]
+        x1, y1 = min(box[0] for box in boxes) * self._across, min(box[1] for box in boxes) * self._down
+        x2, y2 = max(box[2] for box in boxes) * self._across, max(box[3] for box in boxes) * self._down
+        width, height = self._size
+        left, top = min(max(0, math.floor(x1)), width - 1), min(max(0, math.floor(y1)), height - 1)
+        right, bottom = max(left + 1, min(width, math.ceil(x2))), max(top + 1, min(height, math.ceil(y2)))
+        scores = [glyph.score for glyph in glyphs if glyph.score is not None]
+        self._blocks.append(
+            {
+                "label": label,
+                "text": text,
+                "box": [left, top, right, bottom],
+                "score": min(scores) if scores else None,
+            }
+        )

@@ -1,0 +1,258 @@
+"""Measures which characters of a page a person sees: the page is drawn with and without its text.
+
+Where both drawings differ inside the box of a glyph is that glyph's ink; a glyph without ink is hidden, whatever hides
+it: a cover, a clip, a layer that is off, a colour like its ground, no paint at all. Where other glyphs' boxes hold
+most of that ink, the page is drawn once more without the runs in question, so that no hidden glyph lives on the ink
+of its neighbours. No operator of the page is interpreted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .content import Clock, Content, Glyph, Run, TooMuch
+from .drawing import Pixels, activate, draw, scale_for
+
+__all__ = ["Sight", "seen"]
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+SEEN: Final = 24  # of 255, in the channel that differs most: less than this is as pale as its ground
+THIN_PX: Final = 4  # a box that is thinner grows by a pixel: PDFium snaps glyphs to pixels
+LEAST_SHARE: Final = 0.03  # of a box is ink, or the glyph is cut off; a thin diagonal stroke fills a tenth
+SMALL_PX: Final = 12  # of a box: a stop or a comma, whose ink may be lost in smoothing; it goes with its neighbours
+LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
+A4_SIDE_PT: Final = 842.0
+AMBIGUOUS_SHARE: Final = 0.7  # of a glyph's ink lies in boxes of other runs, too
+MAX_PASSES: Final = 4  # drawings that part such runs; 40 % of pages need one, and hardly any needs more
+MAX_AMBIGUOUS: Final = 2_000  # runs
+TWIN_EM: Final = 0.25  # how far the copies of a shadow or a halo lie apart
+TWIN_LETTER_EM: Final = 0.05  # the same for a run of one letter, which says less
+TWIN_SHARE: Final = 0.6  # of the shorter run is in the other one, too
+
+
+@dataclass(slots=True)
+class Sight:
+    """The characters of a page by whether a person sees them, and the drawings that tell."""
+
+    scale: float
+    """Pixels per point of the drawings."""
+    with_text: Pixels
+    without_text: Pixels
+    shown: list[Glyph] = field(default_factory=list)
+    hidden: list[Glyph] = field(default_factory=list)
+    stray: int = 0
+    """Pixels of text that no glyph's box holds."""
+
+
+def seen(page: Any, content: Content, clock: Clock) -> Sight:
+    """Measure the glyphs of `content`, which were taken from the open pypdfium2 page.
+
+    The text objects of the page are inactive afterwards: what it draws now is the page without its text.
+
+    Raises:
+        TooMuch: drawing takes too long, or more text lies on text than can be told apart.
+    """
+    scale = scale_for(content.width, content.height)
+    items = [run.item for run in content.runs]
+    with_text = draw(page, scale, clock)
+    activate(items, False)
+    without = draw(page, scale, clock) if items else with_text
+    sight = Sight(scale, with_text, without)
+    glyphs, twins = _without_twins(content.glyphs, clock)
+    if not glyphs:
+        return sight
+    ink = _difference(with_text, without)
+    boxes = _pixel_boxes(glyphs, scale, ink.shape)
+    counts = _inside(ink, boxes)
+    counts = _parted(page, content, sight, glyphs, twins, boxes, counts, ink, clock)
+    least = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
+    _sort(sight, glyphs, boxes, counts, least)
+    sight.stray = int(ink.sum()) - int((ink & (_layers(boxes, ink.shape) > 0)).sum())
+    return sight
+
+
+def _difference(one: Pixels, other: Pixels) -> Mask:
+    """Where two drawings differ for a person's eye."""
+    height, width = one.shape[:2]
+    mask = np.zeros(height * width, np.bool_)
+    a, b = one.reshape(-1, 4), other.reshape(-1, 4)
+    changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
+    change = np.abs(a[changed, :3].astype(np.int16) - b[changed, :3])
+    mask[changed[change.max(axis=1) >= SEEN]] = True
+    return mask.reshape(height, width)
+
+
+def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) -> Ints:
+    """For each glyph left, top, right, bottom in pixels, inside the drawing; right and bottom are outside."""
+    boxes = np.array([glyph.box for glyph in glyphs], np.float64) * scale
+    boxes = np.clip(boxes, -1e6, 1e6)
+    low, high = np.floor(boxes[:, :2] + 0.01), np.ceil(boxes[:, 2:] - 0.01)
+    thin = (high - low) < THIN_PX
+    low, high = low - thin, high + thin
+    limit = np.array([shape[1], shape[0]])
+    return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)]).astype(np.int64)
+
+
+def _inside(mask: Mask, boxes: Ints) -> Ints:
+    """How many pixels of the mask each box holds."""
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(mask, axis=0, dtype=np.int32, out=total[1:, 1:])
+    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    left, top, right, bottom = boxes.T
+    counts: Ints = (
+        total[bottom, right].astype(np.int64) - total[top, right] - total[bottom, left] + total[top, left]
+    ) * ((right > left) & (bottom > top))
+    return counts
+
+
+def _layers(boxes: Ints, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """How many of the boxes hold each pixel."""
+    steps = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)
+    left, top, right, bottom = boxes.T
+    for rows, columns, step in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
+        np.add.at(steps, (rows, columns), step)
+    np.cumsum(steps, axis=0, out=steps)
+    np.cumsum(steps, axis=1, out=steps)
+    return steps[:-1, :-1]
+
+
+def _sort(sight: Sight, glyphs: Sequence[Glyph], boxes: Ints, counts: Ints, least_pt: float) -> None:
+    """Put each glyph to those that are seen or to those that are not."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    visible = (counts > 0) & (counts >= LEAST_SHARE * areas)
+    visible |= [_has_no_box(glyph) for glyph in glyphs]
+    small = (areas <= SMALL_PX) & (areas > 0) & ~visible
+    for n in np.flatnonzero(small):
+        beside = [k for k in (n - 1, n + 1) if 0 <= k < len(glyphs) and glyphs[k].run is glyphs[n].run]
+        visible[n] = any(visible[k] and not small[k] for k in beside)
+    for glyph, is_visible in zip(glyphs, visible, strict=True):
+        legible = glyph.run.size >= least_pt or glyph.box[3] - glyph.box[1] >= least_pt
+        (sight.shown if is_visible and legible else sight.hidden).append(glyph)
+
+
+def _has_no_box(glyph: Glyph) -> bool:
+    """Whether PDFium cannot tell where the glyph's ink is: in a font that is not in the file it says nothing."""
+    left, top, right, bottom = glyph.box
+    return (right <= left or bottom <= top) and not glyph.run.embedded and glyph.run.item is not None
+
+
+# ---------------------------------------------------------------- text on text
+
+
+def _parted(
+    page: Any,
+    content: Content,
+    sight: Sight,
+    glyphs: Sequence[Glyph],
+    twins: dict[int, list[Run]],
+    boxes: Ints,
+    counts: Ints,
+    ink: Mask,
+    clock: Clock,
+) -> Ints:
+    """The counts, measured anew where other runs' boxes hold most of a glyph's ink."""
+    several = _layers(boxes, ink.shape) > 1
+    shared = _inside(ink & several, boxes)
+    doubtful = np.flatnonzero((counts > 0) & (shared > AMBIGUOUS_SHARE * counts))
+    if not len(doubtful):
+        return counts
+    by_run: dict[int, list[int]] = defaultdict(list)
+    for n in doubtful:
+        by_run[id(glyphs[n].run)].append(int(n))
+    groups = _passes(by_run, glyphs, boxes, ink.shape, clock)
+    counts = counts.copy()
+    every = [run.item for run in content.runs]
+    for group in groups:
+        clock.check()
+        runs = [glyphs[by_run[key][0]].run for key in group]
+        left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
+        activate(every, True)
+        activate((run.item for run in left_out.values() if run.item is not None), False)
+        own = _difference(sight.with_text, draw(page, sight.scale, clock))
+        numbers = np.array([n for key in group for n in by_run[key]])
+        counts[numbers] = _inside(own, boxes[numbers])
+    activate(every, False)
+    return counts
+
+
+def _passes(
+    by_run: dict[int, list[int]], glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...], clock: Clock
+) -> list[list[int]]:
+    """Doubtful runs in groups whose boxes lie apart, so that one drawing tells about all of a group."""
+    if len(by_run) > MAX_AMBIGUOUS:
+        raise TooMuch("its text overlaps itself")
+    groups: list[list[int]] = []
+    taken: list[Mask] = []
+    for key, numbers in by_run.items():
+        clock.tick()
+        own = boxes[numbers]
+        for group, mask in zip(groups, taken, strict=True):
+            if not any(mask[t:b, l:r].any() for l, t, r, b in own):
+                break
+        else:
+            if len(groups) == MAX_PASSES:
+                raise TooMuch("its text overlaps itself")
+            group, mask = [], np.zeros(shape, np.bool_)
+            groups.append(group)
+            taken.append(mask)
+        group.append(key)
+        for l, t, r, b in own:
+            mask[t:b, l:r] = True
+    return groups
+
+
+def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], dict[int, list[Run]]]:
+    """Glyphs without the copies that make a shadow, a halo or bold type: of two, the one that is drawn last stays.
+
+    Also returns, for the `id` of each run, the runs that hold copies of its glyphs.
+    """
+    places: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    pairs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    lengths: dict[int, int] = defaultdict(int)
+    for n, glyph in enumerate(glyphs):
+        clock.tick()
+        lengths[id(glyph.run)] += 1
+        reach = max(TWIN_EM * glyph.run.size, 0.1)
+        column, row = int(glyph.x // reach), int(glyph.y // reach)
+        for key in ((glyph.text, column + i, row + k) for i in (-1, 0, 1) for k in (-1, 0, 1)):
+            for m in places.get(key, ())[-4:]:
+                if _is_copy(glyphs[m], glyph, reach):
+                    pairs[id(glyphs[m].run), id(glyph.run)].append((m, n))
+        places[glyph.text, column, row].append(n)
+    dropped: set[int] = set()
+    twins: dict[int, list[Run]] = defaultdict(list)
+    for (one, other), found in pairs.items():
+        shorter = min(lengths[one], lengths[other])
+        if len(found) < TWIN_SHARE * shorter or (shorter == 1 and not _coincide(glyphs, found)):
+            continue
+        for m, n in found:
+            first, last = sorted((m, n), key=lambda k: glyphs[k].run.order)
+            dropped.add(first)
+            for a, b in ((m, n), (n, m)):
+                if all(run is not glyphs[b].run for run in twins[id(glyphs[a].run)]):
+                    twins[id(glyphs[a].run)].append(glyphs[b].run)
+    return [glyph for n, glyph in enumerate(glyphs) if n not in dropped], twins
+
+
+def _is_copy(one: Glyph, other: Glyph, reach: float) -> bool:
+    return (
+        one.run is not other.run
+        and abs(one.x - other.x) < reach
+        and abs(one.y - other.y) < reach
+        and abs(one.run.size - other.run.size) < 0.1 * other.run.size
+    )
+
+
+def _coincide(glyphs: Sequence[Glyph], pairs: Iterable[tuple[int, int]]) -> bool:
+    return all(
+        max(abs(glyphs[m].x - glyphs[n].x), abs(glyphs[m].y - glyphs[n].y)) <= TWIN_LETTER_EM * glyphs[n].run.size
+        for m, n in pairs
+    )
