@@ -29,12 +29,14 @@ MAX_SEGMENTS: Final = 200_000  # of all paths together
 MAX_PICTURES: Final = 4_000  # first come
 MAX_RULES: Final = 8_000
 MAX_DOTS: Final = 500
+MAX_FILLS: Final = 2_000
 MAX_DEPTH: Final = 8  # forms within forms
 LOOK_S: Final = 6.0  # seconds; reading a page by recognition takes about as long
 ASK_EVERY: Final = 500  # glyphs or objects between two looks at the clock
 
 RULE_PT: Final = 3.0  # an area that is thinner is a line
 RULE_LENGTH_PT: Final = 4.0
+RECTANGLE_SEGMENTS: Final = 6  # of a coloured area that may be a row of a table
 STRAIGHT_PT: Final = 0.6  # how far a line may lean and still be level
 DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a shape
 
@@ -141,6 +143,14 @@ class Run:
     item: Any = field(default=None, repr=False, compare=False)
     """PDFium's page object; valid while the page is open."""
 
+    def advance(self, char: str) -> float:
+        """From the origin of this character to that of the next, points; 0 where the font does not say. Not cached."""
+        font = raw.FPDFTextObj_GetFont(self.item) if self.item else None
+        width = ctypes.c_float()
+        if not font or not raw.FPDFFont_GetGlyphWidth(font, ord(char), 1.0, width) or not math.isfinite(width.value):
+            return 0.0
+        return width.value * self.size
+
 
 @dataclass(slots=True)
 class Glyph:
@@ -154,7 +164,7 @@ class Glyph:
     y: float
     run: Run
     space: int = 0
-    """White space before it: 0 none, 1 where PDFium saw a gap, 2 written in the text."""
+    """White space before it: 0 none, 1 or 2 where PDFium saw a gap (2: within one command), 3 written in the text."""
     fresh: bool = False
     """PDFium begins a line with it."""
     known: bool = True
@@ -186,8 +196,8 @@ class Content:
     """Straight lines along the axes."""
     dots: list[Box] = field(default_factory=list)
     """Small filled shapes, as wide as high: list marks, perhaps."""
-    squares: list[Box] = field(default_factory=list)
-    """Drawn rectangles that are about as wide as high: check boxes, perhaps."""
+    fills: list[Box] = field(default_factory=list)
+    """Coloured rectangles: rows of a table, perhaps."""
     objects: int = 0
 
 
@@ -322,6 +332,9 @@ class _Scene:
         inner = raw.FS_MATRIX()
         matrix = level.matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else level.matrix
         segments = list(_outline(item, count, matrix))
+        if filled and box is not None and count <= RECTANGLE_SEGMENTS and min(box[2] - box[0], box[3] - box[1]) > RULE_PT:
+            if len(self._content.fills) < MAX_FILLS:
+                self._content.fills.append(box)
         if stroked or not any(kind == raw.FPDF_SEGMENT_BEZIERTO for kind, _, _ in segments):
             self._rules(segments, filled and not stroked, _meet(level.clip, self._clip(item, level.matrix)))
 
@@ -445,7 +458,7 @@ class _GlyphReader:
         text = chr(code) if code < 0x110000 else "\ufffd"
         if text.isspace() and code > 0x1F:  # `isspace` is true for control codes, which may be letters without a map
             # A gap inside of one command has a text object, too; only one that is in the file counts as written.
-            self._space = max(self._space, 1 if raw.FPDFText_IsGenerated(self._page, n) == 1 else 2)
+            self._space = max(self._space, 2 if raw.FPDFText_IsGenerated(self._page, n) == 1 else 3)
             return
         self._add(n, text, self._run(n, address))
 
@@ -471,7 +484,7 @@ class _GlyphReader:
             return
         if text < " " and min(box[2] - box[0], box[3] - box[1]) < NO_INK_PT:
             if text.isspace():
-                self._space = 2
+                self._space = 3
             return  # a character that no font has, and that shows nothing
         known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1
         last = self._found[-1] if self._found else None

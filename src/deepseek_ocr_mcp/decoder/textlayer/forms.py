@@ -24,9 +24,11 @@ MAX_VALUE_BYTES: Final = 1 << 20
 HIDDEN_FLAGS: Final = 0b100010  # annotations: Hidden, NoView
 PASSWORD_FLAG: Final = 1 << 13
 NO_TEXT_ANNOTATIONS: Final = frozenset(
-    {"LINK", "POPUP", "TEXT", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "LINE", "SQUARE", "CIRCLE", "INK"}
+    {"LINK", "POPUP", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "LINE", "SQUARE", "CIRCLE", "INK"}
 )
 """Kinds of annotations that show no text of their own on the page; the ink that they draw is measured all the same."""
+ICONS: Final = frozenset({raw.FPDF_ANNOT_TEXT, raw.FPDF_ANNOT_FILEATTACHMENT})
+"""Kinds that are icons which a person moves aside to see the words below."""
 QUIET: Final = frozenset(getattr(raw, f"FPDF_ANNOT_{kind}") for kind in NO_TEXT_ANNOTATIONS)
 BUTTONS: Final = frozenset({raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON})
 
@@ -148,8 +150,9 @@ def _flattened(path: str, number: int) -> tuple[Any, Any]:
         try:
             for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
                 with _annotation(page, n) as annotation:
-                    flags = raw.FPDFAnnot_GetFlags(annotation) if annotation else 0
-                if flags & HIDDEN_FLAGS:  # flattening knows nothing of NoView
+                    is_hidden = bool(annotation) and bool(raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS)
+                    is_icon = bool(annotation) and raw.FPDFAnnot_GetSubtype(annotation) in ICONS
+                if is_hidden or is_icon:  # flattening knows nothing of NoView
                     raw.FPDFPage_RemoveAnnot(page, n)
             done = raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
         finally:

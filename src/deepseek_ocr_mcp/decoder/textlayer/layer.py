@@ -14,7 +14,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ...engines.base import ReadOptions
@@ -28,13 +28,14 @@ from ...results.reading_order import (
     to_markdown,
     to_text,
 )
+from .cells import cut_at_columns
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
 from .drawn_text import shows_text
 from .forms import Opened, opened
 from .lines import Line, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, merged
-from .tables import arrange_with_rules, cut_at_rules
+from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
 
@@ -188,7 +189,7 @@ class _Way:
     angle: float
     """Degrees clockwise from running to the right."""
     lines: list[Line]
-    rules: list[Box]
+    ruling: Ruling
     dots: list[Box] = field(default_factory=list)
 
 
@@ -211,10 +212,9 @@ class _Layer:
             lines = lines_of(marks_of(by_way[way], way, content, clock), clock)
             if len(lines) > MAX_LINES:
                 raise TooMuch(f"the page has more than {MAX_LINES:,} pieces of text")
-            rules = [
-                side for box in content.rules if (side := turned(box, way, content.width, content.height)) is not None
-            ]
-            ways.append(_Way(way, lines, rules, content.dots if way == 0 else []))
+            ruling = Ruling(_turned(content.rules, way, content), _turned(content.fills, way, content))
+            ways.append(_Way(way, lines, ruling, content.dots if way == 0 else []))
+        _take_turned_headings(ways, content, clock)
         return cls(ways, page.verdict.doubtful)
 
     @property
@@ -240,7 +240,7 @@ class _Layer:
             way.lines, rest = merged(way.lines, doubtful, rest, clock)
         upright = next((way for way in self.ways if way.angle == 0), None)
         if upright is None:
-            upright = _Way(0, [], list(page.content.rules), page.content.dots)
+            upright = _Way(0, [], Ruling(page.content.rules, page.content.fills), page.content.dots)
             self.ways.insert(0, upright)
         upright.lines += [line.as_line() for line in rest]
         return self
@@ -261,9 +261,9 @@ class _Layer:
             lines = way.lines + _dots(way.lines, way.dots)
             parts = [[line for line in lines if line.vertical == vertical] for vertical in (False, True)]
             if sum(len(line.text) for line in parts[1]) < sum(len(line.text) for line in parts[0]):
-                groups += [_arranged(part, way.rules, clock) for part in parts if part]
+                groups += [_arranged(part, way.ruling, clock) for part in parts if part]
             elif lines:
-                groups.append(_arranged(lines, way.rules, clock))
+                groups.append(_arranged(lines, way.ruling, clock))
         return groups
 
 
@@ -271,6 +271,31 @@ def _way(angle: float) -> float:
     """The direction in which text runs: a quarter of a turn where it is nearly one."""
     quarter = round(angle / 90) * 90
     return quarter % 360 if abs(angle - quarter) <= SLANT_DEG else round(angle) % 360
+
+
+def _turned(boxes: Iterable[Box], way: float, content: Content) -> list[Box]:
+    """Boxes of the page in the frame of a direction; none where that is not along the page's sides."""
+    return [side for box in boxes if (side := turned(box, way, content.width, content.height)) is not None]
+
+
+def _take_turned_headings(ways: list[_Way], content: Content, clock: Clock) -> None:
+    """Put names of columns that stand on their side in cells of the page's tables into the lines of the page."""
+    if len(ways) < 2 or ways[0].angle % 90:
+        return
+    main = ways[0]
+    for way in ways[1:]:
+        if way.angle % 90 or (way.angle - main.angle) % 180 == 0:
+            continue
+        boxes = []
+        for line in way.lines:
+            corners = [glyph.box for glyph in line.glyphs]
+            lefts, tops, rights, bottoms = zip(*corners, strict=True)
+            boxes += _turned([(min(lefts), min(tops), max(rights), max(bottoms))], main.angle, content)
+        held = main.ruling.holds_in_cells(boxes, clock)
+        main.lines += [
+            replace(line, placed=box) for line, box, is_held in zip(way.lines, boxes, held, strict=True) if is_held
+        ]
+        way.lines = [line for line, is_held in zip(way.lines, held, strict=True) if not is_held]
 
 
 def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
@@ -301,14 +326,14 @@ def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
     return list(found.values())
 
 
-def _arranged(lines: list[Line], rules: Sequence[Box], clock: Clock) -> _Group:
+def _arranged(lines: list[Line], ruling: Ruling, clock: Clock) -> _Group:
     """Lines in reading order, tables found by their rules or by how cells stand under each other."""
-    lines = cut_at_rules(lines, rules, clock)
+    lines = cut_at_columns(cut_at_rules(lines, ruling, clock), clock)
     pieces = split_at_gutters([line.framed() for line in lines])
     parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
     lines = [part for part in parts if part is not None]
     frame = [line.framed() for line in lines]
-    return _Group(lines, frame, arrange_with_rules(frame, rules, clock))
+    return _Group(lines, frame, arrange_with_rules(frame, ruling, clock))
 
 
 # ---------------------------------------------------------------- the answer

@@ -42,12 +42,17 @@ BACK_EM: Final = 0.5  # how far a character may reach back over the one before
 JOIN_EM: Final = 0.9  # gap that pieces of one line may have
 SPACED_EM: Final = 2.5  # the same where the text itself has a space
 GAP_EM: Final = 0.16  # gap between pieces that is a space
-RTL_GAP_EM: Final = 0.24  # the same in Hebrew and Arabic, whose letters have gaps of their own
+RTL_GAP_EM: Final = 0.29  # the same in Hebrew and Arabic, whose letters have gaps of their own
+FIGURE_STEP_EM: Final = 0.85  # from figure to figure, where there is no space: the Arabic-Indic zero is a dot
 FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
 SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
 SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
 SCRIPT_GAP_EM: Final = 0.5
+SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
+LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
+RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
+LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
 ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
@@ -91,6 +96,8 @@ class Mark:
     size: float
     number: int
     """Its place in the file."""
+    x: float = 0.0
+    """Where the glyph begins, with the white space before its ink."""
 
     @property
     def middle(self) -> float:
@@ -110,6 +117,8 @@ class Line:
     right: float = 0.0
     base: float = 0.0
     size: float = 0.0
+    placed: Box | None = None
+    """Where it stands in its frame, if it runs in another direction than its frame."""
 
     def __post_init__(self) -> None:
         self.left = min(mark.left for mark in self.marks)
@@ -117,6 +126,8 @@ class Line:
         self.base = median(mark.base for mark in self.marks)
         sizes = Counter(round(mark.size, 1) for mark in self.marks)
         self.size = max(max(sizes, key=lambda size: (sizes[size], size)), 0.1)
+        if self.placed is not None:
+            self.left, _, self.right, self.base = self.placed
 
     @property
     def glyphs(self) -> list[Glyph]:
@@ -129,6 +140,8 @@ class Line:
     @property
     def box(self) -> Box:
         """In its frame: as high as its size, whatever its letters are."""
+        if self.placed is not None:
+            return self.placed
         if self.vertical:
             middle = median(mark.middle for mark in self.marks)
             tops = [mark.base - ASCENT * mark.size for mark in self.marks]
@@ -157,6 +170,8 @@ class Line:
     def framed(self) -> TextLine:
         """As the reading order takes it."""
         left, top, right, bottom = self.box
+        if self.placed is not None:
+            return TextLine(self.text, self.placed, bold=self.bold)
         if self.vertical:
             return TextLine(self.text, (left, top, right, bottom), vertical=True)
         width = max(right - left, 0.1)
@@ -197,7 +212,7 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
     for _, glyph in glyphs:
         x1, y1, x2, y2 = glyph.box
         if glyph.text.isalnum():
-            ink = y2 - y1 if way in (0, 180) else x2 - x1
+            ink = max(y2 - y1, x2 - x1)  # the wider side: 一 and ー are flat
             heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
     cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
     marks = []
@@ -214,9 +229,13 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
         origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
         if box is None or origin is None:
             left, base = glyph.x * cos + glyph.y * sin, glyph.y * cos - glyph.x * sin
-            marks.append(Mark(glyph, text, left, left + size / 2, base, size, number))
+            marks.append(Mark(glyph, text, left, left + size / 2, base, size, number, left))
+        elif is_wide_sign(text):
+            # Its ink is a corner of its square: white beside it is no gap.
+            marks.append(Mark(glyph, text, origin[0], origin[0] + size, origin[1], size, number, origin[0]))
         else:
-            marks.append(Mark(glyph, text, box[0], max(box[2], box[0] + size / 20), origin[1], size, number))
+            right = max(box[2], box[0] + size / 20)
+            marks.append(Mark(glyph, text, box[0], right, origin[1], size, number, origin[0]))
     return _with_combined(marks)
 
 
@@ -229,6 +248,12 @@ def is_strange(text: str) -> bool:
         and ord(char) not in ADOBE
         for char in UNSEEN.sub("", text)
     )
+
+
+@lru_cache(maxsize=4096)
+def is_wide_sign(text: str) -> bool:
+    """Whether this is a punctuation mark of Chinese or Japanese that is as wide as an ideograph."""
+    return len(text) == 1 and unicodedata.east_asian_width(text) in "WF" and unicodedata.category(text)[0] == "P"
 
 
 @lru_cache(maxsize=4096)
@@ -309,7 +334,8 @@ def _follows(before: Mark, mark: Mark) -> bool:
     if abs(mark.base - before.base) > LEVEL_EM * min(before.size, mark.size):
         return False
     size = max(before.size, mark.size)
-    reach = SPACED_EM if mark.glyph.space == 2 else JOIN_EM
+    turns = direction(before.text) != direction(mark.text) == "L"  # what follows Hebrew in the file may stand far off
+    reach = SPACED_EM if mark.glyph.space == 3 and not turns else JOIN_EM
     return -BACK_EM * size <= mark.left - before.right <= reach * size and mark.right > before.left
 
 
@@ -408,9 +434,20 @@ def _with_scripts(lines: list[Line], clock: Clock) -> list[Line]:
                 best, most = k, shared
         if best >= 0:
             taken.add(n)
-            marks = sorted([*lines[best].marks, *lines[n].marks], key=lambda mark: mark.left)
+            marks = sorted([*lines[best].marks, *_as_script(lines[n], lines[best])], key=lambda mark: mark.left)
             lines[best] = Line(marks)
     return [line for n, line in enumerate(lines) if n not in taken]
+
+
+def _as_script(script: Line, host: Line) -> list[Mark]:
+    """The marks of a raised or lowered line, its figures as characters that say so: 24.91 with a note 2 is not 24.912."""
+    shift = host.base - script.base
+    if script.size > SCRIPT_SIZE * host.size or abs(shift) < SCRIPT_SHIFT * host.size:
+        return script.marks
+    if any(char.isalpha() for mark in script.marks for char in mark.text):
+        return script.marks
+    table = RAISED if shift > 0 else LOWERED
+    return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
 
 def _touches(script: Line, host: Line, reach: float) -> bool:
@@ -451,9 +488,24 @@ def _composed(line: Line, leftwards: bool) -> Line:
         elif text and at[-1] >= 0:
             text += " "
             at.append(-1)
+    text, at = _without_leaders(text, at)
     if at and at[-1] < 0:
         text, at = text[:-1], at[:-1]
     return replace(line, marks=kept, text=text, at=at)
+
+
+def _without_leaders(text: str, at: list[int]) -> tuple[str, list[int]]:
+    """The text with three dots in the place of a whole row of them, and a space on both sides."""
+    for found in reversed(list(LEADER.finditer(text))):
+        start, stop = found.span()
+        dots = [n for n in at[start:stop] if n >= 0][:3]
+        if text[start] == "…":
+            dots *= 3
+        before = [] if start == 0 or text[start - 1] == " " else [-1]
+        after = [] if stop == len(text) or text[stop] == " " else [-1]
+        text = text[:start] + " " * len(before) + "." * len(dots) + " " * len(after) + text[stop:]
+        at = [*at[:start], *before, *dots, *after, *at[stop:]]
+    return text, at
 
 
 def _with_accents(marks: Sequence[Mark]) -> list[Mark]:
@@ -504,7 +556,7 @@ def _parts(before: Mark, mark: Mark) -> bool:
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
     if mark.number == before.number + 1 and not mark.glyph.fresh:
-        return mark.glyph.space == 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
+        return mark.glyph.space >= 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
     return gap > GAP_EM * size
 
 
@@ -526,7 +578,7 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
     seen: list[Mark | None] = []
     for mark in sorted(marks, key=lambda mark: (mark.middle, mark.number)):
         before = seen[-1] if seen else None
-        if before is not None and mark.left - before.right > RTL_GAP_EM * min(before.size, mark.size):
+        if before is not None and _parts_leftwards(before, mark):
             seen.append(None)
         seen.append(mark)
     kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
@@ -544,6 +596,20 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
                         run[first:last] = run[first:last][::-1]
         ordered += run
     return _with_brackets(ordered) if leftwards else ordered
+
+
+def _parts_leftwards(before: Mark, mark: Mark) -> bool:
+    """Whether there is a space between two marks of a line with Hebrew or Arabic, which stand side by side."""
+    size = min(before.size, mark.size)
+    later = max(before, mark, key=lambda mark: mark.number)
+    if abs(mark.number - before.number) == 1 and later.glyph.space == 3:
+        return True
+    advance = before.glyph.run.advance(before.text) if len(before.text) == 1 else 0.0
+    if before.right - before.x - size / 4 < advance < before.right - before.x + size:
+        return mark.x - before.x - advance > GAP_EM * size
+    if direction(before.text) == direction(mark.text) == "N":
+        return mark.x - before.x > FIGURE_STEP_EM * size
+    return mark.left - before.right > RTL_GAP_EM * size
 
 
 def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, bool]]:

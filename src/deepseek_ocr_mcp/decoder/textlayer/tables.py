@@ -1,51 +1,91 @@
-"""Lines of text go into the cells that rules draw around them.
+"""Puts lines of text into the cells that rules draw around them.
 
-Where the rules of a page cross, they make a grid; cells between which no border is drawn are one.
-Every line is in exactly one element, and what lies in no grid is arranged as
-`results/reading_order.py` does it, with each table in the place of one line. Pure Python; lengths
-are in points of a frame in which text runs to the right.
+Where the rules of a page cross, they make a grid; cells between which no border is drawn are one. Every line is in
+exactly one element. The layout arranges the lines that lie in no grid, with each table in the place of one line.
+Lengths are in points of a frame in which text runs to the right. Unless its comment says otherwise, a constant was
+tuned on the tables of public test suites: too small loses tables, too large makes tables of frames and diagrams.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby, pairwise
+from statistics import median
 from typing import Final
 
 from ...results.reading_order import Element, TextLine, arrange, runs_leftwards
 from .content import Box, Clock
 from .lines import Line
 
-__all__ = ["arrange_with_rules", "cut_at_rules"]
+__all__ = ["Ruling", "arrange_with_rules", "cut_at_rules"]
 
 SNAP_PT: Final = 2.5  # rules that are closer are one
 TOUCH_PT: Final = 3.5  # rules that end so close meet
 RUN_ALONG: Final = 0.5  # of the height of a line that a rule runs along to cut it
-MAX_CROSSINGS: Final = 1_000_000  # level times upright rules
-MAX_GRID: Final = 60  # rows or columns
+MAX_CROSSINGS: Final = 1_000_000  # level times upright rules: a bound for hostile pages
+MAX_GRID: Final = 60  # rows or columns: the same
+MAX_FILLS: Final = 400  # coloured areas that are compared with each grid: the same
 LEAST_CELLS: Final = 3  # with text
 FILLED_SHARE: Final = 0.3  # of the cells hold text; a diagram has a grid, too
 BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
 CELL_LINES: Final = 4.0  # in the usual cell; more are columns of a page with frames
 FORM_SHARE: Final = 0.4  # of the rows go over the whole width: a form
+FILL_PT: Final = 6.0  # least height of a coloured row
+NOTE_CHARS: Final = 40  # longest text that goes over the whole width below a heading, as "No results"
+LABEL_SHARE: Final = 0.6  # of the rows have their names beside the grid
+LABEL_CHARS: Final = 60
+LEVEL_SHARE: Final = 0.35  # of the height of a line: how far feet of one row may lie apart
+BAND_SCALE: Final = 1.5  # times the usual height of a row: a caption between two tables
 STAND_IN: Final = "0"  # no letter: never a title
 
 Rule = tuple[float, float, float]
 """Where it is, and from where to where it goes."""
 Row = list[list[int]]
 """The lines in each cell."""
+Cell = tuple[int, int]
+"""Row and column."""
 
 
-def cut_at_rules(lines: Iterable[Line], rules: Sequence[Box], clock: Clock) -> list[Line]:
-    """Lines cut where an upright rule stands between two of their characters."""
-    upright = sorted(box for box in rules if box[3] - box[1] > box[2] - box[0])
+@dataclass
+class Ruling:
+    """What is drawn on a page along its axes: rules, and coloured areas. Boxes in points of one frame."""
+
+    rules: list[Box] = field(default_factory=list)
+    fills: list[Box] = field(default_factory=list)
+
+    @cached_property
+    def level(self) -> list[Rule]:
+        return _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in self.rules if x2 - x1 >= y2 - y1])
+
+    @cached_property
+    def upright(self) -> list[Rule]:
+        return _merged([((x1 + x2) / 2, y1, y2) for x1, y1, x2, y2 in self.rules if x2 - x1 < y2 - y1])
+
+    def mirrored(self) -> Ruling:
+        return Ruling([_mirrored(box) for box in self.rules], [_mirrored(box) for box in self.fills])
+
+    def holds_in_cells(self, boxes: Sequence[Box], clock: Clock) -> list[bool]:
+        """Whether each box lies in one cell of a grid, beside another of them: names of columns that are turned."""
+        held = [False] * len(boxes)
+        for grid in _grids(self, clock) if boxes else ():
+            cells = [grid.cell_around(box) for box in boxes]
+            rows = [cell[0] for cell in cells if cell is not None]
+            for n, cell in enumerate(cells):
+                held[n] = held[n] or (cell is not None and rows.count(cell[0]) > 1)
+        return held
+
+
+def cut_at_rules(lines: Iterable[Line], ruling: Ruling, clock: Clock) -> list[Line]:
+    """Cut lines where an upright rule stands between two of their characters."""
+    upright = sorted(box for box in ruling.rules if box[3] - box[1] > box[2] - box[0])
     lefts = [box[0] for box in upright]
     out: list[Line] = []
     for line in lines:
         cuts: set[int] = set()
-        if not line.vertical:
+        if not line.vertical and line.placed is None:
             _, top, _, bottom = line.box
             for x1, y1, x2, y2 in upright[bisect_right(lefts, line.left) : bisect_right(lefts, line.right)]:
                 clock.tick()
@@ -73,29 +113,22 @@ def _between(line: Line, x1: float, x2: float) -> Iterator[int]:
         before = at
 
 
-def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: Clock) -> list[Element]:
+# ---------------------------------------------------------------- the page
+
+
+def arrange_with_rules(frame: Sequence[TextLine], ruling: Ruling, clock: Clock) -> list[Element]:
     """The elements of the page in reading order; lines in a ruled table are in its cells."""
-    taken: set[int] = set()
-    tables: list[tuple[Box, list[Element]]] = []
-    seen = frame
     leftwards = runs_leftwards(frame)
+    seen = frame
     if leftwards:
-        rules = [_mirrored(box) for box in rules]
+        ruling = ruling.mirrored()
         seen = [replace(line, box=_mirrored(line.box)) for line in frame]
-    by_middle = sorted(((line.box[1] + line.box[3]) / 2, n) for n, line in enumerate(frame))
-    middles = [middle for middle, _ in by_middle]
-    for grid in _grids(rules, clock):
-        x1, y1, x2, y2 = grid.box
-        level = by_middle[bisect_left(middles, y1) : bisect_right(middles, y2)]
-        inside = [n for _, n in level if n not in taken and x1 <= (seen[n].box[0] + seen[n].box[2]) / 2 <= x2]
-        elements = grid.elements(inside, seen)
-        if elements:
-            taken.update(inside)
-            tables.append((_mirrored(grid.box) if leftwards else grid.box, elements))
+    tables = _tables(seen, ruling, clock)
     if not tables:
         return arrange(frame)
+    taken = {n for _, elements in tables for element in elements for n in element.lines}
     rest = [n for n in range(len(frame)) if n not in taken]
-    stand_ins = [TextLine(STAND_IN, box) for box, _ in tables]
+    stand_ins = [TextLine(STAND_IN, _mirrored(box) if leftwards else box) for box, _ in tables]
     arranged: list[Element] = []
     for element in arrange([*(frame[n] for n in rest), *stand_ins], like=frame):
         if all(n < len(rest) for n in element.lines):
@@ -105,6 +138,40 @@ def arrange_with_rules(frame: Sequence[TextLine], rules: Sequence[Box], clock: C
         else:
             arranged += _around(element, rest, [elements for _, elements in tables])
     return arranged
+
+
+def _tables(seen: Sequence[TextLine], ruling: Ruling, clock: Clock) -> list[tuple[Box, list[Element]]]:
+    """Boxes and elements of what the rules make of the lines."""
+    by_middle = sorted(((line.box[1] + line.box[3]) / 2, n) for n, line in enumerate(seen))
+    middles = [middle for middle, _ in by_middle]
+    taken: set[int] = set()
+
+    def free(top: float, bottom: float) -> list[int]:
+        return [n for _, n in by_middle[bisect_left(middles, top) : bisect_right(middles, bottom)] if n not in taken]
+
+    tables: list[tuple[Box, list[Element]]] = []
+    for grid in _grids(ruling, clock):
+        x1, y1, x2, y2 = grid.box
+        level = free(y1, y2)
+        inside = [n for n in level if x1 <= (seen[n].box[0] + seen[n].box[2]) / 2 <= x2]
+        beside = [n for n in level if seen[n].box[2] <= x1 + TOUCH_PT]
+        if elements := grid.elements(inside, beside, seen):
+            used = {n for element in elements for n in element.lines}
+            taken |= used
+            tables.append((_union([grid.box, *(seen[n].box for n in used)]), elements))
+    for stack in _stacks(ruling.level, [box for box, _ in tables]):
+        for box in _without_captions(stack, seen, free(stack[0][0], stack[-1][0])):
+            inside = [n for n in free(box[1], box[3]) if box[0] - TOUCH_PT <= seen[n].box[0] <= box[2]]
+            found = arrange([seen[n] for n in inside])
+            if len(found) == 1 and found[0].kind == "table":
+                taken.update(inside)
+                tables.append((box, [_renumbered(found[0], inside)]))
+    return tables
+
+
+def _union(boxes: Iterable[Box]) -> Box:
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def _mirrored(box: Box) -> Box:
@@ -132,6 +199,38 @@ def _around(element: Element, rest: Sequence[int], tables: Sequence[Sequence[Ele
         yield _renumbered(replace(element, rows=tuple(rows)), rest)
 
 
+# ---------------------------------------------------------------- tables with level rules only
+
+
+def _stacks(level: Sequence[Rule], tables: Sequence[Box]) -> Iterator[list[Rule]]:
+    """Rules of one length under each other, outside of the tables that are known."""
+    groups: dict[tuple[int, int], list[Rule]] = {}
+    for rule in sorted(level):
+        at, start, end = rule
+        if not any(x1 - 1 <= start and end <= x2 + 1 and y1 - 1 <= at <= y2 + 1 for x1, y1, x2, y2 in tables):
+            groups.setdefault((round(start / SNAP_PT), round(end / SNAP_PT)), []).append(rule)
+    yield from (group for group in groups.values() if len(group) > 5)
+
+
+def _without_captions(stack: Sequence[Rule], seen: Sequence[TextLine], lines: Sequence[int]) -> list[Box]:
+    """The parts of a stack of rules between bands that are higher than its rows and hold one line, a caption.
+
+    Empty where there is no such band: then the layout finds the table by itself.
+    """
+    bands = list(pairwise(stack))
+    usual = median(below[0] - above[0] for above, below in bands)
+    parts: list[list[tuple[Rule, Rule]]] = [[]]
+    for above, below in bands:
+        inside = [n for n in lines if above[0] <= (seen[n].box[1] + seen[n].box[3]) / 2 <= below[0]]
+        if below[0] - above[0] > BAND_SCALE * usual and len(inside) <= 1:
+            parts.append([])
+        else:
+            parts[-1].append((above, below))
+    if len(parts) == 1:
+        return []
+    return [(part[0][0][1], part[0][0][0], part[0][0][2], part[-1][1][0]) for part in parts if len(part) > 1]
+
+
 # ---------------------------------------------------------------- grids
 
 
@@ -144,61 +243,119 @@ class _Grid:
     level: list[Rule]
     upright: list[Rule]
 
+    @classmethod
+    def of(cls, across: list[Rule], down: list[Rule], fills: Sequence[Box]) -> _Grid | None:
+        """The grid of rules that touch each other; None where they make no two rows of two cells."""
+        xs = _places([*(x for x, _, _ in down), min(a for _, a, _ in across), max(b for _, _, b in across)])
+        ys = [*(y for y, _, _ in across), min(a for _, a, _ in down), max(b for _, _, b in down)]
+        top, bottom = min(ys), max(ys)
+        edges: list[Rule] = []
+        for x1, y1, x2, y2 in fills[:MAX_FILLS]:  # the edges of a coloured row part it from the next
+            is_row = FILL_PT <= y2 - y1 <= (bottom - top) / 2 and top - SNAP_PT <= y1 and y2 <= bottom + SNAP_PT
+            if is_row and xs[0] - SNAP_PT <= x1 and x2 <= xs[-1] + SNAP_PT:
+                edges += [(y1, x1, x2), (y2, x1, x2)]
+        ys = _places([*ys, *(y for y, _, _ in edges)])
+        if 2 < len(xs) <= MAX_GRID and 2 < len(ys) <= MAX_GRID:
+            return cls(xs, ys, [*across, *edges], down)
+        return None
+
     @property
     def box(self) -> Box:
         return self.xs[0], self.ys[0], self.xs[-1], self.ys[-1]
 
-    def elements(self, inside: Sequence[int], frame: Sequence[TextLine]) -> list[Element]:
-        """These lines in the cells of the grid; nothing where they do not make a table."""
-        columns, rows = len(self.xs) - 1, len(self.ys) - 1
+    def cell_around(self, box: Box) -> Cell | None:
+        """The cell that holds the whole box."""
+        row, column = self._row_of(box), self._column_of(box)
+        left, right, top, bottom = self.xs[column], self.xs[column + 1], self.ys[row], self.ys[row + 1]
+        inside = left - SNAP_PT <= box[0] and box[2] <= right + SNAP_PT
+        return (row, column) if inside and top - SNAP_PT <= box[1] and box[3] <= bottom + SNAP_PT else None
+
+    def elements(self, inside: Sequence[int], beside: Sequence[int], frame: Sequence[TextLine]) -> list[Element]:
+        """These lines in the cells of the grid, with names of rows beside it; nothing where they make no table."""
         owner = self._owners()
-        table: list[Row] = [[[] for _ in range(columns)] for _ in range(rows)]
+        table: list[Row] = [[[] for _ in self.xs[1:]] for _ in self.ys[1:]]
         for n in inside:
-            x1, y1, x2, y2 = frame[n].box
-            row = min(max(bisect_right(self.ys, (y1 + y2) / 2) - 1, 0), rows - 1)
-            column = min(max(bisect_right(self.xs, (x1 + x2) / 2) - 1, 0), columns - 1)
-            row, column = owner[row][column]
+            row, column = owner[self._row_of(frame[n].box)][self._column_of(frame[n].box)]
             table[row][column].append(n)
-        owners = {place for places in owner for place in places}
-        filled = [table[row][column] for row, column in owners if table[row][column]]
-        if len(filled) < max(LEAST_CELLS, FILLED_SHARE * len(owners)):
+        if not _is_table(table, owner, frame):
             return []
-        if sum(len(_rows_of(cell, frame)) for cell in filled) > CELL_LINES * len(filled):
-            return []
-        split: list[Row] = []
+        names = self._names(table, beside, frame)
+        rows: list[Row] = []
         across: list[bool] = []
         for r, cells in enumerate(table):
-            parts = [part for part in _entries(cells, frame) if any(part)]
-            split += parts
+            parts = [part for part in _entries([names[r], *cells] if any(names) else cells, frame) if any(part)]
+            rows += parts
             across += [len(set(owner[r])) == 1] * len(parts)
-        if len(split) < 2:
+        if len(rows) < 2:
             return []
-        if sum(across) < FORM_SHARE * len(split):
-            whole = _table(split, frame)
+        if sum(across) < FORM_SHARE * len(rows) or _is_heading_with_note(rows, across, frame):
+            whole = _table(rows, frame)
             return [whole] if whole is not None else []
-        # A form: what goes over its whole width are paragraphs, and tables are between them.
-        elements: list[Element] = []
-        for alone, group in groupby(zip(across, split, strict=True), key=lambda pair: pair[0]):
-            part = [row for _, row in group]
-            found = None if alone else _table(part, frame)
-            elements += (
-                [found] if found is not None else [_paragraph(cell, frame) for row in part for cell in row if cell]
-            )
-        return elements
+        return _form(rows, across, frame)
 
-    def _owners(self) -> list[list[tuple[int, int]]]:
+    def _row_of(self, box: Box) -> int:
+        return min(max(bisect_right(self.ys, (box[1] + box[3]) / 2) - 1, 0), len(self.ys) - 2)
+
+    def _column_of(self, box: Box) -> int:
+        return min(max(bisect_right(self.xs, (box[0] + box[2]) / 2) - 1, 0), len(self.xs) - 2)
+
+    def _owners(self) -> list[list[Cell]]:
         """For each cell the first of those that it is one with, because no border is drawn between them."""
-        columns, rows = len(self.xs) - 1, len(self.ys) - 1
-        owner = [[(r, c) for c in range(columns)] for r in range(rows)]
-        for r in range(rows):
-            for c in range(1, columns):
-                if not _is_drawn(self.upright, self.xs[c], self.ys[r], self.ys[r + 1]):
-                    owner[r][c] = owner[r][c - 1]
-        for r in range(1, rows):
-            for c in range(columns):
-                if not _is_drawn(self.level, self.ys[r], self.xs[c], self.xs[c + 1]):
-                    owner[r][c] = owner[r - 1][c]
+        columns = range(len(self.xs) - 1)
+        owner: list[list[Cell]] = []
+        before: list[tuple[int, int]] = []
+        for r, (top, bottom) in enumerate(pairwise(self.ys)):
+            walls = [c for c in columns if c == 0 or _is_drawn(self.upright, self.xs[c], top, bottom)]
+            spans = list(pairwise([*walls, len(columns)]))
+            row: list[Cell] = []
+            for start, stop in spans:
+                # Only cells of the same columns go on in the next row: below a heading over all are several cells.
+                is_open = (start, stop) in before and not _is_drawn(self.level, top, self.xs[start], self.xs[stop])
+                row += [owner[r - 1][start] if is_open else (r, start)] * (stop - start)
+            owner.append(row)
+            before = spans
         return owner
+
+    def _names(self, table: Sequence[Row], beside: Sequence[int], frame: Sequence[TextLine]) -> list[list[int]]:
+        """For each row its name on the left of the grid; all empty where what stands there are no names."""
+        names: list[list[int]] = [[] for _ in table]
+        for n in beside:
+            row = self._row_of(frame[n].box)
+            high = frame[n].box[3] - frame[n].box[1]
+            level = any(
+                abs(frame[m].box[3] - frame[n].box[3]) <= LEVEL_SHARE * high for cell in table[row] for m in cell
+            )
+            if names[row] or not level or len(frame[n].text) > LABEL_CHARS:
+                return [[] for _ in table]
+            names[row].append(n)
+        filled = sum(any(row) for row in table)
+        return names if sum(map(bool, names)) >= max(2, LABEL_SHARE * filled) else [[] for _ in table]
+
+
+def _is_table(table: Sequence[Row], owner: Sequence[Sequence[Cell]], frame: Sequence[TextLine]) -> bool:
+    """Whether enough cells hold text, and not too much of it."""
+    owners = {place for places in owner for place in places}
+    filled = [table[row][column] for row, column in owners if table[row][column]]
+    if len(filled) < max(LEAST_CELLS, FILLED_SHARE * len(owners)):
+        return False
+    return sum(len(_rows_of(cell, frame)) for cell in filled) <= CELL_LINES * len(filled)
+
+
+def _is_heading_with_note(rows: Sequence[Row], across: Sequence[bool], frame: Sequence[TextLine]) -> bool:
+    """Whether a heading has nothing below it but a short note over the whole width, as "No results"."""
+    if len(rows) != 2 or list(across) != [False, True] or sum(map(bool, rows[0])) < 2:
+        return False
+    return sum(len(frame[n].text) for cell in rows[1] for n in cell) <= NOTE_CHARS
+
+
+def _form(rows: Sequence[Row], across: Sequence[bool], frame: Sequence[TextLine]) -> list[Element]:
+    """A form: what goes over its whole width are paragraphs, and tables are between them."""
+    elements: list[Element] = []
+    for alone, group in groupby(zip(across, rows, strict=True), key=lambda pair: pair[0]):
+        part = [row for _, row in group]
+        found = None if alone else _table(part, frame)
+        elements += [found] if found is not None else [_paragraph(cell, frame) for row in part for cell in row if cell]
+    return elements
 
 
 def _table(rows: Sequence[Row], frame: Sequence[TextLine]) -> Element | None:
@@ -220,38 +377,35 @@ def _is_drawn(rules: Iterable[Rule], at: float, start: float, end: float) -> boo
     return covered >= BORDER_SHARE * (end - start)
 
 
-def _grids(rules: Sequence[Box], clock: Clock) -> Iterator[_Grid]:
+def _grids(ruling: Ruling, clock: Clock) -> Iterator[_Grid]:
     """Rules that touch each other, where they make at least two rows of two cells."""
-    level = _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in rules if x2 - x1 >= y2 - y1])
-    upright = _merged([((x1 + x2) / 2, y1, y2) for x1, y1, x2, y2 in rules if x2 - x1 < y2 - y1])
+    level, upright = ruling.level, ruling.upright
     if not level or not upright or len(level) * len(upright) > MAX_CROSSINGS:
         return
+    for across, down in _touching(level, upright, clock):
+        if across and down and (grid := _Grid.of(across, down, ruling.fills)) is not None:
+            yield grid
+
+
+def _touching(level: Sequence[Rule], upright: Sequence[Rule], clock: Clock) -> list[tuple[list[Rule], list[Rule]]]:
+    """The rules in groups that touch each other."""
     parent = list(range(len(level) + len(upright)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
     for i, (y, x1, x2) in enumerate(level):
         for k, (x, y1, y2) in enumerate(upright):
             clock.tick()
             if x1 - TOUCH_PT <= x <= x2 + TOUCH_PT and y1 - TOUCH_PT <= y <= y2 + TOUCH_PT:
-                parent[root(i)] = root(len(level) + k)
+                parent[_root(parent, i)] = _root(parent, len(level) + k)
     groups: dict[int, tuple[list[Rule], list[Rule]]] = {}
-    for n in range(len(parent)):
-        across, down = groups.setdefault(root(n), ([], []))
-        if n < len(level):
-            across.append(level[n])
-        else:
-            down.append(upright[n - len(level)])
-    for across, down in groups.values():
-        if across and down:
-            xs = _places([*(x for x, _, _ in down), min(a for _, a, _ in across), max(b for _, _, b in across)])
-            ys = _places([*(y for y, _, _ in across), min(a for _, a, _ in down), max(b for _, _, b in down)])
-            if 2 < len(xs) <= MAX_GRID and 2 < len(ys) <= MAX_GRID:
-                yield _Grid(xs, ys, across, down)
+    for n, rule in enumerate([*level, *upright]):
+        groups.setdefault(_root(parent, n), ([], []))[n >= len(level)].append(rule)
+    return list(groups.values())
+
+
+def _root(parent: list[int], n: int) -> int:
+    while parent[n] != n:
+        parent[n] = parent[parent[n]]
+        n = parent[n]
+    return n
 
 
 def _merged(rules: list[Rule]) -> list[Rule]:
@@ -282,6 +436,9 @@ def _by_place(rules: list[Rule]) -> Iterator[tuple[float, list[tuple[float, floa
 def _places(values: Sequence[float]) -> list[float]:
     """Values, those that are close to each other as one."""
     return [at for at, _ in _by_place([(value, 0.0, 0.0) for value in values])]
+
+
+# ---------------------------------------------------------------- cells
 
 
 def _rows_of(lines: Iterable[int], frame: Sequence[TextLine]) -> list[list[int]]:

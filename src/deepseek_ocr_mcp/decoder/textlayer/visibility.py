@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,10 +24,13 @@ __all__ = ["Sight", "seen"]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-SEEN: Final = 24  # of 255, in the channel that differs most: less than this is as pale as its ground
+SEEN: Final = 24  # of 255, in the channel that differs most: less than this is as pale as its ground …
+WEAK: Final = 10  # … but this is enough for a thin character of a run that is seen else
 THIN_PX: Final = 4  # a box that is thinner grows by a pixel: PDFium snaps glyphs to pixels
 LEAST_SHARE: Final = 0.03  # of a box is ink, or the glyph is cut off; a thin diagonal stroke fills a tenth
 SMALL_PX: Final = 12  # of a box: a stop or a comma, whose ink may be lost in smoothing; it goes with its neighbours
+ASTRAY_PX: Final = 6  # of ink that no box holds, near a glyph without ink: it is drawn beside its box
+FLAT_PT: Final = 0.1  # PDFium knows no height
 LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
 A4_SIDE_PT: Final = 842.0
 AMBIGUOUS_SHARE: Final = 0.7  # of a glyph's ink lies in boxes of other runs, too
@@ -48,8 +51,6 @@ class Sight:
     without_text: Pixels
     shown: list[Glyph] = field(default_factory=list)
     hidden: list[Glyph] = field(default_factory=list)
-    stray: int = 0
-    """Pixels of text that no glyph's box holds."""
 
 
 def seen(page: Any, content: Content, clock: Clock) -> Sight:
@@ -69,25 +70,52 @@ def seen(page: Any, content: Content, clock: Clock) -> Sight:
     glyphs, twins = _without_twins(content.glyphs, clock)
     if not glyphs:
         return sight
-    ink = _difference(with_text, without)
-    boxes = _pixel_boxes(glyphs, scale, ink.shape)
-    counts = _inside(ink, boxes)
-    counts = _parted(page, content, sight, glyphs, twins, boxes, counts, ink, clock)
+    change = _difference(with_text, without)
+    boxes = _pixel_boxes(glyphs, scale, change.shape)
+    scores = _Scores.of(change, boxes)
+    _part_runs(page, content, sight, glyphs, twins, boxes, scores, change, clock)
+    visible = scores.visible(boxes) | np.array([_has_no_box(glyph) for glyph in glyphs])
+    _follow_their_runs(visible, scores, glyphs, boxes)
+    _find_astray(visible, glyphs, boxes, change >= SEEN, scale)
     least = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
-    _sort(sight, glyphs, boxes, counts, least)
-    sight.stray = int(ink.sum()) - int((ink & (_layers(boxes, ink.shape) > 0)).sum())
+    for glyph, is_visible in zip(glyphs, visible, strict=True):
+        legible = glyph.run.size >= least or glyph.box[3] - glyph.box[1] >= least
+        (sight.shown if is_visible and legible else sight.hidden).append(glyph)
     return sight
 
 
-def _difference(one: Pixels, other: Pixels) -> Mask:
-    """Where two drawings differ for a person's eye."""
+def _difference(one: Pixels, other: Pixels) -> Pixels:
+    """How much two drawings differ at each pixel, in the channel that differs most."""
     height, width = one.shape[:2]
-    mask = np.zeros(height * width, np.bool_)
+    out = np.zeros(height * width, np.uint8)
     a, b = one.reshape(-1, 4), other.reshape(-1, 4)
     changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
-    change = np.abs(a[changed, :3].astype(np.int16) - b[changed, :3])
-    mask[changed[change.max(axis=1) >= SEEN]] = True
-    return mask.reshape(height, width)
+    if len(changed):
+        x, y = a[changed], b[changed]
+        apart = np.maximum(x, y) - np.minimum(x, y)
+        out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
+    return out.reshape(height, width)
+
+
+@dataclass(slots=True)
+class _Scores:
+    """For each glyph how many pixels of its box are ink, and how many are ink at least faintly."""
+
+    strong: Ints
+    weak: Ints
+
+    @classmethod
+    def of(cls, change: Pixels, boxes: Ints) -> _Scores:
+        return cls(_inside(change >= SEEN, boxes), _inside(change >= WEAK, boxes))
+
+    def visible(self, boxes: Ints) -> Mask:
+        visible: Mask = (self.strong > 0) & (self.strong >= LEAST_SHARE * _areas(boxes))
+        return visible
+
+
+def _areas(boxes: Ints) -> Ints:
+    areas: Ints = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return areas
 
 
 def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) -> Ints:
@@ -124,53 +152,77 @@ def _layers(boxes: Ints, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     return steps[:-1, :-1]
 
 
-def _sort(sight: Sight, glyphs: Sequence[Glyph], boxes: Ints, counts: Ints, least_pt: float) -> None:
-    """Put each glyph to those that are seen or to those that are not."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    visible = (counts > 0) & (counts >= LEAST_SHARE * areas)
-    visible |= [_has_no_box(glyph) for glyph in glyphs]
-    small = (areas <= SMALL_PX) & (areas > 0) & ~visible
-    for n in np.flatnonzero(small):
-        beside = [k for k in (n - 1, n + 1) if 0 <= k < len(glyphs) and glyphs[k].run is glyphs[n].run]
-        visible[n] = any(visible[k] and not small[k] for k in beside)
+def _follow_their_runs(visible: Mask, scores: _Scores, glyphs: Sequence[Glyph], boxes: Ints) -> None:
+    """Let faint and tiny characters go with the run that they are in, where most of it is seen."""
+    areas = _areas(boxes)
+    tiny = (areas <= SMALL_PX) & (areas > 0)
+    candidates = np.flatnonzero(~visible & (tiny | ((scores.weak > 0) & (scores.weak >= LEAST_SHARE * areas))))
+    if not len(candidates):
+        return
+    seen_in: dict[int, int] = defaultdict(int)
+    length: dict[int, int] = defaultdict(int)
     for glyph, is_visible in zip(glyphs, visible, strict=True):
-        legible = glyph.run.size >= least_pt or glyph.box[3] - glyph.box[1] >= least_pt
-        (sight.shown if is_visible and legible else sight.hidden).append(glyph)
+        length[id(glyph.run)] += 1
+        seen_in[id(glyph.run)] += bool(is_visible)
+    before = visible.copy()
+    for n in candidates:
+        if tiny[n]:
+            beside = [k for k in (n - 1, n + 1) if 0 <= k < len(glyphs) and glyphs[k].run is glyphs[n].run]
+            visible[n] = any(before[k] for k in beside)
+        else:
+            visible[n] = 2 * seen_in[id(glyphs[n].run)] >= length[id(glyphs[n].run)]
 
 
 def _has_no_box(glyph: Glyph) -> bool:
-    """Whether PDFium cannot tell where the glyph's ink is: in a font that is not in the file it says nothing."""
-    left, top, right, bottom = glyph.box
-    return (right <= left or bottom <= top) and not glyph.run.embedded and glyph.run.item is not None
+    """Whether PDFium lacks a character that is in a font which is not in the file: it draws nothing, others do."""
+    return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0] and not glyph.run.embedded
+
+
+def _find_astray(visible: Mask, glyphs: Sequence[Glyph], boxes: Ints, ink: Mask, scale: float) -> None:
+    """Find the ink of glyphs that PDFium draws beside their boxes, as it does with fonts that are not in the file."""
+    missing = np.flatnonzero(~visible)
+    if not len(missing):
+        return
+    unclaimed = ink & (_layers(boxes, ink.shape) == 0)
+    if not unclaimed.any():
+        return
+    around = _pixel_boxes([_reach(glyphs[n]) for n in missing], scale, ink.shape)
+    found = _inside(unclaimed, around)
+    visible[missing] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * _areas(around))
+
+
+def _reach(glyph: Glyph) -> Glyph:
+    """The place where a glyph is to be found that is not in its box: the square of its type."""
+    size, x, y = glyph.run.size, glyph.x, glyph.y
+    is_level = abs(glyph.run.angle) < 1 and glyph.box[3] - glyph.box[1] > FLAT_PT
+    box = (x, y - size, x + size, y + size / 5) if is_level else (x - size, y - size, x + size, y + size)
+    return replace(glyph, box=box)
 
 
 # ---------------------------------------------------------------- text on text
 
 
-def _parted(
+def _part_runs(
     page: Any,
     content: Content,
     sight: Sight,
     glyphs: Sequence[Glyph],
     twins: dict[int, list[Run]],
     boxes: Ints,
-    counts: Ints,
-    ink: Mask,
+    scores: _Scores,
+    change: Pixels,
     clock: Clock,
-) -> Ints:
-    """The counts, measured anew where other runs' boxes hold most of a glyph's ink."""
-    several = _layers(boxes, ink.shape) > 1
-    shared = _inside(ink & several, boxes)
-    doubtful = np.flatnonzero((counts > 0) & (shared > AMBIGUOUS_SHARE * counts))
+) -> None:
+    """Measure anew where other boxes hold most of a glyph's ink, too."""
+    shared = _inside((change >= SEEN) & (_layers(boxes, change.shape) > 1), boxes)
+    doubtful = np.flatnonzero((scores.strong > 0) & (shared > AMBIGUOUS_SHARE * scores.strong))
     if not len(doubtful):
-        return counts
+        return
     by_run: dict[int, list[int]] = defaultdict(list)
     for n in doubtful:
         by_run[id(glyphs[n].run)].append(int(n))
-    groups = _passes(by_run, glyphs, boxes, ink.shape, clock)
-    counts = counts.copy()
     every = [run.item for run in content.runs]
-    for group in groups:
+    for group in _passes(by_run, boxes, change.shape, clock):
         clock.check()
         runs = [glyphs[by_run[key][0]].run for key in group]
         left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
@@ -178,13 +230,13 @@ def _parted(
         activate((run.item for run in left_out.values() if run.item is not None), False)
         own = _difference(sight.with_text, draw(page, sight.scale, clock))
         numbers = np.array([n for key in group for n in by_run[key]])
-        counts[numbers] = _inside(own, boxes[numbers])
+        anew = _Scores.of(own, boxes[numbers])
+        scores.strong[numbers], scores.weak[numbers] = anew.strong, anew.weak
     activate(every, False)
-    return counts
 
 
 def _passes(
-    by_run: dict[int, list[int]], glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...], clock: Clock
+    by_run: dict[int, list[int]], boxes: Ints, shape: tuple[int, ...], clock: Clock
 ) -> list[list[int]]:
     """Doubtful runs in groups whose boxes lie apart, so that one drawing tells about all of a group."""
     if len(by_run) > MAX_AMBIGUOUS:
@@ -195,7 +247,7 @@ def _passes(
         clock.tick()
         own = boxes[numbers]
         for group, mask in zip(groups, taken, strict=True):
-            if not any(mask[t:b, l:r].any() for l, t, r, b in own):
+            if not any(mask[top:bottom, left:right].any() for left, top, right, bottom in own):
                 break
         else:
             if len(groups) == MAX_PASSES:
@@ -204,13 +256,13 @@ def _passes(
             groups.append(group)
             taken.append(mask)
         group.append(key)
-        for l, t, r, b in own:
-            mask[t:b, l:r] = True
+        for left, top, right, bottom in own:
+            mask[top:bottom, left:right] = True
     return groups
 
 
 def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], dict[int, list[Run]]]:
-    """Glyphs without the copies that make a shadow, a halo or bold type: of two, the one that is drawn last stays.
+    """Glyphs without the copies that make a shadow, a halo or bold type: of two, that of the longer run stays.
 
     Also returns, for the `id` of each run, the runs that hold copies of its glyphs.
     """
@@ -234,8 +286,7 @@ def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], 
         if len(found) < TWIN_SHARE * shorter or (shorter == 1 and not _coincide(glyphs, found)):
             continue
         for m, n in found:
-            first, last = sorted((m, n), key=lambda k: glyphs[k].run.order)
-            dropped.add(first)
+            dropped.add(min((m, n), key=lambda k: (lengths[id(glyphs[k].run)], glyphs[k].run.order)))
             for a, b in ((m, n), (n, m)):
                 if all(run is not glyphs[b].run for run in twins[id(glyphs[a].run)]):
                     twins[id(glyphs[a].run)].append(glyphs[b].run)
