@@ -604,11 +604,15 @@ def _parts_leftwards(before: Mark, mark: Mark) -> bool:
     later = max(before, mark, key=lambda mark: mark.number)
     if abs(mark.number - before.number) == 1 and later.glyph.space == 3:
         return True
-    advance = before.glyph.run.advance(before.text) if len(before.text) == 1 else 0.0
+    # A font tells the width of a character, but not of the forms that letters of Arabic take.
+    is_plain = len(before.text) == 1 and unicodedata.bidirectional(before.text) != "AL"
+    advance = before.glyph.run.advance(before.text) if is_plain else 0.0
     if before.right - before.x - size / 4 < advance < before.right - before.x + size:
         return mark.x - before.x - advance > GAP_EM * size
     if direction(before.text) == direction(mark.text) == "N":
         return mark.x - before.x > FIGURE_STEP_EM * size
+    if direction(before.text) != direction(mark.text) and 3 in (before.glyph.space, mark.glyph.space):
+        return mark.left - before.right > GAP_EM * size  # one of them begins a word
     return mark.left - before.right > RTL_GAP_EM * size
 
 

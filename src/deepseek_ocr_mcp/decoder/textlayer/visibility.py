@@ -23,6 +23,8 @@ __all__ = ["Sight", "seen"]
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Layers = npt.NDArray[np.int16]
+"""How many boxes hold each pixel."""
 
 SEEN: Final = 24  # of 255, in the channel that differs most: less than this is as pale as its ground …
 WEAK: Final = 10  # … but this is enough for a thin character of a run that is seen else
@@ -38,6 +40,7 @@ MAX_PASSES: Final = 4  # drawings that part such runs; 40 % of pages need one, a
 MAX_AMBIGUOUS: Final = 2_000  # runs
 TWIN_EM: Final = 0.25  # how far the copies of a shadow or a halo lie apart
 TWIN_LETTER_EM: Final = 0.05  # the same for a run of one letter, which says less
+TWIN_CELL_PT: Final = 8.0  # of the grid in which copies are looked for
 TWIN_SHARE: Final = 0.6  # of the shorter run is in the other one, too
 
 
@@ -72,14 +75,25 @@ def seen(page: Any, content: Content, clock: Clock) -> Sight:
         return sight
     change = _difference(with_text, without)
     boxes = _pixel_boxes(glyphs, scale, change.shape)
-    scores = _Scores.of(change, boxes)
-    _part_runs(page, content, sight, glyphs, twins, boxes, scores, change, clock)
-    visible = scores.visible(boxes) | np.array([_has_no_box(glyph) for glyph in glyphs])
-    _follow_their_runs(visible, scores, glyphs, boxes)
-    _find_astray(visible, glyphs, boxes, change >= SEEN, scale)
+    layers = _layers(boxes, change.shape)
+    counts = _inside(change >= SEEN, boxes)
+    anew = _part_runs(page, content, sight, glyphs, twins, boxes, counts, change, clock)
+    visible: Mask = (counts > 0) & (counts >= LEAST_SHARE * _areas(boxes))
+    visible |= np.array([_has_no_box(glyph) for glyph in glyphs])
+    if not visible.all():
+        _follow_their_runs(visible, glyphs, boxes, change, anew)
+        _find_astray(visible, glyphs, layers, change >= SEEN, scale)
     least = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
+    tallest: dict[int, float] = defaultdict(float)  # a font made of drawings has a size that means nothing
+    for glyph in glyphs:
+        tallest[id(glyph.run)] = max(tallest[id(glyph.run)], glyph.box[3] - glyph.box[1], glyph.run.size)
+    gap = False
     for glyph, is_visible in zip(glyphs, visible, strict=True):
-        legible = glyph.run.size >= least or glyph.box[3] - glyph.box[1] >= least
+        if not is_visible and glyph.text.isspace():
+            gap = True  # a control code that shows nothing is the space that it says it is
+            continue
+        glyph.space, gap = 3 if gap else glyph.space, False
+        legible = tallest[id(glyph.run)] >= least
         (sight.shown if is_visible and legible else sight.hidden).append(glyph)
     return sight
 
@@ -95,22 +109,6 @@ def _difference(one: Pixels, other: Pixels) -> Pixels:
         apart = np.maximum(x, y) - np.minimum(x, y)
         out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
     return out.reshape(height, width)
-
-
-@dataclass(slots=True)
-class _Scores:
-    """For each glyph how many pixels of its box are ink, and how many are ink at least faintly."""
-
-    strong: Ints
-    weak: Ints
-
-    @classmethod
-    def of(cls, change: Pixels, boxes: Ints) -> _Scores:
-        return cls(_inside(change >= SEEN, boxes), _inside(change >= WEAK, boxes))
-
-    def visible(self, boxes: Ints) -> Mask:
-        visible: Mask = (self.strong > 0) & (self.strong >= LEAST_SHARE * _areas(boxes))
-        return visible
 
 
 def _areas(boxes: Ints) -> Ints:
@@ -131,33 +129,44 @@ def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) 
 
 def _inside(mask: Mask, boxes: Ints) -> Ints:
     """How many pixels of the mask each box holds."""
-    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
-    np.cumsum(mask, axis=0, dtype=np.int32, out=total[1:, 1:])
-    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    width = mask.shape[1]
+    total = np.zeros(mask.size + 1, np.int32)
+    np.cumsum(mask.ravel(), dtype=np.int32, out=total[1:])
     left, top, right, bottom = boxes.T
-    counts: Ints = (
-        total[bottom, right].astype(np.int64) - total[top, right] - total[bottom, left] + total[top, left]
-    ) * ((right > left) & (bottom > top))
+    high = np.maximum(bottom - top, 0) * (right > left)
+    if not high.any():
+        return np.zeros(len(boxes), np.int64)
+    # One entry for each row of each box.
+    box = np.repeat(np.arange(len(boxes)), high)
+    row = np.arange(len(box)) - np.repeat(np.cumsum(high) - high, high) + top[box]
+    begin = row * width
+    counts: Ints = np.bincount(box, total[begin + right[box]] - total[begin + left[box]], len(boxes)).astype(np.int64)
     return counts
 
 
-def _layers(boxes: Ints, shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    """How many of the boxes hold each pixel."""
-    steps = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)
-    left, top, right, bottom = boxes.T
-    for rows, columns, step in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
-        np.add.at(steps, (rows, columns), step)
-    np.cumsum(steps, axis=0, out=steps)
-    np.cumsum(steps, axis=1, out=steps)
-    return steps[:-1, :-1]
+def _layers(boxes: Ints, shape: tuple[int, ...]) -> Layers:
+    layers = np.zeros(shape, np.int16)
+    for left, top, right, bottom in boxes.tolist():
+        layers[top:bottom, left:right] += 1
+    return layers
 
 
-def _follow_their_runs(visible: Mask, scores: _Scores, glyphs: Sequence[Glyph], boxes: Ints) -> None:
-    """Let faint and tiny characters go with the run that they are in, where most of it is seen."""
+def _follow_their_runs(
+    visible: Mask, glyphs: Sequence[Glyph], boxes: Ints, change: Pixels, anew: dict[int, int]
+) -> None:
+    """Let faint and tiny characters go with the run that they are in, where most of it is seen.
+
+    `anew` has the faint pixels of the glyphs that were measured by themselves.
+    """
     areas = _areas(boxes)
     tiny = (areas <= SMALL_PX) & (areas > 0)
-    candidates = np.flatnonzero(~visible & (tiny | ((scores.weak > 0) & (scores.weak >= LEAST_SHARE * areas))))
-    if not len(candidates):
+    candidates = []
+    for n in np.flatnonzero(~visible):
+        left, top, right, bottom = boxes[n]
+        weak = anew[n] if n in anew else np.count_nonzero(change[top:bottom, left:right] >= WEAK)
+        if tiny[n] or (weak and weak >= LEAST_SHARE * areas[n]):
+            candidates.append(int(n))
+    if not candidates:
         return
     seen_in: dict[int, int] = defaultdict(int)
     length: dict[int, int] = defaultdict(int)
@@ -178,12 +187,12 @@ def _has_no_box(glyph: Glyph) -> bool:
     return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0] and not glyph.run.embedded
 
 
-def _find_astray(visible: Mask, glyphs: Sequence[Glyph], boxes: Ints, ink: Mask, scale: float) -> None:
+def _find_astray(visible: Mask, glyphs: Sequence[Glyph], layers: Layers, ink: Mask, scale: float) -> None:
     """Find the ink of glyphs that PDFium draws beside their boxes, as it does with fonts that are not in the file."""
     missing = np.flatnonzero(~visible)
     if not len(missing):
         return
-    unclaimed = ink & (_layers(boxes, ink.shape) == 0)
+    unclaimed = ink & (layers == 0)
     if not unclaimed.any():
         return
     around = _pixel_boxes([_reach(glyphs[n]) for n in missing], scale, ink.shape)
@@ -209,15 +218,19 @@ def _part_runs(
     glyphs: Sequence[Glyph],
     twins: dict[int, list[Run]],
     boxes: Ints,
-    scores: _Scores,
+    counts: Ints,
     change: Pixels,
     clock: Clock,
-) -> None:
-    """Measure anew where other boxes hold most of a glyph's ink, too."""
-    shared = _inside((change >= SEEN) & (_layers(boxes, change.shape) > 1), boxes)
-    doubtful = np.flatnonzero((scores.strong > 0) & (shared > AMBIGUOUS_SHARE * scores.strong))
+) -> dict[int, int]:
+    """Measure anew where other boxes hold most of a glyph's ink, too; `counts` is changed.
+
+    Returns for each glyph that was measured anew how many faint pixels it has.
+    """
+    faint: dict[int, int] = {}
+    shared = _inside((change >= SEEN) & (_layers(_run_boxes(glyphs, boxes, change.shape), change.shape) > 1), boxes)
+    doubtful = np.flatnonzero((counts > 0) & (shared > AMBIGUOUS_SHARE * counts))
     if not len(doubtful):
-        return
+        return faint
     by_run: dict[int, list[int]] = defaultdict(list)
     for n in doubtful:
         by_run[id(glyphs[n].run)].append(int(n))
@@ -230,9 +243,22 @@ def _part_runs(
         activate((run.item for run in left_out.values() if run.item is not None), False)
         own = _difference(sight.with_text, draw(page, sight.scale, clock))
         numbers = np.array([n for key in group for n in by_run[key]])
-        anew = _Scores.of(own, boxes[numbers])
-        scores.strong[numbers], scores.weak[numbers] = anew.strong, anew.weak
+        counts[numbers] = _inside(own >= SEEN, boxes[numbers])
+        faint.update(zip(numbers.tolist(), _inside(own >= WEAK, boxes[numbers]).tolist(), strict=True))
     activate(every, False)
+    return faint
+
+
+def _run_boxes(glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...]) -> Ints:
+    """The box of each run, a pixel wider on every side: ink of one run is not exactly in its glyphs' boxes."""
+    numbers: dict[int, int] = {}
+    run = np.array([numbers.setdefault(id(glyph.run), len(numbers)) for glyph in glyphs])
+    order = np.argsort(run, kind="stable")
+    begin = np.flatnonzero(np.diff(run[order], prepend=-1))
+    low = np.minimum.reduceat(boxes[order, :2], begin) - 1
+    high = np.maximum.reduceat(boxes[order, 2:], begin) + 1
+    limit = np.array([shape[1], shape[0]])
+    return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)])
 
 
 def _passes(
@@ -272,13 +298,14 @@ def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], 
     for n, glyph in enumerate(glyphs):
         clock.tick()
         lengths[id(glyph.run)] += 1
-        reach = max(TWIN_EM * glyph.run.size, 0.1)
-        column, row = int(glyph.x // reach), int(glyph.y // reach)
-        for key in ((glyph.text, column + i, row + k) for i in (-1, 0, 1) for k in (-1, 0, 1)):
-            for m in places.get(key, ())[-4:]:
-                if _is_copy(glyphs[m], glyph, reach):
-                    pairs[id(glyphs[m].run), id(glyph.run)].append((m, n))
-        places[glyph.text, column, row].append(n)
+        reach = min(max(TWIN_EM * glyph.run.size, 0.1), TWIN_CELL_PT)
+        x, y = glyph.x, glyph.y
+        for column in range(int((x - reach) // TWIN_CELL_PT), int((x + reach) // TWIN_CELL_PT) + 1):
+            for row in range(int((y - reach) // TWIN_CELL_PT), int((y + reach) // TWIN_CELL_PT) + 1):
+                for m in places.get((glyph.text, column, row), ())[-4:]:
+                    if _is_copy(glyphs[m], glyph, reach):
+                        pairs[id(glyphs[m].run), id(glyph.run)].append((m, n))
+        places[glyph.text, int(x // TWIN_CELL_PT), int(y // TWIN_CELL_PT)].append(n)
     dropped: set[int] = set()
     twins: dict[int, list[Run]] = defaultdict(list)
     for (one, other), found in pairs.items():
