@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .content import Clock
+from .content import Box, Clock
 from .drawing import Pixels
 
-__all__ = ["shows_text"]
+__all__ = ["text_area"]
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -57,22 +57,27 @@ class _Letter:
         return round(4 * (self.right - self.left) / self.height), round(self.ink / (self.height * 1.5))
 
 
-def shows_text(drawing: Pixels, clock: Clock) -> bool:
-    """Whether the drawing of a page without its text has at least one line of letters."""
-    gray = _cropped(drawing)
-    if gray is None:
-        return False
+def text_area(drawing: Pixels, clock: Clock) -> Box | None:
+    """Where the drawing of a page without its text shows letters, in pixels; None where it has no line of them."""
+    found = _cropped(drawing)
+    if found is None:
+        return None
+    gray, left, top = found
     closed = _eroded(_dilated(gray))
     opened = _dilated(_eroded(gray))
+    areas: list[Box] = []
     for stands_out in ((closed - gray) >= CONTRAST, (gray - opened) >= CONTRAST):
         clock.check()
-        if stands_out.any() and _has_line(_letters(stands_out), clock):
-            return True
-    return False
+        if stands_out.any() and (area := _area(_letters(stands_out), clock)) is not None:
+            areas.append(area)
+    if not areas:
+        return None
+    lefts, tops, rights, bottoms = zip(*areas, strict=True)
+    return min(lefts) + left, min(tops) + top, max(rights) + left, max(bottoms) + top
 
 
-def _cropped(drawing: Pixels) -> Gray | None:
-    """The part with ink, in grey; None where there is hardly any."""
+def _cropped(drawing: Pixels) -> tuple[Gray, int, int] | None:
+    """The part with ink, in grey, and where it begins; None where there is hardly any."""
     flat = drawing.reshape(drawing.shape[0], -1).view(np.uint32)
     inked = flat != 0xFFFFFFFF
     rows = np.flatnonzero(inked.any(axis=1))
@@ -88,7 +93,7 @@ def _cropped(drawing: Pixels) -> Gray | None:
     middle = gray[HAT_PX:-HAT_PX, HAT_PX:-HAT_PX]
     np.add(part[:, :, 0] >> 2, part[:, :, 2] >> 2, out=middle)
     middle += part[:, :, 1] >> 1
-    return gray
+    return gray, int(columns[0]) - HAT_PX, top - HAT_PX
 
 
 def _dilated(gray: Gray) -> Gray:
@@ -174,9 +179,25 @@ def _joined(count: int, one: Ints, other: Ints) -> Ints:
             root = root[root]
 
 
-def _has_line(letters: list[_Letter], clock: Clock) -> bool:
-    if len(letters) < LINE_LETTERS:
-        return False
+def _area(letters: list[_Letter], clock: Clock) -> Box | None:
+    """The box of all letters that stand beside others, if any of them make a line of text."""
+    after = _followers(letters, clock) if len(letters) >= LINE_LETTERS else {}
+    for start in set(after) - set(after.values()):
+        line = [start]
+        while line[-1] in after and len(line) <= len(letters):
+            line.append(after[line[-1]])
+        if _is_text([letters[n] for n in line]):
+            return (  # of every piece that may be a letter: what stands apart must not be cut off
+                min(letter.left for letter in letters),
+                min(letter.top for letter in letters),
+                max(letter.right for letter in letters),
+                max(letter.bottom for letter in letters),
+            )
+    return None
+
+
+def _followers(letters: list[_Letter], clock: Clock) -> dict[int, int]:
+    """For each letter the next one on its line."""
     cell = LETTER_PX[1]
     places: dict[tuple[int, int], list[int]] = defaultdict(list)
     for n, letter in enumerate(letters):
@@ -189,13 +210,7 @@ def _has_line(letters: list[_Letter], clock: Clock) -> bool:
         beside = [m for m in near if m != n and _is_beside(letter, letters[m])]
         if beside:
             after[n] = min(beside, key=lambda m: letters[m].left)
-    for start in set(after) - set(after.values()):
-        line = [start]
-        while line[-1] in after and len(line) <= len(letters):
-            line.append(after[line[-1]])
-        if _is_text([letters[n] for n in line]):
-            return True
-    return False
+    return after
 
 
 def _is_beside(letter: _Letter, other: _Letter) -> bool:

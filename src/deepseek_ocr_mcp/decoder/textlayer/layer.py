@@ -31,7 +31,7 @@ from ...results.reading_order import (
 from .cells import cut_at_columns
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
-from .drawn_text import shows_text
+from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import Line, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, merged
@@ -39,10 +39,12 @@ from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
 
-__all__ = ["deactivate_certain_text", "read_layer"]
+__all__ = ["leave_unread", "read_layer"]
 
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
 PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
+
+MARGIN_PT: Final = 30.0  # around what is to be read: an engine finds the edges of a page, not of a letter
 
 SLANT_DEG: Final = 8.0  # what leans less counts as straight
 DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its line
@@ -103,12 +105,30 @@ def read_layer(
     }
 
 
-def deactivate_certain_text(found: Opened, ask: Callable[[], None]) -> None:
-    """Have the page drawn without the text that `read_layer` is certain of."""
+def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:
+    """Have the page drawn without the text that `read_layer` is certain of.
+
+    Returns what is to be read of it, in points of the upright page.
+    """
     clock = Clock(ask)
     page = _Examined.of(found, clock)
-    in_doubt = _Layer.of(page, clock).runs_in_doubt()
-    activate((run.item for run in page.content.runs if id(run) in in_doubt), True)
+    layer = _Layer.of(page, clock)
+    in_doubt = layer.lines_in_doubt()
+    runs = {id(glyph.run) for line in in_doubt for glyph in line.glyphs}
+    activate((run.item for run in page.content.runs if id(run) in runs), True)
+    content = page.content
+    boxes = [glyph.box for line in in_doubt for glyph in line.glyphs]
+    if page.verdict.drawn is not None:
+        boxes.append(page.verdict.drawn)
+    if page.verdict.is_everywhere or not boxes:
+        return 0.0, 0.0, content.width, content.height
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return (
+        max(0.0, min(left) - MARGIN_PT),
+        max(0.0, min(top) - MARGIN_PT),
+        min(content.width, max(right) + MARGIN_PT),
+        min(content.height, max(bottom) + MARGIN_PT),
+    )
 
 
 def _unusable(why: str) -> dict[str, Any]:
@@ -129,8 +149,10 @@ class _Examined:
         content = look(found.page, clock)
         sight = seen(found.page, content, clock)
         sight.shown = _with_buttons(sight.shown, found)
-        has_drawn_text = bool(sight.shown) and shows_text(sight.without_text, clock)
-        return cls(content, sight, judged(content, sight, has_drawn_text, clock))
+        area = text_area(sight.without_text, clock) if sight.shown else None
+        left, top, right, bottom = (side / sight.scale for side in area or (0.0, 0.0, 0.0, 0.0))
+        drawn = (left, top, right, bottom) if area is not None else None
+        return cls(content, sight, judged(content, sight, drawn, clock))
 
 
 def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
@@ -227,10 +249,6 @@ class _Layer:
 
     def lines_in_doubt(self) -> list[Line]:
         return [line for line in self.lines if any(id(glyph) in self.doubtful for glyph in line.glyphs)]
-
-    def runs_in_doubt(self) -> set[int]:
-        """The `id` of each run in a line with a character that is in doubt."""
-        return {id(glyph.run) for line in self.lines_in_doubt() for glyph in line.glyphs}
 
     def with_read(self, read: Sequence[ReadLine], page: _Examined, clock: Clock) -> _Layer:
         """The lines with what an engine read, compared where a line is in doubt, added where there was none."""

@@ -89,8 +89,11 @@ def cut_at_rules(lines: Iterable[Line], ruling: Ruling, clock: Clock) -> list[Li
             _, top, _, bottom = line.box
             for x1, y1, x2, y2 in upright[bisect_right(lefts, line.left) : bisect_right(lefts, line.right)]:
                 clock.tick()
-                if min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
+                # A stroke of a drawn letter is no rule: a cell is at least as high as its line.
+                if y2 - y1 >= line.size and min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
                     cuts.update(_between(line, x1, x2))
+        if line.marks[0].glyph.score is not None:  # the places of its characters are guessed: cut it between words only
+            cuts = {cut for cut in cuts if line.text[cut - 1] == " "}
         if cuts:
             parts = [line.part(start, stop) for start, stop in pairwise([0, *sorted(cuts), len(line.text)])]
             out += [part for part in parts if part is not None]

@@ -65,17 +65,21 @@ class Verdict:
     """Share of the page that is pictures without text on them."""
     doubtful: set[int] = field(default_factory=set)
     """The `id` of each glyph whose character is in doubt."""
+    drawn: Box | None = None
+    """Where text is drawn, in points."""
+    is_everywhere: bool = True
+    """What is to be read may be anywhere, not just where text is drawn and where characters are in doubt."""
 
     def hopeless(self, why: str) -> Verdict:
         self.why, self.is_hopeless = why, True
         return self
 
 
-def judged(content: Content, sight: Sight, has_drawn_text: bool, clock: Clock) -> Verdict:
+def judged(content: Content, sight: Sight, drawn: Box | None, clock: Clock) -> Verdict:
     """Judge the measured glyphs of a page.
 
     Args:
-        has_drawn_text: whether the page without its text shows what looks like text.
+        drawn: where the page without its text shows what looks like text, in points; None: nowhere.
     """
     verdict = Verdict()
     if not sight.shown:
@@ -97,10 +101,12 @@ def judged(content: Content, sight: Sight, has_drawn_text: bool, clock: Clock) -
         verdict.why = "most of the page is a scan"
     elif bare > MOSTLY_PICTURE or (bare > SMALL_PICTURE and bare > PICTURE_OVER_TEXT * text):
         verdict.why = "most of the page is a picture without text"
-    elif has_drawn_text:
-        verdict.why = "some of its text is drawn, not written"
+    elif drawn is not None:
+        verdict.why, verdict.drawn = "some of its text is drawn, not written", drawn
+        verdict.is_everywhere = False
     elif verdict.doubtful:
         verdict.why = "some of its characters have no certain Unicode"
+        verdict.is_everywhere = False
     return verdict
 
 
