@@ -43,7 +43,11 @@ class _White:
 
 def cut_at_columns(lines: Sequence[Line], clock: Clock) -> list[Line]:
     """The lines, cut where cells of a table touch."""
-    level = [line for line in lines if not line.vertical and line.placed is None and not any(direction(mark.text) == "R" for mark in line.marks)]
+    level = [
+        line
+        for line in lines
+        if not line.vertical and line.placed is None and not any(direction(mark.text) == "R" for mark in line.marks)
+    ]
     whites = {id(line): _whites(line) for line in level}
     widths = [w.right - w.left for line in level for w in whites[id(line)] if w.right - w.left < line.size]
     sizes = [line.size for line in level]
@@ -64,6 +68,10 @@ def cut_at_columns(lines: Sequence[Line], clock: Clock) -> list[Line]:
         parts = [line.part(start, stop) for start, stop in pairwise([0, *cuts, len(line.text)])] if cuts else [line]
         out += [part for part in parts if part is not None]
     return out
+
+
+def _runs_leftwards(line: Line) -> bool:
+    return any(direction(mark.text) == "R" for mark in line.marks)
 
 
 def _whites(line: Line) -> list[_White]:

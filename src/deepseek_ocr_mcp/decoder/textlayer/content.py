@@ -332,9 +332,9 @@ class _Scene:
         inner = raw.FS_MATRIX()
         matrix = level.matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else level.matrix
         segments = list(_outline(item, count, matrix))
-        if filled and box is not None and count <= RECTANGLE_SEGMENTS and min(box[2] - box[0], box[3] - box[1]) > RULE_PT:
-            if len(self._content.fills) < MAX_FILLS:
-                self._content.fills.append(box)
+        is_rectangle = filled and count <= RECTANGLE_SEGMENTS
+        if is_rectangle and box is not None and _is_wide(box) and len(self._content.fills) < MAX_FILLS:
+            self._content.fills.append(box)
         if stroked or not any(kind == raw.FPDF_SEGMENT_BEZIERTO for kind, _, _ in segments):
             self._rules(segments, filled and not stroked, _meet(level.clip, self._clip(item, level.matrix)))
 
@@ -389,6 +389,10 @@ def _bounds(item: Any, matrix: Matrix) -> Box | None:
         return None
     box = matrix.box(left.value, bottom.value, right.value, top.value)
     return box if all(map(math.isfinite, box)) else None
+
+
+def _is_wide(box: Box) -> bool:
+    return min(box[2] - box[0], box[3] - box[1]) > RULE_PT
 
 
 def _is_dot(box: Box) -> bool:

@@ -101,7 +101,9 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             if kind != raw.FPDF_ANNOT_WIDGET or document.formenv is None or matrix is None:
                 continue
             if raw.FPDFAnnot_GetRect(annotation, rect):
-                _note_field(document.formenv, annotation, found, matrix.box(rect.left, rect.bottom, rect.right, rect.top))
+                _note_field(
+                    document.formenv, annotation, found, matrix.box(rect.left, rect.bottom, rect.right, rect.top)
+                )
     return is_drawn
 
 

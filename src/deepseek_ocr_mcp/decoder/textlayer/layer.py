@@ -159,7 +159,7 @@ def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
     """The glyphs with a mark for each check box and radio button in the place of what is drawn in it."""
     glyphs = list(shown)
     for button in found.buttons:
-        left, top, right, bottom = button.box
+        left, top, _, bottom = button.box
         inside = [glyph for glyph in glyphs if _is_inside(glyph, button.box)]
         chosen = {id(glyph) for glyph in inside}
         glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]

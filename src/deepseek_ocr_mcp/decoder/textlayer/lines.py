@@ -42,7 +42,8 @@ BACK_EM: Final = 0.5  # how far a character may reach back over the one before
 JOIN_EM: Final = 0.9  # gap that pieces of one line may have
 SPACED_EM: Final = 2.5  # the same where the text itself has a space
 GAP_EM: Final = 0.16  # gap between pieces that is a space
-RTL_GAP_EM: Final = 0.29  # the same in Hebrew and Arabic, whose letters have gaps of their own
+RTL_GAP_EM: Final = 0.24  # the same in Arabic, whose letters have gaps of their own
+HEBREW_GAP_EM: Final = 0.29
 FIGURE_STEP_EM: Final = 0.85  # from figure to figure, where there is no space: the Arabic-Indic zero is a dot
 FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
 SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
@@ -440,7 +441,7 @@ def _with_scripts(lines: list[Line], clock: Clock) -> list[Line]:
 
 
 def _as_script(script: Line, host: Line) -> list[Mark]:
-    """The marks of a raised or lowered line, its figures as characters that say so: 24.91 with a note 2 is not 24.912."""
+    """The marks of a raised or lowered line, its figures as characters that say so: 24.91², not 24.912."""
     shift = host.base - script.base
     if script.size > SCRIPT_SIZE * host.size or abs(shift) < SCRIPT_SHIFT * host.size:
         return script.marks
@@ -607,13 +608,14 @@ def _parts_leftwards(before: Mark, mark: Mark) -> bool:
     # A font tells the width of a character, but not of the forms that letters of Arabic take.
     is_plain = len(before.text) == 1 and unicodedata.bidirectional(before.text) != "AL"
     advance = before.glyph.run.advance(before.text) if is_plain else 0.0
-    if before.right - before.x - size / 4 < advance < before.right - before.x + size:
+    if advance > 0 and before.right - before.x - size / 4 < advance < before.right - before.x + size:
         return mark.x - before.x - advance > GAP_EM * size
     if direction(before.text) == direction(mark.text) == "N":
         return mark.x - before.x > FIGURE_STEP_EM * size
     if direction(before.text) != direction(mark.text) and 3 in (before.glyph.space, mark.glyph.space):
         return mark.left - before.right > GAP_EM * size  # one of them begins a word
-    return mark.left - before.right > RTL_GAP_EM * size
+    is_arabic = unicodedata.bidirectional(before.text[0]) == "AL"
+    return mark.left - before.right > (RTL_GAP_EM if is_arabic else HEBREW_GAP_EM) * size
 
 
 def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, bool]]:
@@ -645,12 +647,13 @@ def _with_brackets(marks: Iterable[Mark | None]) -> list[Mark | None]:
     """Brackets are mirrored in such lines; whether a file means the shape or the character shows in pairs."""
     out = list(marks)
     for closing, opening in OPENING.items():
-        at = [n for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
-        first = out[at[0]] if len(at) > 1 else None
-        if first is None or first.text == opening:
+        at = [(n, mark) for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
+        if len(at) < 2 or [mark.text for _, mark in at[:2]] == [opening, closing]:
             continue
-        for n in at:
-            mark = out[n]
-            assert mark is not None
-            out[n] = replace(mark, text=opening if mark.text == closing else closing)
+        for k, (n, mark) in enumerate(at):
+            if at[0][1].text == at[1][1].text:  # both look alike: they take turns
+                text = closing if k % 2 else opening
+            else:
+                text = opening if mark.text == closing else closing
+            out[n] = replace(mark, text=text)
     return out

@@ -1,4 +1,4 @@
-"""Puts lines that an engine read into the lines that the file holds: compared where those are in doubt, added elsewhere.
+"""Merges lines that an engine read with those that the file holds: compares where these are in doubt, adds elsewhere.
 
 A line in doubt that the engine reads alike is exact after all. One with unknown characters takes just those from the
 engine. One that the engine reads otherwise is replaced by what the engine read.
@@ -59,7 +59,11 @@ class ReadLine:
                 at.append(-1)
                 continue
             at.append(len(marks))
-            box = (x1, y1 + n * step, x2, y1 + (n + 1) * step) if vertical else (x1 + n * step, y1, x1 + (n + 1) * step, y2)
+            box = (
+                (x1, y1 + n * step, x2, y1 + (n + 1) * step)
+                if vertical
+                else (x1 + n * step, y1, x1 + (n + 1) * step, y2)
+            )
             base = box[1] + ASCENT * (box[3] - box[1])
             glyph = Glyph(char, box, box[0], base, run, score=self.score)
             marks.append(Mark(glyph, char, box[0], box[2], base, run.size, -1))
@@ -117,7 +121,9 @@ def _compared(line: Line, found: Sequence[ReadLine]) -> list[Line]:
     matcher = SequenceMatcher(None, line.text, text, autojunk=False)
     known = sum(char != UNKNOWN and not char.isspace() for char in line.text)
     alike = sum(
-        not char.isspace() for block in matcher.get_matching_blocks() for char in line.text[block.a : block.a + block.size]
+        not char.isspace()
+        for block in matcher.get_matching_blocks()
+        for char in line.text[block.a : block.a + block.size]
     )
     if UNKNOWN in line.text and known and alike >= FILLED_ALIKE * known:
         return [_filled(line, text, matcher, min(other.score for other in found))]

@@ -68,34 +68,124 @@ def seen(page: Any, content: Content, clock: Clock) -> Sight:
     items = [run.item for run in content.runs]
     with_text = draw(page, scale, clock)
     activate(items, False)
-    without = draw(page, scale, clock) if items else with_text
-    sight = Sight(scale, with_text, without)
+    without_text = draw(page, scale, clock) if items else with_text
+    sight = Sight(scale, with_text, without_text)
     glyphs, twins = _without_twins(content.glyphs, clock)
-    if not glyphs:
-        return sight
-    change = _difference(with_text, without)
-    boxes = _pixel_boxes(glyphs, scale, change.shape)
-    layers = _layers(boxes, change.shape)
-    counts = _inside(change >= SEEN, boxes)
-    anew = _part_runs(page, content, sight, glyphs, twins, boxes, counts, change, clock)
-    visible: Mask = (counts > 0) & (counts >= LEAST_SHARE * _areas(boxes))
-    visible |= np.array([_has_no_box(glyph) for glyph in glyphs])
-    if not visible.all():
-        _follow_their_runs(visible, glyphs, boxes, change, anew)
-        _find_astray(visible, glyphs, layers, change >= SEEN, scale)
-    least = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
+    if glyphs:
+        measurement = _Measurement(page, sight, glyphs, clock)
+        measurement.part_runs(items, twins)
+        _sort(sight, glyphs, measurement.visible(), LEGIBLE_PT * min(1.0, _longer_side(content) / A4_SIDE_PT))
+    return sight
+
+
+def _longer_side(content: Content) -> float:
+    return max(content.width, content.height)
+
+
+def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float) -> None:
+    """Put each glyph to those that a person sees, or to those that nobody sees."""
     tallest: dict[int, float] = defaultdict(float)  # a font made of drawings has a size that means nothing
     for glyph in glyphs:
         tallest[id(glyph.run)] = max(tallest[id(glyph.run)], glyph.box[3] - glyph.box[1], glyph.run.size)
     gap = False
-    for glyph, is_visible in zip(glyphs, visible, strict=True):
+    for glyph, is_visible in zip(glyphs, visible.tolist(), strict=True):
         if not is_visible and glyph.text.isspace():
             gap = True  # a control code that shows nothing is the space that it says it is
             continue
         glyph.space, gap = 3 if gap else glyph.space, False
-        legible = tallest[id(glyph.run)] >= least
-        (sight.shown if is_visible and legible else sight.hidden).append(glyph)
-    return sight
+        is_legible = tallest[id(glyph.run)] >= least_pt
+        (sight.shown if is_visible and is_legible else sight.hidden).append(glyph)
+
+
+class _Measurement:
+    """Counts the ink of each glyph of a page."""
+
+    def __init__(self, page: Any, sight: Sight, glyphs: Sequence[Glyph], clock: Clock) -> None:
+        self._page = page
+        self._sight = sight
+        self._glyphs = glyphs
+        self._clock = clock
+        self._change = _difference(sight.with_text, sight.without_text)
+        self._ink: Mask = self._change >= SEEN
+        self._boxes = _pixel_boxes(glyphs, sight.scale, self._change.shape)
+        self._areas: Ints = (self._boxes[:, 2] - self._boxes[:, 0]) * (self._boxes[:, 3] - self._boxes[:, 1])
+        self._counts = _inside(self._ink, self._boxes)
+        self._faint: dict[int, int] = {}
+        """Pixels that are at least faintly ink, of the glyphs that were measured by themselves."""
+
+    def part_runs(self, items: Sequence[Any], twins: dict[int, list[Run]]) -> None:
+        """Measure glyphs by themselves where other runs' boxes hold most of their ink, too.
+
+        Args:
+            items: all text objects of the page.
+            twins: for the `id` of a run, the runs that hold copies of its glyphs.
+        """
+        layers = _layers(_run_boxes(self._glyphs, self._boxes, self._change.shape), self._change.shape)
+        shared = _inside(self._ink & (layers > 1), self._boxes)
+        by_run: dict[int, list[int]] = defaultdict(list)
+        for n in np.flatnonzero((self._counts > 0) & (shared > AMBIGUOUS_SHARE * self._counts)).tolist():
+            by_run[id(self._glyphs[n].run)].append(n)
+        for group in _passes(by_run, self._boxes, self._change.shape, self._clock):
+            self._clock.check()
+            runs = [self._glyphs[by_run[key][0]].run for key in group]
+            left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
+            activate(items, True)
+            activate((run.item for run in left_out.values() if run.item is not None), False)
+            own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
+            numbers = [n for key in group for n in by_run[key]]
+            self._counts[numbers] = _inside(own >= SEEN, self._boxes[numbers])
+            self._faint.update(zip(numbers, _inside(own >= WEAK, self._boxes[numbers]).tolist(), strict=True))
+        if by_run:
+            activate(items, False)
+
+    def visible(self) -> Mask:
+        """For each glyph whether a person sees it."""
+        visible: Mask = (self._counts > 0) & (self._counts >= LEAST_SHARE * self._areas)
+        visible |= np.array([_has_no_box(glyph) for glyph in self._glyphs])
+        if not visible.all():
+            self._follow_runs(visible)
+            self._find_astray(visible)
+        return visible
+
+    def _follow_runs(self, visible: Mask) -> None:
+        """Let faint and tiny characters go with the run that they are in, where most of it is seen."""
+        tiny = (self._areas <= SMALL_PX) & (self._areas > 0)
+        missing = np.flatnonzero(~visible).tolist()
+        candidates = [n for n in missing if tiny[n] or self._is_faint(n)]
+        if not candidates:
+            return
+        seen_in: dict[int, int] = defaultdict(int)
+        length: dict[int, int] = defaultdict(int)
+        before = visible.tolist()
+        for glyph, is_visible in zip(self._glyphs, before, strict=True):
+            length[id(glyph.run)] += 1
+            seen_in[id(glyph.run)] += is_visible
+        for n in candidates:
+            run = self._glyphs[n].run
+            if tiny[n]:
+                beside = [k for k in (n - 1, n + 1) if 0 <= k < len(before) and self._glyphs[k].run is run]
+                visible[n] = any(before[k] for k in beside)
+            else:
+                visible[n] = 2 * seen_in[id(run)] >= length[id(run)]
+
+    def _is_faint(self, n: int) -> bool:
+        left, top, right, bottom = self._boxes[n]
+        if n in self._faint:
+            weak = self._faint[n]
+        else:
+            weak = int(np.count_nonzero(self._change[top:bottom, left:right] >= WEAK))
+        return weak > 0 and weak >= LEAST_SHARE * self._areas[n]
+
+    def _find_astray(self, visible: Mask) -> None:
+        """Find the ink that PDFium draws beside its glyphs' boxes, as it does with fonts that are not in the file."""
+        missing = np.flatnonzero(~visible)
+        unclaimed = self._ink & (_layers(self._boxes, self._ink.shape) == 0)
+        if not len(missing) or not unclaimed.any():
+            return
+        places = [_reach(self._glyphs[n]) for n in missing.tolist()]
+        around = _pixel_boxes(places, self._sight.scale, self._ink.shape)
+        areas = (around[:, 2] - around[:, 0]) * (around[:, 3] - around[:, 1])
+        visible[missing] = _inside(unclaimed, around) >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
 
 
 def _difference(one: Pixels, other: Pixels) -> Pixels:
@@ -109,11 +199,6 @@ def _difference(one: Pixels, other: Pixels) -> Pixels:
         apart = np.maximum(x, y) - np.minimum(x, y)
         out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
     return out.reshape(height, width)
-
-
-def _areas(boxes: Ints) -> Ints:
-    areas: Ints = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return areas
 
 
 def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) -> Ints:
@@ -151,53 +236,9 @@ def _layers(boxes: Ints, shape: tuple[int, ...]) -> Layers:
     return layers
 
 
-def _follow_their_runs(
-    visible: Mask, glyphs: Sequence[Glyph], boxes: Ints, change: Pixels, anew: dict[int, int]
-) -> None:
-    """Let faint and tiny characters go with the run that they are in, where most of it is seen.
-
-    `anew` has the faint pixels of the glyphs that were measured by themselves.
-    """
-    areas = _areas(boxes)
-    tiny = (areas <= SMALL_PX) & (areas > 0)
-    candidates = []
-    for n in np.flatnonzero(~visible):
-        left, top, right, bottom = boxes[n]
-        weak = anew[n] if n in anew else np.count_nonzero(change[top:bottom, left:right] >= WEAK)
-        if tiny[n] or (weak and weak >= LEAST_SHARE * areas[n]):
-            candidates.append(int(n))
-    if not candidates:
-        return
-    seen_in: dict[int, int] = defaultdict(int)
-    length: dict[int, int] = defaultdict(int)
-    for glyph, is_visible in zip(glyphs, visible, strict=True):
-        length[id(glyph.run)] += 1
-        seen_in[id(glyph.run)] += bool(is_visible)
-    before = visible.copy()
-    for n in candidates:
-        if tiny[n]:
-            beside = [k for k in (n - 1, n + 1) if 0 <= k < len(glyphs) and glyphs[k].run is glyphs[n].run]
-            visible[n] = any(before[k] for k in beside)
-        else:
-            visible[n] = 2 * seen_in[id(glyphs[n].run)] >= length[id(glyphs[n].run)]
-
-
 def _has_no_box(glyph: Glyph) -> bool:
     """Whether PDFium lacks a character that is in a font which is not in the file: it draws nothing, others do."""
     return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0] and not glyph.run.embedded
-
-
-def _find_astray(visible: Mask, glyphs: Sequence[Glyph], layers: Layers, ink: Mask, scale: float) -> None:
-    """Find the ink of glyphs that PDFium draws beside their boxes, as it does with fonts that are not in the file."""
-    missing = np.flatnonzero(~visible)
-    if not len(missing):
-        return
-    unclaimed = ink & (layers == 0)
-    if not unclaimed.any():
-        return
-    around = _pixel_boxes([_reach(glyphs[n]) for n in missing], scale, ink.shape)
-    found = _inside(unclaimed, around)
-    visible[missing] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * _areas(around))
 
 
 def _reach(glyph: Glyph) -> Glyph:
@@ -209,44 +250,6 @@ def _reach(glyph: Glyph) -> Glyph:
 
 
 # ---------------------------------------------------------------- text on text
-
-
-def _part_runs(
-    page: Any,
-    content: Content,
-    sight: Sight,
-    glyphs: Sequence[Glyph],
-    twins: dict[int, list[Run]],
-    boxes: Ints,
-    counts: Ints,
-    change: Pixels,
-    clock: Clock,
-) -> dict[int, int]:
-    """Measure anew where other boxes hold most of a glyph's ink, too; `counts` is changed.
-
-    Returns for each glyph that was measured anew how many faint pixels it has.
-    """
-    faint: dict[int, int] = {}
-    shared = _inside((change >= SEEN) & (_layers(_run_boxes(glyphs, boxes, change.shape), change.shape) > 1), boxes)
-    doubtful = np.flatnonzero((counts > 0) & (shared > AMBIGUOUS_SHARE * counts))
-    if not len(doubtful):
-        return faint
-    by_run: dict[int, list[int]] = defaultdict(list)
-    for n in doubtful:
-        by_run[id(glyphs[n].run)].append(int(n))
-    every = [run.item for run in content.runs]
-    for group in _passes(by_run, boxes, change.shape, clock):
-        clock.check()
-        runs = [glyphs[by_run[key][0]].run for key in group]
-        left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
-        activate(every, True)
-        activate((run.item for run in left_out.values() if run.item is not None), False)
-        own = _difference(sight.with_text, draw(page, sight.scale, clock))
-        numbers = np.array([n for key in group for n in by_run[key]])
-        counts[numbers] = _inside(own >= SEEN, boxes[numbers])
-        faint.update(zip(numbers.tolist(), _inside(own >= WEAK, boxes[numbers]).tolist(), strict=True))
-    activate(every, False)
-    return faint
 
 
 def _run_boxes(glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...]) -> Ints:
@@ -261,9 +264,7 @@ def _run_boxes(glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...]) -> 
     return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)])
 
 
-def _passes(
-    by_run: dict[int, list[int]], boxes: Ints, shape: tuple[int, ...], clock: Clock
-) -> list[list[int]]:
+def _passes(by_run: dict[int, list[int]], boxes: Ints, shape: tuple[int, ...], clock: Clock) -> list[list[int]]:
     """Doubtful runs in groups whose boxes lie apart, so that one drawing tells about all of a group."""
     if len(by_run) > MAX_AMBIGUOUS:
         raise TooMuch("its text overlaps itself")
@@ -272,7 +273,8 @@ def _passes(
     for key, numbers in by_run.items():
         clock.tick()
         own = boxes[numbers]
-        for group, mask in zip(groups, taken, strict=True):
+        for found, mask in zip(groups, taken, strict=True):
+            group = found
             if not any(mask[top:bottom, left:right].any() for left, top, right, bottom in own):
                 break
         else:
