@@ -144,8 +144,10 @@ def _filled(line: Line, text: str, matcher: SequenceMatcher[str], score: float) 
             continue
         if i2 - i1 == j2 - j1:
             fills.update({i: text[j1 + i - i1] for i in range(i1, i2) if line.text[i] == UNKNOWN})
-        elif i2 - i1 == 1 and j2 - j1 <= LONGEST_FILL:
-            fills[i1] = text[j1:j2].strip()
+        elif i2 - i1 == 1 and (words := text[j1:j2].split()):
+            word = words[-1] if i1 == 0 else words[0]  # the rest belongs to a line beside it
+            if len(word) <= LONGEST_FILL:
+                fills[i1] = word
     marks = list(line.marks)
     for i, chars in fills.items():
         mark = marks[line.at[i]]
