@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from deepseek_ocr_mcp.decoder.textlayer.content import Clock, Glyph, Run
-from deepseek_ocr_mcp.decoder.textlayer.lines import Line, Mark
+from deepseek_ocr_mcp.decoder.textlayer.lines import LayerLine, Mark
 from deepseek_ocr_mcp.decoder.textlayer.merging import ReadLine, merged
 
 CLOCK = Clock(lambda: None)
 
 
-def line(text: str, y: float = 100.0, x: float = 72.0) -> Line:
+def line(text: str, y: float = 100.0, x: float = 72.0) -> LayerLine:
     """A line of the file; each character is 6 points wide."""
     run = Run(size=12)
     marks, at = [], []
@@ -20,14 +20,14 @@ def line(text: str, y: float = 100.0, x: float = 72.0) -> Line:
             continue
         at.append(len(marks))
         marks.append(Mark(Glyph(char, (left, y - 9, left + 6, y), left, y, run), char, left, left + 6, y, 12, n, left))
-    return Line(marks, False, text, at)
+    return LayerLine(marks, False, text, at)
 
 
 def read(text: str, y: float = 100.0, x: float = 72.0, score: float = 0.95) -> ReadLine:
     return ReadLine(text, (x, y - 10, x + 6 * len(text), y + 2), score)
 
 
-def texts(lines: list[Line], doubtful: list[Line], found: list[ReadLine]) -> tuple[list[str], list[str]]:
+def texts(lines: list[LayerLine], doubtful: list[LayerLine], found: list[ReadLine]) -> tuple[list[str], list[str]]:
     out, rest = merged(lines, {id(one) for one in doubtful}, found, CLOCK)
     return [one.text for one in out], [other.text for other in rest]
 

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Final
 
 from .content import Clock
-from .lines import Line, direction
+from .lines import LayerLine, direction
 
 __all__ = ["cut_at_columns"]
 
@@ -41,7 +41,7 @@ class _White:
     right: float
 
 
-def cut_at_columns(lines: Sequence[Line], clock: Clock) -> list[Line]:
+def cut_at_columns(lines: Sequence[LayerLine], clock: Clock) -> list[LayerLine]:
     """The lines, cut where cells of a table touch."""
     level = [
         line
@@ -56,7 +56,7 @@ def cut_at_columns(lines: Sequence[Line], clock: Clock) -> list[Line]:
         id(line): [w for w in whites[id(line)] if w.right - w.left >= max(NARROW_EM, NARROW_SPACES * usual) * line.size]
         for line in level
     }
-    out: list[Line] = []
+    out: list[LayerLine] = []
     page = _Rows(sorted(level, key=lambda line: line.base), candidates)
     for line in lines:
         cuts = [
@@ -70,11 +70,11 @@ def cut_at_columns(lines: Sequence[Line], clock: Clock) -> list[Line]:
     return out
 
 
-def _runs_leftwards(line: Line) -> bool:
+def _runs_leftwards(line: LayerLine) -> bool:
     return any(direction(mark.text) == "R" for mark in line.marks)
 
 
-def _whites(line: Line) -> list[_White]:
+def _whites(line: LayerLine) -> list[_White]:
     """The spaces of a line."""
     found = []
     for at in range(1, len(line.at) - 1):
@@ -86,12 +86,12 @@ def _whites(line: Line) -> list[_White]:
 class _Rows:
     """The level lines of a page from top to bottom, and the whites in them that may be edges of columns."""
 
-    def __init__(self, lines: Sequence[Line], candidates: dict[int, list[_White]]) -> None:
+    def __init__(self, lines: Sequence[LayerLine], candidates: dict[int, list[_White]]) -> None:
         self._lines = lines
         self._bases = [line.base for line in lines]
         self._candidates = candidates
 
-    def have_edge(self, white: _White, line: Line, clock: Clock) -> bool:
+    def have_edge(self, white: _White, line: LayerLine, clock: Clock) -> bool:
         """Whether enough rows near the line have cells on both sides of the white, and hardly any runs through it."""
         support = against = 0
         for row in self._near(line, clock):
@@ -107,10 +107,10 @@ class _Rows:
                 support += white.left - max(left) <= reach and min(right) - white.right <= reach
         return support >= SUPPORT and support > 2 * against
 
-    def _near(self, line: Line, clock: Clock) -> list[list[Line]]:
+    def _near(self, line: LayerLine, clock: Clock) -> list[list[LayerLine]]:
         """The rows above and below, the nearest first."""
         reach = NEAR_ROWS * NEAR_EM * line.size
-        rows: dict[int, list[Line]] = {}
+        rows: dict[int, list[LayerLine]] = {}
         for other in self._lines[
             bisect_left(self._bases, line.base - reach) : bisect_right(self._bases, line.base + reach)
         ]:
@@ -119,7 +119,7 @@ class _Rows:
                 rows.setdefault(round(2 * other.base / line.size), []).append(other)
         return sorted(rows.values(), key=lambda row: abs(row[0].base - line.base))[: 2 * NEAR_ROWS]
 
-    def _is_parted(self, line: Line, white: _White) -> bool:
+    def _is_parted(self, line: LayerLine, white: _White) -> bool:
         """Whether the line has white of its own in that place."""
         return any(
             min(own.right, white.right) - max(own.left, white.left) > 0 for own in self._candidates.get(id(line), ())

@@ -18,22 +18,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ...engines.base import ReadOptions
-from ...results.find import find_term
-from ...results.reading_order import (
-    LIST_MARK,
-    Element,
-    TextLine,
-    rows_around,
-    split_at_gutters,
-    to_markdown,
-    to_text,
-)
+from ...layout.find import find_term
+from ...layout.gutters import split_at_gutters
+from ...layout.lines import LIST_MARK, Element, TextLine
+from ...layout.writing import rows_around, to_markdown, to_text
 from .cells import cut_at_columns
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
 from .drawn_text import text_area
 from .forms import Opened, opened
-from .lines import Line, Mark, lines_of, marks_of, turned
+from .lines import LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, merged
 from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
@@ -199,7 +193,7 @@ def _missing_fields(found: Opened, layer: _Layer, clock: Clock) -> str:
 class _Group:
     """Lines that run in one direction, in reading order of their own frame."""
 
-    lines: list[Line]
+    lines: list[LayerLine]
     frame: list[TextLine]
     elements: list[Element]
 
@@ -210,7 +204,7 @@ class _Way:
 
     angle: float
     """Degrees clockwise from running to the right."""
-    lines: list[Line]
+    lines: list[LayerLine]
     ruling: Ruling
     dots: list[Box] = field(default_factory=list)
 
@@ -240,14 +234,14 @@ class _Layer:
         return cls(ways, page.verdict.doubtful)
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[LayerLine]:
         return [line for way in self.ways for line in way.lines]
 
     def why(self) -> str:
         """Why these lines are not to be believed; empty if they are."""
         return implausible("\n".join(line.text for line in self.lines))
 
-    def lines_in_doubt(self) -> list[Line]:
+    def lines_in_doubt(self) -> list[LayerLine]:
         return [line for line in self.lines if any(id(glyph) in self.doubtful for glyph in line.glyphs)]
 
     def with_read(self, read: Sequence[ReadLine], page: _Examined, clock: Clock) -> _Layer:
@@ -316,12 +310,12 @@ def _take_turned_headings(ways: list[_Way], content: Content, clock: Clock) -> N
         way.lines = [line for line, is_held in zip(way.lines, held, strict=True) if not is_held]
 
 
-def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
+def _dots(lines: Sequence[LayerLine], dots: Sequence[Box]) -> list[LayerLine]:
     """List marks that are drawn, not written, as lines of their own before the lines that they stand at."""
     level = [line for line in lines if not line.vertical]
     by_base = sorted(range(len(level)), key=lambda n: level[n].base)
     bases = [level[n].base for n in by_base]
-    found: dict[int, Line] = {}
+    found: dict[int, LayerLine] = {}
     for dot in dots:
         left, top, right, bottom = dot
         y = (top + bottom) / 2
@@ -340,11 +334,11 @@ def _dots(lines: Sequence[Line], dots: Sequence[Box]) -> list[Line]:
             and not LIST_MARK.match(line.text)
         ):
             glyph = Glyph("•", dot, left, bottom, line.marks[0].glyph.run)
-            found[n] = Line([Mark(glyph, "•", left, right, line.base, line.size, -1)], False, "•", [0])
+            found[n] = LayerLine([Mark(glyph, "•", left, right, line.base, line.size, -1)], False, "•", [0])
     return list(found.values())
 
 
-def _arranged(lines: list[Line], ruling: Ruling, clock: Clock) -> _Group:
+def _arranged(lines: list[LayerLine], ruling: Ruling, clock: Clock) -> _Group:
     """Lines in reading order, tables found by their rules or by how cells stand under each other."""
     lines = cut_at_columns(cut_at_rules(lines, ruling, clock), clock)
     pieces = split_at_gutters([line.framed() for line in lines])

@@ -19,14 +19,14 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from ...results.reading_order import TextLine
+from ...layout.lines import TextLine
 from .content import Box, Clock, Content, Glyph
 
 __all__ = [
     "ASCENT",
     "DESCENT",
     "IDEOGRAPH",
-    "Line",
+    "LayerLine",
     "Mark",
     "direction",
     "is_strange",
@@ -106,7 +106,7 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Line:
+class LayerLine:
     """Marks that are read one after the other, and the text that they make."""
 
     marks: list[Mark]
@@ -153,7 +153,7 @@ class Line:
         """The glyphs of these characters of the text."""
         return [self.marks[n].glyph for n in sorted({n for n in self.at[start:stop] if n >= 0})]
 
-    def part(self, start: int, stop: int) -> Line | None:
+    def part(self, start: int, stop: int) -> LayerLine | None:
         """The line that these characters make, without the spaces around them."""
         while start < stop and self.at[start] < 0:
             start += 1
@@ -166,7 +166,7 @@ class Line:
             return None
         number = {n: k for k, n in enumerate(used)}
         at = [number.get(n, -1) for n in self.at[start:stop]]
-        return Line([self.marks[n] for n in used], self.vertical, self.text[start:stop], at)
+        return LayerLine([self.marks[n] for n in used], self.vertical, self.text[start:stop], at)
 
     def framed(self) -> TextLine:
         """As the reading order takes it."""
@@ -302,7 +302,7 @@ def _aside(one: Mark, other: Mark) -> float:
 # ---------------------------------------------------------------- lines
 
 
-def lines_of(marks: Sequence[Mark], clock: Clock) -> list[Line]:
+def lines_of(marks: Sequence[Mark], clock: Clock) -> list[LayerLine]:
     """Marks in the order of the file as lines with their text, in no order."""
     stacks, pieces = _stacked(_pieces(marks), clock)
     rows: list[list[list[Mark]]] = []
@@ -312,8 +312,8 @@ def lines_of(marks: Sequence[Mark], clock: Clock) -> list[Line]:
             rows[-1].append(piece)
         else:
             rows.append([piece])
-    lines = [Line(joined) for row in rows for joined in _joined(row)]
-    stacked = [Line(stack, vertical=True) for stack in stacks]
+    lines = [LayerLine(joined) for row in rows for joined in _joined(row)]
+    stacked = [LayerLine(stack, vertical=True) for stack in stacks]
     kinds = Counter(direction(mark.text) for mark in marks)
     leftwards = kinds["R"] > kinds["L"]
     composed = (_composed(line, leftwards) for line in (*_with_scripts(lines, clock), *stacked))
@@ -407,7 +407,7 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
     return lines
 
 
-def _with_scripts(lines: list[Line], clock: Clock) -> list[Line]:
+def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
     """Raised and lowered characters put into the line that they stand at, the smallest first."""
     facts = [(line.base, line.size) for line in lines]
     by_base = sorted(range(len(lines)), key=lambda n: facts[n][0])
@@ -436,11 +436,11 @@ def _with_scripts(lines: list[Line], clock: Clock) -> list[Line]:
         if best >= 0:
             taken.add(n)
             marks = sorted([*lines[best].marks, *_as_script(lines[n], lines[best])], key=lambda mark: mark.left)
-            lines[best] = Line(marks)
+            lines[best] = LayerLine(marks)
     return [line for n, line in enumerate(lines) if n not in taken]
 
 
-def _as_script(script: Line, host: Line) -> list[Mark]:
+def _as_script(script: LayerLine, host: LayerLine) -> list[Mark]:
     """The marks of a raised or lowered line, its figures as characters that say so: 24.91², not 24.912."""
     shift = host.base - script.base
     if script.size > SCRIPT_SIZE * host.size or abs(shift) < SCRIPT_SHIFT * host.size:
@@ -451,7 +451,7 @@ def _as_script(script: Line, host: Line) -> list[Mark]:
     return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
 
-def _touches(script: Line, host: Line, reach: float) -> bool:
+def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
     """Whether a mark of the host ends where the script begins, or begins where it ends."""
     left, right = script.left, script.right
     if right < host.left - reach or left > host.right + reach:
@@ -464,7 +464,7 @@ def _touches(script: Line, host: Line, reach: float) -> bool:
 # ---------------------------------------------------------------- what a line says
 
 
-def _composed(line: Line, leftwards: bool) -> Line:
+def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
     """The line with its text: marks in the order in which they are read, spaces where there are gaps.
 
     `leftwards`: most of the page runs from right to left.

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from .content import Box, Clock, Glyph, Run
-from .lines import IDEOGRAPH, Line, Mark
+from .lines import IDEOGRAPH, LayerLine, Mark
 
 __all__ = ["ReadLine", "merged"]
 
@@ -44,7 +44,7 @@ class ReadLine:
         box = (x1 * across, y1 * down, x2 * across, y2 * down)
         return cls(str(block["text"]), box, 1.0 if score is None else float(score))
 
-    def as_line(self) -> Line:
+    def as_line(self) -> LayerLine:
         """As a line of the page; its characters stand at equal distances."""
         x1, y1, x2, y2 = self.box
         text = " ".join(self.text.split())
@@ -67,19 +67,19 @@ class ReadLine:
             base = box[1] + ASCENT * (box[3] - box[1])
             glyph = Glyph(char, box, box[0], base, run, score=self.score)
             marks.append(Mark(glyph, char, box[0], box[2], base, run.size, -1))
-        return Line(marks, vertical, text, at)
+        return LayerLine(marks, vertical, text, at)
 
 
 def merged(
-    lines: Sequence[Line], doubtful: Collection[int], read: Sequence[ReadLine], clock: Clock
-) -> tuple[list[Line], list[ReadLine]]:
+    lines: Sequence[LayerLine], doubtful: Collection[int], read: Sequence[ReadLine], clock: Clock
+) -> tuple[list[LayerLine], list[ReadLine]]:
     """The lines, those in doubt compared with what was read in their places; and what was read elsewhere.
 
     Args:
         doubtful: the `id` of each line that is in doubt.
     """
     used: set[int] = set()
-    out: list[Line] = []
+    out: list[LayerLine] = []
     for line in lines:
         if id(line) not in doubtful:
             out.append(line)
@@ -96,7 +96,7 @@ def merged(
     return out, [other for n, other in enumerate(read) if n not in used and other.text.strip()]
 
 
-def _box_of(line: Line) -> Box:
+def _box_of(line: LayerLine) -> Box:
     boxes = [glyph.box for glyph in line.glyphs]
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
@@ -113,7 +113,7 @@ def _share(box: Box, other: Box) -> float:
     return (min(box[2], other[2]) - max(box[0], other[0])) / max(other[2] - other[0], 1e-6)
 
 
-def _compared(line: Line, found: Sequence[ReadLine]) -> list[Line]:
+def _compared(line: LayerLine, found: Sequence[ReadLine]) -> list[LayerLine]:
     """The line as it is to be given, or the lines that take its place."""
     text = " ".join(other.text for other in found)
     if not text.strip():
@@ -136,7 +136,7 @@ def _compared(line: Line, found: Sequence[ReadLine]) -> list[Line]:
     return [line]
 
 
-def _filled(line: Line, text: str, matcher: SequenceMatcher[str], score: float) -> Line:
+def _filled(line: LayerLine, text: str, matcher: SequenceMatcher[str], score: float) -> LayerLine:
     """The line with its unknown characters as they were read."""
     fills: dict[int, str] = {}
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
@@ -156,7 +156,7 @@ def _filled(line: Line, text: str, matcher: SequenceMatcher[str], score: float) 
     return _rebuilt(line, marks)
 
 
-def _rebuilt(line: Line, marks: list[Mark]) -> Line:
+def _rebuilt(line: LayerLine, marks: list[Mark]) -> LayerLine:
     text, at = "", []
     for before, n in pairwise([None, *line.at]):
         if n is not None and n < 0:
@@ -165,4 +165,4 @@ def _rebuilt(line: Line, marks: list[Mark]) -> Line:
         elif n is not None and n != before:
             text += marks[n].text
             at += [n] * len(marks[n].text)
-    return Line(marks, line.vertical, text, at)
+    return LayerLine(marks, line.vertical, text, at)

@@ -16,9 +16,10 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final
 
-from ...results.reading_order import Element, TextLine, arrange, runs_leftwards
+from ...layout.lines import Element, TextLine, runs_leftwards
+from ...layout.order import arrange
 from .content import Box, Clock
-from .lines import Line
+from .lines import LayerLine
 
 __all__ = ["Ruling", "arrange_with_rules", "cut_at_rules"]
 
@@ -78,11 +79,11 @@ class Ruling:
         return held
 
 
-def cut_at_rules(lines: Iterable[Line], ruling: Ruling, clock: Clock) -> list[Line]:
+def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> list[LayerLine]:
     """Cut lines where an upright rule stands between two of their characters."""
     upright = sorted(box for box in ruling.rules if box[3] - box[1] > box[2] - box[0])
     lefts = [box[0] for box in upright]
-    out: list[Line] = []
+    out: list[LayerLine] = []
     for line in lines:
         cuts: set[int] = set()
         if not line.vertical and line.placed is None:
@@ -102,7 +103,7 @@ def cut_at_rules(lines: Iterable[Line], ruling: Ruling, clock: Clock) -> list[Li
     return out
 
 
-def _between(line: Line, x1: float, x2: float) -> Iterator[int]:
+def _between(line: LayerLine, x1: float, x2: float) -> Iterator[int]:
     """The places of the text where one mark is on the left of the rule and its neighbour on the right."""
     slack = line.size / 10
     before = -1
