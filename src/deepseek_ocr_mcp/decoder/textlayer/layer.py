@@ -33,7 +33,7 @@ from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
 
-__all__ = ["leave_unread", "read_layer"]
+__all__ = ["PagePlace", "leave_unread", "read_layer"]
 
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
 PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
@@ -50,19 +50,29 @@ TICKED: Final = "[x]"
 EMPTY: Final = "[ ]"
 
 
+@dataclass(frozen=True, slots=True)
+class PagePlace:
+    """A page of an open document."""
+
+    document: Any
+    """Of pypdfium2."""
+    number: int
+    """Counted from 0."""
+    path: str
+    """The document's file."""
+    size: tuple[int, int]
+    """Width and height of the drawn page, pixels."""
+
+
 def read_layer(
-    document: Any,
-    number: int,
-    path: str,
-    size: tuple[int, int],
+    place: PagePlace,
     options: ReadOptions,
     ask: Callable[[], None],
     read: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Page `number`, counted from 0, of an open pypdfium2 document.
+    """Take the text of a page from the file, and merge it with what an engine read.
 
     Args:
-        size: width and height of the drawn page, pixels.
         options: the mode is one for which text is enough.
         ask: raises when nobody waits any more.
         read: lines that an engine found in the picture of the page without its certain text: `text`, `box` in pixels
@@ -73,7 +83,7 @@ def read_layer(
     """
     clock = Clock(ask)
     try:
-        with opened(document, number, path, clock) as found:
+        with opened(place.document, place.number, place.path, clock) as found:
             page = _Examined.of(found, clock)
             if page.verdict.is_hopeless:
                 return _unusable(page.verdict.why)
@@ -82,13 +92,17 @@ def read_layer(
                 return _unusable(why)
             remarks = [PICTURES_REMARK] if page.verdict.pictures > SMALL_PICTURE and read is None else []
             if read is not None:
-                across, down = page.content.width / size[0], page.content.height / size[1]
+                across, down = page.content.width / place.size[0], page.content.height / place.size[1]
                 layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
             remarks += layer.remarks()
-            text, blocks = _Writer(layer, options, page.content, size).written(clock)
+            writer = _LayerWriter(layer, options, page.content, place.size)
+            text, blocks = writer.written(clock)
     except TooMuch as exc:
         return _unusable(str(exc))
     partial = bool(page.verdict.why) and read is None
+    if read is not None:
+        for block in blocks:
+            block["source"] = "text_layer" if block["score"] is None else "read"
     return {
         "text": text,
         "blocks": blocks,
@@ -351,7 +365,7 @@ def _arranged(lines: list[LayerLine], ruling: Ruling, clock: Clock) -> _Group:
 # ---------------------------------------------------------------- the answer
 
 
-class _Writer:
+class _LayerWriter:
     """Writes text and blocks as an engine gives them."""
 
     def __init__(self, layer: _Layer, options: ReadOptions, content: Content, size: tuple[int, int]) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Mark",
     "direction",
     "is_strange",
+    "is_wide_sign",
     "lines_of",
     "marks_of",
     "turned",
@@ -539,7 +540,10 @@ def _accented(accent: Mark, letter: Mark) -> Mark | None:
 def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
     spaces = [_parts(before, mark) for before, mark in pairwise(marks)]
-    if len(marks) > STRETCHED_LEAST and sum(spaces) > STRETCHED_SHARE * len(spaces):
+    letters = [
+        space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."
+    ]
+    if len(letters) > STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = [mark.left - before.right for before, mark in pairwise(marks)]
         usual = median(gaps)
         if usual < JOIN_EM * marks[0].size:
