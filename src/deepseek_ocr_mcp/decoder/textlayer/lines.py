@@ -54,6 +54,7 @@ SCRIPT_GAP_EM: Final = 0.5
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
+SCRIPTS: Final = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
 LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
@@ -560,6 +561,8 @@ def _parts(before: Mark, mark: Mark) -> bool:
     gap, size = mark.left - before.right, min(before.size, mark.size)
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
+    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
+        return gap > SCRIPT_GAP_EM * size
     if mark.number == before.number + 1 and not mark.glyph.fresh:
         return mark.glyph.space >= 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
     return gap > GAP_EM * size
