@@ -713,6 +713,26 @@ def test_notes_on_the_page_are_read_and_those_beside_it_are_not(desk: Desk) -> N
     assert desk.text(born_digital().annotation(comment).annotation(link)) == desk.text(born_digital())
 
 
+def test_what_a_document_holds_beside_its_pages_is_told(desk: Desk) -> None:
+    def notes(**more: Any) -> list[str]:
+        desk.put(born_digital(), **more)
+        facts = desk.renderer.inspect(desk.path, "scan", MAX_PIXELS, 10, Line())  # type: ignore[arg-type]
+        return list(facts.get("notes", ()))
+
+    assert notes() == []
+    files = {
+        60: "<< /Type /Filespec /F (invoice.pdf) /UF (invoice.pdf) /EF << /F 61 0 R >> >>",
+        61: stream("the real invoice", "/Type /EmbeddedFile"),
+        62: stream("<xdp:xdp xmlns:xdp='http://ns.adobe.com/xdp/'></xdp:xdp>"),
+    }
+    attached = "/Names << /EmbeddedFiles << /Names [(invoice.pdf) 60 0 R] >> >>"
+    assert notes(catalog=attached, objects=files) == [
+        "The document holds 1 attached file, which was not read: invoice.pdf."
+    ]
+    [xfa] = notes(catalog="/NeedsRendering true /AcroForm << /Fields [] /XFA 62 0 R >>", objects=files)
+    assert "XFA" in xfa
+
+
 # -- hostile files
 
 
@@ -987,7 +1007,11 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
         ):
-            [child] = [process for process in me.children(recursive=True) if any("PageRenderer" in part for part in process.cmdline())]
+            [child] = [
+                process
+                for process in me.children(recursive=True)
+                if any("PageRenderer" in part for part in process.cmdline())
+            ]
             after_hundred = 0
             for number in range(1, 1001):
                 layer = await document.text_layer(number, ReadOptions("document"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from .textlayer.layer import PagePlace, leave_unread, read_layer
 __all__ = ["PdfDocument"]
 
 MIN_PDF_DPI: Final = 10.0  # a page that needs less to fit is hundreds of metres wide: a mistake or an attack
+MAX_NAMES: Final = 5  # attached files that a note names
+NAME_CHARS: Final = 60
+MAX_NAME_BYTES: Final = 4_096
 MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 200 dpi has 12 MB
 
 
@@ -64,6 +68,33 @@ class PdfDocument:
 
     def check(self, max_pixels: int) -> None:
         """Each page has its own size, and is drawn to fit."""
+
+    def notes(self) -> list[str]:
+        """Sentences about what the document holds beside its pages, which nobody reads for the caller."""
+        notes = []
+        if self._pdf.get_formtype() == raw.FORMTYPE_XFA_FULL:
+            notes.append(
+                "The document is an XFA form, which only Adobe Reader shows; its pages show something in its place."
+            )
+        if count := raw.FPDFDoc_GetAttachmentCount(self._pdf):
+            names = [self._attachment_name(n) for n in range(min(count, MAX_NAMES))]
+            listed = ", ".join(name for name in names if name) + (", …" if count > MAX_NAMES else "")
+            files = "1 attached file" if count == 1 else f"{count} attached files"
+            notes.append(f"The document holds {files}, which {'was' if count == 1 else 'were'} not read: {listed}.")
+        if raw.FPDF_GetSignatureCount(self._pdf) > 0:
+            notes.append("The document is digitally signed; its signature was not checked.")
+        return notes
+
+    def _attachment_name(self, number: int) -> str:
+        """The name of an attached file, on one line and short: it is the document's word, not ours."""
+        attachment = raw.FPDFDoc_GetAttachment(self._pdf, number)
+        size = raw.FPDFAttachment_GetName(attachment, None, 0) if attachment else 0
+        if not 2 < size <= MAX_NAME_BYTES:
+            return ""
+        buffer = ctypes.create_string_buffer(size)
+        raw.FPDFAttachment_GetName(attachment, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), size)
+        name = buffer.raw[: size - 2].decode("utf-16-le", "replace")
+        return "".join(char for char in name if char.isprintable())[:NAME_CHARS]
 
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         check_page(self._name, page, len(self._pdf))

@@ -66,6 +66,10 @@ class PictureDocument:
     def check(self, max_pixels: int) -> None:
         check_size(self._name, *self._image.size, max_pixels)
 
+    def notes(self) -> list[str]:
+        """Pictures hold nothing beside what they show."""
+        return []
+
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         if self.format == "TIFF":
             if self._frames is None or len(self._frames) < page:

@@ -52,6 +52,8 @@ class PageRenderer:
     def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 
+        Where the file holds something beside its pages, `notes` are sentences about it.
+
         Raises:
             UnreadableInput: no format that is read, damaged, encrypted, without pages.
             InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
@@ -62,7 +64,8 @@ class PageRenderer:
             document = self._open(path, name)
             pages = document.count(max_pages)
             document.check(max_pixels)
-            return {"format": document.format, "pages": pages}
+            facts = {"format": document.format, "pages": pages}
+            return facts | {"notes": notes} if (notes := document.notes()) else facts
 
     def render(
         self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call

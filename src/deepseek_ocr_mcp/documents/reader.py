@@ -114,6 +114,8 @@ class Document:
     page_count: int
     _reader: DocumentReader
     _folder: str
+    notes: tuple[str, ...] = ()
+    """Sentences about what it holds beside its pages."""
 
     def numbers(self, pages: str) -> list[int]:
         """The pages that a request names, like "1-3,7"."""
@@ -336,7 +338,8 @@ class DocumentReader:
                 max_pixels=self._settings.max_pixels,
                 max_pages=self._settings.ocr_max_pages,
             )
-            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder)
+            notes = tuple(map(str, facts.get("notes", ())))
+            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes)
         finally:
             self._open -= 1
             if snapshot is not None:

@@ -541,9 +541,7 @@ def _accented(accent: Mark, letter: Mark) -> Mark | None:
 def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
     spaces = [_parts(before, mark) for before, mark in pairwise(marks)]
-    letters = [
-        space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."
-    ]
+    letters = [space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."]
     if len(letters) > STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = [mark.left - before.right for before, mark in pairwise(marks)]
         usual = median(gaps)
