@@ -516,9 +516,10 @@ def test_an_earlier_ocr_is_not_trusted(desk: Desk) -> None:
     scan = Sheet().picture(0, 0, 595, 842)
     for n, line in enumerate(PROSE):
         scan.text(72, 100 + 15 * n, line, more="3 Tr")
-    assert desk.why(scan) == "its text cannot be seen"
+    assert desk.why(scan) == "the text is invisible, as that of an earlier OCR"
     assert desk.read().text == ""
-    assert desk.why(Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)) == "its text cannot be seen"
+    behind = Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)
+    assert desk.why(behind) == "the text is invisible, as that of an earlier OCR"
     # A page with a letterhead in type and the rest scanned.
     part = born_digital().picture(60, 300, 500, 800).text(72, 400, "words of the scanned part", more="3 Tr")
     assert desk.why(part) == "pictures on it hold text of an earlier OCR"

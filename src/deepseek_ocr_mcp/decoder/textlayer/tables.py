@@ -26,6 +26,7 @@ __all__ = ["Ruling", "arrange_with_rules", "cut_at_rules"]
 SNAP_PT: Final = 2.5  # rules that are closer are one
 TOUCH_PT: Final = 3.5  # rules that end so close meet
 RUN_ALONG: Final = 0.5  # of the height of a line that a rule runs along to cut it
+READ_CELL: Final = 1.5  # times the size of a line that was read: its size is not exact
 MAX_CROSSINGS: Final = 1_000_000  # level times upright rules: a bound for hostile pages
 MAX_GRID: Final = 60  # rows or columns: the same
 MAX_FILLS: Final = 400  # coloured areas that are compared with each grid: the same
@@ -86,14 +87,16 @@ def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> li
     out: list[LayerLine] = []
     for line in lines:
         cuts: set[int] = set()
+        is_read = line.marks[0].glyph.score is not None
+        # A stroke of a drawn letter is no rule: a cell is at least as high as its line.
+        least = line.size * (READ_CELL if is_read else 1.0)
         if not line.vertical and line.placed is None:
             _, top, _, bottom = line.box
             for x1, y1, x2, y2 in upright[bisect_right(lefts, line.left) : bisect_right(lefts, line.right)]:
                 clock.tick()
-                # A stroke of a drawn letter is no rule: a cell is at least as high as its line.
-                if y2 - y1 >= line.size and min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
+                if y2 - y1 >= least and min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
                     cuts.update(_between(line, x1, x2))
-        if line.marks[0].glyph.score is not None:  # the places of its characters are guessed: cut it between words only
+        if is_read:  # the places of its characters are guessed: cut it between words only
             cuts = {cut for cut in cuts if line.text[cut - 1] == " "}
         if cuts:
             parts = [line.part(start, stop) for start, stop in pairwise([0, *sorted(cuts), len(line.text)])]

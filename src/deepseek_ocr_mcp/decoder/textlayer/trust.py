@@ -85,6 +85,8 @@ def judged(content: Content, sight: Sight, drawn: Box | None, clock: Clock) -> V
     if not sight.shown:
         if not content.objects and not bool((sight.with_text != 255).any()):
             return verdict  # blank
+        if _on_pictures(sight.hidden, content.pictures, clock) > TOLERATED:
+            return verdict.hopeless("the text is invisible, as that of an earlier OCR")
         return verdict.hopeless("its text cannot be seen" if sight.hidden else "it has none")
     verdict.doubtful = _doubtful(sight.shown)
     unknown = sum(not glyph.known or is_strange(glyph.text) for glyph in sight.shown)
