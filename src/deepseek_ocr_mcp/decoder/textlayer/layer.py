@@ -28,7 +28,7 @@ from .drawing import activate
 from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import LayerLine, Mark, lines_of, marks_of, turned
-from .merging import ReadLine, merged
+from .merging import ReadLine, is_readable, merged
 from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
@@ -272,13 +272,23 @@ class _Layer:
         return self
 
     def remarks(self) -> list[str]:
-        """What a reader has to know of the text."""
-        unknown = sum(line.text.count("\ufffd") for line in self.lines)
-        if not unknown:
-            return []
-        first = next(line.text for line in self.lines if "\ufffd" in line.text)
-        many = "1 character is" if unknown == 1 else f"{unknown} characters are"
-        return [f"{many} marked \ufffd because the file does not say which it is; the first is in {first[:60]!r}."]
+        """What a reader has to know of the characters of the text."""
+        remarks = []
+        lines = self.lines
+        if unknown := sum(line.text.count("\ufffd") for line in lines):
+            first = next(line.text for line in lines if "\ufffd" in line.text)
+            many = "1 character is" if unknown == 1 else f"{unknown} characters are"
+            remarks.append(
+                f"{many} marked \ufffd because the file does not say which it is; the first is in {first[:60]!r}."
+            )
+        filled = sum(glyph.score is not None for line in lines if not _is_read(line) for glyph in line.glyphs)
+        if filled:
+            many = "1 character was" if filled == 1 else f"{filled} characters were"
+            remarks.append(f"{many} read from the picture because the file does not say which it is.")
+        if unchecked := sum(not is_readable(line.text) for line in self.lines_in_doubt() if "\ufffd" not in line.text):
+            many = "1 line has" if unchecked == 1 else f"{unchecked} lines have"
+            remarks.append(f"{many} an unusual font whose characters could not be checked.")
+        return remarks
 
     def groups(self, clock: Clock) -> list[_Group]:
         """The lines in reading order, in groups of one direction."""
@@ -291,6 +301,11 @@ class _Layer:
             elif lines:
                 groups.append(_arranged(lines, way.ruling, clock))
         return groups
+
+
+def _is_read(line: LayerLine) -> bool:
+    """Whether an engine read the whole line."""
+    return all(glyph.score is not None for glyph in line.glyphs)
 
 
 def _way(angle: float) -> float:

@@ -54,6 +54,7 @@ SCRIPT_GAP_EM: Final = 0.5
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
+BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
 SCRIPTS: Final = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
 LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
@@ -459,7 +460,9 @@ def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
     if right < host.left - reach or left > host.right + reach:
         return False
     return any(
-        -reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2 for mark in host.marks
+        mark.text not in BRACES
+        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
+        for mark in host.marks
     )
 
 

@@ -6,6 +6,8 @@ engine. One that the engine reads otherwise is replaced by what the engine read.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -15,7 +17,7 @@ from typing import Any, Final
 from .content import Box, Clock, Glyph, Run
 from .lines import IDEOGRAPH, LayerLine, Mark
 
-__all__ = ["ReadLine", "merged"]
+__all__ = ["ReadLine", "is_readable", "merged"]
 
 UNKNOWN: Final = "\ufffd"
 COVERED_SHARE: Final = 0.5  # of a read line lies on a line of the file: both are the same
@@ -24,6 +26,9 @@ ALIKE: Final = 0.6  # of a line's known characters are read alike: the font says
 FILLED_ALIKE: Final = 0.7  # the same for a line whose unknown characters are filled in
 LONGEST_FILL: Final = 4  # characters for one that is unknown: a ligature has three
 SURE: Final = 0.6  # score of a read line that may take a line's place
+UNREADABLE: Final = re.compile("[\u0590-\u10ff\u1100-\u11ff\u1780-\u18af\uac00-\ud7ff\ufb1d-\ufeff]")
+"""Letters from Hebrew to Georgian, of Khmer and Mongolian, and Hangul."""
+UNREADABLE_SHARE: Final = 0.3
 ASCENT: Final = 0.78  # of the height of a read line's box is above its baseline
 SIZE: Final = 0.9  # of that height is the size of its type
 
@@ -92,7 +97,7 @@ def merged(
                 found.append(other)
                 if _share(box, other.box) >= COVERED_SHARE:
                     used.add(n)
-        out += _compared(line, sorted(found, key=lambda other: other.box[0]))
+        out += _compared(line, box, sorted(found, key=lambda other: other.box[0]))
     return out, [other for n, other in enumerate(read) if n not in used and other.text.strip()]
 
 
@@ -113,27 +118,36 @@ def _share(box: Box, other: Box) -> float:
     return (min(box[2], other[2]) - max(box[0], other[0])) / max(other[2] - other[0], 1e-6)
 
 
-def _compared(line: LayerLine, found: Sequence[ReadLine]) -> list[LayerLine]:
-    """The line as it is to be given, or the lines that take its place."""
+def _compared(line: LayerLine, box: Box, found: Sequence[ReadLine]) -> list[LayerLine]:
+    """The line as it is to be given, or the lines that take its place.
+
+    Args:
+        box: of the line, on the page.
+    """
     text = " ".join(other.text for other in found)
     if not text.strip():
         return [line]
     matcher = SequenceMatcher(None, line.text, text, autojunk=False)
     known = sum(char != UNKNOWN and not char.isspace() for char in line.text)
-    alike = sum(
-        not char.isspace()
-        for block in matcher.get_matching_blocks()
-        for char in line.text[block.a : block.a + block.size]
-    )
-    if UNKNOWN in line.text and known and alike >= FILLED_ALIKE * known:
-        return [_filled(line, text, matcher, min(other.score for other in found))]
-    if UNKNOWN not in line.text and alike >= ALIKE * known:
-        return [line]
-    sure = [other for other in found if other.score >= SURE and any(map(str.isalnum, other.text))]
+    shared = "".join(line.text[block.a : block.a + block.size] for block in matcher.get_matching_blocks())
+    alike = len("".join(shared.split()))
     unknown = line.text.count(UNKNOWN)
-    if sure and (not unknown or unknown > known):
+    if unknown and known and alike >= FILLED_ALIKE * known:
+        return [_filled(line, text, matcher, min(other.score for other in found))]
+    if not unknown and alike >= ALIKE * known:
+        return [line]
+    inside = [other for other in found if _share(box, other.box) >= COVERED_SHARE]
+    sure = [other for other in inside if other.score >= SURE and any(map(str.isalnum, other.text))]
+    if sure and (unknown > known or (not unknown and is_readable(line.text))):
         return [other.as_line() for other in sure]
     return [line]
+
+
+def is_readable(text: str) -> bool:
+    """Whether an engine that reads Latin and Chinese can tell that this is not what a page shows."""
+    chars = [char for char in text if not char.isspace()]
+    strange = sum(bool(UNREADABLE.match(char)) or unicodedata.category(char) == "So" for char in chars)
+    return len(chars) > 1 and strange <= UNREADABLE_SHARE * len(chars)
 
 
 def _filled(line: LayerLine, text: str, matcher: SequenceMatcher[str], score: float) -> LayerLine:
