@@ -545,7 +545,7 @@ def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
     spaces = [_parts(before, mark) for before, mark in pairwise(marks)]
     letters = [space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."]
-    if len(letters) > STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
+    if len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = [mark.left - before.right for before, mark in pairwise(marks)]
         usual = median(gaps)
         if usual < JOIN_EM * marks[0].size:

@@ -9,7 +9,7 @@ of its neighbours. No operator of the page is interpreted.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ FLAT_PT: Final = 0.1  # PDFium knows no height
 LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
 A4_SIDE_PT: Final = 842.0
 AMBIGUOUS_SHARE: Final = 0.7  # of a glyph's ink lies in boxes of other runs, too
-MAX_PASSES: Final = 4  # drawings that part such runs; 40 % of pages need one, and hardly any needs more
+MAX_PASSES: Final = 6  # drawings that part such runs; 40 % of pages need one, and hardly any needs more
 MAX_AMBIGUOUS: Final = 2_000  # runs
 TWIN_EM: Final = 0.25  # how far the copies of a shadow or a halo lie apart
 TWIN_LETTER_EM: Final = 0.05  # the same for a run of one letter, which says less
@@ -125,18 +125,40 @@ class _Measurement:
         by_run: dict[int, list[int]] = defaultdict(list)
         for n in np.flatnonzero((self._counts > 0) & (shared > AMBIGUOUS_SHARE * self._counts)).tolist():
             by_run[id(self._glyphs[n].run)].append(n)
-        for group in _passes(by_run, self._boxes, self._change.shape, self._clock):
+        for each in self._passes(by_run):
             self._clock.check()
-            runs = [self._glyphs[by_run[key][0]].run for key in group]
+            runs = [self._glyphs[by_run[key][0]].run for key in each.runs]
             left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
             activate(items, True)
             activate((run.item for run in left_out.values() if run.item is not None), False)
             own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
-            numbers = [n for key in group for n in by_run[key]]
+            numbers = [n for key in each.runs for n in by_run[key]]
             self._counts[numbers] = _inside(own >= SEEN, self._boxes[numbers])
             self._faint.update(zip(numbers, _inside(own >= WEAK, self._boxes[numbers]).tolist(), strict=True))
         if by_run:
             activate(items, False)
+
+    def _passes(self, by_run: Mapping[int, Sequence[int]]) -> list[_Pass]:
+        """Doubtful runs in groups that lie apart, so that one drawing tells about all of a group."""
+        if len(by_run) > MAX_AMBIGUOUS:
+            raise TooMuch("its text overlaps itself")
+        all_of: dict[int, list[int]] = defaultdict(list)
+        for n, glyph in enumerate(self._glyphs):
+            if id(glyph.run) in by_run:
+                all_of[id(glyph.run)].append(n)
+        limit = np.array([self._change.shape[1], self._change.shape[0]] * 2)
+        passes: list[_Pass] = []
+        for key, numbers in by_run.items():
+            self._clock.tick()
+            measured = self._boxes[numbers]
+            removed = np.clip(self._boxes[all_of[key]] + np.array([-1, -1, 1, 1]), 0, limit)
+            chosen = next((each for each in passes if each.takes(measured, removed)), None)
+            if chosen is None:
+                if len(passes) == MAX_PASSES:
+                    raise TooMuch("its text overlaps itself")
+                passes.append(chosen := _Pass(self._change.shape))
+            chosen.add(key, measured, removed)
+        return passes
 
     def visible(self) -> Mask:
         """For each glyph whether a person sees it."""
@@ -264,29 +286,29 @@ def _run_boxes(glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...]) -> 
     return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)])
 
 
-def _passes(by_run: dict[int, list[int]], boxes: Ints, shape: tuple[int, ...], clock: Clock) -> list[list[int]]:
-    """Doubtful runs in groups whose boxes lie apart, so that one drawing tells about all of a group."""
-    if len(by_run) > MAX_AMBIGUOUS:
-        raise TooMuch("its text overlaps itself")
-    groups: list[list[int]] = []
-    taken: list[Mask] = []
-    for key, numbers in by_run.items():
-        clock.tick()
-        own = boxes[numbers]
-        for found, mask in zip(groups, taken, strict=True):
-            group = found
-            if not any(mask[top:bottom, left:right].any() for left, top, right, bottom in own):
-                break
-        else:
-            if len(groups) == MAX_PASSES:
-                raise TooMuch("its text overlaps itself")
-            group, mask = [], np.zeros(shape, np.bool_)
-            groups.append(group)
-            taken.append(mask)
-        group.append(key)
-        for left, top, right, bottom in own:
-            mask[top:bottom, left:right] = True
-    return groups
+class _Pass:
+    """A drawing without some runs, and the boxes that are measured by it."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.runs: list[int] = []
+        """The `id` of each run that is measured."""
+        self._measured: Mask = np.zeros(shape, np.bool_)
+        self._removed: Mask = np.zeros(shape, np.bool_)
+
+    def takes(self, measured: Ints, removed: Ints) -> bool:
+        """Whether no ink that this pass removes is in these boxes, and the other way round."""
+        return not (_any_in(self._removed, measured) or _any_in(self._measured, removed))
+
+    def add(self, run: int, measured: Ints, removed: Ints) -> None:
+        """Measure these boxes of a run; `removed` are the boxes of all that goes with it, a pixel wider."""
+        self.runs.append(run)
+        for mask, boxes in ((self._measured, measured), (self._removed, removed)):
+            for left, top, right, bottom in boxes.tolist():
+                mask[top:bottom, left:right] = True
+
+
+def _any_in(mask: Mask, boxes: Ints) -> bool:
+    return any(mask[top:bottom, left:right].any() for left, top, right, bottom in boxes.tolist())
 
 
 def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], dict[int, list[Run]]]:
