@@ -9,7 +9,7 @@ of its neighbours. No operator of the page is interpreted.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -70,16 +70,12 @@ def seen(page: Any, content: Content, clock: Clock) -> Sight:
     activate(items, False)
     without_text = draw(page, scale, clock) if items else with_text
     sight = Sight(scale, with_text, without_text)
-    glyphs, twins = _without_twins(content.glyphs, clock)
-    if glyphs:
-        measurement = _Measurement(page, sight, glyphs, clock)
-        measurement.part_runs(items, twins)
-        _sort(sight, glyphs, measurement.visible(), LEGIBLE_PT * min(1.0, _longer_side(content) / A4_SIDE_PT))
+    if content.glyphs:
+        measurement = _Measurement(page, content, sight, clock)
+        measurement.part_runs()
+        least_pt = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
+        _sort(sight, measurement.glyphs, measurement.visible(), least_pt)
     return sight
-
-
-def _longer_side(content: Content) -> float:
-    return max(content.width, content.height)
 
 
 def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float) -> None:
@@ -100,70 +96,79 @@ def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float)
 class _Measurement:
     """Counts the ink of each glyph of a page."""
 
-    def __init__(self, page: Any, sight: Sight, glyphs: Sequence[Glyph], clock: Clock) -> None:
+    def __init__(self, page: Any, content: Content, sight: Sight, clock: Clock) -> None:
         self._page = page
+        self._items = [run.item for run in content.runs]
         self._sight = sight
-        self._glyphs = glyphs
         self._clock = clock
+        self.glyphs, self._twins = _without_twins(content.glyphs, clock)
         self._change = _difference(sight.with_text, sight.without_text)
         self._ink: Mask = self._change >= SEEN
-        self._boxes = _pixel_boxes(glyphs, sight.scale, self._change.shape)
+        self._boxes = _pixel_boxes(self.glyphs, sight.scale, self._change.shape)
         self._areas: Ints = (self._boxes[:, 2] - self._boxes[:, 0]) * (self._boxes[:, 3] - self._boxes[:, 1])
         self._counts = _inside(self._ink, self._boxes)
         self._faint: dict[int, int] = {}
         """Pixels that are at least faintly ink, of the glyphs that were measured by themselves."""
 
-    def part_runs(self, items: Sequence[Any], twins: dict[int, list[Run]]) -> None:
+    def part_runs(self) -> None:
         """Measure glyphs by themselves where other runs' boxes hold most of their ink, too.
 
-        Args:
-            items: all text objects of the page.
-            twins: for the `id` of a run, the runs that hold copies of its glyphs.
+        Raises:
+            TooMuch: more of them lie on each other than can be told apart.
         """
-        layers = _layers(_run_boxes(self._glyphs, self._boxes, self._change.shape), self._change.shape)
+        layers = _layers(_run_boxes(self.glyphs, self._boxes, self._change.shape), self._change.shape)
         shared = _inside(self._ink & (layers > 1), self._boxes)
-        by_run: dict[int, list[int]] = defaultdict(list)
-        for n in np.flatnonzero((self._counts > 0) & (shared > AMBIGUOUS_SHARE * self._counts)).tolist():
-            by_run[id(self._glyphs[n].run)].append(n)
-        for each in self._passes(by_run):
-            self._clock.check()
-            runs = [self._glyphs[by_run[key][0]].run for key in each.runs]
-            left_out = {id(other): other for run in runs for other in (run, *twins.get(id(run), ()))}
-            activate(items, True)
-            activate((run.item for run in left_out.values() if run.item is not None), False)
-            own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
-            numbers = [n for key in each.runs for n in by_run[key]]
+        doubtful = np.flatnonzero((self._counts > 0) & (shared > AMBIGUOUS_SHARE * self._counts)).tolist()
+        by_run = self._by_run(doubtful)
+        passes = self._passes(by_run, self._boxes)
+        if len(by_run) > MAX_AMBIGUOUS or len(passes) > MAX_PASSES:
+            raise TooMuch("its text overlaps itself")
+        for numbers, own in self._drawn_alone(passes, by_run):
             self._counts[numbers] = _inside(own >= SEEN, self._boxes[numbers])
             self._faint.update(zip(numbers, _inside(own >= WEAK, self._boxes[numbers]).tolist(), strict=True))
-        if by_run:
-            activate(items, False)
 
-    def _passes(self, by_run: Mapping[int, Sequence[int]]) -> list[_Pass]:
-        """Doubtful runs in groups that lie apart, so that one drawing tells about all of a group."""
-        if len(by_run) > MAX_AMBIGUOUS:
-            raise TooMuch("its text overlaps itself")
-        all_of: dict[int, list[int]] = defaultdict(list)
-        for n, glyph in enumerate(self._glyphs):
-            if id(glyph.run) in by_run:
-                all_of[id(glyph.run)].append(n)
+    def _by_run(self, numbers: Iterable[int]) -> dict[int, list[int]]:
+        by_run: dict[int, list[int]] = defaultdict(list)
+        for n in numbers:
+            by_run[id(self.glyphs[n].run)].append(n)
+        return by_run
+
+    def _passes(self, by_run: Mapping[int, Sequence[int]], boxes: Ints) -> list[_Pass]:
+        """Runs in groups that lie apart, so that one drawing tells about all of a group; at most one too many."""
+        all_of = self._by_run(n for n, glyph in enumerate(self.glyphs) if id(glyph.run) in by_run)
         limit = np.array([self._change.shape[1], self._change.shape[0]] * 2)
         passes: list[_Pass] = []
-        for key, numbers in by_run.items():
+        for key, numbers in list(by_run.items())[: MAX_AMBIGUOUS + 1]:
             self._clock.tick()
-            measured = self._boxes[numbers]
-            removed = np.clip(self._boxes[all_of[key]] + np.array([-1, -1, 1, 1]), 0, limit)
+            measured = boxes[numbers]
+            removed = np.clip(boxes[all_of[key]] + np.array([-1, -1, 1, 1]), 0, limit)
             chosen = next((each for each in passes if each.takes(measured, removed)), None)
             if chosen is None:
-                if len(passes) == MAX_PASSES:
-                    raise TooMuch("its text overlaps itself")
                 passes.append(chosen := _Pass(self._change.shape))
+            if len(passes) > MAX_PASSES:
+                break
             chosen.add(key, measured, removed)
         return passes
+
+    def _drawn_alone(
+        self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]]
+    ) -> Iterator[tuple[list[int], Pixels]]:
+        """For each pass the numbers of the glyphs that it measures, and the change that their runs make."""
+        for each in passes:
+            self._clock.check()
+            runs = [self.glyphs[by_run[key][0]].run for key in each.runs]
+            left_out = {id(other): other for run in runs for other in (run, *self._twins.get(id(run), ()))}
+            activate(self._items, True)
+            activate((run.item for run in left_out.values() if run.item is not None), False)
+            own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
+            yield [n for key in each.runs for n in by_run[key]], own
+        if passes:
+            activate(self._items, False)
 
     def visible(self) -> Mask:
         """For each glyph whether a person sees it."""
         visible: Mask = (self._counts > 0) & (self._counts >= LEAST_SHARE * self._areas)
-        visible |= np.array([_has_no_box(glyph) for glyph in self._glyphs])
+        visible |= np.array([_has_no_box(glyph) for glyph in self.glyphs])
         if not visible.all():
             self._follow_runs(visible)
             self._find_astray(visible)
@@ -179,13 +184,13 @@ class _Measurement:
         seen_in: dict[int, int] = defaultdict(int)
         length: dict[int, int] = defaultdict(int)
         before = visible.tolist()
-        for glyph, is_visible in zip(self._glyphs, before, strict=True):
+        for glyph, is_visible in zip(self.glyphs, before, strict=True):
             length[id(glyph.run)] += 1
             seen_in[id(glyph.run)] += is_visible
         for n in candidates:
-            run = self._glyphs[n].run
+            run = self.glyphs[n].run
             if tiny[n]:
-                beside = [k for k in (n - 1, n + 1) if 0 <= k < len(before) and self._glyphs[k].run is run]
+                beside = [k for k in (n - 1, n + 1) if 0 <= k < len(before) and self.glyphs[k].run is run]
                 visible[n] = any(before[k] for k in beside)
             else:
                 visible[n] = 2 * seen_in[id(run)] >= length[id(run)]
@@ -200,14 +205,21 @@ class _Measurement:
 
     def _find_astray(self, visible: Mask) -> None:
         """Find the ink that PDFium draws beside its glyphs' boxes, as it does with fonts that are not in the file."""
-        missing = np.flatnonzero(~visible)
         unclaimed = self._ink & (_layers(self._boxes, self._ink.shape) == 0)
+        missing = np.flatnonzero(~visible)
         if not len(missing) or not unclaimed.any():
             return
-        places = [_reach(self._glyphs[n]) for n in missing.tolist()]
-        around = _pixel_boxes(places, self._sight.scale, self._ink.shape)
-        areas = (around[:, 2] - around[:, 0]) * (around[:, 3] - around[:, 1])
-        visible[missing] = _inside(unclaimed, around) >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
+        around = self._boxes.copy()
+        around[missing] = _pixel_boxes(
+            [_reach(self.glyphs[n]) for n in missing.tolist()], self._sight.scale, self._ink.shape
+        )
+        near = _inside(unclaimed, around[missing])
+        by_run = self._by_run(missing[near >= ASTRAY_PX].tolist())
+        # Ink near by may belong to another run: only what goes when its own run goes is its own.
+        for numbers, own in self._drawn_alone(self._passes(by_run, around)[:MAX_PASSES], by_run):
+            found = _inside(unclaimed & (own >= SEEN), around[numbers])
+            areas = (around[numbers, 2] - around[numbers, 0]) * (around[numbers, 3] - around[numbers, 1])
+            visible[numbers] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
 
 
 def _difference(one: Pixels, other: Pixels) -> Pixels:
