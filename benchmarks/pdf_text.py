@@ -154,7 +154,10 @@ def pdftotext(file: Path, page: int, *more: str) -> tuple[str, float]:
     """What poppler says, and the CPU milliseconds of its process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["pdftotext", *more, "-f", str(page + 1), "-l", str(page + 1), str(file), "-"]
-    done = subprocess.run(command, capture_output=True, timeout=PAGE_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PAGE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return "", PAGE_S * 1000
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return done.stdout.decode("utf-8", "replace"), spent * 1000

@@ -27,7 +27,7 @@ from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
 from .drawn_text import text_area
 from .forms import Opened, opened
-from .lines import LayerLine, Mark, lines_of, marks_of, turned
+from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
 from .tables import Ruling, arrange_with_rules, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
@@ -46,8 +46,6 @@ DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its
 DOT_HIGH_EM: Final = 0.7
 DOT_EM: Final = (0.12, 0.75)  # how large it is
 DOT_GAP_EM: Final = 3.0
-TICKED: Final = "[x]"
-EMPTY: Final = "[ ]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
         chosen = {id(glyph) for glyph in inside}
         glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]
         run = Run(size=bottom - top, order=0)
-        glyphs.append(Glyph(TICKED if button.is_on else EMPTY, button.box, left, bottom - (bottom - top) / 5, run))
+        glyphs.append(Glyph(TICKED if button.is_on else UNTICKED, button.box, left, bottom - (bottom - top) / 5, run))
     return glyphs
 
 

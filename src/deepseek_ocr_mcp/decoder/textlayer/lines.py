@@ -26,6 +26,8 @@ __all__ = [
     "ASCENT",
     "DESCENT",
     "IDEOGRAPH",
+    "TICKED",
+    "UNTICKED",
     "LayerLine",
     "Mark",
     "direction",
@@ -77,6 +79,23 @@ ADOBE: Final = {
 """Characters that Adobe's glyph list has in the private area: pieces of brackets, old figures, small capitals."""
 BULLETS: Final = frozenset("\uf0b7\uf0a7\uf0d8\uf0fc\uf076\uf06c\uf06e\uf0a8\uf02d\uf071\uf0e0\uf0be")
 """List marks of the fonts Symbol and Wingdings, whose characters have no Unicode."""
+TICKED: Final = "[x]"
+UNTICKED: Final = "[ ]"
+TICKED_SIGNS: Final = frozenset("☑☒🗹🗵\uf0fe\uf0fd\uf078")
+UNTICKED_SIGNS: Final = frozenset("☐🗆")
+"""Check boxes, in Unicode and in the codes of Wingdings."""
+SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
+"""Signs that are list marks, or check boxes where a page has ticked ones, too."""
+DINGBAT_TICKS: Final = {
+    "þ": TICKED,
+    "ý": TICKED,
+    "x": TICKED,
+    "o": UNTICKED,
+    "¨": UNTICKED,
+    "q": UNTICKED,
+    "r": UNTICKED,
+}
+"""The same, where a font of Wingdings says that its characters are letters."""
 LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
 UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
@@ -220,9 +239,10 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
             heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
     cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
     marks = []
+    has_ticks = any(_is_ticked(glyph) for _, glyph in glyphs)
     for number, glyph in glyphs:
         clock.tick()
-        text = _clean(glyph.text, glyph.known)
+        text = _box_sign(glyph, has_ticks) or _clean(glyph.text, glyph.known)
         if not text:
             continue
         size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)
@@ -252,6 +272,19 @@ def is_strange(text: str) -> bool:
         and ord(char) not in ADOBE
         for char in UNSEEN.sub("", text)
     )
+
+
+def _is_ticked(glyph: Glyph) -> bool:
+    return glyph.text in TICKED_SIGNS or (glyph.run.dingbat and DINGBAT_TICKS.get(glyph.text) == TICKED)
+
+
+def _box_sign(glyph: Glyph, has_ticks: bool) -> str:
+    """A check box that is a character, as text; empty for any other character."""
+    if _is_ticked(glyph):
+        return TICKED
+    if glyph.text in UNTICKED_SIGNS or (has_ticks and glyph.text in SQUARES):
+        return UNTICKED
+    return DINGBAT_TICKS.get(glyph.text, "") if has_ticks and glyph.run.dingbat else ""
 
 
 @lru_cache(maxsize=4096)

@@ -179,12 +179,18 @@ def _is_crowded(glyph: Glyph) -> bool:
 
 
 def _is_suspicious(glyphs: Sequence[Glyph]) -> bool:
+    """Whether a font's characters are hardly letters, or letters of no language."""
     plain = sum(
         unicodedata.category(char)[0] in "LN" or char in COMMON or unicodedata.combining(char) > 0
         for glyph in glyphs
         for char in glyph.text[:1]
     )
-    return plain < FONT_LETTER_SHARE * len(glyphs)
+    if plain < FONT_LETTER_SHARE * len(glyphs):
+        return True
+    if len(glyphs) < PLAIN_LETTERS:
+        return False
+    text = "".join(f" {glyph.text}" if glyph.space or glyph.fresh else glyph.text for glyph in glyphs)
+    return bool(_unlike_any_script(_letters(text)))
 
 
 # ---------------------------------------------------------------- languages
@@ -194,9 +200,12 @@ def implausible(text: str) -> str:
     """Why the text is no language's; empty where that cannot be told."""
     if len(MOJIBAKE.findall(text)) >= MOJIBAKE_LEAST:
         return "the characters are garbled, of another encoding"
-    words = {word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 2}  # each once: an index repeats itself
-    letters = Counter("".join(words))
-    return _unlike_any_script(letters) or _unlike_words(text)
+    return _unlike_any_script(_letters(text)) or _unlike_words(text)
+
+
+def _letters(text: str) -> Counter[str]:
+    """The letters of its words, each word once: an index repeats itself."""
+    return Counter("".join({word for word in re.findall(r"[^\W\d_]+", text) if len(word) > 2}))
 
 
 def _unlike_any_script(letters: Mapping[str, int]) -> str:
