@@ -34,7 +34,7 @@ from typing import Any, Final
 from common import report, say, table, verdict
 
 ADDED_MS: Final = (12.0, 40.0)  # median and 95th percentile, more than without drawing
-PAGES_EACH: Final = 3  # of each file
+PAGES_EACH: Final = 3  # of each file, unless told otherwise
 PAGE_S: Final = 30.0
 DPI: Final = 200
 MAX_PIXELS: Final = 40_000_000
@@ -171,6 +171,8 @@ def by_drawing(found: Found) -> None:
     document = pypdfium2.PdfDocument(found.file)
     document.init_forms()
     page = document[found.page]
+    if page.get_width() * page.get_height() > MAX_PIXELS:
+        return  # a map, or an attack
     pixels = page.render(scale=100 / 72).to_numpy()[..., :3].astype(np.int16)
     across = pixels.shape[1] / found.ours["size"][0]
 
@@ -191,7 +193,7 @@ def by_drawing(found: Found) -> None:
     document.close()
 
 
-def files_of(folder: Path) -> Iterator[tuple[Path, int]]:
+def files_of(folder: Path, each: int) -> Iterator[tuple[Path, int]]:
     """The first pages of each PDF, as far as they exist."""
     import pypdfium2
 
@@ -202,7 +204,7 @@ def files_of(folder: Path) -> Iterator[tuple[Path, int]]:
             document.close()
         except pypdfium2.PdfiumError:
             continue
-        yield from ((file, page) for page in range(min(count, PAGES_EACH)))
+        yield from ((file, page) for page in range(min(count, each)))
 
 
 def measured(pages: Sequence[tuple[Path, int]], against: Path | None) -> list[Found]:
@@ -353,6 +355,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a folder of PDFs; without it, pages are drawn")
     parser.add_argument("--against", type=Path, help="the src folder of another checkout")
     parser.add_argument("--read", type=int, default=0, help="pages to read by the embedded engine, too")
+    parser.add_argument("--each", type=int, default=PAGES_EACH, help="pages of each file")
     parser.add_argument("--list", action="store_true", help="name what may be lost or hidden")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -362,7 +365,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         known = {} if options.corpus else draw_pages(Path(folder))
-        pages = measured(list(files_of(options.corpus or Path(folder))), options.against)
+        pages = measured(list(files_of(options.corpus or Path(folder), options.each)), options.against)
         chunks, good = [], True
         if known:
             text, good = check_known(pages, known)

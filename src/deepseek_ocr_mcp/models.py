@@ -122,7 +122,7 @@ class Page(_Model):
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
     source: Annotated[
         Literal["text_layer", "mixed"] | None,
-        Field(description="text_layer: the PDF's own, exact; mixed: in part; none: read"),
+        Field(description="text_layer: the PDF's own, exact; mixed: part; none: read"),
     ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"
