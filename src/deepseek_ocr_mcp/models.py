@@ -58,6 +58,7 @@ NoteCode = Literal[
     "stopped",  # reading ended before these pages; the text says why
     "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
     "layer_incomplete",  # the text of these pages is their own; pictures on them were not read
+    "unopened",  # the document holds parts that were not opened: attached files, an XFA form, signatures
     "fallback",  # another engine read these pages
     "argument_unused",  # an argument had no effect
     "cut",  # the text of a page was cut at max_chars
@@ -182,6 +183,8 @@ class Block(_Model):
     text: str
     box: Box
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
+    source: Annotated[Literal["text_layer", "read"] | None, WithJsonSchema({"type": "string"})] = None
+    """On a page whose source is mixed: which this is from."""
 
 
 class Page(_Model):
@@ -194,8 +197,8 @@ class Page(_Model):
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="the model's own text with its tags; in files only")] = None
     source: Annotated[
-        Literal["text_layer"] | None,
-        Field(description="text_layer: the PDF's own text, exact; absent: the engine's"),
+        Literal["text_layer", "mixed"] | None,
+        Field(description="text_layer: the PDF's own, exact; mixed: part; none: read"),
     ] = None
     finish: Annotated[
         Finish,

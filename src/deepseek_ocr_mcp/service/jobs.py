@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -21,8 +21,8 @@ import anyio.abc
 import anyio.lowlevel
 from pydantic import ValidationError
 
-from ..documents.reader import LayerText
-from ..engines.base import CPU, PageImage
+from ..documents.reader import LayerText, UnreadPart
+from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, unforeseen
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
@@ -37,6 +37,7 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
 
 log = logging.getLogger(__name__)
 
+LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
 MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
 
@@ -144,6 +145,8 @@ class _Drawn:
 
     number: int
     image: PageImage | None = None
+    part: UnreadPart | None = None
+    """In the place of the picture: what its own text does not hold."""
     read: ReadPage | None = None
     """The page's own text, or the error of a page that could not be drawn."""
 
@@ -330,6 +333,9 @@ class Jobs:
                 layer = await job.work.document.text_layer(number, job.work.options)
                 if layer.usable or job.work.text_layer == ONLY_LAYER:
                     return _Drawn(number, read=_of_layer(number, layer))
+                if layer.partial and self._manager.engine.gives_lines:
+                    part = await job.work.document.unread_part(number)
+                    return _Drawn(number, image=part.image, part=part)
             return _Drawn(number, image=await job.work.document.page(number))
         except OcrError as exc:
             return _Drawn(number, read=ReadPage.failed(number, exc))
@@ -352,24 +358,37 @@ class Jobs:
         return [page for page in drawn if page.read is None]
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
-        """Read these pages and deliver them."""
-        images = {page.number: page.image for page in drawn if page.image is not None}
+        """Read these pages, or parts of pages, and deliver the pages."""
+        parts = {page.number: page.part for page in drawn if page.part is not None}
+        images = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted(images):
-                with anyio.CancelScope() as batch.scope, self._lines(job, images):
-                    pages = await self._read_images(job, images)
+            if job.wanted([*images, *parts]):
+                with anyio.CancelScope() as batch.scope, self._lines(job, [*images, *parts]):
+                    if images:
+                        pages += await self._read_images(job, images, {})
+                    if parts:
+                        pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in images.values():
+            for image in (*images.values(), *(part.image for part in parts.values())):
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
 
-    async def _read_images(self, job: _DocumentJob, images: dict[int, PageImage]) -> list[ReadPage]:
-        """Have the engine read pages, and deliver them. Returns the pages that were read."""
+    async def _read_images(
+        self, job: _DocumentJob, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
+        """Have the engine read pages, or parts of pages, and deliver the pages. Returns the pages that were read.
+
+        Args:
+            job: the work.
+            images: the pictures to read, by the number of their page.
+            parts: for pictures that show a part of their page: its place. The lines read are merged with the own text
+                of the page.
+        """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
         what += f" of {job.work.document.page_count}"
@@ -384,14 +403,17 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            reading = await self._read_somewhere(job, images, report)
+            options = replace(job.work.options, mode=LINES_MODE, find_term="") if parts else job.work.options
+            reading = await self._read_somewhere(job, images, options, report)
             pages = [
-                _validated(number, images[number], fields, reading)
+                await _merged(job, number, parts[number], fields, reading)
+                if number in parts
+                else _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)
             ]
         except OcrError as exc:
             if len(numbers) > 1 and _is_about_pages(exc):
-                return [page for number in numbers for page in await self._read_alone(job, number, images)]
+                return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
             self._fail(job, numbers, exc)
             return []
         for ask in job.wanted(numbers):
@@ -403,13 +425,17 @@ class Jobs:
             ask.tell(0, f"{what} read")
         return pages
 
-    async def _read_alone(self, job: _DocumentJob, number: int, images: dict[int, PageImage]) -> list[ReadPage]:
+    async def _read_alone(
+        self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
         """Read one page of a batch that failed: one bad page must not cost the others."""
         if not job.wanted([number]):
             return []
-        job.work.document.discard(images[number])
-        images[number] = await job.work.document.page(number)  # its picture may be gone: an endpoint got it
-        return await self._read_images(job, {number: images[number]})
+        document = job.work.document
+        document.discard(images[number])  # its picture may be gone: an endpoint got it
+        part = await document.unread_part(number) if number in parts else None
+        images[number] = part.image if part else await document.page(number)
+        return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
         """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
@@ -429,14 +455,16 @@ class Jobs:
         for number in fresh:
             job.fresh.pop(number, None)
 
-    async def _read_somewhere(self, job: _DocumentJob, images: dict[int, PageImage], report: OnProgress) -> PagesRead:
+    async def _read_somewhere(
+        self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
+    ) -> PagesRead:
         """Read with the engine, or with the fallback while no GPU has room or can be used, or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
             return where.read(
                 list(images.values()),
-                job.work.options,
+                options,
                 client=client,
                 background=lambda: all(ask.background for ask in job.wanted(images)),
                 on_progress=report,
@@ -475,9 +503,33 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
         height=layer.height,
         text=layer.text,
         blocks=[Block(**block) for block in layer.blocks],
-        source="text_layer" if layer.usable else None,
+        source="text_layer" if layer.usable or layer.partial else None,
     )
-    return ReadPage(page, TEXT_LAYER, "", CPU, f"no usable text layer: {layer.why}." if layer.why else layer.remark)
+    remark = layer.remark
+    if layer.why:
+        unread = f"not all of it was read: {layer.why}." if layer.partial else f"no usable text layer: {layer.why}."
+        remark = f"{unread} {remark}".strip()
+    return ReadPage(page, TEXT_LAYER, "", CPU, remark)
+
+
+async def _merged(
+    job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
+) -> ReadPage:
+    """A page whose own text is merged with the lines that were read of the part that it does not hold."""
+    read = [
+        {**block, "box": [side + (part.left, part.top)[n % 2] for n, side in enumerate(block["box"])]}
+        for block in fields.get("blocks", ())
+    ]
+    layer = await job.work.document.text_layer(number, job.work.options, read)
+    if not layer.usable:
+        raise OcrError(
+            f"Page {number} was read, but its own text is not usable any more: {layer.why}.",
+            remedy="Call again with text_layer=ignore.",
+        )
+    page = _of_layer(number, layer)
+    remark = " ".join(text for text in (page.remark, str(fields.get("remark", ""))) if text)
+    mixed = page.page.model_copy(update={"source": "mixed"})
+    return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:
