@@ -8,6 +8,8 @@ export LITELLM_LOCAL_MODEL_COST_MAP=True
 python_runs <<'EOF'
 import http.server
 import json
+import os
+import sys
 import threading
 
 from finding import as_described, versions
@@ -58,4 +60,6 @@ def pictures_for(url):
 as_described("a data: URL", pictures_for("data:image/png;base64,iVBORw0KGgo="), ["iVBORw0KGgo="])
 as_described("an address", pictures_for(f"{address}/page.png"), ["ADDRESS/page.png"])
 as_described("fetched by LiteLLM", fetched, [])
+sys.stdout.flush()
+os._exit(0)  # LiteLLM leaves a thread that never ends
 EOF

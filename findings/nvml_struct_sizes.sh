@@ -21,7 +21,7 @@ def plain(name):
 sizes = {
     plain(name): ctypes.sizeof(kind)
     for name, kind in vars(pynvml).items()
-    if isinstance(kind, type) and issubclass(kind, ctypes.Structure)
+    if isinstance(kind, type) and issubclass(kind, ctypes.Structure) and hasattr(kind, "_fields_")
 }
 agree, differ = 0, {}
 for name, value in vars(pynvml).items():

@@ -3,9 +3,11 @@
 # A good guess: a library that lists a key can open it.
 # Seen: pyarrow lists it and then refuses it: "Empty path component". s3fs lists and opens it.
 . "$(dirname "$0")/common.sh"
-python_with s3fs==2026.9.0 'moto[server,s3]==5.2.5' boto3==1.43.117 pyarrow==26.0.1
+python_with s3fs==2026.9.0 moto==5.2.5 flask==3.1.3 flask-cors==6.0.2 boto3==1.43.117 pyarrow==26.0.1
 export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
 python_runs <<'EOF'
+import logging
+
 import boto3
 import s3fs
 from finding import as_described, versions
@@ -13,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow.fs import FileSelector, FileType, S3FileSystem
 
 versions("s3fs", "pyarrow", "moto")
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 try:

@@ -4,15 +4,18 @@
 # Seen: s3fs raises FileExpired (EBUSY), "no longer exists", because it asks for the version that it has listed.
 # cat() of the same path gives the new content, info() the old size.
 . "$(dirname "$0")/common.sh"
-python_with s3fs==2026.9.0 'moto[server,s3]==5.2.5' boto3==1.43.117
+python_with s3fs==2026.9.0 moto==5.2.5 flask==3.1.3 flask-cors==6.0.2 boto3==1.43.117
 export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
 python_runs <<'EOF'
+import logging
+
 import boto3
 import s3fs
 from finding import as_described, versions
 from moto.server import ThreadedMotoServer
 
 versions("s3fs", "fsspec", "moto")
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 try:
