@@ -276,6 +276,16 @@ def _(desk: Desk) -> None:
         assert is_square(desk.read(saved(square(mode), "BMP"))), mode
 
 
+@case("bmp-rows")
+def _(desk: Desk) -> None:
+    planes = (plane.tobytes() for plane in quarters().split())
+    pixels = b"".join(bytes((blue, green, red, 0)) for red, green, blue in zip(*planes, strict=True))
+    for height, rows in ((-48, pixels), (48, b"".join(pixels[at : at + 256] for at in range(47 * 256, -1, -256)))):
+        head = struct.pack("<IiiHHIIiiII", 40, 64, height, 1, 32, 0, len(rows), 0, 0, 0, 0)
+        data = b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + head + rows
+        assert corners(desk.read(data)) == UPRIGHT, height
+
+
 @case("pnm-kinds")
 def _(desk: Desk) -> None:
     assert is_square(desk.read(saved(square("1"), "PPM")))
@@ -289,6 +299,8 @@ def _(desk: Desk) -> None:
 def _(desk: Desk) -> None:
     assert corners(desk.read(saved(quarters(), "JPEG2000"))) == UPRIGHT
     assert corners(desk.read(saved(quarters(), "JPEG2000", no_jp2=True))) == UPRIGHT
+    deep = square().convert("I").point(lambda value: value * 257).convert("I;16")
+    assert is_square(desk.read(saved(deep, "JPEG2000")))
 
 
 # -- TIFF
@@ -483,6 +495,21 @@ def _(desk: Desk) -> None:
         stamp = f"5 0 obj << /Type /Annot /Subtype /Stamp /Rect [0 0 64 48] /F {flags} /AP << /N 6 0 R >> >> endobj"
         page = desk.read(pdf("/MediaBox [0 0 64 48] /Annots [5 0 R]", objects=f"{stamp}\n{look}"))
         assert page.getpixel((32, 24)) == seen
+
+
+@case("pdf-layers")
+def _(desk: Desk) -> None:
+    off = "/OCProperties << /OCGs [7 0 R] /D << /OFF [7 0 R] /Order [7 0 R] >> >>"
+    layer = "7 0 obj << /Type /OCG /Name (notes) >> endobj"
+    resources = "/MediaBox [0 0 64 48] /Resources << /Properties << /L 7 0 R >> >>"
+    page = desk.read(pdf(resources, "/OC /L BDC 0 0 64 48 re f EMC", extra=off, objects=layer))
+    assert page.getpixel((32, 24)) == WHITE
+    form = "<< /Type /XObject /Subtype /Form /BBox [0 0 64 48] /Length 24 >>"
+    look = f"6 0 obj {form} stream\n0 0 0 rg 0 0 64 48 re f\nendstream endobj"
+    stamp = "5 0 obj << /Type /Annot /Subtype /Stamp /Rect [0 0 64 48] /F 4 /OC 7 0 R /AP << /N 6 0 R >> >> endobj"
+    entries = "/MediaBox [0 0 64 48] /Annots [5 0 R]"
+    page = desk.read(pdf(entries, extra=off, objects=f"{stamp}\n{look}\n{layer}"))
+    assert page.getpixel((32, 24)) == BLACK
 
 
 @case("pdf-password")
