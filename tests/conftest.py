@@ -1,14 +1,22 @@
-"""What every test shares: the event loop, and children that find the fault engines."""
+"""What every test shares: the event loop, children that find the fault engines, a watch over what is left behind."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from leftovers import KEPT, Transports, child_pids, marked_processes, named, still_running
+
+if TYPE_CHECKING:
+    from support import Servers
+
 TESTS = Path(__file__).parent
+MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
 
 
 @pytest.fixture
@@ -20,8 +28,47 @@ def anyio_backend() -> str:
 def fault_engines() -> Iterator[None]:
     """`faults:…` is importable in children, those of a module's fixtures too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS / "engines"))
+        patch.setenv("PYTHONPATH", str(TESTS / "engines"), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """This test process and all that it starts write here and nowhere else, and nothing of ours is left at the end."""
+    folder = tmp_path_factory.mktemp("tmp")
+    mark = f"{os.getpid()}-{os.urandom(8).hex()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv(MARK, mark)
+        yield folder
+    assert [file.name for file in folder.glob("deepseek-ocr-mcp-*")] == [], "private folders were left behind"
+    assert marked_processes(MARK, mark) == [], "processes were left behind"
+
+
+@pytest.fixture(scope="session")
+def serve(own_temporary_folder: Path, fault_engines: None) -> Iterator[Servers]:
+    """HTTP servers that all tests of this process share; see `Servers`."""
+    from support import Servers  # which brings the MCP SDK: a second that most tests do without
+
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def transports() -> Iterator[Transports]:
+    with Transports().watching() as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(transports: Transports) -> Iterator[None]:
+    """The test that leaves a process or an open transport fails, and not the one that stumbles over it later."""
+    before = child_pids()
+    yield
+    left = [*transports.take_unclosed(), *map(named, still_running(child_pids() - before - KEPT))]
+    assert left == [], "left behind"
 
 
 @pytest.fixture(autouse=True)

@@ -21,13 +21,23 @@ def _write(path: str, text: str) -> None:
 
 
 class FakeDecoder:
-    """Answers like `documents` in a child process, for a PDF of three pages.
+    """Answers like the document decoder in a child process.
 
     Args:
         script: what the next calls of a method raise, by its name; None: nothing.
+        format: of every document.
+        pages: of a document, by its name; three otherwise.
     """
 
-    def __init__(self, script: Mapping[str, list[BaseException | None]]) -> None:
+    def __init__(
+        self,
+        script: Mapping[str, list[BaseException | None]],
+        *,
+        format: str = "PDF",
+        pages: Mapping[str, int] | None = None,
+    ) -> None:
+        self._format = format
+        self._pages = pages or {}
         self.calls: list[str] = []
         self.alive = True
         self.busy = False
@@ -49,7 +59,7 @@ class FakeDecoder:
         if "out" in arguments:
             _write(arguments["out"], method)
         return {
-            "inspect": {"format": "PDF", "pages": 3},
+            "inspect": {"format": self._format, "pages": self._pages.get(str(arguments.get("name")), 3)},
             "render": {"width": 10, "height": 20},
             "text_layer": {"width": 10, "height": 20, "text": "its text", "usable": True},
             "encode": {"mime": "image/png"},

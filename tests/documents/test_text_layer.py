@@ -25,8 +25,8 @@ from deepseek_ocr_mcp.documents.pages import PageRenderer
 from deepseek_ocr_mcp.documents.renderer import DocumentReader, LayerText, private_folder
 from deepseek_ocr_mcp.documents.text_layer import read_layer
 from deepseek_ocr_mcp.engines.base import ReadOptions
-from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, Timeout, UnreadableInput
-from deepseek_ocr_mcp.worker.client import WorkerDied
+from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, UnreadableInput
+from deepseek_ocr_mcp.worker.client import WorkerHandle
 from pdf_maker import A4, PROSE, Sheet, born_digital, letter_map, pdf, stream
 
 MAX_PIXELS = 20_000_000
@@ -879,54 +879,6 @@ async def test_a_picture_is_not_asked(tmp_path: Path) -> None:
             assert (await document.text_layer(1, ReadOptions("document"))).why == "a picture has none"
 
 
-class Fragile:
-    """A decoder that inspects and draws, and dies or hangs over a text layer."""
-
-    def __init__(self, failure: Exception) -> None:
-        self.failure = failure
-        self.alive = True
-        self.calls: list[str] = []
-
-    async def call(self, method: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]:
-        self.calls.append(method)
-        if method == "text_layer":
-            raise self.failure
-        return {"format": "PDF", "pages": 9} if method == "inspect" else {"width": 10, "height": 20}
-
-    async def stop(self) -> None:
-        self.alive = False
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("failure", "why"),
-    [
-        (WorkerDied(-11, ""), "the decoder crashed over its text layer"),
-        (Timeout("Too long.", remedy="Wait."), "reading its text layer took too long"),
-    ],
-)
-async def test_a_layer_that_kills_its_reader_is_not_asked_again_and_pages_are_drawn(
-    tmp_path: Path, failure: Exception, why: str
-) -> None:
-    path = tmp_path / "bad.pdf"
-    path.write_bytes(pdf(born_digital()))
-    decoder = Fragile(failure)
-
-    async def spawn() -> Fragile:
-        return decoder
-
-    with anyio.fail_after(30), private_folder() as folder:
-        async with DocumentReader(Settings(), folder, spawn=spawn).running() as reader:
-            async with reader.open(str(path), local=True) as document:
-                assert (await document.text_layer(1, ReadOptions("ocr"))).why == why
-                other = await document.text_layer(2, ReadOptions("ocr"))
-                assert (other.usable, other.why) == (False, "the text layer of another page could not be read")
-                assert (await document.page(1)).width == 10
-            async with reader.open(str(path), local=True) as document:
-                assert (await document.text_layer(1, ReadOptions("ocr"))).why == why
-    assert decoder.calls.count("text_layer") == 2
-
-
 @pytest.mark.anyio
 async def test_a_form_that_holds_itself_costs_its_document_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -961,13 +913,18 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
         sheet = born_digital().text(290, 800, f"page {n + 1}")
         sheets.append(sheet.annotation("/Subtype /Link /Rect [72 500 92 520]"))
     path.write_bytes(pdf(*sheets))
-    me = psutil.Process()
+    decoders: list[WorkerHandle] = []
+
+    async def spawn() -> WorkerHandle:
+        decoders.append(await WorkerHandle.spawn("documents", name="document decoder"))
+        return decoders[-1]
+
     with anyio.fail_after(300), private_folder() as folder:
         async with (
-            DocumentReader(Settings(), folder).running() as reader,
+            DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
             reader.open(str(path), local=True) as document,
         ):
-            [child] = [process for process in me.children(recursive=True) if "documents" in process.cmdline()]
+            child = psutil.Process(decoders[0].pid)
             after_hundred = 0
             for number in range(1, 1001):
                 layer = await document.text_layer(number, ReadOptions("document"))
@@ -975,5 +932,6 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
                 assert layer.text.endswith(f"page {number}")
                 if number == 100:
                     after_hundred = child.memory_info().rss
+            assert len(decoders) == 1
             grown = child.memory_info().rss - after_hundred
             assert grown < 8 << 20, f"{grown >> 20} MB more after 900 pages"
