@@ -21,6 +21,19 @@ PROC: Final = Path("/proc")
 KEPT: Final[set[int]] = set()
 """Child processes that outlive the test in which they were started: those of servers that several tests share."""
 
+_LONG_LIVED: Final[list[object]] = []
+"""Services in this process that several tests share."""
+
+
+@contextmanager
+def workers_outlive_their_test() -> Iterator[None]:
+    """While a service of this process is shared by several tests, its workers may come and go in any of them."""
+    _LONG_LIVED.append(token := object())
+    try:
+        yield
+    finally:
+        _LONG_LIVED.remove(token)
+
 
 def child_pids() -> set[int]:
     """The children of this process, dead ones that nobody has reaped among them.
@@ -36,6 +49,8 @@ def child_pids() -> set[int]:
 
 def still_running(pids: Collection[int]) -> list[int]:
     """Those of these processes that do not end in a moment."""
+    if _LONG_LIVED:
+        pids = [pid for pid in pids if "deepseek_ocr_mcp.worker.main" not in named(pid)]
     ends = time.monotonic() + GRACE_S
     while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < ends:
         time.sleep(0.01)

@@ -34,6 +34,8 @@ from deepseek_ocr_mcp.app import build_service
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.renderer import private_folder
 from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.models import Doing
+from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.service import OcrService
 from leftovers import KEPT
 
@@ -110,14 +112,75 @@ def written(text: str, size: int = 32) -> bytes:
     return out.getvalue()
 
 
+class Watch(Observer):
+    """Counts what a service in this process does, and wakes whoever waits for it. Give it to `running` or `client`."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.moves: list[Doing] = []
+        self.leases = 0
+        """Documents for which the model is held just now: the `queue` of the status."""
+        self._news = anyio.Event()
+
+    def follow(self, service: OcrService) -> None:
+        service.tell(self)
+        manager = service._manager
+        lease = manager.lease
+
+        @asynccontextmanager
+        async def counted() -> AsyncIterator[None]:
+            async with lease():
+                self._count(1)
+                try:
+                    yield
+                finally:
+                    self._count(-1)
+            self._wake()
+
+        manager.lease = counted  # type: ignore[method-assign]
+
+    def _count(self, more: int) -> None:
+        self.leases += more
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    def pages_read(self, engine: str, pages: int, tokens: int | None, seconds: float) -> None:
+        super().pages_read(engine, pages, tokens, seconds)
+        self.pages += pages
+        self._wake()
+
+    def moved(self, engine: str, doing: Doing, seconds: float, device: str) -> None:
+        super().moved(engine, doing, seconds, device)
+        self.moves.append(doing)
+        self._wake()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until this is true of what was counted."""
+        with anyio.fail_after(BOUND_S):
+            while not condition():
+                await self._news.wait()
+
+    async def until_read(self, pages: int) -> None:
+        await self.until(lambda: self.pages >= pages)
+
+    async def until_idle(self) -> None:
+        await self.until(lambda: not self.leases)
+
+
 @asynccontextmanager
-async def running(engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrService]:
+async def running(engine: str = "Echo", *, watch: Watch | None = None, **settings: Any) -> AsyncIterator[OcrService]:
     """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
     name = engine if engine[0].islower() else f"faults:{engine}"
     with private_folder() as folder:
         # A test that reads the same page twice wants it read twice, unless it is about the cache.
         settings = {"ocr_cache": "off", **settings}
-        async with build_service(Settings(ocr_engine=name, **settings), folder).running() as service:
+        service = build_service(Settings(ocr_engine=name, **settings), folder)
+        if watch is not None:
+            watch.follow(service)
+        async with service.running():
             yield service
         assert set(os.listdir(folder)) == {"lock"}, "a page was left behind"
 
@@ -132,13 +195,14 @@ async def client(
     local: bool = True,
     mode: str = "auto",
     apps: bool = False,
+    watch: Watch | None = None,
     bound_s: float = 2 * BOUND_S,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """An MCP client of such a service, in this process; workers are real. `apps`: one that shows apps."""
     with anyio.fail_after(bound_s):
         async with (
-            running(engine, **settings) as service,
+            running(engine, watch=watch, **settings) as service,
             Client(build_mcp(service, local=local), mode=mode, extensions=SHOWS_APPS if apps else None) as made,
         ):
             yield made
