@@ -13,7 +13,7 @@ import pytest
 from leftovers import KEPT, Transports, child_pids, marked_processes, named, still_running
 
 if TYPE_CHECKING:
-    from support import Servers
+    from support import Servers, Signs
 
 TESTS = Path(__file__).parent
 MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
@@ -54,6 +54,16 @@ def serve(own_temporary_folder: Path, fault_engines: None) -> Iterator[Servers]:
     servers = Servers()
     yield servers
     servers.close()
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Iterator[Signs]:
+    """What an engine of `faults.py` tells of what it does, whatever process it is in."""
+    from support import Signs
+
+    pipe = Signs(tmp_path)
+    yield pipe
+    pipe.close()
 
 
 @pytest.fixture(scope="session")

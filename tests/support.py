@@ -288,6 +288,11 @@ class Signs:
         sign, _, self._text = self._text.partition("\n")
         return sign
 
+    def is_silent(self) -> bool:
+        """Whether no sign was given that is not taken yet."""
+        readable, _, _ = select.select([self._pipe], [], [], 0)
+        return not readable and not self._text
+
     def close(self) -> None:
         os.close(self._pipe)
 

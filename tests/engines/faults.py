@@ -278,10 +278,10 @@ class OnePageKills(Echo):
 
 
 class Eager(Echo):
-    """Leaves a note when it does something before it is asked."""
+    """Gives a sign when it does something before it is asked."""
 
     def prewarm(self) -> None:
-        Path(os.environ["EAGER_NOTE"]).touch()
+        sign("prewarmed")
 
 
 class Counting(Echo):
