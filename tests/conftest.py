@@ -57,11 +57,12 @@ def serve(own_temporary_folder: Path, fault_engines: None) -> Iterator[Servers]:
 
 
 @pytest.fixture
-def signs(tmp_path: Path) -> Iterator[Signs]:
-    """What an engine of `faults.py` tells of what it does, whatever process it is in."""
+def signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Signs]:
+    """What an engine of `faults.py` tells of what it does, in whatever process that is started from now on."""
     from support import Signs
 
     pipe = Signs(tmp_path)
+    monkeypatch.setenv("SIGNS", pipe.path)
     yield pipe
     pipe.close()
 

@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from deepseek_ocr_mcp.documents.renderer import LayerText
+from deepseek_ocr_mcp.documents.reader import LayerText
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.errors import OcrError
-from deepseek_ocr_mcp.lifecycle.base import Reading
+from deepseek_ocr_mcp.lifecycle.base import PagesRead
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.observer import Observer
@@ -86,7 +86,7 @@ class FakeLifecycle:
         client: str = "",
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
-    ) -> Reading:
+    ) -> PagesRead:
         assert self.leases, "a page is read without a lease"
         numbers = [int(page.path.rpartition("-")[2]) for page in pages]
         self.batches.append(numbers)
@@ -105,7 +105,7 @@ class FakeLifecycle:
         self.state = self.ready_state
         self.finished.append(numbers)
         read = [{"text": text_of(number), **self.fields.get(number, {})} for number in numbers]
-        return Reading(read, self.engine.name, "model", "cpu", queued_s=0.0, load_s=1.0, infer_s=READ_S)
+        return PagesRead(read, self.engine.name, "model", "cpu", queued_s=0.0, load_s=1.0, infer_s=READ_S)
 
 
 class FakeDocument:

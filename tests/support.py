@@ -30,13 +30,13 @@ from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
-from deepseek_ocr_mcp.app import build_service
+from deepseek_ocr_mcp.app.run import build_service
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import private_folder
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.models import Doing
 from deepseek_ocr_mcp.observer import Observer
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.service.service import OcrService
 from leftovers import KEPT
 
 Colour = tuple[int, int, int]
@@ -271,12 +271,11 @@ class Signs:
     """Signs that an engine of `faults.py` gives of what it does, in any process: it writes lines into a named pipe."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "signs"
-        os.mkfifo(self._path)
-        self._pipe = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        self.path = str(folder / "signs")
+        """The value of the variable `SIGNS`."""
+        os.mkfifo(self.path)
+        self._pipe = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         self._text = ""
-        self.environment = {"SIGNS": str(self._path)}
-        """What the process needs whose engine shall give signs."""
 
     def next(self, bound_s: float = BOUND_S) -> str:
         """The next sign; waits for it. Fails when the time is over."""

@@ -163,7 +163,7 @@ def test_a_signal_ends_a_reading_and_leaves_nothing(
     scratch.mkdir()
     process = subprocess.Popen(
         [*COMMAND, "ocr", str(page)],
-        env={**os.environ, "OCR_ENGINE": f"faults:{engine}", "TMPDIR": str(scratch), **signs.environment},
+        env={**os.environ, "OCR_ENGINE": f"faults:{engine}", "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,9 +9,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from deepseek_ocr_mcp.app.headstart import HeadStart
 from deepseek_ocr_mcp.engines import EngineSpec, cpu_engine
-from deepseek_ocr_mcp.headstart import HeadStart
-from deepseek_ocr_mcp.worker.client import WorkerHandle
+from deepseek_ocr_mcp.worker.client import ENGINE_HOST, WorkerHandle
 from support import BOUND_S, Signs, alive
 
 pytestmark = pytest.mark.anyio
@@ -54,13 +54,12 @@ async def test_children_that_nobody_took_are_dead_afterwards() -> None:
         assert not any(alive(pid) for pid in pids)
 
 
-async def test_a_worker_started_ahead_imports_and_loads_before_it_is_asked(signs: Signs, monkeypatch) -> None:
-    monkeypatch.setenv("SIGNS", signs.environment["SIGNS"])
+async def test_a_worker_started_ahead_imports_and_loads_before_it_is_asked(signs: Signs) -> None:
     with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(EAGER, THREADS)
             assert await anyio.to_thread.run_sync(signs.next) == "prewarmed"
-    child = await WorkerHandle.spawn("engine", "faults:Eager")
+    child = await WorkerHandle.spawn(ENGINE_HOST, "faults:Eager")
     assert await child.call("load", LOAD, timeout=BOUND_S) == {"model": "echo"}
     await child.stop()
     assert signs.is_silent()
@@ -89,6 +88,6 @@ def test_only_an_engine_that_no_card_could_change_is_likely(monkeypatch: pytest.
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: None)
     assert getattr(cpu_engine("auto"), "name", "") == "rapidocr"
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: object())
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.hub.resolve_model", lambda model: tmp_path)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.resolve_model", lambda model: tmp_path)
     assert cpu_engine("auto") is None
     assert getattr(cpu_engine("auto", gpu="cpu"), "name", "") == "rapidocr"

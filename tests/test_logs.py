@@ -270,7 +270,7 @@ async def test_one_id_leads_from_the_edge_through_the_manager_to_the_worker(mode
         assert first != second
         server.until_logged("An HTTP request has ended.", second)
     assert of_request(server, first) >= {
-        ("deepseek_ocr_mcp.edges.access", "An HTTP request has ended."),
+        ("deepseek_ocr_mcp.edges.http.access", "An HTTP request has ended."),
         ("deepseek_ocr_mcp.observer", "A request has ended."),
         ("deepseek_ocr_mcp.observer", "The model was moved."),
         ("deepseek_ocr_mcp.observer", "Pages were read."),

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import EXPORTS_AT_ONCE, IDLE_EXIT_S, DocumentReader
+from deepseek_ocr_mcp.documents.reader import EXPORTS_AT_ONCE, IDLE_EXIT_S, DocumentReader
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import InputNotFound, OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.worker.client import WorkerDied

@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents import pdf_content, renderer
-from deepseek_ocr_mcp.documents.pages import PageRenderer
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, LayerText, private_folder
-from deepseek_ocr_mcp.documents.text_layer import read_layer
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
+from deepseek_ocr_mcp.decoder.textlayer import content as pdf_content
+from deepseek_ocr_mcp.decoder.textlayer.layer import read_layer
+from deepseek_ocr_mcp.documents import reader as renderer
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader, LayerText
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, UnreadableInput
-from deepseek_ocr_mcp.worker.client import WorkerHandle
+from deepseek_ocr_mcp.worker.client import DECODER, WorkerHandle
 from pdf_maker import A4, PROSE, Sheet, born_digital, letter_map, pdf, stream
 
 MAX_PIXELS = 20_000_000
@@ -916,7 +918,7 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
     decoders: list[WorkerHandle] = []
 
     async def spawn() -> WorkerHandle:
-        decoders.append(await WorkerHandle.spawn("documents", name="document decoder"))
+        decoders.append(await WorkerHandle.spawn(DECODER, name="document decoder"))
         return decoders[-1]
 
     with anyio.fail_after(300), private_folder() as folder:

@@ -13,7 +13,7 @@ import tiny_deepseek
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
 
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.modes import MODES
 from leftovers import workers_outlive_their_test
 from support import Watch, alive, as_base64, client, facts, png, running, said, tiff, written

@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from deepseek_ocr_mcp import folders
 from deepseek_ocr_mcp.errors import OcrError
-from deepseek_ocr_mcp.folders import FolderReader
 from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.service import folders
+from deepseek_ocr_mcp.service.folders import FolderReader
 from support import BOUND_S, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import Client
 from PIL import Image
 
-from deepseek_ocr_mcp.edges.mcp import build_mcp
-from support import Watch, alive, as_base64, client, echo, facts, png, running, said, tiff
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
+from support import Signs, Watch, alive, as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -452,16 +453,15 @@ async def test_release_ends_the_worker_and_the_next_call_starts_one() -> None:
         assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
 
 
-async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> None:
-    watch = Watch()
-    async with client("Patient", ocr_busy_wait=0.1, watch=watch) as mcp, anyio.create_task_group() as tasks:
+async def test_release_says_busy_with_the_remedy_and_force_stops_the_page(signs: Signs) -> None:
+    async with client("Patient", ocr_busy_wait=0.1) as mcp, anyio.create_task_group() as tasks:
         stopped: list[Any] = []
 
         async def victim() -> None:
             stopped.append(await mcp.call_tool("ocr_image", {"image": PAGE}))
 
         tasks.start_soon(victim)
-        await watch.until(lambda: watch.moves == ["loading"])
+        assert await anyio.to_thread.run_sync(signs.next) == "reading"
         busy = await mcp.call_tool("gpu_release", {})
         assert busy.is_error
         assert "force=true" in said(busy)

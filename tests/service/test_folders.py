@@ -25,9 +25,9 @@ from deepseek_ocr_mcp.errors import (
     UnsupportedMode,
     WorkerCrashed,
 )
-from deepseek_ocr_mcp.folders import INDEX_EVERY_S, INDEX_MARK, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
 from deepseek_ocr_mcp.models import Folder, OcrRequest, OcrResult, Page
-from deepseek_ocr_mcp.service import Answer
+from deepseek_ocr_mcp.service.answer import Answer
+from deepseek_ocr_mcp.service.folders import INDEX_EVERY_S, INDEX_MARK, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
 

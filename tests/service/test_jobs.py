@@ -12,9 +12,9 @@ import pytest
 
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, UnreadableInput, WorkerCrashed
-from deepseek_ocr_mcp.jobs import MAX_UNATTENDED, TEXT_LAYER, Ask, Jobs
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
-from deepseek_ocr_mcp.results.cache import PageCache
+from deepseek_ocr_mcp.service.cache import PageCache
+from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, TEXT_LAYER, Ask, Jobs
 from fake_lifecycle import DRAW_S, READ_S, FakeDocument, FakeLifecycle, text_of
 
 pytestmark = pytest.mark.anyio

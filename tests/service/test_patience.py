@@ -12,14 +12,15 @@ import anyio.abc
 import pytest
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader
+from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.errors import NotReady
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.models import OcrRequest, State
 from deepseek_ocr_mcp.modes import MODES
-from deepseek_ocr_mcp.service import Answer, OcrService
+from deepseek_ocr_mcp.service.answer import Answer
+from deepseek_ocr_mcp.service.service import OcrService
 from fake_decoder import FakeDecoder
 from fake_nvml import FakeNvml
 from fake_worker import LOAD_S, READ_S, FakeWorker

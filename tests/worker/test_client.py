@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
-from deepseek_ocr_mcp.worker.client import WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.client import DECODER, ENGINE_HOST, WorkerDied, WorkerHandle
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ LOAD = {"device": "cpu", "environment": {}}
 
 @asynccontextmanager
 async def worker(engine: str) -> AsyncIterator[WorkerHandle]:
-    handle = await WorkerHandle.spawn("engine", f"faults:{engine}", name="test worker")
+    handle = await WorkerHandle.spawn(ENGINE_HOST, f"faults:{engine}", name="test worker")
     try:
         with anyio.fail_after(20):
             yield handle
@@ -217,7 +217,7 @@ async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -
         assert len(handle.stderr_tail) <= 8192
 
 
-@pytest.mark.parametrize("arguments", [("engine", "faults:Echo"), ("documents",)])
+@pytest.mark.parametrize("arguments", [(ENGINE_HOST, "faults:Echo"), (DECODER,)])
 async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     monkeypatch.setenv("OCR_AUTH_TOKEN", "correct-horse-battery-staple")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "correct-horse-battery-staple")
