@@ -153,7 +153,8 @@ async def begin_reading(mcp: Client, tasks: anyio.abc.TaskGroup) -> None:
     reading = anyio.Event()
 
     async def note(done: float, total: float | None, message: str | None) -> None:
-        reading.set()
+        if "loading" not in (message or ""):
+            reading.set()
 
     tasks.start_soon(partial(mcp.call_tool, "ocr_image", {"image": PAGE}, progress_callback=note))
     with anyio.fail_after(BOUND_S):
