@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,37 @@ TESTS = Path(__file__).parent
 MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
 
 
+ALWAYS_THERE = {
+    "anyio_backend",
+    "fault_engines",
+    "interruptible",
+    "own_temporary_folder",
+    "tmp_path_factory",
+    "transports",
+}
+"""Fixtures of a whole session that cost nothing."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests: what takes long begins first, and single tests fill the gaps at the end.
+
+    The tests of a file that share something, a server or a browser, stay in one process.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    sharing = {item.path for item in items if _shares(item)}
+    for item in items:
+        if item.path in sharing:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).as_posix()))
+    items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
+
+
+def _shares(item: pytest.Item) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    return any(found[-1].scope != "function" for name, found in definitions.items() if name not in ALWAYS_THERE)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -30,6 +62,13 @@ def fault_engines() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS / "engines"), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell that starts this in the background has it ignore SIGINT, which its children would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

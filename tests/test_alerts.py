@@ -171,7 +171,7 @@ def test_prometheus_itself_scrapes_a_server_with_the_example_and_its_token(tmp_p
 
             def ask(path: str, **params: str) -> Any:
                 try:
-                    answer = httpx2.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=params, timeout=5)
+                    answer = httpx2.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=params, timeout=60)
                 except httpx2.TransportError:
                     return None
                 return answer.json()["data"] if answer.status_code == 200 else None

@@ -47,7 +47,7 @@ FILES = {
 
 def printed(client: str, *arguments: str) -> str:
     command = [str(PROGRAM), "client-config", client, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def entry(client: str, text: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ async def test_a_server_elsewhere_is_reached_as_the_program_prints_it(client: st
             bearer = bearer.replace(place, TOKEN)
     assert bearer == f"Bearer {TOKEN}"
     async with (
-        httpx2.AsyncClient(headers={"Authorization": bearer}, timeout=30) as http,
+        httpx2.AsyncClient(headers={"Authorization": bearer}, timeout=60) as http,
         Client(streamable_http_client(server.url, http_client=http)) as session,
     ):
         assert facts(await session.call_tool("ocr_image", {"image": as_base64(png())}))["page_count"] == 1

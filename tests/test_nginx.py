@@ -53,7 +53,7 @@ def certificate(folder: Path) -> None:
         [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", f"subjectAltName=DNS:localhost,IP:{HOME}",
          "-keyout", "server.key", "-out", "server.crt"],
-        cwd=folder, capture_output=True, check=True, timeout=30,
+        cwd=folder, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
 
 
@@ -268,7 +268,7 @@ def test_it_speaks_http_2_and_no_old_tls(rig: Rig) -> None:
         tls.set_alpn_protocols(["h2", "http/1.1"])
         for name, value in how.items():
             setattr(tls, name, value)
-        with socket.create_connection(place, timeout=10) as plain:
+        with socket.create_connection(place, timeout=60) as plain:
             return tls.wrap_socket(plain, server_hostname="localhost")
 
     with connect() as made:

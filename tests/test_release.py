@@ -49,7 +49,7 @@ class Clone:
 
     def git(self, *command: str) -> None:
         who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", *who, *command], cwd=self.root, check=True, capture_output=True, timeout=30)
+        subprocess.run(["git", *who, *command], cwd=self.root, check=True, capture_output=True, timeout=60)
 
     def commit(self) -> None:
         self.git("add", "--all")
@@ -165,7 +165,7 @@ def test_every_command_of_a_document_is_one_that_a_shell_and_our_program_underst
     found = commands(document)
     assert found
     for line in found:
-        syntax = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True, timeout=10)
+        syntax = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True, timeout=60)
         assert syntax.returncode == 0, f"{document}: {line}\n{syntax.stderr}"
         if (call := re.search(r"(?:^|\s|/)deepseek-ocr-mcp ((?:[a-z]|--).*)$", line)) and "--name" not in line:
             arguments = shlex.split(re.split(r"\s[|>&#]|\s2>", call[1])[0])

@@ -74,7 +74,7 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
     decoder = await WorkerHandle.spawn(DECODER)
     try:
         facts = {"path": "page.png", "name": "page.png", "max_pixels": 1000, "max_pages": 1}
-        assert await decoder.call("inspect", facts, timeout=20) == {"format": "PNG", "pages": 1}
+        assert await decoder.call("inspect", facts, timeout=60) == {"format": "PNG", "pages": 1}
     finally:
         await decoder.stop()
     assert not (tmp_path / "ran").exists()

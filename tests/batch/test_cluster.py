@@ -102,7 +102,7 @@ class Run:
                 continue
         if self.process.stdout:
             self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def said(self) -> str:
         return self._errors.read_text()
@@ -195,7 +195,7 @@ def test_two_hundred_files_two_killed_workers_and_a_killed_driver(tmp_path: Path
         # Two helpers of Ray's take a minute to see that nobody needs them.
         family = [process for process in first.family() if "Agent" not in process.name()]
         os.kill(first.process.pid, signal.SIGKILL)
-        assert psutil.wait_procs(family, timeout=20)[1] == [], "something outlives the driver"
+        assert psutil.wait_procs(family, timeout=60)[1] == [], "something outlives the driver"
     finally:
         first.kill()
     there = texts(tmp_path)
@@ -261,14 +261,14 @@ def test_a_cluster_that_is_there_is_joined_for_the_real_engine_and_left(tmp_path
             stdout=out, stderr=out, env={**os.environ, **loopback, **token},
         )  # fmt: skip
         try:
-            wait_until(lambda: "Ray runtime started" in said.read_text(), timeout=LIMIT_S)
+            wait_until(lambda: "Ray runtime started" in said.read_text(), LIMIT_S)
             run = Run(tmp_path, "--ray", f"127.0.0.1:{port}", engine="rapidocr", **loopback, **token)
             assert run.end() == 0, run.said()
             assert head.poll() is None, "it goes on without us"
         finally:
             for process in [*head.children(recursive=True), head]:
                 process.kill()
-            head.wait(10)
+            head.wait(60)
     found = texts(tmp_path)
     assert {name: words[n] in found[f"{words[n]}.png"] for n, name in enumerate(words)} == dict.fromkeys(words, True)
     rows = manifest(tmp_path)

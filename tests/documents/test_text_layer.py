@@ -853,7 +853,7 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
     turned = born_digital()
     turned.entries = "/Rotate 90"
     path.write_bytes(pdf(turned, Sheet().picture(0, 0, 595, 842)))
-    with anyio.fail_after(30), private_folder() as folder:
+    with anyio.fail_after(60), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
@@ -873,7 +873,7 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
 async def test_a_picture_is_not_asked(tmp_path: Path) -> None:
     path = tmp_path / "scan.png"
     Image.new("RGB", (40, 20), "white").save(path)
-    with anyio.fail_after(30), private_folder() as folder:
+    with anyio.fail_after(60), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
@@ -894,7 +894,7 @@ async def test_a_form_that_holds_itself_costs_its_document_and_nothing_else(
     path.write_bytes(pdf(born_digital().raw("/Fm Do"), objects={50: stream("/Fm Do /Fm Do", form)}))
     monkeypatch.setattr(renderer, "LAYER_TIMEOUT_S", 1.0)
     monkeypatch.setattr(renderer, "DECODE_TIMEOUT_S", 2.0)
-    with anyio.fail_after(30), private_folder() as folder:
+    with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(Settings(), folder).running() as reader:
             async with reader.open(str(path), local=True) as document:
                 layer = await document.text_layer(1, ReadOptions("document"))

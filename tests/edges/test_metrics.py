@@ -54,7 +54,7 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
 
 
 async def scrape(server: HttpServer) -> Samples:
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         answer = await http.get(server.root + "/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -72,7 +72,7 @@ async def on_a_card(nvml: FakeNvml, engine: str = "Echo", **settings: Any) -> As
         **{"ocr_prewarm": "off", "ocr_cache": "off", "gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings}
     )
     spec = EngineSpec(engine, f"faults:{engine}", frozenset(MODES), gpu_mb=1000)
-    with private_folder() as folder, anyio.fail_after(30):
+    with private_folder() as folder, anyio.fail_after(60):
         manager = ModelManager(spec, chosen, probe=GpuProbe(nvml, sees_host_pids=True))
         async with OcrService(chosen, "a test", manager, DocumentReader(chosen, folder)).running() as service:
             yield service
@@ -231,7 +231,7 @@ async def test_a_forced_release_is_a_move_too_and_no_restart() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await reading.wait()
                 await service.release(force=True)
         found = await rendered(metrics)
@@ -291,7 +291,7 @@ async def test_a_driver_that_hangs_does_not_hang_a_scrape() -> None:
         metrics = Metrics(service)
         nvml.hanging["nvmlDeviceGetCount"] = threading.Event()
         try:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 found = await rendered(metrics)
         finally:
             nvml.hanging["nvmlDeviceGetCount"].set()

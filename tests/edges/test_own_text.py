@@ -29,7 +29,7 @@ def server(serve: Servers) -> HttpServer:
 
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=server.root, timeout=30) as made:
+    async with httpx2.AsyncClient(base_url=server.root, timeout=60) as made:
         yield made
 
 

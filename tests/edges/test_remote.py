@@ -41,13 +41,13 @@ async def status(mcp: Client) -> dict[str, Any]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a fact about the endpoint, within a bound."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition():
             await anyio.sleep(0.01)
 
 
 async def until_state(mcp: Client, state: str, number: int = 0) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await status(mcp))["endpoints"][number]["state"] != state:
             await anyio.sleep(0.05)
 
@@ -217,7 +217,7 @@ async def test_an_error_says_what_is_wrong_and_what_to_do(fault: str, words: str
             assert words in said(result)
             assert vllm.read == []
             vllm.script = []
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while (await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})).is_error:
                     await anyio.sleep(0.1)
             assert vllm.read == [echo()]
