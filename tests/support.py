@@ -120,6 +120,7 @@ class Watch(Observer):
         self.moves: list[Doing] = []
         self.leases = 0
         """Documents for which the model is held just now: the `queue` of the status."""
+        self.endpoints_back = 0
         self._news = anyio.Event()
 
     def follow(self, service: OcrService) -> None:
@@ -155,6 +156,11 @@ class Watch(Observer):
     def moved(self, engine: str, doing: Doing, seconds: float, device: str) -> None:
         super().moved(engine, doing, seconds, device)
         self.moves.append(doing)
+        self._wake()
+
+    def endpoint_back(self, engine: str, endpoint: str, seconds: float) -> None:
+        super().endpoint_back(engine, endpoint, seconds)
+        self.endpoints_back += 1
         self._wake()
 
     async def until(self, condition: Callable[[], bool]) -> None:
