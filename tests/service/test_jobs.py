@@ -154,6 +154,27 @@ async def test_who_joins_late_gets_what_was_read_and_waits_for_the_rest_only() -
         assert desk.engine.batches == [[1], [2], [3]]
 
 
+class SlowCache(PageCache):
+    """Takes its time to keep an entry, as a disk may."""
+
+    async def put(self, key: str, value: dict[str, Any]) -> None:
+        await anyio.sleep(READ_S)
+        await super().put(key, value)
+
+
+async def test_a_page_that_was_read_and_is_not_kept_yet_is_not_read_again() -> None:
+    desk = Desk()
+    desk.cache = desk.jobs._cache = SlowCache(clock=anyio.current_time)
+    async with desk.open() as tasks:
+        tasks.start_soon(desk.follow, Ask([1, 2]), desk.document)
+        await anyio.sleep(DRAW_S + READ_S + 1)
+        began = anyio.current_time()
+        assert texts(await desk.ask(1)) == expected(1)
+        assert anyio.current_time() == began
+        await anyio.sleep(100)
+        assert desk.engine.batches == [[1], [2]]
+
+
 async def test_what_was_read_with_a_remark_or_by_a_fallback_is_not_cached() -> None:
     engine = FakeLifecycle(failures=[None, GpuBusy("No room.", remedy="Wait.")])
     engine.fields = {1: {"remark": "The rest is in a script of its own."}}
