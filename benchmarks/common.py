@@ -80,20 +80,20 @@ class StdioServer:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._number = 0
         self.began = time.perf_counter()
-        self._popen = subprocess.Popen(
+        self.popen = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(**settings),
         )
-        self.process = psutil.Process(self._popen.pid)
+        self.process = psutil.Process(self.popen.pid)
         self._watchdog = threading.Timer(0, lambda: None)
         self._watch()
 
     def _watch(self) -> None:
         self._watchdog.cancel()
-        self._watchdog = threading.Timer(WATCHDOG_S, self._popen.kill)
+        self._watchdog = threading.Timer(WATCHDOG_S, self.popen.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
 
@@ -122,6 +122,11 @@ class StdioServer:
             sys.exit(f"{tool} failed: {text_of(result)}")
         return result
 
+    def begin(self, tool: str, **arguments: Any) -> None:
+        """Call a tool and wait for no answer."""
+        self._number += 1
+        self._send(id=self._number, method="tools/call", params={"name": tool, "arguments": arguments})
+
     def list(self, what: str) -> list[dict[str, Any]]:
         """All `tools`, `prompts` or `resources` that the server offers."""
         found: list[dict[str, Any]] = self._request(f"{what}/list")[what]
@@ -130,29 +135,29 @@ class StdioServer:
     def close(self) -> None:
         """End the server as a client does: by closing its input."""
         self._watchdog.cancel()
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._popen.stdin.close()
+            self.popen.stdin.close()
         try:
-            self._popen.wait(CLOSE_S)
+            self.popen.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
-        self._popen.stdout.close()
+            self.popen.kill()
+            self.popen.wait()
+        self.popen.stdout.close()
         self._errors.close()
 
     def _send(self, **message: Any) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        self._popen.stdin.flush()
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.popen.stdin.flush()
 
     def _request(self, method: str, **params: Any) -> dict[str, Any]:
-        assert self._popen.stdout is not None
+        assert self.popen.stdout is not None
         self._number += 1
         self._watch()
         self._send(id=self._number, method=method, params=params)
-        for line in self._popen.stdout:
+        for line in self.popen.stdout:
             message = json.loads(line)
             if message.get("id") == self._number:
                 if "error" in message:

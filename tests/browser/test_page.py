@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults
 from deepseek_ocr_mcp import __version__
-from support import HttpServer, as_base64, http_server, png, wait_until, written
+from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
 
 pytestmark = pytest.mark.browser
 
@@ -415,7 +415,9 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     page.click("#read")
     expect(page.locator(".file.reading")).to_have_count(1)
     # Loaded and read under one lock: before that, there may be a worker that can be had without waiting.
-    wait_until(lambda: httpx2.get(f"{server.root}/gpu/status").json()["state"] not in ("unloaded", "loading"), 30)
+    wait_until(
+        lambda: httpx2.get(f"{server.root}/gpu/status", timeout=BOUND_S).json()["state"] not in ("unloaded", "loading")
+    )
     page.locator("#gpu-button").click()
     release = page.get_by_role("button", name="Release all")
     expect(release).to_have_attribute("aria-disabled", "false")
@@ -462,7 +464,7 @@ def test_cancel_stops_the_work_on_the_server(visitor: Visitor, patient: HttpServ
     expect(page.locator(".file.reading")).to_have_count(1)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".file-meta")).to_have_text("Cancelled")
-    wait_until(lambda: httpx2.get(f"{patient.root}/gpu/status").json()["queue"] == 0, 5)
+    wait_until(lambda: httpx2.get(f"{patient.root}/gpu/status", timeout=BOUND_S).json()["queue"] == 0)
     expect(page.get_by_role("button", name="Read again").first).to_be_visible()
 
 
@@ -558,7 +560,7 @@ def test_nothing_that_a_model_writes_comes_to_life(visitor: Visitor, serve: Serv
 
 
 def test_the_policy_of_the_page_is_as_strict_as_promised(scholar: HttpServer) -> None:
-    answer = httpx2.get(scholar.root)
+    answer = httpx2.get(scholar.root, timeout=BOUND_S)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

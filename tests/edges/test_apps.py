@@ -163,9 +163,8 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
     monkeypatch.setattr(apps, "KEPT_S", 0.0)
     async with running() as service, Client(build_mcp(service, Caller()), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
-        with anyio.fail_after(10):
-            while os.listdir(service._reader._kept_folder):
-                await anyio.sleep(0.01)
+        await anyio.wait_all_tasks_blocked()
+        assert os.listdir(service._reader._kept_folder) == []
         answer = await mcp.call_tool("ocr_page", {"result": name_of(result), "page": 1})
         assert "no such result" in said(answer)
 

@@ -34,7 +34,7 @@ async def house(free_mb: int, *, fallback: bool) -> AsyncIterator[Client]:
     settings = Settings(ocr_prewarm="off")
     on_gpu = EngineSpec("on-gpu", "faults:Steady", frozenset(MODES), gpu_mb=8000)
     on_cpu = EngineSpec("on-cpu", "faults:Echo", frozenset({"document", "free"}))
-    with private_folder() as folder, anyio.fail_after(30):
+    with private_folder() as folder, anyio.fail_after(60):
         service = OcrService(
             settings,
             "A test asked for it.",
