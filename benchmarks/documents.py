@@ -313,7 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
     born_digital = shared[-1]
-    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # a missing package is reported before the reading
+    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # a missing package is named now
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / f"scan-{arguments.pages}.pdf"
         draw_scan(scan, arguments.pages)
