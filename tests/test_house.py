@@ -24,8 +24,9 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer", "install"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "caller": set(),
     "errors": set(),
     "install": set(),
     "logs": set(),

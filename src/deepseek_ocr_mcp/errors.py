@@ -32,6 +32,7 @@ __all__ = [
     "UnsupportedMode",
     "WorkerCrashed",
     "cause_of",
+    "class_of",
     "closing",
     "from_dict",
     "unforeseen",
@@ -44,6 +45,12 @@ class OcrError(Exception):
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    is_passing: ClassVar[bool] = False
+    """Whether the same request may succeed soon: a run over many documents tries it again."""
+    is_fatal: ClassVar[bool] = False
+    """Whether every further document would meet the same: a run over many documents ends."""
+    blames_document: ClassVar[bool] = False
+    """Whether the document itself is at fault: the same bytes fail again, however often they are sent."""
     retry_after_s: int | None = None
     """Whole seconds after which the same request may succeed. None: waiting does not help, or nobody knows how long."""
 
@@ -65,12 +72,15 @@ class BadRequest(OcrError):
     code = "bad_request"
     http_status = 422
     exit_code = 2
+    blames_document = True
 
 
 class UnsupportedMode(BadRequest):
     """The engine in use cannot do this mode. The remedy names an engine that can."""
 
     code = "unsupported_mode"
+    is_fatal = True
+    blames_document = False
 
 
 class InputNotFound(OcrError):
@@ -95,6 +105,7 @@ class InputTooLarge(OcrError):
     code = "input_too_large"
     http_status = 413
     exit_code = 3
+    blames_document = True
 
 
 class UnreadableInput(OcrError):
@@ -103,6 +114,7 @@ class UnreadableInput(OcrError):
     code = "unreadable_input"
     http_status = 415
     exit_code = 3
+    blames_document = True
 
 
 class OutputExists(OcrError):
@@ -151,6 +163,7 @@ class QueueFull(OcrError):
     code = "queue_full"
     http_status = 429
     exit_code = 5
+    is_passing = True
 
     def __init__(self, message: str, *, remedy: str, retry_after_s: int = 5) -> None:
         super().__init__(message, remedy=remedy)
@@ -163,6 +176,7 @@ class EngineUnavailable(OcrError):
     code = "engine_unavailable"
     http_status = 503
     exit_code = 4
+    is_fatal = True
 
 
 class NotReady(OcrError):
@@ -171,6 +185,7 @@ class NotReady(OcrError):
     code = "not_ready"
     http_status = 503
     exit_code = 5
+    is_passing = True
     retry_after_s = 30
 
 
@@ -188,6 +203,7 @@ class GpuBusy(OcrError):
     code = "gpu_busy"
     http_status = 503
     exit_code = 5
+    is_fatal = True
     retry_after_s = 30
 
 
@@ -205,6 +221,7 @@ class Busy(OcrError):
     code = "busy"
     http_status = 503
     exit_code = 5
+    is_fatal = True
     retry_after_s = 10
 
 
@@ -222,6 +239,7 @@ class Cancelled(OcrError):
     code = "cancelled"
     http_status = 503
     exit_code = 6
+    is_fatal = True
 
 
 def closing() -> Cancelled:
@@ -259,7 +277,12 @@ def _classes() -> dict[str, type[OcrError]]:
     return found
 
 
+def class_of(code: str) -> type[OcrError]:
+    """The error with this code; `OcrError` where no error has it."""
+    return _classes().get(code, OcrError)
+
+
 def from_dict(data: dict[str, Any]) -> OcrError:
     """The error that `to_dict()` described. An unknown code becomes a plain `OcrError`."""
-    cls = _classes().get(str(data.get("code")), OcrError)
+    cls = class_of(str(data.get("code")))
     return cls(str(data.get("message", "")), remedy=str(data.get("remedy", "")))

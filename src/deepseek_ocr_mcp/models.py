@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .modes import meant_mode, meant_resolution, meant_text_layer
+from .modes import (
+    DEFAULT_MODE,
+    DEFAULT_RESOLUTION,
+    DEFAULT_TEXT_LAYER,
+    MODES,
+    RESOLUTIONS,
+    TEXT_LAYERS,
+    meant_mode,
+    meant_resolution,
+    meant_text_layer,
+)
 
 __all__ = [
     "Block",
@@ -24,10 +34,13 @@ __all__ = [
     "Folder",
     "Gpu",
     "GpuStatus",
+    "Note",
+    "NoteCode",
     "OcrRequest",
     "OcrResult",
     "Page",
     "PageRange",
+    "ReadingArguments",
     "State",
     "Timing",
     "Transition",
@@ -35,7 +48,25 @@ __all__ = [
 ]
 
 Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
-Finish = Literal["stop", "length", "loop", "cancelled"]
+Finish = Literal["stop", "length", "loop", "cancelled", "failed"]
+
+NoteCode = Literal[
+    "blank",  # no text was found on these pages
+    "not_found",  # the term of a search does not stand on these pages
+    "not_read",  # the engine could not read all of these pages; the text says what is missing
+    "page_failed",  # these pages could not be drawn or read; the others are answered
+    "stopped",  # reading ended before these pages; the text says why
+    "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
+    "layer_incomplete",  # the text of these pages is their own; pictures on them were not read
+    "fallback",  # another engine read these pages
+    "argument_unused",  # an argument had no effect
+    "cut",  # the text of a page was cut at max_chars
+    "more",  # pages are left: next_pages names them
+    "contents",  # a table of contents of a document that does not fit
+    "saved",  # a file was written
+    "files",  # the files of a folder, or the state of reading them
+]
+"""What a note is about. Codes are stable: programs may rely on them. docs/tools.md lists them."""
 
 
 class State(StrEnum):
@@ -71,26 +102,70 @@ PageRange = Annotated[str, BeforeValidator(_range_text)]
 """The text of a page range. A number or a list of numbers becomes such a text."""
 
 
-class OcrRequest(_Model):
-    """The arguments of `ocr_image`. This class checks their types; the service checks their meaning.
+_IMAGE = """\
+Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
+programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
+
+
+class ReadingArguments(_Model):
+    """How a document is read: the arguments that every edge takes, with their types, defaults and descriptions.
+
+    They are checked for type only; the service checks their meaning.
+    """
+
+    mode: Annotated[
+        str,
+        Field(
+            description="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + ".",
+            json_schema_extra={"enum": list(MODES), "default": DEFAULT_MODE},
+        ),
+    ] = ""
+    find_term: Annotated[str, Field(description="The words that mode find locates.")] = ""
+    custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = ""
+    pages: Annotated[PageRange, Field(description='Like "1-3,7", "5-" or "last". Empty: all.')] = ""
+    resolution: Annotated[
+        str,
+        Field(
+            description="auto fits the page; tiny to large shrink it to 512 to 1280 pixels: faster, coarser.",
+            json_schema_extra={"enum": list(RESOLUTIONS)},
+        ),
+    ] = DEFAULT_RESOLUTION
+    text_layer: Annotated[
+        str,
+        Field(
+            description="auto: PDF pages with sound text of their own give it, exact and at once; ignore: read all; "
+            "only: none.",
+            json_schema_extra={"enum": list(TEXT_LAYERS)},
+        ),
+    ] = DEFAULT_TEXT_LAYER
+    boxes: Annotated[bool, Field(description="Also each piece of text with its box in pixels of the upright page.")] = (
+        False
+    )
+    annotate: Annotated[bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")] = (
+        False
+    )
+    max_chars: Annotated[
+        int, Field(ge=0, description="Longest text to return; what is left is named by next_pages. 0: no limit.")
+    ] = 20_000
+    raw: Annotated[bool, Field(description="Also the text as the model wrote it, tags and all, page by page.")] = False
+
+
+class OcrRequest(ReadingArguments):
+    """The arguments of `ocr_image` and `ocr`, as the service takes them from every edge.
 
     It replaces the names that agents use for modes, resolutions and uses of the text layer by ours. A request without a
     mode gets the mode that its other arguments ask for.
     """
 
-    image: str
-    mode: str = ""
-    find_term: str = ""
-    custom_prompt: str = ""
-    pages: PageRange = ""
-    resolution: str = ""
-    text_layer: str = ""
-    boxes: bool = False
-    annotate: bool = False
-    max_chars: Annotated[int, Field(ge=0)] = 20_000
-    save_to: str = ""
-    overwrite: bool = False
-    raw: bool = False
+    image: Annotated[str, Field(description=_IMAGE)]
+    save_to: Annotated[
+        str,
+        Field(
+            description="Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as "
+            "image: a folder, or /out/*.json."
+        ),
+    ] = ""
+    overwrite: Annotated[bool, Field(description="Whether save_to may replace files.")] = False
 
     @model_validator(mode="after")
     def _in_our_words(self) -> Self:
@@ -122,9 +197,10 @@ class Page(_Model):
         Literal["text_layer"] | None,
         Field(description="text_layer: the PDF's own text, exact; absent: the engine's"),
     ] = None
-    finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: why it was cut")] = (
-        "stop"
-    )
+    finish: Annotated[
+        Finish,
+        Field(description="stop: read to its end; length, loop, cancelled: cut, and why; failed: not read, see notes"),
+    ] = "stop"
 
 
 class Timing(_Model):
@@ -134,6 +210,22 @@ class Timing(_Model):
     load_s: Annotated[float, Field(description="starting or restoring the model; 0 when it was ready")] = 0.0
     infer_s: Annotated[float, Field(description="reading")] = 0.0
     total_s: float = 0.0
+
+
+class Note(_Model):
+    """A sentence about whatever limits an answer, or about how to go on.
+
+    An answer without notes is complete.
+    """
+
+    code: Annotated[NoteCode, WithJsonSchema({"type": "string"})]  # the list would cost each list of tools 200 bytes
+    text: str
+    pages: Annotated[str, Field(description='the pages it is about, like "1-3,7"; empty: the whole answer')] = ""
+
+    def __str__(self) -> str:
+        if not self.pages:
+            return self.text
+        return f"Page{'s' if set(self.pages) & set(',-') else ''} {self.pages}: {self.text}"
 
 
 class Entry(_Model):
@@ -184,6 +276,9 @@ class OcrResult(_Model):
     cached: Annotated[Literal[True] | None, Field(description="true: every page comes from the cache")] = None
     saved_to: Annotated[str, Field(description="the file or the folder that was written")] = ""
     folder: Annotated[Folder | None, Field(description="set where image names a folder or a pattern")] = None
+    notes: Annotated[list[Note], Field(description="what limits this answer, and how to go on")] = Field(
+        default_factory=list
+    )
     timing: Timing = Field(default_factory=Timing)
 
 

@@ -50,6 +50,8 @@ class Mode:
     """The field of the request that this mode needs; empty: none."""
     locates: bool = False
     """Whether the answer has blocks with boxes beside the text."""
+    is_markdown: bool = True
+    """Whether the text of the answer is Markdown. Otherwise a star is a star."""
     text_alone: bool = False
     """Whether the mode asks for the text of the page only. Then the text layer of a PDF may answer."""
 
@@ -82,6 +84,7 @@ MODES: Final[dict[str, Mode]] = {
             "<|grounding|>OCR this image.",
             "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -89,6 +92,7 @@ MODES: Final[dict[str, Mode]] = {
             "plain text without layout",
             "Free OCR.",
             "Write all text of this image in reading order, without any formatting, and nothing else.",
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -112,6 +116,7 @@ MODES: Final[dict[str, Mode]] = {
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
             needs="find_term",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode("freeform", "the answer to custom_prompt", "{prompt}", "{prompt}", needs="custom_prompt"),

@@ -29,14 +29,14 @@ from ..app.run import build_service
 from ..config import Settings
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
-from ..errors import BadRequest, EngineUnavailable, OcrError, from_dict
+from ..errors import BadRequest, EngineUnavailable, OcrError, class_of, from_dict
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
-from .actors import FATAL, RANK, Task
+from .actors import RANK, Task
 from .cluster import Cluster, cluster, start_ledger, tasks
 from .files import Location, SourceDocument, list_sources, place_of
-from .state import FINAL_ERRORS, MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit, UnitText
+from .state import MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit, UnitText
 
 __all__ = ["Batch", "Summary", "run_batch"]
 
@@ -241,7 +241,7 @@ class _BatchRun:
         if row.version != self._options.version and not self._batch.keep_older:
             return False
         if row.failed:
-            return row.error_code in FINAL_ERRORS and not self._batch.retry_failed
+            return class_of(row.error_code).blames_document and not self._batch.retry_failed
         return row.output in self._there
 
     def _refuse_collisions(self, todo: Sequence[SourceDocument]) -> None:
@@ -306,7 +306,7 @@ class _BatchRun:
     def _take(self, task: Task) -> None:
         """A task that the cluster is done with."""
         error = task.failure
-        if error is not None and error.code in FATAL:
+        if error is not None and error.is_fatal:
             raise error
         if task.unit:
             self._take_unit(task, error)
@@ -338,7 +338,7 @@ class _BatchRun:
     def _fail(self, task: Task, error: OcrError) -> None:
         self._progress.clear()
         print(f"{task.source.url}: {error}", file=sys.stderr, flush=True)
-        if error.code in FINAL_ERRORS:
+        if error.blames_document:
             self._spent += [Unit(task.document, pages).name for pages in task.units]
         self._note(task, self._row(task, error_code=error.code, error=str(error)))
 

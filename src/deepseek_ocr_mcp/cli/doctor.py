@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
+from ..caller import Caller
 from ..errors import EngineUnavailable, OcrError
 from ..install import extra_command, install_command
 from .server import endpoint_line, settled_status
@@ -68,7 +69,7 @@ async def _examine(settings: Settings) -> int:
         )
         if not missing:
             try:
-                answer = await service.read(OcrRequest(image=PROBE_PAGE, mode="free"), local=True)
+                answer = await service.ocr(OcrRequest(image=PROBE_PAGE, mode="free"), Caller())
                 timing = answer.result.timing
                 read = answer.result.text.strip()
                 line(

@@ -22,7 +22,7 @@ from mcp.types import (
 )
 from pydantic import Field
 
-from ...service.folders import FolderReader
+from ...caller import Caller
 from ...service.service import OcrService
 
 __all__ = ["PromptServer", "add_prompts"]
@@ -57,7 +57,7 @@ class PromptServer(MCPServer):
         return await super().get_prompt(name, arguments, context)
 
 
-def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, local: bool) -> None:
+def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
     """Register the five prompts and the completions of their arguments."""
     able = service.engine.modes
 
@@ -165,7 +165,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
         if not isinstance(ref, PromptReference):
             return None  # nobody may guess the name of a result
         if argument.name == "file":
-            values = await folders.complete(argument.value, local=local)
+            values = await service.folders.complete(argument.value, caller)
         else:
             begin = argument.value.casefold()
             values = [value for value in _OFFERED.get(argument.name, ()) if value.casefold().startswith(begin)]
