@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     ocr_fallback: Literal["", "rapidocr"] = _field(
         "",
         "Engine",
-        "`rapidocr`: RapidOCR reads, in the modes that it can do, while no GPU has room or no endpoint can read. "
+        "`rapidocr`: RapidOCR reads, in the modes that it can do, while no GPU has room or can be used, or no "
+        "endpoint can read. "
         "Empty: such a request gets an error.",
     )
     ocr_prewarm: Literal["off", "imports", "host", "gpu"] = _field(
@@ -152,6 +153,13 @@ class Settings(BaseSettings):
         "GPU",
         "Idle seconds until the weights leave the GPU. 0: as soon as nobody waits. -1: never.",
         ge=-1,
+    )
+    ocr_park: Literal["successor", "resident"] = _field(
+        "successor",
+        "GPU",
+        "How weights wait in host memory. `successor`: a fresh worker with the weights mapped, nothing of ours on the "
+        "card. `resident`: the worker that read, with a locked copy of the weights; it is back sooner, its CUDA "
+        "context keeps 300 to 700 MB of the card, and the copy as much host memory again.",
     )
     gpu_idle_timeout: float = _field(
         60.0, "GPU", "Idle seconds until the worker ends and gives all memory back. -1: never.", ge=-1

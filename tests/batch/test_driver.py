@@ -119,7 +119,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(driver, "cluster", cluster)
     monkeypatch.setattr(driver, "tasks", desk.tasks)
     monkeypatch.setattr(driver, "start_ledger", lambda done: None)
-    monkeypatch.setattr(driver._BatchRun, "_tell_ledger", lambda self: None)
+    monkeypatch.setattr(driver._BatchRun, "_count", lambda self, ledger: None)
     return desk
 
 

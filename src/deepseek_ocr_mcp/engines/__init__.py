@@ -44,6 +44,8 @@ class EngineSpec:
     modes: frozenset[str]
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
+    opens: bool = False
+    """Whether it has `open()`: its weights can be mapped before a card is chosen."""
     batch_pages: int = 1
     """Pages of one document read under one hold of the inference lock."""
     shared_pages: int = 1
@@ -115,7 +117,8 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek",
             "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
             frozenset(MODES),
-            gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
+            gpu_mb=8832,  # weights, the CUDA context, one page with its tiles: counted in test_deepseek_memory.py
+            opens=True,
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
@@ -148,7 +151,12 @@ class Card(Protocol):
 
 
 def choose_engine(
-    name: str, *, model: str = "", gpu: str = "auto", cards: Callable[[], Sequence[Card]] = list
+    name: str,
+    *,
+    model: str = "",
+    gpu: str = "auto",
+    cards: Callable[[], Sequence[Card]] = list,
+    trouble: Callable[[EngineSpec], str] = lambda _: "",
 ) -> tuple[EngineSpec, str]:
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
@@ -156,12 +164,13 @@ def choose_engine(
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
+        trouble: asked, for `auto` only, why none of them can be used, as a sentence; empty: one can.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards)
+        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards) or trouble(KNOWN[PREFERRED]).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
         return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."

@@ -429,7 +429,7 @@ class Jobs:
             job.fresh.pop(number, None)
 
     async def _read_somewhere(self, job: _DocumentJob, images: dict[int, PageImage], report: OnProgress) -> PagesRead:
-        """By the engine, or by the fallback while no GPU has room or no endpoint can read."""
+        """By the engine, or by the fallback while no GPU has room or can be used, or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
@@ -445,8 +445,7 @@ class Jobs:
             return await read(self._manager)
         except (GpuBusy, EngineUnavailable) as trouble:
             fallback, remote = self._fallback, self._manager.engine.is_remote
-            lacking = isinstance(trouble, EngineUnavailable) and not remote  # for the operator to mend: an error
-            if lacking or fallback is None or job.work.options.mode not in fallback.engine.modes:
+            if fallback is None or job.work.options.mode not in fallback.engine.modes:
                 raise
             note = Note(
                 code="fallback", text=f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
