@@ -7,8 +7,10 @@ nothing but a name in messages. A body that stalls, creeps or does not end is an
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -37,6 +39,9 @@ LINGER_BYTES: Final = 16 * MB
 FILE_FIELD: Final = "file"
 MAX_FIELDS: Final = 32
 FIELD_BYTES: Final = 64 * 1024
+
+_EXTENDED_NAME: Final = re.compile(rb";\s*filename\*\s*=\s*\"?([\w.:+-]*)'[^']*'([^\s;\"]*)", re.IGNORECASE)
+"""A file's name by RFC 5987, `filename*=UTF-8''scan%20%C3%A4.png`; python-multipart leaves it out."""
 
 
 def largest_body(settings: Settings) -> int:
@@ -210,6 +215,20 @@ def _shown(name: str) -> str:
     return ascii(name if len(name) <= 40 else name[:39] + "…")
 
 
+def _file_name(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
+    """The name of the file in a part of a form; None: the part is a field."""
+    if b"filename" in options:
+        return options[b"filename"].decode("utf-8", "replace")
+    extended = _EXTENDED_NAME.search(disposition)
+    if extended is None:
+        return None
+    charset, name = (part.decode("latin-1") for part in extended.groups())
+    try:
+        return unquote(name, charset or "utf-8", "replace")
+    except LookupError:  # a charset that Python does not know
+        return unquote(name, "utf-8", "replace")
+
+
 class _Form:
     """What the parser calls back. It collects; nothing here waits."""
 
@@ -259,7 +278,8 @@ class _Form:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if b"filename" not in options:
+        file_name = _file_name(self._disposition, options)
+        if file_name is None:
             self._name = name
             return
         if name != FILE_FIELD:
@@ -269,7 +289,7 @@ class _Form:
         if self.file_name is not None:
             raise BadRequest("The form has more than one file.", remedy="Send one file a request.")
         self._name = None
-        self.file_name = options[b"filename"].decode("utf-8", "replace")
+        self.file_name = file_name
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name is None:

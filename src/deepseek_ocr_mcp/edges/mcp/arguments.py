@@ -12,6 +12,7 @@ import json
 import logging
 from typing import Any, Final
 
+import anyio
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
@@ -30,6 +31,9 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
+RESULT_GAP_S: Final = 0.03
+"""Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
+TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
 
 _IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
                       "base64", "data", "content")  # fmt: skip
@@ -74,7 +78,9 @@ class StrictTool(Tool):
             arguments["image"] = _one_image(arguments["image"])
         try:
             with request():
-                return await super().run(arguments, context, convert_result)
+                answer = await super().run(arguments, context, convert_result)
+            await _apart_from_progress(context)
+            return answer
         except ToolError as exc:
             cause = exc.__cause__
             if isinstance(cause, OcrError):
@@ -106,6 +112,12 @@ class StrictTool(Tool):
             elif near := difflib.get_close_matches(plain[:40], known, n=1):
                 said += f"{_short(name)}: did you mean {near[0]}? "
         return f"{said}It takes {', '.join(known)}."
+
+
+async def _apart_from_progress(context: Any) -> None:
+    """Wait until the client has read the last progress: TypeScript clients drop it if the result comes with it."""
+    if (context.request_context.meta or {}).get("progress_token") is not None:
+        await anyio.sleep(RESULT_GAP_S)
 
 
 def _short(name: object) -> str:
