@@ -31,11 +31,12 @@ from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .arguments import StrictTool
 
-__all__ = ["LINK", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
+__all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
 
 
 URI: Final = "ui://deepseek-ocr/view.html"
 LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: the app that shows its results
+MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether its text is Markdown
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture

@@ -19,7 +19,7 @@ from ...service.answer import Answer
 from ...service.progress import Terms
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
-from .apps import LINK, RESULT, AppView
+from .apps import LINK, MARKDOWN, RESULT, AppView
 from .arguments import OCR_HINTS, StrictTool
 from .results import RESULTS, lean_schema, result_text, structured, structured_result, transition_result
 
@@ -121,7 +121,7 @@ class ReadingTool:
         return CallToolResult(
             content=content,
             structured_content=structured_result(answer.result),
-            _meta={RESULT: name} if name else None,
+            _meta={RESULT: name, MARKDOWN: MODES[answer.result.mode].is_markdown} if name else None,
         )
 
     def _link(self, ctx: Context, answer: Answer, name: str) -> list[ContentBlock]:
