@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from .lines import Box
@@ -68,8 +69,13 @@ class Grid:
                     owner[r][first:stop] = owner[r - 1][first:stop]
         return owner
 
-    def _is_drawn(self, rules: Iterable[Rule], at: float, start: float, end: float) -> bool:
-        covered = sum(max(0.0, min(end, b) - max(start, a)) for place, a, b in rules if abs(place - at) <= self.snap)
+    def _is_drawn(self, rules: list[Rule], at: float, start: float, end: float) -> bool:
+        near = rules[
+            bisect_left(rules, at - self.snap, key=itemgetter(0)) : bisect_right(
+                rules, at + self.snap, key=itemgetter(0)
+            )
+        ]
+        covered = sum(max(0.0, min(end, b) - max(start, a)) for _, a, b in near)
         return covered >= BORDER_SHARE * (end - start)
 
 
@@ -123,7 +129,7 @@ def _with_places(places: list[float], more: Iterable[float], least: float) -> li
     a little above or below one that is.
     """
     for at in more:
-        if all(abs(at - place) >= least for place in places):
+        if len(places) <= MAX_GRID + 1 and all(abs(at - place) >= least for place in places):
             places = sorted([*places, at])
     return places
 
