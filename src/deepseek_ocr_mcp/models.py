@@ -107,6 +107,8 @@ class Block(_Model):
     text: str
     box: Box
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
+    source: Annotated[Literal["text_layer", "read"] | None, WithJsonSchema({"type": "string"})] = None
+    """On a page whose source is mixed: which this is from."""
 
 
 class Page(_Model):
@@ -119,7 +121,8 @@ class Page(_Model):
     blocks: list[Block] | None = None
     raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
     source: Annotated[
-        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: it was read")
+        Literal["text_layer", "mixed"] | None,
+        Field(description="text_layer: the PDF's own, exact; mixed: part; none: read"),
     ] = None
     finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
         "stop"

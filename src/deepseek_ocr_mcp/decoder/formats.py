@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ..engines.base import Call, ReadOptions
@@ -48,8 +48,17 @@ class OpenDocument(Protocol):
     def only_page(self) -> bool: ...
     def count(self, max_pages: int) -> int: ...
     def check(self, max_pixels: int) -> None: ...
+    def notes(self) -> list[str]: ...
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
-    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]: ...
+    def layer(
+        self,
+        page: int,
+        dpi: float,
+        max_pixels: int,
+        options: ReadOptions,
+        call: Call,
+        read: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]: ...
     def close(self) -> None: ...
 
 

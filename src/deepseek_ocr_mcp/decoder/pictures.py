@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, Literal
 
 import pillow_heif
@@ -66,6 +66,10 @@ class PictureDocument:
     def check(self, max_pixels: int) -> None:
         check_size(self._name, *self._image.size, max_pixels)
 
+    def notes(self) -> list[str]:
+        """Pictures hold nothing beside what they show."""
+        return []
+
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         if self.format == "TIFF":
             if self._frames is None or len(self._frames) < page:
@@ -89,7 +93,15 @@ class PictureDocument:
             write_file(out, _strips(image, rows, convert, call))
         return width, height
 
-    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
+    def layer(
+        self,
+        page: int,
+        dpi: float,
+        max_pixels: int,
+        options: ReadOptions,
+        call: Call,
+        read: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         return {
             "width": 0,
             "height": 0,

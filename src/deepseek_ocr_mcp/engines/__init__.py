@@ -51,6 +51,8 @@ class EngineSpec:
     """Modules that must be installed."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+    gives_lines: bool = False
+    """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
     asks: str = ""
     """With what settings of its own it reads, where that makes another text: part of its version."""
 
@@ -123,11 +125,13 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
+            gives_lines=True,
         ),
         EngineSpec(
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
+            gives_lines=True,
         ),
         EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
     )

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -22,7 +22,7 @@ import anyio.abc
 import anyio.lowlevel
 from pydantic import ValidationError
 
-from ..documents.reader import Document, LayerText
+from ..documents.reader import Document, LayerText, UnreadPart
 from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, unforeseen
 from ..lifecycle.base import Lifecycle, PagesRead
@@ -38,6 +38,7 @@ __all__ = ["LOADING_SHARE", "TEXT_LAYER", "Ask", "Jobs", "ReadPage", "Spent"]
 log = logging.getLogger(__name__)
 
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
+LINES_MODE: Final = "ocr"  # in which an engine gives a block for each line
 TEXT_LAYER: Final = "text_layer"  # in the place of an engine, for pages that none has read
 MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
 
@@ -167,6 +168,8 @@ class _Drawn:
 
     number: int
     image: PageImage | None = None
+    part: UnreadPart | None = None
+    """In the place of the picture: what its own text does not hold."""
     read: ReadPage | None = None
     """Its own text."""
     error: OcrError | None = None
@@ -372,6 +375,9 @@ class Jobs:
                 layer = await job.document.text_layer(number, job.options)
                 if layer.usable or job.text_layer == ONLY_LAYER:
                     return _Drawn(number, read=_of_layer(number, layer))
+                if layer.partial and self._manager.engine.gives_lines:
+                    part = await job.document.unread_part(number)
+                    return _Drawn(number, image=part.image, part=part)
             return _Drawn(number, image=await job.document.page(number))
         except OcrError as exc:
             return _Drawn(number, error=exc)
@@ -393,28 +399,40 @@ class Jobs:
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages and give them to whoever wants them."""
         images: dict[int, PageImage] = {}
+        parts: dict[int, UnreadPart] = {}
         for page in drawn:
             if page.error is not None:
                 for ask in job.wanted([page.number]):
                     ask.fail(page.error)
+            elif page.part is not None:
+                parts[page.number] = page.part
             elif page.image is not None:
                 images[page.number] = page.image
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted(images):
-                with anyio.CancelScope() as batch.scope, self._lines(job, images):
-                    pages = await self._read_images(job, images)
+            if job.wanted([*images, *parts]):
+                with anyio.CancelScope() as batch.scope, self._lines(job, [*images, *parts]):
+                    if images:
+                        pages += await self._read_images(job, images, {})
+                    if parts:
+                        pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in images.values():
+            for image in (*images.values(), *(part.image for part in parts.values())):
                 job.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
 
-    async def _read_images(self, job: _DocumentJob, images: dict[int, PageImage]) -> list[ReadPage]:
-        """Have them read, and give them to whoever wants them; nothing if that failed."""
+    async def _read_images(
+        self, job: _DocumentJob, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
+        """Have pages read, or parts of pages, and give the pages to whoever wants them; nothing if that failed.
+
+        Args:
+            parts: what the pictures show, where they are not whole pages: their lines are merged with the pages' text.
+        """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
         what += f" of {job.document.page_count}"
@@ -429,9 +447,12 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            reading = await self._read_somewhere(job, images, report)
+            options = replace(job.options, mode=LINES_MODE, find_term="") if parts else job.options
+            reading = await self._read_somewhere(job, images, options, report)
             pages = [
-                _validated(number, images[number], fields, reading)
+                await _merged(job, number, parts[number], fields, reading)
+                if number in parts
+                else _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)
             ]
         except OcrError as exc:
@@ -457,14 +478,16 @@ class Jobs:
         for number in fresh:
             job.fresh.pop(number, None)
 
-    async def _read_somewhere(self, job: _DocumentJob, images: dict[int, PageImage], report: OnProgress) -> PagesRead:
+    async def _read_somewhere(
+        self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
+    ) -> PagesRead:
         """By the engine, or by the fallback while no GPU has room or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
             return where.read(
                 list(images.values()),
-                job.options,
+                options,
                 client=client,
                 background=lambda: all(ask.background for ask in job.wanted(images)),
                 on_progress=report,
@@ -497,9 +520,33 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
         height=layer.height,
         text=layer.text,
         blocks=[Block(**block) for block in layer.blocks],
-        source="text_layer" if layer.usable else None,
+        source="text_layer" if layer.usable or layer.partial else None,
     )
-    return ReadPage(page, TEXT_LAYER, "", CPU, f"no usable text layer: {layer.why}." if layer.why else layer.remark)
+    remark = layer.remark
+    if layer.why:
+        unread = f"not all of it was read: {layer.why}." if layer.partial else f"no usable text layer: {layer.why}."
+        remark = f"{unread} {remark}".strip()
+    return ReadPage(page, TEXT_LAYER, "", CPU, remark)
+
+
+async def _merged(
+    job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
+) -> ReadPage:
+    """A page whose own text is merged with the lines that were read of the part that it does not hold."""
+    read = [
+        {**block, "box": [side + (part.left, part.top)[n % 2] for n, side in enumerate(block["box"])]}
+        for block in fields.get("blocks", ())
+    ]
+    layer = await job.document.text_layer(number, job.options, read)
+    if not layer.usable:
+        raise OcrError(
+            f"Page {number} was read, but its own text is not usable any more: {layer.why}.",
+            remedy="Call again with text_layer=ignore.",
+        )
+    page = _of_layer(number, layer)
+    remark = " ".join(text for text in (page.remark, str(fields.get("remark", ""))) if text)
+    mixed = page.page.model_copy(update={"source": "mixed"})
+    return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:

@@ -358,6 +358,7 @@ class OcrService:
         result = answer.result
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
         answer.notes.extend(ask.notes)
+        answer.notes.extend(document.notes)
         answer.notes.extend(remark_notes(read))
         answer.notes.extend(blank_notes(read, request))
         if request.annotate:

@@ -1,36 +1,64 @@
-"""Cuts lines of a PDF page where an upright rule stands between two of their characters.
+"""Cuts lines of a PDF page at its rules, and tells which lines on their side are names of columns.
 
-What the rules make of the lines afterwards is `layout/grids.py`'s.
+What the rules make of the lines is decided in `layout/grids.py`, as for pictures. Lengths are points of a frame in
+which text runs to the right.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+from ...layout.rules import find_grids
 from .content import Box, Clock
 from .lines import LayerLine
 
-__all__ = ["cut_at_rules"]
+__all__ = ["Ruling", "cut_at_rules"]
 
 RUN_ALONG: Final = 0.5  # of the height of a line that a rule runs along to cut it
+READ_CELL: Final = 1.5  # times the size of a line that was read: its size is not exact
+USUAL_SIZE: Final = 10.0  # points: of type, where only the rules are known
 
 
-def cut_at_rules(lines: Iterable[LayerLine], rules: Sequence[Box], clock: Clock) -> list[LayerLine]:
-    """Lines cut where an upright rule stands between two of their characters."""
-    upright = sorted(box for box in rules if box[3] - box[1] > box[2] - box[0])
+@dataclass
+class Ruling:
+    """What is drawn on a page along its axes: rules, and coloured areas. Boxes in points of one frame."""
+
+    rules: list[Box] = field(default_factory=list)
+    fills: list[Box] = field(default_factory=list)
+
+    def holds_in_cells(self, boxes: Sequence[Box], clock: Clock) -> list[bool]:
+        """Whether each box lies in one cell of a grid, beside another of them: names of columns that are turned."""
+        held = [False] * len(boxes)
+        for grid in find_grids(self.rules, USUAL_SIZE, clock.tick, self.fills) if boxes else ():
+            cells = [grid.cell_around(box) for box in boxes]
+            rows = [cell[0] for cell in cells if cell is not None]
+            for n, cell in enumerate(cells):
+                held[n] = held[n] or (cell is not None and rows.count(cell[0]) > 1)
+        return held
+
+
+def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> list[LayerLine]:
+    """Cut lines where an upright rule stands between two of their characters."""
+    upright = sorted(box for box in ruling.rules if box[3] - box[1] > box[2] - box[0])
     lefts = [box[0] for box in upright]
     out: list[LayerLine] = []
     for line in lines:
         cuts: set[int] = set()
-        if not line.vertical:
+        is_read = line.marks[0].glyph.score is not None
+        # A stroke of a drawn letter is no rule: a cell is at least as high as its line.
+        least = line.size * (READ_CELL if is_read else 1.0)
+        if not line.vertical and line.placed is None:
             _, top, _, bottom = line.box
             for x1, y1, x2, y2 in upright[bisect_right(lefts, line.left) : bisect_right(lefts, line.right)]:
                 clock.tick()
-                if min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
+                if y2 - y1 >= least and min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
                     cuts.update(_between(line, x1, x2))
+        if is_read:  # the places of its characters are guessed: cut it between words only
+            cuts = {cut for cut in cuts if line.text[cut - 1] == " "}
         if cuts:
             parts = [line.part(start, stop) for start, stop in pairwise([0, *sorted(cuts), len(line.text)])]
             out += [part for part in parts if part is not None]
