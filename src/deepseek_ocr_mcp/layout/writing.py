@@ -111,7 +111,8 @@ def _markdown(frame: Frame, element: Element, text: str) -> str:
     if element.kind == "title":
         return "#" * element.level + " " + escape_inline(" ".join(text.split()), heading=True)
     if element.kind == "list" and (mark := LIST_ITEM.match(text)):
-        sign = mark["number"] or ("-" if not mark["tick"] else "- [ ]" if mark["tick"] in "[ ]☐" else "- [x]")
+        # A star, because no page prints it before a box: it is markup, as a dash need not be.
+        sign = mark["number"] or ("-" if not mark["tick"] else "* [ ]" if mark["tick"] in "[ ]☐" else "* [x]")
         return f"{sign} {escape_block(text[mark.end() :])}"
     return escape_block(text)
 
