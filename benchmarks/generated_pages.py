@@ -44,6 +44,7 @@ from generated_sheet import (
     prose,
 )
 from generated_structure import (
+    box_in_text,
     chart,
     chinese_stops,
     code,
@@ -51,16 +52,22 @@ from generated_structure import (
     dashes,
     data_sheet,
     group_rows,
+    index,
     inset,
     multiline_cells,
     narrow_columns,
+    newspaper,
     picture_across,
+    recipe,
     side_headings,
     stacked_tables,
+    table_across,
     table_in_column,
+    tables_side_by_side,
     tall_rows,
     ticks,
     vertical_tiers,
+    years,
 )
 
 __all__ = ["FOLDERS", "PACKAGES", "scanned", "write_pages"]
@@ -549,6 +556,13 @@ KINDS: Final = (
     Kind("dashes", "clean_scan", dashes),
     Kind("chinese_stops", "chinese", chinese_stops, language="zh", data="chi_sim"),
     Kind("vertical_tiers", "multilingual", vertical_tiers, language="ja", data="jpn"),
+    Kind("newspaper", "multi_column", newspaper),
+    Kind("table_across", "multi_column", table_across),
+    Kind("tables_side_by_side", "table", tables_side_by_side),
+    Kind("recipe", "multi_column", recipe),
+    Kind("years", "multi_column", years, scanned, ".jpg"),
+    Kind("box_in_text", "multi_column", box_in_text),
+    Kind("index", "multi_column", index),
     Kind("blank_scan", "blank", lambda d: Sheet((900, 1200), d), scanned, ".jpg"),
 )  # fmt: skip
 

@@ -6,9 +6,24 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from generated_sheet import CHINESE, ENGLISH, HEADINGS, INK, JAPANESE, NAMES, TITLES, Font, Sheet, font, grid, prose
+from generated_sheet import (
+    CHINESE,
+    ENGLISH,
+    GOODS,
+    HEADINGS,
+    INK,
+    JAPANESE,
+    NAMES,
+    TITLES,
+    Font,
+    Sheet,
+    font,
+    grid,
+    prose,
+)
 
 __all__ = [
+    "box_in_text",
     "chart",
     "chinese_stops",
     "code",
@@ -16,16 +31,22 @@ __all__ = [
     "dashes",
     "data_sheet",
     "group_rows",
+    "index",
     "inset",
     "multiline_cells",
     "narrow_columns",
+    "newspaper",
     "picture_across",
+    "recipe",
     "side_headings",
     "stacked_tables",
+    "table_across",
     "table_in_column",
+    "tables_side_by_side",
     "tall_rows",
     "ticks",
     "vertical_tiers",
+    "years",
 ]
 
 CODE: Final = (
@@ -418,7 +439,122 @@ def ticks(dice: random.Random) -> Sheet:
             page.draw.line((box[0] + 4, box[1] + 4, box[2] - 4, box[3] - 4), INK, 3)
             page.draw.line((box[0] + 4, box[3] - 4, box[2] - 4, box[1] + 4), INK, 3)
         page.put(80 + size * 1.8, y - 2, name, body)
-        page.truth.append(f"- [{'x' if ticked else ' '}] {name}")
+        page.truth.append(f"[{'x' if ticked else ' '}] {name}")
         y += size * 2
     page.paragraph(80, y + size, 840, dice.choice(ENGLISH), body)
+    return page
+
+
+def newspaper(dice: random.Random) -> Sheet:
+    """Four columns: a story over two of them, two of one column each, one over all four below a rule."""
+    page = Sheet((1700, 1900), dice)
+    body, lefts, width = font("serif", 20), [60 + 410 * n for n in range(4)], 380.0
+    page.say(850, 40, "THE ELLERY GAZETTE", font("serif bold", 72), anchor="ma", heading=True)
+    page.say(60, 170, "River floods the lower meadows again", font("serif bold", 44), heading=True)
+    rest = prose(dice, 18)
+    for left in lefts[:2]:
+        _, rest = page.paragraph(left, 240, width, rest or prose(dice, 6), body, until=960)
+    page.runs_on = False
+    for left, title, count in ((lefts[2], "Bridge closed", 12), (lefts[3], "In brief", 9)):
+        page.say(left, 170, title, font("serif bold", 34), heading=True)
+        page.paragraph(left, 230, width, prose(dice, count), body, until=960)
+        page.runs_on = False
+    page.rule(60, 1000, 1640, 1000)
+    page.say(60, 1020, "Clock museum opens its doors to all of the county", font("serif bold", 40), heading=True)
+    rest = prose(dice, 26)
+    for left in lefts:
+        if rest:
+            _, rest = page.paragraph(left, 1100, width, rest, body, until=1500)
+    page.runs_on = False
+    return page
+
+
+def table_across(dice: random.Random) -> Sheet:
+    """Two columns, a table without rules over both of them, two columns again."""
+    page = Sheet((1240, 1500), dice)
+    body = font("serif", 21)
+    y = 80.0
+    for part in range(2):
+        ends = [page.paragraph(left, y, 510, prose(dice, 7), body)[0] for left in (90, 640)]
+        y = max(ends) + 30
+        if part == 0:
+            rows = [["Year", "Arrived", "Left", "Repaired", "Lost"]]
+            for n in range(6):
+                counts = [str(dice.randint(10, 99)) for _ in range(3)]
+                rows.append([str(1990 + n), *counts, str(dice.randint(1, 9))])
+            y = grid(page, 90, y, [260, 200, 200, 200, 200], rows, body, right=(1, 2, 3, 4)) + 30
+    return page
+
+
+def tables_side_by_side(dice: random.Random) -> Sheet:
+    """Two tables with the same heading, each under its own title."""
+    page = Sheet((1400, 600), dice)
+    text, bold = font("sans", 22), font("sans bold", 26)
+    for left, title in ((90, "Summer"), (760, "Winter")):
+        page.say(left, 60, title, bold)
+        rows = [["Boat", "Leaves", "Returns"]]
+        for boat in dice.sample(("Gull", "Heron", "Tern", "Swift", "Petrel", "Crane"), 5):
+            rows.append(
+                [
+                    boat,
+                    f"{dice.randint(6, 11)}:{dice.randint(10, 59)}",
+                    f"{dice.randint(12, 20)}:{dice.randint(10, 59)}",
+                ]
+            )
+        grid(page, left, 120, [200, 160, 160], rows, text)
+    return page
+
+
+def recipe(dice: random.Random) -> Sheet:
+    """A list of what is needed, and beside it what is to be done, in lines of the same height."""
+    page = Sheet((1200, 900), dice)
+    body, bold = font("sans", 22), font("sans bold", 26)
+    page.say(90, 60, "Soup for a winter day", font("sans bold", 44), heading=True)
+    page.say(90, 160, "You need", bold)
+    for n, thing in enumerate(dice.sample(GOODS, 8)):
+        page.say(90, 205 + n * 29.7, f"{dice.randint(1, 9)} {thing.lower()}", body)
+    page.say(460, 160, "How to cook it", bold)
+    y = 205.0
+    for n in range(4):
+        y, _ = page.paragraph(460, y, 650, f"{n + 1}. {prose(dice, 2)}", body)
+    return page
+
+
+def years(dice: random.Random) -> Sheet:
+    """Years on the left, what happened in them on the right, in several lines."""
+    page = Sheet((1240, 1100), dice)
+    body = font("serif", 24)
+    page.say(90, 70, dice.choice(NAMES), font("serif bold", 44), heading=True)
+    y = 180.0
+    for n in range(5):
+        page.say(90, y, f"{1990 + 5 * n} – {1995 + 5 * n}", body)
+        y, _ = page.paragraph(330, y, 820, f"Harbour master, Port Ellery. {prose(dice, 2)}", body)
+        y += 20
+    return page
+
+
+def box_in_text(dice: random.Random) -> Sheet:
+    """One column of text that flows around a box on its right."""
+    page = Sheet((1100, 1300), dice)
+    body = font("serif", 24)
+    rest, y = prose(dice, 22), 90.0
+    for width, until in ((920.0, 500.0), (520.0, 850.0), (920.0, 1250.0)):
+        y, rest = page.paragraph(90, y, width, rest, body, until=until)
+    page.runs_on = False
+    page.draw.rectangle((640, 520, 1010, 840), outline=INK)
+    page.say(660, 540, "Did you know?", font("sans bold", 24))
+    page.paragraph(660, 580, 330, prose(dice, 2), font("sans", 20))
+    return page
+
+
+def index(dice: random.Random) -> Sheet:
+    """Words with their pages, in two columns."""
+    page = Sheet((1100, 800), dice)
+    body = font("serif", 20)
+    words = sorted({*GOODS, *HEADINGS, *NAMES, *TITLES}, key=str.casefold)
+    entries = [f"{word}, {', '.join(str(dice.randint(1, 300)) for _ in range(dice.randint(1, 3)))}" for word in words]
+    page.say(90, 50, "Index", font("serif bold", 36), heading=True)
+    half = (len(entries) + 1) // 2
+    for n, entry in enumerate(entries):
+        page.say(90 + 520 * (n // half), 130 + 32 * (n % half), entry, body)
     return page

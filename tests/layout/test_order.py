@@ -298,6 +298,13 @@ def test_five_thousand_lines_take_no_quadratic_work() -> None:
     assert sorted(order) == list(range(5000))
 
 
+def test_five_thousand_cells_in_one_row_take_no_longer() -> None:
+    lines = [line("12 34", 70 * n, 40) for n in range(5000)]
+    started = time.process_time()
+    assert reading_order(lines) == list(range(5000))
+    assert time.process_time() - started < 2
+
+
 coordinate = st.floats(-50, 3000, allow_nan=False)
 length = st.floats(0, 900, allow_nan=False)
 some_text = st.text(max_size=30)

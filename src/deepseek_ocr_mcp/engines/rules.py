@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import cv2
@@ -34,6 +35,7 @@ DARKER: Final = 12  # … by so many of 255 levels; less, and the grain of paper
 DARK_PAGE: Final = 110  # a page whose middle level is darker has light ink
 ENOUGH_EM: Final = 15.0  # pixels: lines of a page that are higher are reduced to it; rules stay visible
 MOST_PIXELS: Final = 6_000_000  # of a page that is looked at; larger ones are reduced further
+MOST_TICKS: Final = 500  # bounds the time
 MOST_RULES: Final = 2000  # more are a pattern
 TILTED_DEG: Final = 0.2  # a page tilted by less is not turned
 TICK_EM: Final = (0.7, 1.8)  # the side of a box to tick
@@ -77,7 +79,8 @@ def find_drawn(pixels: Pixels, tilt: float, em: float) -> PageDrawing:
     rules = [*_rules(ink, size, level=True), *_rules(ink, size, level=False)]
     if len(rules) > MOST_RULES:
         return PageDrawing()
-    ticks = tuple(TickBox(_scaled(tick.box, 1 / scale), tick.is_ticked) for tick in _ticks(ink, size))
+    found = islice(_ticks(ink, size), MOST_TICKS)
+    ticks = tuple(TickBox(_scaled(tick.box, 1 / scale), tick.is_ticked) for tick in found)
     return PageDrawing(tuple(_scaled(rule, 1 / scale) for rule in rules), ticks)
 
 

@@ -5,7 +5,7 @@ Both give parts of the page in reading order, or nothing.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -66,8 +66,15 @@ def _paragraph_starts(frame: Frame, heads: Row, text: Row) -> list[int]:
         return []
     blocks = blocks_of(frame, heads, SIDE_GAP_EM)
     firsts = [min(block, key=lambda i: frame.boxes[i][1]) for block in blocks]
-    level = [n for n in starts if any(abs(frame.middles[n] - frame.middles[i]) <= ROW_SHIFT * frame.em for i in firsts)]
+    heights = sorted(frame.middles[i] for i in firsts)
+    level = [n for n in starts if _is_near(heights, frame.middles[n], ROW_SHIFT * frame.em)]
     return level if min(len(level) / len(firsts), len(level) / len(starts)) >= SIDE_SHARE and len(level) > 1 else []
+
+
+def _is_near(places: list[float], at: float, reach: float) -> bool:
+    """Whether one of the places, which are sorted, is as near as that."""
+    n = bisect_left(places, at - reach)
+    return n < len(places) and places[n] <= at + reach
 
 
 def _by_heading(frame: Frame, heads: Row, text: Row, starts: list[int]) -> list[Row]:
@@ -112,7 +119,8 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
             continue
         if not is_one_column(frame, main) or not is_one_column(frame, aside):
             continue  # the columns of a table
-        return [[i for i in lines if i not in aside], aside]
+        boxed = set(aside)
+        return [[i for i in lines if i not in boxed], aside]
     return None
 
 

@@ -7,12 +7,12 @@ flow around it, and is read after them.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from .evidence import blocks_of, goes_on, in_margin, is_one_column, side_of
+from .evidence import blocks_of, goes_on, in_margin, is_one_column, level_share, side_of
 from .lines import ROW_SHIFT, Frame, Row
 
 __all__ = ["around_gutter"]
@@ -89,14 +89,13 @@ def _level_with_across(frame: Frame, lines: Row, x: float) -> set[int]:
     flow around an inset do not all stand level with its lines.
     """
     across = [i for i in lines if side_of(frame, i, x) == 0]
+    middles = [frame.middles[i] for i in lines]
     found: set[int] = set()
     for block in blocks_of(frame, across, BLOCK_EM):
         _, top, _, bottom = frame.union(block)
-        beside = [i for i in lines if top < frame.middles[i] < bottom and side_of(frame, i, x)]
-        level = all(
-            any(abs(frame.middles[i] - frame.middles[k]) <= ROW_SHIFT * frame.height(i) for k in block) for i in beside
-        )
-        if level and {side_of(frame, i, x) for i in beside} == {-1, 1}:
+        within = lines[bisect_right(middles, top) : bisect_left(middles, bottom)]
+        beside = [i for i in within if side_of(frame, i, x)]
+        if {side_of(frame, i, x) for i in beside} == {-1, 1} and level_share(frame, beside, block) == 1:
             found.update(block, beside)
     return found
 

@@ -23,6 +23,7 @@ __all__ = [
     "is_one_column",
     "is_prose",
     "level_rows",
+    "level_share",
     "side_of",
     "white_strips",
 ]
@@ -139,7 +140,7 @@ def _is_run(frame: Frame, lines: Row, others: Row) -> bool:
         return False
     usual = gaps[len(gaps) // 3]
     apart = sum(gap > usual + SIDE_GAP_EM * frame.em for gap in gaps)
-    return 3 * apart < len(lines) and _level_share(frame, within, others) >= BESIDE_SHARE
+    return 3 * apart < len(lines) and level_share(frame, within, others) >= BESIDE_SHARE
 
 
 def _runs_on(frame: Frame, lines: Row) -> bool:
@@ -196,10 +197,10 @@ def _fills(frame: Frame, lines: Row, width: float) -> bool:
 def aligned_share(frame: Frame, left: Row, right: Row) -> float:
     """How many lines of the shorter column have a line of the other at their height."""
     few, many = sorted((left, right), key=len)
-    return _level_share(frame, few, many)
+    return level_share(frame, few, many)
 
 
-def _level_share(frame: Frame, lines: Row, others: Row) -> float:
+def level_share(frame: Frame, lines: Row, others: Row) -> float:
     """How many of the lines have one of the others at their height."""
     middles = sorted(frame.middles[i] for i in others)
     hits = 0

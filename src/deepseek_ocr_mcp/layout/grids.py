@@ -39,24 +39,28 @@ Cells = list[list[int]]
 
 
 def arrange_with_rules(
-    lines: Sequence[TextLine], rules: Sequence[Box], tick: Callable[[], None] = no_tick
+    lines: Sequence[TextLine],
+    rules: Sequence[Box],
+    tick: Callable[[], None] = no_tick,
+    fills: Sequence[Box] = (),
 ) -> list[Element]:
     """The elements of the page in reading order; lines in a ruled table are in its cells.
 
     Args:
         rules: the boxes of lines that are drawn, in the frame of `lines`.
         tick: is called for each step of the work whose extent the page decides; it may raise.
+        fills: the boxes of coloured areas, in the same frame.
     """
     if not lines or not rules:
         return arrange(lines)
     seen = lines
     leftwards = runs_leftwards(lines)
     if leftwards:
-        rules = [_mirrored(box) for box in rules]
+        rules, fills = [_mirrored(box) for box in rules], [_mirrored(box) for box in fills]
         seen = [replace(line, box=_mirrored(line.box)) for line in lines]
     page = _LinesByHeight.of(seen, Frame.of(lines).em)
     blocks: list[ArrangedPart] = []
-    for grid in find_grids(rules, page.em, tick):
+    for grid in find_grids(rules, page.em, tick, fills):
         inside = page.free_inside(grid.box)
         elements, labels = _Table(grid, page).elements(inside)
         if elements:

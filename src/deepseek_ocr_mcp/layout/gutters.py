@@ -31,6 +31,7 @@ SQUARE_EM: Final = 0.8  # least white between Chinese characters, beyond their s
 ROWS_ALIKE: Final = 3  # so many rows above and below a line have a gap where it has one: cells of a table
 ALIKE_EM: Final = 0.5  # least width of the white that they share
 ALIKE_REACH: Final = 6.0  # ems up and down from a line to those
+NEAREST: Final = 100  # lines up and down that are looked at, at most: bounds the time
 ALIKE_SIDE: Final = 6.0  # ems from its gap to the cells on its sides
 ALONG: Final = 0.5  # of the height of a line a rule runs along to cut it …
 BEYOND: Final = 0.2  # … and goes on above or below it, as the stem of a letter does not
@@ -179,8 +180,9 @@ class _RowsAround:
             return False
         frame, em = self._frame, self._frame.em
         y = frame.middles[number]
-        first = bisect_left(self._middles, y - ALIKE_REACH * em)
-        stop = bisect_right(self._middles, y + ALIKE_REACH * em)
+        at = bisect_left(self._middles, y)
+        first = max(at - NEAREST, bisect_left(self._middles, y - ALIKE_REACH * em))
+        stop = min(at + NEAREST, bisect_right(self._middles, y + ALIKE_REACH * em))
         support, against = 0, 0
         sides: dict[int, set[int]] = {}
         for i in self._order[first:stop]:

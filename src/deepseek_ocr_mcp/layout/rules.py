@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from .lines import Box
@@ -21,6 +22,8 @@ __all__ = ["Grid", "find_grids", "no_tick"]
 SNAP_EM: Final = 0.22  # rules that are closer are one
 TOUCH_EM: Final = 0.32  # rules that end so close meet
 LEAST_EM: Final = 0.7  # least height of a row and width of a column whose border is not drawn
+LEAST_SIZE: Final = 11.0  # ems are at least so long, in points or pixels: rules are not drawn finer for small type
+MAX_FILLS: Final = 400  # coloured areas that are compared with each grid: bounds the time
 MAX_CROSSINGS: Final = 1_000_000  # level times upright rules
 MAX_GRID: Final = 60  # rows or columns; a larger one is a drawing
 BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
@@ -48,6 +51,16 @@ class Grid:
         """From the first row and column to the last."""
         return self.xs[0], self.ys[0], self.xs[-1], self.ys[-1]
 
+    def cell_around(self, box: Box) -> tuple[int, int] | None:
+        """The row and the column of the cell that holds the whole box, if one does."""
+        row = bisect_right(self.ys, (box[1] + box[3]) / 2) - 1
+        column = bisect_right(self.xs, (box[0] + box[2]) / 2) - 1
+        if not (0 <= row < len(self.ys) - 1 and 0 <= column < len(self.xs) - 1):
+            return None
+        left, right, top, bottom = self.xs[column], self.xs[column + 1], self.ys[row], self.ys[row + 1]
+        across = left - self.snap <= box[0] and box[2] <= right + self.snap
+        return (row, column) if across and top - self.snap <= box[1] and box[3] <= bottom + self.snap else None
+
     def owners(self) -> list[list[tuple[int, int]]]:
         """For each cell the first of those that it is one with, because no border is drawn between them.
 
@@ -68,27 +81,56 @@ class Grid:
                     owner[r][first:stop] = owner[r - 1][first:stop]
         return owner
 
-    def _is_drawn(self, rules: Iterable[Rule], at: float, start: float, end: float) -> bool:
-        covered = sum(max(0.0, min(end, b) - max(start, a)) for place, a, b in rules if abs(place - at) <= self.snap)
+    def _is_drawn(self, rules: list[Rule], at: float, start: float, end: float) -> bool:
+        near = rules[
+            bisect_left(rules, at - self.snap, key=itemgetter(0)) : bisect_right(
+                rules, at + self.snap, key=itemgetter(0)
+            )
+        ]
+        covered = sum(max(0.0, min(end, b) - max(start, a)) for _, a, b in near)
         return covered >= BORDER_SHARE * (end - start)
 
 
-def find_grids(rules: Sequence[Box], em: float, tick: Callable[[], None] = no_tick) -> Iterator[Grid]:
-    """Rules that touch each other, where they make at least two rows or columns of two cells."""
-    snap, touch = SNAP_EM * em, TOUCH_EM * em
+def find_grids(
+    rules: Sequence[Box], em: float, tick: Callable[[], None] = no_tick, fills: Sequence[Box] = ()
+) -> Iterator[Grid]:
+    """Rules that touch each other, where they make at least two rows or columns of two cells.
+
+    Args:
+        rules: the boxes of lines that are drawn along the axes of the page.
+        em: the usual height of a line of text.
+        tick: is called for each pair of rules that is looked at; it may raise.
+        fills: the boxes of coloured areas: the edges of a coloured row part it from the next.
+    """
+    snap, touch = SNAP_EM * max(em, LEAST_SIZE), TOUCH_EM * max(em, LEAST_SIZE)
     level = _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in rules if x2 - x1 >= y2 - y1], snap, touch)
     upright = _merged([((x1 + x2) / 2, y1, y2) for x1, y1, x2, y2 in rules if x2 - x1 < y2 - y1], snap, touch)
     if not level or not upright or len(level) * len(upright) > MAX_CROSSINGS:
         return
     for across, down in _touching(level, upright, touch, tick):
-        ends = [(end, 0.0, 0.0) for _, a, b in down for end in (a, b)]
-        shared = [at for at, spans in _by_place(ends, snap) if len(spans) > 1]
-        xs = _places([x for x, _, _ in down], snap)
-        ys = _places([y for y, _, _ in across], snap)
-        xs = _with_places(xs, (min(a for _, a, _ in across), max(b for _, _, b in across)), LEAST_EM * em)
-        ys = _with_places(ys, (min(a for _, a, _ in down), max(b for _, _, b in down), *shared), LEAST_EM * em)
-        if 2 <= len(xs) <= MAX_GRID + 1 and 2 < len(ys) <= MAX_GRID + 1 and len(xs) + len(ys) > 5:
-            yield Grid(xs, ys, across, down, snap)
+        grid = _grid(across, down, fills[:MAX_FILLS], em, snap)
+        if 2 <= len(grid.xs) <= MAX_GRID + 1 and 2 < len(grid.ys) <= MAX_GRID + 1 and len(grid.xs) + len(grid.ys) > 5:
+            yield grid
+
+
+def _grid(across: list[Rule], down: list[Rule], fills: Sequence[Box], em: float, snap: float) -> Grid:
+    """The grid that rules make which touch each other."""
+    xs = _places([x for x, _, _ in down], snap)
+    xs = _with_places(xs, (min(a for _, a, _ in across), max(b for _, _, b in across)), LEAST_EM * em)
+    edges = list(_edges(fills, xs, min(a for _, a, _ in down), max(b for _, _, b in down), snap))
+    ys = _places([y for y, _, _ in (*across, *edges)], snap)
+    ends = [(end, 0.0, 0.0) for _, a, b in down for end in (a, b)]
+    shared = [at for at, spans in _by_place(ends, snap) if len(spans) > 1]
+    ys = _with_places(ys, (min(a for _, a, _ in down), max(b for _, _, b in down), *shared), LEAST_EM * em)
+    return Grid(xs, ys, sorted([*across, *edges]), down, snap)
+
+
+def _edges(fills: Sequence[Box], xs: list[float], top: float, bottom: float, snap: float) -> Iterator[Rule]:
+    """The upper and lower edges of the coloured rows between these heights."""
+    for x1, y1, x2, y2 in fills:
+        is_row = 2 * snap <= y2 - y1 <= (bottom - top) / 2 and top - snap <= y1 and y2 <= bottom + snap
+        if is_row and xs[0] - snap <= x1 and x2 <= xs[-1] + snap:
+            yield from ((y1, x1, x2), (y2, x1, x2))
 
 
 def _touching(
@@ -123,7 +165,7 @@ def _with_places(places: list[float], more: Iterable[float], least: float) -> li
     a little above or below one that is.
     """
     for at in more:
-        if all(abs(at - place) >= least for place in places):
+        if len(places) <= MAX_GRID + 1 and all(abs(at - place) >= least for place in places):
             places = sorted([*places, at])
     return places
 

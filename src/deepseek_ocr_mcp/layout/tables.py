@@ -6,6 +6,7 @@ What is not clearly a table stays text. Every line that is given is in exactly o
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
@@ -17,6 +18,7 @@ __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
 
 # Tuned on the tables, invoices and receipts of the shared corpus and of benchmarks/generated_pages.py. Where a
 # constant is wrong, two cells become one (a figure under a wrong heading), or prose becomes a table.
+SIDE_BY_SIDE: Final = 0.3  # of the shorter line, at most, lies above or below the other
 SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
@@ -46,20 +48,29 @@ def rows_of(frame: Frame, lines: Row) -> list[Row]:
     """`lines` (sorted by middle) as rows from top to bottom, each from left to right. A block is a row of its own."""
     rows: list[Row] = []
     for i in lines:
-        if rows and not frame.is_block([i, rows[-1][0]]) and all(_same_row(frame, i, j) for j in rows[-1]):
-            rows[-1].append(i)
-        else:
-            rows.append([i])
-    for row in rows:
-        row.sort(key=lambda i: (frame.boxes[i][0], i))
+        # Only its neighbours in the row can be in its way.
+        if rows and not frame.is_block([i, rows[-1][0]]) and _is_level(frame, rows[-1], i):
+            at = bisect_left(rows[-1], (frame.boxes[i][0], i), key=lambda k: (frame.boxes[k][0], k))
+            if all(_shares_little(frame, i, k) for k in rows[-1][max(0, at - 1) : at + 1]):
+                rows[-1].insert(at, i)
+                continue
+        rows.append([i])
     return rows
 
 
-def _same_row(frame: Frame, i: int, j: int) -> bool:
+def _is_level(frame: Frame, row: Row, i: int) -> bool:
+    """Whether the middle of a line is where those of a row are."""
+    shift = ROW_SHIFT * min(frame.height(i), frame.height(row[0]), frame.height(row[-1]))
+    return (
+        abs(frame.middles[i] - frame.middles[row[0]]) <= shift
+        and abs(frame.middles[i] - frame.middles[row[-1]]) <= shift
+    )
+
+
+def _shares_little(frame: Frame, i: int, j: int) -> bool:
+    """Whether two lines stand side by side: boxes are not exact, so a little of them may lie under the other."""
     a, b = frame.boxes[i], frame.boxes[j]
-    if abs(frame.middles[i] - frame.middles[j]) > ROW_SHIFT * min(frame.height(i), frame.height(j)):
-        return False
-    return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
+    return min(a[2], b[2]) - max(a[0], b[0]) <= SIDE_BY_SIDE * min(a[2] - a[0], b[2] - b[0])
 
 
 def cells_of(frame: Frame, row: Sequence[int]) -> list[Row]:

@@ -29,18 +29,24 @@ SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the mar
 
 
 def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
-    """Plain text: one row of the page per line, an empty line between elements."""
+    """Plain text: one row of the page per line, an empty line between elements, none between items of a list."""
     frame: Frame | None = None
-    chunks = []
+    chunks: list[str] = []
+    before: Element | None = None
     for element in arrange(lines) if elements is None else elements:
-        rows = [row_text(lines, row) for row in element.rows]
         if element.kind == "code":
             frame = frame or Frame.of(lines)
-            rows = _program_lines(frame, element)
+            chunk = "\n".join(_program_lines(frame, element))
         else:
-            rows = [row for row in rows if row]
-        chunks.append("\n".join(rows))
-    return "\n\n".join(chunk for chunk in chunks if chunk)
+            chunk = "\n".join(text for row in element.rows if (text := row_text(lines, row)))
+        if not chunk:
+            continue
+        if before is not None and before.kind == element.kind == "list":
+            chunks[-1] += "\n" + chunk
+        else:
+            chunks.append(chunk)
+        before = element
+    return "\n\n".join(chunks)
 
 
 def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
@@ -105,7 +111,8 @@ def _markdown(frame: Frame, element: Element, text: str) -> str:
     if element.kind == "title":
         return "#" * element.level + " " + escape_inline(" ".join(text.split()), heading=True)
     if element.kind == "list" and (mark := LIST_ITEM.match(text)):
-        sign = mark["number"] or ("-" if not mark["tick"] else "- [ ]" if mark["tick"] in "[ ]☐" else "- [x]")
+        # A star, because no page prints it before a box: it is markup, as a dash need not be.
+        sign = mark["number"] or ("-" if not mark["tick"] else "* [ ]" if mark["tick"] in "[ ]☐" else "* [x]")
         return f"{sign} {escape_block(text[mark.end() :])}"
     return escape_block(text)
 
