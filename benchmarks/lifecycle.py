@@ -1,12 +1,12 @@
 """Claim: loading takes a tenth of from_pretrained's time and at most 0.6 of its memory; moving is a bare copy.
 
-The peer is the original's way: `from_pretrained(...)`, `.to(device)`, `.to("cpu")`, `empty_cache()`, with the
-same classes of transformers on the same random v1 checkpoint. Each life is a process of its own; imports are
-not counted, they are the same. The floor is a bare copy of as many bytes from host memory to the device in
-one piece, pinned on a GPU, in turns with ours.
+The peer is the original's way: `from_pretrained(...)`, `.to(device)`, `.to("cpu")`, `empty_cache()`, with the same
+classes of transformers on the same random v1 checkpoint. Each life is a process of its own. Imports do not count; they
+are the same. The floor is a bare copy of as many bytes from host memory to the device in one piece, pinned on a GPU, in
+turns with ours.
 
-Without a GPU the device is a second copy in host memory, and the original's `.to()` is its own mechanism,
-`_apply()`, with a clone of each tensor: on one device `.to()` itself would do nothing.
+Without a GPU, the device is a second copy in host memory. The original's `.to()` then is its own mechanism, `_apply()`,
+with a clone of each tensor, because `.to()` itself would do nothing on one device.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FULL_PARAMETERS: Final = 3_000_000_000
 
 
 def run_child(what: str, folder: Path, device: str, *, release: bool = False) -> dict[str, Any]:
-    """One life in a process of its own; with `release`, also how long its end takes, in `release_s`."""
+    """Run one life in a process of its own. With `release`, also measure the seconds of its end, as `release_s`."""
     child = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve()), "--child", what, "--folder", str(folder), "--device", device],
         stdin=subprocess.PIPE,
@@ -136,7 +136,7 @@ def measure(folder: Path, device: str, rounds: int) -> dict[str, Any]:
 
 
 def column(lives: list[dict[str, Any]], name: str) -> list[float]:
-    """A figure of every life; lists are taken together."""
+    """One figure of every life; lists are joined."""
     values: list[float] = []
     for life in lives:
         value = life[name]
@@ -145,7 +145,7 @@ def column(lives: list[dict[str, Any]], name: str) -> list[float]:
 
 
 def tables(found: dict[str, Any], device: str) -> str:
-    """The figures, their ratios and how the claims fared."""
+    """The figures, their ratios and the verdicts."""
     ours, peer = found["ours"], found["original"]
 
     def row(label: str, name: str, digits: int, scale: float = 1.0) -> tuple[str, str, str, str]:
@@ -189,7 +189,7 @@ def tables(found: dict[str, Any], device: str) -> str:
 
 
 def gpu_table(found: dict[str, Any], device: str) -> str:
-    """What only a GPU can show; empty where there is none."""
+    """The table of the GPU; empty without a GPU."""
     head = ("on a GPU", "ours", "target", "claim")
     if device != "cuda":
         names = (
@@ -223,7 +223,7 @@ def gpu_table(found: dict[str, Any], device: str) -> str:
 
 
 def after_release(found: dict[str, Any]) -> tuple[str, str, str]:
-    """What the card misses now that every life is over."""
+    """MiB that the card still lacks after the last life."""
     from deepseek_ocr_mcp.gpu.probe import GpuProbe
 
     life = found["first"]
@@ -448,7 +448,7 @@ def free_mib(uuid: str) -> int | None:
 def child(what: str, folder: Path, device: str) -> None:
     """Live, write the figures as a line, and wait for the end of stdin."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no figure
+    os.dup2(2, 1)  # keep the output of libraries out of the figures
     import torch
     import transformers
     import transformers.conversion_mapping

@@ -1,9 +1,9 @@
 """Claim: each step of the embedded engine that is not detection or recognition itself earns its place.
 
-The engine reads every page with all its steps, then again without each of them (`STEPS`), in this process, its
-pages drawn beforehand. A step is left out by a change to the engine's own module: the engine has no switches. A step
-earns something where leaving it out makes a score worse or the reading slower. Memory does not show here: see
-`reading.py`.
+The engine reads every page with all its steps, then again without each of them (`STEPS`), in this process, on pages
+that are drawn beforehand. The benchmark leaves a step out by a change to the engine's own modules: the engine has no
+switches. A step earns its place where the engine without it has a worse score or is slower. This benchmark does not
+show memory: see `reading.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -37,7 +36,7 @@ from reading import CORPUS, load_evaluate, mean, order_scores, shown
 
 SCORES: Final = (("cer", "CER", -1), ("f1", "F1", 1), ("order", "order", 1), ("neighbours", "neighbours", 1),
                  ("table_checks", "cells", 1), ("blank_ok", "blank", 1))  # fmt: skip
-SEEN: Final = 0.0005  # of a mean score: less is no difference
+SEEN: Final = 0.0005  # of a mean score; a smaller difference does not count
 SLOWER: Final = 1.05  # times the CPU seconds
 DPI: Final = 200
 NO_LIMIT: Final = 2_000_000_000  # pixels
@@ -64,9 +63,10 @@ STEPS: Final[dict[str, tuple[Patch, ...]]] = {
     "dashes": ((engine, "with_dashes", lambda pixels, regions, readings: (regions, readings)),),
     "other_scripts": ((engine, "find_unread", lambda lines, shares: Unread()),),
     "straightened": ((engine, "skew", lambda regions: 0.0),),
-    "gutters": ((engine, "split_at_gutters", lambda lines: [whole(n, line) for n, line in enumerate(lines)]),),
-    "columns": ((sheet, "arrange", partial(arrange, columns=False)),),
-    "tables": ((sheet, "arrange", partial(arrange, tables=False)),),
+    "gutters": ((sheet, "split_at_gutters", lambda lines, rules: [whole(n, line) for n, line in enumerate(lines)]),),
+    "rules": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines)),),
+    "columns": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines, columns=False)),),
+    "tables": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines, tables=False)),),
 }
 """What is done beside detecting lines and recognising them: the names in the engine's modules, and what stands in."""
 
@@ -74,7 +74,7 @@ Entry = dict[str, Any]
 
 
 class Nobody:
-    """The caller of an engine that waits for its answer and for nothing else."""
+    """A call without progress and without cancellation."""
 
     def progress(self, done: float, message: str = "") -> None: ...
 
@@ -85,7 +85,7 @@ class Nobody:
 
 
 def drawn(corpus: Path, entries: Sequence[Entry], folder: Path) -> dict[str, list[PageImage]]:
-    """Every page of every file, as the engine gets it."""
+    """Every page of every file, drawn for the engine."""
     pages: dict[str, list[PageImage]] = {}
     for entry in entries:
         renderer, path = PageRenderer(), str(corpus / entry["file"])
@@ -146,7 +146,7 @@ def means(scores: dict[str, dict[str, float | None]]) -> list[float | None]:
 
 
 def verdict(before: list[float | None], after: list[float | None], slower: float) -> str:
-    """What a step earns, when `after` is without it."""
+    """The gain of a step, where `after` is the engine without it."""
     worse = [
         title
         for (_, title, sign), a, b in zip(SCORES, before, after, strict=True)

@@ -20,13 +20,11 @@ from typing import Any, Final
 import numpy as np
 
 from ...errors import EngineUnavailable, UnsupportedMode
-from ...layout.gutters import split_at_gutters
-from ...layout.lines import cut
 from ...modes import RESOLUTIONS
 from ..base import Call, PageImage, PageText, ReadOptions
 from ..cores import usable_cores
 from ..scripts import find_unread
-from ..sheet import Pixels, Region, Sheet, inset, outline, slice_region
+from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline
 from ..tesseract.engine import Rereading, reread
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
@@ -177,7 +175,8 @@ class RapidOcrEngine:
     def _sheet(self, page: PageImage, found: _FoundLines, call: Call) -> tuple[Sheet, str]:
         """The page with all lines that can be read here, and a remark on those that cannot."""
         height, width = found.upright.shape[:2]
-        lines = straightened(found.regions, found.readings, skew(found.regions), width, height)
+        tilt = skew(found.regions)
+        lines = straightened(found.regions, found.readings, tilt, width, height)
         unread = find_unread(lines, [reading.unread for reading in found.readings])
         boxes = {n: outline(found.regions[n]) for n in unread.lines}
         again = reread(found.upright, unread, boxes, call) if boxes else Rereading()
@@ -189,15 +188,9 @@ class RapidOcrEngine:
             for n, reading in enumerate(found.readings)
             if not (reading.is_noise or n in unread.noise or n in again.numbers)
         ]
-        pieces = split_at_gutters([lines[n] for n in kept])
-        inks = [slice_region(inset(found.regions[kept[piece.line]]), piece.begin, piece.end) for piece in pieces]
-        return (
-            Sheet(
-                page,
-                found.upright,
-                found.quarters,
-                [*(cut(lines[kept[piece.line]], piece) for piece in pieces), *again.lines],
-                [*inks, *again.inks],
-            ),
-            again.remark,
-        )
+        sheet = Sheet(page, found.upright, found.quarters, list(again.lines), list(again.inks))
+        if kept:
+            inks = [inset(found.regions[n]) for n in kept]
+            laid, inks, rules = lay_out_lines(found.upright, [lines[n] for n in kept], inks, tilt)
+            sheet = replace(sheet, lines=[*laid, *again.lines], inks=[*inks, *again.inks], rules=rules)
+        return sheet, again.remark
