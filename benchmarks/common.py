@@ -1,6 +1,6 @@
-"""What the benchmarks share: servers as child processes, a page to read, tables, the machine they ran on.
+"""What the benchmarks share: servers as child processes, a page to read, tables, and the machine of a run.
 
-Every child gets a clean environment: the settings of whoever runs a benchmark do not change it.
+Every child gets a clean environment, so your own settings do not change a result.
 """
 
 from __future__ import annotations

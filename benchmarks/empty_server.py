@@ -1,7 +1,7 @@
 """The peer in `overhead.py`: a server of the same SDK whose tool does nothing but answer.
 
-The tool and its arguments have our names, so that both are asked with the same message; it answers with
-a page of text, as content and as structured content. What a call of it takes, no server of this SDK can save.
+The tool and its arguments have our names, so that both servers get the same message. It answers with a page of text, as
+content and as structured content. No server of this SDK can answer faster.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Draws pages with known texts: the kinds of the shared corpus, but nobody tuned anything to them.
+"""Draws pages with known texts: the kinds of the shared corpus, but pages that nobody tuned anything to.
 
     python benchmarks/generated_pages.py FOLDER        write the pages and their manifest.json
     python benchmarks/reading.py --generated           draw them into a temporary folder and read them
 
-The manifest is that of the corpus, so that `evaluate.py` scores both alike. Each page depends on its
-own name and on `--seed` only: the same seed gives the same pages, another one gives other sizes,
-fonts, texts and angles. Needs Debian's fonts-dejavu-core, fonts-liberation, fonts-linuxlibertine,
-fonts-freefont-ttf, fonts-noto-core and fonts-noto-cjk.
+The manifest has the format of the corpus, so `evaluate.py` scores both in the same way. A page depends only on its own
+name and on `--seed`: the same seed gives the same pages, another seed gives other sizes, fonts, texts and angles. Needs
+Debian's fonts-dejavu-core, fonts-liberation, fonts-linuxlibertine, fonts-freefont-ttf, fonts-noto-core and
+fonts-noto-cjk.
 """
 
 from __future__ import annotations

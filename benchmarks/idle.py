@@ -1,9 +1,9 @@
 """Claim: an idle server polls nothing (at most 5 wake-ups a process in 10 s), and gives its memory back.
 
-One server over stdio is watched after `initialize` (no worker), after a page (worker and decoder
-still alive) and after `gpu_release`; one over HTTP after a client came and went. Beside them a server
-that holds its engine in its own process, after the same page. Wake-ups are the context switches,
-voluntary and not, of all threads of a server and its children; memory is what is resident now.
+The benchmark watches one server over stdio in three states: after `initialize` (no worker), after a page (worker and
+decoder alive) and after `gpu_release`. It watches one server over HTTP after a client came and went. The peer is a
+server that holds its engine in its own process, after the same page. Wake-ups are the context switches, voluntary and
+not, of all threads of a server and its children. Memory is the resident memory in that state.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Claim: loading takes a tenth of from_pretrained's time and at most 0.6 of its memory; moving is a bare copy.
 
-The peer is the original's way: `from_pretrained(...)`, `.to(device)`, `.to("cpu")`, `empty_cache()`, with the
-same classes of transformers on the same random v1 checkpoint. Each life is a process of its own; imports are
-not counted, they are the same. The floor is a bare copy of as many bytes from host memory to the device in
-one piece, pinned on a GPU, in turns with ours.
+The peer is the original's way: `from_pretrained(...)`, `.to(device)`, `.to("cpu")`, `empty_cache()`, with the same
+classes of transformers on the same random v1 checkpoint. Each life is a process of its own. Imports do not count; they
+are the same. The floor is a bare copy of as many bytes from host memory to the device in one piece, pinned on a GPU, in
+turns with ours.
 
-Without a GPU the device is a second copy in host memory, and the original's `.to()` is its own mechanism,
-`_apply()`, with a clone of each tensor: on one device `.to()` itself would do nothing.
+Without a GPU, the device is a second copy in host memory. The original's `.to()` then is its own mechanism, `_apply()`,
+with a clone of each tensor, because `.to()` itself would do nothing on one device.
 """
 
 from __future__ import annotations

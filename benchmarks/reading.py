@@ -1,16 +1,18 @@
 """Claim: without a GPU, better than stock RapidOCR and Tesseract on every kind of page, in half RapidOCR's time.
 
-Three readers take turns on each file of the corpus, so that whatever else the machine does slows
-all of them: ours through the MCP tool (a client over stdio, the model loaded), `RapidOCR()` with its
-own defaults in a process of its own that is kept, and Debian's `tesseract` with orientation
-detection (`--psm 1`) and the right language, where its data is installed. Ours is read once more
-through `deepseek-ocr-mcp ocr`, one process a file. PDF and TIFF pages are drawn for the other two
-beforehand, outside their time; ours draws its own.
+Three readers take turns on each file of the corpus, so that any other work of the machine slows all of them:
 
-Scores are those of the corpus' own evaluate.py, and two of the reading order (see `order_scores`), of which
-the corpus has no checks. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds,
-but pages that nobody tuned anything to. CPU seconds count all processes of a reader; they
-are what to trust on a machine that others use. Needs rapidfuzz, and the corpus.
+- ours through the MCP tool (a client over stdio, the model loaded);
+- `RapidOCR()` with its own defaults, in a process of its own that stays;
+- Debian's `tesseract` with orientation detection (`--psm 1`) and the right language, where its data is installed.
+
+Ours reads each file once more through `deepseek-ocr-mcp ocr`, one process a file. The benchmark draws PDF and TIFF
+pages for the other two beforehand, outside their time; ours draws its own.
+
+The corpus' own evaluate.py gives the scores. Two scores are of the reading order (see `order_scores`), which the corpus
+does not check. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds, but pages that nobody
+tuned anything to. CPU seconds count all processes of a reader; trust them on a machine that others use. Needs
+rapidfuzz, and the corpus.
 """
 
 from __future__ import annotations

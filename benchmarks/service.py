@@ -1,14 +1,14 @@
 """Claim: clients of the HTTP API get at least 90 % of the pages per second that the engine alone reads, be they 1, 8
 or 64, and meanwhile `/health` and `/gpu/status` answer within 50 ms in 99 of 100 cases.
 
-The engine alone is `RapidOcrEngine` in a process of its own, warm, called directly, page after page; Pillow decodes
-the file before it. The server is a warm process; its clients send the same pages to `POST /ocr` as forms, each the
-next one as soon as it has its answer. No two files are the same, and the cache is off: every page is read. All must
-return the same text.
+The engine alone is `RapidOcrEngine` in a process of its own, warm, called directly, page after page. Pillow decodes the
+file before it. The server is a warm process. Its clients send the same pages to `POST /ocr` as forms, each client the
+next page as soon as it has its answer. No two files are the same, and the cache is off, so the engine reads every page.
+All must return the same text.
 
-In every round the engine has its turn before and after the clients, and the mean of the two is what they are held
-against. Another process asks `/health` and `/gpu/status` in turn, with one connection, while the clients read. All of
-it shares the machine's cores: what clients and prober take is taken from the server.
+In every round the engine has its turn before and after the clients; the clients are compared with the mean of the two.
+Another process asks `/health` and `/gpu/status` in turn, with one connection, while the clients read. Everything shares
+the machine's cores: the clients and this process take time from the server.
 """
 
 from __future__ import annotations

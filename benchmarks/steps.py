@@ -1,8 +1,8 @@
 """Claim: each step of the embedded engine that is not detection or recognition itself earns its place.
 
-The engine reads every page with all its steps, then again without each of them (`rapidocr.Steps`), in this
-process, its pages drawn beforehand. A step earns something where leaving it out makes a score worse or the
-reading slower. Memory does not show here: see `reading.py`.
+The engine reads every page with all its steps, then again without each of them (`rapidocr.Steps`), in this process, on
+pages that are drawn beforehand. A step earns its place where the engine without it has a worse score or is slower. This
+benchmark does not show memory: see `reading.py`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Claim: one worker on the CPU, which is the default, reads as many pages per second as a worker for each core
 (OCR_CPU_WORKERS) on the same cores, at least 0.95 of it, in less memory and with the same texts.
 
-A worker shares out the lines of a page among its threads. Where it does not keep all cores busy, because there are more
-of them than a page has use for, the claim does not hold, and the ratio tells what OCR_CPU_WORKERS earns here.
-Two servers are warm at once, one with a worker, one with several; they read the same pages in turns, the first of a
-round alternating. Clients of `POST /ocr` send a page each, the next one as soon as there is an answer; then a client
-sends all of them as one document. No two files are the same, and the cache is off: every page is read.
+A worker shares out the lines of a page among its threads. On a machine with more cores than a page can use, one worker
+does not keep all cores busy. Then the claim does not hold, and the ratio shows the gain of OCR_CPU_WORKERS on that
+machine. Two servers are warm at once, one with one worker, one with several. They read the same pages in turns; the
+first turn of a round alternates. Clients of `POST /ocr` send a page each, and the next one as soon as the answer is
+there. Then one client sends all pages as one document. No two files are the same, and the cache is off, so the engine
+reads every page.
 """
 
 from __future__ import annotations

@@ -358,7 +358,7 @@ def test_the_panel_tells_the_state_and_releases_and_the_next_read_works(visitor:
     first = left.inner_text()
     expect(left).not_to_have_text(first)  # it ticks
     panel.get_by_role("button", name="Release all").click()
-    expect(panel).to_contain_text("Everything given back")
+    expect(panel).to_contain_text("All memory given back")
     expect(panel.locator(".here")).to_contain_text("Not loaded")
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
@@ -421,7 +421,7 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     expect(release).to_have_attribute("aria-disabled", "false")
     release.click()
     page.get_by_role("button", name="Stop the reading and release").click()
-    expect(page.locator("#gpu-panel")).to_contain_text("Everything given back")
+    expect(page.locator("#gpu-panel")).to_contain_text("All memory given back")
     expect(page.locator(".error-box").last).to_be_visible()
 
 
@@ -476,7 +476,7 @@ def test_a_full_server_is_asked_again_by_itself(visitor: Visitor, patient: HttpS
     expect(page.locator(".file.reading")).to_have_count(1)
     add(page, ("b.png", png(60)))
     page.click("#read")
-    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; again in")
+    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; next try in")
     first.get_by_role("button", name="Stop reading").click()
     expect(page.locator(".file.reading")).to_have_count(1)
     second.get_by_role("button", name="Stop reading").click()

@@ -16,10 +16,12 @@ from mcp.server.apps import APP_MIME_TYPE
 from mcp.types import CallToolResult
 from PIL import Image
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.edges.mcp import apps
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.errors import InputNotFound
 from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.service.progress import Terms
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
@@ -146,10 +148,10 @@ async def test_the_page_is_the_one_that_was_read_whatever_became_of_the_file(tmp
 async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -> None:
     async with running() as service:
         folder = service._reader._kept_folder
-        async with Client(build_mcp(service, local=True)) as mcp:
+        async with Client(build_mcp(service, Caller())) as mcp:
             await mcp.call_tool("ocr_image", {"image": PAGE})
             assert "kept" not in os.listdir(service._reader._folder)
-        async with Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
+        async with Client(build_mcp(service, Caller()), extensions=SHOWS_APPS) as mcp:
             for height in (20, 20, 30, 20):
                 facts(await mcp.call_tool("ocr_image", {"image": as_base64(png(40, height))}))
             assert len(os.listdir(folder)) == 2
@@ -159,7 +161,7 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(apps, "KEPT_S", 0.0)
-    async with running() as service, Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
+    async with running() as service, Client(build_mcp(service, Caller()), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         with anyio.fail_after(10):
             while os.listdir(service._reader._kept_folder):
@@ -171,8 +173,8 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
 async def test_a_kept_document_goes_with_its_last_holder() -> None:
     request = OcrRequest(image=PAGE)
     async with running() as service:
-        first = (await service.read(request, local=True, keep=True)).kept
-        second = (await service.read(request, local=True, keep=True)).kept
+        first = (await service.read(request, Caller(), Terms(keep=True))).kept
+        second = (await service.read(request, Caller(), Terms(keep=True))).kept
         assert first is not None
         assert first is second
         first.let_go()
@@ -183,7 +185,7 @@ async def test_a_kept_document_goes_with_its_last_holder() -> None:
         with pytest.raises(InputNotFound, match="not kept any more"):
             async with service.opened(first):
                 pass
-        again = (await service.read(request, local=True, keep=True)).kept
+        again = (await service.read(request, Caller(), Terms(keep=True))).kept
         assert again is not first
 
 

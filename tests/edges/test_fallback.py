@@ -96,6 +96,6 @@ def test_auto_takes_deepseek_where_a_card_torch_and_the_weights_are(monkeypatch:
     probe = GpuProbe(nvml)
     assert "no NVIDIA GPU" in choose_engine("auto", cards=probe.cards)[1]
     nvml.add_card(total_mb=4_000)
-    assert "8192 MiB" in choose_engine("auto", cards=probe.cards)[1]
+    assert "8832 MiB" in choose_engine("auto", cards=probe.cards)[1]
     nvml.add_card(total_mb=24_000)
     assert choose_engine("auto", cards=probe.cards)[0].name == "deepseek"

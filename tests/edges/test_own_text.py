@@ -251,7 +251,7 @@ async def test_over_http_it_is_a_field_of_the_form_and_of_the_json(http: httpx2.
     refused = await http.post("/ocr", data={"text_layer": "purple"}, files={"file": ("a.pdf", document)})
     assert refused.status_code == 422
     only = (await http.post("/ocr", data={"text_layer": "only"}, files={"file": ("a.pdf", document)})).json()
-    assert only["notes"] == ["Page 2: no usable text layer: it has none."]
+    assert only["notes"] == [{"code": "no_text_layer", "text": "no usable text layer: it has none.", "pages": "2"}]
 
 
 async def test_a_searchable_pdf_of_such_pages_keeps_them_as_they_are(http: httpx2.AsyncClient) -> None:

@@ -130,11 +130,12 @@ async def test_a_file_that_cannot_be_saved_in_time_is_saved_by_the_call_that_fin
 
 
 async def test_the_command_line_waits_as_long_as_it_takes() -> None:
+    from deepseek_ocr_mcp.caller import Caller
     from deepseek_ocr_mcp.models import OcrRequest
 
     async with running("Unhurried", ocr_reply_seconds=0.1) as service:
         with anyio.fail_after(20):
-            answer = await service.read(OcrRequest(image=as_base64(tiff(11, 12)), max_chars=0), local=True)
+            answer = await service.read(OcrRequest(image=as_base64(tiff(11, 12)), max_chars=0), Caller())
     assert len(answer.result.pages) == 2
 
 

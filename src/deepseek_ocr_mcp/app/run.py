@@ -18,10 +18,10 @@ import anyio.abc
 from ..config import Settings
 from ..documents.private import private_folder
 from ..documents.reader import DocumentReader
-from ..engines import KNOWN, choose_engine
+from ..engines import KNOWN
 from ..errors import BadRequest
 from ..gpu.probe import GpuProbe
-from ..lifecycle.base import Lifecycle
+from ..lifecycle.build import build_lifecycle, engine_for
 from ..lifecycle.manager import ModelManager
 from ..service.service import OcrService
 from .headstart import HeadStart
@@ -42,26 +42,13 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
     """
     children = children or HeadStart()
     probe = GpuProbe()
-    engine, reason = choose_engine(
-        settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
-    )
+    engine, reason = engine_for(settings, probe)
     fallback = KNOWN.get(settings.ocr_fallback)
     reader = DocumentReader(settings, folder, spawn=children.decoder)
-    manager: Lifecycle
-    if engine.is_remote:
-        from ..lifecycle.remote.manager import RemoteManager
-
-        manager = RemoteManager(engine, settings, probe=probe, encode=reader.encoded)
-    elif settings.ocr_gpus or settings.ocr_cpu_workers > 1:
-        from ..lifecycle.build import build_lifecycle  # not for everybody: stdio is to answer within a second
-
-        manager = build_lifecycle(engine, settings, probe=probe, spawn=children.worker)
-    else:
-        manager = ModelManager(engine, settings, probe=probe, spawn=children.worker)
     return OcrService(
         settings,
         reason,
-        manager,
+        build_lifecycle(engine, settings, probe=probe, spawn=children.worker, encode=reader.encoded),
         reader,
         fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
     )

@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument(
         "--url",
-        default="http://127.0.0.1:8001/mcp",
-        help="address of the running server (default %(default)s)",
+        default="",
+        help="address of the running server (default: that of HOST and PORT, http://127.0.0.1:8001/mcp)",
     )
     remote.add_argument("--token", help="its bearer token (default: OCR_AUTH_TOKEN)")
     status = command("status", "Show a running HTTP server's model and GPUs; without one, this machine's.", run_status,
@@ -173,7 +173,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 
-    command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", run_doctor)
+    doctor = command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", run_doctor)
+    doctor.add_argument(
+        "--gpu",
+        action="store_true",
+        help="also move a real model through every state on a GPU: load, read, offload, restore, release",
+    )
     config = command("client-config", "Print the configuration to paste into a client.", run_client_config, parents=())
     config.add_argument("client", choices=CLIENTS)
     config.add_argument(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .. import __version__
 from ..errors import BadRequest
+from ..install import extra_command
 from ..modes import MODES
 
 if TYPE_CHECKING:
@@ -43,12 +44,16 @@ class EngineSpec:
     modes: frozenset[str]
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
+    opens: bool = False
+    """Whether it has `open()`: its weights can be mapped before a card is chosen."""
     batch_pages: int = 1
     """Pages of one document read under one hold of the inference lock."""
     shared_pages: int = 1
     """Pages read at once where several requests wait; 1 for an engine that reads one after the other."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
+    extra: str = ""
+    """The extra of this project that brings `needs`; empty: the base install brings them."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
     gives_lines: bool = False
@@ -114,10 +119,12 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek",
             "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
             frozenset(MODES),
-            gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
+            gpu_mb=8832,  # weights, the CUDA context, one page with its tiles: counted in test_deepseek_memory.py
+            opens=True,
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
+            extra="gpu",
             weights="deepseek-ai/DeepSeek-OCR",
         ),
         EngineSpec(
@@ -133,7 +140,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             frozenset({"document", "ocr", "free", "find"}),
             gives_lines=True,
         ),
-        EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
+        EngineSpec("openai", "", frozenset(MODES), needs=("openai",), extra="remote"),
     )
 }
 
@@ -148,7 +155,12 @@ class Card(Protocol):
 
 
 def choose_engine(
-    name: str, *, model: str = "", gpu: str = "auto", cards: Callable[[], Sequence[Card]] = list
+    name: str,
+    *,
+    model: str = "",
+    gpu: str = "auto",
+    cards: Callable[[], Sequence[Card]] = list,
+    trouble: Callable[[EngineSpec], str] = lambda _: "",
 ) -> tuple[EngineSpec, str]:
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
@@ -156,12 +168,13 @@ def choose_engine(
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
+        trouble: asked, for `auto` only, why none of them can be used, as a sentence; empty: one can.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards)
+        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards) or trouble(KNOWN[PREFERRED]).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
         return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."
@@ -208,7 +221,7 @@ def _obstacle(spec: EngineSpec, model: str, gpu: str, cards: Callable[[], Sequen
     if gpu.lower() == "cpu":
         return "OCR_GPU=cpu"
     if missing := missing_packages(spec):
-        return f'{" and ".join(missing)} are not installed (pip install "deepseek-ocr-mcp[gpu]" brings them)'
+        return f"{' and '.join(missing)} are not installed (this installs them: {extra_command(spec.extra)})"
     if spec.weights_here(model) is None:
         return f"the weights of {model or spec.weights} are not here (deepseek-ocr-mcp download fetches them)"
     found = cards()

@@ -91,7 +91,12 @@ class Call(Protocol):
 class Engine(Protocol):
     """Loaded once, read from many times. Any method may raise `OcrError`; nothing else is expected.
 
-    An engine with slow imports may also have `prewarm()`, called before a device is chosen: it imports.
+    It may have more, which is asked for where it is there:
+
+    - `prewarm()`, called before a device is chosen: imports that `load` would need.
+    - `open(device, call)`, for an engine whose `EngineSpec` says `opens`: all of `load` that needs no card. It calls
+      nothing of CUDA's, which would fix the visible cards; `restore` places the weights then. `device` is the kind.
+    - `spoiled`, a sentence: why this process is to be replaced after the pages that it has just read; empty: it is not.
     """
 
     def load(self, device: str, call: Call) -> dict[str, Any]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..errors import EngineUnavailable, GpuBusy
 from ..models import Gpu
+from .causes import Cause, TorchBuild, remarks, unusable
+from .probe import GpuProbe
 
-__all__ = ["choose_gpu", "several_gpus", "visible_devices"]
+__all__ = ["choose_gpu", "examine", "several_gpus", "visible_devices"]
+
+
+def examine(
+    probe: GpuProbe, uuids: Sequence[str], build: TorchBuild | None, ours: Collection[int] = ()
+) -> tuple[dict[str, Cause], dict[str, list[str]]]:
+    """Why cards cannot be used, and what makes cards slow that can; both by UUID, both only where there is something.
+
+    Args:
+        probe: asked once.
+        uuids: of the cards.
+        build: of torch; None for an engine that does not compute with it.
+        ours: ids of our own processes, which are no strangers on a card.
+    """
+    driver, facts = probe.facts(uuids, ours)
+    causes = {uuid: cause for uuid in uuids if (cause := unusable(build, driver, facts[uuid])) is not None}
+    slow = {uuid: found for uuid in uuids if uuid not in causes and (found := remarks(driver, facts[uuid]))}
+    return causes, slow
 
 
 def visible_devices(env: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -53,6 +72,7 @@ def choose_gpu(
     current: str | None = None,
     note: str = "",
     setting: str = "OCR_GPU",
+    unusable: Mapping[str, Cause] | None = None,
 ) -> Gpu:
     """The card for the model: `current` if it still fits, else the most free memory, then the least
     utilisation, then the lowest index. Pure.
@@ -66,9 +86,10 @@ def choose_gpu(
         current: UUID of the card that holds the worker's context.
         note: the probe's `note`, for the message when there is no card.
         setting: what said `wanted`, for messages.
+        unusable: why a card cannot be used at all, by UUID; such cards are passed over.
 
     Raises:
-        EngineUnavailable: there is no card, or the wanted one is unknown or hidden.
+        EngineUnavailable: there is no card, the wanted one is unknown or hidden, or no allowed card can be used.
         GpuBusy: no allowed card has room; the message names each.
     """
     if not cards:
@@ -83,7 +104,8 @@ def choose_gpu(
         named = _named(cards, wanted.strip())
         if not named:
             raise EngineUnavailable(
-                f"{setting}={wanted} names no GPU here, or more than one. There are {_names(cards)}.",
+                f"{setting}={wanted} names no GPU here, or more than one. There are {_names(cards)}."
+                + (_STALE_MIG if wanted.strip().lower().startswith("mig-") else ""),
                 remedy=f"Set {setting} to {'all' if setting == 'OCR_GPUS' else 'auto'}, to one of these indices, "
                 "or to a UUID.",
             )
@@ -93,6 +115,12 @@ def choose_gpu(
                 f"{setting}={wanted} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
                 remedy="Name another card, or let that variable name this one too.",
             )
+    causes = unusable or {}
+    usable = [card for card in allowed if card.uuid not in causes]
+    if not usable:
+        found = {causes[card.uuid].message: causes[card.uuid].remedy for card in allowed}
+        raise EngineUnavailable(" ".join(found), remedy=next(iter(found.values())))
+    allowed = usable
     fitting = [card for card in allowed if card.memory_free_mb >= need_mb + reserve_mb]
     if not fitting:
         raise _busy(allowed, need_mb, reserve_mb)
@@ -177,4 +205,5 @@ def _busy(cards: Sequence[Gpu], need_mb: int, reserve_mb: int) -> GpuBusy:
 
 
 _ON_CPU = "Set OCR_ENGINE=rapidocr, or OCR_GPU=cpu, to read on the CPU."
+_STALE_MIG = " A MIG device gets another UUID whenever the card is divided anew."
 _OTHERS = f"Or set OCR_GPU to another card, or lower OCR_GPU_RESERVE_MB. {_ON_CPU}"

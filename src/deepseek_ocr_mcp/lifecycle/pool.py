@@ -227,7 +227,7 @@ class Pool:
                     finally:
                         self._closed = True
                         for part in self._line.take_all():
-                            part.finish(error=closing())
+                            part.fail(closing())
                         tasks.cancel_scope.cancel()
             finally:
                 over.set()
@@ -329,7 +329,10 @@ class Pool:
         finally:
             card.parts.remove(part)
             card.last_read = anyio.current_time()
-            part.finish(error=error)
+            if error is not None:
+                part.fail(error)
+            else:  # its caller takes the reading, or joins again where there is none
+                part.send_back()
             self._give_out()  # before it lets go: a card with more to do is not idle in between
             self._notify()
             card.manager.let_go()
@@ -437,7 +440,7 @@ class Pool:
                 allowed = (standings[other.number] for other in self._cards if other.may_read(part))
                 if not any(standing.up for standing in allowed):
                     self._line.leave(part)
-                    part.finish(error=exc)
+                    part.fail(exc)
         except GpuBusy as exc:
             self._has_no_room(card, exc)
         except OcrError as exc:
@@ -454,7 +457,7 @@ class Pool:
             if is_hopeless(_wanted(part), standings, now):
                 self._line.leave(part)
                 assert isinstance(part, _PoolPart)
-                part.finish(error=part.blamed or self._refusal())
+                part.fail(part.blamed or self._refusal())
 
     def _refusal(self) -> OcrError:
         """What no card can be used for, said once where all say the same."""

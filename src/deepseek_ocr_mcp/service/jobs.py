@@ -22,49 +22,25 @@ import anyio.abc
 import anyio.lowlevel
 from pydantic import ValidationError
 
-from ..documents.reader import Document, LayerText, UnreadPart
+from ..documents.reader import LayerText, UnreadPart
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, unforeseen
+from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, unforeseen
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
-from ..models import Block, Page
+from ..models import Block, Note, Page
 from ..modes import IGNORE_LAYER, ONLY_LAYER
 from ..worker.client import OnProgress
 from .cache import PageCache
+from .work import TEXT_LAYER, ReadPage, Work
 
-__all__ = ["LOADING_SHARE", "TEXT_LAYER", "Ask", "Jobs", "ReadPage", "Spent"]
+__all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
 
 
 log = logging.getLogger(__name__)
 
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
 LINES_MODE: Final = "ocr"  # in which an engine gives a block for each line
-TEXT_LAYER: Final = "text_layer"  # in the place of an engine, for pages that none has read
 MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPage:
-    """A page, and who read it."""
-
-    page: Page
-    engine: str
-    model: str
-    device: str
-    remark: str = ""
-    """A sentence for the caller; what an engine has read with one is not cached: it may come out better next time."""
-    cached: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the cache; `from_dict` is its inverse."""
-        page = self.page.model_dump(mode="json", exclude_none=True)
-        fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
-        return fields | {"remark": self.remark} if self.remark else fields
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ReadPage:
-        remark = data.get("remark", "")
-        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], remark, cached=True)
 
 
 @dataclass(slots=True)
@@ -93,9 +69,9 @@ class Ask:
         self.background = background
         self.request = request_id()
         self.error: OcrError | None = None
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.spent = Spent()
-        self._limit = limit
+        self.limit = limit
         self._pages: dict[int, ReadPage] = {}
         self._whole = 0  # pages from the first on that are there without a gap
         self._chars = 0  # of these
@@ -116,12 +92,14 @@ class Ask:
     @property
     def satisfied(self) -> bool:
         """Whether there is an error or enough text: then no further page is wanted."""
-        return self.error is not None or (self._limit is not None and self._chars >= self._limit)
+        return self.error is not None or (self.limit is not None and self._chars >= self.limit)
 
     def outstanding(self) -> list[int]:
         """The pages that are still wanted."""
-        if self.satisfied:
-            return []
+        return [] if self.satisfied else self.missing()
+
+    def missing(self) -> list[int]:
+        """The pages that are not there, whatever ended the ask."""
         return [number for number in self.numbers[self._whole :] if number not in self._pages]
 
     def has(self, number: int) -> bool:
@@ -164,15 +142,14 @@ class Ask:
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or what came of it without one."""
+    """A page on its way to the engine: its picture, or the page itself where no engine needs to read it."""
 
     number: int
     image: PageImage | None = None
     part: UnreadPart | None = None
-    """In the place of the picture: what its own text does not hold."""
+    """Where the picture is not the whole page, but what its own text does not hold."""
     read: ReadPage | None = None
-    """Its own text."""
-    error: OcrError | None = None
+    """The page's own text, or the error of a page that could not be drawn."""
 
 
 @dataclass(eq=False, slots=True)
@@ -188,13 +165,7 @@ class _PageBatch:
 class _DocumentJob:
     """A document that is read with one set of options."""
 
-    key: str
-    document: Document
-    options: ReadOptions
-    text_layer: str
-    page_key: Callable[[int], str]
-    stack: AsyncExitStack
-    """Closes the document."""
+    work: Work
     asks: list[Ask] = field(default_factory=list)
     holders: int = 0
     """Requests that still use the document."""
@@ -248,35 +219,24 @@ class Jobs:
         """Have jobs run in this task group from now on."""
         self._tasks = tasks
 
-    async def fill(self, ask: Ask, page_key: Callable[[int], str]) -> None:
-        """Give an ask what the cache has, up to its limit."""
+    async def fill(self, ask: Ask, work: Work) -> None:
+        """Give an ask the pages that the cache has, up to the limit of the ask."""
         for number in ask.numbers:
             if ask.satisfied:
                 return
-            if not ask.has(number) and (entry := await self._cache.get(page_key(number))) is not None:
+            if not ask.has(number) and (entry := await self._cache.get(work.page_key(number))) is not None:
                 ask.give(ReadPage.from_dict(entry))
 
-    def join(
-        self,
-        ask: Ask,
-        key: str,
-        document: Document,
-        stack: AsyncExitStack,
-        options: ReadOptions,
-        text_layer: str,
-        page_key: Callable[[int], str],
-    ) -> None:
-        """Have the outstanding pages of `ask` read. Unless in the background, `leave` must follow.
+    def join(self, ask: Ask, work: Work) -> None:
+        """Have the outstanding pages of `ask` read. Unless the ask is in the background, `leave` must follow.
 
-        Args:
-            key: the same for every request that the same job can serve.
-            document: taken over, with the `stack` that closes it, if there is no such job yet; it stays open until
-                every request that joined has left.
+        Where no job does this work yet, one begins. It holds the document until every request that joined has left.
         """
         assert self._tasks is not None
-        job = self._jobs.get(key)
+        job = self._jobs.get(work.key)
         if job is None:
-            job = self._jobs[key] = _DocumentJob(key, document, options, text_layer, page_key, stack.pop_all())
+            work.shared.hold()
+            job = self._jobs[work.key] = _DocumentJob(work)
             self._tasks.start_soon(self._run, job)
         for page in job.fresh.values():
             ask.give(page)
@@ -287,9 +247,9 @@ class Jobs:
             job.holders += 1
         job.changed.set()
 
-    def leave(self, ask: Ask, key: str) -> None:
-        """The caller has what it wanted, or wants no more."""
-        job = self._jobs.get(key)
+    def leave(self, ask: Ask, work: Work) -> None:
+        """End an ask: its caller has its pages, or waits no more."""
+        job = self._jobs.get(work.key)
         if job is not None and ask in job.asks:
             job.asks.remove(ask)
             job.holders -= 1
@@ -320,11 +280,10 @@ class Jobs:
             for ask in job.asks:
                 ask.fail(unforeseen(exc))
         finally:
-            del self._jobs[job.key]
+            del self._jobs[job.work.key]
             for ask in job.asks:  # only where the server closes
                 ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
-            with anyio.CancelScope(shield=True):
-                await job.stack.aclose()
+            await job.work.shared.release()
 
     async def _read_all(self, job: _DocumentJob) -> bool:
         """Read until nothing is outstanding. Returns whether the document is still in use."""
@@ -371,16 +330,16 @@ class Jobs:
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
         try:
-            if job.text_layer != IGNORE_LAYER:
-                layer = await job.document.text_layer(number, job.options)
-                if layer.usable or job.text_layer == ONLY_LAYER:
+            if job.work.text_layer != IGNORE_LAYER:
+                layer = await job.work.document.text_layer(number, job.work.options)
+                if layer.usable or job.work.text_layer == ONLY_LAYER:
                     return _Drawn(number, read=_of_layer(number, layer))
                 if layer.partial and self._manager.engine.gives_lines:
-                    part = await job.document.unread_part(number)
+                    part = await job.work.document.unread_part(number)
                     return _Drawn(number, image=part.image, part=part)
-            return _Drawn(number, image=await job.document.page(number))
+            return _Drawn(number, image=await job.work.document.page(number))
         except OcrError as exc:
-            return _Drawn(number, error=exc)
+            return _Drawn(number, read=ReadPage.failed(number, exc))
 
     async def _give_texts(self, job: _DocumentJob, drawn: Sequence[_Drawn]) -> list[_Drawn]:
         """Give those who want them the pages that hold their text themselves. Returns the others."""
@@ -390,7 +349,8 @@ class Jobs:
             for ask in asks:
                 for text in texts:
                     ask.give(text)
-                ask.tell(0, f"page {texts[-1].page.page} of {job.document.page_count} taken from its text")
+                done = "could not be drawn" if texts[-1].error else "taken from its text"
+                ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
                 await self._keep(job, [text for text in texts if text.page.source])  # the others cost nothing
             await anyio.lowlevel.checkpoint()  # who has enough now leaves before more is looked at
@@ -398,30 +358,23 @@ class Jobs:
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages and give them to whoever wants them."""
-        images: dict[int, PageImage] = {}
-        parts: dict[int, UnreadPart] = {}
-        for page in drawn:
-            if page.error is not None:
-                for ask in job.wanted([page.number]):
-                    ask.fail(page.error)
-            elif page.part is not None:
-                parts[page.number] = page.part
-            elif page.image is not None:
-                images[page.number] = page.image
+        images = {page.number: page.image for page in drawn if page.image is not None}
+        parts = {page.number: page.part for page in drawn if page.part is not None}
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted([*images, *parts]):
-                with anyio.CancelScope() as batch.scope, self._lines(job, [*images, *parts]):
-                    if images:
-                        pages += await self._read_images(job, images, {})
+            if job.wanted(images):
+                with anyio.CancelScope() as batch.scope, self._lines(job, images):
+                    if whole := {number: image for number, image in images.items() if number not in parts}:
+                        pages += await self._read_images(job, whole, {})
+                        images |= whole  # some may have been drawn anew
                     if parts:
                         pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in (*images.values(), *(part.image for part in parts.values())):
-                job.document.discard(image)
+            for image in images.values():
+                job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
 
@@ -435,7 +388,7 @@ class Jobs:
         """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
-        what += f" of {job.document.page_count}"
+        what += f" of {job.work.document.page_count}"
         manager = self._manager
         if manager.state is not manager.ready_state:
             for ask in job.wanted(numbers):
@@ -447,7 +400,7 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            options = replace(job.options, mode=LINES_MODE, find_term="") if parts else job.options
+            options = replace(job.work.options, mode=LINES_MODE, find_term="") if parts else job.work.options
             reading = await self._read_somewhere(job, images, options, report)
             pages = [
                 await _merged(job, number, parts[number], fields, reading)
@@ -456,8 +409,9 @@ class Jobs:
                 for number, fields in zip(numbers, reading.pages, strict=True)
             ]
         except OcrError as exc:
-            for ask in job.wanted(numbers):
-                ask.fail(exc)
+            if len(numbers) > 1 and _is_about_pages(exc):
+                return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
+            self._fail(job, numbers, exc)
             return []
         for ask in job.wanted(numbers):
             ask.spent.queued_s += reading.queued_s
@@ -468,20 +422,42 @@ class Jobs:
             ask.tell(0, f"{what} read")
         return pages
 
+    async def _read_alone(
+        self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
+        """Read one page of a batch that failed: one bad page must not cost the others."""
+        if not job.wanted([number]):
+            return []
+        job.work.document.discard(images[number])
+        if number in parts:
+            part = await job.work.document.unread_part(number)
+            images[number] = part.image
+            return await self._read_images(job, {number: part.image}, {number: part})
+        images[number] = await job.work.document.page(number)  # its picture may be gone: an endpoint got it
+        return await self._read_images(job, {number: images[number]}, {})
+
+    def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
+        """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
+        for ask in job.wanted(numbers):
+            if _is_about_pages(error):
+                ask.give(ReadPage.failed(numbers[0], error))
+            else:
+                ask.fail(error)
+
     async def _keep(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
         own = self._manager.engine.name
         fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
         job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # those who waited are answered first
         for number, page in fresh.items():
-            await self._cache.put(job.page_key(number), page.to_dict())
+            await self._cache.put(job.work.page_key(number), page.to_dict())
         for number in fresh:
             job.fresh.pop(number, None)
 
     async def _read_somewhere(
         self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
     ) -> PagesRead:
-        """By the engine, or by the fallback while no GPU has room or no endpoint can read."""
+        """By the engine, or by the fallback while no GPU has room or can be used, or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
@@ -497,19 +473,25 @@ class Jobs:
             return await read(self._manager)
         except (GpuBusy, EngineUnavailable) as trouble:
             fallback, remote = self._fallback, self._manager.engine.is_remote
-            lacking = isinstance(trouble, EngineUnavailable) and not remote  # for the operator to mend: an error
-            if lacking or fallback is None or job.options.mode not in fallback.engine.modes:
+            if fallback is None or job.work.options.mode not in fallback.engine.modes:
                 raise
-            note = f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            note = Note(
+                code="fallback", text=f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            )
             for ask in job.wanted(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
             if remote:  # their pictures were deleted once they had been encoded
                 for number, image in images.items():
-                    job.document.discard(image)
-                    images[number] = await job.document.page(number)
+                    job.work.document.discard(image)
+                    images[number] = await job.work.document.page(number)
             async with fallback.lease():
                 return await read(fallback)
+
+
+def _is_about_pages(error: OcrError) -> bool:
+    """Whether an error may be the fault of a page that was read, and not of the service."""
+    return not (error.is_fatal or error.is_passing or isinstance(error, GpuLost))
 
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
@@ -537,7 +519,7 @@ async def _merged(
         {**block, "box": [side + (part.left, part.top)[n % 2] for n, side in enumerate(block["box"])]}
         for block in fields.get("blocks", ())
     ]
-    layer = await job.document.text_layer(number, job.options, read)
+    layer = await job.work.document.text_layer(number, job.work.options, read)
     if not layer.usable:
         raise OcrError(
             f"Page {number} was read, but its own text is not usable any more: {layer.why}.",

@@ -10,6 +10,7 @@ import base64
 import logging
 import re
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import FileResponse, Response
 
 from ... import __version__
+from ...caller import Caller
 from ...config import MB
 from ...errors import BadRequest, InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...models import OcrRequest
 from ...modes import MODES, RESOLUTIONS
-from ...service.service import OcrService, Place, Snapshot
+from ...service.progress import Terms
+from ...service.service import OcrService, Snapshot
 from .auth import client_of
 from .bodies import FIELD_BYTES, media_type, read_form
 from .metrics import Metrics
@@ -54,7 +58,7 @@ __all__ = ["COMPONENTS", "WEB", "Api", "log"]
 
 log = logging.getLogger(__name__)
 
-WEB: Final = Path(__file__).parent / "web"
+WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
@@ -158,8 +162,10 @@ class Api:
             # Before the upload: a client that must come again is told so before it has sent its file.
             place = stack.enter_context(self._service.place(client_of(request.scope)))
             asked, image, upload = await self._received(request, stack)
-            job = _ReadingRequest(self._service, shape, asked, image, upload, place, client_of(request.scope))
-            self._service.check(job.wanted)
+            caller = Caller(client_of(request.scope), is_local=False)
+            terms = Terms(place=place, upload=upload)
+            job = _ReadingRequest(self._service, shape, asked, asked.request(image), caller, terms)
+            self._service.check(job.request)
             if "text/event-stream" in request.headers.get("accept", ""):
                 return EventStream(job.told, stack.pop_all())
             answer = await while_connected(request.receive, job.done)
@@ -339,29 +345,19 @@ class _Release(BaseModel):
     force: Annotated[bool, Field(description="stop what is being read; its caller gets an error")] = False
 
 
+@dataclass(frozen=True, slots=True)
 class _ReadingRequest:
     """One request to read, however it is answered."""
 
-    def __init__(
-        self,
-        service: OcrService,
-        shape: type[PageAnswer],
-        asked: FieldsRequest,
-        image: str,
-        upload: Snapshot | None,
-        place: Place,
-        client: str,
-    ) -> None:
-        self._service = service
-        self._shape = shape
-        self._asked = asked
-        self._upload = upload
-        self._place = place
-        self._client = client
-        self.wanted = asked.request(image)
+    service: OcrService
+    shape: type[PageAnswer]
+    asked: FieldsRequest
+    request: OcrRequest
+    caller: Caller
+    terms: Terms
 
     async def done(self) -> PageAnswer:
-        return await self._read()
+        return await self._read(self.terms)
 
     async def told(self, emit: Emit) -> None:
         async def on_position(position: int) -> None:
@@ -370,19 +366,11 @@ class _ReadingRequest:
         async def on_progress(done: float, total: float, message: str) -> None:
             await emit("progress", {"done": done, "total": total, "message": message})
 
-        answer = await self._read(on_progress=on_progress, on_position=on_position)
+        answer = await self._read(replace(self.terms, on_progress=on_progress, on_position=on_position))
         await emit("result", as_dict(answer))
 
-    async def _read(self, **listeners: Any) -> PageAnswer:
-        answer = await self._service.read(
-            self.wanted,
-            local=False,
-            client=self._client,
-            place=self._place,
-            upload=self._upload,
-            **listeners,
-        )
-        return self._shape.of(answer, self._asked)
+    async def _read(self, terms: Terms) -> PageAnswer:
+        return self.shape.of(await self.service.ocr(self.request, self.caller, terms), self.asked)
 
 
 def _page(path: Path) -> Response:

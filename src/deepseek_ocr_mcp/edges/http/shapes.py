@@ -16,8 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import Response
 
 from ...errors import BadRequest, OcrError
-from ...models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition, WorkerStatus
-from ...modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from ...models import (
+    Block,
+    Box,
+    Entry,
+    GpuStatus,
+    Note,
+    OcrRequest,
+    OcrResult,
+    Page,
+    ReadingArguments,
+    State,
+    Timing,
+    Transition,
+    WorkerStatus,
+)
+from ...modes import DEFAULT_MODE, MODES
 from ...service.answer import Answer
 from .auth import error_body, error_headers
 
@@ -64,29 +78,12 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class FieldsRequest(BaseModel):
+class FieldsRequest(ReadingArguments):
     """The fields of `POST /ocr`, in a form or in JSON."""
 
     model_config = ConfigDict(extra="ignore")
 
-    mode: Annotated[str, Field(description="what to do", json_schema_extra={"enum": list(MODES)})] = DEFAULT_MODE
-    find_term: Annotated[str, Field(description="mode find: the words to locate")] = ""
-    custom_prompt: Annotated[str, Field(description="mode freeform: what to ask about the page")] = ""
-    pages: Annotated[str, Field(description='pages of a PDF or TIFF, like "1-3,7" or "last"; empty: all')] = ""
-    resolution: Annotated[
-        str, Field(description="auto fits the page", json_schema_extra={"enum": list(RESOLUTIONS)})
-    ] = DEFAULT_RESOLUTION
-    text_layer: Annotated[
-        str,
-        Field(
-            description="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()),
-            json_schema_extra={"enum": list(TEXT_LAYERS)},
-        ),
-    ] = DEFAULT_TEXT_LAYER
-    boxes: Annotated[bool, Field(description="every piece of text with its box")] = False
-    annotate: Annotated[bool, Field(description="the first five pages as images with their boxes drawn")] = False
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
-    raw: Annotated[bool, Field(description="also what the model wrote, tags and all, page by page")] = False
     prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
     grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
 
@@ -99,19 +96,9 @@ class FieldsRequest(BaseModel):
 
     def request(self, image: str = "") -> OcrRequest:
         """The same for the service."""
-        return OcrRequest(
-            image=image,
-            mode=self.mode,
-            find_term=self.find_term,
-            custom_prompt=self.custom_prompt,
-            pages=self.pages,
-            resolution=self.resolution,
-            text_layer=self.text_layer,
-            boxes=self.boxes or self.grounding,
-            annotate=self.annotate,
-            max_chars=self.max_chars,
-            raw=True,  # `raw_text` is always there
-        )
+        fields = self.model_dump(include=set(ReadingArguments.model_fields))
+        fields |= {"boxes": self.boxes or self.grounding, "raw": True}  # `raw_text` is always there
+        return OcrRequest(image=image, **fields)
 
 
 class JsonRequest(FieldsRequest):
@@ -261,6 +248,7 @@ class PageAnswer(_Shape):
     pages: list[Page]
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str
+    markdown: Annotated[bool, Field(description="whether the text is Markdown")]
     engine: str
     model: str
     device: str
@@ -271,7 +259,8 @@ class PageAnswer(_Shape):
     ] = None
     cached: Annotated[Literal[True] | None, Field(description="all of it was read before")] = None
     timing: Timing
-    notes: list[str]
+    notes: Annotated[list[Note], Field(description="what limits this answer, and how to go on")]
+    partial: Annotated[bool, Field(description="true: pages could not be read; notes tell why")] = False
     images: Annotated[list[Image] | None, Field(description="annotated pages, where they were asked for")] = None
 
     @classmethod
@@ -282,7 +271,7 @@ class PageAnswer(_Shape):
     @classmethod
     def _fields(cls, answer: Answer, asked: FieldsRequest) -> dict[str, Any]:
         result: OcrResult = answer.result
-        first = result.pages[0]
+        first = result.pages[0] if result.pages else Page(page=1, width=0, height=0, text="")
         boxes = [LabelledBox(label=block.label, box=block.box) for block in first.blocks or ()]
         raw_text = "\n\n".join(text for page in result.pages if (text := page.text if page.raw is None else page.raw))
         if not asked.raw:
@@ -303,6 +292,7 @@ class PageAnswer(_Shape):
             "pages": result.pages,
             "page_count": result.page_count,
             "mode": result.mode,
+            "markdown": MODES[result.mode].is_markdown,
             "engine": result.engine,
             "model": result.model,
             "device": result.device,
@@ -311,7 +301,8 @@ class PageAnswer(_Shape):
             "contents": result.contents,
             "cached": result.cached,
             "timing": result.timing,
-            "notes": answer.notes,
+            "notes": result.notes,
+            "partial": bool(answer.errors),
             "images": [Image(mime=mime, data=base64.b64encode(data).decode()) for data, mime in answer.images]
             if asked.annotate
             else None,

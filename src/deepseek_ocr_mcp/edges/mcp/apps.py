@@ -24,6 +24,7 @@ from mcp.types import CallToolResult, ImageContent, ToolAnnotations
 from pydantic import Field
 
 from ... import __version__
+from ...caller import Caller
 from ...errors import BadRequest
 from ...service.answer import Answer
 from ...service.service import Kept, OcrService
@@ -40,7 +41,7 @@ RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name tha
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
 KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
 
-WEB: Final = Path(__file__).resolve().parent / "web"
+WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
 INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # it may fetch nothing
 
@@ -129,11 +130,11 @@ class AppView:
         await anyio.sleep(KEPT_S)
         self._store.forget(name)
 
-    def tool(self, client: Callable[[Context], str]) -> StrictTool:
+    def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
         """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
 
         Args:
-            client: the name of who asks.
+            callers: tells the caller of a call.
         """
 
         async def ocr_page(
@@ -151,7 +152,7 @@ class AppView:
             kept = self._store.held(result)
             if kept is None:
                 return CallToolResult(content=[], structured_content=structured)
-            with self._service.place(client(ctx)):
+            with self._service.place(callers(ctx).name):
                 async with self._service.opened(kept) as document:
                     if page > document.page_count:
                         raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")

@@ -70,9 +70,12 @@ def structured_result(result: OcrResult) -> dict[str, Any]:
             del block["label"]
         if "score" in block:
             block["score"] = round(block["score"], 2)
-    for name in ("next_pages", "saved_to"):
+    for name in ("next_pages", "saved_to", "notes"):
         if not found[name]:
             del found[name]
+    for note in found.get("notes", ()):
+        if not note["pages"]:
+            del note["pages"]
     return found
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-    Pixels = NDArray[np.uint8]
-    Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
-__all__ = ["Kind", "Views", "closest_grid", "cut_views", "normalised", "read_page"]
+__all__ = ["Kind", "Pixels", "Views", "closest_grid", "cut_views", "level_table", "read_page"]
 
 Kind = Literal["v1", "v2"]
 """DeepSeek-OCR, or DeepSeek-OCR-2."""
@@ -53,33 +53,21 @@ class Views:
     """Image tokens in the prompt: one for each vector that the vision towers give."""
 
 
-def read_page(path: str, width: int, height: int) -> Any:
-    """The `PIL.Image.Image` of a page on disk; see `engines.base.PageImage`."""
-    from PIL import Image
+def read_page(path: str, width: int, height: int) -> Image.Image:
+    """A page on disk; see `engines.base.PageImage`."""
 
     with open(path, "rb") as file:
         return Image.frombytes("RGB", (width, height), file.read())
 
 
-def cut_views(image: Any, kind: Kind, resolution: str) -> Views:
-    """The views of `image` (a `PIL.Image.Image` in RGB) at a resolution of `modes.RESOLUTIONS`."""
+def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
+    """The views of `image`, which is in RGB, at a resolution of `modes.RESOLUTIONS`."""
     return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
 
 
-def normalised(pixels: Pixels, kind: Kind) -> Floats:
-    """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1.
-
-    A table of 256 values, so that every value is what the original's arithmetic gives.
-    """
-    import numpy as np
-
-    return np.ascontiguousarray(np.moveaxis(_table(kind)[pixels], -1, -3))
-
-
 @lru_cache(maxsize=2)
-def _table(kind: Kind) -> Floats:
-    import numpy as np
-
+def level_table(kind: Kind) -> Floats:
+    """What each of the 256 levels of a colour is for the model, from -1 to 1, as the original's arithmetic gives it."""
     levels = np.arange(256)
     half = np.float32(0.5)
     if kind == "v1":  # torchvision: ToTensor, Normalize
@@ -90,10 +78,7 @@ def _table(kind: Kind) -> Floats:
     return table
 
 
-def _cut_v1(image: Any, resolution: str) -> Views:
-    import numpy as np
-    from PIL import ImageOps
-
+def _cut_v1(image: Image.Image, resolution: str) -> Views:
     side = V1_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED:
@@ -111,10 +96,7 @@ def _cut_v1(image: Any, resolution: str) -> Views:
     return Views(whole, tiles, grid, count)
 
 
-def _cut_v2(image: Any, resolution: str) -> Views:
-    import numpy as np
-    from PIL import Image
-
+def _cut_v2(image: Image.Image, resolution: str) -> Views:
     side = V2_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED and max(image.size) > V2_TILE:
@@ -132,10 +114,7 @@ def _cut_v2(image: Any, resolution: str) -> Views:
     return Views(np.asarray(square), tiles, grid, count)
 
 
-def _tiles(image: Any, tile: int, grid: tuple[int, int]) -> Pixels:
-    import numpy as np
-    from PIL import Image
-
+def _tiles(image: Image.Image, tile: int, grid: tuple[int, int]) -> Pixels:
     columns, rows = grid
     stretched = np.asarray(image.resize((tile * columns, tile * rows), resample=Image.Resampling.BICUBIC))
     cut = stretched.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)

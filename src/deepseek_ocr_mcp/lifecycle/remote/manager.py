@@ -21,9 +21,9 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import anyio
 import anyio.abc
@@ -46,7 +46,7 @@ from .client import side_for
 from .endpoint import RemoteEndpoint, RemotePage, clients
 from .trouble import Down, EncodedPage, EndpointClient, Overloaded, Trouble
 
-__all__ = ["Encode", "RemoteManager"]
+__all__ = ["Encode", "RemoteManager", "SleepOutcome"]
 
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,15 @@ FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say fo
 LONGEST_REST_S: Final = 30.0
 FORCE_TIMEOUT_S: Final = 10.0  # for what is stopped to have stopped
 OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
+
+
+@dataclass(frozen=True, slots=True)
+class SleepOutcome:
+    """How an attempt to put an endpoint to sleep ended."""
+
+    result: Literal["asleep", "left", "busy"]
+    """It was put to sleep; it was left as it is, which waiting does not change; it has work and may be asked again."""
+    sentence: str
 
 
 class RemoteManager:
@@ -150,7 +159,7 @@ class RemoteManager:
                     tasks.cancel_scope.cancel()
         finally:
             for part in self._line.take_all():
-                part.finish(error=closing())
+                part.fail(closing())
             with anyio.CancelScope(shield=True):
                 for endpoint in self._endpoints:
                     await endpoint.client.close()
@@ -324,7 +333,7 @@ class RemoteManager:
             return min(left, FIRST_CHECK_S)
         error = self._nobody()
         for part in self._line.take_all():
-            part.finish(error=error)
+            part.fail(error)
         return inf
 
     def _nobody(self) -> OcrError:
@@ -373,7 +382,7 @@ class RemoteManager:
                 self.observer.pages_read(
                     self.engine.name, 1, fields.get("tokens"), anyio.current_time() - reading_since
                 )
-                page.finish([fields])
+                page.answer([fields])
         except Trouble as trouble:
             if reading_since is not None:
                 page.infer_s += anyio.current_time() - reading_since
@@ -381,14 +390,14 @@ class RemoteManager:
         except OcrError as exc:
             if reading_since is not None:
                 self._succeeded(endpoint)  # it refused this page, and is well
-            page.finish(error=exc)
+            page.fail(exc)
         except Exception as exc:
             log.exception("A page failed in a way nobody foresaw.")
-            page.finish(error=unforeseen(exc))
+            page.fail(unforeseen(exc))
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.finish(error=closing())  # cancelled: nobody waits, or the server closes
+            page.fail(closing())  # cancelled: nobody waits, or the server closes
             if not endpoint.pages:
                 endpoint.emptied.set()
                 endpoint.changed.set()
@@ -414,14 +423,14 @@ class RemoteManager:
             self._take_out(endpoint, trouble)
             page.crashes -= not trouble.sent
             if trouble.hopeless and not any(one.usable for one in self._endpoints):
-                page.finish(error=error)
+                page.fail(error)
                 return
         if page.crashes >= MAX_LOST:
             message = f"{page.crashes} attempts to read the page failed. The last one: {error.message}"
-            page.finish(error=EngineUnavailable(message, remedy=error.remedy))
+            page.fail(EngineUnavailable(message, remedy=error.remedy))
             return
         self.observer.page_sent_again(self.engine.name, endpoint.url, trouble.what)
-        page.finish()
+        page.send_back()
 
     def _rest(self, endpoint: RemoteEndpoint, retry_after_s: float | None) -> None:
         """Leave an endpoint alone for a while, and send it less then."""
@@ -554,17 +563,18 @@ class RemoteManager:
     async def _moved_all(self, level: int, force: bool) -> Transition:
         self._refuse_when_closed()
         before, began = self.state, anyio.current_time()
-        told: dict[RemoteEndpoint, tuple[bool | None, str]] = {}
+        found: dict[RemoteEndpoint, SleepOutcome] = {}
 
         async def move(endpoint: RemoteEndpoint) -> None:
-            told[endpoint] = await self._put_to_sleep(endpoint, level, force)
+            found[endpoint] = await self._put_to_sleep(endpoint, level, force)
 
         async with anyio.create_task_group() as tasks:
             for endpoint in self._endpoints:
                 tasks.start_soon(move, endpoint)
-        outcomes = [told[endpoint] for endpoint in self._endpoints]
-        message = " ".join(sentence for _, sentence in outcomes)
-        if not any(moved for moved, _ in outcomes) and any(moved is None for moved, _ in outcomes):
+        outcomes = [found[endpoint] for endpoint in self._endpoints]
+        message = " ".join(outcome.sentence for outcome in outcomes)
+        results = {outcome.result for outcome in outcomes}
+        if "busy" in results and "asleep" not in results:
             raise Busy(
                 message, remedy="Call again when they are done, or gpu_release with force=true to stop what runs."
             )
@@ -574,60 +584,62 @@ class RemoteManager:
 
     async def _put_to_sleep(
         self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool] = lambda: False
-    ) -> tuple[bool | None, str]:
-        """Whether it was put to sleep (None: it was busy), and a sentence about it.
+    ) -> SleepOutcome:
+        """Put an endpoint to sleep, if it can and nobody needs it.
 
         Args:
-            unless: asked when there is nothing left but to do it.
+            endpoint: which one.
+            level: 1 keeps the weights in its host memory, 2 lets go of them.
+            force: stop what is being read there, instead of waiting for it.
+            unless: asked when there is nothing left but to do it; True keeps it awake.
         """
         url = endpoint.url
         if not endpoint.usable:
-            return False, f"{url} is not asked: {endpoint.last_error or 'it has not answered yet'}."
+            return SleepOutcome("left", f"{url} is not asked: {endpoint.last_error or 'it has not answered yet'}.")
         if not endpoint.can_sleep:
-            return (
-                False,
-                f"{url} has no sleep mode: its model stays where it is (docs/remote.md says how vLLM gets one).",
+            return SleepOutcome(
+                "left", f"{url} has no sleep mode: its model stays where it is (docs/remote.md says how vLLM gets one)."
             )
         endpoint.closing += 1
         try:
             if force:
                 for page in list(endpoint.pages):
-                    page.finish(error=_released())
+                    page.fail(_released())
                     if page.flight is not None:
                         page.flight.cancel()
             with anyio.move_on_after(FORCE_TIMEOUT_S if force else self._settings.ocr_busy_wait):
                 while endpoint.pages:
                     await endpoint.emptied.wait()
             if endpoint.pages:
-                return None, f"{url} is reading {len(endpoint.pages)} pages."
+                return SleepOutcome("busy", f"{url} is reading {len(endpoint.pages)} pages.")
             async with endpoint.lock:
                 return await self._sleep(endpoint, level, force, unless)
         except Trouble as trouble:
             endpoint.failures += 1
             self._remember(endpoint, trouble)
-            return False, trouble.error.message
+            return SleepOutcome("left", trouble.error.message)
         finally:
             endpoint.closing -= 1
             self._notify()
 
     async def _sleep(
         self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool]
-    ) -> tuple[bool | None, str]:
+    ) -> SleepOutcome:
         """See `_put_to_sleep`. Caller holds the lock, and no page is there."""
         url = endpoint.url
         await self._look(endpoint)  # somebody else may have moved it
         if not endpoint.can_sleep or endpoint.facts is None:
-            return False, f"{url} has no sleep mode: its model stays where it is."
+            return SleepOutcome("left", f"{url} has no sleep mode: its model stays where it is.")
         if endpoint.sleeps and (level == 1 or endpoint.facts.level == 2):
-            return False, f"{url} sleeps already."
+            return SleepOutcome("left", f"{url} sleeps already.")
         if force:  # until it has noticed that its answers were broken off
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 while await endpoint.client.others():
                     pass
         elif not endpoint.sleeps and (others := await endpoint.client.others()):
-            return None, f"{url} has {others} requests of others in work."
+            return SleepOutcome("busy", f"{url} has {others} requests of others in work.")
         if unless():
-            return None, f"{url} is wanted."
+            return SleepOutcome("busy", f"{url} is wanted.")
         if endpoint.sleeps:
             await self._wake(endpoint)  # vLLM goes from level 1 to 2 by way of the card only
         try:
@@ -642,7 +654,7 @@ class RemoteManager:
             raise
         endpoint.heard = anyio.current_time()
         where = "its weights wait in its host memory" if level == 1 else "its weights are let go of"
-        return True, f"{url} sleeps: {where}."
+        return SleepOutcome("asleep", f"{url} sleeps: {where}.")
 
     # -- idle policy
 
