@@ -43,6 +43,7 @@ import psutil
 
 from common import PRODUCT, environment, family, ratio, report, sample_page, say, spread, table, verdict
 from generated_pages import write_pages
+from heading_scores import heading_scores
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 READERS: Final = ("ours", "RapidOCR", "Tesseract")
@@ -374,7 +375,8 @@ async def read_all(
                 for reader in results.values():
                     if entry["id"] in reader:
                         text = reader[entry["id"]].text
-                        reader[entry["id"]].scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
+                        scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
+                        reader[entry["id"]].scores = scores | heading_scores(entry, text)
                 say(
                     f"{number + 1}/{len(entries)} {entry['id']}: "
                     + "  ".join(
@@ -485,6 +487,8 @@ def summary_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
             ("reading order: neighbours", "neighbours", 3),
             ("the manifest's checks of order (ORD)", "order_checks", 2),
             ("table cells (TAB)", "table_checks", 2),
+            ("headings that are none", "false_headings", 3),
+            ("headings missed", "missed_headings", 3),
             ("blank pages empty", "blank_ok", 2),
         )
     ]

@@ -47,7 +47,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch": {"batch", "app", "service", "gpu", "documents", "engines", "", *GROUND},
     "cli": {"cli", "batch", "app", "service", "lifecycle.first_day", "documents", "engines", "", *GROUND},
 }
-CHILD_ONLY = ("decoder", "engines.rapidocr", "engines.tesseract", "engines.deepseek", "engines.sheet", "engines.host")
+CHILD_ONLY = (
+    "decoder",
+    "engines.rapidocr",
+    "engines.tesseract",
+    "engines.deepseek",
+    "engines.sheet",
+    "engines.rules",
+    "engines.host",
+)
 """Packages and modules that only a child process imports: they hold everything that parses or that is heavy."""
 
 HEAVY = {

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ...engines.base import ReadOptions
 from ...layout.find import find_term
+from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, TextLine
 from ...layout.writing import rows_around, to_markdown, to_text
@@ -29,7 +30,7 @@ from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
-from .tables import Ruling, arrange_with_rules, cut_at_rules
+from .tables import Ruling, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
 
@@ -372,7 +373,7 @@ def _arranged(lines: list[LayerLine], ruling: Ruling, clock: Clock) -> _Group:
     parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
     lines = [part for part in parts if part is not None]
     frame = [line.framed() for line in lines]
-    return _Group(lines, frame, arrange_with_rules(frame, ruling, clock))
+    return _Group(lines, frame, arrange_with_rules(frame, ruling.rules, clock.tick, ruling.fills))
 
 
 # ---------------------------------------------------------------- the answer
