@@ -526,7 +526,8 @@ async def _merged(
             remedy="Call again with text_layer=ignore.",
         )
     page = _of_layer(number, layer)
-    remark = " ".join(text for text in (page.remark, str(fields.get("remark", ""))) if text)
+    of_engine = str(fields.get("remark", ""))
+    remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
 
