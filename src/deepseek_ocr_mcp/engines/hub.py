@@ -372,15 +372,15 @@ class _BytesReport:
     """Bytes done, told to whoever wants to know."""
 
     def __init__(self, total: int, tell: OnProgress | None) -> None:
-        self.done, self._total, self._tell, self._told = 0, total, tell, 0.0
+        self.done, self._total, self._tell, self._reported_s = 0, total, tell, 0.0
 
     def add(self, count: int) -> None:
         self.done += count
-        if time.monotonic() - self._told >= TELL_EVERY_S:
+        if time.monotonic() - self._reported_s >= TELL_EVERY_S:
             self.say()
 
     def say(self) -> None:
-        self._told = time.monotonic()
+        self._reported_s = time.monotonic()
         if self._tell is not None:
             self._tell(self.done, self._total)
 

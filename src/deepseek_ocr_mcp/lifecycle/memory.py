@@ -18,7 +18,7 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..gpu.causes import Cause, torch_build
-from ..gpu.choice import choose_gpu, examine, visible_devices
+from ..gpu.choice import CardRequest, choose_gpu, examine, visible_devices
 from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
 from ..logs import fields
 from ..models import Gpu
@@ -87,17 +87,15 @@ class CardMemory:
                 else card
                 for card in cards
             ]
-        card = choose_gpu(
-            cards,
+        request = CardRequest(
             need_mb=self.engine.gpu_mb,
             reserve_mb=self.settings.ocr_gpu_reserve_mb,
-            wanted=self.settings.ocr_gpu,
-            visible=visible_devices(os.environ),
-            current=None if parked is None else parked.card,
-            note=self.probe.note,
+            name=self.settings.ocr_gpu,
             setting="OCR_GPUS" if self.settings.ocr_gpus else "OCR_GPU",
-            unusable=causes,
+            visible=visible_devices(os.environ),
         )
+        current = None if parked is None else parked.card
+        card = choose_gpu(cards, request, current=current, unusable=causes, note=self.probe.note)
         return card.uuid
 
     async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:

@@ -34,7 +34,7 @@ from ..models import Doing, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 from .base import ModelStatus, PagesRead
-from .choice import Standing, Wanted, is_hopeless, next_to_read, next_to_wake, share
+from .choice import Standing, WaitingPages, is_hopeless, next_to_read, next_to_wake, share
 from .line import Part, WaitingLine
 from .manager import ModelManager, Spawn, Worker, spawn_engine
 from .weights import Weights
@@ -76,8 +76,8 @@ class _PoolPart(Part):
     load_s: float = 0.0
     queued_s: float = 0.0
 
-    async def told(self, done: float, message: str) -> None:
-        """For the manager that reads: waits for nobody."""
+    async def pass_on(self, done: float, message: str) -> None:
+        """Pass on the progress that the card's manager tells; waits for nobody."""
         self.tell(done, message)
 
 
@@ -320,7 +320,7 @@ class Pool:
         try:
             with part.scope, serving(part.request):
                 part.reading = await card.manager.read(
-                    part.pages, part.options, client=part.client, background=part.background, on_progress=part.told
+                    part.pages, part.options, client=part.client, background=part.background, on_progress=part.pass_on
                 )
                 card.strikes, card.hangs, card.out_until, card.refusal = 0, 0, -inf, None
                 error = None
@@ -407,8 +407,8 @@ class Pool:
     def _standings(self, free_mb: Mapping[str, int] | None = None) -> list[Standing]:
         return [card.standing(free_mb or {}) for card in self._cards]
 
-    def _waiting(self) -> list[Wanted]:
-        return [_wanted(part) for part in self._line]
+    def _waiting(self) -> list[WaitingPages]:
+        return [_waiting_pages(part) for part in self._line]
 
     def _next_to_wake(self, free_mb: Mapping[str, int]) -> int | None:
         return next_to_wake(
@@ -454,22 +454,22 @@ class Pool:
     def _end_the_hopeless(self) -> None:
         standings, now = self._standings(), anyio.current_time()
         for part in list(self._line):
-            if is_hopeless(_wanted(part), standings, now):
+            if is_hopeless(_waiting_pages(part), standings, now):
                 self._line.leave(part)
                 assert isinstance(part, _PoolPart)
                 part.fail(part.blamed or self._refusal())
 
     def _refusal(self) -> OcrError:
-        """What no card can be used for, said once where all say the same."""
-        said = {card.refusal.message: card.refusal for card in self._cards if card.refusal is not None}
-        message = " ".join(said)
-        if any(isinstance(refusal, GpuBusy) for refusal in said.values()):
+        """The refusals of all cards as one error; a sentence that several share stands there once."""
+        refusals = {card.refusal.message: card.refusal for card in self._cards if card.refusal is not None}
+        message = " ".join(refusals)
+        if any(isinstance(refusal, GpuBusy) for refusal in refusals.values()):
             return GpuBusy(
                 message,
                 remedy="Call gpu_release on other OCR servers, or end a program that nvidia-smi lists. Or name other "
                 "cards in OCR_GPUS, or lower OCR_GPU_RESERVE_MB. Set OCR_ENGINE=rapidocr to read on the CPU.",
             )
-        first = next(iter(said.values()), closing())
+        first = next(iter(refusals.values()), closing())
         return type(first)(message or first.message, remedy=first.remedy)
 
     # -- memory
@@ -516,11 +516,11 @@ class Pool:
             to_state=self.state,
             seconds=anyio.current_time() - began,
             freed_mb=sum(freed) if freed else None,
-            message=self._said(done or moved),
+            message=self._summary(done or moved),
         )
 
-    def _said(self, moved: Mapping[int, Transition]) -> str:
-        """What was done, each sentence once, with the number of those that it is said of."""
+    def _summary(self, moved: Mapping[int, Transition]) -> str:
+        """Each sentence about a move once, with the number of workers that it is true of."""
         messages: dict[str, int] = {}
         for step in moved.values():
             messages[step.message] = messages.get(step.message, 0) + 1
@@ -602,10 +602,10 @@ def _shunned(part: Part) -> set[_CardWorker]:
     return part.shunned
 
 
-def _wanted(part: Part) -> Wanted:
+def _waiting_pages(part: Part) -> WaitingPages:
     assert isinstance(part, _PoolPart)
     numbers = frozenset(card.number for card in part.shunned)
-    return Wanted(len(part.pages), part.since, part.background(), numbers)
+    return WaitingPages(len(part.pages), part.since, part.background(), numbers)
 
 
 def _furthest(states: Sequence[State | Doing], ready: State) -> State | Doing:

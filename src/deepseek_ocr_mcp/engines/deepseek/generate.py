@@ -512,13 +512,13 @@ class _Report:
 
 def _take(row: _Sequence, chosen: int, logits: torch.Tensor, end: int) -> int:
     """The row's next token, noted; `chosen` unless it is banned."""
-    wanted = chosen
+    likeliest = chosen
     banned = row.guard.banned()
     if chosen in banned:
         logits[list(banned)] = -math.inf
         chosen = int(logits.argmax())
     if chosen == end:
         row.finish = "stop"
-    elif row.guard.add(chosen, wanted):
+    elif row.guard.add(chosen, likeliest):
         row.finish = "loop"
     return chosen

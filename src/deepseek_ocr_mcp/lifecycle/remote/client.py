@@ -149,11 +149,11 @@ class Client:
                 return card
         if self._model or not cards:
             served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
-            wanted = self._model or "any model"
+            model = self._model or "any model"
             raise Down(
                 "the model is missing",
                 EngineUnavailable(
-                    f"{self.url} does not serve {wanted}. It serves: {served}.",
+                    f"{self.url} does not serve {model}. It serves: {served}.",
                     remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
                 ),
                 hopeless=True,

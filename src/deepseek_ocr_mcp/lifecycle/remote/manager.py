@@ -1,5 +1,5 @@
 """Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
-is lost or told twice.
+is lost or read twice.
 
 - There is no lock: each endpoint has `OCR_REMOTE_CONCURRENCY` places, fewer while it says that it is overloaded. Pages
   stand in one line (`line.Line`: clients take turns) and go where most is free; an endpoint that sleeps is woken only
@@ -280,9 +280,9 @@ class RemoteManager:
         if page.endpoint is not None:
             page.endpoint.failures += 1
             page.endpoint.last_error = "a page took too long"
-        said = f" The last attempt: {page.trouble.message}" if page.trouble else ""
+        last_attempt = f" The last attempt: {page.trouble.message}" if page.trouble else ""
         return Timeout(
-            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{said}",
+            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{last_attempt}",
             remedy="Send it again, or have the operator raise OCR_PAGE_TIMEOUT; gpu_status shows the endpoints.",
         )
 
