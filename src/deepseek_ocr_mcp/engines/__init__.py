@@ -157,6 +157,7 @@ def choose_engine(
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
     Args:
+        name: `OCR_ENGINE`.
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
@@ -187,8 +188,15 @@ class _LargeCard:
 
 
 def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
-    """What `choose_engine` chooses, if it is a worker without a GPU, whatever cards there are. Asks no driver, raises
-    nothing."""
+    """The engine that `choose_engine` chooses, if it is a worker without a GPU; None otherwise.
+
+    Asks no driver and raises nothing, so that a worker can be started before anything else is known.
+
+    Args:
+        name: `OCR_ENGINE`.
+        model: `OCR_MODEL`.
+        gpu: `OCR_GPU`.
+    """
     try:
         engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
     except BadRequest:
@@ -197,7 +205,13 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
 
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
+    """Fetch what is missing of a model's weights; see `hub.download`.
+
+    Args:
+        model: a hub id.
+        to: the folder to put them in; None: the hub's cache.
+        on_progress: called with bytes done and bytes in all.
+    """
     from .hub import download
 
     return download(model, to=to, on_progress=on_progress)

@@ -112,4 +112,13 @@ class Engine(Protocol):
         """Bring offloaded weights back to the GPU they were loaded on."""
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """One `PageText` per page, in order."""
+        """Read some pages.
+
+        Args:
+            pages: upright, as raw RGB on disk.
+            options: the same for all of them.
+            call: asked whether anybody still waits, and told how far it is.
+
+        Returns:
+            One `PageText` per page, in order.
+        """

@@ -37,7 +37,13 @@ class IdlePolicy:
     release_after: float
 
     def seconds_until(self, step: Step, state: State, idle_s: float) -> float | None:
-        """Seconds until `step` is due, 0 if it is; None if it never will be in this state."""
+        """Seconds until `step` is due, 0 if it is; None if it never will be in this state.
+
+        Args:
+            step: to take.
+            state: of the model.
+            idle_s: seconds since the last request ended.
+        """
         after, states = {
             Step.OFFLOAD: (self.offload_after, (State.GPU,)),
             Step.RELEASE: (self.release_after, (State.GPU, State.HOST)),

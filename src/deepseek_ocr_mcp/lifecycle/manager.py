@@ -254,7 +254,7 @@ class ModelManager:
             NotReady: the weights are being fetched.
             WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
-            OcrError: what loading or the engine said.
+            OcrError: the error of loading, or of the engine.
         """
         assert self._tasks is not None, "use the manager inside `async with manager.running():`"
         return await self._batches.read(Part(pages, options, client, background), on_progress, self._tasks)
@@ -295,7 +295,7 @@ class ModelManager:
         """Bring the model to where it reads; whoever asks meanwhile shares it.
 
         Raises:
-            OcrError: what loading said; see `read`.
+            OcrError: the error of loading; see `read`.
         """
         while not self.can_read:
             if self.is_ready():  # and on its way elsewhere, under the lock
@@ -346,7 +346,20 @@ class ModelManager:
     async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards."""
+        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards.
+
+        Args:
+            method: of `engines.host.EngineHost`.
+            arguments: of the method.
+            timeout: seconds; a worker that takes longer is killed.
+            on_progress: called as the worker tells how far it is.
+
+        Raises:
+            WorkerDied: the worker ended by itself.
+            Cancelled: it was ended on purpose.
+            GpuLost: its card failed; it is ended.
+            OcrError: what the worker answered.
+        """
         child = self._child
         assert child is not None
         try:

@@ -257,7 +257,7 @@ class Pool:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages, on whichever card is free first. The caller holds a lease.
+        """Read some pages, on whichever card is free first. The caller holds a lease; see `base.Lifecycle.read`.
 
         Raises:
             GpuBusy: no card has room.

@@ -56,7 +56,7 @@ class PageReader(Protocol):
     async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Call the worker. Caller holds the lock."""
+        """Call the worker; see `ModelManager.call`. Caller holds the lock."""
         ...
 
     async def drop(self, pages: Sequence[int]) -> None:

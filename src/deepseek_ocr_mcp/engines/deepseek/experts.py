@@ -65,7 +65,13 @@ def experts_forward(
 
 
 def is_gathered(rows: int, chosen: int, experts: int) -> bool:
-    """Whether gathering the weights of `chosen` experts for each row moves less than reading all `experts` once."""
+    """Whether gathering the weights of the chosen experts moves less memory than reading all of them once.
+
+    Args:
+        rows: of the step.
+        chosen: experts for each row.
+        experts: in all.
+    """
     return TRAFFIC_OF_GATHERING * chosen * rows <= experts
 
 

@@ -79,9 +79,15 @@ class FusedFile:
 
 
 def fused_file(checkpoint: Source, dtype: torch.dtype, notes: list[str]) -> tuple[FusedFile | None, nn.Module | None]:
-    """The checkpoint's fused file, made now if need be.
+    """The checkpoint's fused file, written now if it is not there.
 
-    Where it cannot be made, the reason goes to `notes`, and the model comes if it has been loaded for it.
+    Args:
+        checkpoint: to convert.
+        dtype: of the weights in the file.
+        notes: gets the reasons where the file cannot be written.
+
+    Returns:
+        The file, or None; and the model, where it was loaded and no file came of it.
     """
     name = f"native-{str(dtype).removeprefix('torch.')}.safetensors"
     files = [folder / name for folder in _folders(Path(checkpoint.path))]

@@ -117,6 +117,11 @@ def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
     """Token ids as the original's `infer()` makes them: begin, one placeholder per vector, the question.
 
     The original strips the whole text, so a prompt of nothing loses its newline too.
+
+    Args:
+        tokenizer: a `transformers.PreTrainedTokenizerFast`.
+        prompt: the question, without the picture.
+        placeholders: vectors that the picture takes.
     """
     text = f"{IMAGE}\n{prompt.replace(IMAGE, '').strip()}".strip().removeprefix(IMAGE)
     image: int = tokenizer.convert_tokens_to_ids(IMAGE)
@@ -342,6 +347,11 @@ def normalised(pixels: Pixels, kind: Kind, like: torch.Tensor) -> torch.Tensor:
     """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1, of the device and dtype of `like`.
 
     Bytes travel to the card, not floats. A table of 256 values gives each what the original's arithmetic gives it.
+
+    Args:
+        pixels: of one view, or of several.
+        kind: of the model: each has its own arithmetic.
+        like: a tensor of the model.
     """
     levels = torch.from_numpy(level_table(kind)).to(like.device, like.dtype)
     numbers = torch.from_numpy(np.array(pixels)).to(like.device).int()

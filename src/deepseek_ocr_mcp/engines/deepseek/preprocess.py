@@ -54,14 +54,20 @@ class Views:
 
 
 def read_page(path: str, width: int, height: int) -> Image.Image:
-    """A page on disk; see `engines.base.PageImage`."""
+    """A page on disk, in RGB; path, width and height are those of an `engines.base.PageImage`."""
 
     with open(path, "rb") as file:
         return Image.frombytes("RGB", (width, height), file.read())
 
 
 def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
-    """The views of `image`, which is in RGB, at a resolution of `modes.RESOLUTIONS`."""
+    """The views of a page.
+
+    Args:
+        image: in RGB.
+        kind: of the model.
+        resolution: one of `modes.RESOLUTIONS`.
+    """
     return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
 
 
@@ -125,6 +131,13 @@ def closest_grid(width: int, height: int, tile: int, fewest: int, most: int) -> 
     """Columns and rows whose shape is nearest to the page's (`find_closest_aspect_ratio` of the original).
 
     Of two that are equally near, the one with more tiles wins while the page fills half of them.
+
+    Args:
+        width: of the page, in pixels.
+        height: of the page, in pixels.
+        tile: side of a tile, in pixels.
+        fewest: tiles that a grid may have.
+        most: tiles that a grid may have.
     """
     best, nearest = (1, 1), float("inf")
     for columns, rows in _grids(fewest, most):

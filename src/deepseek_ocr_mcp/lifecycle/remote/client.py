@@ -234,6 +234,13 @@ class Client:
     ) -> dict[str, Any]:
         """Have a page read; the fields of `engines.base.PageText`.
 
+        Args:
+            facts: as the last look found them.
+            page: whose pixels the boxes are in.
+            options: what is asked about it.
+            picture: the page as it is sent.
+            tell: called as the answer comes.
+
         Raises:
             InputTooLarge: the page and its text do not fit what the model can hold.
             EngineUnavailable: the endpoint refused this request and no other.

@@ -207,13 +207,13 @@ class RemoteManager:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages; the caller holds a lease. Their files are gone afterwards.
+        """Read some pages; the caller holds a lease; see `base.Lifecycle.read`. Their files are gone afterwards.
 
         Raises:
             Timeout: a page took longer than `OCR_PAGE_TIMEOUT`, all attempts together.
             EngineUnavailable: no endpoint can read, or several failed over this page.
             Cancelled: released by force, or the server closes.
-            OcrError: what an endpoint said about the page.
+            OcrError: an endpoint's own error about the page.
         """
         done: dict[int, RemotePage] = {}
 
