@@ -35,7 +35,7 @@ _THIS_PROCESS: Final = os.urandom(8).hex()
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What the parent knows of an engine without importing it."""
+    """The facts of an engine that the parent knows without importing it."""
 
     name: str
     target: str
@@ -54,7 +54,7 @@ class EngineSpec:
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
     asks: str = ""
-    """With what settings of its own it reads, where that makes another text: part of its version."""
+    """Settings of its own that change the text; they are part of its version."""
 
     @property
     def is_remote(self) -> bool:
@@ -85,7 +85,7 @@ class EngineSpec:
 
 
 _releases: dict[str, tuple[str, str]] = {}
-"""Of packages: the folder of their metadata, and what was read there."""
+"""By package: the folder of its metadata, and the release that was read there."""
 
 
 def _release(package: str) -> str:
@@ -141,7 +141,7 @@ PREFERRED: Final = "deepseek"
 
 
 class Card(Protocol):
-    """What the choice asks of a `models.Gpu`."""
+    """The part of a `models.Gpu` that the choice looks at."""
 
     memory_total_mb: int
 

@@ -66,7 +66,7 @@ class IdlePolicy:
 
 
 class Idleness:
-    """Who needs a model, since when nobody has, and what the policy makes of that.
+    """Counts who needs a model and since when nobody does, and asks the policy.
 
     What it says of the policy is None while somebody needs the model.
     """
@@ -119,7 +119,7 @@ class Idleness:
         self._news.set()
 
     def forget_news(self) -> None:
-        """Before a look: what happens from now on is news."""
+        """Before a look: events from now on are news."""
         self._news = anyio.Event()
 
     async def news(self, within: float | None) -> None:

@@ -54,7 +54,7 @@ starting a successor takes a core for some eight seconds. Not tuned on a card; t
 
 
 class Worker(Protocol):
-    """What the manager asks of a `WorkerHandle`; tests bring one that runs on virtual time."""
+    """The part of a `WorkerHandle` that is used here; tests bring a worker that runs on virtual time."""
 
     @property
     def pid(self) -> int: ...
@@ -118,7 +118,7 @@ class _Loading:
 class ModelManager:
     """One engine, one worker at most. Use it inside `async with manager.running():`."""
 
-    lanes = 1  # there is one worker, and what it reads at once is one batch
+    lanes = 1  # there is one worker, and it reads one batch at a time
 
     def __init__(
         self,
@@ -156,13 +156,13 @@ class ModelManager:
         self._batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
         self.model = ""
-        """What the worker says that it has loaded."""
+        """The name of the loaded model, as the worker gives it."""
         self._folder: str | None = None
         """Of the weights, as of the last load."""
         self._restarts = 0
         self._last_error = ""
         self.failed_at = -inf
-        """When what `last_error` tells of happened."""
+        """When the failure of `last_error` happened."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -195,7 +195,7 @@ class ModelManager:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Watch the idle policy; at the end, kill what runs and give everything back."""
+        """Watch the idle policy; at the end, kill the workers and give everything back."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -226,11 +226,11 @@ class ModelManager:
             self.let_go()
 
     def hold(self) -> None:
-        """Begin what a `lease` is. `let_go` must follow."""
+        """Begin a lease. `let_go` must follow."""
         self._idle.hold()
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """End a lease that `hold` began."""
         self._idle.let_go()
 
     # -- reading
@@ -292,7 +292,7 @@ class ModelManager:
         return self.is_ready() and self._doing is None
 
     async def load(self) -> None:
-        """Bring the model to where it reads; whoever asks meanwhile shares it.
+        """Bring the model to the state in which it reads; callers that come meanwhile share the load.
 
         Raises:
             OcrError: the error of loading; see `read`.
@@ -308,7 +308,7 @@ class ModelManager:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
     async def ready(self) -> None:
-        """Wait for a loaded model, starting the load if nobody has. Raises what loading raised."""
+        """Wait for a loaded model, and start the load if nobody has. Raises the error of the load."""
         self._refuse_when_closed()
         if self.is_ready():
             return
@@ -483,7 +483,7 @@ class ModelManager:
         return _Child(await self._spawn(self.engine, env))
 
     def _environment(self, card: str | None = None) -> dict[str, str]:
-        """What a worker learns by its environment before it opens the weights, or places them on that card."""
+        """Environment variables for a worker that opens its weights, or places them on that card."""
         found = {"OCR_MODEL_PATH": self._folder} if self._folder else {}
         if self._uses_card and self.engine.opens:
             found["OCR_PARK"] = self._settings.ocr_park
@@ -513,7 +513,7 @@ class ModelManager:
             self._note(await self.call("load", arguments, self._settings.ocr_load_timeout))
 
     def _note(self, facts: Mapping[str, Any]) -> None:
-        """Keep what a worker said of what it has loaded or opened."""
+        """Keep the name of the model that a worker has loaded or opened, and log its notes."""
         self.model = str(facts.get("model", ""))
         for note in facts.get("notes", ()):
             log.warning(note, extra=fields(engine=self.engine.name))
@@ -573,7 +573,7 @@ class ModelManager:
             self._tasks.start_soon(successor.worker.kill)
 
     async def _prewarm(self) -> None:
-        """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
+        """Do the step of `OCR_PREWARM`, once the server is idle; the first call meets a failure again and tells it."""
         async with self.lock:
             self._prewarm_due = False
             if self._child is not None or self._idle.leases:
@@ -777,7 +777,7 @@ class ModelManager:
     # -- status
 
     def status(self) -> ModelStatus:
-        """What is true now. Waits for nothing."""
+        """The state of now. Waits for nothing."""
         state = self.state
         child = self._child
         pid = child.worker.pid if child is not None and child.worker.alive else None
@@ -827,7 +827,7 @@ def _step(state: State, target: State, child: _Child | None) -> Doing | None:
 
 
 def _how(cause: BaseException | None) -> str:
-    """What a worker died of, for the log: never what it wrote."""
+    """The cause of a worker's death, for the log: never a word that it wrote."""
     match cause:
         case None:
             return "it ended while nobody called it"

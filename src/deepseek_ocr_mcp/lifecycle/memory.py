@@ -1,4 +1,4 @@
-"""Knows what a worker holds on its card: which card has room, what came back after a worker, and what has not.
+"""Knows the memory of cards: which card has room, and how much of it an ended worker has not given back.
 
 Our own worker's memory counts as ours: a parked worker's CUDA context does not stand in the way of its own weights.
 """
@@ -28,7 +28,7 @@ __all__ = ["CardMemory", "Footprint", "difference", "resident_mb"]
 log = logging.getLogger(__name__)
 
 LARGEST_CONTEXT_MB: Final = 1024
-"""The most that is taken for our own context where NVML hides what a process holds (in containers, on Windows).
+"""The most that counts as our own context where NVML hides the memory of processes (in containers, on Windows).
 
 Contexts take 300 to 700 MB. Too much, and a card is chosen on which the weights do not fit: that is an error at the
 restore, which says so. Too little, and a card refuses its own model."""
@@ -36,7 +36,7 @@ restore, which says so. Too little, and a card refuses its own model."""
 
 @dataclass(slots=True)
 class Footprint:
-    """What is known of one worker's memory on its card."""
+    """One worker's memory on its card, as far as it is known."""
 
     card: str
     """UUID."""
@@ -99,7 +99,7 @@ class CardMemory:
         return card.uuid
 
     async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:
-        """Why cards cannot be used, by UUID. What only makes a card slow goes to the log, once."""
+        """Why cards cannot be used, by UUID. Remarks on slow cards go to the log, each once."""
         ours = [] if parked is None else [parked.pid]
         build = torch_build() if "torch" in self.engine.needs else None
         causes, slow = await anyio.to_thread.run_sync(examine, self.probe, uuids, build, ours)

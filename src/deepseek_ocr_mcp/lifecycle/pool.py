@@ -168,7 +168,7 @@ class Pool:
 
     @property
     def observer(self) -> Observer:
-        """Learns what happens, on any card."""
+        """Learns of every event, on any card."""
         return self._observer
 
     @observer.setter
@@ -213,7 +213,7 @@ class Pool:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Give out what waits; at the end, all workers are ended side by side."""
+        """Give waiting pages to cards; at the end, all workers are ended side by side."""
         over = anyio.Event()
         async with anyio.create_task_group() as lives:
             for card in self._cards:
@@ -284,7 +284,7 @@ class Pool:
         return replace(reading, queued_s=part.queued_s + reading.queued_s, load_s=part.load_s + reading.load_s)
 
     def _give_out(self) -> None:
-        """Give what waits to the cards that can begin it now."""
+        """Give waiting pages to the cards that can begin them now."""
         while self._line and not self._closed:
             readers = next_to_read(self._standings())
             waiting = sum(len(part.pages) for part in self._line)
@@ -380,7 +380,7 @@ class Pool:
         self._something_happened.set()
 
     async def _watch(self) -> None:
-        """Wake cards for what waits, and tell those that wait in vain; sleeps while nobody waits."""
+        """Wake cards for waiting pages, and end pages that wait in vain; sleeps while nobody waits."""
         while True:
             self._something_happened = anyio.Event()
             self._give_out()
@@ -425,7 +425,7 @@ class Pool:
         self._tasks.start_soon(self._wake, card)
 
     async def _wake(self, card: _CardWorker) -> None:
-        """Bring a card's model to where it reads. This belongs to no request: whoever is next has it."""
+        """Bring a card's model to the state in which it reads. It belongs to no request: the next in line has it."""
         began = anyio.current_time()
         try:
             with serving(*(part.request for part in self._line)):

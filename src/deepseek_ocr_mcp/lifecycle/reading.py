@@ -33,7 +33,7 @@ READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
 
 
 class PageReader(Protocol):
-    """What `Batches` asks of whoever owns the worker; a `manager.ModelManager`."""
+    """The owner of the worker, as `Batches` uses it; a `manager.ModelManager`."""
 
     @property
     def engine(self) -> EngineSpec: ...
@@ -50,7 +50,7 @@ class PageReader(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Return when it can; raises what loading raised."""
+        """Return when the worker can read; raises the error of the load."""
         ...
 
     async def call(

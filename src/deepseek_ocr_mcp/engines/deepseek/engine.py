@@ -137,7 +137,7 @@ class DeepSeekEngine:
 
     @property
     def spoiled(self) -> str:
-        """Why this process is to be replaced after what it reads now; empty: it is sound."""
+        """Why this process is to be replaced after the pages that it has just read; empty: it is sound."""
         return TokenSheet.spoiled
 
 

@@ -24,7 +24,7 @@ Kind = Literal["v1", "v2"]
 """DeepSeek-OCR, or DeepSeek-OCR-2."""
 
 PIXELS_PER_TOKEN: Final = 64  # a side: SAM's patch of 16, then two convolutions that halve
-GREY: Final = (127, 127, 127)  # what pads a view to a square: `int(0.5 * 255)`
+GREY: Final = (127, 127, 127)  # pads a view to a square: `int(0.5 * 255)`
 
 V1_SIDES: Final = {"tiny": 512, "small": 640, "base": 1024, "large": 1280, "gundam": 1024, "auto": 1024}
 V1_SQUASHED: Final = 640  # pixels; up to this side the original squeezes the page into the square
@@ -41,7 +41,7 @@ CROPPED: Final = frozenset({"gundam", "auto"})
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the model sees of one page, as 8-bit RGB."""
+    """The pictures of one page that the model looks at, as 8-bit RGB."""
 
     whole: Pixels
     """The page in one square, `(side, side, 3)`."""
@@ -73,7 +73,7 @@ def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
 
 @lru_cache(maxsize=2)
 def level_table(kind: Kind) -> Floats:
-    """What each of the 256 levels of a colour is for the model, from -1 to 1, as the original's arithmetic gives it."""
+    """The 256 levels of a colour as the model takes them, from -1 to 1, by the original's own arithmetic."""
     levels = np.arange(256)
     half = np.float32(0.5)
     if kind == "v1":  # torchvision: ToTensor, Normalize
