@@ -31,7 +31,7 @@ def reads_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
     async def worded(self: FakeWorker, method: str, arguments: Any, **how: Any) -> dict[str, Any]:
         reply = await call(self, method, arguments, **how)
         for page in reply.get("pages", ()):
-            page["text"] = f"# {WORD}\n"
+            page |= {"text": f"# {WORD}\n", "tokens": 40}
         return reply
 
     monkeypatch.setattr(FakeWorker, "call", worded)
@@ -65,7 +65,7 @@ async def test_each_promise_that_is_not_kept_is_told_with_a_remedy(monkeypatch: 
     spawn = spawned_spoiled(spoiled)
     monkeypatch.setattr(spoiled.manager, "_spawn", spawn)
     found = await checked(spoiled)
-    assert not found["recorded steps"].passed
+    assert "could not be recorded" in found["recorded steps"].found
 
 
 def spawned_spoiled(house: House) -> Any:
@@ -81,6 +81,7 @@ async def test_a_model_that_reads_another_word_is_told() -> None:
     found = await checked(still())
     assert not found["read"].passed
     assert WORD in found["read"].remedy
+    assert "too few" in found["recorded steps"].found
     assert not found["same text"].passed  # another worker read it, and says so
 
 
@@ -116,9 +117,9 @@ def test_the_page_shows_the_word(tmp_path: Path) -> None:
     pixels = Path(page.path).read_bytes()
     assert len(pixels) == 3 * page.width * page.height
     image = Image.frombytes("RGB", (page.width, page.height), pixels)
-    dots = image.resize((page.width // 12, page.height // 12), Image.Resampling.NEAREST).convert("1")
+    dots = image.resize((page.width // 8, page.height // 8), Image.Resampling.NEAREST).convert("1")
     assert dots.getbbox() is not None
     black = sum(1 for dot in dots.tobytes() for bit in range(8) if not dot >> bit & 1)
-    assert black > 100  # strokes, and white around them
+    assert black > 400  # strokes, and white around them
     assert dots.getpixel((3, 5)) == 0  # the upper left dot of H
     assert dots.getpixel((0, 0)) == 255

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.errors import GpuBusy
+from deepseek_ocr_mcp.lifecycle import manager as module
 from deepseek_ocr_mcp.lifecycle.manager import SETTLE_S
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.worker.client import WorkerDied
@@ -102,6 +103,18 @@ async def test_an_offload_after_that_of_the_idle_policy_does_not_wait_for_it_to_
         moved = await manager.offload()
         assert anyio.current_time() - began == pytest.approx(OPEN_S)
         assert (held(it), moved.freed_mb) == ({}, CONTEXT_MB)
+
+
+async def test_an_offload_is_answered_though_the_successor_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUCCESSOR_WAIT_S", OPEN_S / 2)
+    it = house(gpu_offload_after=-1)
+    async with it.open() as manager:
+        await it.read()
+        moved = await manager.offload()
+        assert "when the successor is ready" in moved.message
+        assert held(it) == {1000: CONTEXT_MB}
+        await anyio.sleep(OPEN_S)
+        assert held(it) == {}
 
 
 async def test_resident_keeps_the_worker_and_its_context() -> None:

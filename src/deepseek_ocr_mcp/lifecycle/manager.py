@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 OFFLOAD_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
 FORCE_TIMEOUT_S: Final = 10.0  # SIGKILL, confirmed death, memory seen to return
+SUCCESSOR_WAIT_S: Final = 30.0  # that `gpu_offload` waits for a successor; agents give a call up after 60
 SETTLE_S: Final = 3.0
 """From an offload of the idle policy to the start of a successor: the next page of an agent mostly comes sooner, and
 starting a successor takes a core for some eight seconds. Not tuned on a card; too long keeps 300 to 700 MB."""
@@ -660,17 +661,20 @@ class ModelManager:
             self._tasks.start_soon(self._succeed, self._succession)
         if (succession := self._succession) is not None:
             succession.hurry.set()
-            with anyio.move_on_after(self._settings.ocr_load_timeout):
+            with anyio.move_on_after(SUCCESSOR_WAIT_S):
                 await succession.over.wait()
         more = difference(free, await self._memory.free_mb(parked.card))
-        gone = self._child is None or self._child.footprint is not parked
+        if self._child is None or self._child.footprint is not parked:
+            outcome = "Nothing of ours is on the card."
+        elif self._succession is not None:
+            outcome = "The CUDA context leaves the card when the successor is ready; gpu_release takes it off at once."
+        else:
+            outcome = "The CUDA context stays on the card; gpu_release gives it back."
         return moved.model_copy(
             update={
                 "seconds": moved.seconds + anyio.current_time() - began,
                 "freed_mb": None if moved.freed_mb is None and more is None else (moved.freed_mb or 0) + (more or 0),
-                "message": f"{moved.message} Nothing of ours is on the card."
-                if gone
-                else f"{moved.message} The CUDA context stays on the card; gpu_release gives it back.",
+                "message": f"{moved.message} {outcome}",
             }
         )
 
