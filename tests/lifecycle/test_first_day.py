@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deepseek_ocr_mcp.app.run import card_checks
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines.base import PageImage
 from deepseek_ocr_mcp.gpu.probe import GpuProbe
@@ -102,6 +103,7 @@ async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.cache_folders", list)
     [nothing] = [check async for check in gpu_checks(Settings(), tmp_path)]
     assert (nothing.name, nothing.passed) == ("cards", False)
+    assert [check async for check in card_checks(Settings())] == [nothing]
     nvml.add_card(name="NVIDIA H200", free_mb=140_000)
     found = {check.name: check async for check in gpu_checks(Settings(), tmp_path)}
     assert list(found) == ["cards", "torch", "weights"]

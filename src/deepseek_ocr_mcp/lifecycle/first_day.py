@@ -7,7 +7,7 @@ docs/first-day-on-a-gpu.md says what must appear.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ from .manager import ModelManager
 __all__ = ["Check", "checks_on_a_card", "draw_page", "gpu_checks"]
 
 WORD: Final = "HELLO 42"
-LINES: Final = (WORD, "HOLE 24", "HELL 4", "HEEL 22", "OLE 44", "ELLE 2", "LOO 242", "HOHO 424")
+LINES: Final = (WORD, "HOLE 24", "EEL 24", "HEEL 22", "OLE 44", "ELLE 2", "LOO 242", "HOHO 424")
 """What stands on the page: enough of it that decode steps are recorded."""
 ENOUGH_TOKENS: Final = 24  # a step is recorded once it has run 16 times
 RESTORE_S: Final = 1.0  # the promise of docs/gpu-management.md, on PCIe 4 with 16 lanes or better
@@ -74,7 +74,7 @@ def draw_page(path: Path) -> PageImage:
     return PageImage(str(path), width, height)
 
 
-async def gpu_checks(settings: Settings, folder: Path) -> AsyncIterator[Check]:
+async def gpu_checks(settings: Settings, folder: Path) -> AsyncGenerator[Check, None]:
     """All checks, for the engine that needs a card.
 
     Args:
