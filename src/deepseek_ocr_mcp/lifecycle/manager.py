@@ -51,7 +51,8 @@ FORCE_TIMEOUT_S: Final = 10.0  # SIGKILL, confirmed death, memory seen to return
 SUCCESSOR_WAIT_S: Final = 30.0  # that `gpu_offload` waits for a successor; agents give a call up after 60
 SETTLE_S: Final = 3.0
 """From an offload of the idle policy to the start of a successor: the next page of an agent mostly comes sooner, and
-starting a successor takes a core for some eight seconds. Not tuned on a card; too long keeps 300 to 700 MB."""
+starting a successor takes 3.5 s of a core (imports, torch for the CPU). Not tuned on a card; too long keeps 300 to
+700 MB there for as long."""
 
 
 class Worker(Protocol):
