@@ -95,7 +95,7 @@ def use_recordable_experts(model: nn.Module) -> None:
     """Let the language model of a `checkpoint.Checkpoint` compute its experts with `experts_forward`.
 
     For a model on a card. On a CPU nothing is recorded, and `grouped_mm` is fastest at 1, 4 and 16 rows: at 16 it takes
-    0.64 of the time of `all_experts`, which takes 0.09 of the time of `batched_mm` (one layer of v1, bfloat16, 2 cores).
+    0.64 of the time of `all_experts`, which takes 0.09 of the time of `batched_mm` (a layer of v1, bfloat16).
     """
     transformers_model: Any = model
     transformers_model.set_experts_implementation(EXPERTS)
