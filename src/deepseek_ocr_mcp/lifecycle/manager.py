@@ -335,10 +335,7 @@ class ModelManager:
         except WorkerDied as died:
             loading.error = crashed(died)
         except OSError as exc:
-            loading.error = EngineUnavailable(
-                f"The worker process cannot be started: {exc}.",
-                remedy="Free memory or process slots, then try again.",
-            )
+            loading.error = _not_started(exc)
         finally:
             self._remember(loading.error)
             self._loading = None
@@ -406,11 +403,10 @@ class ModelManager:
                 self._remember(cause)
                 self.observer.worker_died(self.engine.name, child.worker.pid, _how(cause))
             await self._see_freed(child)
-            if self._state is State.CLOSED:
-                self._child = None
-            else:
-                self._child, self._successor = self._living_successor(), None
-                self._state = State.UNLOADED if self._child is None else State.HOST
+            self._child = None
+            if self._state is not State.CLOSED:
+                self._state = State.UNLOADED
+            self._let_succeed()
             child.gone.set()
         self._idle.notify()
 
@@ -536,6 +532,14 @@ class ModelManager:
             self._succession = _Succession()
             self._tasks.start_soon(self._succeed, self._succession)
 
+    def _let_succeed(self) -> None:
+        """Give a ready successor the place of a worker, where there is none."""
+        if self._state is State.CLOSED or self._child is not None:
+            return
+        if (successor := self._living_successor()) is not None:
+            self._child, self._successor = successor, None
+            self._state = State.HOST
+
     def _living_successor(self) -> _Child | None:
         successor = self._successor
         return successor if successor is not None and successor.opened and successor.worker.alive else None
@@ -558,21 +562,25 @@ class ModelManager:
                 await self._notice_death()
                 if self._parked is not None and self._living_successor() is not None:
                     await self._end_worker(but_successor=True)
-        except (OcrError, WorkerDied, OSError) as exc:
+                self._let_succeed()
+        except (OcrError, WorkerDied) as exc:
             # The parked worker stays as it is: it can be restored, and release gives its context back.
             if self._successor is not None and not self._successor.condemned:
                 self._remember(exc)
-                self._drop_successor()
+                await self._drop_successor()
+        except OSError as exc:
+            self._remember(_not_started(exc))
         finally:
             self._succession = None
             succession.over.set()
             self._idle.notify()
 
-    def _drop_successor(self) -> None:
+    async def _drop_successor(self) -> None:
+        """End the successor, if there is one, ready or not."""
         successor, self._successor = self._successor, None
-        if successor is not None and self._tasks is not None:
+        if successor is not None:
             successor.condemned = True
-            self._tasks.start_soon(successor.worker.kill)
+            await successor.worker.kill()
 
     async def _prewarm(self) -> None:
         """Do the step of `OCR_PREWARM`, once the server is idle; the first call meets a failure again and tells it."""
@@ -619,7 +627,7 @@ class ModelManager:
             but_successor: whether a successor that is ready takes its place.
         """
         if not but_successor:
-            self._drop_successor()
+            await self._drop_successor()
         child = self._child
         if child is None:
             if self._state is not State.CLOSED:
@@ -692,7 +700,7 @@ class ModelManager:
         if force and child is not None and self.lock.locked():
             began, before, free = anyio.current_time(), self._state, await self._memory.free_mb(child.card)
             child.condemned = True
-            self._drop_successor()
+            await self._drop_successor()
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 await child.gone.wait()
@@ -708,7 +716,7 @@ class ModelManager:
             )
         async with self._turn("gpu_release"):
             self._prewarm_due = False  # who asks for the memory wants all of it
-            self._drop_successor()
+            await self._drop_successor()
             await self._notice_death()
             if self._child is None:
                 return self._unmoved("Nothing was loaded: no worker process runs.")
@@ -829,6 +837,12 @@ def _step(state: State, target: State, child: _Child | None) -> Doing | None:
             return "releasing"
         case _:
             return None
+
+
+def _not_started(exc: OSError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The worker process cannot be started: {exc}.", remedy="Free memory or process slots, then try again."
+    )
 
 
 def _how(cause: BaseException | None) -> str:
