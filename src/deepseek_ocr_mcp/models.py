@@ -57,8 +57,8 @@ NoteCode = Literal[
     "page_failed",  # these pages could not be drawn or read; the others are answered
     "stopped",  # reading ended before these pages; the text says why
     "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
-    "layer_incomplete",  # the text of these pages is their own; pictures on them were not read
-    "unopened",  # the document holds parts that were not opened: attached files, an XFA form, signatures
+    "layer_incomplete",  # the text of these pages is their own, or partly; the text says what is missing or uncertain
+    "not_opened",  # the document holds more than its pages: attached files, a form that only another program shows
     "fallback",  # another engine read these pages
     "argument_unused",  # an argument had no effect
     "cut",  # the text of a page was cut at max_chars
@@ -198,7 +198,7 @@ class Page(_Model):
     raw: Annotated[str | None, Field(description="the model's own text with its tags; in files only")] = None
     source: Annotated[
         Literal["text_layer", "mixed"] | None,
-        Field(description="text_layer: the PDF's own, exact; mixed: part; none: read"),
+        Field(description="text_layer: the PDF's own text, exact; mixed: part of it; absent: the engine's"),
     ] = None
     finish: Annotated[
         Finish,

@@ -415,6 +415,13 @@ def framed(kind: str) -> bytes:
 def _(desk: Desk) -> None:
     page = desk.read(framed("AVIF"))
     assert (page.size, corners(page)) == ((64, 48), UPRIGHT)
+    stored = Image.new("RGB", (112, 128), BLACK)  # the aperture counts in the picture as stored, before it is turned
+    stored.paste(quarters().transpose(Image.Transpose.ROTATE_90), (16, 16))
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = with_aperture(saved(stored, "AVIF", quality=95, exif=exif.tobytes()), (48, 64, -32, -32))
+    page = desk.read(turned)
+    assert (page.size, corners(page)) == ((64, 48), UPRIGHT)
 
 
 @case("heic-aperture")

@@ -26,6 +26,7 @@ __all__ = [
     "annotated_page",
     "contents_entry",
     "cut_to_chars",
+    "document_notes",
     "dump_pages",
     "first_error",
     "how_to_go_on",
@@ -123,6 +124,11 @@ async def annotated_page(document: Document, page: Page) -> list[tuple[bytes, st
         document.discard(image)
 
 
+def document_notes(document: Document) -> list[Note]:
+    """The notes about what the document holds beside its pages."""
+    return [Note(code="not_opened", text=text) for text in document.notes]
+
+
 def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
     """The notes about pages: failed, not read in full, blank. Each sentence stands once, with all its pages."""
     pages: dict[tuple[NoteCode, str], list[int]] = {}
@@ -137,9 +143,9 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
     if page.error is not None:
         return "page_failed", str(page.error)
     if page.remark:
-        if page.engine != TEXT_LAYER:
-            return "not_read", page.remark
-        return "layer_incomplete" if page.page.source else "no_text_layer", page.remark
+        if page.page.source:
+            return "layer_incomplete", page.remark
+        return "no_text_layer" if page.engine == TEXT_LAYER else "not_read", page.remark
     if page.page.text:
         return None
     if request.mode == "find":

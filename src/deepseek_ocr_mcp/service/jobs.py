@@ -146,7 +146,7 @@ class _Drawn:
     number: int
     image: PageImage | None = None
     part: UnreadPart | None = None
-    """In the place of the picture: what its own text does not hold."""
+    """Where the picture is not the whole page, but what its own text does not hold."""
     read: ReadPage | None = None
     """The page's own text, or the error of a page that could not be drawn."""
 
@@ -364,10 +364,11 @@ class Jobs:
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted([*images, *parts]):
-                with anyio.CancelScope() as batch.scope, self._lines(job, [*images, *parts]):
-                    if images:
-                        pages += await self._read_images(job, images, {})
+            if job.wanted(images):
+                with anyio.CancelScope() as batch.scope, self._lines(job, images):
+                    if whole := {number: image for number, image in images.items() if number not in parts}:
+                        pages += await self._read_images(job, whole, {})
+                        images |= whole  # some may have been drawn anew
                     if parts:
                         pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
                     unattended = any(ask.background for ask in job.asks)
@@ -527,7 +528,8 @@ async def _merged(
             remedy="Call again with text_layer=ignore.",
         )
     page = _of_layer(number, layer)
-    remark = " ".join(text for text in (page.remark, str(fields.get("remark", ""))) if text)
+    of_engine = str(fields.get("remark", ""))
+    remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
 

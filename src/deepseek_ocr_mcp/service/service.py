@@ -36,7 +36,7 @@ from ..errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, Unsuppo
 from ..gpu.probe import GpuProbe
 from ..lifecycle.base import Lifecycle, ModelStatus
 from ..logs import request as request_lines
-from ..models import GpuStatus, Note, OcrRequest, Page, State, Timing, Transition
+from ..models import GpuStatus, OcrRequest, Page, State, Timing, Transition
 from ..modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from ..observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .admission import Admission, Place
@@ -47,6 +47,7 @@ from .answer import (
     annotated_page,
     contents_entry,
     cut_to_chars,
+    document_notes,
     dump_pages,
     first_error,
     how_to_go_on,
@@ -361,8 +362,7 @@ class OcrService:
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
         answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
-        result.notes += [*ask.notes, *(Note(code="unopened", text=text) for text in work.document.notes)]
-        result.notes += page_notes(read, request)
+        result.notes += [*ask.notes, *document_notes(work.document), *page_notes(read, request)]
         if request.annotate:
             for page in result.pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await annotated_page(work.document, page))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
 from pydantic import Field
 
 from ...caller import Caller
@@ -27,7 +27,6 @@ __all__ = ["Callers", "ReadingTool", "memory_tools"]
 
 MAX_RESULT_CHARS: Final = 200_000
 """Claude Code moves longer tool results into a file unless the tool asks for more room."""
-LINKS_SINCE: Final = "2025-06-18"  # older clients know no resource_link, and would refuse the whole answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,8 @@ class ReadingTool:
             notes = "\n".join(map(str, answer.result.notes))
             content.append(TextContent(type="text", text=notes or "No text was found."))
         name = self.view.keep(ctx, answer)
-        if answer.result.truncated or answer.result.saved_to:
-            content += self._link(ctx, answer, name)
+        if (answer.result.truncated or answer.result.saved_to) and (where := self._whole_text(answer, name)):
+            content.append(TextContent(type="text", text=where))
         content += [
             ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=mime)
             for data, mime in answer.images
@@ -124,31 +123,26 @@ class ReadingTool:
             _meta={RESULT: name, MARKDOWN: MODES[answer.result.mode].is_markdown} if name else None,
         )
 
-    def _link(self, ctx: Context, answer: Answer, name: str) -> list[ContentBlock]:
-        """A link to all that was read, uncut, for clients that know links.
+    def _whole_text(self, answer: Answer, name: str) -> str:
+        """A sentence that says where all that was read is, uncut; empty where there is nothing more.
+
+        It is text and no resource link: langchain-mcp-adapters makes a link a file block, and ChatOpenAI then refuses
+        the agent's whole history.
 
         Args:
-            ctx: the call, which tells the client's protocol.
             answer: its pages are kept, if they have no name yet.
             name: the name of the result; empty where it has none yet.
         """
         pages = answer.whole
-        if not pages or (ctx.protocol_version or "") < LINKS_SINCE:
-            return []
-        name = name or self.store.put({page.page: page.text for page in pages})
-        if not name:
-            return []
+        name = name or (self.store.put({page.page: page.text for page in pages}) if pages else "")
+        if not pages or not name:
+            return ""
         chars = sum(len(page.text) for page in pages)
         many = f"{len(pages)} pages" if len(pages) > 1 else f"page {pages[0].page}"
-        return [
-            ResourceLink(
-                type="resource_link",
-                uri=f"{RESULTS}/{name}",
-                name="whole text",
-                description=f"{many}, {chars} characters; one page: …/pages/{pages[0].page}",
-                mime_type="text/markdown",
-            )
-        ]
+        uri = f"{RESULTS}/{name}"
+        return (
+            f"The whole text ({many}, {chars} characters) is the resource {uri}; one page: {uri}/pages/{pages[0].page}"
+        )
 
 
 def memory_tools(service: OcrService) -> list[StrictTool]:

@@ -99,7 +99,7 @@ def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
         f"{RESULTS}/{{id}}",
         name="result",
         title="Text of a result",
-        description="All that was read for an answer, uncut. The link in the answer has the id.",
+        description="All that was read for an answer, uncut. The answer names it.",
         mime_type="text/markdown",
     )
     async def result(id: str) -> str:
