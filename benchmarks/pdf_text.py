@@ -16,6 +16,7 @@ Times are CPU seconds. `--against` measures both builds page by page in turns.
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 import resource
@@ -186,7 +187,7 @@ def by_drawing(found: Found) -> None:
     letters, found.lost = Counter(ours), []
     boxes, _ = pdftotext(found.file, found.page, "-bbox")
     for x1, y1, x2, y2, word in re.findall(r'<word xMin="(.+?)" yMin="(.+?)" xMax="(.+?)" yMax="(.+?)">(.*?)<', boxes):
-        needed = Counter(char for char in unicodedata.normalize("NFKC", word) if char.isalnum())
+        needed = Counter(char for char in unicodedata.normalize("NFKC", html.unescape(word)) if char.isalnum())
         if needed and (needed - letters) and has_ink(*(float(side) * 100 / 72 for side in (x1, y1, x2, y2))):
             found.lost.append(word)
     page.close()

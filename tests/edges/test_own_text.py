@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,21 @@ import httpx2
 import pytest
 
 from pdf_maker import born_digital, garbled, invisible, pdf, scanned
-from support import HttpServer, as_base64, client, facts, http_server, png, said
+from support import HttpServer, Servers, as_base64, client, facts, png, said
 
 pytestmark = pytest.mark.anyio
 
 # The engine `faults:Echo` answers the size of the picture that it is given, 1653x2339, and its fingerprint.
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[HttpServer]:
-    with http_server() as made:
-        yield made
+@pytest.fixture
+def server(serve: Servers) -> HttpServer:
+    return serve()
 
 
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=server.root, timeout=30) as made:
+    async with httpx2.AsyncClient(base_url=server.root, timeout=60) as made:
         yield made
 
 
@@ -251,7 +250,7 @@ async def test_over_http_it_is_a_field_of_the_form_and_of_the_json(http: httpx2.
     refused = await http.post("/ocr", data={"text_layer": "purple"}, files={"file": ("a.pdf", document)})
     assert refused.status_code == 422
     only = (await http.post("/ocr", data={"text_layer": "only"}, files={"file": ("a.pdf", document)})).json()
-    assert only["notes"] == ["Page 2: no usable text layer: it has none."]
+    assert only["notes"] == [{"code": "no_text_layer", "text": "no usable text layer: it has none.", "pages": "2"}]
 
 
 async def test_a_searchable_pdf_of_such_pages_keeps_them_as_they_are(http: httpx2.AsyncClient) -> None:

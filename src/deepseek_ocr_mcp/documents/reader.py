@@ -50,7 +50,9 @@ class _Decoder(Protocol):
 
 
 async def _spawn_decoder() -> _Decoder:
-    return await WorkerHandle.spawn(DECODER, name="document decoder")
+    # numpy compares drawings there and multiplies no matrices; for each thread OpenBLAS reserves address space, and the
+    # decoder has a bound on that.
+    return await WorkerHandle.spawn(DECODER, env={"OPENBLAS_NUM_THREADS": "1"}, name="document decoder")
 
 
 @contextmanager
