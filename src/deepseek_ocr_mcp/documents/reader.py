@@ -79,18 +79,21 @@ def _write_json(path: str, data: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LayerText:
-    """What a page's own text says, without the page being drawn."""
+    """The text that a page holds itself and a person sees on it."""
 
     width: int
     """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
     height: int
     text: str
     blocks: list[dict[str, Any]] = field(default_factory=list)
-    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`, which is None."""
+    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`; None is for the page's own text.
+
+    Where text that an engine read is among them, each has a `source`: `text_layer` or `read`.
+    """
     usable: bool = False
-    """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
+    """The text is all that the page shows. A blank page is usable, and its text is empty."""
     why: str = ""
-    """Why it is not usable, as a part of a sentence: "it has none"."""
+    """Why it is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
     remark: str = ""
     """What a caller should know of the text, as a sentence."""
     partial: bool = False
