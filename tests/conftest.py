@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+FAULT_SETTINGS = "FAULTS,EAGER_NOTE"  # what fault engines are told
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def fault_engines() -> Iterator[None]:
     """`faults:…` is importable in children, those of a module's fixtures too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS / "engines"))
+        patch.setenv("OCR_WORKER_ENV", FAULT_SETTINGS)
         yield
 
 
@@ -30,3 +32,4 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("OCR_", "GPU_")) or name in ("HOST", "PORT"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OCR_WORKER_ENV", FAULT_SETTINGS)

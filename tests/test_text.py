@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepseek_ocr_mcp.text import one_line, well_formed, well_formed_values
+from deepseek_ocr_mcp.text import one_line, well_formed, well_formed_values, without_paths
 
 HALF, PAIR = "\ud83d", "\ud83d\ude00"
 
@@ -50,3 +50,19 @@ def test_a_clean_value_is_not_copied() -> None:
 def test_a_line_has_no_control_character() -> None:
     assert one_line("a\nb\x1b[31m\u202ec\udce9") == "a\\nb\\x1b[31m\\u202ec\\udce9"
     assert one_line("scan 1.png") == "scan 1.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/usr/lib/libcudnn.so.9: cannot open", "libcudnn.so.9: cannot open"),
+        ("cannot import name 'a' from 'b' (/home/me/.venv/b.py)", "cannot import name 'a' from 'b' (b.py)"),
+        ("[Errno 2] No such file: '/srv/x/y.bin'", "[Errno 2] No such file: 'y.bin'"),
+        (r"C:\Users\me\x.dll is missing", "x.dll is missing"),
+        ("see https://example.org/a/b", "see https://example.org/a/b"),
+        ("and/or 3/4 of 5 / 6", "and/or 3/4 of 5 / 6"),
+        ("no path", "no path"),
+    ],
+)
+def test_of_a_path_only_its_last_name_is_shown(text: str, shown: str) -> None:
+    assert without_paths(text) == shown

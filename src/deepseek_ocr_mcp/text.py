@@ -6,9 +6,13 @@ takes. Whatever leaves the program passes `well_formed` once, at the edge.
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
-__all__ = ["one_line", "well_formed", "well_formed_values"]
+__all__ = ["one_line", "well_formed", "well_formed_values", "without_paths"]
+
+# A slash that begins a path (not one of an address or of "and/or"), up to the last slash before its name.
+_FOLDERS: Final = re.compile(r"(?<![\w:/.\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"<>|:,;()\[\]]*[\\/])?(?=[^\s/\\])")
 
 
 def well_formed(text: str) -> str:
@@ -46,3 +50,8 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def without_paths(text: str) -> str:
+    """`text` with nothing but the last name of each path in it: where things lie on a server is its own business."""
+    return _FOLDERS.sub("", text)

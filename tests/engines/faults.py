@@ -6,6 +6,7 @@ Standard library only: they start in 50 ms. A test names one as `OCR_ENGINE=faul
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -272,6 +273,21 @@ class Eager(Echo):
 
     def prewarm(self) -> None:
         Path(os.environ["EAGER_NOTE"]).touch()
+
+
+class Prying(Echo):
+    """Answers what became of its attempts to look into the process that started it."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        outcomes = {}
+        for name in ("environ", "mem"):
+            try:
+                with Path(f"/proc/{os.getppid()}/{name}").open("rb") as file:
+                    file.read(1)
+                outcomes[name] = "read"
+            except OSError as exc:
+                outcomes[name] = type(exc).__name__
+        return [PageText(json.dumps(outcomes)) for _ in pages]
 
 
 class Counting(Echo):

@@ -92,10 +92,10 @@ def test_a_process_that_keeps_its_files_reaches_neither_the_network_nor_its_pare
 
 
 def test_a_process_that_keeps_everything_does_not_reach_its_parent_s_memory(tmp_path: Path, port: int) -> None:
-    answers = tried(tmp_path, port, tcp=True, sockets=True, programs=True)
+    answers = tried(tmp_path, port, tcp=True, sockets=True, programs=True, signals=True)
     refused = {name for name, outcome in answers.items() if outcome == "PermissionError"}
     assert refused >= {"parent's environment", "parent's memory"}
-    assert answers["tcp"] == answers["udp"] == "done"
+    assert answers["tcp"] == answers["udp"] == answers["signal to the parent"] == "done"
 
 
 def test_a_folder_that_is_not_there_is_no_error(tmp_path: Path, port: int) -> None:

@@ -32,6 +32,13 @@ def test_what_libraries_need_is_handed_on() -> None:
     assert {name: value for name, value in child_environment(OWN).items() if name not in SILENCED} == OWN
 
 
+def test_the_operator_can_name_what_an_engine_of_its_own_needs() -> None:
+    given = child_environment({**OWN, "MY_KEY": "x", "MY_URL": "y", "OTHER": "z", "OCR_WORKER_ENV": "my_key, MY_URL"})
+    assert given["MY_KEY"] == "x"
+    assert given["MY_URL"] == "y"
+    assert "OTHER" not in given
+
+
 def test_no_library_of_a_child_calls_home_whatever_the_own_environment_says() -> None:
     given = child_environment({**OWN, "ORT_DISABLE_TELEMETRY": "0", "RAY_USAGE_STATS_ENABLED": "1"})
     assert given["ORT_DISABLE_TELEMETRY"] == "1"

@@ -20,7 +20,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-__all__ = ["Confined", "Rights", "confine", "hide_from_children", "landlock_version", "library_folders"]
+__all__ = [
+    "ALL_BUT_SPYING",
+    "Confined",
+    "Rights",
+    "confine",
+    "hide_from_children",
+    "landlock_version",
+    "library_folders",
+]
 
 PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 PR_SET_SECCOMP: Final = 22
@@ -39,7 +47,7 @@ ON_A_FILE: Final = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | 1 << 15
 READING: Final = READ_FILE | READ_DIR | EXECUTE
 WRITING: Final = WRITE_FILE | READ_FILE | READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | TRUNCATE
 BIND_AND_CONNECT_TCP: Final = 0b11  # from version 4 on
-SOCKETS_AND_SIGNALS: Final = 0b11  # from version 6 on: abstract sockets and processes outside are out of reach
+ABSTRACT_SOCKETS, SIGNALS = 1 << 0, 1 << 1  # from version 6 on: those of processes outside are out of reach
 
 # Where the system keeps libraries, and what they look up: the loader, the clock, the processor, fonts.
 SYSTEM: Final = (
@@ -76,6 +84,8 @@ class Rights:
     """Whether it may make any socket: those of UDP and of other programs on this machine are sockets, too."""
     programs: bool = False
     """Whether it may start programs."""
+    signals: bool = False
+    """Whether it may send signals to processes that it did not start."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -84,6 +94,10 @@ class Rights:
     def from_json(cls, text: str) -> Rights:
         """What `to_json` wrote; lists are as good as tuples here."""
         return cls(**json.loads(text))
+
+
+ALL_BUT_SPYING: Final = Rights(tcp=True, sockets=True, programs=True, signals=True)
+"""For an engine of the operator's own: it may do what it likes, but look into the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +170,7 @@ def _restrict(libc: Any, rights: Rights) -> int:
     if version >= 4:
         attributes.append(0 if rights.tcp else BIND_AND_CONNECT_TCP)
     if version >= 6:
-        attributes.append(SOCKETS_AND_SIGNALS)
+        attributes.append((0 if rights.sockets else ABSTRACT_SOCKETS) | (0 if rights.signals else SIGNALS))
     packed = struct.pack(f"={len(attributes)}Q", *attributes)
     rules = _call(libc, CREATE_RULESET, ctypes.c_char_p(packed), len(packed), 0)
     if rules < 0:

@@ -1,7 +1,8 @@
 """The environment of a child: the variables that its libraries need, and none else.
 
 A child parses documents that strangers made, or runs a model; it serves nobody and asks no cluster. So it gets the
-names below and no others: a token, a key or a proxy's password of the server is not in it.
+names below and no others: a token, a key or a proxy's password of the server is not in it. An engine of the operator's
+own may need more: `OCR_WORKER_ENV` names it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["SILENCED", "child_environment"]
+__all__ = ["MORE", "SILENCED", "child_environment"]
+
+MORE: Final = "OCR_WORKER_ENV"
+"""The variable that names further ones, separated by commas. Read where children are started, before any settings."""
+
 
 SILENCED: Final[Mapping[str, str]] = {
     # onnxruntime from 1.29 on reports to its maker by default, and leaves an id of the machine in the user's cache.
@@ -50,7 +55,9 @@ def child_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
         own: this process's environment; default: `os.environ`.
     """
     own = os.environ if own is None else own
-    return {**{name: value for name, value in own.items() if _is_needed(name.upper())}, **SILENCED}
+    more = {name.strip().upper() for name in own.get(MORE, "").split(",")}
+    needed = {name: value for name, value in own.items() if name.upper() in more or _is_needed(name.upper())}
+    return {**needed, **SILENCED}
 
 
 def _is_needed(name: str) -> bool:

@@ -38,14 +38,17 @@ import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import TYPE_CHECKING, Any, BinaryIO  # noqa: E402
+from typing import TYPE_CHECKING, Any, BinaryIO, Final  # noqa: E402
 
 from .. import logs  # noqa: E402
 from ..engines.base import PROGRESS_EVERY_S, Engine, PageImage, ReadOptions  # noqa: E402
 from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
+from ..text import one_line, without_paths  # noqa: E402
+from .confine import ALL_BUT_SPYING, Confined, Rights, confine  # noqa: E402
 from .protocol import (  # noqa: E402
     HEADER_BYTES,
     PARENT_VARIABLE,
+    RIGHTS_VARIABLE,
     decode,
     encode,
     frame_length,
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
     from ..documents.pages import PageRenderer
 
 __all__ = ["main"]
+
+CONFINED: Final = "confined"  # the call that asks what is in force here, whatever the child does
+MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
@@ -195,6 +201,11 @@ def _die_with_parent() -> None:
         _end_group()  # it died before we could ask
 
 
+def _give_up_rights() -> Confined:
+    text = os.environ.pop(RIGHTS_VARIABLE, "")
+    return confine(Rights.from_json(text) if text else ALL_BUT_SPYING)
+
+
 def _target(kind: str, argument: str) -> _EngineHost | PageRenderer:
     if kind == "engine":
         return _EngineHost(argument)
@@ -220,7 +231,7 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: _Call) 
         log.exception("A call failed in a way nobody foresaw.", extra=logs.fields(call=message["call"]))
         return {
             "error": OcrError(
-                f"{message['call']} failed: {type(exc).__name__}: {exc}",
+                f"{message['call']} failed: {type(exc).__name__}: {without_paths(one_line(str(exc)))[:MAX_MESSAGE]}",
                 remedy="This is a fault of the engine; the server's log on stderr says where.",
             ).to_dict()
         }
@@ -231,6 +242,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
+    confined = _give_up_rights()  # while there is one thread
     logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
@@ -250,7 +262,10 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
         began = time.monotonic()
         level, request = message["log"]
         with logs.serving(request, level=level):
-            reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+            if message["call"] == CONFINED:
+                reply: dict[str, Any] = {"result": asdict(confined)}
+            else:
+                reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
             log.debug(
                 "A call was answered.",
                 extra=logs.fields(

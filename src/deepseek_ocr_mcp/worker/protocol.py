@@ -17,6 +17,7 @@ __all__ = [
     "HEADER_BYTES",
     "MAX_FRAME_BYTES",
     "PARENT_VARIABLE",
+    "RIGHTS_VARIABLE",
     "ProtocolError",
     "decode",
     "encode",
@@ -26,6 +27,7 @@ __all__ = [
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
 PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
+RIGHTS_VARIABLE: Final = "DEEPSEEK_OCR_MCP_RIGHTS"  # what a child keeps of the rights that it starts with, as JSON
 
 
 class ProtocolError(Exception):
