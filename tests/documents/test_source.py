@@ -107,11 +107,20 @@ async def test_an_absolute_path_is_copied(inbox: Path, scratch: Path) -> None:
     assert await take(f"  {path}\n", scratch) == PNG
 
 
+@posix
+async def test_a_file_whose_name_is_no_utf8_is_found_by_the_name_that_answers_show(inbox: Path, scratch: Path) -> None:
+    path = os.path.join(os.fsencode(inbox), b"caf\xe9.png")
+    with open(path, "wb") as file:
+        file.write(PNG)
+    assert await take(str(inbox / "caf\ufffd.png"), scratch) == PNG
+    assert await take(os.fsdecode(path), scratch) == PNG
+
+
 async def test_the_name_is_the_files_own(inbox: Path, scratch: Path) -> None:
     path = inbox / "two\nlines.png"
     path.write_bytes(PNG)
     snapshot = await open_source(str(path), settings=make_settings(), scratch=str(scratch), local=True)
-    assert snapshot.name == "two?lines.png"
+    assert snapshot.name == "two\\nlines.png"
     discard(snapshot)
     discard(snapshot)  # twice is fine
 
