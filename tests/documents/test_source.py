@@ -110,8 +110,8 @@ async def test_an_absolute_path_is_copied(inbox: Path, scratch: Path) -> None:
 @posix
 async def test_a_file_whose_name_is_no_utf8_is_found_by_the_name_that_answers_show(inbox: Path, scratch: Path) -> None:
     path = os.path.join(os.fsencode(inbox), b"caf\xe9.png")
-    with open(path, "wb") as file:
-        file.write(PNG)
+    os.write(descriptor := os.open(path, os.O_CREAT | os.O_WRONLY), PNG)
+    os.close(descriptor)
     assert await take(str(inbox / "caf\ufffd.png"), scratch) == PNG
     assert await take(os.fsdecode(path), scratch) == PNG
 
