@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final, NoReturn
 
 import anyio
 import anyio.abc
 
 from .config import Settings
-from .documents.renderer import DocumentReader, private_folder
+from .documents.renderer import DocumentReader
 from .engines import KNOWN, choose_engine
 from .errors import BadRequest
 from .gpu import GpuProbe
@@ -38,7 +38,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
     Args:
         children: some that were started ahead.
     """
-    children = children or HeadStart()
+    children = children or HeadStart(folder)
     probe = GpuProbe()
     engine, reason = choose_engine(
         settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
@@ -68,9 +68,10 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
 @asynccontextmanager
 async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
     """The one lifespan: everything that must end is ended when this context does."""
-    with private_folder() as folder:
-        async with build_service(settings, folder, children).running() as service:
-            yield service
+    async with AsyncExitStack() as stack:
+        if children is None:
+            children = await stack.enter_async_context(HeadStart())
+        yield await stack.enter_async_context(build_service(settings, children.folder, children).running())
 
 
 async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:

@@ -7,8 +7,11 @@ what nobody took is ended with the context. Imported first, so it imports next t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
+from .documents.child import spawn_decoder
+from .documents.private import private_folder
 from .worker.client import WorkerHandle
 
 if TYPE_CHECKING:
@@ -22,15 +25,29 @@ AHEAD: Final = "ahead"  # tells a child to do by itself what it can do before it
 class HeadStart:
     """Gives each child that was started ahead to the first who asks for one like it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | None = None) -> None:
+        """
+        Args:
+            folder: the private folder; default: one is made, and lasts as long as the context.
+        """
         self._children: dict[object, WorkerHandle] = {}
+        self._stack = ExitStack()
+        self._folder = folder
+
+    @property
+    def folder(self) -> str:
+        """The private folder that the decoder is confined to."""
+        if self._folder is None:
+            self._folder = self._stack.enter_context(private_folder())
+        return self._folder
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        while self._children:
-            await self._children.popitem()[1].kill()
+        with self._stack:
+            while self._children:
+                await self._children.popitem()[1].kill()
 
     async def begin(self, engine: EngineSpec | None, env: Mapping[str, str]) -> None:
         """Start a document decoder, and the worker of the engine that is likely to be used, if one is.
@@ -40,11 +57,11 @@ class HeadStart:
         """
         if engine is not None:
             self._children[_key(engine, env)] = await _worker(engine, env, AHEAD)
-        self._children["documents"] = await _decoder(AHEAD)
+        self._children["documents"] = await spawn_decoder(self.folder, AHEAD)
 
     async def decoder(self) -> WorkerHandle:
         """For `DocumentReader(spawn=…)`."""
-        return self._children.pop("documents", None) or await _decoder()
+        return self._children.pop("documents", None) or await spawn_decoder(self.folder)
 
     async def worker(self, engine: EngineSpec, env: Mapping[str, str]) -> WorkerHandle:
         """For `ModelManager(spawn=…)`."""
@@ -53,10 +70,6 @@ class HeadStart:
 
 def _key(engine: EngineSpec, env: Mapping[str, str]) -> object:
     return engine.target, frozenset(env.items())
-
-
-async def _decoder(*arguments: str) -> WorkerHandle:
-    return await WorkerHandle.spawn("documents", *arguments, name="document decoder")
 
 
 async def _worker(engine: EngineSpec, env: Mapping[str, str], *arguments: str) -> WorkerHandle:

@@ -27,7 +27,6 @@ __all__ = [
     "confine",
     "hide_from_children",
     "landlock_version",
-    "library_folders",
 ]
 
 PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
@@ -76,7 +75,7 @@ class Rights:
     """What a process keeps."""
 
     read: tuple[str, ...] | None = None
-    """Files and folders that it may read; None: every one, and it may write every one, too."""
+    """Files and folders that it may read beside its libraries; None: every one, and it may write every one, too."""
     write: tuple[str, ...] = ()
     """Folders that it may write in, where `read` is given."""
     tcp: bool = False
@@ -115,7 +114,7 @@ class Confined:
         return " and ".join(parts) or "nothing: this system has neither Landlock nor seccomp"
 
 
-def library_folders() -> tuple[str, ...]:
+def _library_folders() -> tuple[str, ...]:
     """What Python and its libraries are read from: the interpreter's folders, the import path, the system's own."""
     own = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]
     return tuple(dict.fromkeys(os.path.realpath(each) for each in [*own, *SYSTEM] if each and os.path.exists(each)))
@@ -177,7 +176,7 @@ def _restrict(libc: Any, rights: Rights) -> int:
         return 0
     try:
         if rights.read is not None:
-            _allow(libc, rules, rights.read, READING & handled)
+            _allow(libc, rules, (*_library_folders(), *rights.read), READING & handled)
             _allow(libc, rules, ("/dev/null", *rights.write), (WRITING | READING) & handled)
         return version if _call(libc, RESTRICT_SELF, rules, 0) == 0 else 0
     finally:
