@@ -54,9 +54,11 @@ async def test_a_word_document_and_a_searchable_pdf_are_written() -> None:
         async with DocumentReader(Settings(), folder).running() as reader:
             async with reader.exported("word_document", text, title="t", mode="document") as path:
                 assert zipfile.is_zipfile(path)
-            async with reader.open(as_base64(encoded("PDF")), local=True) as document:
-                async with reader.exported("searchable_pdf", text, document.snapshot) as path:
-                    assert (await anyio.Path(path).read_bytes()).startswith(b"%PDF")
+            async with (
+                reader.open(as_base64(encoded("PDF")), local=True) as document,
+                reader.exported("searchable_pdf", text, document.snapshot) as path,
+            ):
+                assert (await anyio.Path(path).read_bytes()).startswith(b"%PDF")
 
 
 async def test_a_file_outside_of_the_private_folder_cannot_be_opened_whatever_is_asked(tmp_path: Path) -> None:

@@ -132,14 +132,14 @@ async def test_a_server_whose_folder_was_removed_reads_on() -> None:
 async def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
     with private_folder() as folder:
         async with DocumentReader(Settings(), folder).running() as reader:
-            shutil.rmtree(folder)
-            tmp_path.rename(tmp_path.with_name("away"))
-            tmp_path.write_text("in the way")
+            away = f"{tmp_path}-away"
+            os.rename(tmp_path, away)
+            await anyio.Path(tmp_path).write_text("in the way")
             with pytest.raises(NotReady, match="folder for pages"):
                 reader.check()
             with pytest.raises(NotReady):
                 async with reader.open(as_base64(png()), local=True):
                     pass
-            tmp_path.unlink()
-            tmp_path.with_name("away").rename(tmp_path)
+            os.unlink(tmp_path)
+            os.rename(away, tmp_path)
             reader.check()
