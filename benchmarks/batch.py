@@ -63,7 +63,7 @@ def serve_alone(folder: Path, share: int, of: int) -> None:
     the same engines reach together.
     """
     from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-    from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine
+    from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
 
     engine, options = RapidOcrEngine(), ReadOptions("document")
     engine.load("cpu", _Nobody())

@@ -1,7 +1,7 @@
 """Claim: on a GPU, three times the tokens a second of plain generate() at batch 1, and ten times at batch 16.
 
 The peer is `model.generate(...)` as the original's `infer()` calls it: greedy, with a cache, no n-gram of 20 tokens
-twice in the whole text (35 in its `eval_mode`), one page after the other, for it has no batches. Ours is `Reader`.
+twice in the whole text (35 in its `eval_mode`), one page after the other, for it has no batches. Ours is `ModelReader`.
 Both run the same model object on the same pages and prompt, and write the same number of tokens, past the end
 token. Vision, prompt and preprocessing are not in the tokens per second; vision has rows of its own. Ours writes
 freely: what its loop guard would have cost on the same tokens is measured apart, and added to its time.
@@ -31,9 +31,9 @@ from PIL import Image, ImageDraw, ImageFont
 from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
-from deepseek_ocr_mcp.engines.deepseek.generate import Reader, Sheet, encode_prompt, prompt_for
-from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, TokenSheet, encode_prompt, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, normalised, read_page
+from deepseek_ocr_mcp.engines.loops import LoopGuard
 from lifecycle import make_tiny  # also puts tests/engines on the path
 
 BATCHES: Final = (1, 4, 16)
@@ -110,11 +110,11 @@ class Bench:
         self.checkpoint: Checkpoint = read_checkpoint(str(folder))
         self.model: Any = self.checkpoint.load_model(torch.float32 if device == "cpu" else torch.bfloat16).to(device)
         self.model.generation_config.eos_token_id = None  # to the limit, always
-        self.reader = Reader(self.checkpoint, self.model)
+        self.reader = ModelReader(self.checkpoint, self.model)
         self.pages = draw_pages(scratch, max(BATCHES))
         self.options = ReadOptions("document", resolution=RESOLUTION)
 
-    def ours(self, batch: int, reader: Reader | None = None, tokens: int = 0) -> Run:
+    def ours(self, batch: int, reader: ModelReader | None = None, tokens: int = 0) -> Run:
         """All pages in one batch."""
         reader = reader or self.reader
         limit = tokens or self.tokens
@@ -205,7 +205,7 @@ class Clock:
 # -- what was tried beside the Reader as it is
 
 
-class Unrecorded(Sheet):
+class Unrecorded(TokenSheet):
     """Every step started kernel by kernel."""
 
     recorded_on = ()
@@ -282,16 +282,16 @@ def _as_it_is(_model: Any) -> Iterator[None]:
 
 
 Setting = Callable[[Any], Any]
-TRIED: Final[dict[str, tuple[type[Sheet], Setting]]] = {
+TRIED: Final[dict[str, tuple[type[TokenSheet], Setting]]] = {
     "no CUDA graph": (Unrecorded, _as_it_is),
     "and the model makes the mask": (OwnMask, _as_it_is),
     "a cache that grows by a token": (Growing, _as_it_is),
     "compiled step": (Compiled, _as_it_is),
     "compiled step, experts batched_mm": (Compiled, lambda model: experts(model, "batched_mm")),
-    "experts batched_mm": (Sheet, lambda model: experts(model, "batched_mm")),
-    "experts grouped_mm": (Sheet, lambda model: experts(model, "grouped_mm")),
-    "experts eager, the original's loop": (Sheet, lambda model: experts(model, "eager")),
-    "attention eager": (Sheet, eager_attention),
+    "experts batched_mm": (TokenSheet, lambda model: experts(model, "batched_mm")),
+    "experts grouped_mm": (TokenSheet, lambda model: experts(model, "grouped_mm")),
+    "experts eager, the original's loop": (TokenSheet, lambda model: experts(model, "eager")),
+    "attention eager": (TokenSheet, eager_attention),
 }
 """Against the Reader as it is: cache and mask of fixed shape, recorded as a CUDA graph on a GPU, attention sdpa."""
 
@@ -303,7 +303,7 @@ def try_out(bench: Bench, rounds: int) -> str:
         cells = []
         for batch in TRIED_BATCHES[bench.device]:
             say(f"tried: {name}, batch {batch}")
-            reader = Reader(bench.checkpoint, bench.model)
+            reader = ModelReader(bench.checkpoint, bench.model)
             reader._sheet = functools.partial(kind, bench.model)  # type: ignore[method-assign]
             quotients, equal, first_s = [], True, time.perf_counter()
             try:

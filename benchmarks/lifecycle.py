@@ -224,7 +224,7 @@ def gpu_table(found: dict[str, Any], device: str) -> str:
 
 def after_release(found: dict[str, Any]) -> tuple[str, str, str]:
     """What the card misses now that every life is over."""
-    from deepseek_ocr_mcp.gpu import GpuProbe
+    from deepseek_ocr_mcp.gpu.probe import GpuProbe
 
     life = found["first"]
     free = GpuProbe().free_mb(life["uuid"]) if life["uuid"] else None
@@ -440,7 +440,7 @@ def life_make(folder: Path, device: str, result: dict[str, Any]) -> None:
 
 def free_mib(uuid: str) -> int | None:
     """Free memory of the card as NVML sees it."""
-    from deepseek_ocr_mcp.gpu import GpuProbe
+    from deepseek_ocr_mcp.gpu.probe import GpuProbe
 
     return GpuProbe().free_mb(uuid) if uuid else None
 

@@ -77,7 +77,7 @@ class _Nobody:
 def serve_engine(mode: str) -> None:
     """Read the documents whose paths come on stdin, one a line; answer each with a line of JSON."""
     from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-    from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine
+    from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
 
     engine, options = RapidOcrEngine(), ReadOptions(mode)
     engine.load("cpu", _Nobody())

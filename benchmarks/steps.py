@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from common import report, say, table
-from deepseek_ocr_mcp.documents.pages import PageRenderer
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, ReadOptions
-from deepseek_ocr_mcp.engines.rapidocr import RapidOcrEngine, Steps
+from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
+from deepseek_ocr_mcp.engines.rapidocr.steps import Steps
 from generated_pages import write_pages
 from reading import CORPUS, load_evaluate, mean, order_scores, shown
 

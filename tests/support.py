@@ -29,11 +29,11 @@ from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
-from deepseek_ocr_mcp.app import build_service
+from deepseek_ocr_mcp.app.run import build_service
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import private_folder
-from deepseek_ocr_mcp.edges.mcp import build_mcp
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
+from deepseek_ocr_mcp.service.service import OcrService
 
 Colour = tuple[int, int, int]
 GREY: Colour = (120, 130, 140)

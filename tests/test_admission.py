@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.admission import Admission, Place
 from deepseek_ocr_mcp.errors import QueueFull, from_dict
+from deepseek_ocr_mcp.service.admission import Admission, Place
 
 
 class Clock:

@@ -97,7 +97,7 @@ def test_every_client_has_its_example_and_every_example_its_line() -> None:
     text = (EXAMPLES / "README.md").read_text()
     for client, file in FILES.items():
         assert f"(`{client}`) | [{file}]({file}) |" in text
-    from deepseek_ocr_mcp.cli import CLIENTS
+    from deepseek_ocr_mcp.cli.clients import CLIENTS
 
     assert set(FILES) == set(CLIENTS)
 
@@ -236,7 +236,7 @@ def test_without_a_folder_the_bundle_is_not_started(unpacked: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["A", "B"], ["--allow-dir", "A", "B"], ["--allow-dir", "A", "--allow-dir", "B"]])
 def test_folders_may_be_named_as_arguments_of_serve(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepseek_ocr_mcp import cli
+    from deepseek_ocr_mcp.cli import main as cli
 
     asked = cli._parser().parse_args(["serve", *arguments])
     assert cli._settings(asked).ocr_allowed_dirs == (os.path.realpath("A"), os.path.realpath("B"))

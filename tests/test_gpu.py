@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from deepseek_ocr_mcp import gpu
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy
-from deepseek_ocr_mcp.gpu import GpuProbe, choose_gpu, several_gpus, visible_devices, wait_freed
+from deepseek_ocr_mcp.gpu import probe as gpu
+from deepseek_ocr_mcp.gpu.choice import choose_gpu, several_gpus, visible_devices
+from deepseek_ocr_mcp.gpu.probe import GpuProbe, wait_freed
 from deepseek_ocr_mcp.models import Gpu
 from fake_nvml import FakeNvml
 

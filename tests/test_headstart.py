@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
+from deepseek_ocr_mcp.app.headstart import HeadStart
 from deepseek_ocr_mcp.engines import EngineSpec, cpu_engine
-from deepseek_ocr_mcp.headstart import HeadStart
-from deepseek_ocr_mcp.worker.client import WorkerHandle
+from deepseek_ocr_mcp.worker.client import ENGINE_HOST, WorkerHandle
 from support import alive
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_a_worker_started_ahead_imports_and_loads_before_it_is_asked(tmp_p
             while not (tmp_path / "note").exists():
                 await anyio.sleep(0.01)
     (tmp_path / "note").unlink()
-    child = await WorkerHandle.spawn("engine", "faults:Eager")
+    child = await WorkerHandle.spawn(ENGINE_HOST, "faults:Eager")
     assert await child.call("load", LOAD, timeout=10) == {"model": "echo"}
     assert not (tmp_path / "note").exists()
     await child.stop()
@@ -90,6 +90,6 @@ def test_only_an_engine_that_no_card_could_change_is_likely(monkeypatch: pytest.
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: None)
     assert getattr(cpu_engine("auto"), "name", "") == "rapidocr"
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: object())
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.hub.resolve_model", lambda model: tmp_path)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.resolve_model", lambda model: tmp_path)
     assert cpu_engine("auto") is None
     assert getattr(cpu_engine("auto", gpu="cpu"), "name", "") == "rapidocr"

@@ -24,34 +24,31 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "text"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "text": set(),
     "errors": set(),
+    "logs": {"text"},
     "modes": set(),
     "models": {"modes"},
     "config": {"errors"},
-    "admission": {"errors"},
-    "gpu": {"errors", "models"},
-    "logs": set(),
     "observer": {"errors", "logs", "models"},
-    "engines": {"", "engines", "errors", "logs", "modes", "results"},
-    "results": {"results", "errors", "logs", "modes"},
-    "worker": set(),
-    "documents": {"", "documents", "worker.client", "engines.base", "results", "config", "errors"},
-    "worker.protocol": set(),
-    "worker.client": {"worker.protocol", "errors", "logs", ""},
-    "worker.main": {"worker.protocol", "engines.base", "documents.pages", "errors", "logs", ""},
-    "lifecycle": {"lifecycle", "worker.client", "gpu", "engines", *GROUND},
-    "jobs": {"lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "service": {"admission", "gpu", "jobs", "lifecycle", "documents", "results", "engines", "worker.client", *GROUND},
-    "folders": {"service", "documents.listing", "documents.source", *GROUND},
-    "edges": {"edges", "service", "folders", "results.store", "", *GROUND},
-    "headstart": {"worker.client", "engines"},
-    "signals": set(),
-    "batch": {"batch", "app", "service", "gpu", "documents", "engines", "results.cache", "", *GROUND},
-    "cli": {"batch", "service", "folders", "app", "engines", "headstart", "signals", "", *GROUND},
-    "app": {"edges", "headstart", "signals", "service", "lifecycle", "documents", "engines", "gpu", *GROUND},
+    "layout": {"layout"},
+    "worker": {"worker", "errors", "logs", "text", ""},
+    "gpu": {"gpu", *GROUND},
+    "engines": {"", "engines", "layout", "worker.protocol", "errors", "logs", "modes"},
+    "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
+    "documents": {"", "documents", "worker", "engines.base", "config", "errors", "logs", "text"},
+    "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},
+    "service": {"service", "lifecycle", "documents", "engines", "layout", "gpu", "worker.client", *GROUND},
+    "edges": {"edges", "service", "", *GROUND},
+    "app": {"app", "edges", "service", "lifecycle", "documents", "engines", "worker", "gpu", *GROUND},
+    "batch": {"batch", "app", "service", "gpu", "documents", "engines", "", *GROUND},
+    "cli": {"cli", "batch", "app", "service", "documents", "engines", "", *GROUND},
 }
+CHILD_ONLY = ("decoder", "engines.rapidocr", "engines.tesseract", "engines.deepseek", "engines.sheet", "engines.host")
+"""Packages and modules that only a child process imports: they hold everything that parses or that is heavy."""
+
 HEAVY = {
     "torch",
     "transformers",
@@ -74,8 +71,12 @@ HEAVY = {
 }
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """What a module imports, dotted from the package's root if it is ours; and whether at module level."""
+def imports(path: Path, *, whole: bool = False) -> list[tuple[str, bool]]:
+    """The names that a module imports, dotted from the package's root if they are ours; and whether at module level.
+
+    Args:
+        whole: add the imported names themselves, which may be modules.
+    """
     package = ["deepseek_ocr_mcp", *path.relative_to(SOURCE).parts[:-1]]
     tree = ast.parse(path.read_text())
     guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
@@ -89,6 +90,8 @@ def imports(path: Path) -> list[tuple[str, bool]]:
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             name = ".".join(part for part in (base, node.module or "") if part)
             found.append((name, id(node) in top))
+            if whole:
+                found += [(f"{name}.{alias.name}", id(node) in top) for alias in node.names]
         elif isinstance(node, ast.Import):
             found += [(alias.name, id(node) in top) for alias in node.names]
     return found
@@ -107,20 +110,64 @@ def rule_for(module: str) -> set[str]:
     raise AssertionError(f"{module} has no rule")
 
 
+def is_child_only(module: str) -> bool:
+    return any(module == rule or module.startswith(f"{rule}.") for rule in CHILD_ONLY)
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Our modules, each with those of ours that it imports when it is imported itself."""
+    files = {module_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+    graph = {}
+    for module, path in files.items():
+        names = {name.removeprefix("deepseek_ocr_mcp").lstrip(".") for name, top in imports(path, whole=True) if top}
+        graph[module] = {name for name in names if name in files} - {module}
+    return graph
+
+
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_dependencies_run_one_way(path: Path) -> None:
-    module = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    module = module_of(path)
     if module in ("__init__", "__main__"):
         return
     allowed = rule_for(module)
     for name, top_level in imports(path):
-        if top_level:
+        if top_level and not is_child_only(module):
             assert name.split(".")[0] not in HEAVY, f"{module} imports {name} before it is needed"
         if name.startswith("deepseek_ocr_mcp"):
             ours = name.removeprefix("deepseek_ocr_mcp").lstrip(".")
             assert any(ours == rule or (rule and ours.startswith(rule + ".")) for rule in allowed), (
                 f"{module} may not import {ours or 'the package root'}"
             )
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_a_child_imports_what_parses_a_document_or_runs_a_model(path: Path) -> None:
+    if is_child_only(module_of(path)):
+        return
+    for name, _ in imports(path, whole=True):
+        ours = name.removeprefix("deepseek_ocr_mcp").lstrip(".")
+        assert not (name.startswith("deepseek_ocr_mcp") and is_child_only(ours)), f"{module_of(path)} imports {ours}"
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module_of(path))
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = imported_modules()
+    while leaves := [module for module, needs in graph.items() if not needs & graph.keys()]:
+        for module in leaves:
+            del graph[module]
+    assert graph == {}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -132,7 +179,7 @@ def test_every_module_says_what_it_guarantees(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in MODULES if not name.endswith((".batch", "documents", "results", "lifecycle", "worker", "edges"))],
+    [name for name in MODULES if name.endswith(".engines") or not hasattr(importlib.import_module(name), "__path__")],
 )
 def test_the_public_surface_is_all_sorted_and_complete(name: str) -> None:
     module = importlib.import_module(name)
@@ -160,23 +207,26 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # The worker hands its environment on, the manager asks which cards are visible, the engines are told their
+    # A child is given a part of the environment, the manager asks which cards are visible, the engines are told their
     # threads and their weights that way, the CLI takes a token for a server that is not its own, and the hub has
     # variables of its own; a program that an engine starts gets a bound on its threads; Ray is told by variables
     # only to listen on loopback and to report nothing.
     assert readers <= {
         "config.py",
-        "cli.py",
+        "cli/read.py",
+        "cli/server.py",
         "batch/cluster.py",
-        "worker/client.py",
+        "worker/environment.py",
         "worker/main.py",
+        "lifecycle/build.py",
         "lifecycle/manager.py",
         "lifecycle/pool.py",
         "engines/cores.py",
-        "engines/rapidocr.py",
-        "engines/tesseract.py",
-        "engines/deepseek/__init__.py",
-        "engines/deepseek/hub.py",
+        "engines/host.py",
+        "engines/hub.py",
+        "engines/rapidocr/__init__.py",
+        "engines/tesseract/program.py",
+        "engines/deepseek/engine.py",
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.jobs import Ask, ReadPage
 from deepseek_ocr_mcp.models import Page
+from deepseek_ocr_mcp.service.jobs import Ask, ReadPage
 
 pytestmark = pytest.mark.anyio
 

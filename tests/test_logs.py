@@ -273,10 +273,10 @@ async def test_one_id_leads_from_the_edge_through_the_manager_to_the_worker(mode
         first, second = [entry["request"] for entry in entries(server) if entry["message"] == "A request has ended."]
         assert first != second
         wait_until(
-            lambda: ("deepseek_ocr_mcp.edges.access", "An HTTP request has ended.") in of_request(server, second)
+            lambda: ("deepseek_ocr_mcp.edges.http.access", "An HTTP request has ended.") in of_request(server, second)
         )
     assert of_request(server, first) >= {
-        ("deepseek_ocr_mcp.edges.access", "An HTTP request has ended."),
+        ("deepseek_ocr_mcp.edges.http.access", "An HTTP request has ended."),
         ("deepseek_ocr_mcp.observer", "A request has ended."),
         ("deepseek_ocr_mcp.observer", "The model was moved."),
         ("deepseek_ocr_mcp.observer", "Pages were read."),

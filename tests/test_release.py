@@ -14,7 +14,7 @@ import yaml
 
 from clients.rig import MODULES, install_modules
 from deepseek_ocr_mcp import __version__
-from deepseek_ocr_mcp.cli import _parser
+from deepseek_ocr_mcp.cli.main import _parser
 from deepseek_ocr_mcp.config import Settings
 
 ROOT = Path(__file__).parents[1]

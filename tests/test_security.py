@@ -18,10 +18,11 @@ import httpx2
 import pytest
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
-from deepseek_ocr_mcp.worker.client import WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
 from support import as_base64, children, http_server, png, running
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +71,7 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     (tmp_path / "page.png").write_bytes(png())
     monkeypatch.chdir(tmp_path)
-    decoder = await WorkerHandle.spawn("documents")
+    decoder = await WorkerHandle.spawn(DECODER)
     try:
         facts = {"path": "page.png", "name": "page.png", "max_pixels": 1000, "max_pages": 1}
         assert await decoder.call("inspect", facts, timeout=20) == {"format": "PNG", "pages": 1}
@@ -158,7 +159,7 @@ async def test_a_decoder_that_is_killed_is_replaced() -> None:
     async with running("Echo", ocr_cache="off") as service:
         await service.read(OcrRequest(image=PAGE), local=True)
         pid = (await service.status()).worker_pid
-        (decoder,) = [child for child in children(os.getpid()) if child != pid and "documents" in command(child)]
+        (decoder,) = [child for child in children(os.getpid()) if child != pid and DECODER in command(child)]
         os.kill(decoder, signal.SIGKILL)
         with anyio.fail_after(20):
             while decoder in children(os.getpid()):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .config import Settings
     from .errors import OcrError
     from .models import OcrRequest, OcrResult
-    from .service import OcrService
+    from .service.service import OcrService
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _HOME = {
     "OcrError": "errors",
     "OcrRequest": "models",
     "OcrResult": "models",
-    "OcrService": "service",
+    "OcrService": "service.service",
     "Settings": "config",
 }
 

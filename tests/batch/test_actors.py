@@ -13,9 +13,18 @@ import anyio
 import pytest
 from PIL import Image
 
-from deepseek_ocr_mcp.batch.actors import ATTEMPTS, Ledger, Reader, Task, engine_here, from_row, reader_settings, to_row
+from deepseek_ocr_mcp.batch.actors import (
+    ATTEMPTS,
+    Ledger,
+    Task,
+    UnitReader,
+    engine_here,
+    from_row,
+    reader_settings,
+    to_row,
+)
 from deepseek_ocr_mcp.batch.cluster import Cluster, cluster, plan_rows
-from deepseek_ocr_mcp.batch.files import Source, place_of
+from deepseek_ocr_mcp.batch.files import SourceDocument, place_of
 from deepseek_ocr_mcp.batch.state import Options, Unit, UnitText
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import KNOWN
@@ -43,15 +52,15 @@ class LedgerHandle:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Any]:
     """Makes readers, and ends them."""
-    made: list[Reader] = []
+    made: list[UnitReader] = []
 
     class Bench:
         ledger = Ledger({})
         out = place_of(str(tmp_path / "out"))
 
-        def reader(self, engine: str, **settings: Any) -> Reader:
+        def reader(self, engine: str, **settings: Any) -> UnitReader:
             given = reader_settings(Settings(**settings), f"faults:{engine}", 1)
-            made.append(Reader(given, OPTIONS, self.out, LedgerHandle(self.ledger), 2))
+            made.append(UnitReader(given, OPTIONS, self.out, LedgerHandle(self.ledger), 2))
             return made[-1]
 
         def task(self, name: str, data: bytes, unit: str = "1") -> Task:
@@ -60,9 +69,9 @@ def bench(tmp_path: Path) -> Iterator[Any]:
             path.write_bytes(data)
             sha256 = hashlib.sha256(data).hexdigest()
             document = OPTIONS.document(sha256)
-            return Task(Source(str(path), name, ""), "unit", sha256, len(data), 1, document, (unit,), unit)
+            return Task(SourceDocument(str(path), name, ""), "unit", sha256, len(data), 1, document, (unit,), unit)
 
-        def read(self, reader: Reader, *tasks: Task) -> list[Task]:
+        def read(self, reader: UnitReader, *tasks: Task) -> list[Task]:
             return from_row(reader(to_row(tasks)))
 
         def text(self, task: Task) -> UnitText:
@@ -74,13 +83,13 @@ def bench(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_a_row_comes_back_as_it_was(bench: Any) -> None:
-    tasks = [bench.task("a.png", png()), Task(Source("s3://b/c.pdf", "c.pdf", "7 x", local=False))]
+    tasks = [bench.task("a.png", png()), Task(SourceDocument("s3://b/c.pdf", "c.pdf", "7 x", local=False))]
     assert from_row(to_row(tasks)) == tasks
 
 
 def test_short_documents_go_together_and_ever_fewer_towards_the_end() -> None:
     found = Cluster(KNOWN["rapidocr"], "1", workers=2, cpus=1, at_once=2)
-    sources = [Source(f"{n}.png", f"{n}.png", "") for n in range(500)]
+    sources = [SourceDocument(f"{n}.png", f"{n}.png", "") for n in range(500)]
     rows = plan_rows(found, sources)
     assert [task.source for row in rows for task in from_row(row)] == sources
     together = [row["together"] for row in rows]
@@ -92,7 +101,7 @@ def test_short_documents_go_together_and_ever_fewer_towards_the_end() -> None:
 def test_a_unit_is_put_where_the_driver_finds_it_and_is_not_read_twice(bench: Any) -> None:
     reader = bench.reader("Counting")
     task = bench.task("three.tiff", tiff(30, 31, 32), "2-3")
-    other = Task(Source("elsewhere", "elsewhere", ""), "copy")
+    other = Task(SourceDocument("elsewhere", "elsewhere", ""), "copy")
     done = bench.read(reader, task, other)
     assert [(each.state, each.failure) for each in done] == [("read", None), ("copy", None)]
     text = bench.text(task)

@@ -19,9 +19,9 @@ from deepseek_ocr_mcp.batch import driver
 from deepseek_ocr_mcp.batch.actors import Task
 from deepseek_ocr_mcp.batch.cluster import Cluster, found_here
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
-from deepseek_ocr_mcp.batch.files import Place, Source, place_of
-from deepseek_ocr_mcp.batch.state import Manifest, Options, Row, Unit, UnitText, units_of
-from deepseek_ocr_mcp.cli import main
+from deepseek_ocr_mcp.batch.files import Location, SourceDocument, place_of
+from deepseek_ocr_mcp.batch.state import Manifest, ManifestRow, Options, Unit, UnitText, units_of
+from deepseek_ocr_mcp.cli.main import main
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.errors import (
@@ -37,7 +37,7 @@ from deepseek_ocr_mcp.models import OcrRequest
 from support import png, wait_until
 
 SETTINGS = Settings(ocr_engine="rapidocr")
-Answer = Callable[["Desk", Source], Iterator[Task]]
+Answer = Callable[["Desk", SourceDocument], Iterator[Task]]
 
 
 class Desk:
@@ -57,7 +57,7 @@ class Desk:
         (self.scans / name).parent.mkdir(parents=True, exist_ok=True)
         (self.scans / name).write_bytes(content or name.encode())
 
-    def task(self, source: Source, pages: int = 1) -> Task:
+    def task(self, source: SourceDocument, pages: int = 1) -> Task:
         data = Path(source.url).read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         document = self.options.document(sha256)
@@ -73,7 +73,7 @@ class Desk:
         request = OcrRequest(image="", mode=batch.pop("mode", ""))
         return run_batch(Batch(str(self.scans), str(self.out), request, **batch), SETTINGS)
 
-    def manifest(self) -> dict[str, Row]:
+    def manifest(self) -> dict[str, ManifestRow]:
         manifest = Manifest(place_of(str(self.out)))
         manifest.load()
         return {str(Path(row.source).relative_to(self.scans)): row for row in manifest.rows()}
@@ -81,20 +81,27 @@ class Desk:
     def text(self, name: str) -> str:
         return (self.out / f"{name}.md").read_text()
 
-    def tasks(self, found: Cluster, settings: Settings, options: Options, out: Place, sources: Sequence[Source],
-              ledger: Any) -> Iterator[Task]:  # fmt: skip
+    def tasks(
+        self,
+        found: Cluster,
+        settings: Settings,
+        options: Options,
+        out: Location,
+        sources: Sequence[SourceDocument],
+        ledger: Any,
+    ) -> Iterator[Task]:
         self.options = options
         self.asked = [source.name for source in sources]
         for source in reversed(sources) if self.reversed else sources:
             yield from self.answers.get(source.name, one_page)(self, source)
 
 
-def one_page(desk: Desk, source: Source) -> Iterator[Task]:
+def one_page(desk: Desk, source: SourceDocument) -> Iterator[Task]:
     yield desk.put(desk.task(source), "1")
 
 
 def failing(error: OcrError) -> Answer:
-    def answer(desk: Desk, source: Source) -> Iterator[Task]:
+    def answer(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         yield replace(desk.task(source), unit="1").failed(error)
 
     return answer
@@ -111,7 +118,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(driver, "cluster", cluster)
     monkeypatch.setattr(driver, "tasks", desk.tasks)
     monkeypatch.setattr(driver, "start_ledger", lambda done: None)
-    monkeypatch.setattr(driver._Run, "_tell_ledger", lambda self: None)
+    monkeypatch.setattr(driver._BatchRun, "_tell_ledger", lambda self: None)
     return desk
 
 
@@ -131,7 +138,7 @@ def test_a_folder_is_read_once(desk: Desk) -> None:
 
 
 def test_units_are_put_together_in_order_whenever_they_come(desk: Desk) -> None:
-    def answer(desk: Desk, source: Source) -> Iterator[Task]:
+    def answer(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         task = desk.task(source, pages=40)
         for unit in ("33-40", "1-16", "1-16", "17-32"):  # a unit may be told of twice
             yield desk.put(task, unit, finish="loop" if unit == "17-32" else "stop", cut_pages="20" * (unit == "17-32"))
@@ -145,7 +152,7 @@ def test_units_are_put_together_in_order_whenever_they_come(desk: Desk) -> None:
 
 
 def test_a_document_with_a_unit_that_failed_is_not_written_and_what_was_read_of_it_is_kept(desk: Desk) -> None:
-    def answer(desk: Desk, source: Source) -> Iterator[Task]:
+    def answer(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         task = desk.task(source, pages=20)
         yield desk.put(task, "1-16")
         yield replace(task, unit="17-20").failed(WorkerCrashed("It died.", remedy="Again."))
@@ -169,12 +176,12 @@ def test_a_document_with_a_unit_that_failed_is_not_written_and_what_was_read_of_
 def test_files_with_the_same_bytes_get_the_same_text(desk: Desk, backwards: bool) -> None:
     picture = base64.b64encode(png()).decode()
 
-    def answer(desk: Desk, source: Source) -> Iterator[Task]:
+    def answer(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         task = desk.task(source)
         text = f"Before ![Figure 1]({task.document}-figures/page-1-figure-1.png) after"
         yield desk.put(task, "1", text=text, figures={"page-1-figure-1.png": picture})
 
-    def copy(desk: Desk, source: Source) -> Iterator[Task]:
+    def copy(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         yield replace(desk.task(source), state="copy")
 
     desk.reversed = backwards
@@ -259,7 +266,7 @@ def test_what_every_document_would_meet_ends_the_run_and_what_was_done_is_kept(d
 
 
 def test_a_run_that_is_stopped_notes_what_is_whole(desk: Desk) -> None:
-    def stop(desk: Desk, source: Source) -> Iterator[Task]:
+    def stop(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         wait_until((desk.out / "a.png.md").exists)
         os.kill(os.getpid(), signal.SIGTERM)
         over.wait(20)
@@ -278,7 +285,7 @@ def test_a_run_that_is_stopped_notes_what_is_whole(desk: Desk) -> None:
 
 
 def test_a_cluster_that_fails_says_that_nothing_is_lost(desk: Desk) -> None:
-    def fail(desk: Desk, source: Source) -> Iterator[Task]:
+    def fail(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         raise RuntimeError("a secret of Ray's")
         yield
 
@@ -292,7 +299,7 @@ def test_a_cluster_that_fails_says_that_nothing_is_lost(desk: Desk) -> None:
 def test_what_a_cluster_loses_is_asked_for_again(desk: Desk) -> None:
     asked: list[list[str]] = []
 
-    def forgetful(desk: Desk, source: Source) -> Iterator[Task]:
+    def forgetful(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         asked.append(desk.asked)
         task = desk.task(source, pages=20)
         yield desk.put(task, "1-16" if len(asked) == 1 else "17-20")
@@ -363,7 +370,7 @@ def test_the_progress_tells_rate_and_time_left(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(driver.time, "monotonic", lambda: now)
-    progress = driver._Progress(1000)
+    progress = driver._ProgressLine(1000)
     progress.begin(there=100)
     progress.show()
     assert capsys.readouterr().err == "", "not at once"

@@ -17,9 +17,10 @@ import fsspec
 import pytest
 
 from deepseek_ocr_mcp.batch.actors import _snapshot_of
-from deepseek_ocr_mcp.batch.files import STATE, Place, Source, list_sources, place_of
+from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, list_sources, place_of
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import BadRequest, InputForbidden, InputNotFound, InputTooLarge, OcrError
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ SETTINGS = Settings()
 
 
 @pytest.fixture(params=["path", "file", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """An empty folder, in each way to name one."""
     fsspec.filesystem("memory").store.clear()
     return place_of({"path": str(tmp_path), "file": tmp_path.as_uri(), "memory": "memory://bucket/out"}[request.param])
@@ -40,11 +41,11 @@ def files(*names: str, at: Path) -> None:
         (at / name).write_bytes(b"x")
 
 
-def names(sources: list[Source]) -> list[str]:
+def names(sources: list[SourceDocument]) -> list[str]:
     return [source.name for source in sources]
 
 
-def test_what_is_written_is_read_listed_and_removed(place: Place) -> None:
+def test_what_is_written_is_read_listed_and_removed(place: Location) -> None:
     place.prepare()
     place.write("a/b.md", b"first")
     place.write("a/b.md", b"second")
@@ -60,7 +61,7 @@ def test_what_is_written_is_read_listed_and_removed(place: Place) -> None:
         place.read("a/b.md")
 
 
-def test_what_a_killed_writer_left_is_swept(place: Place) -> None:
+def test_what_a_killed_writer_left_is_swept(place: Location) -> None:
     place.write(f"{STATE}/unfinished/0123", b"ha")
     place.write("whole.md", b"whole")
     place.prepare()

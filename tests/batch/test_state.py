@@ -8,26 +8,26 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from deepseek_ocr_mcp.batch.files import Place, place_of
-from deepseek_ocr_mcp.batch.state import MANIFEST, Manifest, Options, Row, Unit, UnitText, units_of
+from deepseek_ocr_mcp.batch.files import Location, place_of
+from deepseek_ocr_mcp.batch.state import MANIFEST, Manifest, ManifestRow, Options, Unit, UnitText, units_of
 from deepseek_ocr_mcp.engines.base import ReadOptions
 
 OPTIONS = Options(ReadOptions("document"), "", "auto", 200, 1_000_000, "rapidocr 3.10")
-ROW = Row("/scans/a.png", "a.png.md", "ab" * 32, 12, 1, 1, 5, 0.25, "stop")
+ROW = ManifestRow("/scans/a.png", "a.png.md", "ab" * 32, 12, 1, 1, 5, 0.25, "stop")
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Place:
+def out(tmp_path: Path) -> Location:
     return place_of(str(tmp_path))
 
 
-def loaded(out: Place) -> list[Row]:
+def loaded(out: Location) -> list[ManifestRow]:
     manifest = Manifest(out)
     manifest.load()
     return list(manifest.rows())
 
 
-def test_rows_survive_as_parts_and_as_the_manifest(out: Place) -> None:
+def test_rows_survive_as_parts_and_as_the_manifest(out: Location) -> None:
     manifest = Manifest(out)
     manifest.put(replace(ROW, source="/scans/b.png"))
     assert loaded(out) == [], "it is not written yet"
@@ -44,7 +44,7 @@ def test_rows_survive_as_parts_and_as_the_manifest(out: Place) -> None:
     assert table["seconds"].to_pylist() == [0.25, 0.25]
 
 
-def test_a_later_row_replaces_an_earlier_one(out: Place) -> None:
+def test_a_later_row_replaces_an_earlier_one(out: Location) -> None:
     manifest = Manifest(out)
     manifest.put(ROW)
     manifest.merge()
@@ -55,7 +55,7 @@ def test_a_later_row_replaces_an_earlier_one(out: Place) -> None:
 
 
 def test_a_kill_between_the_manifest_and_the_end_of_its_parts_does_no_harm(
-    out: Place, monkeypatch: pytest.MonkeyPatch
+    out: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = Manifest(out)
     for row in (ROW, replace(ROW, characters=7)):
@@ -71,7 +71,7 @@ def test_a_kill_between_the_manifest_and_the_end_of_its_parts_does_no_harm(
     assert loaded(out) == [replace(ROW, characters=7)]
 
 
-def test_a_manifest_of_another_version_is_taken_as_far_as_it_goes(out: Place) -> None:
+def test_a_manifest_of_another_version_is_taken_as_far_as_it_goes(out: Location) -> None:
     import io
 
     sink = io.BytesIO()
@@ -79,10 +79,10 @@ def test_a_manifest_of_another_version_is_taken_as_far_as_it_goes(out: Place) ->
         pyarrow.table({"source": ["/scans/a.png"], "characters": [5], "of_the_future": [1]}), sink
     )
     out.write(MANIFEST, sink.getvalue())
-    assert loaded(out) == [Row("/scans/a.png", characters=5)]
+    assert loaded(out) == [ManifestRow("/scans/a.png", characters=5)]
 
 
-def test_names_that_are_no_text_are_kept_and_found(out: Place) -> None:
+def test_names_that_are_no_text_are_kept_and_found(out: Location) -> None:
     odd = "/scans/\udcff.png"
     manifest = Manifest(out)
     manifest.put(replace(ROW, source=odd, output="\udcff.png.md"))

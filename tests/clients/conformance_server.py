@@ -12,10 +12,10 @@ import anyio
 from conformance_fixtures import register
 from mcp.server.mcpserver import MCPServer
 
-from deepseek_ocr_mcp import app
+from deepseek_ocr_mcp.app import run as app
 from deepseek_ocr_mcp.config import load_settings
-from deepseek_ocr_mcp.edges import mcp as edge
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.edges.mcp import server as edge
+from deepseek_ocr_mcp.service.service import OcrService
 
 _build_ours = edge.build_mcp
 

@@ -15,7 +15,7 @@ from PIL import Image
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.child import spawn_decoder
 from deepseek_ocr_mcp.documents.private import private_folder
-from deepseek_ocr_mcp.documents.renderer import DocumentReader
+from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.worker.confine import landlock_version

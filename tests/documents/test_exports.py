@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pypdfium2 import raw
 
-from deepseek_ocr_mcp.documents.exports import word_document
-from deepseek_ocr_mcp.documents.pages import PageRenderer
+from deepseek_ocr_mcp.decoder.exports.word import word_document
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 
 DPI = 200
 MAX_PIXELS = 20_000_000

@@ -19,10 +19,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
-from deepseek_ocr_mcp.documents import pages
-from deepseek_ocr_mcp.documents.pages import PageRenderer
+from deepseek_ocr_mcp.decoder import encode, pdf, pictures
+from deepseek_ocr_mcp.decoder import renderer as pages
+from deepseek_ocr_mcp.decoder.overlay import draw_boxes
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, OcrError, UnreadableInput
-from deepseek_ocr_mcp.results.overlay import draw_boxes
 
 MAX_PIXELS = 20_000_000
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -436,7 +437,7 @@ def test_a_page_drawn_in_bands_is_the_same_picture(desk: Desk, monkeypatch: pyte
     assert len(whole[0].getcolors(MAX_PIXELS) or ()) > 1
     for rows in (1, 7, 64):
         for dpi, page in zip((72, 137), whole, strict=True):
-            monkeypatch.setattr(pages, "MAX_BAND_BYTES", rows * page.width * 3)
+            monkeypatch.setattr(pdf, "MAX_BAND_BYTES", rows * page.width * 3)
             assert desk.render(path, dpi=dpi).tobytes() == page.tobytes()
 
 
@@ -560,8 +561,8 @@ def test_a_million_directories_of_a_tiff_are_not_walked(desk: Desk, monkeypatch:
     data += bytes(start - len(data))
     data += b"".join(struct.pack("<HHHIIII", 1, 254, 4, 1, 1, start + 18 * (i + 1), 0)[:18] for i in range(directories))
     reads = []
-    really = pages._read_at
-    monkeypatch.setattr(pages, "_read_at", lambda *args: reads.append(1) or really(*args))
+    really = pictures._read_at
+    monkeypatch.setattr(pictures, "_read_at", lambda *args: reads.append(1) or really(*args))
     desk.inspect(desk.file(bytes(data)))
     assert len(reads) < 5000
 
@@ -700,7 +701,7 @@ def test_a_cancelled_page_is_given_up_and_the_next_one_is_read(
 
 
 def test_a_large_page_is_written_in_strips(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "STRIP_PIXELS", 64 * 5)  # 48 rows: nine strips of five and one of three
+    monkeypatch.setattr(pictures, "STRIP_PIXELS", 64 * 5)  # 48 rows: nine strips of five and one of three
     image = quarters()
     assert desk.read(image).tobytes() == image.tobytes()
     assert corners(desk.read(ink((0, 0, 0, 255)))) is not None
@@ -733,7 +734,8 @@ def test_a_process_that_swells_is_stopped_by_its_memory_limit(tmp_path: Path) ->
     path = tmp_path / "a.png"
     quarters().save(path)
     code = f"""
-from deepseek_ocr_mcp.documents.pages import PageRenderer, _translated
+from deepseek_ocr_mcp.decoder.formats import decoder_errors
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 from deepseek_ocr_mcp.errors import InputTooLarge
 class Call:
     def progress(self, done, message=""): pass
@@ -743,7 +745,7 @@ r.inspect(path={str(path)!r}, name="a.png", max_pixels=1_000_000, max_pages=1, c
 r.render(path={str(path)!r}, name="a.png", page=1, dpi=72, max_pixels=1_000_000,
     out={str(tmp_path / "out")!r}, call=Call())
 try:
-    with _translated("a.png"):
+    with decoder_errors("a.png"):
         bytearray(4 << 30)
 except InputTooLarge:
     print("stopped")
@@ -752,10 +754,10 @@ except InputTooLarge:
     assert done.stdout == "stopped\n", done.stderr
 
 
-def test_importing_the_module_imports_no_decoder() -> None:
+def test_importing_the_renderer_imports_no_decoder_of_pdf() -> None:
     code = (
-        "import sys, deepseek_ocr_mcp.documents.pages\n"
-        "print([m for m in ('PIL', 'pypdfium2', 'pydantic', 'numpy', 'anyio') if m in sys.modules])"
+        "import sys, deepseek_ocr_mcp.decoder.renderer\n"
+        "print([m for m in ('pypdfium2', 'docx', 'pydantic', 'numpy', 'anyio') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
@@ -787,7 +789,7 @@ def annotate(desk: Desk, image: Image.Image, blocks: list[dict[str, Any]]) -> tu
         out=str(out),
         call=Line(),
     )
-    assert answer["bytes"] == out.stat().st_size <= pages.PREVIEW_BYTES
+    assert answer["bytes"] == out.stat().st_size <= encode.PREVIEW_BYTES
     drawn = Image.open(io.BytesIO(out.read_bytes()))
     assert drawn.get_format_mimetype() == answer["mime"]
     return answer, drawn

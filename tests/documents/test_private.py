@@ -16,7 +16,7 @@ import pytest
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import private
 from deepseek_ocr_mcp.documents.private import is_whole, private_folder, restore
-from deepseek_ocr_mcp.documents.renderer import DocumentReader
+from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import NotReady
 from support import as_base64, png
 

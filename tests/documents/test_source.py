@@ -20,15 +20,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents import base64 as base64_source
 from deepseek_ocr_mcp.documents import source
-from deepseek_ocr_mcp.documents.source import (
-    Snapshot,
-    allowed_path,
-    discard,
-    open_source,
-    resolve_output,
-    write_atomically,
-)
+from deepseek_ocr_mcp.documents.output import resolve_output, write_atomically
+from deepseek_ocr_mcp.documents.reach import allowed_path
+from deepseek_ocr_mcp.documents.source import Snapshot, discard, open_source
 from deepseek_ocr_mcp.errors import (
     BadRequest,
     InputForbidden,
@@ -195,7 +191,7 @@ def test_any_spelling_of_base64_gives_the_same_bytes(
         text = "\r\n".join(text[i : i + width] for i in range(0, len(text), width))
     scratch = tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "TEXT_CHUNK", chunk)
+        patch.setattr(base64_source, "TEXT_CHUNK", chunk)
         image = text if kind == "raw" else f"data:;base64,{text}"
         assert anyio.run(take, image, scratch) == data
 
@@ -205,7 +201,7 @@ def test_any_spelling_of_base64_gives_the_same_bytes(
 @example(data=b"%" * 9, chunk=2)
 def test_any_bytes_survive_percent_encoding(tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "TEXT_CHUNK", chunk)
+        patch.setattr(base64_source, "TEXT_CHUNK", chunk)
         assert anyio.run(take, f"data:,{quote(data, safe='')}", tmp_path_factory.mktemp("scratch")) == data
 
 
@@ -262,7 +258,7 @@ async def test_a_windows_path_is_named_as_such(scratch: Path, image: str) -> Non
 async def test_damaged_base64_is_refused(scratch: Path, spoil: object, monkeypatch: pytest.MonkeyPatch) -> None:
     text = spoil(base64.b64encode(PNG + b"\0").decode().rstrip("="))  # type: ignore[operator]
     for chunk in (4, 8, 4096):
-        monkeypatch.setattr(source, "TEXT_CHUNK", chunk)
+        monkeypatch.setattr(base64_source, "TEXT_CHUNK", chunk)
         await refused(UnreadableInput, f"data:image/png;base64,{text}", scratch)
 
 

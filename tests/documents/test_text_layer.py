@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents import pdf_content, renderer
-from deepseek_ocr_mcp.documents.pages import PageRenderer
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, LayerText, private_folder
-from deepseek_ocr_mcp.documents.text_layer import read_layer
+from deepseek_ocr_mcp.decoder.renderer import PageRenderer
+from deepseek_ocr_mcp.decoder.textlayer import content as pdf_content
+from deepseek_ocr_mcp.decoder.textlayer.layer import read_layer
+from deepseek_ocr_mcp.documents import reader as renderer
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader, LayerText
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, Timeout, UnreadableInput
 from deepseek_ocr_mcp.worker.client import WorkerDied

@@ -16,8 +16,8 @@ from mcp.server.apps import APP_MIME_TYPE
 from mcp.types import CallToolResult
 from PIL import Image
 
-from deepseek_ocr_mcp.edges import apps
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp import apps
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.errors import InputNotFound
 from deepseek_ocr_mcp.models import OcrRequest
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from deepseek_ocr_mcp.config import MB, Settings
 from deepseek_ocr_mcp.documents.source import Incoming
-from deepseek_ocr_mcp.edges.bodies import LEAST_BYTES_PER_S, BodyLimits, read_form
+from deepseek_ocr_mcp.edges.http.bodies import LEAST_BYTES_PER_S, BodyLimits, read_form
 from deepseek_ocr_mcp.errors import BadRequest, InputTooLarge, OcrError
 
 

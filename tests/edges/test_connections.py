@@ -13,8 +13,8 @@ import anyio
 import pytest
 import uvicorn
 
-from deepseek_ocr_mcp import connections as module
-from deepseek_ocr_mcp.connections import Connections, silence_accept_errors
+from deepseek_ocr_mcp.app import connections as module
+from deepseek_ocr_mcp.app.connections import Connections, silence_accept_errors
 
 pytestmark = pytest.mark.anyio
 

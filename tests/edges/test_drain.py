@@ -9,7 +9,7 @@ import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from deepseek_ocr_mcp.edges.drain import Drain
+from deepseek_ocr_mcp.edges.http.drain import Drain
 from deepseek_ocr_mcp.errors import NotReady
 
 pytestmark = pytest.mark.anyio

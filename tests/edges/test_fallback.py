@@ -10,13 +10,14 @@ import pytest
 from mcp import Client
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.engines import EngineSpec, choose_engine
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.modes import MODES
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.service.service import OcrService
 from fake_nvml import FakeNvml
 from support import as_base64, echo, facts, png, said
 
@@ -90,7 +91,7 @@ def test_auto_says_why_it_takes_the_embedded_engine(monkeypatch: pytest.MonkeyPa
 
 def test_auto_takes_deepseek_where_a_card_torch_and_the_weights_are(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr("deepseek_ocr_mcp.engines.find_spec", lambda name: object())
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.hub.resolve_model", lambda model: tmp_path)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.resolve_model", lambda model: tmp_path)
     nvml = FakeNvml()
     probe = GpuProbe(nvml)
     assert "no NVIDIA GPU" in choose_engine("auto", cards=probe.cards)[1]

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from deepseek_ocr_mcp import folders
 from deepseek_ocr_mcp.errors import NotReady, OcrError
-from deepseek_ocr_mcp.folders import FolderReader
 from deepseek_ocr_mcp.models import OcrRequest
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.service import folders
+from deepseek_ocr_mcp.service.folders import FolderReader
+from deepseek_ocr_mcp.service.service import OcrService
 from support import client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]

@@ -19,7 +19,7 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from deepseek_ocr_mcp.documents import paths
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from support import as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]

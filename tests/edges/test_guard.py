@@ -9,7 +9,7 @@ import pytest
 from mcp.types import JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from deepseek_ocr_mcp.edges.mcp_guard import refusals
+from deepseek_ocr_mcp.edges.mcp.guard import refusals
 
 CALL = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%s}'
 

@@ -18,15 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deepseek_ocr_mcp import __version__
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
-from deepseek_ocr_mcp.edges.metrics import Metrics
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader
+from deepseek_ocr_mcp.edges.http.metrics import Metrics
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.errors import OcrError
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.modes import MODES
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.service.service import OcrService
 from fake_nvml import FakeNvml
 from support import HttpServer, as_base64, facts, http_client, http_server, png, running, tiff
 

@@ -178,7 +178,7 @@ async def test_a_long_document_in_parts_has_its_table_of_contents_and_is_taken_o
 
 
 async def test_ten_callers_have_each_page_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepseek_ocr_mcp.documents.renderer import Document
+    from deepseek_ocr_mcp.documents.reader import Document
 
     looked: list[int] = []
     look = Document.text_layer

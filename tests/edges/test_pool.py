@@ -16,14 +16,15 @@ import pytest
 from mcp import Client
 
 from deepseek_ocr_mcp.config import Settings
-from deepseek_ocr_mcp.documents.renderer import DocumentReader, private_folder
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reader import DocumentReader
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.engines import EngineSpec
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle import pool
-from deepseek_ocr_mcp.lifecycle.pool import build_lifecycle
+from deepseek_ocr_mcp.lifecycle.build import build_lifecycle
 from deepseek_ocr_mcp.modes import MODES
-from deepseek_ocr_mcp.service import OcrService
+from deepseek_ocr_mcp.service.service import OcrService
 from fake_nvml import FakeNvml
 from support import alive, as_base64, facts, http_client, http_server, said, tiff
 

@@ -236,7 +236,7 @@ async def test_a_redirect_is_not_followed() -> None:
 async def test_an_endless_answer_is_cut_off(bound: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EVENT", "ANSWER"):
         most = 1 << (20 if name == bound else 30)
-        monkeypatch.setattr(f"deepseek_ocr_mcp.engines.openai.MAX_{name}_BYTES", most)
+        monkeypatch.setattr(f"deepseek_ocr_mcp.lifecycle.remote.client.MAX_{name}_BYTES", most)
     with fake_vllm() as vllm:
         async with remote(vllm) as mcp:
             vllm.script = ["endless"] * 3

@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from tiny_server import make_checkpoint, make_for_vllm, served, transformers_serve
 
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from support import as_base64, client, facts, png, running, said, tiff, written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

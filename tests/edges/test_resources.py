@@ -9,7 +9,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.types import CallToolResult, ResourceLink
 
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from support import as_base64, client, facts, http_client, http_server, png, running, said, stdio_server, tiff
 
 pytestmark = pytest.mark.anyio

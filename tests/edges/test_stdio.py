@@ -49,8 +49,8 @@ def test_the_parent_imports_no_heavy_library() -> None:
     import subprocess
 
     code = (
-        "import sys, deepseek_ocr_mcp.app, deepseek_ocr_mcp.cli, deepseek_ocr_mcp.edges.mcp, "
-        "deepseek_ocr_mcp.edges.http\n"
+        "import sys, deepseek_ocr_mcp.app.run, deepseek_ocr_mcp.cli.main, deepseek_ocr_mcp.edges.mcp.server, "
+        "deepseek_ocr_mcp.edges.http.api\n"
         "print(*{'torch','onnxruntime','cv2','numpy','PIL','rapidocr','pypdfium2','transformers'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -126,7 +126,7 @@ def test_nothing_but_protocol_reaches_stdout() -> None:
 def test_an_import_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nclass Noise:\n    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'deepseek_ocr_mcp.service': print('noise at import', flush=True)\n"
+        "        if name == 'deepseek_ocr_mcp.service.service': print('noise at import', flush=True)\n"
         "sys.meta_path.insert(0, Noise())\n"
     )
     paths = f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"

@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from PIL import Image
 
-from deepseek_ocr_mcp.edges.mcp import build_mcp
+from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from support import alive, as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-from deepseek_ocr_mcp.engines.deepseek import MODEL_PATH, DeepSeekEngine
-from deepseek_ocr_mcp.engines.deepseek.loops import LoopGuard
+from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine
 from deepseek_ocr_mcp.engines.deepseek.preprocess import closest_grid, cut_views, normalised
+from deepseek_ocr_mcp.engines.loops import LoopGuard
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost
 from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
@@ -28,7 +28,7 @@ transformers = pytest.importorskip("transformers")
 
 from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import Reader, Sheet, encode_prompt, prompt_for  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, TokenSheet, encode_prompt, prompt_for  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
 DOCUMENT = ReadOptions("document", resolution="tiny")
@@ -80,9 +80,9 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def reader(folder: Path) -> Reader:
+def reader(folder: Path) -> ModelReader:
     checkpoint = read_checkpoint(str(folder))
-    return Reader(checkpoint, checkpoint.load_model(torch.float32))
+    return ModelReader(checkpoint, checkpoint.load_model(torch.float32))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def page(folder: Path, number: int, width: int, height: int) -> PageImage:
 
 
 @contextmanager
-def saying(reader: Reader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
+def saying(reader: ModelReader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
     """The model wants token `choose(row, step)`. Yields the number of rows at each step."""
     rows: list[int] = []
 
@@ -269,9 +269,9 @@ def test_an_empty_model_filled_by_hand_computes_the_same(folder: Path, pages: li
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
     options = ReadOptions("document")
-    assert Reader(checkpoint, filled).read(pages[:2], options, Listening()) == Reader(checkpoint, loaded).read(
-        pages[:2], options, Listening()
-    )
+    assert ModelReader(checkpoint, filled).read(pages[:2], options, Listening()) == ModelReader(
+        checkpoint, loaded
+    ).read(pages[:2], options, Listening())
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -382,7 +382,7 @@ def test_an_engine_loads_reads_parks_and_reads_the_same_again(
     folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MODEL_PATH, str(folder))
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.usable_cores", lambda: 1)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.engine.usable_cores", lambda: 1)
     engine, call = DeepSeekEngine(), Listening()
     assert "not loaded" in repr(engine)
     number = {"tiny-v1": "", "tiny-v2": "-2"}[folder.name]
@@ -419,7 +419,7 @@ def test_what_the_model_writes_becomes_text_and_blocks(
     v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MODEL_PATH, str(v1_folder))
-    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.usable_cores", lambda: 1)
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.engine.usable_cores", lambda: 1)
     engine = DeepSeekEngine()
     engine.load("cpu", Listening())
     tokenizer = engine._reader._tokenizer
@@ -525,8 +525,8 @@ def recordable_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(generate, "record", record)
     monkeypatch.setattr(generate, "RECORD_AFTER", 3)
-    monkeypatch.setattr(Sheet, "recorded_on", ("cpu",))
-    monkeypatch.setattr(Sheet, "recordable", True)
+    monkeypatch.setattr(TokenSheet, "recorded_on", ("cpu",))
+    monkeypatch.setattr(TokenSheet, "recordable", True)
     return recorded
 
 
@@ -547,7 +547,7 @@ def test_a_recorded_step_writes_what_the_step_itself_writes(
     model = reader(folder)
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=60)
     assert len(recordable_here) > 1  # anew for each shape
-    monkeypatch.setattr(Sheet, "recordable", False)
+    monkeypatch.setattr(TokenSheet, "recordable", False)
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=60) == recorded
 
 
@@ -581,22 +581,22 @@ def test_memory_that_ends_while_a_step_is_recorded_halves_the_batch(
 
     monkeypatch.setattr(generate, "record", record)
     assert model.read(pages, DOCUMENT, Listening()) == expected
-    assert Sheet.recordable
+    assert TokenSheet.recordable
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
 def test_steps_are_recorded_on_a_card_and_write_the_same(v1_folder: Path, pages: list[PageImage]) -> None:
     checkpoint = read_checkpoint(str(v1_folder))
-    model = Reader(checkpoint, checkpoint.load_model(torch.float32).to("cuda"))
-    assert Sheet.recordable
+    model = ModelReader(checkpoint, checkpoint.load_model(torch.float32).to("cuda"))
+    assert TokenSheet.recordable
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True)
-    assert Sheet.recordable, "the step cannot be recorded on this card"
-    Sheet.recordable = False
+    assert TokenSheet.recordable, "the step cannot be recorded on this card"
+    TokenSheet.recordable = False
     try:
         assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True) == recorded
     finally:
-        Sheet.recordable = True
+        TokenSheet.recordable = True
 
 
 def test_cancellation_stops_before_the_next_token(v1_folder: Path, pages: list[PageImage]) -> None:
@@ -645,7 +645,7 @@ def test_progress_only_goes_forward(v1_folder: Path, pages: list[PageImage], mon
 
 @contextmanager
 def short_of_memory(
-    model: Reader, most: int, *, after: int = 0, kind: type[Exception] | None = None
+    model: ModelReader, most: int, *, after: int = 0, kind: type[Exception] | None = None
 ) -> Iterator[list[int]]:
     """The language model runs out of memory in batches of more than `most` rows, from step `after` on."""
     sizes: list[int] = []
@@ -697,7 +697,7 @@ def test_a_batch_is_as_large_as_the_free_memory_allows(
     each = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)
     alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
     for free, most in ((0, 1), (generate.WORKING_BYTES + 2 * each, 2), (1 << 60, 5)):
-        monkeypatch.setattr(Reader, "_free_bytes", lambda _self, free=free: free)
+        monkeypatch.setattr(ModelReader, "_free_bytes", lambda _self, free=free: free)
         with short_of_memory(model, 16) as sizes:
             assert model.read(pages, DOCUMENT, Listening()) == alone
         assert max(sizes) == most

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.engines.deepseek import hub
-from deepseek_ocr_mcp.engines.deepseek.hub import download, resolve_model
+from deepseek_ocr_mcp.engines import hub
+from deepseek_ocr_mcp.engines.hub import download, resolve_model
 from deepseek_ocr_mcp.errors import BadRequest, Busy, EngineUnavailable
 
 MODEL = "deepseek-ai/DeepSeek-OCR"
@@ -256,7 +256,7 @@ def test_what_is_neither_a_folder_nor_a_hub_id_is_not_found(model: str) -> None:
 
 def test_looking_up_a_model_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from deepseek_ocr_mcp.engines.deepseek.hub import resolve_model; resolve_model('a/b');"
+        "import sys; from deepseek_ocr_mcp.engines.hub import resolve_model; resolve_model('a/b');"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'numpy', 'httpx2'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

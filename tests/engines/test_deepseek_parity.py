@@ -50,7 +50,7 @@ class Bench:
         from PIL import Image, ImageOps
 
         from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint
-        from deepseek_ocr_mcp.engines.deepseek.generate import Reader
+        from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader
 
         made = runpy.run_path(str(KIT / "make_checkpoint.py"))["write"](str(folder / "model"))
         assert made[0] == GOLDEN["checkpoint"]["weights_sha256"]
@@ -65,7 +65,7 @@ class Bench:
             self.pages[name] = PageImage(str(path), *upright.size)
         self.checkpoint = read_checkpoint(str(folder / "model"))
         self.model: Any = self.checkpoint.load_model(torch.float32)
-        self.reader = Reader(self.checkpoint, self.model)
+        self.reader = ModelReader(self.checkpoint, self.model)
 
     def read(self, cases: list[dict[str, Any]]) -> list[tuple[tuple[int, ...], list[float]]]:
         """The tokens of each case, read together, and its first logits at the recorded places."""

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from deepseek_ocr_mcp.engines.onnx_weights import without_subnormals
+from deepseek_ocr_mcp.engines.rapidocr.onnx_weights import without_subnormals
 
 SUBNORMAL = 1e-40
 WEIGHTS = np.array([1.5, SUBNORMAL, 0, -SUBNORMAL, -2e-38, 3], np.float32)

@@ -16,18 +16,11 @@ from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.engines import KNOWN, choose_engine, cpu_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-from deepseek_ocr_mcp.engines.deepseek.loops import LONGEST_PIECE, TextGuard
-from deepseek_ocr_mcp.engines.openai import (
-    LARGEST_SIDE,
-    MAX_RETRY_AFTER_S,
-    Address,
-    Facts,
-    _page,
-    _retry_after,
-    _said,
-    side_for,
-)
+from deepseek_ocr_mcp.engines.loops import LONGEST_PIECE, TextGuard
 from deepseek_ocr_mcp.errors import BadRequest
+from deepseek_ocr_mcp.lifecycle.remote.answers import MAX_RETRY_AFTER_S, parse_page, retry_after, server_message
+from deepseek_ocr_mcp.lifecycle.remote.client import LARGEST_SIDE, side_for
+from deepseek_ocr_mcp.lifecycle.remote.trouble import Address, Facts
 from deepseek_ocr_mcp.modes import RESOLUTIONS
 
 # -- addresses
@@ -96,9 +89,9 @@ def test_what_was_read_is_known_again_if_the_model_has_a_name() -> None:
 
 def test_nothing_of_the_client_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, deepseek_ocr_mcp.app, deepseek_ocr_mcp.cli\n"
-        "assert 'deepseek_ocr_mcp.lifecycle.remote' not in sys.modules\n"
-        "import deepseek_ocr_mcp.lifecycle.remote\n"
+        "import sys, deepseek_ocr_mcp.app.run, deepseek_ocr_mcp.cli.main\n"
+        "assert 'deepseek_ocr_mcp.lifecycle.remote.manager' not in sys.modules\n"
+        "import deepseek_ocr_mcp.lifecycle.remote.manager\n"
         "assert not {'openai', 'PIL', 'numpy', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
@@ -111,29 +104,31 @@ def test_retry_after_is_seconds_or_a_date_and_bounded() -> None:
     from datetime import UTC, datetime, timedelta
     from email.utils import format_datetime
 
-    assert _retry_after({"retry-after": "2.5"}) == 2.5
-    assert _retry_after({"retry-after": "-3"}) == 0
-    assert _retry_after({"retry-after": "1e9"}) == MAX_RETRY_AFTER_S
-    assert [_retry_after({"retry-after": text}) for text in ("nan", "soon", "", "inf")] == [None] * 4
-    assert _retry_after({}) is None
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    assert retry_after({"retry-after": "-3"}) == 0
+    assert retry_after({"retry-after": "1e9"}) == MAX_RETRY_AFTER_S
+    assert [retry_after({"retry-after": text}) for text in ("nan", "soon", "", "inf")] == [None] * 4
+    assert retry_after({}) is None
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert 55 < (_retry_after({"retry-after": later}) or 0) <= 60
+    assert 55 < (retry_after({"retry-after": later}) or 0) <= 60
 
 
 def test_of_an_error_a_sentence_is_quoted_and_never_what_it_repeats_of_the_request() -> None:
-    assert _said({"error": {"message": "The  model\ndoes not exist."}}) == "The model does not exist."
-    assert _said({"message": "no"}) == _said({"detail": "no"}) == _said({"error": "no"}) == "no"
-    assert len(_said({"detail": "x" * 10_000})) == 200
-    assert _said({"detail": [{"loc": ["body"], "input": "a secret prompt"}]}) == ""
-    assert [_said(nothing) for nothing in (None, [], 5, {"error": None})] == [""] * 4
+    assert server_message({"error": {"message": "The  model\ndoes not exist."}}) == "The model does not exist."
+    assert (
+        server_message({"message": "no"}) == server_message({"detail": "no"}) == server_message({"error": "no"}) == "no"
+    )
+    assert len(server_message({"detail": "x" * 10_000})) == 200
+    assert server_message({"detail": [{"loc": ["body"], "input": "a secret prompt"}]}) == ""
+    assert [server_message(nothing) for nothing in (None, [], 5, {"error": None})] == [""] * 4
 
 
 def test_only_deepseek_s_answers_are_searched_for_boxes() -> None:
     page, options = PageImage("", 100, 100), ReadOptions("document")
     written = "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 999]]<|/det|>\n# A<\uff5cend\u2581of\u2581sentence\uff5c>"
-    found = _page(page, options, Facts("m", grounding=True), written, "stop", 3, False)
+    found = parse_page(page, options, Facts("m", grounding=True), written, "stop", 3, False)
     assert (found.text, [block.box for block in found.blocks]) == ("# A", [(0, 0, 100, 100)])
-    plain = _page(page, options, Facts("m"), written, "stop", 3, False)
+    plain = parse_page(page, options, Facts("m"), written, "stop", 3, False)
     assert (plain.text, plain.blocks) == (written, ())
 
 

@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from deepseek_ocr_mcp.engines import KNOWN, tesseract
+from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.scripts import SCRIPTS, languages_for, remark, seems_unread
-from deepseek_ocr_mcp.engines.tesseract import (
+from deepseek_ocr_mcp.engines.tesseract import engine as tesseract
+from deepseek_ocr_mcp.engines.tesseract.engine import TesseractEngine, reread
+from deepseek_ocr_mcp.engines.tesseract.program import (
     Orientation,
     Program,
-    TesseractEngine,
     Word,
     find_program,
     parse_orientation,
     parse_words,
-    reread,
 )
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, OcrError, UnsupportedMode
-from deepseek_ocr_mcp.results.reading_order import TextLine
+from deepseek_ocr_mcp.layout.lines import TextLine
 
 SENTENCES = [
     "The reading room opens at nine.",
@@ -220,7 +220,7 @@ def test_the_program_dies_with_the_process_that_started_it(impostor, tmp_path: P
     mark = tmp_path / "pid"
     impostor(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     code = (
-        "from deepseek_ocr_mcp.engines.tesseract import Program, find_program\n"
+        "from deepseek_ocr_mcp.engines.tesseract.program import Program, find_program\n"
         "program = Program.__new__(Program); program.path = find_program()\n"
         "class Call:\n"
         "    def raise_if_cancelled(self): pass\n"
@@ -420,9 +420,3 @@ def test_words_are_parsed_with_their_line_box_and_confidence() -> None:
 def test_what_is_no_table_is_refused(table: str) -> None:
     with pytest.raises(OcrError, match="no table of words"):
         parse_words(table)
-
-
-def test_importing_the_engine_imports_nothing_heavy() -> None:
-    heavy = "{'numpy', 'cv2', 'onnxruntime', 'rapidocr', 'PIL'}"
-    code = f"import sys, deepseek_ocr_mcp.engines.tesseract; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,7 +25,7 @@ from deepseek_ocr_mcp.errors import (
     UnsupportedMode,
     WorkerCrashed,
 )
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.lifecycle.weights import Weights
 from deepseek_ocr_mcp.models import State

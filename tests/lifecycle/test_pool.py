@@ -27,9 +27,10 @@ from deepseek_ocr_mcp.errors import (
     UnsupportedMode,
     WorkerCrashed,
 )
-from deepseek_ocr_mcp.gpu import GpuProbe
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
+from deepseek_ocr_mcp.lifecycle.build import build_lifecycle
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
-from deepseek_ocr_mcp.lifecycle.pool import NO_ROOM_RETRY_S, RETRY_FIRST_S, RETRY_MOST_S, Pool, build_lifecycle
+from deepseek_ocr_mcp.lifecycle.pool import NO_ROOM_RETRY_S, RETRY_FIRST_S, RETRY_MOST_S, Pool
 from deepseek_ocr_mcp.lifecycle.weights import Weights
 from deepseek_ocr_mcp.models import State, WorkerStatus
 from deepseek_ocr_mcp.modes import MODES

@@ -18,9 +18,9 @@ import pytest
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
-from deepseek_ocr_mcp.engines.openai import Broken, Down, Facts, OnText, Overloaded, Picture, Trouble
 from deepseek_ocr_mcp.errors import Busy, Cancelled, EngineUnavailable, InputTooLarge, OcrError, Timeout
-from deepseek_ocr_mcp.lifecycle.remote import MAX_LOST, PATIENCE_S, RemoteManager
+from deepseek_ocr_mcp.lifecycle.remote.manager import MAX_LOST, PATIENCE_S, RemoteManager
+from deepseek_ocr_mcp.lifecycle.remote.trouble import Broken, Down, EncodedPage, Facts, OnText, Overloaded, Trouble
 from deepseek_ocr_mcp.models import Endpoint, State
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +84,7 @@ class FakeEndpoint:
         return self.facts
 
     async def read(
-        self, facts: Facts, page: PageImage, options: ReadOptions, picture: Picture, tell: OnText
+        self, facts: Facts, page: PageImage, options: ReadOptions, picture: EncodedPage, tell: OnText
     ) -> dict[str, Any]:
         assert not self.facts.sleeping, "a page was sent to an endpoint that sleeps"
         self.sent.append((anyio.current_time(), picture.path))
@@ -516,7 +516,7 @@ async def test_a_page_that_breaks_every_answer_is_given_up_and_the_rest_is_read(
     house = House(a, b)
     poison = broken()
 
-    async def read(facts: Facts, page: PageImage, options: ReadOptions, picture: Picture, tell: OnText) -> Any:
+    async def read(facts: Facts, page: PageImage, options: ReadOptions, picture: EncodedPage, tell: OnText) -> Any:
         if picture.path == "/page 3":
             raise poison
         return {"text": picture.path, "finish": "stop", "tokens": 1}

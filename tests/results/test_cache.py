@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.results.cache import FILE, KEEP_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, DiskCache, PageCache, cache_key
 
 pytestmark = pytest.mark.anyio
 
@@ -166,7 +166,7 @@ async def test_a_folder_that_cannot_be_written_is_a_miss_and_no_error(tmp_path: 
 
 WRITER = """
 import sys
-from deepseek_ocr_mcp.results.cache import DiskCache
+from deepseek_ocr_mcp.service.cache import DiskCache
 cache = DiskCache(sys.argv[1], 1 << 22)
 print("ready", flush=True)
 for number in range(1_000_000):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepseek_ocr_mcp.results.find import find_term
-from deepseek_ocr_mcp.results.reading_order import TextLine
+from deepseek_ocr_mcp.layout.find import find_term
+from deepseek_ocr_mcp.layout.lines import TextLine
 
 
 def page(*rows: str) -> list[TextLine]:

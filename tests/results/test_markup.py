@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepseek_ocr_mcp.results.markup import Markup, MarkupBlock, figure_mark, parse_markup
+from deepseek_ocr_mcp.engines.markup import Markup, MarkupBlock, figure_mark, parse_markup
 
 DOCUMENT = """<|ref|>title<|/ref|><|det|>[[100, 50, 899, 90]]<|/det|>
 # Quarterly Report

@@ -7,16 +7,10 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepseek_ocr_mcp.results.reading_order import (
-    TextLine,
-    arrange,
-    cut,
-    reading_order,
-    rows_around,
-    split_at_gutters,
-    to_markdown,
-    to_text,
-)
+from deepseek_ocr_mcp.layout.gutters import split_at_gutters
+from deepseek_ocr_mcp.layout.lines import TextLine, cut
+from deepseek_ocr_mcp.layout.order import arrange, reading_order
+from deepseek_ocr_mcp.layout.writing import rows_around, to_markdown, to_text
 
 CHAR = 8.0  # pixels a character is wide in these layouts
 LINE = 16.0  # pixels a line is high

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.errors import InputNotFound
-from deepseek_ocr_mcp.results.store import PAGE_BYTES, ResultStore
+from deepseek_ocr_mcp.service.store import PAGE_BYTES, ResultStore
 
 
 class Paper:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
-from deepseek_ocr_mcp.worker.client import WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.client import DECODER, ENGINE_HOST, WorkerDied, WorkerHandle
 from deepseek_ocr_mcp.worker.confine import Rights, landlock_version
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ LOAD = {"device": "cpu", "environment": {}}
 
 @asynccontextmanager
 async def worker(engine: str) -> AsyncIterator[WorkerHandle]:
-    handle = await WorkerHandle.spawn("engine", f"faults:{engine}", name="test worker")
+    handle = await WorkerHandle.spawn(ENGINE_HOST, f"faults:{engine}", name="test worker")
     try:
         with anyio.fail_after(20):
             yield handle
@@ -220,7 +220,7 @@ async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -
         assert len(handle.stderr_tail) <= 8192
 
 
-@pytest.mark.parametrize("arguments", [("engine", "faults:Echo"), ("documents",)])
+@pytest.mark.parametrize("arguments", [(ENGINE_HOST, "faults:Echo"), (DECODER,)])
 async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     for name in ("OCR_AUTH_TOKEN", "RAY_AUTH_TOKEN", "HF_TOKEN", "OPENAI_API_KEY", "SOMETHING_ELSE"):
         monkeypatch.setenv(name, "correct-horse-battery-staple")
@@ -237,7 +237,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
 
 @linux
 async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it() -> None:
-    handle = await WorkerHandle.spawn("documents", rights=Rights(read=()))
+    handle = await WorkerHandle.spawn(DECODER, rights=Rights(read=()))
     try:
         confined = await handle.call("confined", {}, timeout=20)
         status = await anyio.Path(f"/proc/{handle.pid}/status").read_text()

@@ -29,25 +29,26 @@ import anyio.from_thread
 import anyio.to_thread
 
 from .. import logs
-from ..app import running_service
+from ..app.run import running_service
 from ..config import Settings
+from ..documents.private import private_folder
 from ..documents.ranges import format_pages, parse_pages
-from ..documents.renderer import DocumentReader, private_folder
+from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
 from ..engines import KNOWN, EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict
-from ..gpu import GpuProbe
+from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
-from ..service import Incoming, OcrService
-from .files import Place, Source, pieces
+from ..service.service import Incoming, OcrService
+from .files import Location, SourceDocument, pieces
 from .state import Options, Unit, UnitText, units_of
 
 __all__ = [
     "FATAL",
     "Ledger",
     "Planner",
-    "Reader",
     "Task",
+    "UnitReader",
     "engine_here",
     "from_row",
     "plan_row",
@@ -104,7 +105,7 @@ def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
 class Task:
     """A document, or pages of one, on its way through the cluster."""
 
-    source: Source
+    source: SourceDocument
     state: str = "new"
     """`new`: to be looked into; `unit`: to be read; `read`, `copy`, `there`, `failed`: for the driver."""
     sha256: str = ""
@@ -144,7 +145,7 @@ def plan_row(tasks: Iterable[Task], together: int) -> dict[str, Any]:
 def from_row(row: Mapping[str, Any]) -> list[Task]:
     """The tasks of a row; the inverse of `to_row`."""
     return [
-        Task(**{**data, "source": Source(**data["source"]), "units": tuple(data["units"])})
+        Task(**{**data, "source": SourceDocument(**data["source"]), "units": tuple(data["units"])})
         for data in json.loads(row["tasks"])
     ]
 
@@ -318,10 +319,10 @@ class Planner:
             return replace(task, document=f"unread {task.source.url}").failed(_unforeseen(exc))
 
 
-class Reader:
+class UnitReader:
     """Reads units with an engine of its own and puts what it read where the driver finds it."""
 
-    def __init__(self, settings: Settings, options: Options, out: Place, ledger: Any, at_once: int) -> None:
+    def __init__(self, settings: Settings, options: Options, out: Location, ledger: Any, at_once: int) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)
         self._settings = settings
         self._options = options
@@ -429,7 +430,7 @@ class Reader:
 
 @asynccontextmanager
 async def _snapshot_of(
-    source: Source, settings: Settings, folder: str, receiver: DocumentReader | OcrService
+    source: SourceDocument, settings: Settings, folder: str, receiver: DocumentReader | OcrService
 ) -> AsyncIterator[Snapshot]:
     """A private copy of a document, from wherever it is.
 
@@ -443,7 +444,7 @@ async def _snapshot_of(
         yield await _fetched(source, incoming)
 
 
-async def _fetched(source: Source, incoming: Incoming) -> Snapshot:
+async def _fetched(source: SourceDocument, incoming: Incoming) -> Snapshot:
     incoming.call(source.name)
     stop = threading.Event()
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..config import Settings
-from ..documents.renderer import private_folder
+from ..documents.private import private_folder
 from ..engines import KNOWN, EngineSpec
 from ..engines.cores import granted_cores
 from ..errors import EngineUnavailable, OcrError
-from ..gpu import GpuProbe
-from .actors import Ledger, Planner, Reader, Task, engine_here, from_row, plan_row, reader_settings
-from .files import Place, Source
+from ..gpu.probe import GpuProbe
+from .actors import Ledger, Planner, Task, UnitReader, engine_here, from_row, plan_row, reader_settings
+from .files import Location, SourceDocument
 from .state import UNIT_PAGES, Options
 
 __all__ = ["Cluster", "cluster", "found_here", "plan_rows", "start_ledger", "tasks"]
@@ -184,7 +184,7 @@ def start_ledger(done: dict[str, str]) -> Any:
     return made.options(**options).remote(done)
 
 
-def plan_rows(found: Cluster, sources: Sequence[Source]) -> list[dict[str, Any]]:
+def plan_rows(found: Cluster, sources: Sequence[SourceDocument]) -> list[dict[str, Any]]:
     """What the planners take, row by row.
 
     Short documents go together, so that Ray's work for each row is little beside the reading; ever fewer towards the
@@ -201,7 +201,7 @@ def plan_rows(found: Cluster, sources: Sequence[Source]) -> list[dict[str, Any]]
 
 
 def tasks(
-    found: Cluster, settings: Settings, options: Options, out: Place, sources: Sequence[Source], ledger: Any
+    found: Cluster, settings: Settings, options: Options, out: Location, sources: Sequence[SourceDocument], ledger: Any
 ) -> Iterator[Task]:
     """Have these read; each task that is done, as it is done."""
     import ray.data
@@ -221,7 +221,7 @@ def tasks(
     )
     rows = plan_rows(found, sources)
     planner: Any = Planner  # Ray's types know functions only
-    reader: Any = Reader
+    reader: Any = UnitReader
     data = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(

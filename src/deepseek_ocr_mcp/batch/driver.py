@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..app import build_service
+from ..app.run import build_service
 from ..config import Settings
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
@@ -34,8 +34,8 @@ from ..logs import fields
 from ..models import OcrRequest
 from .actors import FATAL, RANK, Task
 from .cluster import Cluster, cluster, start_ledger, tasks
-from .files import Place, Source, list_sources, place_of
-from .state import FINAL_ERRORS, MANIFEST, UNITS, Manifest, Options, Row, Unit, UnitText
+from .files import Location, SourceDocument, list_sources, place_of
+from .state import FINAL_ERRORS, MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit, UnitText
 
 __all__ = ["Batch", "Summary", "run_batch"]
 
@@ -110,7 +110,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         out.prepare()
         sources = list_sources(batch.source, out, settings)
         with cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
-            return _Run(batch, settings, out, sources, found, stopped).run()
+            return _BatchRun(batch, settings, out, sources, found, stopped).run()
 
 
 def _check(batch: Batch, settings: Settings) -> None:
@@ -150,20 +150,20 @@ def _signals() -> Iterator[threading.Event]:
 
 
 @dataclass(slots=True)
-class _Document:
+class _DocumentInProgress:
     """A document whose units come in."""
 
     missing: set[str]
     error: OcrError | None = None
 
 
-class _Run:
+class _BatchRun:
     def __init__(
         self,
         batch: Batch,
         settings: Settings,
-        out: Place,
-        sources: Sequence[Source],
+        out: Location,
+        sources: Sequence[SourceDocument],
         found: Cluster,
         stopped: threading.Event,
     ) -> None:
@@ -181,19 +181,19 @@ class _Run:
         self._manifest = Manifest(out)
         self._there: set[str] = set()
         """Names of the files in the output folder when the run began."""
-        self._ended: dict[str, Row] = {}
+        self._ended: dict[str, ManifestRow] = {}
         """Documents that are done, by `Options.document`: another source with the same bytes is not read."""
-        self._under_way: dict[str, _Document] = {}
+        self._under_way: dict[str, _DocumentInProgress] = {}
         self._copies: dict[str, list[Task]] = {}
         """Sources that wait for the text of another one, by `Options.document`."""
-        self._finishing: dict[Future[Row], Task] = {}
+        self._finishing: dict[Future[ManifestRow], Task] = {}
         self._spent: list[str] = []
         """Units whose text is written; deleted when its row is."""
         self._noted: set[str] = set()
         """Sources that are done in this run."""
         self._told: list[str] = []
         """Those of them of which the ledger does not know."""
-        self._progress = _Progress(len(sources))
+        self._progress = _ProgressLine(len(sources))
         self._summary = Summary(documents=len(sources), manifest=out.url_of(MANIFEST))
 
     def run(self) -> Summary:
@@ -224,7 +224,7 @@ class _Run:
 
     # -- what is done already
 
-    def _is_done(self, source: Source) -> bool:
+    def _is_done(self, source: SourceDocument) -> bool:
         """Whether nothing is to be done, as far as manifest and file system tell without opening the file."""
         row = self._manifest.get(source.url)
         if row is None or not self._is_good(row):
@@ -233,7 +233,7 @@ class _Run:
             self._ended[self._options.document(row.sha256)] = row
         return bool(source.stamp) and row.stamp == source.stamp
 
-    def _is_good(self, row: Row) -> bool:
+    def _is_good(self, row: ManifestRow) -> bool:
         """Whether it is what would come of the same bytes now."""
         if self._batch.again or row.asked != self._options.asked:
             return False
@@ -243,7 +243,7 @@ class _Run:
             return row.error_code in FINAL_ERRORS and not self._batch.retry_failed
         return row.output in self._there
 
-    def _refuse_collisions(self, todo: Sequence[Source]) -> None:
+    def _refuse_collisions(self, todo: Sequence[SourceDocument]) -> None:
         """Raise `BadRequest` where two documents would have one text."""
         owners = {row.output: row.source for row in self._manifest.rows() if row.output in self._there}
         for source in todo:
@@ -262,7 +262,7 @@ class _Run:
 
     # -- reading
 
-    def _read(self, todo: Sequence[Source]) -> None:
+    def _read(self, todo: Sequence[SourceDocument]) -> None:
         """Read these. Of what a cluster loses for all its promises, none is lost: it is asked again."""
         for _ in range(ROUNDS):
             self._read_once(todo)
@@ -276,7 +276,7 @@ class _Run:
             lost = OcrError("The cluster said nothing of it.", remedy="Run the same command again.")
             self._fail(Task(source), lost)
 
-    def _read_once(self, todo: Sequence[Source]) -> None:
+    def _read_once(self, todo: Sequence[SourceDocument]) -> None:
         self._ledger = start_ledger({document: row.source for document, row in self._ended.items()})
         found = tasks(self._cluster, self._settings, self._options, self._out, todo, self._ledger)
         with ThreadPoolExecutor(FINISHERS, "finish") as self._finishers, _fed(found) as done:
@@ -319,7 +319,7 @@ class _Run:
             self._copy(task, known)
 
     def _take_unit(self, task: Task, error: OcrError | None) -> None:
-        document = self._under_way.setdefault(task.document, _Document(set(task.units)))
+        document = self._under_way.setdefault(task.document, _DocumentInProgress(set(task.units)))
         if task.unit not in document.missing:
             return
         document.missing.discard(task.unit)
@@ -341,7 +341,7 @@ class _Run:
             self._spent += [Unit(task.document, pages).name for pages in task.units]
         self._note(task, self._row(task, error_code=error.code, error=str(error)))
 
-    def _copy(self, task: Task, known: Row) -> None:
+    def _copy(self, task: Task, known: ManifestRow) -> None:
         if known.failed:
             self._note(task, self._row(task, error_code=known.error_code, error=known.error, copy_of=known.source))
         else:
@@ -358,7 +358,7 @@ class _Run:
                 self._spent += [Unit(task.document, pages).name for pages in task.units]
             self._note(task, row)
 
-    def _note(self, task: Task, row: Row) -> None:
+    def _note(self, task: Task, row: ManifestRow) -> None:
         self._manifest.put(row)
         self._noted.add(task.source.url)
         self._told.append(task.source.url)
@@ -382,7 +382,7 @@ class _Run:
 
     # -- on a finisher's thread
 
-    def _assemble(self, task: Task) -> Row:
+    def _assemble(self, task: Task) -> ManifestRow:
         """Put a document together from its units."""
         name = task.source.name
         figures, texts = f"{name}-figures", []
@@ -406,7 +406,7 @@ class _Run:
             device=parts[0].device,
         )
 
-    def _assemble_copy(self, task: Task, known: Row) -> Row:
+    def _assemble_copy(self, task: Task, known: ManifestRow) -> ManifestRow:
         """Give a document the text of another one with the same bytes."""
         name, other = task.source.name, known.output.removesuffix(SUFFIX)
         figures = f"{name}-figures"
@@ -426,8 +426,8 @@ class _Run:
             written=mine.written,
         )
 
-    def _row(self, task: Task, **facts: Any) -> Row:
-        return Row(
+    def _row(self, task: Task, **facts: Any) -> ManifestRow:
+        return ManifestRow(
             source=task.source.url,
             sha256=task.sha256,
             bytes=task.bytes,
@@ -497,7 +497,7 @@ def _fed(found: Iterator[Task]) -> Iterator[Callable[[], Any]]:
 # -- progress
 
 
-class _Progress:
+class _ProgressLine:
     """How far it is, on stderr: one line that is drawn anew on a terminal, a line now and then elsewhere."""
 
     def __init__(self, total: int) -> None:

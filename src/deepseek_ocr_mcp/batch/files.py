@@ -24,7 +24,7 @@ from ..documents.listing import list_files
 from ..documents.paths import READABLE, path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 
-__all__ = ["STATE", "Place", "Source", "list_sources", "pieces", "place_of"]
+__all__ = ["STATE", "Location", "SourceDocument", "list_sources", "pieces", "place_of"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -41,7 +41,7 @@ _STAMPS: Final = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceDocument:
     """A document to read."""
 
     url: str
@@ -53,7 +53,7 @@ class Source:
     local: bool = True
 
 
-class Place:
+class Location:
     """A folder, named by a path of this machine or a URL. Names in it are relative and have forward slashes."""
 
     def __init__(self, url: str) -> None:
@@ -65,8 +65,8 @@ class Place:
     def __repr__(self) -> str:
         return f"<Place {self.url}>"
 
-    def __reduce__(self) -> tuple[type[Place], tuple[str]]:
-        return Place, (self.url,)
+    def __reduce__(self) -> tuple[type[Location], tuple[str]]:
+        return Location, (self.url,)
 
     @property
     def fs(self) -> Any:
@@ -183,7 +183,7 @@ class Place:
             os.close(lock)
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str) -> Location:
     """The folder that a path, relative ones included, or a URL names.
 
     Raises:
@@ -191,10 +191,10 @@ def place_of(text: str) -> Place:
     """
     if text[:5].lower() == "file:":
         text = path_of_uri(text)[1]
-    return Place(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
+    return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
-def list_sources(text: str, out: Place, settings: Settings) -> list[Source]:
+def list_sources(text: str, out: Location, settings: Settings) -> list[SourceDocument]:
     """The documents that a path, a pattern or a URL names, those in subfolders of a folder included.
 
     Args:
@@ -214,7 +214,7 @@ def list_sources(text: str, out: Place, settings: Settings) -> list[Source]:
     return found
 
 
-def _list_local(path: str, out: Place, settings: Settings) -> list[Source]:
+def _list_local(path: str, out: Location, settings: Settings) -> list[SourceDocument]:
     pattern = os.path.join(path, "**") if os.path.isdir(path) else path
     leave_out = os.path.realpath(out.url) if out.local else ""
     look = partial(list_files, pattern, settings=settings, local=True, leave_out=leave_out, most=MAX_FILES)
@@ -223,10 +223,10 @@ def _list_local(path: str, out: Place, settings: Settings) -> list[Source]:
         if not os.path.isfile(path):
             return []
         root, names = os.path.split(path)
-        return [Source(path, names, _local_stamp(path, settings))]
+        return [SourceDocument(path, names, _local_stamp(path, settings))]
     root = listing.root
     return [
-        Source(path, name, _local_stamp(path, settings))
+        SourceDocument(path, name, _local_stamp(path, settings))
         for name in listing.files
         for path in [os.path.join(root, *name.split("/"))]
     ]
@@ -241,7 +241,7 @@ def _local_stamp(path: str, settings: Settings) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
-def _list_remote(place: Place, out: Place) -> list[Source]:
+def _list_remote(place: Location, out: Location) -> list[SourceDocument]:
     fs, root = place.fs, place.root
     with _told(place.url):
         if any(char in place.url for char in "*?["):
@@ -262,7 +262,7 @@ def _list_remote(place: Place, out: Place) -> list[Source]:
         if any(part.startswith(".") for part in name.split("/")):
             continue
         if len(found) == 1 or _readable(name):
-            sources.append(Source(fs.unstrip_protocol(path), _safe(name), _remote_stamp(facts), local=False))
+            sources.append(SourceDocument(fs.unstrip_protocol(path), _safe(name), _remote_stamp(facts), local=False))
     return sorted(sources, key=lambda source: source.name)
 
 
@@ -282,7 +282,7 @@ def _remote_stamp(facts: dict[str, Any]) -> str:
     return f"{facts.get('size')} {' '.join(told)}" if told else ""
 
 
-def _opened(source: Source) -> BinaryIO:
+def _opened(source: SourceDocument) -> BinaryIO:
     """A document of another file system, open for reading.
 
     Raises:
@@ -296,7 +296,7 @@ def _opened(source: Source) -> BinaryIO:
         return file
 
 
-def pieces(source: Source, take: Callable[[bytes], None], stop: threading.Event) -> None:
+def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threading.Event) -> None:
     """Give the bytes of a document of another file system to `take`, a piece at a time.
 
     Raises:

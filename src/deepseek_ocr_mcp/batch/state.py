@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..engines.base import ReadOptions
-from ..results.cache import cache_key
-from .files import STATE, Place
+from ..service.cache import cache_key
+from .files import STATE, Location
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,8 +32,8 @@ __all__ = [
     "UNITS",
     "UNIT_PAGES",
     "Manifest",
+    "ManifestRow",
     "Options",
-    "Row",
     "Unit",
     "UnitText",
     "units_of",
@@ -75,7 +75,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ManifestRow:
     """What the manifest says of a document. `columns` is its schema."""
 
     source: str
@@ -167,10 +167,10 @@ def units_of(document: str, numbers: list[int]) -> list[Unit]:
 class Manifest:
     """The rows, and which of them are not on disk yet. One process writes: the driver."""
 
-    def __init__(self, out: Place) -> None:
+    def __init__(self, out: Location) -> None:
         self._out = out
-        self._rows: dict[str, Row] = {}
-        self._fresh: list[Row] = []
+        self._rows: dict[str, ManifestRow] = {}
+        self._fresh: list[ManifestRow] = []
         self._parts: list[str] = []
 
     def __repr__(self) -> str:
@@ -187,15 +187,15 @@ class Manifest:
         for part in self._parts:
             self._add(self._table(part))
 
-    def get(self, source: str) -> Row | None:
+    def get(self, source: str) -> ManifestRow | None:
         return self._rows.get(_clean(source))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[ManifestRow]:
         return iter(self._rows.values())
 
-    def put(self, row: Row) -> None:
+    def put(self, row: ManifestRow) -> None:
         """Note a row; `flush` writes it."""
-        row = Row(**{name: _clean(value) for name, value in asdict(row).items()})
+        row = ManifestRow(**{name: _clean(value) for name, value in asdict(row).items()})
         self._rows[row.source] = row
         self._fresh.append(row)
 
@@ -228,13 +228,13 @@ class Manifest:
         return pyarrow.parquet.read_table(io.BytesIO(self._out.read(name)))
 
     def _add(self, table: pyarrow.Table) -> None:
-        known = [field.name for field in fields(Row) if field.name in table.column_names]
+        known = [field.name for field in fields(ManifestRow) if field.name in table.column_names]
         for found in table.select(known).to_pylist():
-            row = Row(**{name: value for name, value in found.items() if value is not None})
+            row = ManifestRow(**{name: value for name, value in found.items() if value is not None})
             self._rows[row.source] = row
 
 
-def _parquet(rows: Iterable[Row]) -> bytes:
+def _parquet(rows: Iterable[ManifestRow]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
@@ -244,7 +244,7 @@ def _parquet(rows: Iterable[Row]) -> bytes:
         "int | None": pyarrow.int64(),
         "float": pyarrow.float64(),
     }
-    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(Row)])
+    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(ManifestRow)])
     sink = pyarrow.BufferOutputStream()
     table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     pyarrow.parquet.write_table(table, sink, compression="zstd")

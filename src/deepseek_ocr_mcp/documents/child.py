@@ -5,7 +5,7 @@ Imported before the rest of the program, so it imports next to nothing itself.
 
 from __future__ import annotations
 
-from ..worker.client import WorkerHandle
+from ..worker.client import DECODER, WorkerHandle
 from ..worker.confine import Rights
 
 __all__ = ["spawn_decoder"]
@@ -19,4 +19,4 @@ async def spawn_decoder(folder: str, *arguments: str) -> WorkerHandle:
         arguments: further ones for `worker/main.py`.
     """
     rights = Rights(read=(), write=(folder,))
-    return await WorkerHandle.spawn("documents", *arguments, rights=rights, name="document decoder")
+    return await WorkerHandle.spawn(DECODER, *arguments, rights=rights, name="document decoder")

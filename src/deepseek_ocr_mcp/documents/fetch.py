@@ -21,15 +21,7 @@ import httpx2
 
 from .. import __version__
 from ..config import MB, Settings
-from ..errors import (
-    BadRequest,
-    InputForbidden,
-    InputNotFound,
-    InputTooLarge,
-    OcrError,
-    Timeout,
-    UnreadableInput,
-)
+from ..errors import BadRequest, InputForbidden, InputNotFound, InputTooLarge, OcrError, Timeout, UnreadableInput
 
 __all__ = ["Resolver", "fetch", "is_public"]
 

@@ -19,7 +19,7 @@ import anyio.to_thread
 from ..config import Settings
 from ..errors import BadRequest, OcrError
 from .paths import MAX_PATH, READABLE, places, unwrapped
-from .source import allowed_path, below_bases, checked_path
+from .reach import allowed_path, below_bases, checked_path
 
 __all__ = ["Listing", "complete_path", "list_files"]
 

@@ -61,7 +61,7 @@ class EngineSpec:
 
     def weights_here(self, model: str) -> Path | None:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
-        from .deepseek.hub import resolve_model
+        from .hub import resolve_model
 
         return resolve_model(model or self.weights)
 
@@ -110,7 +110,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
     for spec in (
         EngineSpec(
             "deepseek",
-            "deepseek_ocr_mcp.engines.deepseek:DeepSeekEngine",
+            "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
             frozenset(MODES),
             gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
             batch_pages=8,
@@ -120,13 +120,13 @@ KNOWN: Final[dict[str, EngineSpec]] = {
         ),
         EngineSpec(
             "rapidocr",
-            "deepseek_ocr_mcp.engines.rapidocr:RapidOcrEngine",
+            "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
         ),
         EngineSpec(
             "tesseract",
-            "deepseek_ocr_mcp.engines.tesseract:TesseractEngine",
+            "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
         ),
         EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
@@ -189,7 +189,7 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
-    from .deepseek.hub import download
+    from .hub import download
 
     return download(model, to=to, on_progress=on_progress)
 

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol
 
 __all__ = [
     "CPU",
-    "PROGRESS_EVERY_S",
     "Call",
     "Engine",
     "Finish",
@@ -25,9 +24,6 @@ __all__ = [
 
 CPU = "cpu"
 """The device of engines that need no GPU. A GPU is named `cuda`: the child sees only the chosen card."""
-
-PROGRESS_EVERY_S = 0.25
-"""Seconds between messages of the same progress: each takes a third of a millisecond of the engine's cores."""
 
 Finish = Literal["stop", "length", "loop", "cancelled"]
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..results.reading_order import NO_SPACES, TextLine
+from ..layout.lines import NO_SPACES, TextLine
 
 __all__ = ["LATIN", "SCRIPTS", "Script", "languages_for", "remark", "seems_unread"]
 

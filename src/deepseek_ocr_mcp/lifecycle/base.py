@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from ..engines import EngineSpec
 from ..engines.base import PageImage, ReadOptions
-from ..gpu import GpuProbe
+from ..gpu.probe import GpuProbe
 from ..models import Doing, Endpoint, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 
-__all__ = ["Lifecycle", "ModelStatus", "Reading"]
+__all__ = ["Lifecycle", "ModelStatus", "PagesRead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PagesRead:
     """Pages as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
 
     pages: list[dict[str, Any]]
@@ -102,7 +102,7 @@ class Lifecycle(Protocol):
         client: str = "",
         background: Callable[[], bool] = ...,
         on_progress: OnProgress | None = None,
-    ) -> Reading:
+    ) -> PagesRead:
         """Read some pages; the caller holds a lease. Any number of calls may be under way.
 
         Args:

@@ -14,12 +14,13 @@ from typing import Any
 
 import anyio
 
-from ..engines.base import PROGRESS_EVERY_S, PageImage, ReadOptions
+from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
 from ..logs import request_id
 from ..worker.client import OnProgress
+from ..worker.protocol import PROGRESS_EVERY_S
 
-__all__ = ["Line", "Part"]
+__all__ = ["Part", "WaitingLine"]
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +87,7 @@ class Part:
         self._next_news = self.joined + PROGRESS_EVERY_S
 
 
-class Line:
+class WaitingLine:
     """The parts that wait."""
 
     def __init__(self) -> None:

@@ -31,25 +31,16 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import (
-    Busy,
-    Cancelled,
-    EngineUnavailable,
-    GpuLost,
-    NotReady,
-    OcrError,
-    WorkerCrashed,
-    closing,
-    unforeseen,
-)
-from ..gpu import ENOUGH_FREED, GpuProbe, choose_gpu, visible_devices, wait_freed
+from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed, closing, unforeseen
+from ..gpu.choice import choose_gpu, visible_devices
+from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
 from ..logs import fields, serving
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
-from ..worker.client import OnProgress, WorkerDied, WorkerHandle, describe_exit
-from .base import ModelStatus, Reading
+from ..worker.client import ENGINE_HOST, OnProgress, WorkerDied, WorkerHandle, describe_exit
+from .base import ModelStatus, PagesRead
 from .idle import Idleness, IdlePolicy, Step
-from .line import Line, Part
+from .line import Part, WaitingLine
 from .weights import Weights
 
 __all__ = ["ModelManager", "Worker", "spawn_engine"]
@@ -86,7 +77,7 @@ Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
 
 async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
     """A real child process with this engine in it."""
-    return await WorkerHandle.spawn("engine", engine.target, env=env, name=f"{engine.name} worker")
+    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, env=env, name=f"{engine.name} worker")
 
 
 @dataclass(slots=True)
@@ -171,7 +162,7 @@ class ModelManager:
         self._child: _Child | None = None
         self._owed: _Owed | None = None
         self._loading: _Loading | None = None
-        self._line = Line()
+        self._line = WaitingLine()
         self._flight: _Flight | None = None
         self._line_is_read = False
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -260,7 +251,7 @@ class ModelManager:
         client: str = "",
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
-    ) -> Reading:
+    ) -> PagesRead:
         """Read some pages. The caller holds a lease.
 
         Args:
@@ -295,7 +286,7 @@ class ModelManager:
             if part.error is not None:
                 raise part.error
             queued_s += (part.started or part.ended) - part.joined
-        return Reading(
+        return PagesRead(
             part.result, self.engine.name, self._model, part.device, queued_s, load_s, part.ended - part.started
         )
 

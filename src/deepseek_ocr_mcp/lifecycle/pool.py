@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -28,29 +27,20 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import (
-    Cancelled,
-    EngineUnavailable,
-    GpuBusy,
-    GpuLost,
-    NotReady,
-    OcrError,
-    Timeout,
-    WorkerCrashed,
-    closing,
-)
-from ..gpu import GpuProbe, several_gpus, visible_devices
+from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, NotReady, OcrError, Timeout, WorkerCrashed, closing
+from ..gpu.probe import GpuProbe
 from ..logs import serving
 from ..models import Doing, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
-from .base import Lifecycle, ModelStatus, Reading
+from .base import ModelStatus, PagesRead
 from .choice import Standing, Wanted, is_hopeless, next_to_read, next_to_wake, share
-from .line import Line, Part
+from .line import Part, WaitingLine
 from .manager import ModelManager, Spawn, Worker, spawn_engine
 from .weights import Weights
 
-__all__ = ["Pool", "build_lifecycle"]
+__all__ = ["Pool"]
+
 
 CARDS_FOR_A_PAGE: Final = 2  # when two that had not failed before fail over the same pages, it is the pages
 RETRY_FIRST_S: Final = 10.0  # after a failure, until the card is tried again; doubled by each one that follows
@@ -63,25 +53,25 @@ HANGS: Final = 2  # pages in a row that outlast their time, until the card count
 class _Request:
     """Who holds a lease, and the cards that have read for it."""
 
-    cards: set[_Card] = field(default_factory=set)
+    cards: set[_CardWorker] = field(default_factory=set)
 
 
 _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 
 @dataclass(eq=False, slots=True)
-class _Part(Part):
+class _PoolPart(Part):
     """Some pages of one request, as they wait for a card."""
 
     since: int = 0
     asked_by: _Request | None = None
-    shunned: set[_Card] = field(default_factory=set)
+    shunned: set[_CardWorker] = field(default_factory=set)
     """The cards that failed over these pages."""
-    suspects: set[_Card] = field(default_factory=set)
+    suspects: set[_CardWorker] = field(default_factory=set)
     """Those of them that had not failed before."""
     blamed: OcrError | None = None
     """What the last of them said."""
-    reading: Reading | None = None
+    reading: PagesRead | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     load_s: float = 0.0
     queued_s: float = 0.0
@@ -92,13 +82,13 @@ class _Part(Part):
 
 
 @dataclass(eq=False, slots=True)
-class _Card:
+class _CardWorker:
     """A card, or a share of the processor, with its manager."""
 
     number: int
     name: str
     manager: ModelManager
-    parts: list[_Part] = field(default_factory=list)
+    parts: list[_PoolPart] = field(default_factory=list)
     """What it was given and has not read yet."""
     waking: bool = False
     woken: tuple[float, float] = (0.0, 0.0)
@@ -153,7 +143,7 @@ class Pool:
         weights = Weights(engine, settings)
         sharing = sum(name == CPU for name in cards)
         self._cards = [
-            _Card(
+            _CardWorker(
                 number,
                 name,
                 ModelManager(
@@ -166,7 +156,7 @@ class Pool:
             )
             for number, name in enumerate(cards)
         ]
-        self._line = Line()
+        self._line = WaitingLine()
         self._ticks = count()
         self._leases = 0
         self._closed = False
@@ -266,7 +256,7 @@ class Pool:
         client: str = "",
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
-    ) -> Reading:
+    ) -> PagesRead:
         """Read some pages, on whichever card is free first. The caller holds a lease.
 
         Raises:
@@ -274,7 +264,7 @@ class Pool:
             WorkerCrashed, GpuLost: two cards failed over these pages, or one, and there is no other.
             OcrError: see `ModelManager.read`.
         """
-        part = _Part(pages, options, client, background, since=next(self._ticks), asked_by=_request.get())
+        part = _PoolPart(pages, options, client, background, since=next(self._ticks), asked_by=_request.get())
         while part.reading is None:
             if self._closed:
                 raise closing()
@@ -308,8 +298,8 @@ class Pool:
             else:
                 return
 
-    def _give(self, card: _Card, part: Part) -> None:
-        assert isinstance(part, _Part)
+    def _give(self, card: _CardWorker, part: Part) -> None:
+        assert isinstance(part, _PoolPart)
         assert self._tasks is not None
         now = anyio.current_time()
         waited = now - part.joined
@@ -324,7 +314,7 @@ class Pool:
             card.manager.hold()
         self._tasks.start_soon(self._read_on, card, part)
 
-    async def _read_on(self, card: _Card, part: _Part) -> None:
+    async def _read_on(self, card: _CardWorker, part: _PoolPart) -> None:
         """Have these pages read by this card; the part is finished afterwards, or its caller asks again."""
         error: OcrError | None = closing()  # unless it turns out otherwise
         try:
@@ -344,7 +334,7 @@ class Pool:
             self._notify()
             card.manager.let_go()
 
-    def _could_not_read(self, card: _Card, part: _Part, exc: OcrError) -> OcrError | None:
+    def _could_not_read(self, card: _CardWorker, part: _PoolPart, exc: OcrError) -> OcrError | None:
         """What the caller is told; None: another card is to read these pages."""
         match exc:
             case GpuBusy():  # of a load that the reading asked for
@@ -370,11 +360,11 @@ class Pool:
                     self._has_failed(card, exc)
         return exc
 
-    def _has_no_room(self, card: _Card, exc: OcrError) -> None:
+    def _has_no_room(self, card: _CardWorker, exc: OcrError) -> None:
         card.refused_at, card.refusal = next(self._ticks), exc
         card.out_until = anyio.current_time() + NO_ROOM_RETRY_S
 
-    def _has_failed(self, card: _Card, exc: OcrError) -> None:
+    def _has_failed(self, card: _CardWorker, exc: OcrError) -> None:
         card.strikes += 1
         card.refused_at, card.refusal = next(self._ticks), exc
         seconds = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(card.strikes - 1, 16))
@@ -425,13 +415,13 @@ class Pool:
             now=anyio.current_time(),
         )
 
-    def _begin_to_wake(self, card: _Card) -> None:
+    def _begin_to_wake(self, card: _CardWorker) -> None:
         assert self._tasks is not None
         card.waking = True
         card.manager.hold()  # until there is something to read
         self._tasks.start_soon(self._wake, card)
 
-    async def _wake(self, card: _Card) -> None:
+    async def _wake(self, card: _CardWorker) -> None:
         """Bring a card's model to where it reads. This belongs to no request: whoever is next has it."""
         began = anyio.current_time()
         try:
@@ -463,7 +453,7 @@ class Pool:
         for part in list(self._line):
             if is_hopeless(_wanted(part), standings, now):
                 self._line.leave(part)
-                assert isinstance(part, _Part)
+                assert isinstance(part, _PoolPart)
                 part.finish(error=part.blamed or self._refusal())
 
     def _refusal(self) -> OcrError:
@@ -505,7 +495,7 @@ class Pool:
         moved: dict[int, Transition] = {}
         refused: dict[int, OcrError] = {}
 
-        async def one(card: _Card) -> None:
+        async def one(card: _CardWorker) -> None:
             try:
                 moved[card.number] = await move(card.manager)
             except OcrError as exc:
@@ -534,7 +524,7 @@ class Pool:
         return " ".join(f"{times} of {len(self._cards)} workers: {message}" for message, times in messages.items())
 
     def _unmoved(
-        self, cards: Sequence[_Card], refused: Mapping[int, OcrError], moved: Mapping[int, Transition]
+        self, cards: Sequence[_CardWorker], refused: Mapping[int, OcrError], moved: Mapping[int, Transition]
     ) -> OcrError:
         first = refused[cards[0].number]
         names = ", ".join(card.name for card in cards)
@@ -589,26 +579,6 @@ class Pool:
         )
 
 
-def build_lifecycle(
-    engine: EngineSpec, settings: Settings, *, probe: GpuProbe, spawn: Spawn = spawn_engine
-) -> Lifecycle:
-    """What the settings ask for: one manager, or a pool of them."""
-    if not engine.gpu_mb or settings.ocr_gpu.strip().lower() == CPU:
-        if settings.ocr_cpu_workers > 1:
-            return Pool(engine, settings, [CPU] * settings.ocr_cpu_workers, probe=probe, spawn=spawn)
-    elif settings.ocr_gpus:
-        names = several_gpus(
-            probe.cards(),
-            settings.ocr_gpus,
-            least_mb=engine.gpu_mb + settings.ocr_gpu_reserve_mb,
-            visible=visible_devices(os.environ),
-        )
-        if len(names) > 1:
-            return Pool(engine, settings, names, probe=probe, spawn=spawn)
-        settings = settings.model_copy(update={"ocr_gpu": names[0] if names else "auto"})
-    return ModelManager(engine, settings, probe=probe, spawn=spawn)
-
-
 async def _live(manager: ModelManager, over: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
     async with manager.running():
         task_status.started()
@@ -624,13 +594,13 @@ def _sharing_cores(spawn: Spawn, workers: int) -> Spawn:
     return spawned
 
 
-def _shunned(part: Part) -> set[_Card]:
-    assert isinstance(part, _Part)
+def _shunned(part: Part) -> set[_CardWorker]:
+    assert isinstance(part, _PoolPart)
     return part.shunned
 
 
 def _wanted(part: Part) -> Wanted:
-    assert isinstance(part, _Part)
+    assert isinstance(part, _PoolPart)
     numbers = frozenset(card.number for card in part.shunned)
     return Wanted(len(part.pages), part.since, part.background(), numbers)
 

@@ -37,7 +37,13 @@ from .protocol import (
     frame_length,
 )
 
-__all__ = ["OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
+__all__ = ["DECODER", "ENGINE_HOST", "OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
+
+DECODER: Final = "deepseek_ocr_mcp.decoder.renderer:PageRenderer"
+"""The class that a document decoder serves."""
+
+ENGINE_HOST: Final = "deepseek_ocr_mcp.engines.host:EngineHost"
+"""The class that an engine's worker serves; its argument names the engine."""
 
 SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is full that long has no reader
 CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second

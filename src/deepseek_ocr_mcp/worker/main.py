@@ -3,10 +3,10 @@
 File descriptor 1 points at stderr before anything else is imported, so that a library that prints
 cannot break the wire. The child ends when its stdin does: a parent that was killed takes it along.
 
-    python -P -m deepseek_ocr_mcp.worker.main engine package.module:Class
-    python -P -m deepseek_ocr_mcp.worker.main documents
+    python -P -m deepseek_ocr_mcp.worker.main MODULE:CLASS [ARGUMENT ...] [ahead]
 
-With `ahead` as last argument it does by itself what it can do before the first call.
+It serves the methods of one object, which it makes from a class and string arguments. With `ahead` as the last
+argument it calls the object's `prewarm` before the first call arrives.
 """
 
 from __future__ import annotations
@@ -36,28 +36,26 @@ import signal  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import asdict  # noqa: E402
-from typing import TYPE_CHECKING, Any, BinaryIO, Final  # noqa: E402
+from typing import Any, BinaryIO, Final  # noqa: E402
 
 from .. import logs  # noqa: E402
-from ..engines.base import PROGRESS_EVERY_S, Engine, PageImage, ReadOptions  # noqa: E402
-from ..errors import Cancelled, EngineUnavailable, InputTooLarge, OcrError  # noqa: E402
+from ..errors import Cancelled, InputTooLarge, OcrError  # noqa: E402
 from ..text import one_line, without_paths  # noqa: E402
 from .confine import ALL_BUT_SPYING, Confined, Rights, confine  # noqa: E402
 from .protocol import (  # noqa: E402
+    AHEAD,
     HEADER_BYTES,
     PARENT_VARIABLE,
+    PROGRESS_EVERY_S,
     RIGHTS_VARIABLE,
     decode,
     encode,
     frame_length,
 )
 
-if TYPE_CHECKING:
-    from ..documents.pages import PageRenderer
-
-__all__ = ["main"]
+__all__ = ["WireCall", "main"]
 
 CONFINED: Final = "confined"  # the call that asks what is in force here, whatever the child does
 MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
@@ -65,51 +63,7 @@ MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
 
-class _EngineHost:
-    """Gives an engine its arguments as the types of `engines.base`, and its answers as JSON."""
-
-    def __init__(self, target: str) -> None:
-        self._engine = _import_engine(target)
-
-    def prewarm(self, call: _Call | None = None) -> dict[str, Any]:
-        """Do what can be done before a card is chosen: import libraries."""
-        getattr(self._engine, "prewarm", lambda: None)()
-        return {}
-
-    def load(self, device: str, environment: dict[str, str], call: _Call) -> dict[str, Any]:
-        # CUDA reads its variables at its first call, not at import: a prewarmed worker can still take any card.
-        os.environ.update(environment)
-        return self._engine.load(device, call)
-
-    def offload(self, call: _Call) -> dict[str, Any]:
-        self._engine.offload()
-        return {}
-
-    def restore(self, device: str, call: _Call) -> dict[str, Any]:
-        self._engine.restore(device)
-        return {}
-
-    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: _Call) -> dict[str, Any]:
-        images = [PageImage(**page) for page in pages]
-        texts = self._engine.read(images, ReadOptions(**options), call)
-        if len(texts) != len(images):
-            raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
-        return {"pages": [asdict(text) for text in texts]}
-
-
-def _import_engine(target: str) -> Engine:
-    module, _, name = target.partition(":")
-    try:
-        engine: Engine = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as exc:
-        raise EngineUnavailable(
-            f"The engine {target} cannot be imported: {exc}.",
-            remedy="Install what is missing, or set OCR_ENGINE=auto.",
-        ) from exc
-    return engine
-
-
-class _Call:
+class WireCall:
     """One call's line back to the parent; see `engines.base.Call`."""
 
     def __init__(
@@ -206,15 +160,20 @@ def _give_up_rights() -> Confined:
     return confine(Rights.from_json(text) if text else ALL_BUT_SPYING)
 
 
-def _target(kind: str, argument: str) -> _EngineHost | PageRenderer:
-    if kind == "engine":
-        return _EngineHost(argument)
-    from ..documents.pages import PageRenderer
+def _build_target(argv: Sequence[str]) -> Any:
+    """The object that serves the calls.
 
-    return PageRenderer()
+    Args:
+        argv: `module:Class`, then the arguments of its constructor.
+
+    Raises:
+        EngineUnavailable: the module or the class cannot be imported.
+    """
+    module, _, name = argv[0].partition(":")
+    return getattr(importlib.import_module(module), name)(*argv[1:])
 
 
-def _answer(target: Callable[[], object], message: dict[str, Any], call: _Call) -> dict[str, Any]:
+def _answer(target: Callable[[], object], message: dict[str, Any], call: WireCall) -> dict[str, Any]:
     try:
         method = getattr(target(), message["call"])
         return {"result": method(call=call, **message["args"])}
@@ -246,14 +205,15 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
-    made: list[_EngineHost | PageRenderer] = []
+    ahead = argv[-1] == AHEAD
+    built: list[Any] = []
 
-    def target() -> _EngineHost | PageRenderer:
-        if not made:
-            made.append(_target(argv[0], argv[1] if len(argv) > 1 else ""))
-        return made[0]
+    def target() -> Any:
+        if not built:
+            built.append(_build_target(argv[:-1] if ahead else argv))
+        return built[0]
 
-    if argv[-1] == "ahead":
+    if ahead:
         with contextlib.suppress(Exception):  # the first call meets it again, and tells it
             target().prewarm()
     while True:
@@ -265,7 +225,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
             if message["call"] == CONFINED:
                 reply: dict[str, Any] = {"result": asdict(confined)}
             else:
-                reply = _answer(target, message, _Call(number, line.send, line.cancelled, line.dropped))
+                reply = _answer(target, message, WireCall(number, line.send, line.cancelled, line.dropped))
             log.debug(
                 "A call was answered.",
                 extra=logs.fields(

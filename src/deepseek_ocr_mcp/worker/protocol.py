@@ -14,15 +14,21 @@ import json
 from typing import Any, Final
 
 __all__ = [
+    "AHEAD",
     "HEADER_BYTES",
     "MAX_FRAME_BYTES",
     "PARENT_VARIABLE",
+    "PROGRESS_EVERY_S",
     "RIGHTS_VARIABLE",
     "ProtocolError",
     "decode",
     "encode",
     "frame_length",
 ]
+
+AHEAD: Final = "ahead"  # the argument that makes a child do what it can before the first call
+PROGRESS_EVERY_S: Final = 0.25
+"""Seconds between messages of the same progress: each takes a third of a millisecond of the engine's cores."""
 
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words

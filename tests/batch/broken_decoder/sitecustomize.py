@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 
-if "deepseek_ocr_mcp.worker.main" in sys.orig_argv and "documents" in sys.orig_argv:
-    from deepseek_ocr_mcp.documents import pages
+if any(argument.endswith("decoder.renderer:PageRenderer") for argument in sys.orig_argv):
+    from deepseek_ocr_mcp.decoder import renderer as pages
 
     _open_document = pages._open_document
 

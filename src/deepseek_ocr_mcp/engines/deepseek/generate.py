@@ -24,15 +24,15 @@ from ...errors import GpuBusy
 from ...logs import fields
 from ...modes import MODES
 from ..base import Call, Finish, PageImage, ReadOptions
+from ..loops import LoopGuard
 from .checkpoint import IMAGE, Checkpoint
-from .loops import LoopGuard
 from .preprocess import Views, cut_views, normalised, read_page
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["MAX_NEW_TOKENS", "Reader", "Sheet", "Written", "encode_prompt", "prompt_for", "record"]
+__all__ = ["MAX_NEW_TOKENS", "ModelReader", "TokenSheet", "Written", "encode_prompt", "prompt_for", "record"]
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Row:
+class _Sequence:
     """A page in a batch."""
 
     number: int
@@ -95,7 +95,7 @@ def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
     return [tokenizer.bos_token_id, *[image] * placeholders, *question]
 
 
-class Reader:
+class ModelReader:
     """Reads pages with a model that somebody else puts in its place and takes away.
 
     Args:
@@ -171,17 +171,17 @@ class Reader:
         report: _Report,
         limit: int,
         free_running: bool,
-    ) -> list[_Row]:
+    ) -> list[_Sequence]:
         import torch
 
         prompt = prompt_for(options)
-        rows: list[_Row] = []
-        dropped: list[_Row] = []
+        rows: list[_Sequence] = []
+        dropped: list[_Sequence] = []
         embedded: list[torch.Tensor] = []
         with self._cancellable(report.call):
             for number in numbers:
                 if report.call.is_dropped(number):
-                    dropped.append(_Row(number, [], LoopGuard(), "cancelled"))
+                    dropped.append(_Sequence(number, [], LoopGuard(), "cancelled"))
                     continue
                 report.looking(number)
                 page = pages[number]
@@ -190,7 +190,7 @@ class Reader:
                 )
                 ids = encode_prompt(self._tokenizer, prompt, views.placeholders)
                 embedded.append(self._embed(ids, views))
-                rows.append(_Row(number, ids, LoopGuard(self._cells, self._blank)))
+                rows.append(_Sequence(number, ids, LoopGuard(self._cells, self._blank)))
             if not rows:
                 return dropped
             longest = max(len(row.ids) for row in rows)
@@ -206,10 +206,12 @@ class Reader:
         self._decode(rows, sheet, report, limit, free_running)
         return rows + dropped
 
-    def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> Sheet:
-        return Sheet(self._model, mask, vectors)
+    def _sheet(self, mask: torch.Tensor, vectors: torch.Tensor) -> TokenSheet:
+        return TokenSheet(self._model, mask, vectors)
 
-    def _decode(self, rows: Sequence[_Row], sheet: Sheet, report: _Report, limit: int, free_running: bool) -> None:
+    def _decode(
+        self, rows: Sequence[_Sequence], sheet: TokenSheet, report: _Report, limit: int, free_running: bool
+    ) -> None:
         """Write until every row has its reason to end. Rows that ended leave the batch when half of it has."""
         end: int = self._tokenizer.eos_token_id
         active = list(rows)
@@ -260,7 +262,7 @@ class Reader:
         vectors[1 : 1 + len(seen)] = seen.to(dtype)
         return vectors
 
-    def _written(self, row: _Row) -> Written:
+    def _written(self, row: _Sequence) -> Written:
         tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
         text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert row.finish is not None
@@ -306,7 +308,7 @@ class Reader:
             torch.cuda.empty_cache()
 
 
-class Sheet:
+class TokenSheet:
     """A batch as it is being written: cache, mask and next tokens of fixed shapes, changed in place.
 
     A step of one shape is the same work on the same addresses every time. So on a card it is recorded as a CUDA graph
@@ -417,7 +419,7 @@ class Sheet:
         except RuntimeError as exc:
             if _is_out_of_memory(exc):
                 raise
-            Sheet.recordable = False
+            TokenSheet.recordable = False
             said = str(exc).strip().splitlines()[0]
             log.warning("Steps are not recorded as a CUDA graph.", extra=fields(reason=said))
             return None
@@ -448,7 +450,7 @@ class _Report:
     def looking(self, number: int) -> None:
         self._say(self._done, f"looking at page {number + 1} of {self._total}")
 
-    def writing(self, rows: Sequence[_Row]) -> None:
+    def writing(self, rows: Sequence[_Sequence]) -> None:
         now = time.monotonic()
         if now - self._spoke < PROGRESS_S:
             return
@@ -470,7 +472,7 @@ def _too_large(page: PageImage, shortage: str) -> GpuBusy:
     )
 
 
-def _take(row: _Row, chosen: int, logits: torch.Tensor, end: int) -> int:
+def _take(row: _Sequence, chosen: int, logits: torch.Tensor, end: int) -> int:
     """The row's next token, noted; `chosen` unless it is banned."""
     wanted = chosen
     banned = row.guard.banned()

@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from ...errors import EngineUnavailable, GpuBusy
-from .hub import cache_folders
+from ..hub import cache_folders
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Host", "ParkedModel", "Source"]
+__all__ = ["Host", "ParkedModel", "WeightsSource"]
 
 Host = Literal["file", "pageable", "pinned"]
 """What the host copy is: the mapped fused file, or memory of our own, locked for the GPU or not."""
@@ -68,7 +68,7 @@ DTYPES: Final = {
 """Names of safetensors and of torch."""
 
 
-class Source(Protocol):
+class WeightsSource(Protocol):
     """What is asked of a `checkpoint.Checkpoint`."""
 
     @property
@@ -97,7 +97,7 @@ class ParkedModel:
         self._placed: torch.Tensor | None = None
 
     @classmethod
-    def open(cls, checkpoint: Source, dtype: torch.dtype) -> ParkedModel:
+    def open(cls, checkpoint: WeightsSource, dtype: torch.dtype) -> ParkedModel:
         """The model of a checkpoint in host memory, parked.
 
         Raises:
@@ -480,7 +480,7 @@ class _Fused:
     """`{name: {"dtype": …, "shape": […], "data_offsets": [begin, end]}}`."""
 
 
-def _assemble(checkpoint: Source, fused: _Fused) -> tuple[nn.Module, _Arena]:
+def _assemble(checkpoint: WeightsSource, fused: _Fused) -> tuple[nn.Module, _Arena]:
     """The model with its weights in the mapped file.
 
     Raises:
@@ -506,7 +506,7 @@ def _assemble(checkpoint: Source, fused: _Fused) -> tuple[nn.Module, _Arena]:
     return model.eval().requires_grad_(False), arena
 
 
-def _fused(checkpoint: Source, dtype: torch.dtype, notes: list[str]) -> tuple[_Fused | None, nn.Module | None]:
+def _fused(checkpoint: WeightsSource, dtype: torch.dtype, notes: list[str]) -> tuple[_Fused | None, nn.Module | None]:
     """The checkpoint's fused file, made now if need be.
 
     Where it cannot be made, the reason goes to `notes`, and the model comes if it has been loaded for it.
@@ -653,7 +653,7 @@ def _read(file: Path, source: str) -> _Fused | None:
     return _Fused(file, 8 + length, nbytes, tensors) if size == 8 + length + nbytes else None
 
 
-def _fingerprint(checkpoint: Source, dtype: torch.dtype) -> str:
+def _fingerprint(checkpoint: WeightsSource, dtype: torch.dtype) -> str:
     """SHA-256 over everything that decides what is in the fused file.
 
     Raises:

@@ -1,0 +1,75 @@
+"""Children that start while their parent still imports what it needs to use them.
+
+A wrong guess costs the child that was started and nothing else: who needs another one gets it, and
+what nobody took is ended with the context. Imported first, so it imports next to nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from ..documents.child import spawn_decoder
+from ..documents.private import private_folder
+from ..worker.client import ENGINE_HOST, WorkerHandle
+from ..worker.protocol import AHEAD
+
+if TYPE_CHECKING:
+    from ..engines import EngineSpec
+
+__all__ = ["HeadStart"]
+
+
+class HeadStart:
+    """Gives each child that was started ahead to the first who asks for one like it."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        """
+        Args:
+            folder: the private folder; default: one is made, and lasts as long as the context.
+        """
+        self._children: dict[object, WorkerHandle] = {}
+        self._stack = ExitStack()
+        self._folder = folder
+
+    @property
+    def folder(self) -> str:
+        """The private folder that the decoder is confined to."""
+        if self._folder is None:
+            self._folder = self._stack.enter_context(private_folder())
+        return self._folder
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with self._stack:
+            while self._children:
+                await self._children.popitem()[1].kill()
+
+    async def begin(self, engine: EngineSpec | None, env: Mapping[str, str]) -> None:
+        """Start a document decoder, and the worker of the engine that is likely to be used, if one is.
+
+        Args:
+            env: variables that the manager will want that worker to have.
+        """
+        if engine is not None:
+            self._children[_key(engine, env)] = await _worker(engine, env, AHEAD)
+        self._children["documents"] = await spawn_decoder(self.folder, AHEAD)
+
+    async def decoder(self) -> WorkerHandle:
+        """For `DocumentReader(spawn=…)`."""
+        return self._children.pop("documents", None) or await spawn_decoder(self.folder)
+
+    async def worker(self, engine: EngineSpec, env: Mapping[str, str]) -> WorkerHandle:
+        """For `ModelManager(spawn=…)`."""
+        return self._children.pop(_key(engine, env), None) or await _worker(engine, env)
+
+
+def _key(engine: EngineSpec, env: Mapping[str, str]) -> object:
+    return engine.target, frozenset(env.items())
+
+
+async def _worker(engine: EngineSpec, env: Mapping[str, str], *arguments: str) -> WorkerHandle:
+    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, *arguments, env=env, name=f"{engine.name} worker")

@@ -1,0 +1,188 @@
+"""The composition root: settings become a service, the service gets its edges. One lifespan for all.
+
+Whichever way it ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder
+gone before the process exits, within `SHUTDOWN_S`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Final, NoReturn
+
+import anyio
+import anyio.abc
+
+from ..config import Settings
+from ..documents.reader import DocumentReader
+from ..engines import KNOWN, choose_engine
+from ..errors import BadRequest
+from ..gpu.probe import GpuProbe
+from ..lifecycle.base import Lifecycle
+from ..lifecycle.manager import ModelManager
+from ..service.service import OcrService
+from .headstart import HeadStart
+from .signals import until_signal
+
+__all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
+
+
+SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
+HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
+
+
+def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
+    """A service that keeps its pages in `folder`.
+
+    Args:
+        children: some that were started ahead.
+    """
+    children = children or HeadStart(folder)
+    probe = GpuProbe()
+    engine, reason = choose_engine(
+        settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=probe.cards
+    )
+    fallback = KNOWN.get(settings.ocr_fallback)
+    reader = DocumentReader(settings, folder, spawn=children.decoder)
+    manager: Lifecycle
+    if engine.is_remote:
+        from ..lifecycle.remote.manager import RemoteManager
+
+        manager = RemoteManager(engine, settings, probe=probe, encode=reader.encoded)
+    elif settings.ocr_gpus or settings.ocr_cpu_workers > 1:
+        from ..lifecycle.build import build_lifecycle  # not for everybody: stdio is to answer within a second
+
+        manager = build_lifecycle(engine, settings, probe=probe, spawn=children.worker)
+    else:
+        manager = ModelManager(engine, settings, probe=probe, spawn=children.worker)
+    return OcrService(
+        settings,
+        reason,
+        manager,
+        reader,
+        fallback=ModelManager(fallback, settings, probe=probe) if fallback and fallback is not engine else None,
+    )
+
+
+@asynccontextmanager
+async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
+    """The one lifespan: everything that must end is ended when this context does."""
+    async with AsyncExitStack() as stack:
+        if children is None:
+            children = await stack.enter_async_context(HeadStart())
+        yield await stack.enter_async_context(build_service(settings, children.folder, children).running())
+
+
+async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
+    """Serve one client on stdin and stdout until it hangs up. Ends the process.
+
+    Args:
+        wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
+    """
+    from ..edges.mcp.server import build_mcp
+
+    stop, cleaned = anyio.Event(), anyio.Event()
+    services: list[OcrService] = []
+
+    async def run_service(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with running_service(settings) as service:
+            services.append(service)
+            task_status.started()
+            await stop.wait()
+        cleaned.set()
+
+    async def end() -> NoReturn:
+        # The SDK reads stdin on a thread that nothing can interrupt, so the process must not wait
+        # for it: everything of ours is cleaned up, then the process ends as it is.
+        with anyio.move_on_after(SHUTDOWN_S, shield=True):
+            stop.set()
+            await cleaned.wait()
+        os._exit(0)
+
+    async def serve() -> None:
+        await build_mcp(services[0], local=True).run_stdio_async()
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(run_service)
+        if wire is not None:
+            os.dup2(wire, 1)
+            os.close(wire)
+
+        def signalled() -> None:
+            tasks.start_soon(end)
+
+        await until_signal(serve, signalled)
+        await end()
+    raise AssertionError("end() ends the process")
+
+
+async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve streamable HTTP until SIGINT or SIGTERM.
+
+    Args:
+        announce: called with the server's address once it listens.
+
+    Raises:
+        BadRequest: the address cannot be bound, or it can be reached from outside and nobody said who may speak.
+    """
+    import uvicorn
+
+    from ..edges.http.auth import check_bind
+    from ..edges.http.server import build_http
+    from ..edges.mcp.server import build_mcp
+
+    stop = anyio.Event()
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are ours
+
+        async def main_loop(self) -> None:
+            # uvicorn looks ten times a second whether it should end; an idle server of ours sleeps.
+            await self.on_tick(0)
+            await stop.wait()
+
+    check_bind(settings)
+    with _bound_socket(settings) as listener:
+        async with running_service(settings) as service:
+            server = Server(
+                uvicorn.Config(
+                    build_http(service, build_mcp(service, local=False)),
+                    log_config=None,  # its lines take the form of ours: see logs.py
+                    access_log=False,  # edges/access.py writes them, without queries
+                    timeout_graceful_shutdown=HTTP_DRAIN_S,
+                    ws="none",
+                    proxy_headers=bool(settings.ocr_trusted_proxies),
+                    forwarded_allow_ips=list(settings.ocr_trusted_proxies),
+                    date_header=False,  # the tick that would keep it true is gone
+                )
+            )
+
+            async def serve() -> None:
+                await server.serve(sockets=[listener])
+
+            announce(_address(listener))
+            await until_signal(serve, stop.set)
+
+
+def _bound_socket(settings: Settings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
+        # asyncio sets it only on sockets that it made itself.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+    except OSError as exc:
+        raise BadRequest(
+            f"{settings.host}:{settings.port} cannot be bound: {exc.strerror or exc}.",
+            remedy="Set HOST and PORT (or --host and --port) to a free address; port 0 takes any free port.",
+        ) from None
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/mcp"

@@ -1,0 +1,162 @@
+"""`ocr`: reads files and folders, and writes each text to stdout, a file or a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..engines import cpu_engine
+from ..errors import BadRequest, InputNotFound, OcrError
+from ..modes import ONLY_LAYER
+from .shared import INTERRUPTED, ProgressBar, print_error, reading_fields, settings_from
+
+if TYPE_CHECKING:
+    from ..documents.listing import Listing
+    from ..engines import EngineSpec
+    from ..models import OcrRequest
+    from ..service.answer import Answer
+    from ..service.folders import FolderReader
+    from ..service.service import OcrService
+
+__all__ = ["SUFFIXES", "run_ocr"]
+
+SUFFIXES: Final = {"markdown": ".md", "text": ".txt", "json": ".json"}
+
+
+def run_ocr(arguments: argparse.Namespace) -> int:
+    import anyio
+
+    return anyio.run(_read_files, arguments)
+
+
+async def _read_files(arguments: argparse.Namespace) -> int:
+    """The children start first: they import and load while this process imports what it needs to use them."""
+    from ..app.headstart import HeadStart
+    from ..app.signals import until_signal
+
+    worst = 0
+
+    async def work() -> None:
+        nonlocal worst
+        async with HeadStart() as children:
+            env = {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")}
+            if (workers := os.environ.get("OCR_CPU_WORKERS", "1")) != "1":
+                env["OCR_CORES_SHARED_BY"] = workers
+            await children.begin(_likely_engine(arguments), env)
+            from ..app.run import running_service
+            from ..service.folders import FolderReader
+
+            settings = settings_from(arguments)
+            _make_folder(arguments.output_dir)
+            async with running_service(settings, children) as service, FolderReader(service).running() as folders:
+                for file in arguments.files:
+                    try:
+                        worst = max(worst, await _read_argument(service, folders, file, arguments))
+                    except OcrError as exc:
+                        print_error(exc, file)
+                        worst = max(worst, exc.exit_code)
+
+    return INTERRUPTED if await until_signal(work) else worst
+
+
+def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
+    """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
+    if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
+        return None
+    return cpu_engine(
+        arguments.ocr_engine or os.environ.get("OCR_ENGINE", "auto"),
+        model=os.environ.get("OCR_MODEL", ""),
+        gpu=os.environ.get("OCR_GPU", "auto"),
+    )
+
+
+def _make_folder(folder: str | None) -> None:
+    if folder:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise BadRequest(f"{folder} cannot be made: {exc.strerror}.", remedy="Name another --output-dir.") from None
+
+
+async def _read_argument(service: OcrService, folders: FolderReader, file: str, arguments: argparse.Namespace) -> int:
+    """Read a file, or all that a folder or a quoted pattern names; the worst exit code."""
+    listing = await folders.find(_absolute(file), local=True)
+    if listing is None:
+        await _read_file(service, file, arguments)
+        return 0
+    if arguments.output_dir:
+        return await _read_folder(folders, file, listing, arguments)
+    if not listing.files:
+        raise InputNotFound(f"{file} names no file that can be read.", remedy='Name images or PDFs: "scans/**/*.pdf".')
+    worst = 0
+    for name in listing.files:
+        try:
+            await _read_file(service, os.path.join(listing.root, name), arguments)
+        except OcrError as exc:
+            print_error(exc, name)
+            worst = max(worst, exc.exit_code)
+    return worst
+
+
+async def _read_folder(folders: FolderReader, file: str, listing: Listing, arguments: argparse.Namespace) -> int:
+    request = _request(file, arguments, name="*")
+    bar = ProgressBar(file)
+    try:
+        answer, outcomes = await folders.read(request, listing, local=True, on_progress=bar)
+    finally:
+        bar.clear()
+    for note in answer.notes[:1]:
+        print(f"{file}: {note}", file=sys.stderr)
+    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error}
+    for name, error in failed.items():
+        print_error(error, name)
+    return max((error.exit_code for error in failed.values()), default=0)
+
+
+async def _read_file(service: OcrService, file: str, arguments: argparse.Namespace) -> None:
+    bar = ProgressBar(file)
+    try:
+        answer = await service.read(_request(file, arguments), local=True, on_progress=bar)
+    finally:
+        bar.clear()
+    for note in answer.notes:
+        print(f"{file}: {note}", file=sys.stderr)
+    if not arguments.output_dir:
+        text = _formatted(answer, arguments.format)
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrRequest:
+    from ..models import OcrRequest
+
+    save_to = ""
+    if arguments.output_dir:
+        name = name or (Path(file).name if len(file) < 4096 else "page")
+        save_to = str((Path(arguments.output_dir) / (name + SUFFIXES[arguments.format])).resolve())
+    return OcrRequest(
+        image=_absolute(file),
+        **reading_fields(arguments),
+        boxes=arguments.format == "json",
+        raw=arguments.format == "json",
+        max_chars=0,
+        save_to=save_to,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _absolute(file: str) -> str:
+    """A shell's user means the folder that the shell is in; anything that is no path stays as it is."""
+    if file.startswith(("file:", "data:", "http:", "https:", "~")):
+        return file
+    return os.path.abspath(file)
+
+
+def _formatted(answer: Answer, kind: str) -> str:
+    if kind == "json":
+        return answer.result.model_dump_json(indent=2, exclude_none=True) + "\n"
+    return answer.result.text + "\n" if answer.result.text else ""

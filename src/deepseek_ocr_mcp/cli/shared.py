@@ -1,0 +1,70 @@
+"""The parts that all commands share: settings from flags, the progress bar, printed errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import logs
+from ..errors import OcrError
+
+if TYPE_CHECKING:
+    from ..config import Settings
+
+__all__ = ["INTERRUPTED", "ProgressBar", "print_error", "reading_fields", "settings_from"]
+
+
+INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
+
+
+def reading_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `_add_reading` was told, as fields of a request."""
+    names = ("custom_prompt", "pages", "resolution", "text_layer")
+    return {
+        "mode": "find" if arguments.find_term is not None else arguments.mode,
+        "find_term": arguments.find_term or "",
+        **{name: getattr(arguments, name) for name in names},
+    }
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    from ..config import Settings, load_settings
+
+    given = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    if folders := getattr(arguments, "folders", None):
+        given["ocr_allowed_dirs"] = [*(given.get("ocr_allowed_dirs") or ()), *folders]
+    settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
+    secrets = [secret.get_secret_value() for secret in (settings.ocr_auth_token, settings.ocr_remote_key) if secret]
+    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=secrets)
+    return settings
+
+
+def print_error(error: OcrError, what: str = "") -> None:
+    print(f"{what}{': ' if what else ''}{error.message}\n  {error.remedy}", file=sys.stderr)
+
+
+class ProgressBar:
+    """One line of progress on stderr, on a terminal only."""
+
+    def __init__(self, what: str) -> None:
+        self._what = os.path.basename(what)[:40]
+        self._shown = sys.stderr.isatty()
+
+    async def __call__(self, done: float, total: float, message: str) -> None:
+        self.draw(done, total, message)
+
+    def draw(self, done: float, total: float, message: str) -> None:
+        if self._shown:
+            width = 24
+            full = int(width * min(1.0, done / max(1.0, total)))
+            line = f"{self._what} [{'█' * full}{' ' * (width - full)}] {message}"
+            sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

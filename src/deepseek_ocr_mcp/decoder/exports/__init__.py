@@ -1,0 +1,1 @@
+"""Writes documents from readings: Word and searchable PDF."""

@@ -1,0 +1,194 @@
+"""Tells the format of a file by its first bytes, and refuses a file that is too large or not readable.
+
+Every error that a decoding library raises becomes an `OcrError` here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+from ..engines.base import Call, ReadOptions
+from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput
+
+__all__ = [
+    "HEAD_BYTES",
+    "MIN_SIDE",
+    "OpenDocument",
+    "check_page",
+    "check_size",
+    "check_smallest",
+    "decoder_errors",
+    "disk_errors",
+    "sniff",
+    "too_many_pages",
+    "unreadable_format",
+    "write_file",
+]
+
+
+MIN_SIDE: Final = 4  # pixels; no letter fits in less
+
+HEAD_BYTES: Final = 4096
+
+_BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
+_READ_FORMATS: Final = "PDF, PNG, JPEG, TIFF, WebP, HEIC, AVIF, JPEG 2000, GIF, BMP and PNM"
+
+
+class OpenDocument(Protocol):
+    """An open file. Any method may raise what its library raises; `_translated` is around all of them."""
+
+    format: str
+
+    @property
+    def only_page(self) -> bool: ...
+    def count(self, max_pages: int) -> int: ...
+    def check(self, max_pixels: int) -> None: ...
+    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
+    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+def sniff(head: bytes) -> str | None:
+    """The format by its first bytes; what a file is called says nothing."""
+    for magic, kind in (
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"\xff\xd8\xff", "JPEG"),
+        (b"GIF87a", "GIF"),
+        (b"GIF89a", "GIF"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"II+\0", "TIFF"),
+        (b"MM\0+", "TIFF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+        (b"\xff\x4f\xff\x51", "JPEG2000"),
+    ):
+        if head.startswith(magic):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        brands = head[8 : max(16, int.from_bytes(head[:4], "big"))]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        if re.search(rb"hei[cxms]|hev[cx]|mif1|msf1", brands):
+            return "HEIF"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if re.match(rb"P[1-6f]\s", head):
+        return "PNM"
+    if b"%PDF-" in head[:1024]:
+        return "PDF"
+    return None
+
+
+def unreadable_format(head: bytes, name: str) -> UnreadableInput:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    to_pdf = "Convert it to PDF and send that."
+    what, remedy = "of a format that is not read", f"Convert it; read are {_READ_FORMATS}."
+    if not head:
+        what, remedy = "empty", "Check that it was saved or downloaded completely."
+    elif start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
+        what, remedy = "PostScript, which is not read", to_pdf
+    elif start.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in start:
+        what, remedy = "an SVG drawing, which is not read", "Convert it to PDF or PNG and send that."
+    elif start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        what, remedy = "a web page, not a document", "Give the address or the path of the file itself."
+    elif head.startswith(b"PK\x03\x04"):
+        what, remedy = "an Office document, an e-book or another ZIP archive, which is not read", to_pdf
+    elif head.startswith((b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"{\\rtf", b"AT&TFORM")):
+        what, remedy = "an Office or DjVu document, which is not read", to_pdf
+    elif head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        what, remedy = "a JPEG XL picture, which is not read", "Convert it to PNG and send that."
+    elif head.startswith(b"8BPS"):
+        what, remedy = "a Photoshop file, which is not read", "Export it as PNG and send that."
+    elif head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")):
+        what, remedy = "a compressed archive, which is not read", "Unpack it and send a file from it."
+    elif head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"OggS"):
+        what, remedy = "audio or video, which is not read", "Save one frame as PNG and send that."
+    elif _is_text(head):
+        what, remedy = "text already, not a picture of text", "Read the file directly."
+    return UnreadableInput(f"{name} is {what}.", remedy=remedy)
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as exc:
+        return exc.start > len(head) - 4 and len(head) == HEAD_BYTES  # only the cut is at fault
+    return True
+
+
+def check_page(name: str, page: int, pages: int) -> None:
+    if not 1 <= page <= pages:
+        raise BadRequest(f"{name} has no page {page}; it has {pages}.", remedy=f"Ask for pages 1-{pages}.")
+
+
+def check_smallest(name: str, width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise UnreadableInput(
+            f"{name} has {width} by {height} pixels, too few to hold text.", remedy="Send a larger picture."
+        )
+
+
+def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    check_smallest(name, width, height)
+    if width * height > max_pixels:
+        raise InputTooLarge(
+            f"{name} has {width} by {height} pixels; the limit is {max_pixels / 1e6:g} megapixels.",
+            remedy="Scale it down (300 dpi is plenty), or raise OCR_MAX_MEGAPIXELS.",
+        )
+
+
+def too_many_pages(name: str, max_pages: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"{name} has more than {max_pages} pages.", remedy="Split the document, or raise OCR_MAX_PAGES."
+    )
+
+
+@contextlib.contextmanager
+def decoder_errors(name: str) -> Iterator[None]:
+    """Whatever a decoder raises becomes one of our errors; its warnings concern nobody."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OcrError:
+        raise
+    except MemoryError:
+        raise InputTooLarge(
+            f"{name} needs more memory than a page of the allowed size.",
+            remedy="Open it in a viewer and save it anew, smaller; or raise OCR_MAX_MEGAPIXELS.",
+        ) from None
+    except Exception as exc:  # decoders raise anything: struct.error, KeyError, RecursionError …
+        cut = isinstance(exc, EOFError) or "truncated" in str(exc).lower()
+        state = "cut off: its end is missing" if cut else "damaged, or of a kind that is not read"
+        raise UnreadableInput(
+            f"{name} is {state}.",
+            remedy="Send it again completely, or open it in a viewer and save it anew as PDF or PNG.",
+        ) from exc
+
+
+def write_file(out: str, pieces: Any) -> None:
+    """Write `out`, for this user only. What produces the pieces may raise its own errors."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with disk_errors(), os.fdopen(os.open(out, flags, 0o600), "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OcrError(
+            f"A page cannot be written to the scratch folder: {exc.strerror or exc}.",
+            remedy="Free space in the folder for temporary files (TMPDIR), or set TMPDIR to another.",
+        ) from None

@@ -1,0 +1,270 @@
+"""Snapshots become upright pages of 8-bit RGB; what a header claims meets the limits before it is decoded.
+
+Runs in a child process, because files are made by strangers: what no check foresees ends that
+process and not the server. Pillow and PDFium are imported when a file needs them, so that the
+child starts at once. No message carries a file's content.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..engines.base import Call, ReadOptions
+from .encode import encoded_small, encoded_to_send, open_page_image, read_json, shrunk
+from .formats import (
+    HEAD_BYTES,
+    MIN_SIDE,
+    OpenDocument,
+    decoder_errors,
+    disk_errors,
+    sniff,
+    unreadable_format,
+    write_file,
+)
+
+__all__ = ["PageRenderer"]
+
+BYTES_PER_PIXEL: Final = 16  # decoded, turned, and once more inside a codec, at four bytes each
+MEMORY_BASE: Final = 1 << 30  # bytes: the libraries, PDFium's caches, a damaged file's tables
+
+PREVIEW_SIDE: Final = 1600  # pixels; what a model or a browser shows anyway
+
+
+class PageRenderer:
+    """Opens one document at a time and keeps it open, so that its pages need not search it anew."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._document: OpenDocument | None = None
+        self._limited = False
+
+    def __repr__(self) -> str:
+        return f"<PageRenderer {self._document.format if self._document else 'empty'}>"
+
+    def prewarm(self) -> None:
+        """Import what most files need."""
+
+    def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
+        """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
+
+        Raises:
+            UnreadableInput: no format that is read, damaged, encrypted, without pages.
+            InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
+        """
+        self._limit(max_pixels)
+        call.raise_if_cancelled()
+        with decoder_errors(name):
+            document = self._open(path, name)
+            pages = document.count(max_pages)
+            document.check(max_pixels)
+            return {"format": document.format, "pages": pages}
+
+    def render(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write page `page`, from 1, to `out` as `height * width * 3` bytes. Returns `width` and `height`.
+
+        Raises:
+            BadRequest: there is no such page.
+            UnreadableInput: damaged, or smaller than anything that holds text.
+            InputTooLarge: more pixels than `max_pixels`; a PDF page is drawn at fewer dpi first.
+        """
+        call.raise_if_cancelled()
+        with decoder_errors(name):
+            document = self._open(path, name)
+            try:
+                width, height = document.draw(page, dpi, max_pixels, out, call)
+            except BaseException:
+                self.close()  # a decoder that stumbled is not asked again
+                raise
+            if document.only_page:
+                self.close()  # its pixels are not kept
+            return {"width": width, "height": height}
+
+    def text_layer(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, options: dict[str, Any], call: Call
+    ) -> dict[str, Any]:
+        """What page `page`, from 1, says itself; see `text_layer.py`. Never draws it.
+
+        Returns `text`, `blocks`, `usable`, `why`, `remark`, and the `width` and `height` that `render` would give.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
+        """
+        call.raise_if_cancelled()
+        with decoder_errors(name):
+            document = self._open(path, name)
+            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call)
+
+    def annotate(self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call) -> dict[str, Any]:
+        """Draw the boxes on a rendered page and write it small to `out`. Returns `mime` and `bytes`."""
+        from .overlay import draw_boxes
+
+        call.raise_if_cancelled()
+        page = open_page_image(image["path"], image)
+        factor = min(1.0, PREVIEW_SIDE / max(page.size))
+        if factor < 1:
+            page = shrunk(page, PREVIEW_SIDE)
+            # Boxes are drawn after scaling, so that their lines and labels stay sharp.
+            blocks = [{**block, "box": [value * factor for value in block.get("box") or ()]} for block in blocks]
+        call.raise_if_cancelled()
+        mime, data = encoded_small(draw_boxes(page, blocks))
+        write_file(out, [data])
+        return {"mime": mime, "bytes": len(data)}
+
+    def crop(self, image: dict[str, Any], box: Sequence[int], out: str, call: Call) -> dict[str, Any]:
+        """Cut a region out of a rendered page and write it to `out` as PNG. Returns `bytes`."""
+        call.raise_if_cancelled()
+        x1, y1, x2, y2 = box
+        data = io.BytesIO()
+        open_page_image(image["path"], image).crop((x1, y1, x2, y2)).save(data, "PNG")
+        write_file(out, [data.getvalue()])
+        return {"bytes": data.tell()}
+
+    def encode(self, image: dict[str, Any], side: int, out: str, call: Call) -> dict[str, Any]:
+        """Write a rendered page to `out` as a file to send, its longer side `side` pixels at most. Returns `mime`."""
+        call.raise_if_cancelled()
+        mime, data = encoded_to_send(shrunk(open_page_image(image["path"], image), side))
+        write_file(out, [data])
+        return {"mime": mime, "bytes": len(data)}
+
+    def preview(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, side: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write page `page` to `out` as a small picture, upright, its longer side `side` pixels at most.
+
+        Returns `mime`, and `width` and `height` of the page as `render` draws it.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `render`.
+        """
+        from .pdf import PdfDocument
+
+        call.raise_if_cancelled()
+        with decoder_errors(name):
+            document = self._open(path, name)
+            if isinstance(document, PdfDocument):  # drawn small at once: a tenth of the work
+                width, height, exact_dpi = document.fitted(page, dpi, max_pixels)
+                factor = max(min(1.0, side / max(width, height)), MIN_SIDE / min(width, height))
+                size, drawn = (width, height), document.draw(page, exact_dpi * factor, max_pixels, out, call)
+            else:
+                size = drawn = document.draw(page, dpi, max_pixels, out, call)
+                if document.only_page:
+                    self.close()
+            picture = shrunk(open_page_image(out, {"width": drawn[0], "height": drawn[1]}), side)
+            call.raise_if_cancelled()
+            mime, data = encoded_small(picture)
+        write_file(out, [data])
+        return {"mime": mime, "width": size[0], "height": size[1]}
+
+    def picture(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write page `page` to `out` as PNG, drawn as `render` does. Returns `bytes`."""
+        size = self.render(path, name, page, dpi, max_pixels, out, call)
+        data = io.BytesIO()
+        with decoder_errors(name):
+            open_page_image(out, size).save(data, "PNG")
+        write_file(out, [data.getvalue()])
+        return {"bytes": data.tell()}
+
+    def searchable_pdf(
+        self, path: str, name: str, pages: str, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write the document to `out` as a PDF with its text under its pages. See `exports/pdf.py`.
+
+        Args:
+            pages: a file with what was read: JSON, a list of pages with `page`, `width`, `height` and `blocks`.
+        """
+        from .exports import pdf as exports  # a reading needs no exports
+        from .pdf import PdfDocument
+
+        texts = read_json(pages)
+        with decoder_errors(name):
+            document = self._open(path, name)
+            if isinstance(document, PdfDocument):
+                exports.lay_under(document.pdf, texts)
+                with disk_errors():
+                    document.pdf.save(out)
+                self.close()  # it is no longer what is in the file
+                return {}
+            pictures = []
+            for number in range(1, document.count(max_pages=sys.maxsize) + 1):
+                call.raise_if_cancelled()
+                width, height = document.draw(number, dpi, max_pixels, out, call)
+                pictures.append(exports.picture_for_pdf(out, {"width": width, "height": height}))
+            self.close()
+            write_file(out, [exports.pdf_of_pictures(pictures, texts, dpi)])
+            return {}
+
+    def word_document(self, pages: str, title: str, mode: str, out: str, call: Call) -> dict[str, Any]:
+        """Write what was read to `out` as a Word document. See `exports/word.py`.
+
+        Args:
+            pages: a file with what was read: JSON, a list of pages with `text`.
+        """
+        from .exports.word import word_document  # 15 MB with lxml, which a reading never needs
+
+        self._limit(0)
+        call.raise_if_cancelled()
+        document = word_document(read_json(pages), title, mode)
+        data = io.BytesIO()
+        document.save(data)
+        write_file(out, [data.getvalue()])
+        return {}
+
+    def _limit(self, max_pixels: int) -> None:
+        if not self._limited:
+            self.limit_memory(max_pixels)
+            self._limited = True
+
+    @classmethod
+    def limit_memory(cls, max_pixels: int) -> None:
+        """Let this process have what the largest allowed page needs: a bomb becomes a `MemoryError`.
+
+        Only Linux counts address space well enough for that; elsewhere the parent's deadline remains.
+        """
+        if sys.platform != "linux":
+            return
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        limit = used + MEMORY_BASE + max_pixels * BYTES_PER_PIXEL
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+    def _open(self, path: str, name: str) -> OpenDocument:
+        facts = os.stat(path)
+        key = (path, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if self._document is None or self._key != key:
+            self.close()
+            self._document = _open_document(path, name)
+            self._key = key
+        return self._document
+
+    def close(self) -> None:
+        """Let go of the document that is open, if one is."""
+        document, self._document, self._key = self._document, None, None
+        if document is not None:
+            document.close()
+
+
+def _open_document(path: str, name: str) -> OpenDocument:
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    kind = sniff(head)
+    if kind is None:
+        raise unreadable_format(head, name)
+    if kind == "PDF":
+        from .pdf import PdfDocument  # PDFium, which pictures do not need
+
+        return PdfDocument(path, name)
+    from .pictures import PictureDocument
+
+    return PictureDocument(path, name, kind)

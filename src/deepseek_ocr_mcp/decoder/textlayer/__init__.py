@@ -1,0 +1,1 @@
+"""The text that a PDF page holds itself."""

@@ -1,0 +1,578 @@
+"""Characters with places become lines of text: gaps become spaces, accents find their letters.
+
+Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
+to bottom, come out in the order in which they are read, whichever way the file has them. Pure
+Python over `pdf_content.py`; lengths are in points, or in shares of the size of the text (`em`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from ...layout.lines import TextLine
+from .content import Box, Clock, Content, Glyph
+
+__all__ = [
+    "ASCENT",
+    "DESCENT",
+    "IDEOGRAPH",
+    "LayerLine",
+    "Mark",
+    "direction",
+    "is_strange",
+    "lines_of",
+    "marks_of",
+    "turned",
+]
+
+
+ASCENT: Final = 0.8  # of the size of a line that is above its baseline
+DESCENT: Final = 0.2
+LEVEL_EM: Final = 0.15  # how far baselines of one line may differ
+BACK_EM: Final = 0.5  # how far a character may reach back over the one before
+JOIN_EM: Final = 0.9  # gap that pieces of one line may have
+SPACED_EM: Final = 2.5  # the same where the text itself has a space
+GAP_EM: Final = 0.16  # gap between pieces that is a space
+RTL_GAP_EM: Final = 0.24  # the same in Hebrew and Arabic, whose letters have gaps of their own
+FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
+SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
+SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
+SCRIPT_CHARS: Final = 8
+SCRIPT_GAP_EM: Final = 0.5
+SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
+COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
+ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
+STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
+STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
+APART: Final = 1.6  # times the usual gap of such a line: a space
+STACK_EM: Final = (0.7, 1.3)  # step from character to character of vertical text
+STACK_LEAST: Final = 3
+STACKS_OPEN: Final = 4  # notes stand between the characters of a vertical line
+BESIDE_EM: Final = 3.0  # from one vertical line to the next
+SIZE_MEANS: Final = (0.5, 8.0)  # a size is nonsense if it is less or more times the height of its letters
+LETTER_EM: Final = 1.2  # size over the height of the tallest letters
+
+ADOBE: Final = {
+    **dict(enumerate("⎛⎜⎝⎡⎢⎣⎧⎨⎩⎪⎮⎞⎟⎠⎤⎥⎦⎫⎬⎭", 0xF8EB)),
+    **{code: chr(code - 0xF700) for code in (*range(0xF730, 0xF73A), *range(0xF761, 0xF77B))},
+}
+"""Characters that Adobe's glyph list has in the private area: pieces of brackets, old figures, small capitals."""
+BULLETS: Final = frozenset("\uf0b7\uf0a7\uf0d8\uf0fc\uf076\uf06c\uf06e\uf0a8\uf02d\uf071\uf0e0\uf0be")
+"""List marks of the fonts Symbol and Wingdings, whose characters have no Unicode."""
+LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
+UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
+IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+"""What is written without spaces, and from top to bottom too."""
+ACCENTS: Final = {
+    "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "¨": "\u0308", "˜": "\u0303", "ˇ": "\u030c", "˘": "\u0306",
+    "˙": "\u0307", "˚": "\u030a", "¸": "\u0327", "˝": "\u030b", "¯": "\u0304", "˛": "\u0328",
+}  # fmt: skip
+OPENING: Final = {")": "(", "]": "[", "}": "{", "»": "«", "›": "‹"}
+
+
+@dataclass(slots=True)
+class Mark:
+    """A glyph in the frame in which its text runs to the right."""
+
+    glyph: Glyph
+    text: str
+    left: float
+    right: float
+    base: float
+    size: float
+    number: int
+    """Its place in the file."""
+
+    @property
+    def middle(self) -> float:
+        return (self.left + self.right) / 2
+
+
+@dataclass(slots=True)
+class LayerLine:
+    """Marks that are read one after the other, and the text that they make."""
+
+    marks: list[Mark]
+    vertical: bool = False
+    text: str = ""
+    at: list[int] = field(default_factory=list)
+    """For each character of the text, the mark that it is from; -1 for a space."""
+    left: float = 0.0
+    right: float = 0.0
+    base: float = 0.0
+    size: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.left = min(mark.left for mark in self.marks)
+        self.right = max(mark.right for mark in self.marks)
+        self.base = median(mark.base for mark in self.marks)
+        sizes = Counter(round(mark.size, 1) for mark in self.marks)
+        self.size = max(max(sizes, key=lambda size: (sizes[size], size)), 0.1)
+
+    @property
+    def glyphs(self) -> list[Glyph]:
+        return [mark.glyph for mark in self.marks]
+
+    @property
+    def bold(self) -> bool:
+        return all(mark.glyph.run.bold for mark in self.marks if mark.text.isalnum())
+
+    @property
+    def box(self) -> Box:
+        """In its frame: as high as its size, whatever its letters are."""
+        if self.vertical:
+            middle = median(mark.middle for mark in self.marks)
+            tops = [mark.base - ASCENT * mark.size for mark in self.marks]
+            return middle - self.size / 2, min(tops), middle + self.size / 2, max(tops) + self.size
+        return self.left, self.base - ASCENT * self.size, self.right, self.base + DESCENT * self.size
+
+    def glyphs_of(self, start: int, stop: int) -> list[Glyph]:
+        """The glyphs of these characters of the text."""
+        return [self.marks[n].glyph for n in sorted({n for n in self.at[start:stop] if n >= 0})]
+
+    def part(self, start: int, stop: int) -> LayerLine | None:
+        """The line that these characters make, without the spaces around them."""
+        while start < stop and self.at[start] < 0:
+            start += 1
+        while start < stop and self.at[stop - 1] < 0:
+            stop -= 1
+        if (start, stop) == (0, len(self.text)):
+            return self
+        used = sorted({n for n in self.at[start:stop] if n >= 0})
+        if not used:
+            return None
+        number = {n: k for k, n in enumerate(used)}
+        at = [number.get(n, -1) for n in self.at[start:stop]]
+        return LayerLine([self.marks[n] for n in used], self.vertical, self.text[start:stop], at)
+
+    def framed(self) -> TextLine:
+        """As the reading order takes it."""
+        left, top, right, bottom = self.box
+        if self.vertical:
+            return TextLine(self.text, (left, top, right, bottom), vertical=True)
+        width = max(right - left, 0.1)
+        middles = [(mark.middle - left) / width for mark in self.marks]
+        at = self.at
+        centres = [
+            middles[n] if n >= 0 else (middles[at[k - 1]] + middles[at[k + 1]]) / 2  # a space is between its neighbours
+            for k, n in enumerate(at)
+        ]
+        if any(b < a for a, b in pairwise(centres)):
+            centres = []  # from right to left, or both: its gaps are not what they seem
+        return TextLine(self.text, (left, top, right, bottom), centres=tuple(centres), bold=self.bold)
+
+
+def turned(box: Box, way: float, width: float, height: float) -> Box | None:
+    """A box of a page of that size in the frame in which text of this direction runs to the right.
+
+    `way` is in degrees clockwise. None for directions that are not along the page's sides.
+    """
+    x1, y1, x2, y2 = box
+    if way == 0:
+        return box
+    if way == 90:
+        return y1, width - x2, y2, width - x1
+    if way == 180:
+        return width - x2, height - y2, width - x1, height - y1
+    if way == 270:
+        return height - y2, x1, height - y1, x2
+    return None
+
+
+def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, clock: Clock) -> list[Mark]:
+    """Numbered glyphs of one direction in their frame, without those that show nothing."""
+    heights: dict[int, float] = {}
+    for _, glyph in glyphs:
+        x1, y1, x2, y2 = glyph.box
+        if glyph.text.isalnum():
+            ink = y2 - y1 if way in (0, 180) else x2 - x1
+            heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
+    cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
+    marks = []
+    for number, glyph in glyphs:
+        clock.tick()
+        text = _clean(glyph.text, glyph.known)
+        if not text:
+            continue
+        size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)
+        if ink > 0 and way % 90 == 0 and not SIZE_MEANS[0] * ink <= size <= SIZE_MEANS[1] * ink:
+            size = LETTER_EM * ink  # fonts made of drawings have sizes that mean nothing
+        size = max(size, 0.1)
+        box = turned(glyph.box, way, content.width, content.height)
+        origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
+        if box is None or origin is None:
+            left, base = glyph.x * cos + glyph.y * sin, glyph.y * cos - glyph.x * sin
+            marks.append(Mark(glyph, text, left, left + size / 2, base, size, number))
+        else:
+            marks.append(Mark(glyph, text, box[0], max(box[2], box[0] + size / 20), origin[1], size, number))
+    return _with_combined(marks)
+
+
+@lru_cache(maxsize=4096)
+def is_strange(text: str) -> bool:
+    """Whether this is no character that a page shows."""
+    return any(
+        (unicodedata.category(char) in ("Cc", "Co", "Cs", "Cn") or char == "\ufffd")
+        and char not in BULLETS
+        and ord(char) not in ADOBE
+        for char in UNSEEN.sub("", text)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _clean(text: str, known: bool) -> str:
+    """A glyph's text without ligatures and characters that are not seen; U+FFFD where it is not known."""
+    text = UNSEEN.sub("", text).translate(ADOBE)
+    if text in BULLETS:
+        return "•"
+    if text and (not known or is_strange(text)):
+        return "\ufffd"
+    return LIGATURES.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+
+
+def _with_combined(marks: list[Mark]) -> list[Mark]:
+    """Marks that have no place of their own put to the letter before or after them that they stand at."""
+    kept: list[Mark] = []
+    waiting: list[Mark] = []
+    for mark in marks:
+        if not unicodedata.combining(mark.text[0]):
+            kept.append(mark)
+            for accent in waiting:
+                kept[-1] = _both(accent, kept[-1])
+            waiting = []
+        elif (
+            kept and _aside(mark, kept[-1]) < COMBINED_EM * kept[-1].size and abs(mark.base - kept[-1].base) < mark.size
+        ):
+            kept[-1] = _both(mark, kept[-1])
+        else:
+            waiting.append(mark)
+    return [*kept, *waiting]
+
+
+def _both(accent: Mark, letter: Mark) -> Mark:
+    """A letter with its accent."""
+    a, b = letter.glyph.box, accent.glyph.box
+    box = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    text = unicodedata.normalize("NFC", letter.text + ACCENTS.get(accent.text, accent.text))
+    return replace(letter, text=text, glyph=replace(letter.glyph, box=box))
+
+
+def _aside(one: Mark, other: Mark) -> float:
+    return abs(one.middle - other.middle)
+
+
+def lines_of(marks: Sequence[Mark], clock: Clock) -> list[LayerLine]:
+    """Marks in the order of the file as lines with their text, in no order."""
+    stacks, pieces = _stacked(_pieces(marks), clock)
+    rows: list[list[list[Mark]]] = []
+    for piece in sorted(pieces, key=lambda piece: (piece[0].base, piece[0].left)):
+        before = rows[-1][-1][0] if rows else None
+        if before is not None and piece[0].base - before.base <= LEVEL_EM * min(piece[0].size, before.size):
+            rows[-1].append(piece)
+        else:
+            rows.append([piece])
+    lines = [LayerLine(joined) for row in rows for joined in _joined(row)]
+    stacked = [LayerLine(stack, vertical=True) for stack in stacks]
+    kinds = Counter(direction(mark.text) for mark in marks)
+    leftwards = kinds["R"] > kinds["L"]
+    composed = (_composed(line, leftwards) for line in (*_with_scripts(lines, clock), *stacked))
+    return [line for line in composed if line.text]
+
+
+def _pieces(marks: Sequence[Mark]) -> list[list[Mark]]:
+    """Runs of marks that follow each other in the file and on the page."""
+    pieces: list[list[Mark]] = []
+    for mark in marks:
+        if pieces and _follows(pieces[-1][-1], mark):
+            pieces[-1].append(mark)
+        else:
+            pieces.append([mark])
+    return pieces
+
+
+def _follows(before: Mark, mark: Mark) -> bool:
+    if abs(mark.base - before.base) > LEVEL_EM * min(before.size, mark.size):
+        return False
+    size = max(before.size, mark.size)
+    reach = SPACED_EM if mark.glyph.space == 2 else JOIN_EM
+    return -BACK_EM * size <= mark.left - before.right <= reach * size and mark.right > before.left
+
+
+def _stacked(pieces: list[list[Mark]], clock: Clock) -> tuple[list[list[Mark]], list[list[Mark]]]:
+    """Vertical lines: single characters of Chinese or Japanese, one under the other. And all other pieces."""
+    others: list[list[Mark]] = []
+    stacks: list[list[Mark]] = []
+    for piece in pieces:
+        mark = piece[0]
+        if len(piece) > 1 or not (IDEOGRAPH.match(mark.text) or not mark.text.isalnum()):
+            others.append(piece)
+            continue
+        under = [stack for stack in stacks[-STACKS_OPEN:] if _stands_under(stack[-1], mark)]
+        if under:
+            under[-1].append(mark)
+        else:
+            stacks.append([mark])
+    long = [stack for stack in stacks if len(stack) >= STACK_LEAST and any(IDEOGRAPH.match(m.text) for m in stack)]
+    chosen = {id(stack) for stack in long}
+    kept = list(long)
+    for stack in stacks:
+        if id(stack) in chosen:
+            continue
+        for other in long:
+            clock.tick()
+            if _stands_beside(stack[0], other):
+                kept.append(stack)  # the end of a paragraph
+                break
+        else:
+            others.extend([mark] for mark in stack)
+    return kept, others
+
+
+def _stands_under(above: Mark, mark: Mark) -> bool:
+    size = max(above.size, mark.size)
+    if (
+        abs(above.size - mark.size) > LEVEL_EM * size
+        or not STACK_EM[0] <= (mark.base - above.base) / size <= STACK_EM[1]
+    ):
+        return False
+    # Punctuation stands in a corner of its square.
+    return min(_aside(above, mark), abs(above.left - mark.left), abs(above.glyph.x - mark.glyph.x)) <= size / 2
+
+
+def _stands_beside(mark: Mark, stack: Sequence[Mark]) -> bool:
+    return (
+        _aside(mark, stack[0]) <= BESIDE_EM * mark.size
+        and abs(mark.size - stack[0].size) <= LEVEL_EM * mark.size
+        and stack[0].base - mark.size / 2 <= mark.base <= stack[-1].base + mark.size / 2
+    )
+
+
+def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
+    """Pieces at one height, those that are near each other put together."""
+    lines: list[list[Mark]] = []
+    ends: list[float] = []
+    for left, piece in sorted(((min(mark.left for mark in piece), piece) for piece in row), key=lambda pair: pair[0]):
+        size = min(piece[0].size, lines[-1][-1].size) if lines else 0.0
+        near = [n for n in range(len(lines))[-3:] if -BACK_EM * size <= left - ends[n] <= JOIN_EM * size]
+        right = max(mark.right for mark in piece)
+        if near:
+            n = min(near, key=lambda n: abs(left - ends[n]))
+            lines[n] += piece
+            ends[n] = max(ends[n], right)
+        else:
+            lines.append(list(piece))
+            ends.append(right)
+    return lines
+
+
+def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
+    """Raised and lowered characters put into the line that they stand at, the smallest first."""
+    facts = [(line.base, line.size) for line in lines]
+    by_base = sorted(range(len(lines)), key=lambda n: facts[n][0])
+    bases = [facts[n][0] for n in by_base]
+    tallest = max((size for _, size in facts), default=0.0)
+    taken: set[int] = set()
+    for n in sorted(range(len(lines)), key=lambda n: (facts[n][1], len(lines[n].marks))):
+        base, size = facts[n]
+        if len(lines[n].marks) > SCRIPT_CHARS:
+            continue
+        best, most = -1, SCRIPT_SHARE * size
+        for k in by_base[bisect_right(bases, base - tallest) : bisect_right(bases, base + tallest)]:
+            clock.tick()
+            host_base, host_size = facts[k]
+            top = max(base - ASCENT * size, host_base - ASCENT * host_size)
+            shared = min(base + DESCENT * size, host_base + DESCENT * host_size) - top
+            if k == n or k in taken or shared <= most:
+                continue
+            if size > SCRIPT_SIZE * host_size and not (
+                # As large, but set a little lower or higher, as the E of TeX is.
+                shared > SHIFTED_SHARE * size and len(lines[n].marks) < len(lines[k].marks)
+            ):
+                continue
+            if _touches(lines[n], lines[k], SCRIPT_GAP_EM * host_size):
+                best, most = k, shared
+        if best >= 0:
+            taken.add(n)
+            marks = sorted([*lines[best].marks, *lines[n].marks], key=lambda mark: mark.left)
+            lines[best] = LayerLine(marks)
+    return [line for n, line in enumerate(lines) if n not in taken]
+
+
+def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
+    """Whether a mark of the host ends where the script begins, or begins where it ends."""
+    left, right = script.left, script.right
+    if right < host.left - reach or left > host.right + reach:
+        return False
+    return any(
+        -reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2 for mark in host.marks
+    )
+
+
+def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
+    """The line with its text: marks in the order in which they are read, spaces where there are gaps.
+
+    `leftwards`: most of the page runs from right to left.
+    """
+    if line.vertical:
+        text = "".join(mark.text for mark in line.marks)
+        return replace(line, text=text, at=[n for n, mark in enumerate(line.marks) for _ in mark.text])
+    marks = _with_accents(line.marks)
+    kinds = Counter(direction(mark.text) for mark in marks)
+    if kinds["R"]:
+        share = FOREIGN_SHARE if leftwards else 1 - FOREIGN_SHARE
+        ordered: Iterable[Mark | None] = _logical(marks, kinds["L"] <= share * (kinds["L"] + kinds["R"]))
+    else:
+        ordered = _spaced(marks)
+    kept: list[Mark] = []
+    text, at = "", []
+    for mark in ordered:
+        if mark is not None:
+            text += mark.text
+            at += [len(kept)] * len(mark.text)
+            kept.append(mark)
+        elif text and at[-1] >= 0:
+            text += " "
+            at.append(-1)
+    if at and at[-1] < 0:
+        text, at = text[:-1], at[:-1]
+    return replace(line, marks=kept, text=text, at=at)
+
+
+def _with_accents(marks: Sequence[Mark]) -> list[Mark]:
+    """Accents that are set over a letter as characters of their own put into it, as old TeX needs it."""
+    kept: list[Mark] = []
+    waiting: Mark | None = None
+    for mark in marks:
+        if waiting is not None:
+            both = _accented(waiting, mark)
+            kept += [both] if both is not None else [waiting, mark]
+            waiting = None
+        elif mark.text in ACCENTS:
+            both = _accented(mark, kept[-1]) if kept else None
+            if both is not None:
+                kept[-1] = both
+            else:
+                waiting = mark
+        else:
+            kept.append(mark)
+    return [*kept, waiting] if waiting is not None else kept
+
+
+def _accented(accent: Mark, letter: Mark) -> Mark | None:
+    """Both as one, where the accent stands over or under the letter."""
+    if not letter.text[-1].isalpha() or _aside(accent, letter) > ACCENT_EM * max(accent.size, letter.size):
+        return None
+    return _both(accent, letter)
+
+
+def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
+    """Marks from left to right, None where a space is."""
+    spaces = [_parts(before, mark) for before, mark in pairwise(marks)]
+    if len(marks) > STRETCHED_LEAST and sum(spaces) > STRETCHED_SHARE * len(spaces):
+        gaps = [mark.left - before.right for before, mark in pairwise(marks)]
+        usual = median(gaps)
+        if usual < JOIN_EM * marks[0].size:
+            spaces = [gap > max(APART * usual, GAP_EM * marks[0].size) for gap in gaps]
+    yield marks[0]
+    for mark, space in zip(marks[1:], spaces, strict=True):
+        if space:
+            yield None
+        yield mark
+
+
+def _parts(before: Mark, mark: Mark) -> bool:
+    """Whether there is a space between two marks."""
+    gap, size = mark.left - before.right, min(before.size, mark.size)
+    if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
+        return gap > JOIN_EM * size
+    if mark.number == before.number + 1 and not mark.glyph.fresh:
+        return mark.glyph.space == 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
+    return gap > GAP_EM * size
+
+
+@lru_cache(maxsize=4096)
+def direction(text: str) -> str:
+    """`R`, `L`, `N` for figures, `S` for what belongs to figures beside it, or nothing."""
+    kind = unicodedata.bidirectional(text[:1])
+    if kind in ("R", "AL"):
+        return "R"
+    return {"L": "L", "EN": "N", "AN": "N", "CS": "S", "ES": "S", "ET": "S"}.get(kind, "")
+
+
+def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
+    """Marks of a line with Hebrew or Arabic in the order in which they are read; None where a space is.
+
+    They are sorted as they are seen, because files store them either way; then what runs to the
+    right within a line that runs to the left is turned, and the other way round.
+    """
+    seen: list[Mark | None] = []
+    for mark in sorted(marks, key=lambda mark: (mark.middle, mark.number)):
+        before = seen[-1] if seen else None
+        if before is not None and mark.left - before.right > RTL_GAP_EM * min(before.size, mark.size):
+            seen.append(None)
+        seen.append(mark)
+    kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
+    if leftwards:
+        seen.reverse()
+        kinds.reverse()
+    ordered: list[Mark | None] = []
+    for start, stop, rightwards in _runs(kinds, leftwards):
+        run = seen[start:stop]
+        if rightwards == leftwards:  # against the line
+            run.reverse()
+            if not rightwards:  # figures within run to the right all the same
+                for first, last, figures in _runs(kinds[start:stop][::-1], True):
+                    if figures:
+                        run[first:last] = run[first:last][::-1]
+        ordered += run
+    return _with_brackets(ordered) if leftwards else ordered
+
+
+def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, bool]]:
+    """Ranges of one direction, True where that is to the right.
+
+    What is neutral goes with both its sides, or with the line.
+    """
+    ways: list[bool | None] = []
+    for n, kind in enumerate(kinds):
+        between = kind == "S" and n > 0 and kinds[n - 1] == "N" and kinds[n + 1 : n + 2] == ["N"]
+        if kind == "L" or (leftwards and (kind == "N" or between)):
+            ways.append(True)
+        else:
+            ways.append(False if kind == "R" else None)
+    against = leftwards  # the direction that is not the line's
+    known = [n for n, way in enumerate(ways) if way is not None]
+    for a, b in pairwise(known):
+        # Two figures with a space between them are read in the line's direction.
+        if ways[a] == ways[b] == against and not (kinds[a] == kinds[b] == "N" and b > a + 1):
+            ways[a + 1 : b] = [against] * (b - a - 1)
+    start = 0
+    for n in range(1, len(ways) + 1):
+        if n == len(ways) or (ways[n] == against) != (ways[start] == against):
+            yield start, n, against if ways[start] == against else not against
+            start = n
+
+
+def _with_brackets(marks: Iterable[Mark | None]) -> list[Mark | None]:
+    """Brackets are mirrored in such lines; whether a file means the shape or the character shows in pairs."""
+    out = list(marks)
+    for closing, opening in OPENING.items():
+        at = [n for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
+        first = out[at[0]] if len(at) > 1 else None
+        if first is None or first.text == opening:
+            continue
+        for n in at:
+            mark = out[n]
+            assert mark is not None
+            out[n] = replace(mark, text=opening if mark.text == closing else closing)
+    return out

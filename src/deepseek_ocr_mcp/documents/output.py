@@ -1,0 +1,201 @@
+"""Where a caller may write: inside the allowed folders, whole files only, moved into place atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from ..config import Settings
+from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists
+from .paths import is_drive_path, path_of_uri, printable, unwrapped
+from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs
+
+__all__ = ["disk_error", "make_folder", "resolve_output", "resolve_output_folder", "write_atomically"]
+
+
+OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")
+
+
+async def resolve_output(save_to: str, *, settings: Settings, local: bool, overwrite: bool) -> str:
+    """The real path of a file to write; nothing is written yet.
+
+    Raises:
+        BadRequest: no absolute path, or no text file's suffix, or a folder.
+        InputForbidden: outside the allowed folders, or over HTTP while there are none.
+        InputNotFound: the folder does not exist.
+        OutputExists: the file does, and `overwrite` is false.
+    """
+    return await anyio.to_thread.run_sync(
+        _resolve_output, save_to, settings.ocr_allowed_dirs, local, overwrite, abandon_on_cancel=True
+    )
+
+
+async def resolve_output_folder(save_to: str, *, settings: Settings, local: bool) -> tuple[str, str]:
+    """The real path of a folder to write many files into, and their suffix; the folder is made.
+
+    `save_to` is a folder, or a pattern that says what kind of files: `/out/*.json`. Markdown otherwise.
+
+    Raises:
+        BadRequest: no absolute path, one file, or a suffix that is not written.
+        InputForbidden: outside the allowed folders, or over HTTP while there are none.
+        InputNotFound: the folder that it is to be made in does not exist.
+    """
+    return await anyio.to_thread.run_sync(
+        _resolve_output_folder, save_to, settings.ocr_allowed_dirs, local, abandon_on_cancel=True
+    )
+
+
+async def make_folder(path: str, *, settings: Settings) -> None:
+    """Make a folder, and those above it, in an output folder.
+
+    Raises:
+        InputForbidden: a link on the way leads out of the allowed folders, or no permission.
+    """
+    await anyio.to_thread.run_sync(_make_folder, path, settings.ocr_allowed_dirs, abandon_on_cancel=True)
+
+
+async def write_atomically(path: str, data: bytes, overwrite: bool) -> None:
+    """Write a file that is there whole or not at all; two writers without `overwrite` cannot both win.
+
+    Raises:
+        OutputExists: the file exists, and `overwrite` is false.
+        InputForbidden: no permission to write there.
+        OcrError: the disk is full or failed.
+    """
+    await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite)
+
+
+def disk_error(exc: OSError, where: str) -> OcrError:
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputForbidden(
+            f"No permission to write to {where}.", remedy="Choose another folder, or change its permissions."
+        )
+    return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
+
+
+def _output_path(save_to: str, dirs: Sequence[str], local: bool) -> str:
+    """The absolute path that `save_to` names. Nothing is guessed: a file is to be written there."""
+    save_to = unwrapped(save_to)
+    if save_to[:5].lower() == "file:":
+        host, path = path_of_uri(save_to)
+        save_to = f"//{host}{path}" if host else path
+    if not save_to.startswith(("/", "~")) and not is_drive_path(save_to):
+        raise BadRequest(
+            f"`save_to` is {printable(save_to, 80)!r}: no absolute path.",
+            remedy=f'Give an absolute one, for instance "{dirs[0] if dirs else "/home/me"}/scan.md".',
+        )
+    return checked_path(save_to, dirs, local)
+
+
+def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
+    path = _output_path(save_to, dirs, local)
+    shown = printable(path)
+    folder, name = os.path.split(path)
+    if os.path.isdir(path):
+        raise BadRequest(
+            f"`save_to` is {shown!r}, a folder.",
+            remedy=f'Name a file in it, for instance "{shown.rstrip("/")}/scan.md".',
+        )
+    if "*" in name or os.path.splitext(name)[1].lower() not in OUTPUT_SUFFIXES:
+        raise BadRequest(
+            f"`save_to` is {shown!r}; it must end in {', '.join(OUTPUT_SUFFIXES)}.",
+            remedy='Name a text file, for instance "/home/me/scan.md".',
+        )
+    folder = os.path.realpath(folder)
+    if dirs and not allowed_path(folder, dirs):
+        raise outside_allowed_dirs(f"The folder of {printable(name, 100)}", dirs)
+    if not os.path.isdir(folder):
+        raise InputNotFound(f"There is no folder {printable(folder)}.", remedy="Create it, or choose another.")
+    path = os.path.join(folder, name)
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+    return path
+
+
+def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tuple[str, str]:
+    path = _output_path(save_to, dirs, local)
+    folder, name = os.path.split(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if "*" in name:
+        if suffix not in OUTPUT_SUFFIXES:
+            raise BadRequest(
+                f"`save_to` is {printable(path)!r}; files that end like this are not written.",
+                remedy=f"Name a folder, or one of {', '.join(f'{folder}/*{each}' for each in OUTPUT_SUFFIXES)}.",
+            )
+    elif suffix and not os.path.isdir(path) and not save_to.rstrip().endswith(("/", os.sep)):
+        raise BadRequest(
+            f"`save_to` is {printable(path)!r}, one file, and `image` names a folder.",
+            remedy=f'Name a folder, for instance save_to="{folder}" (or "{folder}/*.json"), or one file as `image`.',
+        )
+    else:
+        folder, suffix = path.rstrip(os.sep) or os.sep, OUTPUT_SUFFIXES[0]
+    folder = os.path.realpath(folder)
+    if dirs and not allowed_path(folder, dirs):
+        raise outside_allowed_dirs(f"The folder {printable(os.path.basename(folder), 100)}", dirs)
+    if not os.path.isdir(os.path.dirname(folder)):
+        raise InputNotFound(
+            f"There is no folder {printable(os.path.dirname(folder))}.", remedy="Create it, or choose another."
+        )
+    _make_folder(folder, dirs)
+    return folder, suffix
+
+
+def _make_folder(path: str, dirs: Sequence[str]) -> None:
+    if dirs and not allowed_path(os.path.realpath(path), dirs):
+        raise outside_allowed_dirs(f"The folder {printable(os.path.basename(path), 100)}", dirs)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise BadRequest(f"{printable(path)} is a file, not a folder.", remedy="Choose another folder.") from None
+    except OSError as exc:
+        raise disk_error(exc, printable(os.path.dirname(path))) from None
+
+
+def _exists(path: str) -> OutputExists:
+    return OutputExists(
+        f"{printable(path)} exists already.",
+        remedy="Choose another name, or set overwrite=true to replace it.",
+    )
+
+
+def _write_atomically(path: str, data: bytes, overwrite: bool) -> None:
+    folder = os.path.dirname(path)
+    # Not made of the file's name: that may be as long as a name can be.
+    temporary = os.path.join(folder, f".ocr-{secrets.token_hex(8)}.part")
+    try:
+        try:
+            with os.fdopen(os.open(temporary, CREATE, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                with contextlib.suppress(OSError):
+                    shutil.copymode(path, temporary)
+                os.replace(temporary, path)
+            else:
+                _link(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as exc:
+        raise disk_error(exc, printable(folder)) from None
+
+
+def _link(temporary: str, path: str) -> None:
+    """Give the file its name unless that is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, SMB and Android know no links: take the name first, then fill it
+        os.close(os.open(path, CREATE, 0o666))
+        os.replace(temporary, path)

@@ -1,0 +1,501 @@
+"""Documents, opened: a hostile file is parsed in a child process that holds nothing of value.
+
+The parent copies the input once into a private folder and never parses it. The child that does
+(`pages.py`) may crash, hang or swell: it is killed, the request that brought the file gets an
+error, and every other request goes on. Pages come back as raw RGB files that the engine's
+process maps; they are deleted as soon as they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Protocol, Self
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from ..config import Settings
+from ..engines.base import PageImage, ReadOptions
+from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
+from ..worker.client import WorkerDied
+from .child import spawn_decoder
+from .private import is_whole, restore
+from .ranges import parse_pages
+from .source import Incoming, Snapshot, discard, open_source
+from .turns import Turns
+
+__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview"]
+
+
+log = logging.getLogger(__name__)
+
+EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
+EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
+PICTURE_DPI: Final = 144  # of pages that are asked for as pictures, as the first service drew them
+DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
+LAYER_TIMEOUT_S: Final = 15.0  # the child itself gives up after six; opening a huge page comes on top
+IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
+
+
+class _Decoder(Protocol):
+    @property
+    def alive(self) -> bool: ...
+    async def call(self, method: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]: ...
+    async def stop(self) -> None: ...
+
+
+@contextmanager
+def _blamed(what: str, seconds: float) -> Iterator[None]:
+    """What a file does to two decoders, one after the other, is the file's fault."""
+    try:
+        yield
+    except WorkerDied:
+        raise UnreadableInput(
+            f"The decoder crashed over {what}.",
+            remedy="The file is damaged or made to do harm: open it in a viewer and save it anew.",
+        ) from None
+    except Timeout:
+        raise UnreadableInput(
+            f"Decoding {what} took over {seconds:g} s and was stopped.",
+            remedy="Send fewer or smaller pages, or save the file anew with a viewer.",
+        ) from None
+
+
+def _write_json(path: str, data: Any) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(data, file)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerText:
+    """What a page's own text says, without the page being drawn."""
+
+    width: int
+    """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
+    height: int
+    text: str
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`, which is None."""
+    usable: bool = False
+    """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
+    why: str = ""
+    """Why it is not usable, as a part of a sentence: "it has none"."""
+    remark: str = ""
+    """What a caller should know of a usable text, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An opened document; good while its context lasts."""
+
+    snapshot: Snapshot
+    format: str
+    page_count: int
+    _reader: DocumentReader
+    _folder: str
+    client: str = ""
+    """Who reads it: clients take turns at the decoder."""
+
+    def numbers(self, pages: str) -> list[int]:
+        """The pages that a request names, like "1-3,7"."""
+        return parse_pages(pages, self.page_count)
+
+    async def page(self, number: int) -> PageImage:
+        """Page `number`, from 1, upright. Its file lasts until `discard`, or until the document is closed.
+
+        Raises:
+            UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
+        """
+        return await self._reader.render(self, number, os.path.join(self._folder, f"page-{number}"))
+
+    async def text_layer(self, number: int, options: ReadOptions) -> LayerText:
+        """What the text of page `number`, from 1, says. Never draws the page.
+
+        A text layer that is hostile, huge or damaged is not usable; that is no error, for the page may be drawn.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `page` does.
+        """
+        if self.format != "PDF":
+            return LayerText(0, 0, "", why="a picture has none")
+        return await self._reader.text_layer(self, number, options)
+
+    def discard(self, image: PageImage) -> None:
+        """Delete the file of a page that has been read."""
+        with contextlib.suppress(OSError):
+            os.unlink(image.path)
+
+    async def crop(self, image: PageImage, box: Sequence[int]) -> str:
+        """Cut a region out of a page. Returns the path of a PNG that lasts until the document is closed."""
+        out = f"{image.path}-{'-'.join(map(str, box))}.png"
+        await self._reader.crop(self, image, box, out)
+        return out
+
+    async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
+        """The page with its boxes drawn: an encoded image and its media type."""
+        out = os.path.join(self._folder, "annotated")
+        mime = await self._reader.annotate(self, image, blocks, out)
+        return await anyio.Path(out).read_bytes(), mime
+
+    async def preview(self, number: int, side: int) -> Preview:
+        """Page `number`, upright, its longer side `side` pixels at most."""
+        out = os.path.join(self._folder, f"preview-{number}")
+        drawn = await self._reader.draw("preview", self, number, out, side=side)
+        data = await anyio.Path(out).read_bytes()
+        return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
+
+    async def keep(self) -> Kept:
+        """The document for later: its file outlives this context, until `let_go`."""
+        return await self._reader.keep(self.snapshot)
+
+    async def picture(self, number: int) -> bytes:
+        """Page `number` as PNG."""
+        out = os.path.join(self._folder, f"picture-{number}")
+        await self._reader.draw("picture", self, number, out, dpi=PICTURE_DPI)
+        data = await anyio.Path(out).read_bytes()
+        await anyio.Path(out).unlink()
+        return data
+
+
+class Kept:
+    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._holders = 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._snapshot.size
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody holds it still."""
+        return self._holders > 0
+
+    def hold(self) -> Self:
+        """The same for one more holder."""
+        self._holders += 1
+        return self
+
+    def let_go(self) -> None:
+        """Called once by each holder; its file goes with the last."""
+        self._holders -= 1
+        if not self._holders:
+            discard(self._snapshot)
+
+    def linked(self, folder: str) -> Snapshot:
+        """A snapshot of it in `folder`, which its opening may use up.
+
+        Raises:
+            InputNotFound: nobody holds it any more.
+        """
+        path = os.path.join(folder, "kept")
+        try:
+            _link(self._snapshot.path, path)
+        except FileNotFoundError:
+            raise InputNotFound("The document is not kept any more.", remedy="Call ocr_image again.") from None
+        return replace(self._snapshot, path=path)
+
+
+def _link(path: str, to: str) -> None:
+    """The same file under another name; where the file system has no such thing, a copy."""
+    try:
+        os.link(path, to)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, to)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A page as a small picture."""
+
+    data: bytes
+    mime: str
+    width: int
+    """Pixels of the whole upright page, the ones that boxes refer to."""
+    height: int
+
+
+class DocumentReader:
+    """One decoder process at most, started when needed. Use it inside `async with reader.running():`."""
+
+    def __init__(
+        self, settings: Settings, folder: str, *, spawn: Callable[[], Awaitable[_Decoder]] | None = None
+    ) -> None:
+        """
+        Args:
+            folder: the private folder of this process.
+            spawn: starts a decoder; default: one that is confined to `folder`.
+        """
+        self._settings = settings
+        self._folder = folder
+        self._spawn = spawn or partial(spawn_decoder, folder)
+        self._turns = Turns()
+        self._exports = anyio.Semaphore(EXPORTS_AT_ONCE)
+        self._decoder: _Decoder | None = None
+        self._is_stale = False
+        self._silent: set[str] = set()  # documents whose text layers have cost a decoder
+        self._open = 0
+        self._kept: dict[str, Kept] = {}
+        self._kept_folder = os.path.join(folder, "kept")
+        self._changed = anyio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Let the decoder go when it has had nothing to do for a while, and at the end."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._watch_idle)
+                try:
+                    yield self
+                finally:
+                    tasks.cancel_scope.cancel()
+        finally:
+            shutil.rmtree(self._kept_folder, ignore_errors=True)
+            if self._decoder is not None:
+                await self._decoder.stop()
+
+    def check(self) -> None:
+        """Return if a document could be read now, as far as the private folder goes; make that again if it is gone.
+
+        Raises:
+            NotReady: it cannot be made.
+        """
+        if is_whole(self._folder):
+            return
+        log.warning("The private folder was removed by somebody, and is made again.")
+        try:
+            restore(self._folder)
+        except OSError as exc:
+            raise NotReady(
+                f"The folder for pages cannot be made: {exc.strerror or exc}.",
+                remedy="The operator makes the folder for temporary files (TMPDIR) writable again, with space in it.",
+            ) from None
+        self._is_stale = True  # the decoder is confined to the folder that was there before
+
+    def _fresh_folder(self) -> str:
+        """A new folder in the private one."""
+        self.check()
+        return tempfile.mkdtemp(dir=self._folder)
+
+    async def keep(self, snapshot: Snapshot) -> Kept:
+        """Keep the file of an open document for later."""
+        self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
+        if (kept := self._kept.get(snapshot.sha256)) is not None:
+            return kept.hold()
+        os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
+        path = os.path.join(self._kept_folder, secrets.token_hex(8))
+        await anyio.to_thread.run_sync(_link, snapshot.path, path)
+        made = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        return made
+
+    @asynccontextmanager
+    async def receive(self) -> AsyncIterator[Incoming]:
+        """Room for a file that is being sent; gone at the end, whatever came of it."""
+        folder = self._fresh_folder()
+        try:
+            yield Incoming(self._settings, folder)
+        finally:
+            self._remove_soon(folder)
+
+    @asynccontextmanager
+    async def open(self, image: str | Snapshot | Kept, *, local: bool, client: str = "") -> AsyncIterator[Document]:
+        """The document that an `image` argument names, one that was received, or one that was kept.
+
+        Args:
+            local: whether the caller sits on this machine, so that its paths are ours.
+            client: who asks; clients take turns at the decoder.
+
+        Raises:
+            OcrError: everything that can be wrong with an input; see `source.py` and `pages.py`.
+        """
+        folder = self._fresh_folder()
+        self._open += 1
+        snapshot: Snapshot | None = None
+        try:
+            if isinstance(image, Snapshot):
+                snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
+                os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
+            elif isinstance(image, Kept):
+                snapshot = image.linked(folder)
+            else:
+                snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
+            facts = await self._call(
+                client,
+                snapshot.name,
+                "inspect",
+                path=snapshot.path,
+                name=snapshot.name,
+                max_pixels=self._settings.max_pixels,
+                max_pages=self._settings.ocr_max_pages,
+            )
+            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, client)
+        finally:
+            self._open -= 1
+            if snapshot is not None:
+                self._silent.discard(snapshot.path)
+            self._changed.set()
+            self._remove_soon(folder)
+
+    def _remove_soon(self, folder: str) -> None:
+        assert self._tasks is not None, "use the reader inside `async with reader.running():`"
+        self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
+
+    async def _remove(self, folder: str) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+
+    async def render(self, document: Document, number: int, out: str) -> PageImage:
+        """Have page `number` drawn into the file `out`."""
+        size = await self.draw("render", document, number, out)
+        return PageImage(out, int(size["width"]), int(size["height"]))
+
+    async def draw(self, method: str, document: Document, number: int, out: str, **arguments: int) -> dict[str, Any]:
+        """Have `method` of the decoder draw page `number` into the file `out`."""
+        snapshot = document.snapshot
+        given: dict[str, Any] = {
+            "dpi": self._settings.ocr_pdf_dpi,
+            "max_pixels": self._settings.max_pixels,
+            **arguments,
+        }
+        given |= {"path": snapshot.path, "name": snapshot.name, "page": number, "out": out}
+        return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
+
+    async def text_layer(self, document: Document, number: int, options: ReadOptions) -> LayerText:
+        """Have the text of page `number` looked up."""
+        snapshot = document.snapshot
+        if snapshot.path in self._silent:
+            return LayerText(0, 0, "", why="the text layer of another page could not be read")
+        arguments = {
+            "path": snapshot.path,
+            "name": snapshot.name,
+            "page": number,
+            "dpi": self._settings.ocr_pdf_dpi,
+            "max_pixels": self._settings.max_pixels,
+            "options": asdict(options),
+        }
+        try:
+            found = await self._ask(document.client, "text_layer", arguments, LAYER_TIMEOUT_S)
+        except WorkerDied:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="the decoder crashed over its text layer")
+        except Timeout:
+            self._silent.add(snapshot.path)
+            return LayerText(0, 0, "", why="reading its text layer took too long")
+        return LayerText(**found)
+
+    async def crop(self, document: Document, image: PageImage, box: Sequence[int], out: str) -> None:
+        """Have a region cut into the file `out`."""
+        name = document.snapshot.name
+        await self._call(document.client, name, "crop", image=asdict(image), box=list(box), out=out)
+
+    async def annotate(
+        self, document: Document, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str
+    ) -> str:
+        """Have the boxes drawn into the file `out`; its media type."""
+        boxed = {"image": asdict(image), "blocks": list(blocks), "out": out}
+        drawn = await self._call(document.client, document.snapshot.name, "annotate", **boxed)
+        return str(drawn["mime"])
+
+    async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
+        """A drawn page as a file that can be sent, its longer side `side` pixels at most: its path and media type."""
+        out = f"{image.path}-{side}"
+        made = await self._call("", "a page", "encode", image=asdict(image), side=side, out=out)
+        return out, str(made["mime"])
+
+    @asynccontextmanager
+    async def exported(
+        self, method: str, pages: Sequence[Mapping[str, Any]], snapshot: Snapshot | None = None, **arguments: Any
+    ) -> AsyncIterator[str]:
+        """The path of what `method` of a decoder made of these pages, as they were read; it lasts as the context does.
+
+        Args:
+            snapshot: the document that they were read from, if it takes part.
+        """
+        folder = self._fresh_folder()
+        try:
+            texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
+            await anyio.to_thread.run_sync(_write_json, texts, pages)
+            async with self._exports:
+                await self._export(method, snapshot, pages=texts, out=out, **arguments)
+            yield out
+        finally:
+            self._remove_soon(folder)
+
+    async def _export(self, method: str, snapshot: Snapshot | None, **arguments: Any) -> None:
+        settings = self._settings
+        decoder = await self._spawn()
+        try:
+            with _blamed("these pages" if snapshot is None else snapshot.name, EXPORT_TIMEOUT_S):
+                if snapshot is not None:
+                    file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
+                    most = {"max_pages": settings.ocr_max_pages}
+                    await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
+                    arguments |= file | {"dpi": settings.ocr_pdf_dpi}
+                await decoder.call(method, arguments, timeout=EXPORT_TIMEOUT_S)
+        finally:
+            await decoder.stop()
+
+    async def _call(self, client: str, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+        with _blamed(what, DECODE_TIMEOUT_S):
+            return await self._ask(client, method, arguments, DECODE_TIMEOUT_S)
+
+    async def _ask(self, client: str, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Have the decoder answer, when it is this client's turn.
+
+        A decoder may die by somebody else's hand: of an administrator, or for the machine's memory. So it is asked
+        once more in a fresh one.
+
+        Raises:
+            WorkerDied: two decoders have died over it.
+        """
+        async with self._turns.turn(client):
+            with contextlib.suppress(WorkerDied):
+                return await (await self._ready()).call(method, arguments, timeout=timeout)
+            return await (await self._ready()).call(method, arguments, timeout=timeout)
+
+    async def _ready(self) -> _Decoder:
+        """The decoder, alive. The caller has its turn."""
+        if self._decoder is not None and self._is_stale:
+            await self._decoder.stop()
+        self._is_stale = False
+        if self._decoder is None or not self._decoder.alive:
+            try:
+                self._decoder = await self._spawn()
+            except OSError as exc:
+                raise EngineUnavailable(
+                    f"The document decoder cannot be started: {exc.strerror or exc}.",
+                    remedy="Free memory or process slots, then try again.",
+                ) from None
+        return self._decoder
+
+    async def _watch_idle(self) -> None:
+        while True:
+            self._changed = anyio.Event()
+            if self._open == 0 and self._decoder is not None:
+                with anyio.move_on_after(IDLE_EXIT_S):
+                    await self._changed.wait()
+                    continue
+                async with self._turns.turn(""):
+                    if self._open == 0 and self._decoder is not None:
+                        await self._decoder.stop()
+                        self._decoder = None
+            else:
+                await self._changed.wait()

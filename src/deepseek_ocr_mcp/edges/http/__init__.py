@@ -1,0 +1,1 @@
+"""The HTTP edge: the API, the page, access checks and metrics."""

@@ -1,0 +1,185 @@
+"""Builds the HTTP application: the API, MCP, the page, access checks and error answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from mcp.server.mcpserver import MCPServer
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ... import __version__
+from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError
+from ...logs import fields
+from ...service.service import OcrService
+from .access import Access
+from .api import COMPONENTS, WEB, Api, log
+from .auth import Guard, SecurityHeaders, transport_security
+from .bodies import BodyLimits, largest_body
+from .metrics import Metrics
+from .shapes import ExportRequest, Problem, failure, unforeseen
+from .stream import ClientGone
+
+__all__ = ["build_http"]
+
+CLIENT_GONE: Final = 499  # for the access log: nobody reads it
+
+DESCRIPTION: Final = """\
+Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
+or JSON with an `image`. With `Accept: text/event-stream` they tell how far they are. The same server speaks MCP at \
+`/mcp`.
+
+Every error has the body `{"error": {"code", "message", "remedy"}}`. Boxes are `[x1, y1, x2, y2]` in pixels of the \
+upright page, origin top left."""
+
+# FastAPI can report to OpenTelemetry, and reads the environment for it; requests are nobody else's business.
+NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
+}  # fmt: skip
+
+
+def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
+    """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it."""
+    settings = service.settings
+    mcp_app = mcp.streamable_http_app(
+        streamable_http_path="/mcp",
+        max_request_body_size=largest_body(settings),
+        transport_security=transport_security(settings),
+        host=settings.host,
+    )
+
+    metrics = Metrics(service)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    app = _App(
+        title="deepseek-ocr-mcp",
+        version=__version__,
+        description=DESCRIPTION,
+        telemetry=NO_TELEMETRY,
+        docs_url=None,  # its page loads from a foreign host
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call it
+        lifespan=lifespan,
+        exception_handlers={
+            OcrError: _on_error,
+            RequestValidationError: _on_validation,
+            HTTPException: _on_http,
+            ClientGone: _on_gone,
+            ClientDisconnect: _on_gone,
+        },
+        middleware=[
+            Middleware(Access, answered=metrics.answered),
+            Middleware(SecurityHeaders),
+            Middleware(_LastResort),
+            Middleware(BodyLimits, settings=settings),
+            Middleware(Guard, settings=settings),
+        ],
+        responses={
+            status: {"model": Problem, "description": text}
+            for status, text in (
+                (401, "no token, or another one"),
+                (403, "an origin, a path or an address that the operator keeps out"),
+                (404, "no such file or address"),
+                (408, "the body came too slowly"),
+                (413, "too many bytes, pixels or pages"),
+                (415, "no document that is read"),
+                (421, "another Host name"),
+                (422, "an argument that cannot be meant"),
+                (429, "the queue is full; Retry-After tells the seconds"),
+                (500, "a fault of the server or of its engine"),
+                (503, "busy, or not ready yet; Retry-After tells the seconds where they are known"),
+                (504, "it took longer than the operator allows"),
+            )
+        },
+    )
+    app.state.has_token = settings.ocr_auth_token is not None
+    Api(service, metrics).add_to(app)
+    app.router.routes.extend(mcp_app.routes)
+    app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
+    return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The schema. Bodies that are read piece by piece are not in the signatures: their parts come from here."""
+        made = self.openapi_schema is None
+        schema = super().openapi()
+        if made:
+            export = ExportRequest.model_json_schema(ref_template=COMPONENTS + "{model}")
+            schema["components"]["schemas"] |= export.pop("$defs") | {"ExportRequest": export}
+            if self.state.has_token:
+                schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                schema["security"] = [{"token": []}]
+        return schema
+
+
+async def _on_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, OcrError)
+    log.info("A request was refused.", extra=fields(error=exc.code))
+    return failure(exc)
+
+
+async def _on_validation(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    problems = "; ".join(f"{'.'.join(map(str, error['loc']))[:80]}: {error['msg']}" for error in exc.errors()[:5])
+    return failure(BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows what is taken."))
+
+
+async def _on_http(request: Request, exc: Exception) -> Response:
+    """What the routing itself refuses."""
+    assert isinstance(exc, HTTPException)
+    path = ascii(request.url.path[:80])
+    error: OcrError
+    match exc.status_code:
+        case 404:
+            error = NotFound(f"There is nothing at {path}.", remedy="GET /docs shows what there is.")
+        case 405:
+            error = MethodNotAllowed(
+                f"{path} does not answer {request.method}.", remedy="GET /docs shows what it does."
+            )
+        case _:
+            error = BadRequest(f"{exc.detail}.", remedy="GET /docs shows what is taken.")
+    answer = failure(error, exc.status_code)
+    answer.headers.update(exc.headers or {})
+    return answer
+
+
+async def _on_gone(request: Request, exc: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
+class _LastResort:
+    """ASGI middleware: an exception that nobody foresaw is logged, and answered like any other error."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            log.exception("A request failed in a way nobody foresaw.")
+            await failure(unforeseen())(scope, receive, send)

@@ -1,0 +1,448 @@
+"""The shapes of the HTTP API: what is asked, what is answered, and the stream that tells of progress.
+
+The names of the first DeepSeek-OCR web service are understood and answered in their place
+(`prompt_type`, `grounding`, `raw_text`, `image_dims` …), so that its callers need not change.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.responses import Response
+
+from ...errors import BadRequest, OcrError
+from ...models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition, WorkerStatus
+from ...modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from ...service.answer import Answer
+from .auth import error_body, error_headers
+
+__all__ = [
+    "Dimensions",
+    "DocumentAnswer",
+    "ExportBlock",
+    "ExportForm",
+    "ExportPage",
+    "ExportRequest",
+    "FieldsRequest",
+    "FileForm",
+    "Health",
+    "Image",
+    "JsonRequest",
+    "LabelledBox",
+    "Limits",
+    "Metadata",
+    "ModeAnswer",
+    "Modes",
+    "PageAnswer",
+    "PageImages",
+    "PagePicture",
+    "PicturesForm",
+    "Problem",
+    "StatusAnswer",
+    "TransitionAnswer",
+    "Upload",
+    "as_dict",
+    "as_json",
+    "checked",
+    "failure",
+    "log",
+    "unforeseen",
+]
+
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FieldsRequest(BaseModel):
+    """The fields of `POST /ocr`, in a form or in JSON."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    mode: Annotated[str, Field(description="what to do", json_schema_extra={"enum": list(MODES)})] = DEFAULT_MODE
+    find_term: Annotated[str, Field(description="mode find: the words to locate")] = ""
+    custom_prompt: Annotated[str, Field(description="mode freeform: what to ask about the page")] = ""
+    pages: Annotated[str, Field(description='pages of a PDF or TIFF, like "1-3,7" or "last"; empty: all')] = ""
+    resolution: Annotated[
+        str, Field(description="auto fits the page", json_schema_extra={"enum": list(RESOLUTIONS)})
+    ] = DEFAULT_RESOLUTION
+    text_layer: Annotated[
+        str,
+        Field(
+            description="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()),
+            json_schema_extra={"enum": list(TEXT_LAYERS)},
+        ),
+    ] = DEFAULT_TEXT_LAYER
+    boxes: Annotated[bool, Field(description="every piece of text with its box")] = False
+    annotate: Annotated[bool, Field(description="the first five pages as images with their boxes drawn")] = False
+    max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
+    raw: Annotated[bool, Field(description="also what the model wrote, tags and all, page by page")] = False
+    prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
+    grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_first_service_did(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("mode") in (None, "") and data.get("prompt_type"):
+            data = {**data, "mode": data["prompt_type"]}
+        return data
+
+    def request(self, image: str = "") -> OcrRequest:
+        """The same for the service."""
+        return OcrRequest(
+            image=image,
+            mode=self.mode,
+            find_term=self.find_term,
+            custom_prompt=self.custom_prompt,
+            pages=self.pages,
+            resolution=self.resolution,
+            text_layer=self.text_layer,
+            boxes=self.boxes or self.grounding,
+            annotate=self.annotate,
+            max_chars=self.max_chars,
+            raw=True,  # `raw_text` is always there
+        )
+
+
+class JsonRequest(FieldsRequest):
+    """The body of `POST /ocr` as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: Annotated[
+        str,
+        Field(
+            description="base64 or a data: URI; an absolute path inside OCR_ALLOWED_DIRS; "
+            "an https:// address where OCR_ALLOW_URLS is on"
+        ),
+    ]
+
+
+class Upload(FieldsRequest):
+    """The body of `POST /ocr` as a form."""
+
+    file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+
+
+class ExportBlock(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    label: str = ""
+    text: str = ""
+    box: Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+
+
+class ExportPage(BaseModel):
+    """A page as it was answered; what is not needed is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    page: Annotated[int | None, Field(ge=1, description="its number in the document; default: its place here")] = None
+    text: str = ""
+    width: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    height: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    blocks: list[ExportBlock] | None = None
+
+    def as_page(self, place: int) -> Page:
+        """The same for the service."""
+        blocks = [Block(label=block.label, text=block.text, box=block.box) for block in self.blocks or ()]
+        number = place if self.page is None else self.page
+        return Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+
+
+class ExportRequest(BaseModel):
+    """The body of `POST /export`: the answer of `POST /ocr` will do, with `format` beside it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: Annotated[Literal["docx", "pdf"], Field(description="docx, or a searchable pdf")] = "pdf"
+    pages: Annotated[list[ExportPage], Field(min_length=1)]
+    title: str = ""
+    mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
+
+    def as_pages(self) -> list[Page]:
+        """The same for the service."""
+        return [page.as_page(place) for place, page in enumerate(self.pages, start=1)]
+
+
+class ExportForm(BaseModel):
+    """The body of `POST /export` as a form: for a searchable PDF, which needs the document."""
+
+    format: Literal["docx", "pdf"] = "pdf"
+    title: str = ""
+    file: Annotated[bytes, Field(description="the document", json_schema_extra={"format": "binary"})]
+    result: Annotated[str, Field(description="JSON: the answer of POST /ocr with boxes=true, or {pages: …} of it")]
+
+
+class FileForm(BaseModel):
+    """A form with a document alone."""
+
+    file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+class PicturesForm(FileForm):
+    """The body of `POST /pdf-to-images`."""
+
+    pages: Annotated[str, Field(description='like "1-3,7" or "last"; empty: all')] = ""
+
+
+def checked(make: Callable[[], M]) -> M:
+    """What `make` makes of a request; what is wrong with it in our words.
+
+    Raises:
+        BadRequest: something is wrong. What was sent is not repeated: it may be a whole image.
+    """
+    try:
+        return make()
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{'.'.join(str(part)[:40] for part in error['loc']) or 'the body'}: {error['msg']}"
+            for error in exc.errors(include_url=False, include_context=False, include_input=False)[:5]
+        )
+        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows what is taken.") from None
+
+
+class Problem(_Shape):
+    """Every error of every path."""
+
+    class Error(_Shape):
+        code: Annotated[str, Field(description="stable, for programs")]
+        message: Annotated[str, Field(description="what happened, and where")]
+        remedy: Annotated[str, Field(description="what to do about it")]
+
+    error: Error
+
+
+class LabelledBox(_Shape):
+    label: str
+    box: Box
+
+
+class Dimensions(_Shape):
+    w: int
+    h: int
+
+
+class Metadata(_Shape):
+    mode: str
+    grounding: bool
+    has_boxes: bool
+    engine: str
+
+
+class Image(_Shape):
+    mime: str
+    data: Annotated[str, Field(description="base64")]
+
+
+class PageAnswer(_Shape):
+    """The answer of `POST /ocr`."""
+
+    success: Literal[True] = True
+    text: Annotated[str, Field(description="all pages of this answer, in reading order")]
+    raw_text: Annotated[str, Field(description="what the model wrote, tags and all; the text where there are none")]
+    boxes: Annotated[list[LabelledBox], Field(description="of the first page; in pixels of the upright page")]
+    image_dims: Annotated[Dimensions, Field(description="pixels of the first page, upright")]
+    prompt_type: str
+    metadata: Metadata
+    pages: list[Page]
+    page_count: Annotated[int, Field(description="pages in the document")]
+    mode: str
+    engine: str
+    model: str
+    device: str
+    truncated: bool
+    next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
+    contents: Annotated[
+        list[Entry] | None, Field(description="where max_chars cut it: what is on the pages that are read")
+    ] = None
+    cached: Annotated[Literal[True] | None, Field(description="all of it was read before")] = None
+    timing: Timing
+    notes: list[str]
+    images: Annotated[list[Image] | None, Field(description="annotated pages, where they were asked for")] = None
+
+    @classmethod
+    def of(cls, answer: Answer, asked: FieldsRequest) -> Self:
+        """What the service answered, to what was asked."""
+        return cls(**cls._fields(answer, asked))
+
+    @classmethod
+    def _fields(cls, answer: Answer, asked: FieldsRequest) -> dict[str, Any]:
+        result: OcrResult = answer.result
+        first = result.pages[0]
+        boxes = [LabelledBox(label=block.label, box=block.box) for block in first.blocks or ()]
+        raw_text = "\n\n".join(text for page in result.pages if (text := page.text if page.raw is None else page.raw))
+        if not asked.raw:
+            for page in result.pages:
+                page.raw = None
+        return {
+            "text": result.text,
+            "raw_text": raw_text,
+            "boxes": boxes,
+            "image_dims": Dimensions(w=first.width, h=first.height),
+            "prompt_type": result.mode,
+            "metadata": Metadata(
+                mode=result.mode,
+                grounding=asked.boxes or asked.grounding,
+                has_boxes=bool(boxes),
+                engine=result.engine,
+            ),
+            "pages": result.pages,
+            "page_count": result.page_count,
+            "mode": result.mode,
+            "engine": result.engine,
+            "model": result.model,
+            "device": result.device,
+            "truncated": result.truncated,
+            "next_pages": result.next_pages,
+            "contents": result.contents,
+            "cached": result.cached,
+            "timing": result.timing,
+            "notes": answer.notes,
+            "images": [Image(mime=mime, data=base64.b64encode(data).decode()) for data, mime in answer.images]
+            if asked.annotate
+            else None,
+        }
+
+
+class DocumentAnswer(PageAnswer):
+    """The answer of `POST /ocr-pdf`."""
+
+    merged_text: Annotated[str, Field(description="the text of all pages")]
+
+    @classmethod
+    def _fields(cls, answer: Answer, asked: FieldsRequest) -> dict[str, Any]:
+        return super()._fields(answer, asked) | {"merged_text": answer.result.text}
+
+
+class Health(_Shape):
+    """The answer of `GET /health`. It waits for nothing."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    engine: str
+    live: Literal[True] = True
+    ready: Annotated[bool, Field(description="whether a request could be taken now")]
+    state: State
+
+
+class StatusAnswer(GpuStatus):
+    """The answer of `GET /gpu/status`: what `gpu_status` says, and the first service's names for it."""
+
+    model_location: Literal["gpu", "cpu", "unloaded"]
+    idle_time: Annotated[float, Field(description="seconds since the last request ended; 0 while one runs")]
+    timeout: Annotated[float, Field(description="GPU_IDLE_TIMEOUT; -1: never")]
+    allocated: Annotated[int | None, Field(description="MiB that the worker holds on its card")]
+    reserved: Annotated[int | None, Field(description="the same: what it reserves, it holds")]
+    workers: Annotated[
+        list[WorkerStatus] | None, Field(description="each of several workers, which the rest sums up; null: one")
+    ] = None
+
+    @classmethod
+    def made(cls, status: GpuStatus, timeout: float) -> StatusAnswer:
+        location: Literal["gpu", "cpu", "unloaded"]
+        match status.state:
+            case State.GPU | "offloading":
+                location = "gpu"
+            case State.HOST | "restoring":
+                location = "cpu"
+            case _:
+                location = "unloaded"
+        return cls(
+            **status.model_dump(),
+            model_location=location,
+            idle_time=status.idle_s or 0.0,
+            timeout=timeout,
+            allocated=status.worker_gpu_mb,
+            reserved=status.worker_gpu_mb,
+        )
+
+
+class TransitionAnswer(Transition):
+    """The answer of `POST /gpu/offload` and `POST /gpu/release`."""
+
+    success: Literal[True] = True
+
+
+class ModeAnswer(_Shape):
+    name: str
+    purpose: str
+    needs: Annotated[str, Field(description="the field that this mode cannot do without")]
+    locates: Annotated[bool, Field(description="whether its text comes with boxes")]
+    available: bool
+    why_not: str
+
+
+class Limits(_Shape):
+    max_file_mb: int
+    max_pages: int
+    max_queue: int
+
+
+class Modes(_Shape):
+    """The answer of `GET /modes`: what can be asked of this server."""
+
+    modes: list[ModeAnswer]
+    resolutions: list[str]
+    engine: str
+    engine_reason: str
+    limits: Limits
+    auth: bool
+    version: str
+
+
+class PagePicture(_Shape):
+    page: int
+    data: Annotated[str, Field(description="a data: URI")]
+
+
+class PageImages(_Shape):
+    """The answer of `POST /pdf-to-images`."""
+
+    success: Literal[True] = True
+    images: list[PagePicture]
+    page_count: int
+
+
+def as_dict(model: BaseModel) -> dict[str, Any]:
+    """The model for JSON; what is not set is left out, but for what the first service always said."""
+    data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(model, StatusAnswer):
+        data |= {"allocated": model.allocated, "reserved": model.reserved}
+    return data
+
+
+def as_json(model: BaseModel) -> bytes:
+    """`as_dict` as bytes. A model may write half a character: JSON can say even that."""
+    return json.dumps(as_dict(model), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def failure(error: OcrError, status: int | None = None) -> Response:
+    """The answer to a request that failed."""
+    return Response(
+        json.dumps(error_body(error)),
+        status_code=status or error.http_status,
+        headers=error_headers(error),
+        media_type="application/json",
+    )
+
+
+def unforeseen() -> OcrError:
+    """What is told of an exception that nobody foresaw; the log has the rest."""
+    return OcrError(
+        "The request failed in a way nobody foresaw. The server goes on.",
+        remedy="Its log on stderr has the details; the operator may want to report them.",
+    )

@@ -1,0 +1,242 @@
+"""The MCP App: a host that shows apps shows the pages with their boxes and their text, as the web page does.
+
+It is one HTML document, put together of the page's own files when a host asks for it; it fetches nothing. A client that
+does not say that it shows apps sees none of this: no tool, no resource, no word in an answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import anyio
+import anyio.abc
+from mcp.server.apps import APP_MIME_TYPE, Apps, client_supports_apps
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resources import FunctionResource
+from mcp.types import CallToolResult, ImageContent, ToolAnnotations
+from pydantic import Field
+
+from ... import __version__
+from ...errors import BadRequest
+from ...service.answer import Answer
+from ...service.service import Kept, OcrService
+from ...service.store import ResultStore
+from .arguments import StrictTool
+
+__all__ = ["LINK", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
+
+
+URI: Final = "ui://deepseek-ocr/view.html"
+LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what shows its results
+RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
+
+MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
+KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
+
+WEB: Final = Path(__file__).resolve().parent / "web"
+VIEW: Final = WEB / "view"
+INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # it may fetch nothing
+
+_STYLE: Final = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
+_SCRIPT: Final = re.compile(r'<script( type="module")? src="([^"]+)"></script>')
+_SPRITE: Final = re.compile(r'<svg class="sprite".*?</svg>(?=\n\n)', re.DOTALL)
+_IMPORT: Final = re.compile(r'^import (?:(\w+)|\{([^}]*)\}) from "([^"]+)";$', re.MULTILINE)
+_EXPORT: Final = re.compile(r"^export (default|(?:const|let|class|(?:async )?function) ([\w$]+))", re.MULTILINE)
+_OTHER_FORM: Final = re.compile(r"^(?:import|export)\b.*|\bimport\(.*", re.MULTILINE)
+
+
+def extension() -> Apps:
+    """The extension: the document is under its address, and is made when it is read."""
+    apps = Apps()
+    apps.add_resource(
+        FunctionResource.from_function(
+            view_html,
+            uri=URI,
+            name="view",
+            title="Page, boxes and text",
+            description="Shows the pages that ocr_image read, with their boxes and their text side by side.",
+            mime_type=APP_MIME_TYPE,
+            meta={
+                "ui": {
+                    "csp": {"connectDomains": [], "resourceDomains": []},  # it asks nobody for anything
+                    "permissions": {"clipboardWrite": {}},  # for its button "Copy"
+                    "prefersBorder": False,
+                }
+            },
+        )
+    )
+    return apps
+
+
+async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: whoever shows no apps is told of none, neither in the list of tools nor in that of resources."""
+    answer = await call_next(ctx)
+    if ctx.method not in ("tools/list", "resources/list") or not isinstance(answer, dict) or client_supports_apps(ctx):
+        return answer
+    if ctx.method == "resources/list":
+        return answer | {"resources": [each for each in answer["resources"] if each["uri"] != URI]}
+    tools = []
+    for tool in answer["tools"]:
+        meta = dict(tool.pop("_meta", None) or {})
+        if "model" in meta.pop("ui", {}).get("visibility", ["model"]):
+            tools.append(tool | ({"_meta": meta} if meta else {}))
+    return answer | {"tools": tools}
+
+
+class AppView:
+    """What the app is shown: answers that are kept, and their pages. Use it inside `async with view.running():`."""
+
+    def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
+        self._service = service
+        self._store = store
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Forget answers when their time is over."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    def keep(self, ctx: Context, answer: Answer) -> str:
+        """The name under which the app finds the pages of an answer; "" where there is no app, or nothing to show."""
+        if not answer.whole or not client_supports_apps(ctx):
+            if answer.kept:
+                answer.kept.let_go()
+            return ""
+        details = {page.page: page.model_dump_json(exclude_none=True) for page in answer.whole}
+        name = self._store.put(
+            {page.page: page.text for page in answer.whole},
+            details={number: text.encode("utf-8", "replace") for number, text in details.items()},
+            held=answer.kept,
+        )
+        if name:
+            assert self._tasks is not None, "use the view inside `async with view.running():`"
+            self._tasks.start_soon(self._forget_later, name)
+        return name
+
+    async def _forget_later(self, name: str) -> None:
+        await anyio.sleep(KEPT_S)
+        self._store.forget(name)
+
+    def tool(self, client: Callable[[Context], str]) -> StrictTool:
+        """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
+
+        Args:
+            client: the name of who asks.
+        """
+
+        async def ocr_page(
+            ctx: Context,
+            result: Annotated[str, Field(description=f"_meta[{RESULT!r}] of an answer of ocr_image")],
+            page: Annotated[int, Field(ge=1, description="its number in the document")],
+            side: Annotated[
+                int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture, in pixels")
+            ] = SIDE,
+        ) -> CallToolResult:
+            details = self._store.details(result, page)
+            structured: dict[str, Any] = {"page": page}
+            if details is not None:
+                structured["read"] = json.loads(details)
+            kept = self._store.held(result)
+            if kept is None:
+                return CallToolResult(content=[], structured_content=structured)
+            with self._service.place(client(ctx)):
+                async with self._service.opened(kept) as document:
+                    if page > document.page_count:
+                        raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
+                    seen = await document.preview(page, side)
+            structured |= {"width": seen.width, "height": seen.height}
+            picture = ImageContent(type="image", data=base64.b64encode(seen.data).decode(), mime_type=seen.mime)
+            return CallToolResult(content=[picture], structured_content=structured)
+
+        title = "Show a page that was read"
+        tool = StrictTool.from_function(
+            ocr_page,
+            title=title,
+            description="A page of an answer of ocr_image as a picture, with its text and its boxes. For the app.",
+            annotations=ToolAnnotations(
+                title=title, read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+            ),
+            meta={"ui": {"resourceUri": URI, "visibility": ["app"]}},
+            structured_output=False,
+        )
+        assert isinstance(tool, StrictTool)
+        tool.parameters["additionalProperties"] = False
+        return tool
+
+
+def view_html() -> str:
+    """The whole app. What its template links to is put in its place."""
+    html = (VIEW / "view.html").read_text("utf-8")
+    sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
+    assert sprite is not None, "index.html has lost its icons"
+    html = html.replace("<!-- icons -->", sprite[0]).replace('"VERSION"', f'"{__version__}"')
+    html = _STYLE.sub(lambda link: f"<style>\n{(VIEW / link[1]).read_text('utf-8')}</style>", html)
+
+    def script(link: re.Match[str]) -> str:
+        path = (VIEW / link[2]).resolve()
+        text = bundled(path, INSTEAD) if link[1] else path.read_text("utf-8")
+        # Neither may end the element or hide its end; in a string or an expression both mean the same.
+        text = text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+        return f"<script{link[1] or ''}>\n{text}</script>"
+
+    return _SCRIPT.sub(script, html)
+
+
+def bundled(entry: Path, instead: Mapping[Path, Path]) -> str:
+    """A module and all that it imports as one: each becomes a function that is called once, in order.
+
+    Args:
+        instead: modules in whose place others stand.
+
+    Raises:
+        ValueError: a module says `import` or `export` in a way that is not understood here.
+    """
+    made: dict[Path, str] = {}
+    parts: list[str] = []
+
+    def add(path: Path) -> str:
+        path = instead.get(path, path)
+        if path in made:
+            return made[path]
+        made[path] = ""  # a circle would find it, and fail
+        exports: list[str] = []
+
+        def imported(match: re.Match[str]) -> str:
+            default, names, address = match.groups()
+            module = add((path.parent / address).resolve())
+            if not module:
+                raise ValueError(f"{path.name} and {address} import each other.")
+            return f"const {default} = {module}.default;" if default else f"const {{{_renamed(names)}}} = {module};"
+
+        def exported(match: re.Match[str]) -> str:
+            if match[1] == "default":
+                exports.append("default: whole")
+                return "const whole ="
+            exports.append(match[2])
+            return match[1]
+
+        text = _EXPORT.sub(exported, _IMPORT.sub(imported, path.read_text("utf-8")))
+        if other := _OTHER_FORM.search(text):
+            raise ValueError(f"{path.name} has {other[0][:60]!r}, which cannot be put into one document.")
+        made[path] = f"module{len(parts) + 1}"
+        parts.append(f"const {made[path]} = (() => {{\n{text}\nreturn {{ {', '.join(exports)} }};\n}})();\n")
+        return made[path]
+
+    add(entry)
+    return "\n".join(parts)
+
+
+def _renamed(names: str) -> str:
+    return names.replace(" as ", ": ")

@@ -1,0 +1,144 @@
+"""The arguments of a tool call, as an agent means them; what cannot be meant is refused in words that teach.
+
+Forgiven are shapes (a list of one file, a number for a range, a null) and never names: an argument
+that is not ours is refused, because what it was to do would not be done. The refusal says which
+argument does it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+from typing import Any, Final
+
+from mcp.server.apps import client_supports_apps
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent
+from pydantic import Field, ValidationError
+
+from ...errors import OcrError
+from ...logs import fields, request
+
+__all__ = ["OCR_HINTS", "StrictTool"]
+
+
+log = logging.getLogger(__name__)
+
+ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
+MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
+MAX_JSON_CHARS: Final = 8192  # a longer text is an image
+MAX_NESTING: Final = 4
+
+_IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
+                      "base64", "data", "content")  # fmt: skip
+_USE: Final = {
+    "image": ("path", "paths", "file", "files", "file_path", "filepath", "filename", "file_name", "image_path",
+              "image_url", "image_data", "image_base64", "base64", "url", "uri", "source", "src", "input", "input_path",
+              "document", "document_path", "pdf", "pdf_path", "images", "folder", "directory", "dir", "glob"),
+    "find_term": ("query", "search", "search_term", "term", "keyword", "keywords", "text", "find", "needle", "pattern"),
+    "custom_prompt": ("prompt", "question", "instruction", "instructions", "task"),
+    "pages": ("page", "page_number", "page_numbers", "page_range", "range", "page_no"),
+    "mode": ("prompt_type", "type", "method", "engine_mode"),
+    "resolution": ("dpi", "scale", "quality", "size"),
+    "text_layer": ("use_text_layer", "textlayer", "embedded_text", "force_ocr", "ocr", "skip_ocr", "extract_text"),
+    "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
+    "annotate": ("draw", "visualize", "visualise", "overlay"),
+    "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),
+    "save_to": ("output", "output_path", "output_file", "output_dir", "out", "save", "save_path", "destination"),
+}  # fmt: skip
+_INSTEAD: Final = {
+    **dict.fromkeys(("language", "lang", "languages", "langs"), "leave it out: the script is recognised by itself"),
+    **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; save_to takes "
+                    ".md, .txt or .json"),
+    **dict.fromkeys(("timeout", "timeout_s"), "leave it out: every call is answered in time"),
+    **dict.fromkeys(("engine", "model", "gpu", "device"), "leave it out: the operator chooses; gpu_status tells"),
+}  # fmt: skip
+
+OCR_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
+"""What to do instead of giving `ocr_image` an argument that it does not have."""
+
+
+class StrictTool(Tool):
+    """A tool that refuses unknown arguments and says what is wrong in its own words."""
+
+    hints: dict[str, str] = Field(default_factory=dict, exclude=True)
+
+    async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
+        if unknown := sorted(arguments.keys() - self.parameters["properties"].keys()):
+            raise ToolError(self._refusal(unknown))
+        # Some clients send every argument, and null for those that their model left out.
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        if "image" in arguments:
+            arguments["image"] = _one_image(arguments["image"])
+        try:
+            with request():
+                return await super().run(arguments, context, convert_result)
+        except ToolError as exc:
+            cause = exc.__cause__
+            if isinstance(cause, OcrError):
+                log.info("A tool refused.", extra=fields(tool=self.name, error=cause.code))
+                if client_supports_apps(context):  # the app says it in its reader's language
+                    said = TextContent(type="text", text=str(cause))
+                    return CallToolResult(content=[said], is_error=True, _meta={ERROR: cause.to_dict()})
+                raise ToolError(str(cause)) from cause
+            if isinstance(exc, UnexpectedToolError):
+                raise UnexpectedToolError(
+                    f"{self.name} failed in a way nobody foresaw ({type(cause).__name__}). The server goes on; "
+                    "its log on stderr has the details."
+                ) from cause
+            if isinstance(cause, ValidationError):
+                # pydantic's own text repeats the input, which may be a whole image
+                problems = "; ".join(f"{_short(e['loc'][0])}: {e['msg']}" for e in cause.errors() if e["loc"])
+                raise ToolError(f"{self.name} cannot use these arguments. {problems}.") from cause
+            raise
+
+    def _refusal(self, unknown: list[str]) -> str:
+        known = list(self.parameters["properties"])
+        said = f"{self.name} has no argument {', '.join(map(_short, unknown[:MAX_HINTS]))}. "
+        if not known:
+            return f"{said}It takes none."
+        for name in unknown[:MAX_HINTS]:
+            plain = name.lower().replace("-", "_")
+            if hint := self.hints.get(plain):
+                said += f"{_short(name)}: {hint}. "
+            elif near := difflib.get_close_matches(plain[:40], known, n=1):
+                said += f"{_short(name)}: did you mean {near[0]}? "
+        return f"{said}It takes {', '.join(known)}."
+
+
+def _short(name: object) -> str:
+    text = str(name)
+    return repr(text if len(text) <= 40 else text[:37] + "…")
+
+
+def _one_image(value: Any, depth: int = 0) -> Any:
+    """The text inside a list of one image, or inside an object that describes one.
+
+    Raises:
+        ToolError: there are several, or there is none.
+    """
+    if isinstance(value, str) and value[:2] in ('["', '{"', "[{") and len(value) <= MAX_JSON_CHARS:
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise ToolError(
+                f"image takes one file, and this is a list of {len(value)}. Call once for each; or give their folder "
+                'or a pattern ("/scans/*.pdf") as image, and a folder as save_to, to have all read.'
+            )
+        value = value[0]
+    elif isinstance(value, dict):
+        found = next((value[key] for key in _IMAGE_KEYS if value.get(key)), None)
+        if found is None:
+            raise ToolError(
+                'image is a text, and this is an object without a file. Send image="/home/me/scan.pdf", an absolute '
+                "path, or the base64 of the file."
+            )
+        value = found
+    else:
+        return value
+    return _one_image(value, depth + 1) if depth < MAX_NESTING else value

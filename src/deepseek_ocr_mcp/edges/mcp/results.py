@@ -1,0 +1,127 @@
+"""Turns results and transitions into MCP answers, and serves whole texts as resources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.types import CallToolResult, TextContent
+from pydantic import BaseModel
+
+from ...errors import InputNotFound
+from ...models import OcrResult, Transition
+from ...service.service import Kept
+from ...service.store import ResultStore
+
+__all__ = [
+    "RESULTS",
+    "add_resources",
+    "lean_schema",
+    "result_text",
+    "structured",
+    "structured_result",
+    "transition_result",
+]
+
+
+RESULTS: Final = "ocr://results"
+
+
+def structured(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
+    """Drop what says nothing: it is sent with every list of tools.
+
+    That is the titles that pydantic makes of the names, and of an answer, which never holds a null,
+    the defaults and the nulls.
+    """
+    schema.pop("title", None)
+    if output:
+        schema.pop("default", None)
+        kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema.update(kinds[0])
+    for part in ("properties", "$defs"):
+        for each in schema.get(part, {}).values():
+            lean_schema(each, output=output)
+    for each in (schema.get("items"), *schema.get("anyOf", ())):
+        if isinstance(each, dict):
+            lean_schema(each, output=output)
+
+
+def structured_result(result: OcrResult) -> dict[str, Any]:
+    """The result as structured content: the text once, page by page, and nothing that is empty.
+
+    The whole text is in `content` already. Here it stands where a program or a model can tell whose
+    page it is; a search names the pages with hits only. A block without a label is a line, and scores
+    have two digits: no engine's third means anything.
+    """
+    found = structured(result)
+    del found["text"]
+    if result.mode == "find":
+        found["pages"] = [page for page in found["pages"] if page["text"] or page.get("blocks")]
+    for block in (block for page in found["pages"] for block in page.get("blocks", ())):
+        if block["label"] == "line":
+            del block["label"]
+        if "score" in block:
+            block["score"] = round(block["score"], 2)
+    for name in ("next_pages", "saved_to"):
+        if not found[name]:
+            del found[name]
+    return found
+
+
+def result_text(result: OcrResult) -> str:
+    """The text of a result. Of a search in several pages, each line says which page it is on."""
+    if result.mode != "find" or result.page_count == 1:
+        return result.text
+    return "\n".join(f"Page {page.page}: {line}" for page in result.pages for line in page.text.splitlines() if line)
+
+
+def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
+    """Results under names that only their links tell; they are in no list, which every client could read."""
+
+    def found(text: Callable[[], str]) -> str:
+        try:
+            return text()
+        except InputNotFound as exc:
+            raise ResourceNotFoundError(str(exc)) from exc
+
+    @mcp.resource(
+        f"{RESULTS}/{{id}}",
+        name="result",
+        title="Text of a result",
+        description="All that was read for an answer, uncut. The link in the answer has the id.",
+        mime_type="text/markdown",
+    )
+    async def result(id: str) -> str:
+        return found(lambda: store.text(id))
+
+    @mcp.resource(
+        f"{RESULTS}/{{id}}/pages/{{page}}",
+        name="page",
+        title="Text of one page of a result",
+        description="One page of what was read, by its number in the document.",
+        mime_type="text/markdown",
+    )
+    async def one_page(id: str, page: str) -> str:
+        return found(lambda: store.page(id, page))
+
+
+def transition_result(transition: Transition) -> CallToolResult:
+    freed = "" if transition.freed_mb is None else f" {transition.freed_mb} MiB came back to the card."
+    return CallToolResult(
+        content=[
+            TextContent(
+                type="text",
+                text=f"{transition.message}{freed} ({transition.from_state} → {transition.to_state}, "
+                f"{transition.seconds:.2f} s)",
+            )
+        ],
+        structured_content=structured(transition),
+    )

@@ -1,0 +1,57 @@
+"""Runs an engine inside a worker process: arguments become the types of `engines.base`, answers become JSON."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import EngineUnavailable
+from .base import Call, Engine, PageImage, ReadOptions
+
+__all__ = ["EngineHost"]
+
+
+class EngineHost:
+    """Gives an engine its arguments as the types of `engines.base`, and its answers as JSON."""
+
+    def __init__(self, target: str) -> None:
+        self._engine = _import_engine(target)
+
+    def prewarm(self, call: Call | None = None) -> dict[str, Any]:
+        """Do what can be done before a card is chosen: import libraries."""
+        getattr(self._engine, "prewarm", lambda: None)()
+        return {}
+
+    def load(self, device: str, environment: dict[str, str], call: Call) -> dict[str, Any]:
+        # CUDA reads its variables at its first call, not at import: a prewarmed worker can still take any card.
+        os.environ.update(environment)
+        return self._engine.load(device, call)
+
+    def offload(self, call: Call) -> dict[str, Any]:
+        self._engine.offload()
+        return {}
+
+    def restore(self, device: str, call: Call) -> dict[str, Any]:
+        self._engine.restore(device)
+        return {}
+
+    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: Call) -> dict[str, Any]:
+        images = [PageImage(**page) for page in pages]
+        texts = self._engine.read(images, ReadOptions(**options), call)
+        if len(texts) != len(images):
+            raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
+        return {"pages": [asdict(text) for text in texts]}
+
+
+def _import_engine(target: str) -> Engine:
+    module, _, name = target.partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as exc:
+        raise EngineUnavailable(
+            f"The engine {target} cannot be imported: {exc}.",
+            remedy="Install what is missing, or set OCR_ENGINE=auto.",
+        ) from exc
+    return engine

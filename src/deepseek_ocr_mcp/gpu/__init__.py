@@ -1,0 +1,1 @@
+"""What GPUs there are, and which one a model gets."""

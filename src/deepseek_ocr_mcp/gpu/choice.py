@@ -1,0 +1,180 @@
+"""Chooses the GPU for a model: a card that can run it, with the most free memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import EngineUnavailable, GpuBusy
+from ..models import Gpu
+
+__all__ = ["choose_gpu", "several_gpus", "visible_devices"]
+
+
+def visible_devices(env: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The devices that the environment allows, as indices and UUIDs; None: all; (): none.
+
+    `CUDA_VISIBLE_DEVICES` decides where it is set, as in CUDA: empty, `-1`, `none` and anything
+    else that names no device hide what follows.
+
+    Otherwise `NVIDIA_VISIBLE_DEVICES` does, by its UUIDs and `none` only. It speaks to the container
+    runtime, which has obeyed before we start: its indices are the host's, while NVML counts what
+    the container was given from 0 again; and CDI sets `void` in every container that *has* cards.
+    """
+    cuda = env.get("CUDA_VISIBLE_DEVICES")
+    if cuda is not None:
+        allowed: list[str] = []
+        for entry in (part.strip() for part in cuda.split(",")):
+            if not (_is_index(entry) or _is_uuid(entry)):
+                break
+            allowed.append(entry)
+        return tuple(allowed)
+    nvidia = env.get("NVIDIA_VISIBLE_DEVICES", "all").strip()
+    if nvidia.lower() == "none":
+        return ()
+    entries = [part.strip() for part in nvidia.split(",")]
+    return tuple(entries) if all(map(_is_uuid, entries)) else None
+
+
+def _is_index(entry: str) -> bool:
+    return entry.isascii() and entry.isdigit()
+
+
+def _is_uuid(entry: str) -> bool:
+    return entry.lower().startswith(("gpu-", "mig-"))
+
+
+def choose_gpu(
+    cards: Sequence[Gpu],
+    *,
+    need_mb: int,
+    reserve_mb: int,
+    wanted: str = "auto",
+    visible: Sequence[str] | None = None,
+    current: str | None = None,
+    note: str = "",
+    setting: str = "OCR_GPU",
+) -> Gpu:
+    """The card for the model: `current` if it still fits, else the most free memory, then the least
+    utilisation, then the lowest index. Pure.
+
+    Args:
+        cards: what NVML lists.
+        need_mb: MiB that the model takes.
+        reserve_mb: MiB that must stay free beside it.
+        wanted: `auto`, an index in PCI order, or a UUID or the beginning of one.
+        visible: what `visible_devices` returned.
+        current: UUID of the card that holds the worker's context.
+        note: the probe's `note`, for the message when there is no card.
+        setting: what said `wanted`, for messages.
+
+    Raises:
+        EngineUnavailable: there is no card, or the wanted one is unknown or hidden.
+        GpuBusy: no allowed card has room; the message names each.
+    """
+    if not cards:
+        raise EngineUnavailable(f"There is no NVIDIA GPU to use. {note}".rstrip(), remedy=_ON_CPU)
+    allowed = list(cards) if visible is None else _visible(cards, visible)
+    if not allowed:
+        raise EngineUnavailable(
+            f"CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides all {len(cards)} GPUs: {_names(cards)}.",
+            remedy=f"Unset it, or name a card. {_ON_CPU}",
+        )
+    if wanted.strip().lower() not in ("", "auto"):
+        named = _named(cards, wanted.strip())
+        if not named:
+            raise EngineUnavailable(
+                f"{setting}={wanted} names no GPU here, or more than one. There are {_names(cards)}.",
+                remedy=f"Set {setting} to {'all' if setting == 'OCR_GPUS' else 'auto'}, to one of these indices, "
+                "or to a UUID.",
+            )
+        allowed = [card for card in allowed if card in named]
+        if not allowed:
+            raise EngineUnavailable(
+                f"{setting}={wanted} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
+                remedy="Name another card, or let that variable name this one too.",
+            )
+    fitting = [card for card in allowed if card.memory_free_mb >= need_mb + reserve_mb]
+    if not fitting:
+        raise _busy(allowed, need_mb, reserve_mb)
+    for card in fitting:
+        if card.uuid == current:
+            return card
+    return min(fitting, key=_rank)
+
+
+def several_gpus(
+    cards: Sequence[Gpu], wanted: Sequence[str], *, least_mb: int, visible: Sequence[str] | None = None
+) -> list[str]:
+    """The cards that `OCR_GPUS` names, one for each worker: UUIDs, each once, in order. Pure.
+
+    An entry that names no card now is kept as it is: a card that has failed is named, and shows in the status.
+
+    Args:
+        cards: what NVML lists.
+        wanted: `all`, or indices in PCI order, UUIDs and beginnings of UUIDs. The index of a card in MIG mode names
+            all of its MIG devices.
+        least_mb: MiB that a card must have in all; `all` leaves smaller ones out.
+        visible: what `visible_devices` returned; `all` leaves the others out.
+    """
+    if [entry.lower() for entry in wanted] == ["all"]:
+        allowed = list(cards) if visible is None else _visible(cards, visible) if cards else []
+        return [card.uuid for card in allowed if card.memory_total_mb >= least_mb]
+    names: dict[str, None] = {}
+    for entry in wanted:
+        names |= dict.fromkeys([card.uuid for card in _named(cards, entry)] or [entry])
+    return list(names)
+
+
+def _rank(card: Gpu) -> tuple[int, int, int]:
+    busy = 101 if card.utilization is None else card.utilization  # unknown counts as busiest
+    return -card.memory_free_mb, busy, card.index
+
+
+def _visible(cards: Sequence[Gpu], entries: Sequence[str]) -> list[Gpu]:
+    """The cards that the entries allow; as in CUDA, one that names no card ends the list."""
+    last = max(card.index for card in cards)
+    seen: dict[str, Gpu] = {}
+    for entry in entries:
+        named = _named(cards, entry)
+        # An index with no card below the last one is a card that NVML has lost: no slip of the pen.
+        if not named and not (_is_index(entry) and int(entry) < last):
+            break
+        seen |= {card.uuid: card for card in named}
+    return list(seen.values())
+
+
+def _named(cards: Sequence[Gpu], name: str) -> list[Gpu]:
+    """The card of a UUID, of the beginning of only one UUID, or those of an index (several in MIG mode)."""
+    if _is_index(name):
+        return [card for card in cards if card.index == int(name)]
+    if not _is_uuid(name):
+        return []
+    exact = [card for card in cards if card.uuid.lower() == name.lower()]
+    begun = exact or [card for card in cards if card.uuid.lower().startswith(name.lower())]
+    return begun if len(begun) == 1 else []
+
+
+def _names(cards: Sequence[Gpu]) -> str:
+    return ", ".join(f"{card.index} ({card.name}, {card.uuid})" for card in cards)
+
+
+def _gib(mb: int) -> str:
+    return f"{mb / 1024:.1f} GiB"
+
+
+def _busy(cards: Sequence[Gpu], need_mb: int, reserve_mb: int) -> GpuBusy:
+    each = "; ".join(
+        f"GPU {card.index} ({card.name}, {card.uuid}) has {_gib(card.memory_free_mb)} free"
+        f" of {_gib(card.memory_total_mb)}"
+        for card in cards
+    )
+    whole = need_mb + reserve_mb
+    message = f"{each}; {_gib(whole)} needed: {_gib(need_mb)} for the model, {_gib(reserve_mb)} to stay free."
+    if all(card.memory_total_mb < whole for card in cards):
+        return GpuBusy(message, remedy=f"That is more than an empty card has. {_OTHERS}")
+    free_some = "Call gpu_release on other OCR servers, or end a program that nvidia-smi lists."
+    return GpuBusy(message, remedy=f"{free_some} {_OTHERS}")
+
+
+_ON_CPU = "Set OCR_ENGINE=rapidocr, or OCR_GPU=cpu, to read on the CPU."
+_OTHERS = f"Or set OCR_GPU to another card, or lower OCR_GPU_RESERVE_MB. {_ON_CPU}"

@@ -1,0 +1,1 @@
+"""Turns lines of text into reading order, tables, Markdown and search hits. Pure Python without dependencies."""

@@ -1,0 +1,1 @@
+"""Servers elsewhere that read pages."""

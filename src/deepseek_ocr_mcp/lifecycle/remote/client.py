@@ -1,0 +1,542 @@
+"""One endpoint that speaks OpenAI's chat API: what it is asked about a page, and what is taken for an answer.
+
+vLLM, SGLang, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its own prompts and,
+where vLLM serves it, with the n-gram ban that it needs; any other model is asked in words. An answer is read as it is
+written, so that a repetition is cut when it is seen; closing the stream is what stops the endpoint.
+
+Every answer is bounded in bytes, redirects are not followed, and what is no chat completion is an error. Nothing is
+tried twice here and nothing waits: each failure says what is to be thought of it (`Overloaded`, `Down`, `Broken`, or
+an `OcrError` about the page itself), and `lifecycle.remote` decides.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+import httpx2
+
+from ...engines.base import Finish, PageImage, ReadOptions
+from ...engines.loops import NGRAM, WINDOW, TextGuard
+from ...errors import EngineUnavailable, InputTooLarge
+from ...modes import MODES, RESOLUTIONS
+from .answers import QUOTED, parse_page, retry_after, server_message
+from .trouble import Address, Broken, Down, EncodedPage, Facts, OnText, Overloaded, Server, Trouble
+
+__all__ = ["LARGEST_SIDE", "Client", "side_for"]
+
+
+CONNECT_TIMEOUT_S: Final = 10.0
+LOOK_TIMEOUT_S: Final = 10.0  # for what an endpoint answers out of its memory
+SLEEP_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
+OTHERS_LOOK_S: Final = 1.0  # between two looks at what an endpoint does for others
+
+LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks at 1920 of them
+MAX_NEW_TOKENS: Final = 8192  # of one page, as in the engine of our own
+MAX_TEXT: Final = 100_000  # characters of one page, should an endpoint not heed that
+MAX_ANSWER_BYTES: Final = 32 << 20  # of one answer, as it travels: 8192 tokens in events of 300 bytes are 2.5 MB
+MAX_EVENT_BYTES: Final = 1 << 20
+TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
+
+CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary: an empty table repeats itself rightly
+IMAGE: Final = "<image>"
+
+_OPTIONAL: Final[tuple[str, ...]] = ("temperature", "max_tokens", "stream_options", "skip_special_tokens", "vllm_xargs")
+"""What a request can do without, should an endpoint refuse it by name."""
+_DEEPSEEK: Final = re.compile(r"(deepseek|unlimited)[-_. ]?ocr", re.IGNORECASE)
+_NO_IMAGES: Final = re.compile(
+    r"not (a |an )?(multi-?modal|vision)|(not|n't) (support|accept).{0,40}(image|vision|multi-?modal)"
+    r"|(image|vision|multi-?modal)\w*.{0,60}(not|n't) (be )?(support|enabl|allow|accept)|at most 0 image",
+    re.IGNORECASE | re.DOTALL,
+)
+_TOO_LONG: Final = re.compile(
+    r"context (length|window)|max_model_len|maximum model length|too many tokens", re.IGNORECASE
+)
+_SAMPLE: Final = re.compile(r"^vllm:([a-z_]+)(?:\{([^}\n]*)\})? ([0-9.eE+]+)$", re.MULTILINE)
+_SLEEP_STATE: Final = re.compile(r'\bsleep_state="(\w+)"')
+
+
+def side_for(resolution: str) -> int:
+    """Pixels that the longer side of a page has at most when it is sent."""
+    return RESOLUTIONS[resolution] or LARGEST_SIDE
+
+
+class Client:
+    """An `Endpoint` over HTTP.
+
+    Args:
+        key: sent as bearer token; empty: none is.
+        model: what it must serve; empty: what it serves.
+        prompts: `deepseek`, `words`, or `auto` to tell by the name of the model.
+        connections: requests that may be under way at once.
+    """
+
+    def __init__(self, address: Address, *, key: str, model: str, prompts: str, connections: int) -> None:
+        self._address = address
+        self._key = key
+        self._model = model
+        self._prompts = prompts
+        self._connections = connections
+        self._http: httpx2.AsyncClient | None = None
+        self._openai: Any = None
+        self._refused: set[str] = set()
+        """Of `_OPTIONAL`, what this endpoint does not take."""
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+    @property
+    def url(self) -> str:
+        return self._address.base
+
+    async def close(self) -> None:
+        """Close every connection."""
+        http, self._http, self._openai = self._http, None, None
+        if http is not None:
+            await http.aclose()
+
+    # -- what it is
+
+    async def look(self) -> Facts:
+        """Ask which model it serves and whether it sleeps."""
+        status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
+        if status in (404, 405) and self._model:  # it keeps no list: take the operator's word
+            return Facts(self._model, grounding=self._has_grounding(self._model))
+        self._raise_for(status, listed)
+        card = self._chosen(listed)
+        model = card["id"]
+        owner, context = card.get("owned_by"), card.get("max_model_len")
+        server: Server = "vllm" if owner == "vllm" else "sglang" if owner == "sglang" else ""
+        root = card.get("root")  # vLLM's word for what a served name stands for
+        if server == "vllm":  # its list of models stays while its engine is dead
+            health, _ = await self._ask("GET", f"{self._address.root}/health", LOOK_TIMEOUT_S)
+            if health >= 500:
+                raise Down("its engine is dead", self._unavailable(f"says that its engine is dead (HTTP {health})"))
+        sleeping = await self._is_sleeping() if server == "vllm" else None
+        return Facts(
+            model,
+            server,
+            self._has_grounding(f"{model} {root if isinstance(root, str) else ''}"),
+            sleeping,
+            await self._level() if sleeping else None,
+            context if isinstance(context, int) else None,
+        )
+
+    def _has_grounding(self, names: str) -> bool:
+        return _DEEPSEEK.search(names) is not None if self._prompts == "auto" else self._prompts == "deepseek"
+
+    def _chosen(self, listed: Any) -> dict[str, Any]:
+        """The entry of the model to use."""
+        entries = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(entries, list):
+            raise self._nonsense("its list of models is none")
+        cards = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+        for card in cards:
+            if card["id"] == self._model:
+                return card
+        if self._model or not cards:
+            served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
+            wanted = self._model or "any model"
+            raise Down(
+                "the model is missing",
+                EngineUnavailable(
+                    f"{self.url} does not serve {wanted}. It serves: {served}.",
+                    remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
+                ),
+                hopeless=True,
+            )
+        return next((card for card in cards if _DEEPSEEK.search(f"{card['id']} {card.get('root')}")), cards[0])
+
+    async def _is_sleeping(self) -> bool | None:
+        status, answer = await self._ask("GET", f"{self._address.root}/is_sleeping", LOOK_TIMEOUT_S)
+        if status >= 500:
+            raise Down(f"HTTP {status} to /is_sleeping", self._unavailable(f"answered HTTP {status} to /is_sleeping"))
+        asleep = answer.get("is_sleeping") if status == 200 and isinstance(answer, dict) else None
+        return asleep if isinstance(asleep, bool) else None
+
+    async def _level(self) -> int | None:
+        """How deep vLLM sleeps; None where it does not say. It may have been sent there by anybody."""
+        samples = await self._samples()
+        if samples.get("engine_sleep_state discard_all"):
+            return 2
+        return 1 if samples.get("engine_sleep_state weights_offloaded") else None
+
+    async def others(self) -> int:
+        """How many requests vLLM has in work now, ours included; 0 where it cannot be told."""
+        first = await self._samples()
+        if not first.get("num_requests_running") and not first.get("num_requests_waiting"):
+            return 0
+        # A request that was broken off may be counted until the next one comes. One that runs writes tokens.
+        await anyio.sleep(OTHERS_LOOK_S)
+        second = await self._samples()
+        work = ("generation_tokens_total", "prompt_tokens_total")
+        if all(first.get(name) == second.get(name) for name in work):
+            return 0
+        return int(second.get("num_requests_running", 0) + second.get("num_requests_waiting", 0))
+
+    async def _samples(self) -> dict[str, float]:
+        """vLLM's metrics by name, those of all its engines together; of `engine_sleep_state`, by state."""
+        try:
+            response = await self._send("GET", f"{self._address.root}/metrics", LOOK_TIMEOUT_S)
+        except Trouble:
+            return {}
+        sums: dict[str, float] = {}
+        for name, labels, value in _SAMPLE.findall(response.text if response.status_code == 200 else ""):
+            if state := _SLEEP_STATE.search(labels):
+                name = f"{name} {state[1]}"
+            sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
+
+    # -- where its weights are
+
+    async def sleep(self, level: int) -> None:
+        """Level 1: weights to its host memory; 2: weights let go of. No request may be under way."""
+        await self._move(f"/sleep?level={level}", SLEEP_TIMEOUT_S)
+
+    async def wake(self, level: int | None, timeout: float) -> None:
+        """Bring the weights back from that level; None: it is not known, and they are read anew.
+
+        After level 2 memory comes back without content: vLLM's documents have it filled by `reload_weights`
+        before there is a key-value cache again.
+        """
+        if level == 1:
+            await self._move("/wake_up", timeout)
+        else:
+            await self._move("/wake_up?tags=weights", timeout)
+            await self._move("/collective_rpc", timeout, {"method": "reload_weights"})
+            await self._move("/wake_up?tags=kv_cache", timeout)
+        if await self._is_sleeping():
+            raise Down("it did not wake up", self._unavailable("still sleeps after it was woken"))
+
+    async def _move(self, path: str, timeout: float, body: Any = None) -> None:
+        status, _ = await self._ask("POST", self._address.root + path, timeout, body)
+        if not 200 <= status < 300:
+            step = path.partition("?")[0]
+            raise Down(f"HTTP {status} to {step}", self._unavailable(f"answered HTTP {status} to {step}"))
+
+    # -- a page
+
+    async def read(
+        self, facts: Facts, page: PageImage, options: ReadOptions, picture: EncodedPage, tell: OnText
+    ) -> dict[str, Any]:
+        """Have a page read; the fields of `engines.base.PageText`.
+
+        Raises:
+            InputTooLarge: the page and its text do not fit what the model can hold.
+            EngineUnavailable: the endpoint refused this request and no other.
+            Trouble: something of the endpoint's.
+        """
+        request = await anyio.to_thread.run_sync(self._request, facts, options, picture)
+        while True:
+            try:
+                answer = await self._answer({k: v for k, v in request.items() if k not in self._refused}, tell)
+                return asdict(parse_page(page, options, facts, *answer))
+            except _Unwanted as exc:
+                self._refused |= exc.names
+
+    def _request(self, facts: Facts, options: ReadOptions, picture: EncodedPage) -> dict[str, Any]:
+        with open(picture.path, "rb") as file:
+            url = f"data:{picture.mime};base64,{base64.b64encode(file.read()).decode('ascii')}"
+        mode = MODES[options.mode]
+        question = mode.question(options.find_term, options.custom_prompt, in_words=not facts.grounding)
+        request: dict[str, Any] = {
+            "model": facts.model,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": url}},
+                        {"type": "text", "text": question.replace(IMAGE, "").strip()},
+                    ],
+                }
+            ],
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        # Without a limit vLLM writes until the context is full, which of DeepSeek-OCR's 8192 tokens is all there is.
+        if facts.context is None or facts.context >= 2 * MAX_NEW_TOKENS:
+            request["max_tokens"] = MAX_NEW_TOKENS
+        if facts.server == "vllm":
+            request["stream_options"]["continuous_usage_stats"] = True
+        if facts.grounding and facts.server:
+            request["skip_special_tokens"] = False
+        if facts.grounding and facts.server == "vllm":
+            ban = {"ngram_size": NGRAM, "window_size": WINDOW, "whitelist_token_ids": list(CELLS)}
+            request["vllm_xargs"] = ban
+        return request
+
+    async def _answer(self, request: dict[str, Any], tell: OnText) -> tuple[str, Finish, int, bool]:
+        """The text that was written, why it ends, about how many tokens it has, and whether it was censored."""
+        import openai
+
+        standard = {name: request.pop(name) for name in ("model", "messages", "stream", "temperature", "max_tokens",
+                                                         "stream_options") if name in request}  # fmt: skip
+        headers: Any = None if self._key else {"Authorization": openai.Omit()}
+        guard, tokens, finish, counted = TextGuard(), 0, "", False
+        chat = (await self._opened())[1].chat.completions
+        try:
+            async with (
+                chat.with_streaming_response.create(**standard, extra_body=request, extra_headers=headers) as response,
+                aclosing(self._events(response)) as events,
+            ):
+                async for event in events:
+                    text, reason, usage = self._understood(event)
+                    finish = reason or finish
+                    counted = counted or usage is not None
+                    tokens = usage if usage is not None else tokens + (bool(text) and not counted)
+                    if text:
+                        if guard.add(text):
+                            return guard.kept, "loop", tokens, False
+                        if len(guard.text) > MAX_TEXT:
+                            return guard.text[:MAX_TEXT], "length", tokens, False
+                        tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
+        except openai.APIStatusError as exc:
+            self._raise_for(exc.status_code, exc.body, exc.response.headers, {*standard, *request})
+            raise AssertionError from exc
+        except (openai.APIConnectionError, httpx2.HTTPError) as exc:
+            cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
+            raise self._lost(cause) from None
+        match finish:
+            case "stop" | "length":
+                return guard.text, finish, tokens, False
+            case "content_filter":
+                return guard.text, "cancelled", tokens, True
+            case "":
+                raise Broken("its answer broke off", self._unavailable("broke its answer off"))
+            case _:
+                raise Broken("its answer was ended", self._unavailable(f"ended its answer with {finish[:40]!r}"))
+
+    async def _events(self, response: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """The JSON of each event of a stream; see the HTML standard, "Server-sent events"."""
+        if "text/event-stream" not in response.headers.get("content-type", ""):
+            raise self._nonsense("its answer is no stream of events")
+        buffer = b""
+        async for data in response.iter_bytes():
+            *lines, buffer = (buffer + data).split(b"\n")
+            if len(buffer) > MAX_EVENT_BYTES:
+                raise self._nonsense("an event of its answer has no end")
+            for line in lines:
+                if not line.startswith(b"data:"):
+                    continue
+                content = line[5:].strip()
+                if content == b"[DONE]":
+                    return
+                try:
+                    event = json.loads(content)
+                except (ValueError, RecursionError):
+                    raise self._nonsense("an event of its answer is no JSON") from None
+                if not isinstance(event, dict):
+                    raise self._nonsense("an event of its answer is no object")
+                yield event
+
+    def _understood(self, event: dict[str, Any]) -> tuple[str, str, int | None]:
+        """What an event adds to the text, why the text ends, and how many tokens it has by now."""
+        if event.get("error") is not None:
+            raise Broken("it failed while it answered", self._unavailable("failed while it answered"))
+        usage = event.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        if not isinstance(tokens, int) or tokens < 0:
+            tokens = None
+        choices = event.get("choices")
+        if choices == []:
+            return "", "", tokens
+        try:
+            choice = choices[0]  # type: ignore[index]
+            text, reason = choice["delta"].get("content"), choice.get("finish_reason")
+        except (TypeError, KeyError, IndexError, AttributeError):
+            raise self._nonsense("an event of its answer is no part of a chat completion") from None
+        if not isinstance(text, str | None) or not isinstance(reason, str | None):
+            raise self._nonsense("an event of its answer is no part of a chat completion")
+        return text or "", reason or "", tokens
+
+    # -- HTTP
+
+    async def _opened(self) -> tuple[httpx2.AsyncClient, Any]:
+        """The connections, and OpenAI's client on them; half a second of imports, on a thread."""
+        if self._http is None:
+            self._http = await anyio.to_thread.run_sync(self._connections_made)
+        if self._openai is None:
+            try:
+                self._openai = await anyio.to_thread.run_sync(self._client_made, self._http)
+            except ImportError:
+                raise EngineUnavailable(
+                    "OCR_ENGINE=openai needs the package openai, which is not installed.",
+                    remedy='pip install "deepseek-ocr-mcp[remote]"',
+                ) from None
+        return self._http, self._openai
+
+    def _connections_made(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            transport=_Bounded(
+                verify=self._address.base.startswith("https:"),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._connections),
+            ),
+            auth=self._address.login if not self._key else None,
+            headers={"Accept-Encoding": "identity"},  # a packed answer has no bound
+            timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            follow_redirects=False,
+        )
+
+    def _client_made(self, http: httpx2.AsyncClient) -> Any:
+        import openai
+
+        # At `debug` they write requests, whatever OPENAI_LOG says.
+        for name in ("openai", "httpx2", "httpcore2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        client = openai.AsyncOpenAI(
+            base_url=self._address.base,
+            api_key=self._key or "none",
+            http_client=http,
+            max_retries=0,
+            timeout=None,
+        )
+        # It takes them from the environment of whoever started us, and they are meant for another service.
+        client.organization = client.project = None
+        return client
+
+    async def _send(self, method: str, url: str, timeout: float, body: Any = None) -> httpx2.Response:
+        if self._http is None:
+            self._http = await anyio.to_thread.run_sync(self._connections_made)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        try:
+            with anyio.fail_after(timeout):
+                return await self._http.request(method, url, headers=headers, json=body)
+        except TimeoutError:
+            raise Down(
+                "it does not answer in time",
+                self._unavailable(f"did not answer {urlsplit(url).path} within {timeout:g} s"),
+            ) from None
+        except httpx2.HTTPError as exc:
+            raise self._lost(exc) from None
+
+    async def _ask(self, method: str, url: str, timeout: float, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of a short answer; None in the place of what is no JSON."""
+        response = await self._send(method, url, timeout, body)
+        try:
+            return response.status_code, response.json()
+        except (ValueError, RecursionError):
+            return response.status_code, None
+
+    # -- what went wrong
+
+    def _unavailable(self, what: str, remedy: str = "") -> EngineUnavailable:
+        return EngineUnavailable(
+            f"{self.url} {what}.", remedy=remedy or "See its log; gpu_status shows when it is asked again."
+        )
+
+    def _nonsense(self, what: str) -> Down:
+        remedy = "OCR_REMOTE_URL must lead to an endpoint that speaks OpenAI's chat API, like http://10.0.0.5:8000/v1."
+        return Down(what, EngineUnavailable(f"{self.url} does not speak OpenAI's chat API: {what}.", remedy=remedy))
+
+    def _lost(self, cause: BaseException) -> Trouble:
+        """What a failed connection means."""
+        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)):
+            why = str(cause).partition("\n")[0][:QUOTED] or type(cause).__name__
+            return Down(
+                "it cannot be reached",
+                self._unavailable(f"cannot be reached: {why}", "Start it, or correct OCR_REMOTE_URL."),
+                sent=False,
+            )
+        if isinstance(cause, _Oversized):
+            return self._nonsense(str(cause))
+        what = f"the connection was lost ({type(cause).__name__})"
+        return Down(what, self._unavailable(f"closed the connection over a page ({type(cause).__name__})"))
+
+    def _raise_for(
+        self, status: int, body: Any, headers: Mapping[str, str] | None = None, sent: set[str] | None = None
+    ) -> None:
+        """Raise what an answer means that is none; return for one that went well.
+
+        Args:
+            sent: names in the request, if a page was in it.
+        """
+        if 200 <= status < 300:
+            return
+        what, said = f"HTTP {status}", server_message(body)
+        quoted = f": {said}" if said else ""
+        match status:
+            case 401 | 403:
+                remedy = "Set OCR_REMOTE_KEY to a key that it takes."
+                raise Down(what, self._unavailable(f"answered HTTP {status}: it does not take the key", remedy),
+                           hopeless=True)  # fmt: skip
+            case 404 | 405:
+                remedy = (
+                    "OCR_REMOTE_URL must be what /chat/completions is put behind, OCR_MODEL a model that it serves."
+                )
+                raise Down(what, self._unavailable(f"answered HTTP {status}{quoted}", remedy), hopeless=True)
+            case 408 | 425 | 429 | 502 | 503 | 504 | 529:
+                error = self._unavailable(f"takes no more requests at present (HTTP {status})")
+                raise Overloaded(what, error, retry_after(headers or {}))
+            case _ if 300 <= status < 400:
+                remedy = "Redirects are not followed: set OCR_REMOTE_URL to where it leads."
+                raise Down(what, self._unavailable(f"answered with a redirect (HTTP {status})", remedy), hopeless=True)
+            case _ if status >= 500 and sent is not None:
+                raise Broken(what, self._unavailable(f"failed over a page (HTTP {status})"))
+            case _ if status >= 500 or sent is None:
+                raise Down(what, self._unavailable(f"answered HTTP {status}"))
+        if unwanted := {name for name in _OPTIONAL if name in sent and name in said}:
+            raise _Unwanted(unwanted)
+        if _NO_IMAGES.search(said):
+            remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
+            raise Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)
+        if status == 413 or _TOO_LONG.search(said):
+            raise InputTooLarge(
+                f"The page is too large for the model at {self.url} (HTTP {status}){quoted}.",
+                remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
+            )
+        raise self._unavailable(
+            f"refused the page (HTTP {status}){quoted}",
+            "See its log. OCR_REMOTE_PROMPTS=words sends nothing but a picture and a question.",
+        )
+
+
+class _Unwanted(Exception):
+    """A request that was refused for parts of it that it can do without."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self.names = names
+
+
+class _Oversized(httpx2.TransportError):
+    """An answer beyond its bound."""
+
+
+class _Bounded(httpx2.AsyncHTTPTransport):
+    """Ends an answer that has more bytes than any page, or that is packed, which could hide how many it has."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            await response.aclose()
+            raise _Oversized("its answer is packed though it was asked not to")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Counted(response.stream)
+        return response
+
+
+class _Counted(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MAX_ANSWER_BYTES
+        async for data in self._stream:
+            left -= len(data)
+            if left < 0:
+                raise _Oversized(f"its answer has more than {MAX_ANSWER_BYTES >> 20} MiB")
+            yield data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

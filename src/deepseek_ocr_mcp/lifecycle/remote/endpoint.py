@@ -1,0 +1,156 @@
+"""The state of one remote server: its client, its pages in flight, and when it is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from ...config import Settings
+from ...errors import BadRequest, OcrError
+from ...models import Doing, EndpointState, State
+from ..line import Part
+from .client import Client
+from .trouble import Address, Down, EncodedPage, EndpointClient, Facts
+
+__all__ = ["RemoteEndpoint", "RemotePage", "clients"]
+
+
+@dataclass(slots=True, eq=False)
+class RemotePage(Part):
+    """One page on its way; see `line.Part`."""
+
+    picture: EncodedPage = field(default_factory=lambda: EncodedPage("", ""))
+    deadline: float = inf
+    """Set when it is first started."""
+    patience: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Around the wait of its caller."""
+    flight: anyio.CancelScope | None = None
+    endpoint: RemoteEndpoint | None = None
+    """Where it is, or was last."""
+    avoid: RemoteEndpoint | None = None
+    """Where it has just failed."""
+    trouble: OcrError | None = None
+    """The last one."""
+    load_s: float = 0.0
+    infer_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class RemoteEndpoint:
+    """An endpoint, and what is known of it."""
+
+    client: EndpointClient
+    most: int
+    """Pages that may be there at once."""
+    facts: Facts | None = None
+    """None: it has never answered."""
+    down: Down | None = None
+    """Why it is taken out; None: it is not."""
+    down_since: float = 0.0
+    checks: int = 0
+    """That failed, one after the other."""
+    next_check: float = -inf
+    asked: float = -inf
+    """When it was last seen to be as we think it is."""
+    heard: float = -inf
+    """When it last did what it was asked to."""
+    rest_until: float = -inf
+    refusals: int = 0
+    """One after the other."""
+    room: float = 0.0
+    """Places that it has at present: halved when it is overloaded, one more with each page that is read."""
+    pages: list[RemotePage] = field(default_factory=list)
+    """What is there now."""
+    closing: int = 0
+    """How many want it to sleep: it takes no more pages."""
+    refuses_sleep: bool = False
+    used: bool = False
+    """Whether pages were sent to it since it last slept: only then is it the idle policy's to put to sleep."""
+    doing: Doing | None = None
+    doing_since: float = 0.0
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while it is looked at or moved."""
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    """Set when there is something new for whoever looks after it."""
+    emptied: anyio.Event = field(default_factory=anyio.Event)
+    """Set when its last page has left."""
+    served: int = 0
+    failures: int = 0
+    last_error: str = ""
+
+    def __repr__(self) -> str:
+        return f"<_Endpoint {self.url} {self.state(-inf)} {len(self.pages)} pages>"
+
+    @property
+    def url(self) -> str:
+        return self.client.url
+
+    @property
+    def usable(self) -> bool:
+        return self.facts is not None and self.down is None
+
+    @property
+    def sleeps(self) -> bool:
+        return self.facts is not None and bool(self.facts.sleeping)
+
+    @property
+    def can_sleep(self) -> bool:
+        return self.facts is not None and self.facts.sleeping is not None and not self.refuses_sleep
+
+    @property
+    def idles(self) -> bool:
+        """Whether the idle policy may put it to sleep."""
+        return self.used and self.usable and self.can_sleep and not self.sleeps
+
+    @property
+    def weights(self) -> State:
+        """Where its weights are; a card that cannot be asked counts as none."""
+        if not self.usable:
+            return State.UNLOADED
+        if not self.sleeps:
+            return State.GPU
+        return State.HOST if self.facts is not None and self.facts.level == 1 else State.UNLOADED
+
+    def state(self, now: float) -> EndpointState:
+        if self.doing is not None:
+            return self.doing
+        if self.down is not None:
+            return "out"
+        if self.facts is None:
+            return "unasked"
+        if self.sleeps:
+            return "asleep"
+        return "resting" if now < self.rest_until else "ready"
+
+    def set_sleeping(self, level: int | None) -> None:
+        """It has been seen to sleep at that level, or to be awake."""
+        assert self.facts is not None
+        self.facts = replace(self.facts, sleeping=level is not None, level=level)
+
+
+def clients(settings: Settings) -> list[EndpointClient]:
+    """The endpoints that `OCR_REMOTE_URL` names.
+
+    Raises:
+        BadRequest: none is named, or one is no address.
+    """
+    if not settings.ocr_remote_url:
+        raise BadRequest(
+            "OCR_ENGINE=openai needs to know where to send pages.",
+            remedy="Set OCR_REMOTE_URL to the address of an endpoint, like http://10.0.0.5:8000/v1.",
+        )
+    key = settings.ocr_remote_key
+    return [
+        Client(
+            Address.parse(url),
+            key=key.get_secret_value() if key else "",
+            model=settings.ocr_model,
+            prompts=settings.ocr_remote_prompts,
+            connections=settings.ocr_remote_concurrency,
+        )
+        for url in settings.ocr_remote_url
+    ]

@@ -1,0 +1,740 @@
+"""Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
+is lost or told twice.
+
+- There is no lock: each endpoint has `OCR_REMOTE_CONCURRENCY` places, fewer while it says that it is overloaded. Pages
+  stand in one line (`line.Line`: clients take turns) and go where most is free; an endpoint that sleeps is woken only
+  when those that are awake are full.
+- An endpoint that says "not now" (429, 503) is left alone for as long as it asks, else for ever longer, by chance a
+  little more or less; its pages go to others. One that cannot be reached, that lost the connection or that cannot do
+  what it is for is taken out and asked again and again, ever more seldom; when it answers, it is back.
+- A page is given up when its time (`OCR_PAGE_TIMEOUT`, from its first start on) is over, when it broke several
+  answers, or when no endpoint is left and none comes back within `PATIENCE_S`.
+- vLLM's sleep mode is where `gpu_offload` and `gpu_release` and the idle policy lead: level 1 is `host`, level 2 is
+  `unloaded`. An endpoint is put to sleep only when no page of ours is there and nobody else has work there; it is
+  woken before its next page. An endpoint without sleep mode is left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from math import inf
+from typing import Final, Self
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+
+from ...config import Settings
+from ...engines import EngineSpec
+from ...engines.base import PageImage, ReadOptions
+from ...errors import Busy, Cancelled, EngineUnavailable, OcrError, Timeout, cause_of, closing, unforeseen
+from ...gpu.probe import GpuProbe
+from ...logs import serving
+from ...models import Doing, Gpu, State, Transition
+from ...models import Endpoint as EndpointStatus
+from ...observer import Observer
+from ...worker.client import OnProgress
+from ..base import ModelStatus, PagesRead
+from ..idle import Idleness, IdlePolicy, Step
+from ..line import WaitingLine
+from .client import side_for
+from .endpoint import RemoteEndpoint, RemotePage, clients
+from .trouble import Down, EncodedPage, EndpointClient, Overloaded, Trouble
+
+__all__ = ["Encode", "RemoteManager"]
+
+
+log = logging.getLogger(__name__)
+
+Encode = Callable[[PageImage, int], Awaitable[tuple[str, str]]]
+"""Makes a page a file that can be sent, its longer side that many pixels at most: its path and its media type."""
+
+MAX_LOST: Final = 3  # answers over one page that may break before the page is given up
+PATIENCE_S: Final = 30.0  # that pages wait when no endpoint is left: a restart of a proxy, not of a model
+STALE_S: Final = 10.0  # an endpoint of which nothing was heard for so long is looked at before a page is sent
+CHECK_EVERY_S: Final = 60.0  # between two looks at an endpoint that does nothing
+FIRST_CHECK_S: Final = 1.0  # after an endpoint was taken out; doubled each time
+LONGEST_CHECK_S: Final = 30.0
+FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say for how long; doubled each time
+LONGEST_REST_S: Final = 30.0
+FORCE_TIMEOUT_S: Final = 10.0  # for what is stopped to have stopped
+OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
+
+
+class RemoteManager:
+    """A `base.Lifecycle`. Use it inside `async with manager.running():`.
+
+    Args:
+        encode: makes a page a file to send; the page's own file is deleted then.
+        endpoints: default: those of the settings.
+        chance: gives numbers from 0 to 1.
+    """
+
+    ready_state = State.GPU
+
+    def __init__(
+        self,
+        engine: EngineSpec,
+        settings: Settings,
+        *,
+        encode: Encode,
+        probe: GpuProbe | None = None,
+        endpoints: Sequence[EndpointClient] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.engine = replace(engine, asks=settings.ocr_remote_prompts)
+        self.probe = probe or GpuProbe()
+        self.observer = Observer()
+        self._settings = settings
+        self._encode = encode
+        self._chance = chance
+        most = settings.ocr_remote_concurrency
+        found = clients(settings) if endpoints is None else endpoints
+        self._endpoints = [RemoteEndpoint(client, most, room=most) for client in found]
+        self.lanes = most * len(self._endpoints)
+        self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
+        self._line = WaitingLine()
+        self._sleep_not_before = -inf
+        self._line_changed = anyio.Event()
+        self._shields: set[anyio.CancelScope] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._closed = False
+        self._last_error = ""
+
+    def __repr__(self) -> str:
+        return f"<RemoteManager {self.state.name} {' '.join(map(repr, self._endpoints))}>"
+
+    @property
+    def state(self) -> State:
+        """Where the weights are of the endpoint that is readiest to read."""
+        if self._closed:
+            return State.CLOSED
+        held = {endpoint.weights for endpoint in self._endpoints}
+        return next(state for state in (State.GPU, State.HOST, State.UNLOADED) if state in held)
+
+    @property
+    def device(self) -> str:
+        """The endpoint, where there is one."""
+        return self._endpoints[0].url if len(self._endpoints) == 1 else "remote"
+
+    @property
+    def loading_s(self) -> float | None:
+        """Seconds that an endpoint has been woken for, while none is awake."""
+        since = [one.doing_since for one in self._endpoints if one.doing in ("loading", "restoring")]
+        return anyio.current_time() - min(since) if since and self.state is not State.GPU else None
+
+    # -- life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Send pages, look after the endpoints, watch the idle policy. Endpoints outlive us: they stay as they are."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self._idle.begin()
+                tasks.start_soon(self._send_pages)
+                tasks.start_soon(self._watch_idle)
+                for endpoint in self._endpoints:
+                    tasks.start_soon(self._look_after, endpoint)
+                try:
+                    yield self
+                finally:
+                    self._closed = True
+                    for shield in self._shields:
+                        shield.cancel()
+                    tasks.cancel_scope.cancel()
+        finally:
+            for part in self._line.take_all():
+                part.finish(error=closing())
+            with anyio.CancelScope(shield=True):
+                for endpoint in self._endpoints:
+                    await endpoint.client.close()
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[None]:
+        """Held by a document from its first page to its last: the model is not idle meanwhile."""
+        self._idle.hold()
+        self._sleep_not_before = -inf
+        self._notify()
+        try:
+            yield
+        finally:
+            self._idle.let_go()
+            self._notify()
+
+    def _notify(self) -> None:
+        self._line_changed.set()
+        self._idle.notify()
+
+    @asynccontextmanager
+    async def _unbroken(self) -> AsyncIterator[None]:
+        """Whoever asked may go away: what is begun within is brought to its end, which has a bound of its own.
+
+        A move that is broken off leaves vLLM neither here nor there. Only the end of the server does it.
+        """
+        with anyio.CancelScope(shield=not self._closed) as shield:
+            self._shields.add(shield)
+            try:
+                yield
+            finally:
+                self._shields.discard(shield)
+        if shield.cancelled_caught:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise closing()
+
+    # -- reading
+
+    async def read(
+        self,
+        pages: Sequence[PageImage],
+        options: ReadOptions,
+        *,
+        client: str = "",
+        background: Callable[[], bool] = lambda: False,
+        on_progress: OnProgress | None = None,
+    ) -> PagesRead:
+        """Read some pages; the caller holds a lease. Their files are gone afterwards.
+
+        Raises:
+            Timeout: a page took longer than `OCR_PAGE_TIMEOUT`, all attempts together.
+            EngineUnavailable: no endpoint can read, or several failed over this page.
+            Cancelled: released by force, or the server closes.
+            OcrError: what an endpoint said about the page.
+        """
+        done: dict[int, RemotePage] = {}
+
+        async def one(number: int, image: PageImage) -> None:
+            done[number] = await self._read_page(image, options, client, background, on_progress)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for number, image in enumerate(pages):
+                    tasks.start_soon(one, number, image)
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
+        read = [done[number] for number in range(len(pages))]
+        where = dict.fromkeys(page.endpoint for page in read if page.endpoint is not None)
+        return PagesRead(
+            [fields for page in read for fields in page.result or ()],
+            self.engine.name,
+            _joined(one.facts.model for one in where if one.facts),
+            _joined(one.url for one in where),
+            queued_s=max((page.ended - page.joined - page.load_s - page.infer_s for page in read), default=0.0),
+            load_s=max((page.load_s for page in read), default=0.0),
+            infer_s=max((page.infer_s for page in read), default=0.0),
+        )
+
+    async def _read_page(
+        self,
+        image: PageImage,
+        options: ReadOptions,
+        client: str,
+        background: Callable[[], bool],
+        on_progress: OnProgress | None,
+    ) -> RemotePage:
+        """A page with its result. However often it is sent, one answer is taken."""
+        self._refuse_when_closed()
+        path, mime = await self._encode(image, side_for(options.resolution))
+        _remove(image.path)  # a megabyte for ten: many pages wait here
+        page = RemotePage([image], options, client, background, picture=EncodedPage(path, mime))
+        began = anyio.current_time()
+        try:
+            while page.result is None:
+                self._line.join(page)
+                self._notify()
+                with anyio.CancelScope(deadline=page.deadline) as page.patience:
+                    try:
+                        await page.follow(on_progress)
+                    except BaseException:
+                        self._step_out(page)
+                        raise
+                if page.patience.cancelled_caught:
+                    raise self._too_late(page)
+                if page.error is not None:
+                    raise page.error
+        finally:
+            _remove(path)
+        page.joined = began
+        return page
+
+    def _step_out(self, page: RemotePage) -> None:
+        """Nobody waits for it any more: it is not sent, or its answer is broken off."""
+        if not self._line.leave(page) and page.flight is not None:
+            page.flight.cancel()
+
+    def _too_late(self, page: RemotePage) -> Timeout:
+        if page.endpoint is not None:
+            page.endpoint.failures += 1
+            page.endpoint.last_error = "a page took too long"
+        said = f" The last attempt: {page.trouble.message}" if page.trouble else ""
+        return Timeout(
+            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{said}",
+            remedy="Send it again, or have the operator raise OCR_PAGE_TIMEOUT; gpu_status shows the endpoints.",
+        )
+
+    async def _send_pages(self) -> None:
+        """Send what stands in line as long as there is a place for it. Sleeps until something changes."""
+        while True:
+            self._line_changed = anyio.Event()
+            while self._line and (endpoint := self._best()) is not None:
+                (page,) = self._line.next_batch(1)
+                assert isinstance(page, RemotePage)
+                if page.avoid is endpoint and (other := self._best(without=endpoint)) is not None:
+                    endpoint = other
+                self._start(page, endpoint)
+            with anyio.move_on_after(self._give_up() if self._line else inf):
+                await self._line_changed.wait()
+
+    def _best(self, without: RemoteEndpoint | None = None) -> RemoteEndpoint | None:
+        """Where a page goes: awake before asleep, then where the smallest part of the places is taken."""
+        now = anyio.current_time()
+        free = [
+            one
+            for one in self._endpoints
+            if one.usable
+            and not one.closing
+            and now >= one.rest_until
+            and len(one.pages) < max(1, int(one.room))
+            and one is not without
+        ]
+        return min(free, key=lambda one: (one.sleeps and not one.pages, len(one.pages) / one.room), default=None)
+
+    def _give_up(self) -> float:
+        """Give up on pages that wait for nothing; seconds until this should be asked again."""
+        now = anyio.current_time()
+        if any(one.down is None for one in self._endpoints):
+            rests = [one.rest_until - now for one in self._endpoints if one.usable and one.rest_until > now]
+            return min(rests, default=inf)
+        if stale := [one for one in self._endpoints if now - one.asked > FIRST_CHECK_S]:
+            for endpoint in stale:  # it may be back; that look tells
+                endpoint.next_check = now
+                endpoint.changed.set()
+            return inf
+        # Of what has never been there, an address that is wrong is likelier than a start that is awaited.
+        left = max(
+            one.down_since + (0.0 if one.facts is None or (one.down and one.down.hopeless) else PATIENCE_S) - now
+            for one in self._endpoints
+        )
+        if left > 0:
+            return min(left, FIRST_CHECK_S)
+        error = self._nobody()
+        for part in self._line.take_all():
+            part.finish(error=error)
+        return inf
+
+    def _nobody(self) -> OcrError:
+        """What there is to say when no endpoint can read."""
+        errors = [one.down.error for one in self._endpoints if one.down is not None]
+        if len(errors) == 1:
+            return EngineUnavailable(errors[0].message, remedy=errors[0].remedy)
+        return EngineUnavailable(
+            f"None of the {len(errors)} endpoints can read: {' '.join(error.message for error in errors)}",
+            remedy=errors[0].remedy,
+        )
+
+    def _start(self, page: RemotePage, endpoint: RemoteEndpoint) -> None:
+        assert self._tasks is not None
+        now = anyio.current_time()
+        page.endpoint = endpoint
+        page.deadline = min(page.deadline, now + self._settings.ocr_page_timeout)
+        if not endpoint.pages:
+            endpoint.emptied = anyio.Event()
+        endpoint.pages.append(page)
+        page.flight = anyio.CancelScope()
+        self._tasks.start_soon(self._send, page, endpoint, page.flight)
+
+    async def _send(self, page: RemotePage, endpoint: RemoteEndpoint, flight: anyio.CancelScope) -> None:
+        """Have an endpoint read a page. The page has its result or its error afterwards, or asks to be sent again."""
+        reading_since: float | None = None
+        try:
+            with flight, serving(page.request):
+                began = anyio.current_time()
+                try:
+                    await self._get_ready(endpoint)
+                finally:
+                    spent = anyio.current_time() - began
+                    page.load_s += spent
+                    page.deadline += spent  # waking has a bound of its own
+                    page.patience.deadline = page.deadline
+                assert endpoint.facts is not None
+                page.started = reading_since = anyio.current_time()
+                endpoint.used = True
+                fields = await endpoint.client.read(
+                    endpoint.facts, page.pages[0], page.options, page.picture, page.tell
+                )
+                page.infer_s += anyio.current_time() - reading_since
+                self._succeeded(endpoint)
+                endpoint.served += 1
+                self.observer.pages_read(
+                    self.engine.name, 1, fields.get("tokens"), anyio.current_time() - reading_since
+                )
+                page.finish([fields])
+        except Trouble as trouble:
+            if reading_since is not None:
+                page.infer_s += anyio.current_time() - reading_since
+            self._troubled(page, endpoint, trouble)
+        except OcrError as exc:
+            if reading_since is not None:
+                self._succeeded(endpoint)  # it refused this page, and is well
+            page.finish(error=exc)
+        except Exception as exc:
+            log.exception("A page failed in a way nobody foresaw.")
+            page.finish(error=unforeseen(exc))
+        finally:
+            endpoint.pages.remove(page)
+            page.flight = None
+            page.finish(error=closing())  # cancelled: nobody waits, or the server closes
+            if not endpoint.pages:
+                endpoint.emptied.set()
+                endpoint.changed.set()
+            self._notify()
+
+    def _succeeded(self, endpoint: RemoteEndpoint) -> None:
+        endpoint.heard = anyio.current_time()
+        endpoint.refusals = 0
+        endpoint.room = min(endpoint.most, endpoint.room + 1)
+
+    def _troubled(self, page: RemotePage, endpoint: RemoteEndpoint, trouble: Trouble) -> None:
+        """What a failed attempt means for the endpoint, and for the page."""
+        endpoint.failures += 1
+        endpoint.heard = -inf  # look before the next page is sent: it may have been put to sleep
+        page.avoid = endpoint
+        page.trouble = error = trouble.error
+        self._remember(endpoint, trouble)
+        if isinstance(trouble, Overloaded):
+            self._rest(endpoint, trouble.retry_after_s)
+        else:
+            page.crashes += 1  # it may be this page that breaks it
+        if isinstance(trouble, Down):
+            self._take_out(endpoint, trouble)
+            page.crashes -= not trouble.sent
+            if trouble.hopeless and not any(one.usable for one in self._endpoints):
+                page.finish(error=error)
+                return
+        if page.crashes >= MAX_LOST:
+            message = f"{page.crashes} attempts to read the page failed. The last one: {error.message}"
+            page.finish(error=EngineUnavailable(message, remedy=error.remedy))
+            return
+        self.observer.page_sent_again(self.engine.name, endpoint.url, trouble.what)
+        page.finish()
+
+    def _rest(self, endpoint: RemoteEndpoint, retry_after_s: float | None) -> None:
+        """Leave an endpoint alone for a while, and send it less then."""
+        now = anyio.current_time()
+        if now < endpoint.rest_until and retry_after_s is None:
+            return  # pages that were under way together say the same thing once
+        wait = min(LONGEST_REST_S, FIRST_REST_S * 2**endpoint.refusals) * (0.5 + self._chance())
+        if retry_after_s is not None:
+            wait = retry_after_s * (1 + self._chance() / 10)
+        if now >= endpoint.rest_until:
+            endpoint.refusals += 1
+            endpoint.room = max(1.0, min(endpoint.room, len(endpoint.pages)) / 2)
+        endpoint.rest_until = max(endpoint.rest_until, now + wait)
+
+    def _take_out(self, endpoint: RemoteEndpoint, down: Down) -> None:
+        """Send it nothing until it answers a look."""
+        now = anyio.current_time()
+        if endpoint.down is None:
+            endpoint.down_since, endpoint.checks = now, 0
+            self.observer.endpoint_out(self.engine.name, endpoint.url, down.what)
+        wait = LONGEST_CHECK_S if down.hopeless else min(LONGEST_CHECK_S, FIRST_CHECK_S * 2**endpoint.checks)
+        endpoint.down, endpoint.asked = down, now
+        endpoint.next_check = now + wait * (0.75 + self._chance() / 2)
+        endpoint.checks += 1
+        endpoint.changed.set()
+        self._notify()
+
+    def _remember(self, endpoint: RemoteEndpoint, trouble: Trouble) -> None:
+        endpoint.last_error = trouble.what
+        self._last_error = f"{endpoint.url}: {trouble.what}"
+
+    # -- looking after an endpoint
+
+    async def _look_after(self, endpoint: RemoteEndpoint) -> None:
+        """Look at it at the start, while it is out, and now and then."""
+        while True:
+            endpoint.changed = anyio.Event()
+            now = anyio.current_time()
+            due = endpoint.next_check if endpoint.down else endpoint.heard + CHECK_EVERY_S
+            if endpoint.pages and not endpoint.down:
+                due = inf  # what it does tells how it is
+            if due <= now:
+                async with endpoint.lock:
+                    with suppress(Trouble):
+                        await self._look(endpoint)
+                continue
+            with anyio.move_on_after(due - now):
+                await endpoint.changed.wait()
+
+    async def _look(self, endpoint: RemoteEndpoint) -> None:
+        """Ask what it is. Caller holds its lock.
+
+        Raises:
+            Trouble: it does not say; it has been taken out, or rests.
+        """
+        try:
+            facts = await endpoint.client.look()
+        except Trouble as trouble:
+            self._remember(endpoint, trouble)
+            endpoint.heard = anyio.current_time()  # not again at once
+            if isinstance(trouble, Overloaded) and endpoint.usable:
+                self._rest(endpoint, trouble.retry_after_s)
+            else:
+                self._take_out(endpoint, trouble if isinstance(trouble, Down) else Down(trouble.what, trouble.error))
+            raise
+        endpoint.facts = facts
+        endpoint.heard = endpoint.asked = anyio.current_time()
+        if endpoint.down is not None:
+            self.observer.endpoint_back(self.engine.name, endpoint.url, endpoint.heard - endpoint.down_since)
+            endpoint.down, endpoint.checks, endpoint.refuses_sleep = None, 0, False
+        self._notify()
+
+    async def _get_ready(self, endpoint: RemoteEndpoint) -> None:
+        """Return when it can read: look at it if nothing was heard of it for long, wake it if it sleeps.
+
+        Raises:
+            Trouble: it cannot.
+        """
+        async with endpoint.lock:
+            if endpoint.sleeps or anyio.current_time() - endpoint.heard > STALE_S:
+                await self._look(endpoint)  # whoever else can reach it may have moved it
+            if endpoint.sleeps:
+                await self._wake(endpoint)
+
+    async def _wake(self, endpoint: RemoteEndpoint) -> None:
+        """Bring the weights back. Caller holds its lock."""
+        assert endpoint.facts is not None
+        level = endpoint.facts.level
+        async with self._moving(endpoint, "restoring" if level == 1 else "loading"), self._unbroken():
+            await endpoint.client.wake(level, self._settings.ocr_load_timeout)
+            endpoint.set_sleeping(None)
+        endpoint.heard = anyio.current_time()
+
+    @asynccontextmanager
+    async def _moving(self, endpoint: RemoteEndpoint, doing: Doing) -> AsyncIterator[None]:
+        """A step of an endpoint's weights, told. Caller holds its lock."""
+        endpoint.doing, endpoint.doing_since = doing, anyio.current_time()
+        try:
+            yield
+            seconds = anyio.current_time() - endpoint.doing_since
+            self.observer.moved(self.engine.name, doing, seconds, endpoint.url)
+        except Trouble as trouble:
+            self.observer.move_failed(self.engine.name, doing, trouble.error.code)
+            raise
+        finally:
+            endpoint.doing = None
+            self._notify()
+
+    # -- giving memory back
+
+    async def offload(self) -> Transition:
+        """Sleep of level 1: the weights wait in the host memory of their endpoint.
+
+        Raises:
+            Busy: pages were being read during all of `OCR_BUSY_WAIT`.
+        """
+        return await self._moved_all(1, force=False)
+
+    async def release(self, force: bool = False) -> Transition:
+        """Sleep of level 2: the weights are let go of.
+
+        Args:
+            force: stop what is being read instead of waiting for it; its caller gets `Cancelled`.
+
+        Raises:
+            Busy: pages were being read during all of `OCR_BUSY_WAIT`.
+        """
+        return await self._moved_all(2, force)
+
+    async def _moved_all(self, level: int, force: bool) -> Transition:
+        self._refuse_when_closed()
+        before, began = self.state, anyio.current_time()
+        told: dict[RemoteEndpoint, tuple[bool | None, str]] = {}
+
+        async def move(endpoint: RemoteEndpoint) -> None:
+            told[endpoint] = await self._put_to_sleep(endpoint, level, force)
+
+        async with anyio.create_task_group() as tasks:
+            for endpoint in self._endpoints:
+                tasks.start_soon(move, endpoint)
+        outcomes = [told[endpoint] for endpoint in self._endpoints]
+        message = " ".join(sentence for _, sentence in outcomes)
+        if not any(moved for moved, _ in outcomes) and any(moved is None for moved, _ in outcomes):
+            raise Busy(
+                message, remedy="Call again when they are done, or gpu_release with force=true to stop what runs."
+            )
+        return Transition(
+            from_state=before, to_state=self.state, seconds=anyio.current_time() - began, freed_mb=None, message=message
+        )
+
+    async def _put_to_sleep(
+        self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool] = lambda: False
+    ) -> tuple[bool | None, str]:
+        """Whether it was put to sleep (None: it was busy), and a sentence about it.
+
+        Args:
+            unless: asked when there is nothing left but to do it.
+        """
+        url = endpoint.url
+        if not endpoint.usable:
+            return False, f"{url} is not asked: {endpoint.last_error or 'it has not answered yet'}."
+        if not endpoint.can_sleep:
+            return (
+                False,
+                f"{url} has no sleep mode: its model stays where it is (docs/remote.md says how vLLM gets one).",
+            )
+        endpoint.closing += 1
+        try:
+            if force:
+                for page in list(endpoint.pages):
+                    page.finish(error=_released())
+                    if page.flight is not None:
+                        page.flight.cancel()
+            with anyio.move_on_after(FORCE_TIMEOUT_S if force else self._settings.ocr_busy_wait):
+                while endpoint.pages:
+                    await endpoint.emptied.wait()
+            if endpoint.pages:
+                return None, f"{url} is reading {len(endpoint.pages)} pages."
+            async with endpoint.lock:
+                return await self._sleep(endpoint, level, force, unless)
+        except Trouble as trouble:
+            endpoint.failures += 1
+            self._remember(endpoint, trouble)
+            return False, trouble.error.message
+        finally:
+            endpoint.closing -= 1
+            self._notify()
+
+    async def _sleep(
+        self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool]
+    ) -> tuple[bool | None, str]:
+        """See `_put_to_sleep`. Caller holds the lock, and no page is there."""
+        url = endpoint.url
+        await self._look(endpoint)  # somebody else may have moved it
+        if not endpoint.can_sleep or endpoint.facts is None:
+            return False, f"{url} has no sleep mode: its model stays where it is."
+        if endpoint.sleeps and (level == 1 or endpoint.facts.level == 2):
+            return False, f"{url} sleeps already."
+        if force:  # until it has noticed that its answers were broken off
+            with anyio.move_on_after(FORCE_TIMEOUT_S):
+                while await endpoint.client.others():
+                    pass
+        elif not endpoint.sleeps and (others := await endpoint.client.others()):
+            return None, f"{url} has {others} requests of others in work."
+        if unless():
+            return None, f"{url} is wanted."
+        if endpoint.sleeps:
+            await self._wake(endpoint)  # vLLM goes from level 1 to 2 by way of the card only
+        try:
+            async with self._moving(endpoint, "offloading" if level == 1 else "releasing"), self._unbroken():
+                await endpoint.client.sleep(level)
+                endpoint.set_sleeping(level)
+                endpoint.used = False
+        except Trouble:
+            with suppress(Trouble):
+                await self._look(endpoint)  # what is true now
+            endpoint.refuses_sleep = endpoint.usable and not endpoint.sleeps
+            raise
+        endpoint.heard = anyio.current_time()
+        where = "its weights wait in its host memory" if level == 1 else "its weights are let go of"
+        return True, f"{url} sleeps: {where}."
+
+    # -- idle policy
+
+    def _policy_state(self) -> State:
+        """What the policy may move: endpoints that are awake, were used and can sleep.
+
+        Those in level 1 are left there. To let go of their weights, vLLM would have to take all of its memory on the
+        card first, while others may be using it.
+        """
+        return State.GPU if any(one.idles for one in self._endpoints) else State.UNLOADED
+
+    async def _watch_idle(self) -> None:
+        """Sleep until the policy is due or something happens."""
+        while True:
+            self._idle.forget_news()
+            wait = self._idle.wake_after(self._policy_state())
+            if wait is not None:
+                wait = max(wait, self._sleep_not_before - anyio.current_time())
+            if wait is not None and wait <= 0:
+                await self._step_down()
+            else:
+                await self._idle.news(within=wait)
+
+    async def _step_down(self) -> None:
+        step = self._idle.next_step(self._policy_state())
+        if step is None:
+            return
+        # What keeps one awake (others, a failure) does so for a while.
+        self._sleep_not_before = anyio.current_time() + OTHERS_PAUSE_S
+        level = 1 if step is Step.OFFLOAD else 2
+        for endpoint in self._endpoints:
+            if endpoint.idles:
+                await self._put_to_sleep(endpoint, level, force=False, unless=lambda: self._idle.leases > 0)
+
+    # -- status
+
+    def status(self) -> ModelStatus:
+        """What is true now. Waits for nothing."""
+        now = anyio.current_time()
+        policy_state = self._policy_state()
+        doing = next((one.doing for one in self._endpoints if one.doing is not None), None)
+
+        return ModelStatus(
+            state=doing or self.state,
+            model=_joined(one.facts.model for one in self._endpoints if one.facts),
+            device=self.device,
+            worker_pid=None,
+            prewarmed=False,
+            download_percent=None,
+            worker_host_mb=None,
+            idle_s=self._idle.seconds,
+            offload_in_s=self._idle.seconds_until(Step.OFFLOAD, policy_state),
+            release_in_s=self._idle.seconds_until(Step.RELEASE, policy_state),
+            queue=self._idle.leases,
+            served=sum(one.served for one in self._endpoints),
+            worker_restarts=0,
+            last_error=self._last_error,
+            endpoints=[
+                EndpointStatus(
+                    url=one.url,
+                    model=one.facts.model if one.facts else "",
+                    state=one.state(now),
+                    in_flight=len(one.pages),
+                    served=one.served,
+                    failures=one.failures,
+                    last_error=one.last_error,
+                    next_check_s=max(0.0, one.next_check - now) if one.down else None,
+                )
+                for one in self._endpoints
+            ],
+        )
+
+    def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
+        """None: what an endpoint holds is not ours to see."""
+        return None
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise closing()
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _released() -> Cancelled:
+    return Cancelled(
+        "The model was released by force while this was being read.",
+        remedy="Send the request again; the model is woken for it.",
+    )
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

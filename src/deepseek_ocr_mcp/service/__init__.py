@@ -1,0 +1,1 @@
+"""What this product does: a request is admitted, read and answered."""

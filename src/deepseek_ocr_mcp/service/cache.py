@@ -1,0 +1,260 @@
+"""Pages that were read, kept within bounds, so that nothing is read twice.
+
+In memory always, on disk where the operator names a folder. What comes back is what was put in, or nothing: every
+entry on disk carries its own digest, one that does not fit is dropped, and a database that cannot be read is begun
+anew. SQLite writes it, so a kill at any moment leaves the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+
+from ..logs import fields
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["DiskCache", "PageCache", "cache_key"]
+
+
+log = logging.getLogger(__name__)
+
+KEEP_S: Final = 3600.0  # in memory; an agent comes back within minutes
+PENDING_S: Final = 120.0  # with OCR_CACHE=off: what was read ahead waits this long for its caller
+DIGEST_BYTES: Final = 16
+FILE: Final = "pages-v1.sqlite"
+BUSY_S: Final = 2.0  # another server may share the folder
+TOUCH_S: Final = 60.0  # last use is noted no finer than this: a hit need not write
+SLACK: Final = 0.9  # of the bound is left after a clean-up
+
+
+def cache_key(*parts: object) -> str:
+    """One name for a page, its document's content, what was asked of it and what read it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class PageCache:
+    """Entries are JSON objects.
+
+    Args:
+        enabled: off, an entry is kept only until it has been answered once.
+        max_bytes: of compressed entries in memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        max_bytes: int = 64 << 20,
+        disk: DiskCache | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.enabled = enabled
+        self._max_bytes = max_bytes
+        self._disk = disk if enabled else None
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<PageCache {len(self._entries)} pages, {self._bytes} bytes{', on disk too' if self._disk else ''}>"
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        """The entry, or None."""
+        self._drop_old()
+        if (entry := self._entries.get(key)) is not None:
+            self._entries.move_to_end(key)
+            return _loaded(entry[1])
+        if self._disk is None:
+            return None
+        data = await anyio.to_thread.run_sync(self._disk.get, key)
+        if data is None:
+            return None
+        self._keep(key, data)
+        return _loaded(data)
+
+    async def put(self, key: str, value: dict[str, Any]) -> None:
+        """Keep an entry; the ones used longest ago make room."""
+        data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
+        self._keep(key, data)
+        if self._disk is not None:
+            await anyio.to_thread.run_sync(self._disk.put, key, data)
+
+    def answered(self, key: str) -> None:
+        """Its caller has it: an entry that was kept only for that is forgotten now."""
+        if not self.enabled:
+            self._forget(key)
+
+    def close(self) -> None:
+        if self._disk is not None:
+            self._disk.close()
+
+    def _keep(self, key: str, data: bytes) -> None:
+        self._forget(key)
+        if len(data) > self._max_bytes:
+            return
+        self._entries[key] = (self._clock(), data)
+        self._bytes += len(data)
+        while self._bytes > self._max_bytes:
+            self._forget(next(iter(self._entries)))
+
+    def _forget(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= len(entry[1])
+
+    def _drop_old(self) -> None:
+        oldest = self._clock() - (KEEP_S if self.enabled else PENDING_S)
+        for key in [key for key, (kept, _) in self._entries.items() if kept < oldest]:
+            self._forget(key)
+
+
+def _loaded(data: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(zlib.decompress(data))
+    return value
+
+
+class DiskCache:
+    """Bytes by key in one SQLite file. No method raises: a cache that fails is a cache that misses.
+
+    Args:
+        folder: made if it is not there, readable for this user only.
+        max_bytes: of all entries; those used longest ago make room.
+    """
+
+    def __init__(self, folder: str, max_bytes: int) -> None:
+        self._path = os.path.join(folder, FILE)
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"<DiskCache {self._path}>"
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes that were put, exactly; None for anything else."""
+        with self._open() as connection:
+            if connection is None:
+                return None
+            row = connection.execute("SELECT value, used FROM pages WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            value, used = row
+            data = _checked(key, value)
+            if data is None:
+                log.warning("A damaged entry of the page cache was dropped.")
+                connection.execute("DELETE FROM pages WHERE key = ?", (key,))
+            elif time.time() - used > TOUCH_S:
+                connection.execute("UPDATE pages SET used = ? WHERE key = ?", (time.time(), key))
+            return data
+        return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep the bytes."""
+        with self._open() as connection:
+            if connection is None:
+                return
+            value = _digest(key, data) + data
+            connection.execute(
+                "INSERT OR REPLACE INTO pages (key, value, size, used) VALUES (?, ?, ?, ?)",
+                (key, value, len(value), time.time()),
+            )
+            (total,) = connection.execute("SELECT COALESCE(SUM(size), 0) FROM pages").fetchone()
+            if total > self._max_bytes:
+                self._make_room(connection, total)
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop_connection()
+
+    def _make_room(self, connection: sqlite3.Connection, total: int) -> None:
+        wanted = int(SLACK * self._max_bytes)
+        for key, size in connection.execute("SELECT key, size FROM pages ORDER BY used").fetchall():
+            if total <= wanted:
+                break
+            connection.execute("DELETE FROM pages WHERE key = ?", (key,))
+            total -= size
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection | None]:
+        """The database within one transaction; None, and a warning once, where there is none to be had."""
+        import sqlite3
+
+        with self._lock:
+            try:
+                connection = self._connection = self._connection or self._connect()
+            except (sqlite3.Error, OSError) as exc:
+                self._failed(exc)
+                yield None
+                return
+            try:
+                with connection:
+                    yield connection
+            except sqlite3.Error as exc:
+                self._failed(exc)
+
+    def _failed(self, exc: Exception) -> None:
+        """Warn, once; of a file that is no database any more, begin another."""
+        import sqlite3
+
+        if not self._warned:
+            self._warned = True
+            log.warning("The page cache cannot be used.", extra=fields(folder=self._folder, reason=exc))
+        # An OperationalError passes: the disk is full, or another server holds the lock.
+        if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
+            self._drop_connection()
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path + suffix)
+
+    def _connect(self) -> sqlite3.Connection:
+        import sqlite3
+
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS pages (key TEXT PRIMARY KEY, value BLOB, size INTEGER, used REAL)"
+            )
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _drop_connection(self) -> None:
+        import sqlite3
+
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+
+def _digest(key: str, data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=key.encode()[:64]).digest()
+
+
+def _checked(key: str, value: object) -> bytes | None:
+    if not isinstance(value, bytes) or len(value) < DIGEST_BYTES:
+        return None
+    digest, data = value[:DIGEST_BYTES], value[DIGEST_BYTES:]
+    return data if digest == _digest(key, data) else None

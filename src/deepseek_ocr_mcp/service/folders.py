@@ -1,0 +1,445 @@
+"""Many documents in one request: each is read into a file of its own, and an index tells what became of all.
+
+A document whose text is there already is not read again, one that fails stops none of the others,
+and a call that must answer before all are read loses nothing: the reading goes on for a while, and
+the same call made again finds it further on. Nothing is replaced unless the request says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal, Self
+from urllib.parse import quote, unquote
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from ..documents.listing import Listing, complete_path, list_files
+from ..documents.output import make_folder, resolve_output_folder, write_atomically
+from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
+from ..models import Failure, Folder, OcrRequest, OcrResult
+from .answer import Answer
+from .progress import Progress
+from .service import OcrService
+
+__all__ = ["FolderReader", "Outcome"]
+
+
+log = logging.getLogger(__name__)
+
+LINGER_S: Final = 60.0  # how long documents are read on for a caller that may come back
+RETRY_S: Final = 1.0  # while the model loads or the line is full
+MAX_JOBS: Final = 16  # that wait for their caller to come back
+INDEX_NAME: Final = "index.md"
+INDEX_EVERY_S: Final = 5.0
+INDEX_MAX_BYTES: Final = 4 * 1024 * 1024
+INDEX_MARK: Final = "<!-- written by deepseek-ocr-mcp -->"  # what lets us replace an index: it is ours
+MAX_FAILURES: Final = 10  # told in an answer; the index has all
+MAX_REMARKS: Final = 3
+
+# Not the document's fault, and over soon: it is tried again. And what ends a reading, because every
+# other document would meet the same.
+PASSING: Final = frozenset({"not_ready", "queue_full"})
+FATAL: Final = frozenset({"engine_unavailable", "gpu_busy", "cancelled", "busy", "unsupported_mode"})
+
+_ROW: Final = re.compile(r"\| \[.*\]\((?P<target>[^)]*)\) \| (?P<pages>[\d,]*) \| (?P<chars>[\d,]*) \| ")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one document."""
+
+    state: Literal["read", "there", "outdated", "failed"]
+    pages: int | None = None
+    chars: int | None = None
+    remark: str = ""
+    error: OcrError | None = None
+
+
+@dataclass(eq=False)
+class _FolderJob:
+    """The reading of one folder, for all who ask for it in the same words."""
+
+    request: OcrRequest
+    local: bool
+    listing: Listing
+    out: str
+    suffix: str
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    known: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    """Pages and characters of texts that an earlier run wrote, as its index has them."""
+    fraction: float = 0.0
+    message: str = ""
+    waits_for: str = ""
+    """Why nothing is read just now: the model loads, or the line is full."""
+    prepared: bool = False
+    callers: int = 0
+    left_at: float = 0.0
+    finished: bool = False
+    told: bool = False
+    """Whether a caller knows that it is finished: until then, the same call asks for its end and not for a new one."""
+    error: OcrError | None = None
+    index: str = ""
+    written_at: float = 0.0
+    scope: anyio.CancelScope | None = None
+    """Of the task that reads; None while there is none."""
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def done(self) -> int:
+        return sum(file in self.outcomes for file in self.listing.files)
+
+    def tell(self) -> None:
+        """Wake those who wait."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+
+class FolderReader:
+    """Use it inside `async with reader.running():`."""
+
+    def __init__(self, service: OcrService) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._jobs: OrderedDict[str, _FolderJob] = OrderedDict()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """What is being read when it ends is not finished; it is found undone the next time."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def find(self, image: str, *, local: bool) -> Listing | None:
+        """The files that `image` names, if it is a folder or a pattern."""
+        return await list_files(image, settings=self._settings, local=local)
+
+    async def complete(self, text: str, *, local: bool) -> list[str]:
+        """Paths that begin with `text`, as far as the caller may read."""
+        return await complete_path(text, settings=self._settings, local=local)
+
+    def describe(self, request: OcrRequest, listing: Listing) -> Answer:
+        """What there is in a folder, and how to have it read."""
+        files, shown, used = listing.files, 0, 0
+        while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
+            used += len(files[shown]) + 1
+            shown += 1
+        many = f"{len(files):,} file{'' if len(files) == 1 else 's'} that can be read"
+        notes = [f"{request.image} names {many}, in {listing.root}."]
+        if files:
+            more = f"\n… and {len(files) - shown:,} more" if shown < len(files) else ""
+            notes.append("\n".join(files[:shown]) + more)
+            notes.append(
+                f'To read one, give its path: image="{os.path.join(listing.root, files[0])}". To read all into files, '
+                'call again with save_to="/path/of/a/folder" (Markdown; "/path/of/a/folder/*.json": JSON with boxes).'
+            )
+        if listing.subfolders:
+            notes.append(f'Its subfolders are not looked into; image="{os.path.join(listing.root, "**")}" does.')
+        folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
+        return Answer(self._result(request, folder, pages=0), notes)
+
+    async def read(
+        self,
+        request: OcrRequest,
+        listing: Listing,
+        *,
+        local: bool,
+        on_progress: Progress | None = None,
+        reply_s: float | None = None,
+    ) -> tuple[Answer, Mapping[str, Outcome]]:
+        """Read all these files into the folder that `request.save_to` names.
+
+        Args:
+            on_progress: called with files done, files in all, and a sentence.
+            reply_s: seconds after which the answer tells how far it is; None: when all is done.
+
+        Returns:
+            The answer, and what became of each file so far.
+
+        Raises:
+            OcrError: nothing can be read, or nothing written there.
+        """
+        if not listing.files:
+            raise InputNotFound(
+                f"No file that can be read is named by {request.image}.",
+                remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
+            )
+        out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=local)
+        job = self._job(request, listing, out, suffix, local)
+        job.callers += 1
+        try:
+            if job.scope is None and not job.finished:
+                assert self._tasks is not None, "use the reader inside `async with reader.running():`"
+                job.scope = anyio.CancelScope()
+                self._tasks.start_soon(self._run, job)
+            with anyio.move_on_after(reply_s):
+                await self._follow(job, on_progress)
+        except anyio.get_cancelled_exc_class():
+            if job.callers == 1 and job.scope is not None:
+                job.scope.cancel()
+            raise
+        finally:
+            job.callers -= 1
+            job.left_at = anyio.current_time()
+        if job.error is not None:
+            raise type(job.error)(
+                f"{job.error.message} {job.done} of {len(job.listing.files)} files were done before.",
+                remedy=job.error.remedy,
+            )
+        await self._write_index(job)
+        job.told = job.finished
+        return self._answer(job), job.outcomes
+
+    def _job(self, request: OcrRequest, listing: Listing, out: str, suffix: str, local: bool) -> _FolderJob:
+        """The job that is at work on this request, or waits for it; else a new one."""
+        key = f"{local} {request.model_dump_json()}"
+        job = self._jobs.pop(key, None)
+        if job is None or job.told or job.error is not None:
+            job = _FolderJob(request, local, listing, out, suffix)
+        self._jobs[key] = job
+        resting = [name for name, each in self._jobs.items() if each.scope is None and each is not job]
+        for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].told)]:
+            self._jobs.pop(name, None)
+        return job
+
+    async def _follow(self, job: _FolderJob, on_progress: Progress | None) -> None:
+        told = -1.0
+        while True:
+            changed, done = job.changed, round(job.done + job.fraction, 3)
+            if on_progress is not None and job.message and done > told:
+                told = done
+                await on_progress(done, float(len(job.listing.files)), job.message)
+            if job.scope is None:
+                return
+            await changed.wait()
+
+    # -- reading
+
+    async def _run(self, job: _FolderJob) -> None:
+        """Read file after file until all are done, or until nobody has come back for them."""
+        assert job.scope is not None
+        try:
+            with job.scope:
+                await self._prepare(job)
+                for file in job.listing.files:
+                    if file in job.outcomes:
+                        continue
+                    if self._is_forsaken(job):
+                        break
+                    job.fraction = 0.0
+                    job.message = f"{file} ({job.done + 1} of {len(job.listing.files)})"
+                    job.tell()
+                    outcome = await self._read_file(job, file)
+                    if outcome is None:
+                        break
+                    job.outcomes[file], job.fraction = outcome, 0.0
+                    job.tell()
+                    if anyio.current_time() - job.written_at > INDEX_EVERY_S:
+                        await self._write_index(job)
+                else:
+                    job.finished = True
+        except OcrError as exc:
+            job.error = exc
+        except Exception as exc:  # it must not end the server, whose task this is
+            log.exception("A folder failed in a way nobody foresaw.")
+            job.error = unforeseen(exc, "Reading the folder")
+        finally:
+            job.scope, job.fraction = None, 0.0
+            job.tell()
+
+    async def _prepare(self, job: _FolderJob) -> None:
+        """Look again what is there: files come and go, and what goes out of a folder is not to be read from it."""
+        listed = await list_files(job.request.image, settings=self._settings, local=job.local, leave_out=job.out)
+        job.listing = listed or job.listing
+        if not job.outcomes:
+            job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
+            job.prepared = True
+
+    @staticmethod
+    def _is_forsaken(job: _FolderJob) -> bool:
+        return job.callers == 0 and anyio.current_time() - job.left_at > LINGER_S
+
+    async def _read_file(self, job: _FolderJob, file: str) -> Outcome | None:
+        """What becomes of one file; None where nobody waits for it any more.
+
+        Raises:
+            OcrError: what every other file would meet too.
+        """
+        source = os.path.join(job.listing.root, file)
+        target = os.path.join(job.out, file + job.suffix)
+        if not job.request.overwrite and (outcome := await anyio.to_thread.run_sync(_already, source, target)):
+            pages, chars = job.known.get(target, (None, None))
+            return Outcome(outcome, pages, chars)
+        request = job.request.model_copy(update={"image": source, "save_to": target, "max_chars": 0, "annotate": False})
+
+        async def progress(done: float, total: float, message: str) -> None:
+            job.fraction = min(0.99, done / total if total else 0.0)
+            job.message = f"{file} ({job.done + 1} of {len(job.listing.files)}): {message}"
+            job.tell()
+
+        try:
+            await make_folder(os.path.dirname(target), settings=self._settings)
+            while True:
+                try:
+                    answer = await self._service.read(request, local=job.local, on_progress=progress)
+                    job.waits_for = ""
+                    if answer.result.saved_to or not answer.result.next_pages:
+                        break
+                except OcrError as exc:
+                    if exc.code not in PASSING:
+                        raise
+                    job.waits_for = str(exc)
+                    await anyio.sleep(RETRY_S)
+                if self._is_forsaken(job):
+                    return None
+        except OcrError as exc:
+            # A page range may suit one document and not another; any other argument is wrong for all.
+            if exc.code in FATAL or (type(exc) is BadRequest and not request.pages):
+                raise
+            return Outcome("failed", remark=str(exc), error=exc)
+        remarks = [note for note in answer.notes if note.startswith("Page")][:MAX_REMARKS]
+        return Outcome("read", len(answer.result.pages), len(answer.result.text), " ".join(remarks))
+
+    # -- telling
+
+    def _answer(self, job: _FolderJob) -> Answer:
+        files = job.listing.files
+        states = [job.outcomes[file].state for file in files if file in job.outcomes]
+        failed = [(file, outcome) for file in files if (outcome := job.outcomes.get(file)) and outcome.error]
+        pages = sum(outcome.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
+        folder = Folder(
+            folder=job.listing.root,
+            found=len(files),
+            read=states.count("read"),
+            there=states.count("there") + states.count("outdated"),
+            failed=len(failed),
+            left=len(files) - len(states),
+            index=job.index,
+            failures=[Failure(file=file, error=outcome.remark) for file, outcome in failed[:MAX_FAILURES]] or None,
+        )
+        said = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
+        if folder.there:
+            said.append(f"{folder.there} were there already.")
+        if outdated := states.count("outdated"):
+            said.append(f"{outdated} of them are older than their files; overwrite=true reads all again.")
+        if folder.failed:
+            said.append(f"{folder.failed} failed.")
+        if folder.left:
+            said.append(f"{folder.left} are left: call again with the same arguments to go on.")
+        if job.waits_for:
+            said.append(job.waits_for)
+        notes = [" ".join(said), *(f"{each.file}: {each.error}" for each in folder.failures or ())]
+        if folder.failed > MAX_FAILURES:
+            notes.append(f"… and {folder.failed - MAX_FAILURES} more.")
+        if job.index:
+            notes.append(f"The index is {job.index}.")
+        elif job.prepared:
+            notes.append(f"No index was written: {os.path.join(job.out, INDEX_NAME)} is somebody's own file.")
+        if job.listing.subfolders:
+            notes.append(f'Its subfolders were not looked into; image="{os.path.join(job.listing.root, "**")}" does.')
+        return Answer(self._result(job.request, folder, pages, job.out), notes)
+
+    def _result(self, request: OcrRequest, folder: Folder, pages: int, saved_to: str = "") -> OcrResult:
+        return OcrResult(
+            text="",
+            pages=[],
+            page_count=pages,
+            mode=request.mode,
+            engine=self._service.engine.name,
+            model="",
+            device="",
+            truncated=folder.left > 0,
+            saved_to=saved_to,
+            folder=folder,
+        )
+
+    async def _write_index(self, job: _FolderJob) -> None:
+        if job.index and job.outcomes:
+            job.written_at = anyio.current_time()
+            await write_atomically(job.index, _index(job).encode("utf-8", "replace"), True)
+
+
+def _already(source: str, target: str) -> Literal["there", "outdated"] | None:
+    """Whether a text is there, and whether it is newer than what it was read from."""
+    try:
+        written = os.stat(target).st_mtime
+    except OSError:
+        return None
+    try:
+        return "there" if written >= os.stat(source).st_mtime else "outdated"
+    except OSError:
+        return "there"
+
+
+def _index(job: _FolderJob) -> str:
+    rows, pages, chars, done = [], 0, 0, 0
+    for file in job.listing.files:
+        outcome = job.outcomes.get(file)
+        name = file.replace("|", "\\|")
+        if outcome is None:
+            rows.append(f"| {name} |  |  | waiting |")
+            continue
+        if outcome.state == "failed":
+            rows.append(f"| {name} |  |  | failed: {_cell(outcome.remark)} |")
+            continue
+        done += 1
+        pages += outcome.pages or 0
+        chars += outcome.chars or 0
+        state = "older than its file" if outcome.state == "outdated" else "read"
+        rows.append(
+            f"| [{name}]({quote(file + job.suffix)}) | {_number(outcome.pages)} | {_number(outcome.chars)} | "
+            f"{state}{f'. {_cell(outcome.remark)}' if outcome.remark else ''} |"
+        )
+    head = f"{done:,} of {len(rows):,} files, {pages:,} pages, {chars:,} characters."
+    return "\n".join(
+        [
+            INDEX_MARK,
+            f"# What was read in {job.listing.root}",
+            "",
+            head,
+            "",
+            "| file | pages | characters | status |",
+            "| --- | ---: | ---: | --- |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | None, int | None]]]:
+    """The path of the index to write, and what an earlier one says; no path where the file there is not ours."""
+    path = os.path.join(out, INDEX_NAME)
+    if not os.path.lexists(path):
+        return path, {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(INDEX_MAX_BYTES) if os.path.isfile(path) and not os.path.islink(path) else ""
+    except OSError:
+        text = ""
+    if not text.startswith(INDEX_MARK):
+        return (path if overwrite else ""), {}
+    known = {}
+    for line in text.splitlines():
+        if match := _ROW.match(line):
+            counts = [int(each.replace(",", "")) if each else None for each in (match["pages"], match["chars"])]
+            known[os.path.join(out, unquote(match["target"]))] = (counts[0], counts[1])
+    return path, known

@@ -1,0 +1,160 @@
+"""Results that a client may come back for, each under a name that nobody can guess.
+
+Kept in memory only, within a bound of bytes and of results: what was not asked for longest goes
+first. Nothing here knows where a text came from, so a name leads to what was read, to the private copy of its
+document where that is held too, and to nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+from ..errors import InputNotFound
+
+__all__ = ["Held", "ResultStore"]
+
+
+MAX_BYTES: Final = 16 * 1024 * 1024  # of UTF-8: some 5,000 pages of print
+MAX_RESULTS: Final = 200
+MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # of documents, on disk
+PAGE_BYTES: Final = 128  # what keeping a page costs beside its text
+ID_BYTES: Final = 16  # 128 bits
+
+
+class Held(Protocol):
+    """A document that stays until its last holder lets it go; one for the same bytes."""
+
+    @property
+    def size(self) -> int: ...
+    def let_go(self) -> None: ...
+
+
+H = TypeVar("H", bound=Held)
+
+
+@dataclass(slots=True)
+class _Stored(Generic[H]):
+    texts: dict[int, bytes]
+    details: dict[int, bytes] = field(default_factory=dict)
+    held: H | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return sum(len(text) + PAGE_BYTES for text in self.texts.values()) + sum(map(len, self.details.values()))
+
+
+class ResultStore(Generic[H]):
+    """What was read, by the name of its result and the number of the page."""
+
+    def __init__(
+        self, *, max_bytes: int = MAX_BYTES, max_results: int = MAX_RESULTS, max_held_bytes: int = MAX_HELD_BYTES
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_results = max_results
+        self._max_held_bytes = max_held_bytes
+        self._results: OrderedDict[str, _Stored[H]] = OrderedDict()
+        self._bytes = 0
+        self._holds: Counter[H] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<ResultStore {len(self._results)} results, {self._bytes} bytes, {len(self._holds)} documents>"
+
+    def put(
+        self, pages: Mapping[int, str], *, details: Mapping[int, bytes] | None = None, held: H | None = None
+    ) -> str:
+        """Keep the texts of these pages; the name of the result, or "" where they are too many to be kept.
+
+        Args:
+            details: more about each page, in the caller's own form.
+            held: their document. It is let go with the result, or before, where documents are too large.
+        """
+        made = _Stored[H]({number: text.encode("utf-8", "replace") for number, text in pages.items()})
+        made.details.update(details or {})
+        size = made.size
+        if size > self._max_bytes:
+            if held is not None:
+                held.let_go()
+            return ""
+        name = secrets.token_urlsafe(ID_BYTES)
+        self._results[name] = made
+        self._bytes += size
+        if held is not None:
+            made.held = held
+            self._holds[held] += 1
+        while self._bytes > self._max_bytes or len(self._results) > self._max_results:
+            self.forget(next(iter(self._results)))
+        self._bound_documents()
+        return name
+
+    def text(self, name: str) -> str:
+        """The text of all pages of a result.
+
+        Raises:
+            InputNotFound: there is no such result, or no more.
+        """
+        return "\n\n".join(text.decode() for text in self._get(name).texts.values() if text)
+
+    def page(self, name: str, number: str) -> str:
+        """The text of one page of a result.
+
+        Raises:
+            InputNotFound: there is no such result, or no such page in it.
+        """
+        pages = self._get(name).texts
+        text = pages.get(int(number)) if number.isascii() and number.isdigit() and len(number) < 10 else None
+        if text is None:
+            shown = ", ".join(map(str, list(pages)[:20])) + (", …" if len(pages) > 20 else "")
+            raise InputNotFound(f"The result has no such page; it has {shown}.", remedy="Name one of them.")
+        return text.decode()
+
+    def details(self, name: str, number: int) -> bytes | None:
+        """What was kept about a page beside its text; None: nothing, or no such page.
+
+        Raises:
+            InputNotFound: there is no such result, or no more.
+        """
+        return self._get(name).details.get(number)
+
+    def held(self, name: str) -> H | None:
+        """The document of a result; None: it is not held, or no more.
+
+        Raises:
+            InputNotFound: there is no such result, or no more.
+        """
+        return self._get(name).held
+
+    def forget(self, name: str) -> None:
+        """Keep this result no more; one that is gone is fine."""
+        if (stored := self._results.pop(name, None)) is not None:
+            self._bytes -= stored.size
+            self._let_go(stored)
+
+    def _get(self, name: str) -> _Stored[H]:
+        try:
+            self._results.move_to_end(name)
+        except KeyError:
+            raise InputNotFound(
+                "There is no such result, or no more: results are kept in memory, and the oldest go first.",
+                remedy="Call ocr_image again.",
+            ) from None
+        return self._results[name]
+
+    def _bound_documents(self) -> None:
+        for stored in self._results.values():
+            if sum(document.size for document in self._holds) <= self._max_held_bytes:
+                return
+            self._let_go(stored)
+
+    def _let_go(self, stored: _Stored[H]) -> None:
+        held, stored.held = stored.held, None
+        if held is None:
+            return
+        held.let_go()
+        self._holds[held] -= 1
+        if not self._holds[held]:
+            del self._holds[held]
