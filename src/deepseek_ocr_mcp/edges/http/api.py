@@ -54,7 +54,7 @@ __all__ = ["COMPONENTS", "WEB", "Api", "log"]
 
 log = logging.getLogger(__name__)
 
-WEB: Final = Path(__file__).parent / "web"
+WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages

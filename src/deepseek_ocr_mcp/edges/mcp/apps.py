@@ -40,7 +40,7 @@ RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name tha
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
 KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
 
-WEB: Final = Path(__file__).resolve().parent / "web"
+WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
 INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # it may fetch nothing
 
