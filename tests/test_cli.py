@@ -237,11 +237,11 @@ def test_status_shows_each_of_several_workers() -> None:
 
 
 def test_status_offload_and_release_speak_to_a_running_server() -> None:
-    with http_server(OCR_AUTH_TOKEN="secret") as server:
-        status = run("status", "--url", server.url, "--token", "secret")
+    with http_server(OCR_AUTH_TOKEN="correct-horse-battery") as server:
+        status = run("status", "--url", server.url, "--token", "correct-horse-battery")
         assert "faults" in status.stdout
-        assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="secret").stdout
-        assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "secret").stdout
+        assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="correct-horse-battery").stdout
+        assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "correct-horse-battery").stdout
         refused = run("release", "--url", server.url)
         assert refused.returncode == 4
         assert "--token" in refused.stderr

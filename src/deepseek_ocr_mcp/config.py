@@ -21,6 +21,7 @@ from .errors import BadRequest
 __all__ = ["Settings", "is_loopback", "load_settings"]
 
 MB = 1024 * 1024
+MIN_TOKEN = 16  # characters; of hex digits, 64 bits: guessed over a network, centuries
 
 _List = Annotated[tuple[str, ...], NoDecode]
 
@@ -97,6 +98,13 @@ class Settings(BaseSettings):
         "Engine",
         "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.",
         ge=0,
+    )
+
+    ocr_worker_env: _List = _field(
+        (),
+        "Engine",
+        "Names of variables that workers are given beside those that libraries are known to need, separated by commas: "
+        "for an engine of your own. It must be in the environment itself, not in a `.env` file.",
     )
 
     ocr_max_queue: int = _field(
@@ -212,6 +220,14 @@ class Settings(BaseSettings):
         gt=0,
     )
 
+    ocr_drain_seconds: float = _field(
+        25.0,
+        "HTTP",
+        "Seconds that a server which is told to end (SIGTERM) goes on with what it reads. New requests get 503 "
+        "meanwhile; a second signal ends it at once.",
+        ge=0,
+    )
+
     # -- logs
     ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
         "warning", "Logs", "What is written to stderr; never text of a document. See docs/observability.md."
@@ -231,7 +247,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_gpus", "ocr_trusted_proxies",
-        "ocr_remote_url",
+        "ocr_remote_url", "ocr_worker_env",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -267,6 +283,27 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("ocr_auth_token", "ocr_remote_key")
+    @classmethod
+    def _token_fits_a_header(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        token = "" if value is None else value.get_secret_value()
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("it has characters that no header can carry; use letters, digits and signs of ASCII")
+        if value is not None and info.field_name == "ocr_auth_token" and len(token) < MIN_TOKEN:
+            raise ValueError(f"it is shorter than {MIN_TOKEN} characters, and nothing slows down who guesses; "
+                             "`openssl rand -hex 32` makes a good one")  # fmt: skip
+        return value
+
+    @field_validator("ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins")
+    @classmethod
+    def _no_wildcard(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if "*" in entry.removesuffix(":*"):
+                raise ValueError(
+                    f"{entry!r} would let every page in a browser call this server, or means nothing; name each one"
+                )
+        return value
 
     @property
     def max_file_bytes(self) -> int:

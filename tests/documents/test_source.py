@@ -567,7 +567,7 @@ async def test_a_file_is_written_whole_and_not_over_another(
 ) -> None:
     if not links:
 
-        def link(*_: object) -> None:
+        def link(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "no links here")
 
         monkeypatch.setattr(os, "link", link)

@@ -115,13 +115,13 @@ def test_a_client_from_before_there_were_links_gets_none() -> None:
 
 
 async def test_over_http_the_token_protects_results_too() -> None:
-    with http_server("Verbose", OCR_AUTH_TOKEN="secret") as server:
-        async with http_client(server, token="secret") as mcp:
+    with http_server("Verbose", OCR_AUTH_TOKEN="correct-horse-battery") as server:
+        async with http_client(server, token="correct-horse-battery") as mcp:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "max_chars": 55})
             [link] = links(result)
             assert "line 0019" not in said(result)
             assert await text_of(mcp, link.uri) == WHOLE
-        async with http_client(server, token="secret") as another:
+        async with http_client(server, token="correct-horse-battery") as another:
             assert await text_of(another, link.uri) == WHOLE, "the link works for whoever was given it"
         for token in ("", "wrong"):
             with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the SDK makes of a 401

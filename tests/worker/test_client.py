@@ -227,6 +227,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
     monkeypatch.setenv("OCR_THREADS", "3")
     handle = await WorkerHandle.spawn(*arguments)
     try:
+        await handle.call("confined", {}, timeout=20)  # until then it may have no environment at all
         given = await anyio.Path(f"/proc/{handle.pid}/environ").read_bytes()
     finally:
         await handle.stop()

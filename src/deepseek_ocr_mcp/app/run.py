@@ -6,6 +6,7 @@ gone before the process exits, within `SHUTDOWN_S`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,7 @@ from ..gpu.probe import GpuProbe
 from ..lifecycle.base import Lifecycle
 from ..lifecycle.manager import ModelManager
 from ..service.service import OcrService
+from ..worker.confine import hide_from_children
 from .headstart import HeadStart
 from .signals import until_signal
 
@@ -30,7 +32,8 @@ __all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
 
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
-HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
+HTTP_DRAIN_S: Final = 1  # after OCR_DRAIN_SECONDS: open event streams never end by themselves
+BACKLOG: Final = 256  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
@@ -81,8 +84,10 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
     Args:
         wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
     """
+    from ..edges.mcp.guard import run_stdio
     from ..edges.mcp.server import build_mcp
 
+    hide_from_children()
     stop, cleaned = anyio.Event(), anyio.Event()
     services: list[OcrService] = []
 
@@ -102,7 +107,7 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
         os._exit(0)
 
     async def serve() -> None:
-        await build_mcp(services[0], local=True).run_stdio_async()
+        await run_stdio(build_mcp(services[0], local=True))
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(run_service)
@@ -119,7 +124,7 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
 
 
 async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve streamable HTTP until SIGINT or SIGTERM.
+    """Serve streamable HTTP until SIGINT or SIGTERM; what is being read then is answered first.
 
     Args:
         announce: called with the server's address once it listens.
@@ -130,10 +135,13 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
     import uvicorn
 
     from ..edges.http.auth import check_bind
+    from ..edges.http.drain import Drain
     from ..edges.http.server import build_http
     from ..edges.mcp.server import build_mcp
+    from .connections import KEEP_ALIVE_S, Connections, most_connections, silence_accept_errors
 
-    stop = anyio.Event()
+    hide_from_children()
+    stop, drain = anyio.Event(), Drain()
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -150,7 +158,10 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
         async with running_service(settings) as service:
             server = Server(
                 uvicorn.Config(
-                    build_http(service, build_mcp(service, local=False)),
+                    build_http(service, build_mcp(service, local=False), drain),
+                    http=Connections(most_connections()).protocol,  # type: ignore[arg-type]
+                    timeout_keep_alive=KEEP_ALIVE_S,
+                    backlog=BACKLOG,
                     log_config=None,  # its lines take the form of ours: see logs.py
                     access_log=False,  # edges/access.py writes them, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
@@ -164,14 +175,28 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
             async def serve() -> None:
                 await server.serve(sockets=[listener])
 
+            async def finish() -> None:
+                await drain.finish(settings.ocr_drain_seconds)
+                stop.set()
+
+            silence_accept_errors(asyncio.get_running_loop())
             announce(_address(listener))
-            await until_signal(serve, stop.set)
+            async with anyio.create_task_group() as tasks:
+
+                def signalled() -> None:
+                    if drain.closing:
+                        stop.set()
+                    else:
+                        tasks.start_soon(finish)
+
+                await until_signal(serve, signalled)
+                tasks.cancel_scope.cancel()
 
 
 def _bound_socket(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
         # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
         # asyncio sets it only on sockets that it made itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -164,8 +164,9 @@ class OcrService:
         """Return if a request could be taken now.
 
         Raises:
-            NotReady: the queue is full, or the server is shutting down.
+            NotReady: the queue is full, there is no folder for pages, or the server is shutting down.
         """
+        self._reader.check()
         if self._manager.state is State.CLOSED:
             raise NotReady("The server is shutting down.", remedy="Ask another one, or start it again.")
         if self._admission.full:
@@ -256,7 +257,7 @@ class OcrService:
         engine_version = await self._engine_version()
         limit = request.max_chars if request.max_chars and not save_to else None
         async with AsyncExitStack() as stack:
-            document = await self._opened(stack, upload or request.image, local, deadline)
+            document = await self._opened(stack, upload or request.image, local, client, deadline)
             wanted = document.numbers(request.pages)
             layered = document.format == "PDF" and MODES[request.mode].text_alone
             text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
@@ -308,9 +309,11 @@ class OcrService:
             return self.engine.version(self.settings.ocr_model)
         return await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
 
-    async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
+    async def _opened(
+        self, stack: AsyncExitStack, image: str | Snapshot, local: bool, client: str, deadline: float
+    ) -> Document:
         with anyio.CancelScope(deadline=deadline) as scope:
-            return await stack.enter_async_context(self._reader.open(image, local=local))
+            return await stack.enter_async_context(self._reader.open(image, local=local, client=client))
         assert scope.cancelled_caught
         raise Timeout(
             f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -371,7 +374,7 @@ class OcrService:
             result.truncated, result.text, result.pages = True, "", []
             return answer
         if save_to:
-            await save_result(result, document, save_to, request.overwrite)
+            await save_result(result, document, save_to, request.overwrite, self.settings.ocr_allowed_dirs)
             result.saved_to = save_to
             answer.notes.append(f"The whole text is in {save_to}.")
         shown, cut_note = cut_to_chars(pages, request.max_chars)
@@ -431,9 +434,9 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot | Kept) -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
-        async with self._reader.open(upload, local=False) as document:
+        async with self._reader.open(upload, local=False, client=client) as document:
             yield document
 
     def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:

@@ -108,7 +108,7 @@ class _Wire:
         self.dropped: set[tuple[int, int]] = set()
 
     def send(self, message: dict[str, Any]) -> None:
-        view = memoryview(encode(message))
+        view = memoryview(encode(message, clean=True))
         with self._out_lock:
             while view:
                 view = view[os.write(self._out, view) :]

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from ..text import well_formed
+
 __all__ = [
     "AHEAD",
     "HEADER_BYTES",
@@ -40,13 +42,21 @@ class ProtocolError(Exception):
     """The other side does not speak the protocol."""
 
 
-def encode(message: dict[str, Any]) -> bytes:
-    """One frame, header included. Lone surrogates survive: JSON escapes them.
+def encode(message: dict[str, Any], *, clean: bool = False) -> bytes:
+    """One frame, header included.
+
+    Args:
+        message: a JSON object.
+        clean: whether a lone surrogate becomes U+FFFD, as an answer needs it; else it survives, as a path needs it.
 
     Raises:
         ProtocolError: the message is larger than `MAX_FRAME_BYTES`.
     """
-    body = json.dumps(message, separators=(",", ":")).encode()
+    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        body = well_formed(text).encode() if clean else json.dumps(message, separators=(",", ":")).encode()
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
     return len(body).to_bytes(HEADER_BYTES, "big") + body

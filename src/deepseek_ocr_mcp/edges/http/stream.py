@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ...errors import OcrError, cause_of
+from ...text import well_formed_values
 from .auth import error_body
 from .shapes import log, unforeseen
 
@@ -98,7 +99,8 @@ class EventStream(Response):
 
     async def _told(self, send: Send) -> None:
         async def emit(event: str, data: Mapping[str, Any]) -> None:
-            await send(_chunk(f"event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"))
+            text = json.dumps(well_formed_values(data), separators=(",", ":"))
+            await send(_chunk(f"event: {event}\ndata: {text}\n\n"))
 
         try:
             await self._work(emit)

@@ -152,7 +152,7 @@ class AppView:
             if kept is None:
                 return CallToolResult(content=[], structured_content=structured)
             with self._service.place(client(ctx)):
-                async with self._service.opened(kept) as document:
+                async with self._service.opened(kept, client(ctx)) as document:
                     if page > document.page_count:
                         raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
                     seen = await document.preview(page, side)

@@ -7,12 +7,12 @@ writer and with it the server. `guarded_stdio` and `clean_answers` stand between
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
@@ -27,9 +27,9 @@ from mcp.types import (
 )
 from pydantic import ValidationError
 
-from ...text import well_formed_values
+from ...text import well_formed, well_formed_values
 
-__all__ = ["clean_answers", "guarded_stdio", "refusals", "serve_stdio"]
+__all__ = ["clean_answers", "clean_progress", "guarded_stdio", "refusals", "run_stdio"]
 
 MAX_REFUSALS: Final = 100  # of one batch: each of its requests waits for an answer
 
@@ -44,7 +44,16 @@ async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext
     return well_formed_values(answer) if isinstance(answer, dict) else answer
 
 
-async def serve_stdio(mcp: MCPServer) -> None:
+def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None]]:
+    """What tells the caller of a tool how far it is, with messages that can be sent whatever a file is called."""
+
+    async def report(done: float, total: float, message: str) -> None:
+        await ctx.report_progress(done, total, well_formed(message))
+
+    return report
+
+
+async def run_stdio(mcp: MCPServer) -> None:
     """What `mcp.run_stdio_async()` does, with every line answered."""
     server = mcp._lowlevel_server  # the SDK has no public way to run a server on other streams than its own
     async with guarded_stdio() as (reader, writer):

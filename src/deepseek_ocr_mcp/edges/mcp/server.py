@@ -26,6 +26,7 @@ from ...service.service import LOCAL, Kept, OcrService
 from ...service.store import ResultStore
 from .apps import LINK, RESULT, AppView, extension, hide_from_others
 from .arguments import OCR_HINTS, StrictTool
+from .guard import clean_answers, clean_progress
 from .prompts import PromptServer, add_prompts
 from .results import RESULTS, add_resources, lean_schema, result_text, structured, structured_result, transition_result
 
@@ -129,7 +130,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
                 client=LOCAL if local else _client(ctx),
                 reply_s=service.settings.ocr_reply_seconds,
                 keep=client_supports_apps(ctx),
-                on_progress=ctx.report_progress,
+                on_progress=clean_progress(ctx),
             )
             return result_of(ctx, request, answer)
         if not save_to.strip():
@@ -138,7 +139,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             request,
             listing,
             local=local,
-            on_progress=ctx.report_progress,
+            on_progress=clean_progress(ctx),
             reply_s=service.settings.ocr_reply_seconds,
         )
         return result_of(ctx, request, answer)
@@ -253,7 +254,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},  # those who show apps get another
         extensions=[extension()],
-        middleware=[hide_from_others],
+        middleware=[clean_answers, hide_from_others],
         tools=[
             reading,
             tool(
