@@ -241,7 +241,8 @@ def test_status_offload_and_release_speak_to_a_running_server() -> None:
         status = run("status", "--url", server.url, "--token", "correct-horse-battery")
         assert "faults" in status.stdout
         assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="correct-horse-battery").stdout
-        assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "correct-horse-battery").stdout
+        released = run("release", "--force", "--url", server.url, "--token", "correct-horse-battery")
+        assert "Nothing was loaded" in released.stdout
         refused = run("release", "--url", server.url)
         assert refused.returncode == 4
         assert "--token" in refused.stderr

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layout": {"layout"},
     "worker": {"worker", "errors", "logs", "text", ""},
     "gpu": {"gpu", *GROUND},
-    "engines": {"", "engines", "layout", "worker.protocol", "errors", "logs", "modes"},
+    "engines": {"", "engines", "layout", "worker.protocol", "worker.confine", "errors", "logs", "modes"},
     "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
     "documents": {"", "documents", "worker", "engines.base", "config", "errors", "logs", "text"},
     "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},

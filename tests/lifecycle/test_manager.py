@@ -58,6 +58,7 @@ class House:
             self.nvml.add_card(free_mb=free_mb)
         self.workers: list[FakeWorker] = []
         self.failures = list(failures)
+        self.load_failures: list[BaseException] = []
         self.spawn_error: Exception | None = None
         engine = EngineSpec(
             "fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0, shared_pages=shared_pages
@@ -70,7 +71,10 @@ class House:
     async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
         if self.spawn_error is not None:
             raise self.spawn_error
-        self.workers.append(FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures))
+        load_errors = {"": self.load_failures}
+        self.workers.append(
+            FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures, load_errors=load_errors)
+        )
         return self.workers[-1]
 
     @asynccontextmanager
@@ -511,6 +515,31 @@ async def test_a_crash_while_reading_is_retried_once_in_a_fresh_worker() -> None
         assert await house.read() == "by 1001"
         assert manager.status().worker_restarts == 1
         assert "segfault" in manager.status().last_error
+
+
+async def test_a_worker_that_is_killed_while_it_loads_costs_none_of_those_who_wait_for_it() -> None:
+    house = House()
+    house.load_failures = [WorkerDied(-9, "")]
+    answers: list[str] = []
+
+    async def read() -> None:
+        answers.append(await house.read())
+
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        for _ in range(16):
+            tasks.start_soon(read)
+        await anyio.sleep(LOAD_S + 17 * READ_S)
+        assert answers == ["by 1001"] * 16
+        assert manager.status().worker_restarts == 1
+
+
+async def test_a_worker_that_dies_twice_while_it_loads_is_an_error() -> None:
+    house = House()
+    house.load_failures = [WorkerDied(-9, ""), WorkerDied(-9, "")]
+    async with house.open():
+        with pytest.raises(WorkerCrashed, match="SIGKILL"):
+            await house.read()
+        assert await house.read() == "by 1002"
 
 
 async def test_a_page_that_kills_two_workers_is_an_error_with_their_last_words() -> None:

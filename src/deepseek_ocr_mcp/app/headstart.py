@@ -72,4 +72,6 @@ def _key(engine: EngineSpec, env: Mapping[str, str]) -> object:
 
 
 async def _worker(engine: EngineSpec, env: Mapping[str, str], *arguments: str) -> WorkerHandle:
-    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, *arguments, env=env, name=f"{engine.name} worker")
+    return await WorkerHandle.spawn(
+        ENGINE_HOST, engine.target, *arguments, env=env, rights=engine.rights, name=f"{engine.name} worker"
+    )

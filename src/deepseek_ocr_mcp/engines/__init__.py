@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from .. import __version__
 from ..errors import BadRequest
 from ..modes import MODES
+from ..worker.confine import ALL_BUT_SPYING, Rights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,8 @@ class EngineSpec:
     """Modules that must be installed."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+    rights: Rights = ALL_BUT_SPYING
+    """What its worker keeps of the server's rights."""
     asks: str = ""
     """With what settings of its own it reads, where that makes another text: part of its version."""
 
@@ -117,17 +120,21 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
             weights="deepseek-ai/DeepSeek-OCR",
+            # The driver talks to its daemons over sockets, and torch compiles with programs.
+            rights=Rights(sockets=True, programs=True),
         ),
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
+            rights=Rights(),
         ),
         EngineSpec(
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
+            rights=Rights(programs=True),
         ),
         EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
     )

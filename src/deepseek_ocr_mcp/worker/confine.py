@@ -12,7 +12,6 @@ import ctypes
 import errno
 import json
 import os
-import platform
 import stat
 import struct
 import sys
@@ -209,7 +208,7 @@ def _drop_capabilities(libc: Any, dropped: int) -> None:
 
 def _filter_calls(libc: Any, rights: Rights) -> bool:
     """Seccomp. Returns whether it is in force: the calls that are refused give EPERM."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in AUDIT_ARCH or sys.maxsize < 1 << 32:
         return False
     refused = [
