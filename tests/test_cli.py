@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -211,6 +212,7 @@ def test_help_teaches(arguments: list[str]) -> None:
 
 def test_doctor_says_ok_to_a_sound_machine() -> None:
     done = run("doctor", engine="rapidocr")
+    assert re.search(r"ok +decoder +confined by ", done.stdout), done.stdout
     assert done.returncode == 0, done.stdout
     assert "read '12345'" in done.stdout
     assert "FIX" not in done.stdout

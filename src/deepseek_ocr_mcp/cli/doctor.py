@@ -82,6 +82,10 @@ async def _examine(settings: Settings) -> int:
                 )
             except OcrError as exc:
                 line(False, "endpoint" if engine.is_remote else "weights", exc.message, exc.remedy)
+        try:
+            line(True, "decoder", f"confined by {await service.confined()}")
+        except OcrError as exc:
+            line(False, "decoder", exc.message, exc.remedy)
         status = await settled_status(service)
     for endpoint in status.endpoints or ():
         remedy = "See OCR_REMOTE_URL, OCR_REMOTE_KEY and OCR_MODEL, and its log."

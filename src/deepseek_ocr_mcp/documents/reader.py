@@ -29,6 +29,8 @@ from ..config import Settings
 from ..engines.base import PageImage, ReadOptions
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
 from ..worker.client import WorkerDied
+from ..worker.confine import Confined
+from ..worker.protocol import CONFINED
 from .child import spawn_decoder
 from .private import is_whole, restore
 from .ranges import parse_pages
@@ -289,6 +291,10 @@ class DocumentReader:
                 remedy="The operator makes the folder for temporary files (TMPDIR) writable again, with space in it.",
             ) from None
         self._is_stale = True  # the decoder is confined to the folder that was there before
+
+    async def confined(self) -> Confined:
+        """What holds the decoder back, as the decoder itself tells."""
+        return Confined(**await self._ask("", CONFINED, {}, DECODE_TIMEOUT_S))
 
     def _fresh_folder(self) -> str:
         """A new folder in the private one."""

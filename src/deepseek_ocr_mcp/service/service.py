@@ -456,6 +456,10 @@ class OcrService:
         """The path of a Word document: headings, paragraphs, lists and tables."""
         return self._reader.exported("word_document", dump_pages(pages), title=title, mode=mode)
 
+    async def confined(self) -> str:
+        """What holds the document decoder back on this system, in words."""
+        return str(await self._reader.confined())
+
     async def status(self) -> GpuStatus:
         """What is true now; never waits for a page that is being read."""
         probe = self._manager.probe

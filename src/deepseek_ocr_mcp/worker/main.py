@@ -46,6 +46,7 @@ from ..text import one_line, without_paths  # noqa: E402
 from .confine import ALL_BUT_SPYING, Confined, Rights, confine  # noqa: E402
 from .protocol import (  # noqa: E402
     AHEAD,
+    CONFINED,
     HEADER_BYTES,
     PARENT_VARIABLE,
     PROGRESS_EVERY_S,
@@ -57,7 +58,6 @@ from .protocol import (  # noqa: E402
 
 __all__ = ["WireCall", "main"]
 
-CONFINED: Final = "confined"  # the call that asks what is in force here, whatever the child does
 MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`

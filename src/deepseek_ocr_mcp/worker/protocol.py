@@ -17,6 +17,7 @@ from ..text import well_formed
 
 __all__ = [
     "AHEAD",
+    "CONFINED",
     "HEADER_BYTES",
     "MAX_FRAME_BYTES",
     "PARENT_VARIABLE",
@@ -32,6 +33,7 @@ AHEAD: Final = "ahead"  # the argument that makes a child do what it can before 
 PROGRESS_EVERY_S: Final = 0.25
 """Seconds between messages of the same progress: each takes a third of a millisecond of the engine's cores."""
 
+CONFINED: Final = "confined"  # the call that asks what is in force in a child, whatever it serves
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
 PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
