@@ -213,15 +213,17 @@ class Guests:
     async def send_file(self, http: httpx2.AsyncClient) -> None:
         data = mutated(self._chance.choice(self._files), self._chance)
         answer = await http.post(self.server.root + "/ocr", files={"file": ("page", data)})
-        if answer.status_code != 200 and set(answer.json()["error"]) != {"code", "message", "remedy"}:
+        error = {} if answer.status_code == 200 else answer.json()["error"]
+        if error and set(error) != {"code", "message", "remedy"}:
             self.tally.wrong.append(f"a file was answered {answer.status_code} {answer.text[:200]}")
-        self.tally.answered[f"file {answer.status_code}"] += 1
+        self.tally.answered[f"file {error.get('code', 'read')}"] += 1
 
     async def send_message(self, http: httpx2.AsyncClient) -> None:
         data = mutated(json.dumps(CALL).encode(), self._chance)
         headers = HEADERS | ({"MCP-Protocol-Version": "2026-07-28"} if self._chance.random() < 0.5 else {})
         answer = await http.post(self.server.root + "/mcp", content=data, headers=headers)
         self.tally.answered[f"message {answer.status_code}"] += 1
+        await anyio.sleep(0.02)
 
     async def be_rude(self) -> None:
         """Say nothing, creep, or ask and not read, for a while."""
@@ -241,7 +243,7 @@ class Guests:
         if children:
             victim = self._chance.choice(children)
             with contextlib.suppress(psutil.NoSuchProcess):
-                kind = "decoder" if "documents" in victim.cmdline() else "engine"
+                kind = "decoder" if any("PageRenderer" in part for part in victim.cmdline()) else "engine"
                 victim.kill()
                 self.tally.kills[kind] += 1
 
@@ -340,7 +342,7 @@ async def at_stdio(stdio: Stdio, until: float, seed: int, tally: Tally) -> None:
 
 async def disturb(guests: Guests, until: float, callers: int) -> Stdio:
     tally, stdio = guests.tally, Stdio()
-    async with anyio.create_task_group() as tasks, httpx2.AsyncClient(timeout=BOUND_S) as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http, anyio.create_task_group() as tasks:
 
         def invite(name: str, act: Callable[[], Awaitable[None]]) -> None:
             tasks.start_soon(repeat, act, until, tally, name)
@@ -389,7 +391,23 @@ async def end_while_reading(server: Server, guests: Guests) -> tuple[Counter[str
     return outcomes, status, time.monotonic() - began
 
 
-async def endure(minutes: float, callers: int, seed: int, log: Path) -> str:
+@dataclass
+class Run:
+    """What is to be held against the promises."""
+
+    tally: Tally
+    before: tuple[float, int, int]
+    after: tuple[float, int, int]
+    files: tuple[int, int]
+    """In the server's folder, before and after."""
+    stdio: Stdio
+    stdio_status: int
+    ending: tuple[Counter[str], int | None, float]
+    left: tuple[int, int]
+    """Children and files that outlived the server."""
+
+
+async def endure(minutes: float, callers: int, seed: int, log: Path) -> Run:
     tally = Tally()
     with running(log) as server:
         guests = Guests(server, tally, seed)
@@ -402,32 +420,39 @@ async def endure(minutes: float, callers: int, seed: int, log: Path) -> str:
         await anyio.sleep(QUIET_S)
         after, files_after = server.sample(), server.files()
         children = server.process.children(recursive=True)
-        outcomes, status, seconds = await end_while_reading(server, guests)
+        ending = await end_while_reading(server, guests)
         left = [child.pid for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-        rest = server.files()
-    log_mb = os.path.getsize(log) / MB
-    for line in (*tally.wrong[:10], *tally.missing[:10]):
-        say(line)
-    kills = sum(tally.kills.values())
-    clean = tally.answered["caller ok"] + tally.answered["caller refused"]
+        for line in (*tally.wrong[:10], *tally.missing[:10]):
+            say(line)
+        files = (files_before, files_after)
+        return Run(tally, before, after, files, stdio, stdio_status, ending, (len(left), server.files()))
+
+
+def promises(run: Run) -> list[tuple[str, str, str]]:
+    """Each promise, what was measured, and whether it holds."""
+    tally, before, after = run.tally, run.before, run.after
+    kills, refused = sum(tally.kills.values()), tally.answered["caller refused"]
     files = sum(count for kind, count in tally.answered.items() if kind.startswith("file "))
     messages = sum(count for kind, count in tally.answered.items() if kind.startswith("message "))
     peak = max((sample[0] for sample in tally.samples), default=0.0)
-    rows = [
-        ("no wrong text", f"{len(tally.wrong)} of {clean}", verdict(not tally.wrong)),
+    outcomes, status, seconds = run.ending
+    clean = tally.answered["caller ok"] + refused
+    by_kind = f"{tally.kills['engine']} engine, {tally.kills['decoder']} decoder"
+    ended = ", ".join(f"{count} {kind}" for kind, count in outcomes.items())
+    return [
+        ("no wrong text", f"{len(tally.wrong)} of {clean}", verdict(not tally.wrong and clean > 0)),
         ("no answer is missing", f"{len(tally.missing)}", verdict(not tally.missing)),
         (
             "a kill costs one request at most",
-            f"{tally.answered['caller refused']} refused over {kills} kills "
-            f"({tally.kills['engine']} engine, {tally.kills['decoder']} decoder)",
-            verdict(tally.answered["caller refused"] <= kills),
+            f"{refused} refused over {kills} kills ({by_kind})",
+            verdict(refused <= kills),
         ),
         ("damaged files are answered", f"{files}", verdict(files > 0)),
         ("damaged messages over HTTP are answered", f"{messages}", verdict(messages > 0)),
         (
             "damaged lines harm no stdio server",
-            f"{stdio.answered} of {stdio.sent}, exit {stdio_status}",
-            verdict(stdio.answered == stdio.sent > 0 and stdio_status == 0),
+            f"{run.stdio.answered} of {run.stdio.sent}, exit {run.stdio_status}",
+            verdict(run.stdio.answered == run.stdio.sent > 0 and run.stdio_status == 0),
         ),
         (
             "memory of the server stays",
@@ -436,22 +461,31 @@ async def endure(minutes: float, callers: int, seed: int, log: Path) -> str:
         ),
         ("descriptors are given back", f"{before[1]} → {after[1]}", verdict(after[1] <= before[1] + 4)),
         ("children end", f"{before[2]} → {after[2]}", verdict(after[2] <= max(before[2], 1))),
-        ("files are removed", f"{files_before} → {files_after}", verdict(files_after <= files_before)),
+        ("files are removed", f"{run.files[0]} → {run.files[1]}", verdict(run.files[1] <= run.files[0])),
         (
             "SIGTERM answers what is under way",
-            f"{dict(outcomes)}, exit {status} after {seconds:.1f} s",
+            f"{ended}, exit {status} after {seconds:.1f} s",
             verdict(status == 0 and set(outcomes) <= {"answered", "503"} and outcomes["answered"] > 0),
         ),
-        ("nothing outlives the server", f"{len(left)} children, {rest} files", verdict(not left and not rest)),
+        ("nothing outlives the server", f"{run.left[0]} children, {run.left[1]} files", verdict(run.left == (0, 0))),
     ]
-    errors = ", ".join(f"{code}: {count}" for code, count in tally.failed.most_common()) or "none"
+
+
+def told(run: Run, minutes: float, callers: int, log: Path) -> str:
+    """The table, and what stands beside it."""
+    tally = run.tally
+    clean = tally.answered["caller ok"] + tally.answered["caller refused"]
+    errors = ", ".join(f"{code} ({count})" for code, count in tally.failed.most_common()) or "none"
+    kinds = [(kind.split(" ")[1], n) for kind, n in tally.answered.most_common() if kind.startswith("file ")]
+    files = ", ".join(f"{kind} {n}" for kind, n in kinds)
     median = statistics.median(tally.latencies) if tally.latencies else 0.0
     return "\n\n".join(
         [
-            table(("promise", "measured", ""), rows),
+            table(("promise", "measured", ""), promises(run)),
             f"{minutes:g} minutes, {callers} callers with {clean} readings of clean pages (median {median:.2f} s, most "
-            f"{max(tally.latencies, default=0.0):.1f} s), {tally.answered['bad guest gone']} bad guests. "
-            f"Errors that callers got: {errors}. Its log has {log_mb:.2f} MB.",
+            f"{max(tally.latencies, default=0.0):.1f} s), {tally.answered['bad guest gone']} bad guests. Errors that "
+            f"callers got: {errors}. What damaged files got: {files}. The server's log has "
+            f"{log.stat().st_size / MB:.2f} MB.",
         ]
     )
 
@@ -464,7 +498,9 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = anyio.run(endure, arguments.minutes, arguments.callers, arguments.seed, Path(folder, "server.log"))
+        log = Path(folder, "server.log")
+        run = anyio.run(endure, arguments.minutes, arguments.callers, arguments.seed, log)
+        text = told(run, arguments.minutes, arguments.callers, log)
     report("endurance", __doc__.partition("\n")[0], text, save=arguments.save)
 
 

@@ -128,7 +128,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
-            rights=Rights(),
+            rights=Rights(programs=True),  # Tesseract reads what its models cannot
         ),
         EngineSpec(
             "tesseract",

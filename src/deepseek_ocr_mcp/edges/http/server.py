@@ -90,9 +90,9 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
         middleware=[
             Middleware(Access, answered=metrics.answered),
             Middleware(SecurityHeaders),
-            Middleware(drain.middleware),
             Middleware(_LastResort),
             Middleware(BodyLimits, settings=settings),
+            Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
             Middleware(Guard, settings=settings),
         ],
         responses={
