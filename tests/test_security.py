@@ -20,9 +20,11 @@ import pytest
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
+from deepseek_ocr_mcp.engines import KNOWN, choose_engine
 from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.confine import ALL_BUT_SPYING
 from support import as_base64, children, http_server, png, running
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +80,15 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
     finally:
         await decoder.stop()
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_worker_keeps_what_its_engine_needs_and_no_more() -> None:
+    kept = {name: spec.rights for name, spec in KNOWN.items() if not spec.is_remote}
+    assert {name for name, rights in kept.items() if rights.tcp or rights.signals} == set()
+    assert {name for name, rights in kept.items() if rights.sockets} == {"deepseek"}  # the driver's daemons
+    assert {name for name, rights in kept.items() if rights.programs} == {"deepseek", "rapidocr", "tesseract"}
+    own, _ = choose_engine("package.module:Class")
+    assert own.rights == ALL_BUT_SPYING
 
 
 class Decoder:
