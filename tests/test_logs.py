@@ -83,7 +83,7 @@ async def test_neither_a_page_s_text_nor_the_token_is_in_any_line_at_debug_level
     assert TOKEN[:-1] not in log
     assert page[:40] not in log
     assert page[-40:] not in log
-    for whose in ("edges.access", "observer", "worker", "uvicorn.error"):  # it was not silence
+    for whose in ("edges.http.access", "observer", "worker", "uvicorn.error"):  # it was not silence
         assert whose in log
 
 

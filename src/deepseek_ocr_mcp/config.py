@@ -181,7 +181,12 @@ class Settings(BaseSettings):
         "on", "Results", "Whether pages that were read are kept, so that nothing is read twice."
     )
     ocr_cache_mb: int = _field(64, "Results", "MiB of read pages kept in memory, for an hour at most.", ge=1)
-    ocr_cache_dir: str = _field("", "Results", "Folder where read pages are kept on disk too. Empty: nowhere.")
+    ocr_cache_dir: str = _field(
+        "",
+        "Results",
+        "Folder where read pages are kept on disk too, for servers of this machine: SQLite's locks do not hold on "
+        "network disks. Empty: nowhere.",
+    )
     ocr_cache_dir_mb: int = _field(1024, "Results", "MiB that the pages on disk may take.", ge=1)
 
     # -- HTTP
