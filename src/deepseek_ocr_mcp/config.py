@@ -33,7 +33,7 @@ def _field(default: Any, group: str, description: str, **limits: Any) -> Any:
 class Settings(BaseSettings):
     """All that an operator can set. Immutable: one object, built once, handed down."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, hide_input_in_errors=True)
 
     # -- engine
     ocr_engine: str = _field(
