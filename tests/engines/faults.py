@@ -240,6 +240,15 @@ class Refusing(Echo):
         raise UnsupportedMode("Not this one.", remedy="Another.")
 
 
+class TellingPaths(Echo):
+    """An error that says where something lies on this machine."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        raise EngineUnavailable(
+            "/srv/models/secret/model.bin is missing.", remedy="See /srv/models, or https://example.org/a/b."
+        )
+
+
 class Broken(Echo):
     """A bug in an engine: an exception that nobody foresaw."""
 

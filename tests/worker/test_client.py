@@ -113,6 +113,14 @@ async def test_an_error_keeps_its_class_its_message_and_its_remedy() -> None:
     assert caught.value.remedy == "Another."
 
 
+async def test_an_error_of_a_child_says_no_path_of_this_machine() -> None:
+    async with worker("TellingPaths") as handle:
+        with pytest.raises(EngineUnavailable) as caught:
+            await handle.call("read", read(), timeout=10)
+    assert caught.value.message == "model.bin is missing."
+    assert caught.value.remedy == "See models, or https://example.org/a/b."
+
+
 async def test_a_bug_in_an_engine_is_an_error_and_the_worker_lives(tmp_path: Path) -> None:
     async with worker("Broken") as handle:
         with pytest.raises(OcrError, match="ValueError: the engine has a bug"):

@@ -29,7 +29,7 @@ HEAD_S: Final = 20.0  # a head is a few hundred bytes
 STALL_S: Final = 30.0  # between two looks at how much of an answer was read
 LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with one bar takes more
 MAX_UNREAD_BYTES: Final = 256 << 20  # of all answers that wait for slow readers; the largest has about 90 MB
-RESERVED: Final = 256  # descriptors for documents, children and the rest
+RESERVED: Final = 320  # descriptors for documents, children, and 128 connections that are accepted at once and then cut
 WANTED: Final = 65_536  # descriptors; more connections than that are for several servers
 ACCEPT_MESSAGE_EVERY_S: Final = 60.0
 

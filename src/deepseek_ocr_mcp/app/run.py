@@ -33,7 +33,7 @@ __all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
 HTTP_DRAIN_S: Final = 1  # after OCR_DRAIN_SECONDS: open event streams never end by themselves
-BACKLOG: Final = 256  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
+BACKLOG: Final = 128  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
