@@ -7,15 +7,18 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fake_vllm import fake_vllm
 
-from support import alive, children, echo, http_server, png, tiff, wait_until, written
+from support import BOUND_S, Signs, alive, children, echo, http_server, png, tiff, written
 
 COMMAND = [sys.executable, "-m", "deepseek_ocr_mcp"]
 
@@ -27,7 +30,7 @@ def run(*arguments: str, engine: str = "faults:Echo", cwd: Path | None = None, *
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * BOUND_S,
     )
 
 
@@ -151,13 +154,15 @@ def test_a_reader_that_goes_away_is_no_error(page: Path) -> None:
     )
     assert process.stdout is not None
     process.stdout.close()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=BOUND_S)
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("engine", ["Patient", "Hanging"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_reading_within_a_second(page: Path, tmp_path: Path, engine: str, how: signal.Signals) -> None:
+def test_a_signal_ends_a_reading_and_leaves_nothing(
+    page: Path, tmp_path: Path, engine: str, how: signal.Signals, signs: Signs
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
@@ -168,10 +173,11 @@ def test_a_signal_ends_a_reading_within_a_second(page: Path, tmp_path: Path, eng
         text=True,
     )
     try:
-        wait_until(lambda: len(children(process.pid)) == 2)
+        assert signs.next() == "reading"
         workers = children(process.pid)
+        assert len(workers) == 2  # the engine and the decoder
         process.send_signal(how)
-        assert process.wait(1) == 130
+        assert process.wait(BOUND_S) == 130
         assert not any(alive(worker) for worker in workers)
         assert list(scratch.iterdir()) == []
         assert process.stderr is not None
@@ -189,7 +195,7 @@ def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
             env={**os.environ, "OCR_ENGINE": "faults:Echo"},
             stdout=subprocess.DEVNULL,
             stderr=side,
-            timeout=30,
+            timeout=BOUND_S,
             check=True,
         )
     finally:
@@ -245,10 +251,30 @@ def test_status_offload_and_release_speak_to_a_running_server() -> None:
         assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="correct-horse-battery").stdout
         released = run("release", "--force", "--url", server.url, "--token", "correct-horse-battery")
         assert "Nothing was loaded" in released.stdout
-        refused = run("release", "--url", server.url)
-        assert refused.returncode == 4
-        assert "--token" in refused.stderr
-        assert "Traceback" not in refused.stderr
+        for token, words in (((), "requests without a token"), (("--token", "wrong"), "this token")):
+            refused = run("release", "--url", server.url, *token)
+            assert refused.returncode == 3
+            assert words in refused.stderr
+            assert "--token" in refused.stderr
+            assert "Traceback" not in refused.stderr
+
+
+def test_status_tells_a_silent_address_from_another_program() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    silent = run("status", "--url", f"http://127.0.0.1:{port}/mcp")
+    assert (silent.returncode, "No server listens at" in silent.stderr) == (4, True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        found = run("status", "--url", f"http://127.0.0.1:{other.server_port}/mcp")
+        other.shutdown()
+    assert (found.returncode, "Another program answers" in found.stderr) == (4, True)
+
+
+def test_status_asks_the_port_of_the_settings() -> None:
+    with http_server() as server:
+        port = server.url.split(":")[2].split("/")[0]
+        assert "faults" in run("status", PORT=port).stdout
 
 
 def test_client_config_prints_what_each_client_reads() -> None:
@@ -269,7 +295,7 @@ def test_the_printed_command_starts_a_server() -> None:
         env={"PATH": "/usr/bin:/bin"},  # what a desktop client gives it
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=BOUND_S,
     )
     assert json.loads(done.stdout.splitlines()[0])["result"]["serverInfo"]["name"] == "deepseek-ocr"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import Client
 from PIL import Image
 
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
-from support import alive, as_base64, client, echo, facts, png, running, said, tiff
+from support import Signs, Watch, alive, as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +48,7 @@ async def test_the_list_of_tools_is_short_and_says_nothing_twice() -> None:
         assert len(mcp.instructions or "") < 400
     seen = sum(len(json.dumps([tool[part] for tool in tools])) for part in ("name", "description", "inputSchema"))
     assert seen < 3600, "what a model reads before it has done anything"
-    assert len(json.dumps(tools)) < 12_900
+    assert len(json.dumps(tools)) < 13_500
     written = json.dumps([tool["outputSchema"] for tool in tools])
     assert '"null"' not in written
     assert '"title"' not in written
@@ -380,7 +381,7 @@ async def test_a_crash_is_survived_by_reading_once_more(tmp_path: Path, monkeypa
         assert facts(await mcp.call_tool("gpu_status", {}))["worker_restarts"] == 1
 
 
-async def test_a_page_that_kills_the_worker_harms_no_other_request() -> None:
+async def test_a_page_that_kills_the_worker_costs_that_page_and_no_other() -> None:
     document = as_base64(tiff(11, 33, 12))  # the second page kills
     async with client("OnePageKills") as mcp:
         results: dict[str, Any] = {}
@@ -392,7 +393,11 @@ async def test_a_page_that_kills_the_worker_harms_no_other_request() -> None:
             tasks.start_soon(call, "bad", document)
             for name in "abc":
                 tasks.start_soon(call, name, PAGE)
-    assert results.pop("bad").is_error
+    bad = results.pop("bad")
+    assert [page["finish"] for page in facts(bad)["pages"]] == ["stop", "failed", "stop"]
+    (note,) = facts(bad)["notes"]
+    assert (note["code"], note["pages"]) == ("page_failed", "2")
+    assert note["text"] in said(bad), "a client that shows its model the content alone must see the note"
     assert {facts(result)["text"] for result in results.values()} == {echo()}
 
 
@@ -412,12 +417,12 @@ async def test_a_mode_that_the_engine_cannot_do_names_one_that_can() -> None:
 
 
 async def test_status_answers_while_a_page_is_read() -> None:
-    async with client("Patient") as mcp, anyio.create_task_group() as tasks:
+    watch = Watch()
+    async with client("Patient", watch=watch) as mcp, anyio.create_task_group() as tasks:
         tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
-        with anyio.fail_after(10):
-            while (status := facts(await mcp.call_tool("gpu_status", {})))["state"] != "host":
-                await anyio.sleep(0.01)
-        assert status["queue"] == 1
+        await watch.until(lambda: watch.moves == ["loading"])
+        status = facts(await mcp.call_tool("gpu_status", {}))
+        assert (status["state"], status["queue"]) == ("host", 1)
         assert "idle_s" not in status
         assert alive(status["worker_pid"])
         tasks.cancel_scope.cancel()
@@ -452,7 +457,7 @@ async def test_release_ends_the_worker_and_the_next_call_starts_one() -> None:
         assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
 
 
-async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> None:
+async def test_release_says_busy_with_the_remedy_and_force_stops_the_page(signs: Signs) -> None:
     async with client("Patient", ocr_busy_wait=0.1) as mcp, anyio.create_task_group() as tasks:
         stopped: list[Any] = []
 
@@ -460,9 +465,7 @@ async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> N
             stopped.append(await mcp.call_tool("ocr_image", {"image": PAGE}))
 
         tasks.start_soon(victim)
-        with anyio.fail_after(10):
-            while facts(await mcp.call_tool("gpu_status", {}))["state"] != "host":
-                await anyio.sleep(0.01)
+        assert await anyio.to_thread.run_sync(signs.next) == "reading"
         busy = await mcp.call_tool("gpu_release", {})
         assert busy.is_error
         assert "force=true" in said(busy)
@@ -472,11 +475,11 @@ async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> N
 
 
 async def test_an_idle_worker_exits_by_itself() -> None:
-    async with client(gpu_idle_timeout=0.05) as mcp:
+    watch = Watch()
+    async with client(gpu_idle_timeout=0.05, watch=watch) as mcp:
         facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        with anyio.fail_after(5):
-            while facts(await mcp.call_tool("gpu_status", {}))["state"] != "unloaded":
-                await anyio.sleep(0.01)
+        await watch.until(lambda: watch.moves[-1] == "releasing")
+        assert facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded"
 
 
 async def test_two_servers_over_one_service_share_its_worker() -> None:

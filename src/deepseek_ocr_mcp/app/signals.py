@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP end what runs, in order; light enough to be in place before anything else is imported."""
+"""Ends the running work in order on SIGINT, SIGTERM and SIGHUP. It is light, so that it is in place before others."""
 
 from __future__ import annotations
 

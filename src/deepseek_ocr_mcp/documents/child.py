@@ -19,4 +19,7 @@ async def spawn_decoder(folder: str, *arguments: str) -> WorkerHandle:
         arguments: further ones for `worker/main.py`.
     """
     rights = Rights(read=(), write=(folder,))
-    return await WorkerHandle.spawn(DECODER, *arguments, rights=rights, name="document decoder")
+    # numpy compares drawings there and multiplies no matrices; for each thread OpenBLAS reserves address space, and the
+    # decoder has a bound on that.
+    env = {"OPENBLAS_NUM_THREADS": "1"}
+    return await WorkerHandle.spawn(DECODER, *arguments, env=env, rights=rights, name="document decoder")
