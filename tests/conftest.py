@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from support import Servers, Signs
 
 TESTS = Path(__file__).parent
-FAULT_SETTINGS = "FAULTS,EAGER_NOTE"  # what fault engines are told
 MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
+FAULT_SETTINGS = f"FAULTS,EAGER_NOTE,{MARK}"  # what fault engines are told, and how children are found
 
 
 ALWAYS_THERE = {

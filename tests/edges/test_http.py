@@ -207,7 +207,7 @@ def test_a_signal_ends_the_server_and_its_children(how: signal.Signals) -> None:
 
 
 async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_what_comes_then() -> None:
-    with http_server("Unhurried") as server:
+    with http_server("Unhurried", OCR_DRAIN_SECONDS="25") as server:
         answers: list[httpx2.Response] = []
         async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
 
@@ -231,7 +231,7 @@ async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_wh
 
 
 async def test_a_second_signal_ends_a_server_at_once() -> None:
-    with http_server("Patient") as server:
+    with http_server("Patient", OCR_DRAIN_SECONDS="25") as server:
         async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
 
             async def read() -> None:
