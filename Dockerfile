@@ -1,15 +1,15 @@
-# deepseek-ocr-mcp on the CPU: RapidOCR with its models inside, and Tesseract for the scripts that those do not know.
-# It is also the server in front of an engine that runs elsewhere (OCR_ENGINE=openai). docs/deployment.md has the commands.
+# deepseek-ocr-mcp on the CPU: RapidOCR with its models, and Tesseract for the scripts that RapidOCR does not know.
+# This image is also the server in front of endpoints that read (OCR_ENGINE=openai). docs/deployment.md has the commands.
 # scripts/prove_images runs every step below in a clean Debian, without a container engine.
 
 FROM debian:13.6-slim AS build
-# Security updates are wanted, so the packages of Debian are those of the day; the base and all of Python are pinned.
+# Debian's packages are not pinned, so that each build has the security updates. The base and all of Python are pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-# What is depended on first: it stays in the builder's cache while only our code changes.
+# The dependencies come first: they stay in the builder's cache while only our code changes.
 COPY pyproject.toml deploy/constraints-cpu.txt ./
 RUN python3 -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies'].get('remote', ()), sep='\n')" \
       > requirements.txt \
@@ -25,7 +25,7 @@ RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-di
 
 
 FROM debian:13.6-slim
-# Data for Tesseract; `apt-cache search tesseract-ocr-` names the others. Empty: Latin, Chinese and Japanese only.
+# Language data for Tesseract; `apt-cache search tesseract-ocr-` lists more. Empty: Latin, Chinese and Japanese only.
 ARG LANGUAGES="ara ben ell heb hin kor rus tha"
 # hadolint ignore=DL3008
 RUN set -- tesseract-ocr tesseract-ocr-osd \
@@ -35,7 +35,7 @@ RUN set -- tesseract-ocr tesseract-ocr-osd \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ocr
 COPY --from=build /opt/ocr /opt/ocr
-# Nothing of ours is written outside /tmp: the root may be read-only.
+# The server writes nothing outside /tmp, so the root may be read-only.
 ENV PATH=/opt/ocr/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -48,6 +48,6 @@ USER 10001:10001
 EXPOSE 8001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s \
     CMD ["python3", "-I", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=4)"]
-# tini is process 1: it hands signals on and reaps what a killed worker leaves.
+# tini is process 1: it passes signals on and reaps the processes that a killed worker leaves.
 ENTRYPOINT ["tini", "--", "deepseek-ocr-mcp"]
 CMD ["serve", "--transport", "http"]

@@ -1,23 +1,23 @@
-"""Claim: an agent pays for the text of a page and little else, and for positions a third less than from any peer.
+"""Claim: an agent pays for the text of a page and little else, and for positions a third less than with any peer.
 
-Characters are what an answer costs: models count tokens, and these follow. Each page is read once by
-our server over stdio, and its lines are put into the formats of others, so that everyone answers the
-same text:
+The cost of an answer is its characters: a model counts tokens, and tokens follow characters. Our server reads each page
+once, over stdio. The benchmark then writes the same lines in the formats of other servers, so that every format holds
+the same text:
 
-- *plain*: the text of the page; nothing can be shorter.
+- *plain*: the text of the page. No format can be shorter.
 - *paddleocr-mcp*: its tool `ocr`, as its source has it (PaddlePaddle/PaddleOCR, mcp_server/paddleocr_mcp,
   tasks/ocr.py and inference/types.py): the text and a line about its confidence; or, `detailed`, indented JSON
-  of the text and once more of each line with its confidence and box.
+  of the text, and of each line once more with its confidence and box.
 - *docling-mcp*: export_docling_document_to_markdown (docling-project/docling-mcp, tools/generation.py): a key
-  and the Markdown as JSON. The call that converts comes before it, and is not counted.
+  and the Markdown as JSON. The call before it, which converts the document, does not count.
 - *docling JSON*: a DoclingDocument as docling exports it (docling-project/docling-core; examples in docling's
-  tests/data/groundtruth/docling_v2): each line with its references, label, box and text, twice. Written here
-  without the indentation that docling's own files have.
+  tests/data/groundtruth/docling_v2): each line with its references, label, box and text, twice. The benchmark writes
+  it without the indentation of docling's own files.
 
-Ours is what the client gets: `content` is what most clients show their model, `structured` what some show
-instead; the wire carries both. `before` is this server's structured content until its text stood in it once: it
-held it whole, and once more page by page. `find` looks for the longest word of the page that stands there once;
-`find str.` is its structured content. Peers that repeat their answer as structured content are not charged for it.
+Our columns hold the answer that the client gets. Most clients show their model `content`; some show it `structured`
+instead. `before` is this server's structured content as it was when it held the whole text and the text of each page.
+`find` searches the longest word that the page has once; `find str.` is its structured content. A peer that repeats its
+answer as structured content pays nothing for that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from common import PAGES, PRODUCT, StdioServer, ratio, report, say, table, text_
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
 HUGE: Final = "huge_"  # the same text as others, and minutes to read
-MIN_CHARS: Final = 200  # of a shorter text, every ratio is about the frame
+MIN_CHARS: Final = 200  # in a shorter text, the frame outweighs the text
 MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
 
 
@@ -62,7 +62,7 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-# -- the formats of others, from our lines
+# -- the formats of other servers, written from our lines
 
 
 def paddle_simple(text: str, lines: Sequence[dict[str, Any]]) -> str:
@@ -127,7 +127,7 @@ def docling_json(name: str, pages: Sequence[dict[str, Any]]) -> str:
 
 
 def term_of(text: str) -> str:
-    """A word to look for: the longest that stands there once, as a name or a number does."""
+    """A word to search: the longest word that the text has once, like a name or a number."""
     words = re.findall(r"\w{4,}", text)
     return max((word for word in words if words.count(word) == 1), key=len, default=words[0] if words else "the")
 
@@ -207,7 +207,7 @@ def judged(answers: dict[str, Answer], offered: str) -> str:
 
 
 def offered_by(server: StdioServer) -> str:
-    """What a model reads before it has asked for anything."""
+    """The texts that a model reads before it has called a tool."""
     tools = server.list("tools")
     seen = sum(len(compact(tool[part])) for tool in tools for part in ("name", "description", "inputSchema"))
     return (

@@ -1,9 +1,9 @@
-"""The least program that reads a line on onnxruntime: rapidocr's two models, both loaded at once, and nothing else.
+"""The shortest program that reads a line on onnxruntime: rapidocr's two models, both loaded at once, and nothing else.
 
     python -P benchmarks/bare_models.py IMAGE
 
-No isolation of the document, no orientation, no reading order, no command line: what is left when all that
-makes a product is left out, so that `reading.py` can tell how much of a cold start is the runtime's own.
+The program has no isolation of the document, no orientation, no reading order and no command line. `reading.py` runs it
+to show how much of a cold start belongs to onnxruntime itself.
 """
 
 import os

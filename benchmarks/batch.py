@@ -1,14 +1,13 @@
 """Claim: `batch` reads as many pages a second as its engines could alone: at least 0.9 of it, with 1 worker and with 2.
 
-The engine alone is `RapidOcrEngine` in a process of its own for each worker, one thread each, called directly on
-decoded pages until all are read; its rate is from its first page to its last. Against it the whole command
-`deepseek-ocr-mcp batch` with as many workers: a local Ray, planners, actors, decoders, texts and manifest. It is run
-on a few pages and on many: what the many take longer is what reading takes, without start and end, which are told
-beside it.
+The engine alone is `RapidOcrEngine` in a process of its own for each worker, with one thread each. The benchmark calls
+it on decoded pages until all are read; its rate counts from its first page to its last. The peer is the whole command
+`deepseek-ocr-mcp batch` with as many workers: a local Ray, planners, actors, decoders, texts and manifest. The command
+runs on a few pages and on many pages. The difference is the time to read; start and end stand in a column of their own.
 
-They take turns. The machine must have a free core for each worker: what Ray and the driver themselves take is part of
-what is measured. `--driver` measures with an engine that does nothing how many documents a second one driver finishes:
-more workers than that are of no use.
+Both take turns. The machine must have a free core for each worker, because the work of Ray and of the driver counts.
+`--driver` runs an engine that does nothing, and measures how many documents a second one driver finishes. More workers
+than that are of no use.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class _Nobody:
 
 
 def make_pages(folder: Path, number: int, rng: random.Random) -> None:
-    """So many pages, no two of them equal: copies of the examples, each with a few dots of its own."""
+    """Write pages, no two of them equal: copies of the examples, each with a few dots of its own."""
     from PIL import Image
 
     folder.mkdir(parents=True)
@@ -81,7 +80,7 @@ def serve_alone(folder: Path, share: int, of: int) -> None:
 
 
 def alone(folder: Path, workers: int) -> float:
-    """Pages a second of so many engines at once, each on its share."""
+    """Pages a second of several engines at once, each on its own share."""
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "--alone", str(folder), str(share), str(workers)],
@@ -155,7 +154,7 @@ def measure(folder: Path, rounds: int, pages: int) -> str:
 
 
 def measure_driver(folder: Path, documents: int) -> str:
-    """Documents a second where reading takes no time."""
+    """Documents a second with an engine that takes no time."""
     from PIL import Image
 
     seconds = []

@@ -1,13 +1,13 @@
 """Claim: on a GPU, three times the tokens a second of plain generate() at batch 1, and ten times at batch 16.
 
 The peer is `model.generate(...)` as the original's `infer()` calls it: greedy, with a cache, no n-gram of 20 tokens
-twice in the whole text (35 in its `eval_mode`), one page after the other, for it has no batches. Ours is `ModelReader`.
-Both run the same model object on the same pages and prompt, and write the same number of tokens, past the end
-token. Vision, prompt and preprocessing are not in the tokens per second; vision has rows of its own. Ours writes
-freely: what its loop guard would have cost on the same tokens is measured apart, and added to its time.
+twice in the whole text (35 in its `eval_mode`), one page after the other, because it has no batches. Ours is
+`ModelReader`. Both run the same model object on the same pages and prompt, and write the same number of tokens, past
+the end token. Vision, prompt and preprocessing do not count as tokens; vision has rows of its own. Ours writes freely:
+the benchmark measures the cost of its loop guard on the same tokens apart, and adds it to its time.
 
-The weights are random, so the text is nonsense; a token is as much work as any. Where the two disagree, the table
-says whether it is where the peer's ban stepped in. Without a GPU nothing can be said of the claim.
+The weights are random, so the text is nonsense; every token is the same work. Where the two texts differ, the table
+says whether the peer's ban stepped in at that place. Without a GPU, the result says nothing about the claim.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from PIL import Image, ImageDraw, ImageFont
 from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
-from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, TokenSheet, encode_prompt, prompt_for
-from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, normalised, read_page
+from deepseek_ocr_mcp.engines.deepseek.experts import EXPERTS, use_recordable_experts
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, TokenSheet, encode_prompt, normalised, prompt_for
+from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
 from deepseek_ocr_mcp.engines.loops import LoopGuard
+from gpu_bounds import bounds
 from lifecycle import make_tiny  # also puts tests/engines on the path
 
 BATCHES: Final = (1, 4, 16)
 TARGETS: Final = {1: 3.0, 16: 10.0}  # ours / peer, on a GPU
 NGRAM: Final = 20  # tokens; the original's no_repeat_ngram_size
 RESOLUTION: Final = "base"  # 273 vectors a page
-TRIED_BATCHES: Final = {"cuda": (1, 16), "cpu": (1, 4)}  # sixteen prompts take a CPU longer than what is measured
+TRIED_BATCHES: Final = {"cuda": (1, 16), "cpu": (1, 4)}  # sixteen prompts take a CPU longer than the measured part
 WARM_TOKENS: Final = 4
 SEED_BLOCK: Final = 1_000_003  # numbers that are repeated to fill the weights; a prime, so that no two rows are equal
 
@@ -80,7 +82,7 @@ class Patient:
         """Not shown."""
 
     def raise_if_cancelled(self) -> None:
-        """Never is."""
+        """Never raises."""
 
     def is_dropped(self, page: int) -> bool:
         """Never is."""
@@ -89,7 +91,7 @@ class Patient:
 
 @dataclass(slots=True)
 class Run:
-    """What one reading of some pages gave."""
+    """The result of reading some pages once."""
 
     tokens: list[tuple[int, ...]]
     vision_s: float
@@ -110,6 +112,8 @@ class Bench:
         self.checkpoint: Checkpoint = read_checkpoint(str(folder))
         self.model: Any = self.checkpoint.load_model(torch.float32 if device == "cpu" else torch.bfloat16).to(device)
         self.model.generation_config.eos_token_id = None  # to the limit, always
+        if device == "cuda":
+            use_recordable_experts(self.model)
         self.reader = ModelReader(self.checkpoint, self.model)
         self.pages = draw_pages(scratch, max(BATCHES))
         self.options = ReadOptions("document", resolution=RESOLUTION)
@@ -118,7 +122,7 @@ class Bench:
         """All pages in one batch."""
         reader = reader or self.reader
         limit = tokens or self.tokens
-        reader._room = lambda _limit: batch  # type: ignore[method-assign] # the machine's free memory is no subject here
+        reader._room = lambda _limit: batch  # type: ignore[method-assign] # this benchmark ignores the free memory of the machine
         with self._clock() as clock:
             written = reader.read(self.pages[:batch], self.options, Patient(), max_new_tokens=limit, free_running=True)
             seconds = clock.since_prompt()
@@ -150,7 +154,7 @@ class Bench:
         checkpoint = self.checkpoint
         views = cut_views(read_page(page.path, page.width, page.height), checkpoint.kind, RESOLUTION)
         ids = encode_prompt(checkpoint.tokenizer, prompt_for(self.options), views.placeholders)
-        pixels = torch.from_numpy(normalised(views.whole[None], checkpoint.kind)).to(self.device, self.model.dtype)
+        pixels = normalised(views.whole[None], checkpoint.kind, self.model.lm_head.weight)
         input_ids = torch.tensor([ids], device=self.device)
         return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "pixel_values": pixels}
 
@@ -177,7 +181,7 @@ class Bench:
 
 
 class Clock:
-    """Tells the prompt from the tokens that follow; waits for the device before it looks."""
+    """Times the prompt and the tokens after it. It waits for the device before it takes a time."""
 
     def __init__(self, device: str) -> None:
         self.vision_s = 0.0
@@ -186,7 +190,7 @@ class Clock:
         self._prompt_ended = 0.0
 
     def now(self) -> float:
-        """Seconds, once the device has done what it was told."""
+        """Seconds, after the device has done its work."""
         if self._device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -202,7 +206,7 @@ class Clock:
         return self.now() - self._prompt_ended
 
 
-# -- what was tried beside the Reader as it is
+# -- what was tried beside the ModelReader as it is
 
 
 class Unrecorded(TokenSheet):
@@ -241,7 +245,7 @@ class Growing(Unrecorded):
 class Compiled(Unrecorded):
     """The step compiled; on a GPU with CUDA graphs, as `generate(cache_implementation="static")` does."""
 
-    compiled: Any = None  # one for the whole run: compiling anew for every batch would be all that is measured
+    compiled: Any = None  # one for the whole run: compiling for every batch would take most of the time
 
     def _hidden(self, **inputs: Any) -> Any:
         if "input_ids" not in inputs:
@@ -290,14 +294,15 @@ TRIED: Final[dict[str, tuple[type[TokenSheet], Setting]]] = {
     "compiled step, experts batched_mm": (Compiled, lambda model: experts(model, "batched_mm")),
     "experts batched_mm": (TokenSheet, lambda model: experts(model, "batched_mm")),
     "experts grouped_mm": (TokenSheet, lambda model: experts(model, "grouped_mm")),
+    "experts as on a card": (TokenSheet, lambda model: experts(model, EXPERTS)),
     "experts eager, the original's loop": (TokenSheet, lambda model: experts(model, "eager")),
     "attention eager": (TokenSheet, eager_attention),
 }
-"""Against the Reader as it is: cache and mask of fixed shape, recorded as a CUDA graph on a GPU, attention sdpa."""
+"""Against our reader: cache and mask of fixed shape, recorded as a CUDA graph on a GPU, attention sdpa."""
 
 
 def try_out(bench: Bench, rounds: int) -> str:
-    """Each of `TRIED` in turns with the Reader as it is."""
+    """Each of `TRIED` in turns with the ModelReader as it is."""
     rows = []
     for name, (kind, setting) in TRIED.items():
         cells = []
@@ -396,12 +401,14 @@ def against_peer(bench: Bench, rounds: int) -> tuple[str, dict[int, list[float]]
 
 
 def gpu_table(ratios: dict[int, list[float]], device: str) -> str:
-    """The claim; empty where there is no GPU."""
+    """The table of the claim; empty without a GPU."""
     head = ("on a GPU", "ours / peer", "target", "claim")
     if device != "cuda":
         return (
             table(head, [(f"batch {batch}", "", f"≥ ×{target:g}", "") for batch, target in TARGETS.items()])
-            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all other figures are of the CPU."
+            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all other figures are of the CPU. "
+            + "What cards allow at most:\n\n"
+            + bounds()
         )
     rows = [
         (
@@ -485,9 +492,13 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--tokens", type=int, default=0, help="of each page; default: 512 on a GPU, 48 without")
     parser.add_argument("--rounds", type=int, default=3, help="in turns (default %(default)s)")
-    parser.add_argument("--no-tried", action="store_true", help="leave out what is tried beside the Reader")
+    parser.add_argument("--no-tried", action="store_true", help="leave out what is tried beside the ModelReader")
     parser.add_argument("--save", action="store_true", help="write results/decode.md")
+    parser.add_argument("--bounds", action="store_true", help="print what cards allow, calculated, and nothing else")
     arguments = parser.parse_args()
+    if arguments.bounds:
+        print(bounds())
+        return
     has_gpu = torch.cuda.is_available()
     device = ("cuda" if has_gpu else "cpu") if arguments.device == "auto" else arguments.device
     scale = arguments.scale or ("full" if device == "cuda" else "half")
@@ -513,7 +524,7 @@ def main() -> None:
     if tried:
         parts += [
             "## Tried",
-            "Tokens a second against the Reader as it is (cache and mask of fixed shape, recorded as a CUDA graph on a "
+            "Tokens a second against our reader as it is (cache and mask of fixed shape, recorded as a CUDA graph on a "
             "GPU, attention sdpa, experts as transformers chooses), in turns. "
             "“First” is the first reading of a few tokens, compilation included.",
             tried,

@@ -1,15 +1,16 @@
 """Claim: a long document is finished by following `next_pages`, every answer in time, no page read twice, memory flat.
 
-A scan of many pages, drawn here, and the shared documents where they are at hand, are read over stdio by a client
-that asks as an agent does: first with nothing but the path, then with the `next_pages` of each answer. Against it the
-engine alone: the same file in one process of its own, page after page (as in overhead.py). Half-way a second request,
-for one page of another file, comes in between; what it takes is held against the same request on an idle server
-and the longest batch. Then clients of all kinds ask one HTTP server at once.
+A client over stdio reads a scan of many pages, which the benchmark draws, and the shared documents where they are at
+hand. It asks as an agent does: first with the path only, then with the `next_pages` of each answer. The peer is the
+engine alone: the same file in one process of its own, page after page (as in overhead.py). Half-way, a second client
+asks for one page of another file. The benchmark compares its time with the same request on an idle server and with the
+longest batch. Then clients of all kinds ask one HTTP server at once.
 
-All that is asked with `text_layer=ignore`, so that born-digital pages are read too. Then such a document is asked for
-both ways: its own text against what is read, in seconds a page and in wrong characters (CER, by the corpus' own rule).
+All of these requests have `text_layer=ignore`, so that the engine reads born-digital pages too. Then the benchmark asks
+for such a document both ways, and compares its own text with the text that was read: seconds a page, and wrong
+characters (CER, by the corpus' own rule).
 
-Resident memory is that of the server process; its children are the decoder and the engine.
+Resident memory is the memory of the server process. Its children are the decoder and the engine.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ WORDS: Final = ("ledger", "harbour", "station", "paid", "unpaid", "crates", "of"
 
 @dataclass(slots=True)
 class Course:
-    """How one document was read."""
+    """The reading of one document: its calls, times and pages."""
 
     pages: int
     seconds: float = 0.0
@@ -74,7 +75,7 @@ def page_images(count: int) -> Iterator[Image.Image]:
 
 
 def draw_scan(path: Path, pages: int) -> None:
-    """A PDF that is nothing but pictures."""
+    """A PDF of pictures only."""
     first, *_ = page_images(1)
     rest = page_images(pages)
     next(rest)
@@ -193,7 +194,7 @@ async def own_text(path: Path, evaluate: ModuleType) -> OwnText:
 
 
 async def mixed(folder: Path) -> dict[str, Any]:
-    """Fifty clients of three kinds at one HTTP server, each asking for what others ask for too."""
+    """Fifty clients of three kinds at one HTTP server; several of them ask for the same pages."""
     document = folder / "ten.pdf"
     draw_scan(document, 10)
     data = as_base64(document)
@@ -312,7 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
     born_digital = shared[-1]
-    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # what it lacks is said before all the reading
+    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # a missing package is named now
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / f"scan-{arguments.pages}.pdf"
         draw_scan(scan, arguments.pages)

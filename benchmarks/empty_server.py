@@ -1,7 +1,7 @@
 """The peer in `overhead.py`: a server of the same SDK whose tool does nothing but answer.
 
-The tool and its arguments have our names, so that both are asked with the same message; it answers with
-a page of text, as content and as structured content. What a call of it takes, no server of this SDK can save.
+The tool and its arguments have our names, so that both servers get the same message. It answers with a page of text, as
+content and as structured content. No server of this SDK can answer faster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def ocr_image(image: str, mode: str, max_chars: int) -> CallToolResult:
 
 
 def serve_http() -> None:
-    """On a free port, which is told on stderr as our own server tells it."""
+    """Serve HTTP on a free port. The line on stderr that names it has the form of our own server's."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; without it an answer waits 40 ms
     port = listener.getsockname()[1]

@@ -1,7 +1,7 @@
-"""The peer in `startup.py` and `idle.py`: an OCR server that imports its engine where it serves.
+"""The peer in `startup.py` and `idle.py`: an OCR server that imports its engine in its own process.
 
-As short as such a server can be: the engine's own class as its authors ship it, built at import, one
-tool. The tool and its argument have our names, so that both are asked with the same message.
+It is as short as such a server can be: the engine's own class as its authors ship it, made at import, and one tool. The
+tool and its argument have our names, so that both servers get the same message.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """Claim: `ocr_image` costs at most 5 % and 5 ms a page more than the engine alone.
 
-The engine alone is `RapidOcrEngine` in a process of its own, warm, called directly: Pillow or PDFium
-decodes the file, the pixels are handed over in memory, the page is read. Against it the same file
-over stdio (as a path) and over streamable HTTP (as base64), each to a warm server process of its own,
-by the SDK's `mcp.Client`, which asks for progress as agents do. All have the same number of threads
-and the same mode, and must return the same text.
+The engine alone is `RapidOcrEngine` in a process of its own, warm, called directly: Pillow or PDFium decodes the file,
+the engine gets the pixels in memory and reads the page. Against it, the SDK's `mcp.Client` reads the same file over
+stdio (as a path) and over streamable HTTP (as base64), each from a warm server process of its own. The client asks for
+progress, as agents do. All have the same number of threads and the same mode, and must return the same text.
 
-In every round each page is read by all of them in turn, first by the one, then by the other, so that
-a noisy machine is noisy for all. The engine alone has two turns: their mean is what the servers are
-held against, their difference is noise. The SDK alone takes its turn too: the same call to a server
-whose tool does nothing (`empty_server.py`).
+In every round all of them read each page in turn, in alternating order, so that a noisy machine is noisy for all. The
+engine alone has two turns: the servers are compared with their mean, and their difference is the noise. The SDK alone
+takes its turn too: the same call to a server whose tool does nothing (`empty_server.py`).
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ EMPTY: Final = str(Path(__file__).resolve().parent / "empty_server.py")
 
 @dataclass(slots=True)
 class Read:
-    """One document, read once. Seconds; `inside` is what the reader itself says went into the engine."""
+    """One document, read once, in seconds. `inside` is the time that the reader itself reports for the engine."""
 
     total: float
     engine: float
@@ -68,7 +66,7 @@ Series = dict[str, list[Read]]
 
 
 class _Nobody:
-    """A call that nobody watches or cancels."""
+    """A call without progress and without cancellation."""
 
     def progress(self, done: float, message: str = "") -> None: ...
     def raise_if_cancelled(self) -> None: ...
@@ -157,7 +155,7 @@ def reader_of(client: Client, mode: str, argument: Callable[[Path], str], watche
     async def look_at(progress: float, total: float | None, message: str | None) -> None: ...
 
     async def read(path: Path) -> Read:
-        image = argument(path)  # a client has its picture at hand: encoding it is no part of the call
+        image = argument(path)  # a client has its picture encoded already, so encoding does not count
         began = time.perf_counter()
         result = await client.call_tool(
             "ocr_image",
@@ -251,7 +249,7 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
 
 
 def judged(found: dict[Path, Series]) -> str:
-    """The two tables and what they mean."""
+    """The two tables and the verdict."""
     rows, parts, broken, noisy = [], [], [], []
     for path, series in found.items():
         alone = engine_per_page(series, lambda read: read.total)

@@ -1,16 +1,18 @@
 """Claim: without a GPU, better than stock RapidOCR and Tesseract on every kind of page, in half RapidOCR's time.
 
-Three readers take turns on each file of the corpus, so that whatever else the machine does slows
-all of them: ours through the MCP tool (a client over stdio, the model loaded), `RapidOCR()` with its
-own defaults in a process of its own that is kept, and Debian's `tesseract` with orientation
-detection (`--psm 1`) and the right language, where its data is installed. Ours is read once more
-through `deepseek-ocr-mcp ocr`, one process a file. PDF and TIFF pages are drawn for the other two
-beforehand, outside their time; ours draws its own.
+Three readers take turns on each file of the corpus, so that any other work of the machine slows all of them:
 
-Scores are those of the corpus' own evaluate.py, and two of the reading order (see `order_scores`), of which
-the corpus has no checks. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds,
-but pages that nobody tuned anything to. CPU seconds count all processes of a reader; they
-are what to trust on a machine that others use. Needs rapidfuzz, and the corpus.
+- ours through the MCP tool (a client over stdio, the model loaded);
+- `RapidOCR()` with its own defaults, in a process of its own that stays;
+- Debian's `tesseract` with orientation detection (`--psm 1`) and the right language, where its data is installed.
+
+Ours reads each file once more through `deepseek-ocr-mcp ocr`, one process a file. The benchmark draws PDF and TIFF
+pages for the other two beforehand, outside their time; ours draws its own.
+
+The corpus' own evaluate.py gives the scores. Two scores are of the reading order (see `order_scores`), which the corpus
+does not check. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds, but pages that nobody
+tuned anything to. CPU seconds count all processes of a reader; trust them on a machine that others use. Needs
+rapidfuzz, and the corpus.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ import psutil
 
 from common import PRODUCT, environment, family, ratio, report, sample_page, say, spread, table, verdict
 from generated_pages import write_pages
+from heading_scores import heading_scores
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 READERS: Final = ("ours", "RapidOCR", "Tesseract")
@@ -52,7 +55,7 @@ MAX_TIME, MAX_MEMORY, MAX_RECEIPT, MAX_COLD = 0.5, 0.5, 0.4, 2.0
 IMPORTS: Final = ("import numpy, cv2, onnxruntime", "from rapidocr import RapidOCR")
 BARE: Final = "bare_models.py"
 FLOORS: Final = {"one line": (*IMPORTS, BARE), "a receipt": IMPORTS}
-PIECE: Final = 20  # letters of a piece whose place in the order is looked at
+PIECE: Final = 20  # letters of a piece
 MIN_PIECES: Final = 4  # fewer have no order to speak of
 MB: Final = 1_000_000  # bytes
 RIGHT_DATA: Final = {"el": ["ell"], "fa": ["fas", "ara"], "th": ["tha"]}  # where the manifest just says eng
@@ -60,7 +63,7 @@ RIGHT_DATA: Final = {"el": ["ell"], "fa": ["fas", "ara"], "th": ["tha"]}  # wher
 
 @dataclass
 class Reading:
-    """What one reader made of one file, and what it cost."""
+    """The text of one reader for one file, and its cost."""
 
     text: str = ""
     seconds: float = 0.0
@@ -236,7 +239,7 @@ def serve_rapidocr() -> None:
 
 
 def tesseract(pages: Sequence[str], languages: str) -> Reading:
-    """A process a page, as everybody runs it."""
+    """Run one process for each page, as most users do."""
     whole = Reading()
     for page in pages:
         one = run_program(["tesseract", page, "-", "--psm", "1", "-l", languages])
@@ -249,7 +252,7 @@ def tesseract(pages: Sequence[str], languages: str) -> Reading:
 
 
 def right_languages(entry: dict[str, Any], have: set[str]) -> list[str]:
-    """What a user who knows the page would give to `-l`: all that our own engine may use for it too."""
+    """The languages that a user would give to `-l`. Our own engine may use the same ones for the page."""
     wanted = [*RIGHT_DATA.get(entry["lang"], ()), *entry["tess_lang"].split("+")]
     return [language for language in wanted if language in have]
 
@@ -315,7 +318,7 @@ def _pieces(evaluate: ModuleType, truth: str) -> Iterator[str]:
 
 
 def _place(evaluate: ModuleType, piece: str, hay: str) -> int:
-    """Where a piece stands in a reading, one wrong letter in eight forgiven; -1 where it does not."""
+    """The place of a piece in a reading, with one wrong letter in eight allowed; -1 where it is absent."""
     at = hay.find(piece)
     if at >= 0 or not hay:
         return at
@@ -372,7 +375,8 @@ async def read_all(
                 for reader in results.values():
                     if entry["id"] in reader:
                         text = reader[entry["id"]].text
-                        reader[entry["id"]].scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
+                        scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
+                        reader[entry["id"]].scores = scores | heading_scores(entry, text)
                 say(
                     f"{number + 1}/{len(entries)} {entry['id']}: "
                     + "  ".join(
@@ -483,6 +487,8 @@ def summary_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
             ("reading order: neighbours", "neighbours", 3),
             ("the manifest's checks of order (ORD)", "order_checks", 2),
             ("table cells (TAB)", "table_checks", 2),
+            ("headings that are none", "false_headings", 3),
+            ("headings missed", "missed_headings", 3),
             ("blank pages empty", "blank_ok", 2),
         )
     ]
@@ -533,7 +539,7 @@ def costs_table(
 
 
 def claims(results: Results, entries: Sequence[dict[str, Any]], worse: Sequence[str], figures: dict[str, float]) -> str:
-    """Each thing that issue 4 asks, and how it fared."""
+    """Each requirement, its figure and its verdict."""
 
     def score(name: str) -> float | None:
         return mean(column(results["ours"], entries, name))

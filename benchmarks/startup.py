@@ -1,14 +1,13 @@
 """Claim: `initialize` is answered in under 1 s from spawn, and the server process stays under 120 MB.
 
-A server that imports its engine makes every client wait for that import and holds the engine's
-memory as long as the client is open, whether or not a page is ever read. Ours imports it in a child
-process when the first page comes. Both are measured over stdio in turns, on the same page; beside
-them the interpreter's own floor: what the two imports alone cost.
+A server that imports its engine makes every client wait for that import. It holds the engine's memory as long as the
+client is open, also when nobody reads a page. Ours imports the engine in a child process when the first page comes. The
+benchmark measures both over stdio, in turns, on the same page. The floor of the interpreter stands beside them: the
+cost of the two imports alone.
 
-Two things to know about the peer: rapidocr 3.10 imports its libraries at once but loads its models
-with the first page, so engines that load theirs at start make for a slower peer than this one; and
-it reads with the same models as ours in a pipeline of its own, so the row of the first page compares
-the products, not the processes.
+Two facts about the peer. First, rapidocr 3.10 imports its libraries at once but loads its models with the first page;
+an engine that loads its models at its start makes a slower peer than this one. Second, it reads with the same models as
+ours, in a pipeline of its own; the row of the first page therefore compares the products, not the processes.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ ROWS: Final = (  # name, decimals
 
 
 def peak_mb(process: psutil.Process) -> float:
-    """The most memory that a running process ever held; what it holds now where nobody keeps count."""
+    """The peak memory of a running process; its memory now, where the system keeps no peak."""
     try:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -83,7 +82,7 @@ def measure_server(arguments: tuple[str, ...], page: str) -> list[float]:
 def measure_floor(code: str) -> tuple[float, float]:
     """Seconds and peak MB of `python -c code`."""
     began = time.perf_counter()
-    # -P: a module beside us must not shadow what is imported
+    # -P: a module in this folder must not shadow an import
     child = subprocess.Popen([sys.executable, "-P", "-c", code], env=environment(), stderr=subprocess.DEVNULL)
     peak = float("nan")
     if hasattr(os, "wait4"):

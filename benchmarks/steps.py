@@ -1,8 +1,8 @@
 """Claim: each step of the embedded engine that is not detection or recognition itself earns its place.
 
-The engine reads every page with all its steps, then again without each of them (`rapidocr.Steps`), in this
-process, its pages drawn beforehand. A step earns something where leaving it out makes a score worse or the
-reading slower. Memory does not show here: see `reading.py`.
+The engine reads every page with all its steps, then again without each of them (`rapidocr.Steps`), in this process, on
+pages that are drawn beforehand. A step earns its place where the engine without it has a worse score or is slower. This
+benchmark does not show memory: see `reading.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reading import CORPUS, load_evaluate, mean, order_scores, shown
 
 SCORES: Final = (("cer", "CER", -1), ("f1", "F1", 1), ("order", "order", 1), ("neighbours", "neighbours", 1),
                  ("table_checks", "cells", 1), ("blank_ok", "blank", 1))  # fmt: skip
-SEEN: Final = 0.0005  # of a mean score: less is no difference
+SEEN: Final = 0.0005  # of a mean score; a smaller difference does not count
 SLOWER: Final = 1.05  # times the CPU seconds
 DPI: Final = 200
 NO_LIMIT: Final = 2_000_000_000  # pixels
@@ -37,7 +37,7 @@ Entry = dict[str, Any]
 
 
 class Nobody:
-    """The caller of an engine that waits for its answer and for nothing else."""
+    """A call without progress and without cancellation."""
 
     def progress(self, done: float, message: str = "") -> None: ...
 
@@ -48,7 +48,7 @@ class Nobody:
 
 
 def drawn(corpus: Path, entries: Sequence[Entry], folder: Path) -> dict[str, list[PageImage]]:
-    """Every page of every file, as the engine gets it."""
+    """Every page of every file, drawn for the engine."""
     pages: dict[str, list[PageImage]] = {}
     for entry in entries:
         renderer, path = PageRenderer(), str(corpus / entry["file"])
@@ -66,7 +66,7 @@ def drawn(corpus: Path, entries: Sequence[Entry], folder: Path) -> dict[str, lis
 def read(
     steps: Steps, entries: Sequence[Entry], pages: dict[str, list[PageImage]], evaluate: ModuleType
 ) -> tuple[dict[str, dict[str, float | None]], float]:
-    """The scores of each file, and the CPU seconds of all."""
+    """The scores of each file, and the CPU seconds of all files."""
     engine = RapidOcrEngine(steps)
     engine.load(CPU, Nobody())
     engine.read([pages[entries[0]["id"]][0]], ReadOptions("document"), Nobody())  # memory is there, as in the next
@@ -86,7 +86,7 @@ def means(scores: dict[str, dict[str, float | None]]) -> list[float | None]:
 
 
 def verdict(before: list[float | None], after: list[float | None], slower: float) -> str:
-    """What a step earns, when `after` is without it."""
+    """The gain of a step, where `after` is the engine without it."""
     worse = [
         title
         for (_, title, sign), a, b in zip(SCORES, before, after, strict=True)

@@ -1,11 +1,12 @@
 """Claim: one worker on the CPU, which is the default, reads as many pages per second as a worker for each core
 (OCR_CPU_WORKERS) on the same cores, at least 0.95 of it, in less memory and with the same texts.
 
-A worker shares out the lines of a page among its threads. Where it does not keep all cores busy, because there are more
-of them than a page has use for, the claim does not hold, and the ratio tells what OCR_CPU_WORKERS earns here.
-Two servers are warm at once, one with a worker, one with several; they read the same pages in turns, the first of a
-round alternating. Clients of `POST /ocr` send a page each, the next one as soon as there is an answer; then a client
-sends all of them as one document. No two files are the same, and the cache is off: every page is read.
+A worker shares out the lines of a page among its threads. On a machine with more cores than a page can use, one worker
+does not keep all cores busy. Then the claim does not hold, and the ratio shows the gain of OCR_CPU_WORKERS on that
+machine. Two servers are warm at once, one with one worker, one with several. They read the same pages in turns; the
+first turn of a round alternates. Clients of `POST /ocr` send a page each, and the next one as soon as the answer is
+there. Then one client sends all pages as one document. No two files are the same, and the cache is off, so the engine
+reads every page.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ KINDS: Final = ("a page each", "one document")
 
 
 def document(paths: Sequence[Path], serial: int) -> bytes:
-    """All pages as one TIFF; the serial makes another file of it."""
+    """All pages as one TIFF. The serial number makes each file different."""
     out = io.BytesIO()
     pages = [Image.open(path).convert("RGB") for path in paths]
-    # Packed: as they are, these pages are more than OCR_MAX_FILE_MB.
+    # Compressed, because raw pages are larger than OCR_MAX_FILE_MB.
     pages[0].save(
         out, "TIFF", save_all=True, append_images=pages[1:], description=str(serial), compression="tiff_deflate"
     )
@@ -82,7 +83,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[int, str], 
             say(f"round {number} of {arguments.rounds}")
             for workers in sorted(roots, reverse=number % 2 == 0):
                 serial += 1
-                # A decoder stops where the picture ends: other bytes there make another file of it, no other page.
+                # A decoder ignores bytes after the end of a picture. They make another file of the same page.
                 files = [data + f" {serial} {index}".encode() for index, data in enumerate(contents)]
                 took = {
                     KINDS[0]: await read_by_clients(roots[workers], files, arguments.clients),
@@ -98,7 +99,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[int, str], 
 
 
 def judged(speed: dict[tuple[int, str], list[float]], memory: dict[int, int], arguments: argparse.Namespace) -> str:
-    """The table and what it means."""
+    """The table and the verdict."""
     many = arguments.workers
     rows = [
         [kind, spread(speed[1, kind], 2), spread(speed[many, kind], 2), ratio(speed[1, kind], speed[many, kind])]

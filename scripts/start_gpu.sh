@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Starts the server on the emptiest NVIDIA card of this machine, and says where its page is.
+# Starts the server on the NVIDIA card with most free memory, and prints the address of its page.
 #
-#   scripts/start_gpu.sh                in a container (deploy/compose.gpu.yml, profile one), built where it is not yet
-#   scripts/start_gpu.sh --native       without containers, as the deepseek-ocr-mcp of .venv or of your PATH
-#   scripts/start_gpu.sh --watch        with Prometheus, Grafana and Loki beside it
-#   scripts/start_gpu.sh --card UUID    on this card
+#   scripts/start_gpu.sh                run in a container (deploy/compose.gpu.yml, profile one); build the image first
+#   scripts/start_gpu.sh --native       run without containers, with the deepseek-ocr-mcp of .venv or of your PATH
+#   scripts/start_gpu.sh --watch        also start Prometheus, Grafana and Loki
+#   scripts/start_gpu.sh --card UUID    use this card
 #
-# Run it again at any time: what runs is left, what has changed is replaced. The token is made once, in deploy/.env.
+# Run it again at any time: it replaces only containers that have changed. It makes the token once, in deploy/.env.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,11 +39,11 @@ done
 command -v nvidia-smi >/dev/null ||
   fail "There is no nvidia-smi, so no NVIDIA driver, on this machine." \
     "Install the driver (580 or newer). Without a card: deepseek-ocr-mcp serve --transport http, which reads on the CPU."
-# The command line of nvidia-smi is the same from driver to driver; one line a card: UUID, free MiB, percent busy.
+# Every driver's nvidia-smi knows these options. It prints one line a card: UUID, free MiB, percent busy.
 cards=$(nvidia-smi --query-gpu=uuid,memory.free,utilization.gpu --format=csv,noheader,nounits 2>&1) ||
   fail "nvidia-smi cannot speak to the driver: $cards" \
     "Load it (modprobe nvidia), or restart the machine after an update of the driver."
-# An index counts otherwise in CUDA than in nvidia-smi; a UUID names one card everywhere.
+# CUDA counts cards in another order than nvidia-smi. A UUID names the same card everywhere.
 line=$(printf '%s\n' "$cards" | tr -d ' ' | if [ -n "$card" ]; then grep -F "$card," || true; else
   sort --field-separator=, --key=2,2nr --key=3,3n | head -n 1
 fi)
@@ -110,13 +110,13 @@ esac
 export OCR_CARD=$uuid
 compose=(docker compose --file deploy/compose.gpu.yml --profile one)
 $watch && compose+=(--profile watch)
-# What is there already is not fetched again, and where all of it is there, no network is needed.
-echo "The weights, where they are not here yet: 6.7 GB."
+# This fetches only missing files. It needs no network where all files are there.
+echo "Fetching the weights that are missing (6.7 GB in all)."
 "${compose[@]}" --profile tools run --rm --build download ||
   fail "The weights could not be fetched." \
-    "Run this again: it goes on where it stopped. Without a way out: docs/deployment.md, air-gapped."
+    "Run this script again: the download goes on. For a machine without a network, see docs/deployment.md, Air-gapped."
 "${compose[@]}" up --detach --build --wait ||
-  fail "It did not become healthy." "docker compose --file deploy/compose.gpu.yml --profile one logs ocr   says why."
+  fail "The server did not become healthy." "docker compose --file deploy/compose.gpu.yml --profile one logs ocr   shows why."
 say_where
 $watch && echo "Grafana:    http://127.0.0.1:$(port=$(setting GRAFANA_PORT) && echo "${port:-3000}")/ (admin, GRAFANA_PASSWORD or the token)"
 exit 0

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Walks a running server through health, a page, offload, another page and release, and says what each did.
+# Checks a running server: health, a page, offload, another page, release. Prints the result of each step.
 #
 #   scripts/test_gpu_management.sh [http://127.0.0.1:8001]
 #
-# The token, where the server has one: OCR_AUTH_TOKEN in the environment. Works with every engine, on a card or on the
-# CPU. Nobody else should be using the server meanwhile. Needs curl. Exit code: how many checks failed.
+# Where the server has a token, set OCR_AUTH_TOKEN. The script works with every engine, on a card and on the CPU, and needs
+# curl. Let nobody else use the server meanwhile. The exit code is the number of failed checks.
 set -uo pipefail
 
 server=${1:-http://127.0.0.1:8001}
@@ -17,7 +17,7 @@ curl=(curl --silent --show-error --max-time "$patience" --header "Expect:")
 
 command -v curl >/dev/null || { echo "test_gpu_management.sh: install curl first." >&2; exit 127; }
 
-# The first value of a key, in JSON that our server wrote on one line.
+# Prints the first value of a key, from JSON that our server wrote on one line.
 value() { printf '%s' "$1" | grep -o "\"$2\": *[^,}]*" | head -n 1 | sed 's/^[^:]*: *//; s/^"//; s/"$//'; }
 
 check() { # what; whether
@@ -41,20 +41,20 @@ state() { value "$("${curl[@]}" "$server/gpu/status")" state; }
 
 read_page() {
   local answer text
-  # What follows a picture's end is not looked at, and makes it a file that the server has not read before.
+  # Decoders ignore bytes after the end of a picture. The bytes make it a file that the server has not read before.
   answer=$({ cat "$page" && date +%s%N; } | "${curl[@]}" --form "file=@-;filename=page.png" --form mode=free "$server/ocr")
   text=$(value "$answer" success)
   is "$1" "${text:-$answer}" true
 }
 
 health=$("${curl[@]}" "$server/health") || {
-  echo "test_gpu_management.sh: nobody answers at $server. Start a server, or name another address." >&2
+  echo "test_gpu_management.sh: no server answers at $server. Start a server, or give another address." >&2
   exit 127
 }
 is "health" "$(value "$health" status)" ok
 status=$("${curl[@]}" "$server/gpu/status")
 case $(value "$status" code) in unauthorized)
-  echo "test_gpu_management.sh: the server asks for its token. Set OCR_AUTH_TOKEN." >&2
+  echo "test_gpu_management.sh: the server needs its token. Set OCR_AUTH_TOKEN." >&2
   exit 127
   ;;
 esac

@@ -10,6 +10,7 @@ nvml.failing["nvmlInit"] = nvml.NVML_ERROR_DRIVER_NOT_LOADED
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -45,6 +46,12 @@ class FakeCard:
     mig_mode: bool = False
     mig: dict[int, FakeCard] = field(default_factory=dict)
     """Slot to MIG device; slots may be left empty."""
+    capability: tuple[int, int] = (8, 6)
+    compute_mode: int = 0
+    """3: Exclusive Process, 2: Prohibited."""
+    fabric_state: int = 0
+    """1: not started, 2: in progress, 3: completed."""
+    fabric_status: int = 0
     processes: dict[int, int | None] = field(default_factory=dict)
     """Process id to MiB held; None: NVML knows the process but not its memory."""
 
@@ -91,6 +98,8 @@ class FakeNvml:
         """Function name to the event that ends its hang."""
         self.calls: Counter[str] = Counter()
         self.initialised = False
+        self.driver = "580.65.06"
+        self.cuda = 13000
 
     def add_card(self, uuid: str = "", **facts: Any) -> FakeCard:
         """A card at the next index; `facts` are fields of `FakeCard`."""
@@ -113,6 +122,40 @@ class FakeNvml:
     def nvmlInit(self) -> None:
         self._enter("nvmlInit")
         self.initialised = True
+
+    def nvmlShutdown(self) -> None:
+        self._enter("nvmlShutdown")
+        self.initialised = False
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        self._enter("nvmlSystemGetDriverVersion")
+        return self.driver
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        self._enter("nvmlSystemGetCudaDriverVersion_v2")
+        return self.cuda
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, device: FakeCard) -> FakeCard:
+        self._enter("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", device)
+        for card in self.devices:
+            if any(part is device for part in card.mig.values()):
+                return card
+        raise NVMLError(self.NVML_ERROR_INVALID_ARGUMENT)
+
+    def nvmlDeviceGetCudaComputeCapability(self, device: FakeCard) -> tuple[int, int]:
+        self._enter("nvmlDeviceGetCudaComputeCapability", device)
+        return device.capability
+
+    def nvmlDeviceGetComputeMode(self, device: FakeCard) -> int:
+        self._enter("nvmlDeviceGetComputeMode", device)
+        return device.compute_mode
+
+    class c_nvmlGpuFabricInfoV_t(ctypes.Structure):
+        _fields_ = (("state", ctypes.c_ubyte), ("status", ctypes.c_uint))
+
+    def nvmlDeviceGetGpuFabricInfoV(self, device: FakeCard, info: Any) -> None:
+        self._enter("nvmlDeviceGetGpuFabricInfoV", device)
+        info._obj.state, info._obj.status = device.fabric_state, device.fabric_status
 
     def nvmlDeviceGetCount(self) -> int:
         self._enter("nvmlDeviceGetCount")

@@ -11,7 +11,7 @@ from deepseek_ocr_mcp.errors import Timeout
 from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
 from fake_nvml import FakeCard
 
-PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S = 8.0, 20.0, 2.0, 1.0, 5.0
+PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S, OPEN_S = 8.0, 20.0, 2.0, 1.0, 5.0, 9.0
 WEIGHTS_MB, CONTEXT_MB = 7000, 500
 
 
@@ -46,6 +46,11 @@ class FakeWorker:
         self.batches: list[list[str]] = []
         """The paths of the pages of each batch."""
         self.dropped: list[int] = []
+        self.spoiled = ""
+        """What its next answer says of it."""
+
+    def __repr__(self) -> str:
+        return f"<FakeWorker {self.pid} {'alive' if self.alive else 'dead'} {' '.join(self.calls)}>"
 
     @property
     def alive(self) -> bool:
@@ -75,7 +80,7 @@ class FakeWorker:
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
         self.calls.append(method)
-        if method == "load":
+        if method == "load" or arguments.get("environment"):
             self.environment = arguments["environment"]
             uuid = self.environment.get("CUDA_VISIBLE_DEVICES")
             self._card = next((card for card in self._cards if card.uuid == uuid), None)
@@ -85,9 +90,14 @@ class FakeWorker:
                 if isinstance(error, (WorkerDied, Timeout)):
                     self.die()
                 raise error
-        seconds = {"prewarm": PREWARM_S, "load": LOAD_S, "restore": RESTORE_S, "offload": OFFLOAD_S, "read": READ_S}[
-            method
-        ]
+        seconds = {
+            "prewarm": PREWARM_S,
+            "open": OPEN_S,
+            "load": LOAD_S,
+            "restore": RESTORE_S,
+            "offload": OFFLOAD_S,
+            "read": READ_S,
+        }[method]
         if method == "read":
             self.batches.append([page["path"] for page in arguments["pages"]])
             self.read_options.append(arguments["options"]["mode"])
@@ -103,14 +113,14 @@ class FakeWorker:
         if not self.alive:
             raise WorkerDied(-9, "")
         if self._card is not None:
-            if method == "load":
-                self._card.take(self.pid, CONTEXT_MB + WEIGHTS_MB)
-            elif method == "restore":
-                self._card.take(self.pid, WEIGHTS_MB)
+            if method in ("load", "restore"):
+                context = 0 if self.pid in self._card.processes else CONTEXT_MB
+                self._card.take(self.pid, context + WEIGHTS_MB)
             elif method == "offload":
                 self._card.take(self.pid, -WEIGHTS_MB)
-        if method == "load":
+        if method in ("load", "open"):
             return {"model": "fake"}
         if method == "read":
-            return {"pages": [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]}
+            pages = [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]
+            return {"pages": pages, "spoiled": self.spoiled}
         return {}

@@ -18,6 +18,22 @@ MAP = (
     "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
     "1 begincodespacerange <00> <ff> endcodespacerange\n{} endcmap end end"
 )
+STROKES = {
+    " ": "",
+    "A": "000416263430 0232",
+    "C": "3526160501102031",
+    "D": "00062635312000",
+    "E": "30000636 0323",
+    "I": "1016",
+    "L": "060030",
+    "N": "00063036",
+    "O": "100105162635312010",
+    "P": "00062635342303",
+    "R": "00062635342303 1330",
+    "S": "01102031320405162635",
+    "T": "0626 1016",
+}
+"""Letters as lines on a grid of 4 by 6: pairs of figures are points, spaces part lines."""
 BLOCK = re.compile(r"/T([0-9a-f]{2,3}) ")
 
 
@@ -91,6 +107,19 @@ class Sheet:
         self.parts.append(operators)
         return self
 
+    def strokes(self, x: float, y: float, text: str, size: float = 20) -> Sheet:
+        """Capital letters and figures drawn as strokes, as drawing programs plot them; `y` is their foot."""
+        step = size / 6
+        for number, char in enumerate(text):
+            left = x + number * 4.4 * step
+            for line in STROKES[char].split():
+                ends = [
+                    f"{left + int(a) * step:.2f} {self.size[1] - y + int(b) * step:.2f}"
+                    for a, b in zip(line[::2], line[1::2], strict=True)
+                ]
+                self.parts.append(f"1.2 w {ends[0]} m {' l '.join(ends[1:])} l S")
+        return self
+
     def annotation(self, entries: str) -> Sheet:
         self.annotations.append(entries)
         return self
@@ -133,6 +162,8 @@ def pdf(*sheets: Sheet, catalog: str = "", objects: dict[int, str | bytes] | Non
         14: "<< /Type /Font /Subtype /Type0 /BaseFont /Foo /Encoding /Identity-H /DescendantFonts [31 0 R] >>",
         15: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding /ToUnicode 34 0 R >>",
         16: "<< /Type /Font /Subtype /Type1 /BaseFont /Symbol >>",
+        17: "<< /PatternType 2 /Shading << /ShadingType 2 /ColorSpace /DeviceRGB /Coords [0 0 500 0] "
+            "/Extend [true true] /Function << /FunctionType 2 /Domain [0 1] /C0 [0 0 0.8] /C1 [0.8 0 0] /N 1 >> >> >>",
         30: "<< /Type /FontDescriptor /FontName /Foo /Flags 4 /FontBBox [0 -200 1000 800] /ItalicAngle 0 "
             "/Ascent 800 /Descent -200 /CapHeight 700 /StemV 80 >>",
         31: "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Foo /CIDSystemInfo << /Registry (Adobe) "
@@ -162,7 +193,8 @@ def pdf(*sheets: Sheet, catalog: str = "", objects: dict[int, str | bytes] | Non
             f"<< /Type /Page /Parent 2 0 R {media} {sheet.entries} {annots} "
             f"/Contents {FIRST_PAGE + 2 * n + 1} 0 R /Resources << "
             f"/Font << {fonts} >> /XObject << /Im 40 0 R /Bw 41 0 R /Fax 42 0 R /Fm 50 0 R >> "
-            "/Properties << /L1 51 0 R /L2 52 0 R >> /ExtGState << /Multiply << /BM /Multiply >> >> >> >>"
+            "/Properties << /L1 51 0 R /L2 52 0 R >> /ExtGState << /Multiply << /BM /Multiply >> "
+            "/Clear << /ca 0 >> /Half << /ca 0.5 >> >> /Pattern << /Shade 17 0 R >> >> >>"
         )
         made[FIRST_PAGE + 2 * n + 1] = stream("\n".join(sheet.parts))
     body, offsets = b"%PDF-1.7\n", {}

@@ -6,9 +6,12 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -245,10 +248,30 @@ def test_status_offload_and_release_speak_to_a_running_server() -> None:
         assert "faults" in status.stdout
         assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="secret").stdout
         assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "secret").stdout
-        refused = run("release", "--url", server.url)
-        assert refused.returncode == 4
-        assert "--token" in refused.stderr
-        assert "Traceback" not in refused.stderr
+        for token, words in (((), "requests without a token"), (("--token", "wrong"), "this token")):
+            refused = run("release", "--url", server.url, *token)
+            assert refused.returncode == 3
+            assert words in refused.stderr
+            assert "--token" in refused.stderr
+            assert "Traceback" not in refused.stderr
+
+
+def test_status_tells_a_silent_address_from_another_program() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    silent = run("status", "--url", f"http://127.0.0.1:{port}/mcp")
+    assert (silent.returncode, "No server listens at" in silent.stderr) == (4, True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        found = run("status", "--url", f"http://127.0.0.1:{other.server_port}/mcp")
+        other.shutdown()
+    assert (found.returncode, "Another program answers" in found.stderr) == (4, True)
+
+
+def test_status_asks_the_port_of_the_settings() -> None:
+    with http_server() as server:
+        port = server.url.split(":")[2].split("/")[0]
+        assert "faults" in run("status", PORT=port).stdout
 
 
 def test_client_config_prints_what_each_client_reads() -> None:

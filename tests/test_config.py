@@ -40,12 +40,12 @@ def test_a_wrong_value_is_an_error_that_names_the_variable(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"OCR_GPUS": "all", "OCR_GPU": "1"}, "OCR_GPUS: .*several cards and OCR_GPU=1 says which one; unset one"),
-        ({"OCR_GPUS": "0,1", "OCR_GPU": "cpu"}, "several cards and OCR_GPU=cpu"),
+        ({"OCR_GPUS": "all", "OCR_GPU": "1"}, "OCR_GPUS: .*several cards, and OCR_GPU=1 names one; unset one"),
+        ({"OCR_GPUS": "0,1", "OCR_GPU": "cpu"}, "several cards, and OCR_GPU=cpu"),
         ({"OCR_GPUS": "cpu,cpu"}, "OCR_CPU_WORKERS"),
-        ({"OCR_GPUS": "all,1"}, "all names every card already"),
+        ({"OCR_GPUS": "all,1"}, "all means every card"),
         ({"OCR_GPUS": "auto"}, "OCR_GPUS=all"),
-        ({"OCR_GPUS": "first"}, "'first' is no index and no UUID"),
+        ({"OCR_GPUS": "first"}, "'first' is neither an index nor a UUID"),
         ({"OCR_CPU_WORKERS": "0"}, "OCR_CPU_WORKERS"),
     ],
 )

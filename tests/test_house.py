@@ -24,9 +24,11 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "caller": set(),
     "errors": set(),
+    "install": set(),
     "logs": set(),
     "modes": set(),
     "models": {"modes"},
@@ -35,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layout": {"layout"},
     "worker": {"worker", "errors", "logs", ""},
     "gpu": {"gpu", *GROUND},
-    "engines": {"", "engines", "layout", "worker.protocol", "errors", "logs", "modes"},
+    "engines": {"", "engines", "gpu.causes", "layout", "worker.protocol", "errors", "install", "logs", "modes"},
     "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
     "documents": {"", "documents", "worker", "engines.base", "config", "errors"},
     "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},
@@ -43,9 +45,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edges": {"edges", "service", "", *GROUND},
     "app": {"app", "edges", "service", "lifecycle", "documents", "engines", "worker", "gpu", *GROUND},
     "batch": {"batch", "app", "service", "gpu", "documents", "engines", "", *GROUND},
-    "cli": {"cli", "batch", "app", "service", "documents", "engines", "", *GROUND},
+    "cli": {"cli", "batch", "app", "service", "lifecycle.first_day", "documents", "engines", "", *GROUND},
 }
-CHILD_ONLY = ("decoder", "engines.rapidocr", "engines.tesseract", "engines.deepseek", "engines.sheet", "engines.host")
+CHILD_ONLY = (
+    "decoder",
+    "engines.rapidocr",
+    "engines.tesseract",
+    "engines.deepseek",
+    "engines.sheet",
+    "engines.rules",
+    "engines.host",
+)
 """Packages and modules that only a child process imports: they hold everything that parses or that is heavy."""
 
 HEAVY = {
@@ -206,7 +216,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # The worker hands its environment on, the manager asks which cards are visible, the engines are told their
+    # The worker hands its environment on, the lifecycle asks which cards are visible, the engines are told their
     # threads and their weights that way, the CLI takes a token for a server that is not its own, and the hub has
     # variables of its own; a program that an engine starts gets a bound on its threads; Ray is told by variables
     # only to listen on loopback and to report nothing.
@@ -218,7 +228,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         "worker/client.py",
         "worker/main.py",
         "lifecycle/build.py",
-        "lifecycle/manager.py",
+        "lifecycle/memory.py",
         "lifecycle/pool.py",
         "engines/cores.py",
         "engines/host.py",

@@ -17,6 +17,7 @@ import anyio
 import httpx2
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
@@ -131,13 +132,13 @@ async def test_a_file_that_ends_its_decoder_costs_its_own_request_only(end: Exce
 
 async def test_a_decoder_that_is_killed_is_replaced() -> None:
     async with running("Echo", ocr_cache="off") as service:
-        await service.read(OcrRequest(image=PAGE), local=True)
+        await service.read(OcrRequest(image=PAGE), Caller())
         pid = (await service.status()).worker_pid
         (decoder,) = [child for child in children(os.getpid()) if child != pid and DECODER in command(child)]
         os.kill(decoder, signal.SIGKILL)
         with anyio.fail_after(BOUND_S):
             await service._reader._decoder._process.wait()  # type: ignore[union-attr]
-            answer = await service.read(OcrRequest(image=PAGE), local=True)
+            answer = await service.read(OcrRequest(image=PAGE), Caller())
     assert answer.result.text
 
 
@@ -149,7 +150,7 @@ async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:
     async with running("Echo") as service:
         for image in ("--help", "-o /tmp/x", "$(touch /tmp/x)", "`id`", "file:///dev/stdin", "|cat /etc/passwd"):
             with pytest.raises(OcrError):
-                await service.read(OcrRequest(image=image), local=True)
+                await service.read(OcrRequest(image=image), Caller())
 
 
 async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more() -> None:

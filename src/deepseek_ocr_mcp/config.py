@@ -1,8 +1,8 @@
-"""The one table of settings. `docs/configuration.md` is generated from it; nothing else reads the environment.
+"""The one table of settings. `scripts/configuration.py` writes docs/configuration.md and .env.example from it.
 
-Every setting is an environment variable of the field's name in capitals. A `.env` file is read
-only where the operator names one (`--env-file`, `OCR_ENV_FILE`): an agent starts its servers in
-whatever folder is open, and a stranger's `.env` there could name an engine to import.
+Every setting is an environment variable of the field's name in capitals. No other module reads a setting from the
+environment. A `.env` file is read only where the operator names one (`--env-file`, `OCR_ENV_FILE`): an agent starts its
+servers in whatever folder is open, and a stranger's `.env` file there could name an engine to import.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _field(default: Any, group: str, description: str, **limits: Any) -> Any:
 
 
 class Settings(BaseSettings):
-    """All that an operator can set. Immutable: one object, built once, handed down."""
+    """The settings of an operator. Immutable: one object, made once, handed down."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
 
@@ -38,72 +38,79 @@ class Settings(BaseSettings):
     ocr_engine: str = _field(
         "auto",
         "Engine",
-        "`auto`, `rapidocr`, `deepseek`, `tesseract`, `openai` (endpoints that read: see docs/remote.md), or "
-        "`package.module:Class` for an engine of your own. "
-        "`auto` is DeepSeek-OCR "
-        "where a GPU with room for it, the `[gpu]` extra and its weights are there, and RapidOCR elsewhere.",
+        "The engine that reads pages: `auto`, `rapidocr`, `deepseek`, `tesseract`, `openai` (endpoints that read; see "
+        "docs/remote.md), or `package.module:Class` for an engine of your own. `auto` takes DeepSeek-OCR where a GPU "
+        "with room for it, the `[gpu]` extra and its weights are there. Elsewhere it takes RapidOCR.",
     )
     ocr_model: str = _field(
         "",
         "Engine",
-        "DeepSeek-OCR's weights: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`. With `OCR_ENGINE=openai`, "
-        "the model as its endpoints name it; empty: the one that they serve.",
+        "The weights of DeepSeek-OCR: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`. With "
+        "`OCR_ENGINE=openai`: the model as the endpoints name it. Empty: the model that they serve.",
     )
     ocr_auto_download: bool = _field(
-        False, "Engine", "Whether missing weights are fetched at the first call; it is told how far they are."
+        False,
+        "Engine",
+        "Whether the first call starts a download of missing weights. The call gets an answer that says how far the "
+        "download is.",
     )
     ocr_fallback: Literal["", "rapidocr"] = _field(
-        "", "Engine", "Engine that reads, in the modes it can, while no GPU has room or no endpoint can read."
+        "",
+        "Engine",
+        "`rapidocr`: RapidOCR reads, in the modes that it can do, while no GPU has room or can be used, or no "
+        "endpoint can read. "
+        "Empty: such a request gets an error.",
     )
     ocr_prewarm: Literal["off", "imports", "host", "gpu"] = _field(
         "imports",
         "Engine",
-        "What a GPU engine does before the first call: nothing, import its libraries in the worker (no GPU memory), "
-        "load the weights to host memory, or to the GPU.",
+        "What a GPU engine does before the first call. `off`: nothing. `imports`: the worker imports its libraries and "
+        "uses no GPU memory. `host`: it loads the weights into host memory. `gpu`: it loads the weights onto the GPU.",
     )
     ocr_reply_seconds: float = _field(
         45.0,
         "Engine",
-        "Seconds within which an MCP call is answered, with what is read by then and how to go on; the rest is read "
-        "meanwhile. Most clients give up after 60.",
+        "Seconds within which an MCP call gets its answer. The answer has the pages that are read by then, and names "
+        "the next ones. The server reads on meanwhile. Most clients give up after 60 seconds.",
         gt=0,
     )
     ocr_threads: int = _field(
         0,
         "Engine",
-        "CPU threads the embedded engine uses; 0: one for each core this process may use.",
+        "CPU threads that an engine on the CPU uses. 0: one for each core that this process may use.",
         ge=0,
         le=512,
     )
     ocr_cpu_workers: int = _field(
         1,
         "Engine",
-        "Workers that read side by side where the engine runs on the CPU. With OCR_THREADS=0 they share the cores; "
-        "each holds its own model in memory.",
+        "Workers that read side by side where the engine runs on the CPU. With `OCR_THREADS=0` they share the cores. "
+        "Each worker holds its own model in memory.",
         ge=1,
         le=64,
     )
     ocr_load_timeout: float = _field(
-        600.0, "Engine", "Seconds a model may take to load before its worker is killed.", gt=0
+        600.0, "Engine", "Seconds that a model may take to load. Then its worker is killed.", gt=0
     )
     ocr_page_timeout: float = _field(
         300.0,
         "Engine",
-        "Seconds a page may take to read before its worker is killed; at an endpoint, all attempts together.",
+        "Seconds that a page may take to read. Then its worker is killed. At an endpoint: seconds for all attempts "
+        "together.",
         gt=0,
     )
     ocr_busy_wait: float = _field(
         10.0,
         "Engine",
-        "Seconds `gpu_offload` and `gpu_release` wait for the page in flight before they say busy.",
+        "Seconds that `gpu_offload` and `gpu_release` wait for the pages that are being read. Then they answer `busy`.",
         ge=0,
     )
 
     ocr_max_queue: int = _field(
         64,
         "Engine",
-        "Requests that may wait or run at once, over all edges; a client may have at most half of them. "
-        "Further ones are told when to come again.",
+        "Requests that may wait or be read at once, over MCP, HTTP and the page together. One client may have half of "
+        "them. The next request gets an error that says when to come again.",
         ge=1,
         le=4096,
     )
@@ -112,112 +119,127 @@ class Settings(BaseSettings):
     ocr_remote_url: _List = _field(
         (),
         "Endpoints",
-        "Addresses of endpoints that speak OpenAI's chat API, separated by commas: `http://10.0.0.5:8000/v1`.",
+        "Addresses of endpoints that speak OpenAI's chat API, separated by commas, like `http://10.0.0.5:8000/v1`.",
     )
-    ocr_remote_key: SecretStr | None = _field(None, "Endpoints", "Bearer token that is sent to them.")
-    ocr_remote_concurrency: int = _field(32, "Endpoints", "Pages that an endpoint has at once.", ge=1, le=1024)
+    ocr_remote_key: SecretStr | None = _field(None, "Endpoints", "The bearer token for all endpoints.")
+    ocr_remote_concurrency: int = _field(32, "Endpoints", "Pages that one endpoint has at once.", ge=1, le=1024)
     ocr_remote_prompts: Literal["auto", "deepseek", "words"] = _field(
         "auto",
         "Endpoints",
-        "How a model is asked: with DeepSeek-OCR's prompts, which give boxes, or in words. `auto`: by its name.",
+        "How the server asks a model. `deepseek`: with DeepSeek-OCR's own prompts, whose answers have boxes. `words`: "
+        "in words, for any other model. `auto`: decide by the name of the model.",
     )
 
     # -- GPU
     ocr_gpu: str = _field(
         "auto",
         "GPU",
-        "`auto` (the card with most free memory), an index in PCI order, a UUID, a MIG UUID, or `cpu`.",
+        "The card: `auto` (the one with most free memory), an index in PCI order, a UUID, a MIG UUID, or `cpu`.",
     )
     ocr_gpus: _List = _field(
         (),
         "GPU",
         "Several cards at once, with a worker on each: `all`, or indices in PCI order and UUIDs, separated by commas. "
-        "Empty: one card, the one that OCR_GPU says.",
+        "Empty: one card, which `OCR_GPU` names.",
     )
     ocr_gpu_reserve_mb: int = _field(
         1024,
         "GPU",
-        "MiB that must stay free on the card beside the model, for the other programs there.",
+        "MiB that must stay free on the card beside the model, for other programs.",
         ge=0,
     )
     gpu_offload_after: float = _field(
         0.0,
         "GPU",
-        "Idle seconds until the weights leave the GPU; 0: as soon as nobody waits; -1: never.",
+        "Idle seconds until the weights leave the GPU. 0: as soon as nobody waits. -1: never.",
         ge=-1,
     )
+    ocr_park: Literal["successor", "resident"] = _field(
+        "successor",
+        "GPU",
+        "How weights wait in host memory. `successor`: a fresh worker with the weights mapped, nothing of ours on the "
+        "card. `resident`: the worker that read, with a locked copy of the weights; it is back sooner, its CUDA "
+        "context keeps 300 to 700 MB of the card, and the copy as much host memory again.",
+    )
     gpu_idle_timeout: float = _field(
-        60.0, "GPU", "Idle seconds until the worker exits and gives everything back; -1: never.", ge=-1
+        60.0, "GPU", "Idle seconds until the worker ends and gives all memory back. -1: never.", ge=-1
     )
 
     # -- input
     ocr_allowed_dirs: _List = _field(
         (),
         "Input",
-        "Folders whose files may be read and written, separated by `:` (`;` on Windows). "
-        "Empty: every folder over stdio and the CLI, none over HTTP.",
+        "Folders whose files the server may read and write, separated by `:` (`;` on Windows). "
+        "Empty: every folder over stdio and on the command line, no folder over HTTP.",
     )
-    ocr_allow_urls: bool = _field(False, "Input", "Whether `image` may be an `https://` address.")
-    ocr_allow_http: bool = _field(False, "Input", "Whether plain `http://` is fetched too (with OCR_ALLOW_URLS).")
+    ocr_allow_urls: bool = _field(False, "Input", "Whether the server fetches a document from an `https://` address.")
+    ocr_allow_http: bool = _field(
+        False, "Input", "Whether the server fetches from plain `http://` too. Needs `OCR_ALLOW_URLS`."
+    )
     ocr_allow_private_addresses: bool = _field(
-        False, "Input", "Whether addresses inside your network are fetched (with OCR_ALLOW_URLS)."
+        False, "Input", "Whether the server fetches from addresses inside your network. Needs `OCR_ALLOW_URLS`."
     )
-    ocr_fetch_timeout: float = _field(30.0, "Input", "Seconds a download may take, redirects included.", gt=0)
-    ocr_max_file_mb: int = _field(100, "Input", "MiB a file may have.", ge=1, le=4096)
-    ocr_max_megapixels: int = _field(200, "Input", "Million pixels a page may have.", ge=1, le=2000)
-    ocr_max_pages: int = _field(2000, "Input", "Pages a document may have.", ge=1)
-    ocr_pdf_dpi: int = _field(200, "Input", "Resolution at which PDF pages are drawn.", ge=36, le=1200)
+    ocr_fetch_timeout: float = _field(30.0, "Input", "Seconds that a download may take, redirects included.", gt=0)
+    ocr_max_file_mb: int = _field(100, "Input", "MiB that a file may have.", ge=1, le=4096)
+    ocr_max_megapixels: int = _field(200, "Input", "Million pixels that a page may have.", ge=1, le=2000)
+    ocr_max_pages: int = _field(2000, "Input", "Pages that a document may have.", ge=1)
+    ocr_pdf_dpi: int = _field(200, "Input", "Dots per inch at which PDF pages are drawn.", ge=36, le=1200)
 
     # -- results
     ocr_cache: Literal["on", "off"] = _field(
-        "on", "Results", "Whether pages that were read are kept, so that nothing is read twice."
+        "on", "Results", "`on` keeps pages that were read, so that no page is read twice. `off` keeps none."
     )
-    ocr_cache_mb: int = _field(64, "Results", "MiB of read pages kept in memory, for an hour at most.", ge=1)
-    ocr_cache_dir: str = _field("", "Results", "Folder where read pages are kept on disk too. Empty: nowhere.")
-    ocr_cache_dir_mb: int = _field(1024, "Results", "MiB that the pages on disk may take.", ge=1)
+    ocr_cache_mb: int = _field(64, "Results", "MiB of pages that memory keeps, for an hour at most.", ge=1)
+    ocr_cache_dir: str = _field("", "Results", "Folder that keeps pages on disk too. Empty: no disk.")
+    ocr_cache_dir_mb: int = _field(1024, "Results", "MiB of pages that the folder may keep.", ge=1)
 
     # -- HTTP
-    host: str = _field("127.0.0.1", "HTTP", "Address that `serve --transport http` binds.")
-    port: int = _field(8001, "HTTP", "Port that `serve --transport http` binds; 0: any free one.", ge=0, le=65535)
+    host: str = _field("127.0.0.1", "HTTP", "The address that `serve --transport http` binds.")
+    port: int = _field(8001, "HTTP", "The port that `serve --transport http` binds. 0: any free port.", ge=0, le=65535)
     ocr_auth_token: SecretStr | None = _field(
         None,
         "HTTP",
-        "Bearer token that every path but `/health` and the page's own files asks for. "
-        "Needed for any address but loopback.",
+        "The bearer token. Every path but `/health` and the page's own files asks for it. "
+        "Every address but loopback needs it.",
     )
     ocr_allowed_hosts: _List = _field(
         (),
         "HTTP",
-        "`Host` headers that are served beside loopback, separated by commas: `ocr.example.org`, `10.0.0.5:*`.",
+        "`Host` headers that the server accepts beside loopback, separated by commas, like `ocr.example.org`, "
+        "`10.0.0.5:*`.",
     )
     ocr_allowed_origins: _List = _field(
-        (), "HTTP", "`Origin` headers of browsers that are served beside loopback, separated by commas."
+        (), "HTTP", "`Origin` headers of browsers that the server accepts beside loopback, separated by commas."
     )
 
     ocr_cors_origins: _List = _field(
         (),
         "HTTP",
-        "Origins of other sites whose pages may call this server and read its answers, separated by commas.",
+        "Origins of other sites, separated by commas. Pages of these sites may call the server and read its answers.",
     )
     ocr_trusted_proxies: _List = _field(
         (),
         "HTTP",
-        "Addresses of reverse proxies whose `X-Forwarded-For` is believed, separated by commas; "
-        "without it all who come through a proxy are one client.",
+        "Addresses of reverse proxies, separated by commas. The server believes their `X-Forwarded-For`. "
+        "Without this setting, all callers behind a proxy count as one client.",
     )
     ocr_upload_timeout: float = _field(
         20.0,
         "HTTP",
-        "Seconds that the body of a request may stall before it is cut; one slower than 16 KiB a second is cut too.",
+        "Seconds that the body of a request may stall. Then the request is cut. A body slower than 16 KiB a second is "
+        "cut too.",
         gt=0,
     )
 
     # -- logs
     ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
-        "warning", "Logs", "What is written to stderr; never text of a document. See docs/observability.md."
+        "warning",
+        "Logs",
+        "The level of the log on stderr: `debug`, `info`, `warning` or `error`. The log holds no text of a document, "
+        "at no level. See docs/observability.md.",
     )
     ocr_log_format: Literal["text", "json"] = _field(
-        "text", "Logs", "`text` for people, `json` for machines: one object on each line."
+        "text", "Logs", "The format of the log: `text` for people, or `json` for programs, one object a line."
     )
 
     @field_validator("ocr_allowed_dirs", mode="before")
@@ -247,15 +269,15 @@ class Settings(BaseSettings):
             return value
         for entry in value:
             if entry.lower() == "cpu":
-                raise ValueError("cpu is no card; set OCR_CPU_WORKERS for several workers on the CPU")
+                raise ValueError("cpu is not a card; set OCR_CPU_WORKERS for several workers on the CPU")
             if entry.lower() == "all" and len(value) > 1:
-                raise ValueError("all names every card already; name all, or some")
+                raise ValueError("all means every card; write all alone, or name some cards")
             if entry.lower() == "auto":
-                raise ValueError("auto is for OCR_GPU, which means one card; set OCR_GPUS=all for every card")
+                raise ValueError("auto is a value of OCR_GPU, for one card; set OCR_GPUS=all for every card")
             if not (entry.lower() == "all" or entry.isdecimal() or entry.lower().startswith(("gpu-", "mig-"))):
-                raise ValueError(f"{entry!r} is no index and no UUID; nvidia-smi -L lists both")
+                raise ValueError(f"{entry!r} is neither an index nor a UUID; nvidia-smi -L lists both")
         if (one := str(info.data.get("ocr_gpu", "auto")).strip().lower()) not in ("", "auto"):
-            raise ValueError(f"it names several cards and OCR_GPU={one} says which one; unset one of the two")
+            raise ValueError(f"it names several cards, and OCR_GPU={one} names one; unset one of the two")
         return value
 
     @field_validator("ocr_remote_url")
@@ -281,28 +303,28 @@ def load_settings(env_file: str | None = None, overrides: Mapping[str, object] |
     """Settings from flags, then environment, then the named `.env` file, then defaults.
 
     Args:
-        env_file: path of a `.env` file; default: `OCR_ENV_FILE`, if set.
-        overrides: field name to value, from the command line; None values are skipped.
+        env_file: path of a `.env` file. None: the file that `OCR_ENV_FILE` names, if it is set.
+        overrides: field name to value, from the command line. A value of None is skipped.
 
     Raises:
         BadRequest: a value is out of its range, or the `.env` file is missing.
     """
     env_file = env_file or os.environ.get("OCR_ENV_FILE")
     if env_file and not Path(env_file).is_file():
-        raise BadRequest(f"There is no settings file {env_file}.", remedy="Name an existing one, or none.")
+        raise BadRequest(f"There is no settings file {env_file}.", remedy="Name a file that exists, or name no file.")
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
         return Settings(_env_file=env_file, **given)  # type: ignore[call-arg, arg-type]
     except ValidationError as exc:
         problems = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in exc.errors())
         raise BadRequest(
-            f"A setting is not usable: {problems}.",
-            remedy="Correct it; docs/configuration.md lists them all.",
+            f"A setting has a wrong value: {problems}.",
+            remedy="Correct the setting. docs/configuration.md lists all settings.",
         ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a bind address is reachable from this machine only."""
+    """Whether only this machine can reach a server that binds this address."""
     if host == "localhost":
         return True
     try:

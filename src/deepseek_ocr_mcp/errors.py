@@ -1,8 +1,8 @@
-"""Every failure a user can meet, each with a stable code, an HTTP status, an exit code and a remedy.
+"""The failures that a caller can meet. Each class has a stable code, an HTTP status and an exit code.
 
-The message says what happened and where; the remedy is a thing to do. Edges translate these
-classes (one translator per edge) and never invent texts of their own. Errors cross the worker's
-pipe as `to_dict()` and come back as the same class through `from_dict()`.
+The message says what happened and where. The remedy says what to do. Each edge has one translator from these classes to
+its own answers. An error crosses the pipe of a child as `to_dict()` and comes back as the same class through
+`from_dict()`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "UnsupportedMode",
     "WorkerCrashed",
     "cause_of",
+    "class_of",
     "closing",
     "from_dict",
     "unforeseen",
@@ -39,13 +40,19 @@ __all__ = [
 
 
 class OcrError(Exception):
-    """An expected failure: `message` says what and where, `remedy` what to do next."""
+    """An expected failure. `message` says what happened and where, `remedy` says what to do next."""
 
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    is_passing: ClassVar[bool] = False
+    """Whether the same request may succeed soon: a run over many documents tries it again."""
+    is_fatal: ClassVar[bool] = False
+    """Whether every further document would meet the same: a run over many documents ends."""
+    blames_document: ClassVar[bool] = False
+    """Whether the document itself is at fault: the same bytes fail again, however often they are sent."""
     retry_after_s: int | None = None
-    """Whole seconds after which the same request may succeed; None: waiting does not help, or nobody knows."""
+    """Whole seconds after which the same request may succeed. None: waiting does not help, or nobody knows how long."""
 
     def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
@@ -60,17 +67,20 @@ class OcrError(Exception):
 
 
 class BadRequest(OcrError):
-    """An argument that cannot be meant: an unknown mode, a page range upside down."""
+    """An argument makes no sense: an unknown mode, a page range upside down."""
 
     code = "bad_request"
     http_status = 422
     exit_code = 2
+    blames_document = True
 
 
 class UnsupportedMode(BadRequest):
-    """A mode that the engine in use cannot do; the remedy names the engine that can."""
+    """The engine in use cannot do this mode. The remedy names an engine that can."""
 
     code = "unsupported_mode"
+    is_fatal = True
+    blames_document = False
 
 
 class InputNotFound(OcrError):
@@ -82,7 +92,7 @@ class InputNotFound(OcrError):
 
 
 class InputForbidden(OcrError):
-    """A path, an address or a kind of file that the operator's settings keep out."""
+    """The operator's settings keep out this path, address or kind of file."""
 
     code = "input_forbidden"
     http_status = 403
@@ -90,23 +100,25 @@ class InputForbidden(OcrError):
 
 
 class InputTooLarge(OcrError):
-    """More bytes, pixels or pages than the settings allow; the message names the limit."""
+    """The document has more bytes, pixels or pages than the settings allow. The message names the limit."""
 
     code = "input_too_large"
     http_status = 413
     exit_code = 3
+    blames_document = True
 
 
 class UnreadableInput(OcrError):
-    """Bytes that are no page: empty, truncated, encrypted, or of a format that is not read."""
+    """The bytes are no page: they are empty, truncated, encrypted, or of a format that no engine reads."""
 
     code = "unreadable_input"
     http_status = 415
     exit_code = 3
+    blames_document = True
 
 
 class OutputExists(OcrError):
-    """`save_to` names a file that is there already."""
+    """`save_to` names a file that exists already."""
 
     code = "output_exists"
     http_status = 409
@@ -114,7 +126,7 @@ class OutputExists(OcrError):
 
 
 class Unauthorized(OcrError):
-    """A request without the bearer token that the operator set."""
+    """The request lacks the bearer token that the operator set."""
 
     code = "unauthorized"
     http_status = 401
@@ -122,7 +134,7 @@ class Unauthorized(OcrError):
 
 
 class NotFound(OcrError):
-    """An address of the HTTP server that leads nowhere."""
+    """The HTTP server has nothing at this path."""
 
     code = "not_found"
     http_status = 404
@@ -130,7 +142,7 @@ class NotFound(OcrError):
 
 
 class MethodNotAllowed(OcrError):
-    """An address of the HTTP server, asked in a way that it does not answer."""
+    """The HTTP server does not answer this method at this path."""
 
     code = "method_not_allowed"
     http_status = 405
@@ -138,7 +150,7 @@ class MethodNotAllowed(OcrError):
 
 
 class SlowUpload(OcrError):
-    """A request whose body stalled, or came so slowly that it was cut."""
+    """The body of the request stalled, or came so slowly that it was cut."""
 
     code = "slow_upload"
     http_status = 408
@@ -146,11 +158,12 @@ class SlowUpload(OcrError):
 
 
 class QueueFull(OcrError):
-    """As many requests wait as the operator allows, or as one client may have; the message says which."""
+    """As many requests wait as the operator allows, or as one client may have. The message says which limit it is."""
 
     code = "queue_full"
     http_status = 429
     exit_code = 5
+    is_passing = True
 
     def __init__(self, message: str, *, remedy: str, retry_after_s: int = 5) -> None:
         super().__init__(message, remedy=remedy)
@@ -158,24 +171,26 @@ class QueueFull(OcrError):
 
 
 class EngineUnavailable(OcrError):
-    """The engine cannot be loaded: a package, the weights or a driver is missing."""
+    """The engine cannot be loaded, because a package, the weights or a driver is missing."""
 
     code = "engine_unavailable"
     http_status = 503
     exit_code = 4
+    is_fatal = True
 
 
 class NotReady(OcrError):
-    """The model is being loaded or its weights fetched, which goes on; the remedy says when to call again."""
+    """The model is loading, or its weights are being fetched. This goes on. The remedy says when to call again."""
 
     code = "not_ready"
     http_status = 503
     exit_code = 5
+    is_passing = True
     retry_after_s = 30
 
 
 class WorkerCrashed(OcrError):
-    """The child process died while it worked; the message ends with the tail of its stderr."""
+    """The child process died while it worked. The message ends with the last lines of its stderr."""
 
     code = "worker_crashed"
     http_status = 500
@@ -183,16 +198,17 @@ class WorkerCrashed(OcrError):
 
 
 class GpuBusy(OcrError):
-    """No allowed card has room; the message names each card and its free memory."""
+    """No allowed card has room. The message names each card and its free memory."""
 
     code = "gpu_busy"
     http_status = 503
     exit_code = 5
+    is_fatal = True
     retry_after_s = 30
 
 
 class GpuLost(OcrError):
-    """The card failed or was unplugged while the model was on it; the worker is replaced."""
+    """The card failed or was unplugged while the model was on it. The worker is replaced."""
 
     code = "gpu_lost"
     http_status = 503
@@ -200,16 +216,17 @@ class GpuLost(OcrError):
 
 
 class Busy(OcrError):
-    """A page is being read and the bounded wait for it is over."""
+    """A page is being read, and the bounded wait for its end is over."""
 
     code = "busy"
     http_status = 503
     exit_code = 5
+    is_fatal = True
     retry_after_s = 10
 
 
 class Timeout(OcrError):
-    """Work that outran its bound and was stopped."""
+    """The work took longer than its bound and was stopped."""
 
     code = "timeout"
     http_status = 504
@@ -217,20 +234,26 @@ class Timeout(OcrError):
 
 
 class Cancelled(OcrError):
-    """The work was stopped on purpose: by `gpu_release(force=true)` or by the shutdown of the server."""
+    """The work was stopped on purpose, by `gpu_release(force=true)` or by the end of the server."""
 
     code = "cancelled"
     http_status = 503
     exit_code = 6
+    is_fatal = True
 
 
 def closing() -> Cancelled:
-    """What a request is told that the end of the server cuts off."""
+    """The error of a request that the end of the server cuts off."""
     return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
 
 
 def unforeseen(exc: BaseException, what: str = "Reading") -> OcrError:
-    """What a caller is told of a fault of ours. Whoever asks has logged it: a message may hold what was read."""
+    """The error for a fault of this program. Log `exc` before: its own message may hold text of a page and is left out.
+
+    Args:
+        exc: the fault; the error names its class only.
+        what: the work that failed, as the subject of a sentence.
+    """
     return OcrError(
         f"{what} failed in a way nobody foresaw ({type(exc).__name__}).",
         remedy="The server goes on; its log on stderr has the details.",
@@ -238,7 +261,7 @@ def unforeseen(exc: BaseException, what: str = "Reading") -> OcrError:
 
 
 def cause_of(exc: BaseException) -> BaseException:
-    """The first failure in what a task group raised: its other tasks were cancelled for it."""
+    """The first failure inside an exception group. A task group cancels its other tasks because of it."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return exc
@@ -254,7 +277,12 @@ def _classes() -> dict[str, type[OcrError]]:
     return found
 
 
+def class_of(code: str) -> type[OcrError]:
+    """The error with this code; `OcrError` where no error has it."""
+    return _classes().get(code, OcrError)
+
+
 def from_dict(data: dict[str, Any]) -> OcrError:
-    """The error that `to_dict()` described; an unknown code becomes a plain `OcrError`."""
-    cls = _classes().get(str(data.get("code")), OcrError)
+    """The error that `to_dict()` described. An unknown code becomes a plain `OcrError`."""
+    cls = class_of(str(data.get("code")))
     return cls(str(data.get("message", "")), remedy=str(data.get("remedy", "")))

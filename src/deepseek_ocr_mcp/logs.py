@@ -1,11 +1,11 @@
-"""What this program writes about itself: one form, one id for each request, and never a word of a document.
+"""The log of this program: one format, one id for each request, and no word of a document.
 
-- Our own lines come at the level that is set; other libraries' from `warning` on and uvicorn's from `info` on:
-  below that, libraries write what passes through them.
-- Of an exception, its class and where it was raised are written, never its message: that may repeat what was read.
-- `OCR_AUTH_TOKEN` is struck out wherever it would stand.
-- The lines of a child travel on its stderr, marked (RFC 7464: a record separator, JSON, a line feed), and are
-  written by the parent. Whatever else a child writes there is kept as its last words and never logged.
+- Our own lines come at the level that is set. Other libraries' lines come from `warning` on, uvicorn's from `info` on:
+  below these levels, libraries write data that passes through them.
+- Of an exception the log has the class and the place, never the message: the message may repeat text of a page.
+- Secrets (`OCR_AUTH_TOKEN`, `OCR_REMOTE_KEY`) are struck out of every line.
+- The lines of a child travel on its stderr with a mark (RFC 7464: a record separator, JSON, a line feed), and the
+  parent writes them. The parent keeps other output of the child as its last words and never logs it.
 
     log.info("Loaded.", extra=fields(engine="rapidocr", seconds=0.5))
 """
@@ -45,15 +45,15 @@ PACKAGE: Final = "deepseek_ocr_mcp"
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 RECORD_MARK: Final = b"\x1e"  # RFC 7464
 
-MAX_MESSAGE: Final = 500  # characters; a line is no place for more
+MAX_MESSAGE: Final = 500  # characters; a longer message does not belong into a line
 MAX_VALUE: Final = 200
 MAX_FIELDS: Final = 20
 MAX_TRACEBACK: Final = 1500  # characters, the end of it
-MAX_CHILD_LINE: Final = 4096  # bytes; up to PIPE_BUF a write to a pipe is never mixed with another one
+MAX_CHILD_LINE: Final = 4096  # bytes; a write to a pipe of up to PIPE_BUF bytes is never mixed with another write
 MAX_FRAMES: Final = 12  # of one exception, the innermost
 MAX_CAUSES: Final = 5
 MAX_REQUESTS: Final = 8  # ids named in a line about a batch that several requests share
-MIN_SECRET: Final = 8  # characters; a shorter token is no secret, and striking it out would make riddles of the lines
+MIN_SECRET: Final = 8  # characters; a shorter token is no secret, and striking it out would spoil ordinary words
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OURS: Final = re.compile(rf"{PACKAGE}(\.[a-z_]{{1,30}}){{0,4}}")
@@ -67,19 +67,21 @@ _request: ContextVar[str] = ContextVar("request", default="")
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a caller may name its request so: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`."""
+    """Whether a caller may choose this id for its request: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`."""
     return _ID.fullmatch(text) is not None
 
 
 def request_id() -> str:
-    """The id of the request that is served here, or of several, with commas between; empty outside of any."""
+    """The id of the request that this task serves, or the ids of several, with commas between; empty outside of any."""
     return _request.get()
 
 
 @contextmanager
 def request(given: str = "") -> Iterator[str]:
-    """Lines that are written within carry this id, here and in the worker: the one given, else the one that is
-    set already, else a fresh one.
+    """Give every line inside the context one id, here and in the worker. Yields the id.
+
+    Args:
+        given: the id to use. Where it is no valid id, the id that is set already is used, else a fresh one.
     """
     made = given if is_request_id(given) else _request.get() or os.urandom(8).hex()
     token = _request.set(made)
@@ -91,10 +93,11 @@ def request(given: str = "") -> Iterator[str]:
 
 @contextmanager
 def serving(*ids: str, level: int | None = None) -> Iterator[None]:
-    """Lines that are written within carry these ids and no others, with commas between; those of eight at most.
+    """Give every line inside the context these ids and no others, with commas between; eight ids at most.
 
     Args:
-        level: that our lines have from now on; for a child, which is told it with each call.
+        ids: ids, or texts of several ids with commas between.
+        level: the level of our lines from now on. A child gets it with each call.
     """
     if level is not None:
         logging.getLogger(PACKAGE).setLevel(level)
@@ -110,12 +113,12 @@ def serving(*ids: str, level: int | None = None) -> Iterator[None]:
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """The `extra` of a line: facts beside its message. Those that are None are left out."""
+    """The `extra` of a line: facts beside its message. A fact that is None is left out."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
 def _entry(record: logging.LogRecord) -> dict[str, Any]:
-    """A record as what is written of it, in order."""
+    """The parts of a record that are written, in order."""
     message = record.getMessage()
     if not _OURS.fullmatch(record.name):
         message = message.partition("\n")[0]  # asyncio puts the repr of an exception into the second line
@@ -136,7 +139,7 @@ def _entry(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _described(exc: BaseException) -> str:
-    """An exception and its causes: classes and places."""
+    """The classes and places of an exception and its causes, as lines."""
     lines: list[str] = []
     seen: set[int] = set()
 
@@ -174,7 +177,7 @@ def _places(exc: BaseException) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """No control character, no line break, no colour: what a caller sent cannot forge a line or drive a terminal."""
+    """The text without control characters, line breaks and colours: no caller can forge a line or drive a terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -214,10 +217,10 @@ class _Text(_Formatter):
 
 
 class _Lines(logging.StreamHandler[Any]):
-    """The one handler of a process."""
+    """The only handler of a process."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: logging's own report shows the arguments of the line that failed, and they may be anything."""
+        """Do nothing. The report of `logging` would show the arguments of the line, which may be text of a page."""
 
 
 # -- set up
@@ -232,7 +235,9 @@ def configure(
     """Write to stderr from now on, and nowhere else.
 
     Args:
-        secrets: what must not stand in any line.
+        level: the level of our lines.
+        form: `text` for people, `json` for programs.
+        secrets: strings that are struck out of every line.
     """
     handler = _Lines(sys.stderr)
     handler.setFormatter((_Json if form == "json" else _Text)(secrets))
@@ -243,13 +248,13 @@ def configure(
     number = LEVELS[level]
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger(PACKAGE).setLevel(number)
-    # Named one by one: uvicorn looks at the level of this logger itself before it writes a trace.
+    # Each by its name: uvicorn asks this very logger for its level before it writes a trace.
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(max(number, logging.INFO))
 
 
 def announce(message: str, **values: object) -> None:
-    """A line that no level hides. As text it is the message alone: it is made for the person who started us."""
+    """Write a line at every level. As text it is the message alone, for the person who started the program."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Lines) and isinstance(handler.formatter, _Json):
             record = logging.LogRecord(PACKAGE, logging.INFO, "", 0, message, None, None)
@@ -260,7 +265,7 @@ def announce(message: str, **values: object) -> None:
 
 
 def level() -> int:
-    """The level at which our own lines are written; children are told."""
+    """The level of our own lines. Children get it with each call."""
     return logging.getLogger(PACKAGE).getEffectiveLevel()
 
 
@@ -271,7 +276,7 @@ class _Marked(logging.Handler):
     """Writes to file descriptor 2, for `relay` in the parent."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # a parent that is gone reads no log
+        with contextlib.suppress(OSError):  # the parent may be gone
             entry = _entry(record)
             told = entry.pop("traceback", "")[-MAX_TRACEBACK:]
             line = _encoded({**entry, "traceback": told} if told else entry)
@@ -280,7 +285,7 @@ class _Marked(logging.Handler):
             os.write(2, line)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing; see `_Lines`."""
+        """Do nothing; see `_Lines`."""
 
 
 def _encoded(entry: dict[str, Any]) -> bytes:
@@ -288,16 +293,20 @@ def _encoded(entry: dict[str, Any]) -> bytes:
 
 
 def configure_child() -> None:
-    """In a child: our own lines go to the parent. Other libraries' go to stderr as they are, and stay there."""
+    """In a child: send our own lines to the parent. Lines of other libraries stay on stderr as they are."""
     ours = logging.getLogger(PACKAGE)
     ours.addHandler(_Marked())
     ours.propagate = False
 
 
 def relay(line: bytes, **origin: object) -> bool:
-    """Write a child's line as ours. Returns whether it is one.
+    """Write a line of a child as a line of ours. Returns False where it is no such line.
 
-    A child that a hostile file has taken over can write here too: the line is bounded and says where it comes from.
+    A child that a hostile file has taken over can send lines too. So the line is bounded, and says where it comes from.
+
+    Args:
+        line: the JSON of the line, without its mark.
+        origin: facts about the child that are added to the line.
     """
     try:
         entry = json.loads(line)

@@ -1,7 +1,7 @@
-"""What goes in and what comes out, the same at every edge: MCP, HTTP, CLI.
+"""Requests and answers. They are the same at every edge: MCP, HTTP, command line.
 
-Field descriptions end up in the tools' schemas: they are written for an agent that reads them.
-Boxes are `[x1, y1, x2, y2]` in pixels of the upright original page, origin top left.
+The schemas of the tools show the descriptions of these fields, so write them for an agent. A box is
+`[x1, y1, x2, y2]` in pixels of the upright page; the origin is the top left corner.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .modes import meant_mode, meant_resolution, meant_text_layer
+from .modes import (
+    DEFAULT_MODE,
+    DEFAULT_RESOLUTION,
+    DEFAULT_TEXT_LAYER,
+    MODES,
+    RESOLUTIONS,
+    TEXT_LAYERS,
+    meant_mode,
+    meant_resolution,
+    meant_text_layer,
+)
 
 __all__ = [
     "Block",
@@ -24,10 +34,13 @@ __all__ = [
     "Folder",
     "Gpu",
     "GpuStatus",
+    "Note",
+    "NoteCode",
     "OcrRequest",
     "OcrResult",
     "Page",
     "PageRange",
+    "ReadingArguments",
     "State",
     "Timing",
     "Transition",
@@ -35,23 +48,42 @@ __all__ = [
 ]
 
 Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
-Finish = Literal["stop", "length", "loop", "cancelled"]
+Finish = Literal["stop", "length", "loop", "cancelled", "failed"]
+
+NoteCode = Literal[
+    "blank",  # no text was found on these pages
+    "not_found",  # the term of a search does not stand on these pages
+    "not_read",  # the engine could not read all of these pages; the text says what is missing
+    "page_failed",  # these pages could not be drawn or read; the others are answered
+    "stopped",  # reading ended before these pages; the text says why
+    "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
+    "layer_incomplete",  # the text of these pages is their own, or partly; the text says what is missing or uncertain
+    "not_opened",  # the document holds more than its pages: attached files, a form that only another program shows
+    "fallback",  # another engine read these pages
+    "argument_unused",  # an argument had no effect
+    "cut",  # the text of a page was cut at max_chars
+    "more",  # pages are left: next_pages names them
+    "contents",  # a table of contents of a document that does not fit
+    "saved",  # a file was written
+    "files",  # the files of a folder, or the state of reading them
+]
+"""What a note is about. Codes are stable: programs may rely on them. docs/tools.md lists them."""
 
 
 class State(StrEnum):
     """Where the weights are."""
 
     UNLOADED = "unloaded"  # no child process, nothing held
-    HOST = "host"  # in host memory, child alive; a CPU engine that is ready to read is here
+    HOST = "host"  # in host memory, child alive; an engine on the CPU reads in this state
     GPU = "gpu"
     CLOSED = "closed"  # the server is shutting down
 
 
 Doing = Literal["loading", "offloading", "restoring", "releasing"]
-"""What is being done about the state; shown in its place while it lasts."""
+"""A move of the model in progress. It shows in the place of the state."""
 
 EndpointState = Doing | Literal["unasked", "ready", "resting", "asleep", "out"]
-"""How an endpoint of `OCR_ENGINE=openai` is: it said "not now" (resting), it cannot read (out)."""
+"""The state of an endpoint of `OCR_ENGINE=openai`. `resting`: it asked for a pause. `out`: it cannot read."""
 
 
 class _Model(BaseModel):
@@ -59,7 +91,7 @@ class _Model(BaseModel):
 
 
 def _range_text(value: Any) -> Any:
-    """Page numbers that are given as numbers: 2, [1, 2], [[1, 3]]."""
+    """A page range as text, from a number or a list of numbers: 2, [1, 2], [[1, 3]]."""
     if isinstance(value, (list, tuple)):
         return ",".join(str(_range_text(part)) for part in value)
     if isinstance(value, float) and value.is_integer():
@@ -68,29 +100,73 @@ def _range_text(value: Any) -> Any:
 
 
 PageRange = Annotated[str, BeforeValidator(_range_text)]
-"""The text of a page range; numbers and lists of them are taken as one."""
+"""The text of a page range. A number or a list of numbers becomes such a text."""
 
 
-class OcrRequest(_Model):
-    """The arguments of `ocr_image`, checked for type only; meaning is checked by the service.
+_IMAGE = """\
+Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
+programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
 
-    Names of modes, resolutions and uses of the text layer that agents use instead of ours are ours
-    afterwards. A request that names no mode has the one that its other arguments ask for.
+
+class ReadingArguments(_Model):
+    """How a document is read: the arguments that every edge takes, with their types, defaults and descriptions.
+
+    They are checked for type only; the service checks their meaning.
     """
 
-    image: str
-    mode: str = ""
-    find_term: str = ""
-    custom_prompt: str = ""
-    pages: PageRange = ""
-    resolution: str = ""
-    text_layer: str = ""
-    boxes: bool = False
-    annotate: bool = False
-    max_chars: Annotated[int, Field(ge=0)] = 20_000
-    save_to: str = ""
-    overwrite: bool = False
-    raw: bool = False
+    mode: Annotated[
+        str,
+        Field(
+            description="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + ".",
+            json_schema_extra={"enum": list(MODES), "default": DEFAULT_MODE},
+        ),
+    ] = ""
+    find_term: Annotated[str, Field(description="The words that mode find locates.")] = ""
+    custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = ""
+    pages: Annotated[PageRange, Field(description='Like "1-3,7", "5-" or "last". Empty: all.')] = ""
+    resolution: Annotated[
+        str,
+        Field(
+            description="auto fits the page; tiny to large shrink it to 512 to 1280 pixels: faster, coarser.",
+            json_schema_extra={"enum": list(RESOLUTIONS)},
+        ),
+    ] = DEFAULT_RESOLUTION
+    text_layer: Annotated[
+        str,
+        Field(
+            description="auto: PDF pages with sound text of their own give it, exact and at once; ignore: read all; "
+            "only: none.",
+            json_schema_extra={"enum": list(TEXT_LAYERS)},
+        ),
+    ] = DEFAULT_TEXT_LAYER
+    boxes: Annotated[bool, Field(description="Also each piece of text with its box in pixels of the upright page.")] = (
+        False
+    )
+    annotate: Annotated[bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")] = (
+        False
+    )
+    max_chars: Annotated[
+        int, Field(ge=0, description="Longest text to return; what is left is named by next_pages. 0: no limit.")
+    ] = 20_000
+    raw: Annotated[bool, Field(description="Also the text as the model wrote it, tags and all, page by page.")] = False
+
+
+class OcrRequest(ReadingArguments):
+    """The arguments of `ocr_image` and `ocr`, as the service takes them from every edge.
+
+    It replaces the names that agents use for modes, resolutions and uses of the text layer by ours. A request without a
+    mode gets the mode that its other arguments ask for.
+    """
+
+    image: Annotated[str, Field(description=_IMAGE)]
+    save_to: Annotated[
+        str,
+        Field(
+            description="Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as "
+            "image: a folder, or /out/*.json."
+        ),
+    ] = ""
+    overwrite: Annotated[bool, Field(description="Whether save_to may replace files.")] = False
 
     @model_validator(mode="after")
     def _in_our_words(self) -> Self:
@@ -103,43 +179,63 @@ class OcrRequest(_Model):
 class Block(_Model):
     """A piece of a page."""
 
-    label: Annotated[str, Field(description="title, table, figure …, or the term that was found")] = "line"
+    label: Annotated[str, Field(description="title, table, figure …, or the words that were found")] = "line"
     text: str
     box: Box
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
+    source: Annotated[Literal["text_layer", "read"] | None, WithJsonSchema({"type": "string"})] = None
+    """On a page whose source is mixed: which this is from."""
 
 
 class Page(_Model):
-    """One page, as read."""
+    """One page that was read."""
 
     page: Annotated[int, Field(description="page number in the document, from 1")]
     width: Annotated[int, Field(description="pixels of the upright page")]
     height: int
     text: Annotated[str, Field(description="empty for a blank page")]
     blocks: list[Block] | None = None
-    raw: Annotated[str | None, Field(description="what the model wrote, tags and all; in files only")] = None
+    raw: Annotated[str | None, Field(description="the model's own text with its tags; in files only")] = None
     source: Annotated[
-        Literal["text_layer"] | None, Field(description="text_layer: the PDF's own text, exact; absent: it was read")
+        Literal["text_layer", "mixed"] | None,
+        Field(description="text_layer: the PDF's own text, exact; mixed: part of it; absent: the engine's"),
     ] = None
-    finish: Annotated[Finish, Field(description="stop: read to its end; length, loop, cancelled: cut, and why")] = (
-        "stop"
-    )
+    finish: Annotated[
+        Finish,
+        Field(description="stop: read to its end; length, loop, cancelled: cut, and why; failed: not read, see notes"),
+    ] = "stop"
 
 
 class Timing(_Model):
-    """Where the seconds of a call went."""
+    """The seconds of a call, by cause."""
 
-    queued_s: Annotated[float, Field(description="waiting for the requests before this one")] = 0.0
+    queued_s: Annotated[float, Field(description="waiting for other requests")] = 0.0
     load_s: Annotated[float, Field(description="starting or restoring the model; 0 when it was ready")] = 0.0
     infer_s: Annotated[float, Field(description="reading")] = 0.0
     total_s: float = 0.0
 
 
+class Note(_Model):
+    """A sentence about whatever limits an answer, or about how to go on.
+
+    An answer without notes is complete.
+    """
+
+    code: Annotated[NoteCode, WithJsonSchema({"type": "string"})]  # the list would cost each list of tools 200 bytes
+    text: str
+    pages: Annotated[str, Field(description='the pages it is about, like "1-3,7"; empty: the whole answer')] = ""
+
+    def __str__(self) -> str:
+        if not self.pages:
+            return self.text
+        return f"Page{'s' if set(self.pages) & set(',-') else ''} {self.pages}: {self.text}"
+
+
 class Entry(_Model):
-    """A line of the table of contents."""
+    """One entry of the table of contents."""
 
     page: int
-    heading: Annotated[str, Field(description="its first heading or line")]
+    heading: Annotated[str, Field(description="first heading or line of the page")]
     chars: int
 
 
@@ -151,17 +247,17 @@ class Failure(_Model):
 
 
 class Folder(_Model):
-    """How far a folder is that is read as a whole, or what there is in it."""
+    """The progress of a folder that is read as a whole, or the list of its files."""
 
     folder: str
     found: Annotated[int, Field(description="files that can be read")]
     read: Annotated[int, Field(description="read by this request so far")] = 0
-    there: Annotated[int, Field(description="not read: their texts were there already")] = 0
+    there: Annotated[int, Field(description="files not read, because their texts exist already")] = 0
     failed: int = 0
-    left: Annotated[int, Field(description="not read yet: to go on, call again with the same arguments")] = 0
-    index: Annotated[str, Field(description="file that lists every document, its pages and what became of it")] = ""
-    failures: Annotated[list[Failure] | None, Field(description="the first of them; the index has all")] = None
-    files: Annotated[list[str] | None, Field(description="without save_to: the files, relative to the folder")] = None
+    left: Annotated[int, Field(description="files not read yet; to go on, call again with the same arguments")] = 0
+    index: Annotated[str, Field(description="file that lists every document with its pages and its result")] = ""
+    failures: Annotated[list[Failure] | None, Field(description="the first failures; the index has all")] = None
+    files: Annotated[list[str] | None, Field(description="without save_to: the files, as paths from the folder")] = None
 
 
 class OcrResult(_Model):
@@ -175,14 +271,17 @@ class OcrResult(_Model):
     model: str
     device: str
     truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
-    next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")] = ""
+    next_pages: Annotated[str, Field(description="give this as pages to go on; empty: no page is left")] = ""
     contents: Annotated[
         list[Entry] | None,
-        Field(description="where not all fits: what is on the pages read by now"),
+        Field(description="where not all fits: the pages that are read by now"),
     ] = None
-    cached: Annotated[Literal[True] | None, Field(description="true: all of this was read before")] = None
+    cached: Annotated[Literal[True] | None, Field(description="true: every page comes from the cache")] = None
     saved_to: Annotated[str, Field(description="the file or the folder that was written")] = ""
-    folder: Annotated[Folder | None, Field(description="where image named a folder or a pattern")] = None
+    folder: Annotated[Folder | None, Field(description="set where image names a folder or a pattern")] = None
+    notes: Annotated[list[Note], Field(description="what limits this answer, and how to go on")] = Field(
+        default_factory=list
+    )
     timing: Timing = Field(default_factory=Timing)
 
 
@@ -195,29 +294,29 @@ class Gpu(_Model):
     memory_total_mb: int
     memory_used_mb: int
     memory_free_mb: int
-    utilization: Annotated[int | None, Field(description="percent; null where the card cannot tell (MIG)")] = None
+    utilization: Annotated[int | None, Field(description="percent; null where the card does not say (MIG)")] = None
 
 
 class Endpoint(_Model):
-    """A server elsewhere that reads pages for this one."""
+    """Another server that reads pages for this one."""
 
     url: str
     model: str
     state: Annotated[EndpointState, Field(description="resting: it asked for a pause; out: asked again later")]
-    in_flight: Annotated[int, Field(description="pages that it has now")]
+    in_flight: Annotated[int, Field(description="pages that the endpoint has now")]
     served: int
     failures: int
     last_error: str = ""
-    next_check_s: Annotated[float | None, Field(description="seconds until it is asked again")] = None
+    next_check_s: Annotated[float | None, Field(description="seconds until the server asks it again")] = None
 
 
 class WorkerStatus(_Model):
-    """One of several workers; there is one for each card."""
+    """One of several workers. Each card has one."""
 
     card: Annotated[str, Field(description="UUID of its card, or cpu")]
     state: State | Doing
     retry_in_s: Annotated[
-        float | None, Field(description="it failed: seconds until it may be tried again; null: it serves")
+        float | None, Field(description="seconds until a failed worker is tried again; null: it serves")
     ] = None
     pid: int | None = None
     gpu_mb: int | None = None
@@ -225,7 +324,7 @@ class WorkerStatus(_Model):
     idle_s: float | None = None
     offload_in_s: float | None = None
     release_in_s: float | None = None
-    queue: Annotated[int, Field(description="pages it was given and has not read yet")] = 0
+    queue: Annotated[int, Field(description="pages that it has and has not read yet")] = 0
     served: int = 0
     restarts: int = 0
     last_error: str = ""
@@ -244,16 +343,14 @@ class GpuStatus(_Model):
     ]
     device: str
     gpus: list[Gpu]
-    gpu_note: Annotated[str, Field(description="why no card is listed, if none is")] = ""
+    gpu_note: Annotated[str, Field(description="why no card is listed")] = ""
     worker_pid: int | None = None
     prewarmed: Annotated[
         bool, Field(description="a worker waits with its libraries imported; it holds no GPU memory")
     ] = False
-    download_percent: Annotated[float | None, Field(description="how far the weights are, while they are fetched")] = (
-        None
-    )
-    worker_gpu_mb: Annotated[int | None, Field(description="MiB the worker holds on its card")] = None
-    worker_host_mb: Annotated[int | None, Field(description="MiB of host memory the worker holds")] = None
+    download_percent: Annotated[float | None, Field(description="percent of the weights, during a download")] = None
+    worker_gpu_mb: Annotated[int | None, Field(description="MiB that the worker holds on its card")] = None
+    worker_host_mb: Annotated[int | None, Field(description="MiB of host memory that the worker holds")] = None
     unreturned_mb: Annotated[
         int | None, Field(description="MiB that an ended worker held and that its card still lacks; null: none")
     ] = None
@@ -262,7 +359,7 @@ class GpuStatus(_Model):
     )
     offload_in_s: Annotated[float | None, Field(description="null: not due")] = None
     release_in_s: Annotated[float | None, Field(description="null: not due")] = None
-    queue: Annotated[int, Field(description="requests that hold a place now, the running one included")]
+    queue: Annotated[int, Field(description="requests that hold a place now, the running ones included")]
     served: Annotated[int, Field(description="pages read since the server started")]
     worker_restarts: Annotated[int, Field(description="workers that died or were killed while they worked")] = 0
     last_error: str = ""
@@ -270,9 +367,9 @@ class GpuStatus(_Model):
         list[WorkerStatus] | None,
         WithJsonSchema({"type": "array"}),  # no room for more in an agent's list of tools; `GET /gpu/status` has all
     ] = None
-    """Each of several workers, which the rest sums up; None: there is one."""
+    """Each of several workers; the other fields are their sum. None: there is one worker."""
     endpoints: Annotated[list[Endpoint] | None, WithJsonSchema({"type": "array"})] = None
-    """Each that reads for this server; None: the model is on this machine."""
+    """Each endpoint. None: the model is on this machine."""
 
 
 class Transition(_Model):
@@ -284,6 +381,6 @@ class Transition(_Model):
     freed_mb: Annotated[
         int | None, Field(description="MiB that came back to the card, as NVML saw it; null: no card")
     ] = None
-    message: Annotated[str, Field(description="what was done, in a sentence")]
+    message: Annotated[str, Field(description="the result, as a sentence")]
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

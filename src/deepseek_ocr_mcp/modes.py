@@ -1,9 +1,10 @@
-"""The seven modes, the six resolutions, the three uses of a text layer: names, prompts, what agents call them.
+"""The modes, the resolutions and the uses of a text layer: their names, their prompts, and other names for them.
 
-Nothing else knows them.
+This module is the one place of these names and of the names that agents use instead. An engine's specification names
+the modes that the engine can do.
 
-Prompts: the README of github.com/deepseek-ai/DeepSeek-OCR ("Prompts examples"). The prefix
-`<image>\\n` is the engine's business. A model that was not trained on these is asked in words.
+Source of the prompts: the README of github.com/deepseek-ai/DeepSeek-OCR ("Prompts examples"). The engine adds the
+prefix `<image>\\n`. A model that was not trained on these prompts is asked in words.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 NOTHING_FOUND: Final = "NOTHING FOUND"
-"""What a model that is asked in words answers where the term of `find` is not on the page."""
+"""The answer of a model that is asked in words, where the term of `find` is not on the page."""
 
 _TAG: Final = re.compile(r"<\|[^<>|]{1,32}\|>")
 
@@ -40,20 +41,28 @@ class Mode:
 
     name: str
     purpose: str
-    """What the caller gets, in a phrase."""
+    """The result for the caller, as a phrase."""
     prompt: str
-    """What DeepSeek-OCR is asked. `{term}` and `{prompt}` are filled from the request."""
+    """The prompt for DeepSeek-OCR. The request fills `{term}` and `{prompt}`."""
     words: str
-    """What any other model that sees is asked; the same two are filled."""
+    """The prompt for any other model that sees pictures, with the same two places."""
     needs: str = ""
-    """The request field that this mode cannot do without."""
+    """The field of the request that this mode needs; empty: none."""
     locates: bool = False
-    """Whether blocks with boxes come with the text."""
+    """Whether the answer has blocks with boxes beside the text."""
+    is_markdown: bool = True
+    """Whether the text of the answer is Markdown. Otherwise a star is a star."""
     text_alone: bool = False
-    """Whether it asks for the page's text and nothing else, which a PDF may hold itself."""
+    """Whether the mode asks for the text of the page only. Then the text layer of a PDF may answer."""
 
     def question(self, term: str = "", prompt: str = "", *, in_words: bool = False) -> str:
-        """What a model is asked, without the picture. Tags in the term are taken out: they would end its own."""
+        """The prompt for a model, without the picture. Tags in the term are removed: they would end its own tag.
+
+        Args:
+            term: the words of `find`.
+            prompt: the question of `freeform`.
+            in_words: whether the model was not trained on DeepSeek-OCR's prompts.
+        """
         return (self.words if in_words else self.prompt).format(term=_TAG.sub("", term).strip(), prompt=prompt)
 
 
@@ -75,6 +84,7 @@ MODES: Final[dict[str, Mode]] = {
             "<|grounding|>OCR this image.",
             "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -82,6 +92,7 @@ MODES: Final[dict[str, Mode]] = {
             "plain text without layout",
             "Free OCR.",
             "Write all text of this image in reading order, without any formatting, and nothing else.",
+            is_markdown=False,
             text_alone=True,
         ),
         Mode(
@@ -99,12 +110,13 @@ MODES: Final[dict[str, Mode]] = {
         ),
         Mode(
             "find",
-            "the lines that find_term stands in, with a box for each hit",
+            "the lines that hold find_term, with a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
             "Write every line of this image in which these words stand, as it stands there, one below the other: "
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
             needs="find_term",
             locates=True,
+            is_markdown=False,
             text_alone=True,
         ),
         Mode("freeform", "the answer to custom_prompt", "{prompt}", "{prompt}", needs="custom_prompt"),
@@ -121,7 +133,7 @@ RESOLUTIONS: Final[dict[str, int | None]] = {
     "large": 1280,
     "gundam": None,
 }
-"""Longest side in pixels at which a page is read; None: as large as the engine reads well."""
+"""The longer side in pixels at which a page is read. None: the size that the engine reads best."""
 
 DEFAULT_RESOLUTION: Final = "auto"
 
@@ -130,12 +142,12 @@ IGNORE_LAYER: Final = "ignore"
 ONLY_LAYER: Final = "only"
 
 TEXT_LAYERS: Final[dict[str, str]] = {
-    DEFAULT_TEXT_LAYER: "pages of a PDF that hold their text themselves are not read but taken from it",
-    IGNORE_LAYER: "every page is read as a picture",
-    ONLY_LAYER: "no page is read",
+    DEFAULT_TEXT_LAYER: "a PDF page that holds sound text gives that text; the engine reads the other pages",
+    IGNORE_LAYER: "the engine reads every page as a picture",
+    ONLY_LAYER: "the engine reads no page",
 }
 
-# What agents write instead, as their calls show it. Spaces, dashes, underscores and capitals do not count.
+# Names that agents write instead, seen in their calls. Spaces, dashes, underscores and capitals do not count.
 _MODE_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "document": (
         "auto", "default", "documents", "doc", "docs", "markdown", "md", "layout", "structure", "structured", "table",
@@ -172,9 +184,14 @@ _SIZE: Final = re.compile(r"(\d{1,5})(?:x\d{1,5})?(px|pixels?|dpi)?", re.ASCII)
 
 
 def meant_mode(mode: str, find_term: str = "", custom_prompt: str = "") -> str:
-    """The mode that a caller means; a name that nobody knows comes back as it is.
+    """The mode that a caller means. An unknown name comes back as it is.
 
-    No mode at all is `find` where a term is given, `freeform` where a prompt is, else the default.
+    Without a name the mode is `find` where there is a term, `freeform` where there is a prompt, and else the default.
+
+    Args:
+        mode: the name that the caller gave; may be empty.
+        find_term: the words to find; may be empty.
+        custom_prompt: the question about the page; may be empty.
     """
     name = _squeezed(mode)
     if not name:
@@ -183,10 +200,10 @@ def meant_mode(mode: str, find_term: str = "", custom_prompt: str = "") -> str:
 
 
 def meant_resolution(resolution: str) -> str:
-    """The resolution that a caller means; a name that nobody knows comes back as it is.
+    """The resolution that a caller means. An unknown name comes back as it is.
 
-    A number is the length of a side where it is one of ours. Any other, and one in DPI, is no size
-    that pages are read at: the page is read as well as it can be.
+    A number of pixels means the resolution with that side. Any other number, and a number in DPI, means the default:
+    the size that the engine reads best.
     """
     name = _squeezed(resolution)
     if not name:
@@ -200,7 +217,7 @@ def meant_resolution(resolution: str) -> str:
 
 
 def meant_text_layer(text_layer: str) -> str:
-    """The use of the text layer that a caller means; a name that nobody knows comes back as it is."""
+    """The use of the text layer that a caller means. An unknown name comes back as it is."""
     return _TEXT_LAYER_OF.get(_squeezed(text_layer) or DEFAULT_TEXT_LAYER, text_layer)
 
 

@@ -1,7 +1,7 @@
-"""What happens, told once: each event is a line in the log, and whoever counts overrides the methods.
+"""The events of the service. The base class writes each one to the log; a subclass also counts it.
 
-The service and the managers hold one `Observer` and call it; none of these calls waits or raises. Nothing here
-knows a document: modes, engines, outcomes, numbers.
+The service and the managers hold one `Observer` and call it. No call waits, and none raises. An event holds modes,
+engines, outcomes and numbers, and nothing of a document.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ OK: Final = "ok"
 CLIENT_GONE: Final = "client_gone"
 """The caller hung up or cancelled."""
 UNKNOWN: Final = "unknown"
-"""The mode of a request that named none that there is, or that was turned away before it could."""
+"""The mode of a request that named an unknown mode, or that was turned away before it named one."""
 INTERNAL: Final = OcrError.code
 OURS_TO_MEND: Final = frozenset({INTERNAL, "worker_crashed", "gpu_lost", "timeout", "engine_unavailable"})
-"""Outcomes that an operator should look at; of the others the caller is told what to do."""
+"""The outcomes on which the operator acts. For every other outcome the caller gets a remedy."""
 
 STEPS: Final[dict[Doing, str]] = {
     "loading": "load",
@@ -35,7 +35,7 @@ STEPS: Final[dict[Doing, str]] = {
 
 
 def outcomes() -> list[str]:
-    """How a request can end: `ok`, `client_gone`, and the code of every error."""
+    """All outcomes of a request: `ok`, `client_gone`, and the code of every error."""
     codes = {OcrError.code}
     todo: list[type[OcrError]] = [OcrError]
     while todo:
@@ -46,16 +46,20 @@ def outcomes() -> list[str]:
 
 
 class Observer:
-    """Writes the log. A subclass that overrides a method calls this one too."""
+    """Writes the log. A subclass that overrides a method calls the method of this class too."""
 
     def request_ended(
         self, mode: str, engine: str, outcome: str, seconds: float, *, pages: int = 0, timing: Timing | None = None
     ) -> None:
-        """A document was read, or was not.
+        """A request got its answer or its error.
 
         Args:
-            mode: as the caller gave it, if there is such a mode; otherwise `UNKNOWN`.
-            timing: what the answer says of itself; None where there is no answer.
+            mode: the mode that the caller named, or `UNKNOWN`.
+            engine: the name of the engine, or `text_layer`.
+            outcome: one of `outcomes()`.
+            seconds: from the request to its end.
+            pages: pages of the answer; 0 for an error.
+            timing: the timing of the answer; None for an error.
         """
         log.log(
             logging.WARNING if outcome in OURS_TO_MEND else logging.INFO,
@@ -76,61 +80,101 @@ class Observer:
         """An engine has read a batch.
 
         Args:
-            tokens: that the model wrote; None where the engine has none.
+            engine: the name of the engine.
+            pages: pages of the batch.
+            tokens: tokens that the model wrote; None where the engine writes none.
+            seconds: of the whole batch.
         """
         log.debug(
             "Pages were read.", extra=fields(engine=engine, pages=pages, tokens=tokens, seconds=round(seconds, 3))
         )
 
     def moved(self, engine: str, doing: Doing, seconds: float, device: str) -> None:
-        """The model is where it was to be."""
+        """A move of the model succeeded.
+
+        Args:
+            engine: the name of the engine.
+            doing: the move.
+            seconds: that the move took.
+            device: `cpu`, the UUID of the card, or `none`.
+        """
         log.info(
             "The model was moved.",
             extra=fields(step=STEPS[doing], engine=engine, device=device, seconds=round(seconds, 3)),
         )
 
     def move_failed(self, engine: str, doing: Doing, error: str) -> None:
-        """A step failed; the worker was ended, so that the state is true.
+        """A move of the model failed. The worker was ended, so that the state is true.
 
         Args:
-            error: the code.
+            engine: the name of the engine.
+            doing: the move.
+            error: the code of the error.
         """
         log.warning("The model could not be moved.", extra=fields(step=STEPS[doing], engine=engine, error=error))
 
     def worker_died(self, engine: str, pid: int, how: str) -> None:
-        """A worker died, or had to be killed, while it was needed. The next request gets a fresh one."""
+        """A worker died, or was killed because it hung. The next request gets a fresh worker.
+
+        Args:
+            engine: the name of the engine.
+            pid: the process id of the worker.
+            how: the cause of its death, without its output.
+        """
         log.warning("The worker died.", extra=fields(engine=engine, worker_pid=pid, how=how))
 
     def card_failed(self, engine: str, device: str, error: str, retry_s: float) -> None:
         """One of several cards is left out for a while; the others serve on.
 
         Args:
-            error: the code.
-            retry_s: seconds until it may be tried again.
+            engine: the name of the engine.
+            device: the UUID of the card.
+            error: the code of the error.
+            retry_s: seconds until the card is tried again.
         """
         log.warning(
             "A card is left out.", extra=fields(engine=engine, device=device, error=error, retry_s=round(retry_s))
         )
 
     def memory_missing(self, engine: str, device: str, missing_mb: int) -> None:
-        """A worker is dead and its card has not got all of its memory back."""
+        """A worker is dead, and not all of its memory has come back to its card.
+
+        Args:
+            engine: the name of the engine.
+            device: the UUID of the card.
+            missing_mb: MiB that the card lacks.
+        """
         log.warning(
             "The card lacks memory that a worker held.",
             extra=fields(engine=engine, device=device, missing_mb=missing_mb),
         )
 
     def endpoint_out(self, engine: str, endpoint: str, why: str) -> None:
-        """An endpoint was taken out: it is sent nothing until it answers a look.
+        """An endpoint was taken out. It gets no page until it answers a check.
 
         Args:
-            endpoint: its address, without a name or a password.
+            engine: the name of the engine.
+            endpoint: its address, without name and password.
+            why: the cause, as a phrase.
         """
         log.warning("An endpoint was taken out.", extra=fields(engine=engine, endpoint=endpoint, why=why))
 
     def endpoint_back(self, engine: str, endpoint: str, seconds: float) -> None:
-        """It answers again."""
+        """An endpoint answers again.
+
+        Args:
+            engine: the name of the engine.
+            endpoint: its address, without name and password.
+            seconds: that it was out.
+        """
         log.warning("An endpoint is back.", extra=fields(engine=engine, endpoint=endpoint, seconds=round(seconds, 3)))
 
     def page_sent_again(self, engine: str, endpoint: str, why: str) -> None:
-        """An endpoint did not read a page, which goes to another one, or there again."""
+        """An endpoint did not read a page. The page goes to another endpoint, or to the same one again.
+
+        Args:
+            engine: the name of the engine.
+            endpoint: its address, without name and password.
+            why: the cause, as a phrase.
+        """
         log.info("A page is sent again.", extra=fields(engine=engine, endpoint=endpoint, why=why))

@@ -33,6 +33,7 @@ from deepseek_ocr_mcp.errors import (
     UnsupportedMode,
     WorkerCrashed,
 )
+from deepseek_ocr_mcp.install import extra_command
 from deepseek_ocr_mcp.models import OcrRequest
 from support import png, wait_until
 
@@ -118,7 +119,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(driver, "cluster", cluster)
     monkeypatch.setattr(driver, "tasks", desk.tasks)
     monkeypatch.setattr(driver, "start_ledger", lambda done: None)
-    monkeypatch.setattr(driver._BatchRun, "_tell_ledger", lambda self: None)
+    monkeypatch.setattr(driver._BatchRun, "_count", lambda self, ledger: None)
     return desk
 
 
@@ -341,7 +342,7 @@ def test_without_ray_it_says_what_to_install(
     with pytest.raises(SystemExit) as ended:
         main(["batch", str(desk.scans), "--out", str(desk.out)])
     assert ended.value.code == 4
-    assert 'pip install "deepseek-ocr-mcp[ray]"' in capsys.readouterr().err
+    assert extra_command("ray") in capsys.readouterr().err
 
 
 def test_the_command_tells_what_became_of_it(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -200,7 +200,7 @@ def test_the_states_before_the_answer_are_told(visitor: Visitor, scholar: AppHos
     expect(shown.app.locator(".doing")).to_have_text("Reading")
     expect(shown.app.get_by_role("progressbar")).to_be_visible()
     shown.tell("cancel")
-    expect(shown.app.locator(".calm")).to_contain_text("You stopped this one")
+    expect(shown.app.locator(".calm")).to_contain_text("You stopped this file")
     expect(shown.app.get_by_role("button", name="Read again")).to_be_visible()
 
 
@@ -228,7 +228,7 @@ def test_a_result_that_the_server_has_put_away_can_be_read_again(visitor: Visito
              "device": "cpu", "truncated": False, "timing": {"load_s": 0, "infer_s": 0}}  # fmt: skip
     shown.tell("result", {"content": [], "structuredContent": facts, "_meta": {"deepseek-ocr/result": "A" * 22}})
     expect(shown.text).to_have_text("Kept by the host")
-    expect(shown.app.locator(".stage-empty")).to_contain_text("put this page away")
+    expect(shown.app.locator(".stage-empty")).to_contain_text("no longer keeps this page")
     shown.app.get_by_role("button", name="Read again").click()
     expect(shown.text).to_contain_text("Tides")
     expect(shown.app.locator(".sheet-image")).to_be_visible()

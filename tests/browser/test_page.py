@@ -9,7 +9,7 @@ import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -19,6 +19,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults
 from deepseek_ocr_mcp import __version__
+from deepseek_ocr_mcp.models import NoteCode
 from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
 
 pytestmark = pytest.mark.browser
@@ -165,7 +166,20 @@ def test_a_term_that_is_nowhere_is_said_so_and_an_empty_one_is_asked_for(visitor
     expect(page.locator("#term")).to_be_focused()
     page.keyboard.type("unicorn")
     page.keyboard.press("Enter")
-    expect(page.locator(".view")).to_contain_text("“unicorn” is nowhere")
+    expect(page.locator(".view")).to_contain_text("“unicorn” is on no page")
+
+
+def test_a_note_of_the_server_is_in_the_readers_language_with_the_servers_own_words(
+    visitor: Visitor, rapid: HttpServer
+) -> None:
+    page = visitor.open(rapid, locale="ja")
+    choose(page, "find")
+    add(page, ("note.png", written("nothing here")))
+    page.locator("#term").fill("unicorn")
+    page.keyboard.press("Enter")
+    note = page.locator(".note")
+    expect(note).to_contain_text("検索した語句は見つかりませんでした。")
+    expect(note.locator("details p[lang=en]")).to_contain_text("'unicorn' was not found")
 
 
 def test_what_the_engine_cannot_do_is_shown_with_the_reason(visitor: Visitor, rapid: HttpServer) -> None:
@@ -322,7 +336,10 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
     source = "\n".join(path.read_text() for path in [WEB / "index.html", WEB / "view" / "view.html", *scripts])
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
-    made = re.compile(r"(mode|resolution|theme|state|endpoint|label|finish|error|remedy|gpu\.(moved|already)|field)\.")
+    assert {f"note.{code}" for code in get_args(NoteCode)} <= english.keys()
+    made = re.compile(
+        r"(mode|resolution|theme|state|endpoint|label|finish|note|error|remedy|gpu\.(moved|already)|field)\."
+    )
     literal = set(re.findall(r'"([\w.]+)"', source))
     assert {key for key in english if key not in literal and not made.match(key)} == set()
 
@@ -358,7 +375,7 @@ def test_the_panel_tells_the_state_and_releases_and_the_next_read_works(visitor:
     first = left.inner_text()
     expect(left).not_to_have_text(first)  # it ticks
     panel.get_by_role("button", name="Release all").click()
-    expect(panel).to_contain_text("Everything given back")
+    expect(panel).to_contain_text("All memory given back")
     expect(panel.locator(".here")).to_contain_text("Not loaded")
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
@@ -423,7 +440,7 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     expect(release).to_have_attribute("aria-disabled", "false")
     release.click()
     page.get_by_role("button", name="Stop the reading and release").click()
-    expect(page.locator("#gpu-panel")).to_contain_text("Everything given back")
+    expect(page.locator("#gpu-panel")).to_contain_text("All memory given back")
     expect(page.locator(".error-box").last).to_be_visible()
 
 
@@ -478,7 +495,7 @@ def test_a_full_server_is_asked_again_by_itself(visitor: Visitor, patient: HttpS
     expect(page.locator(".file.reading")).to_have_count(1)
     add(page, ("b.png", png(60)))
     page.click("#read")
-    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; again in")
+    expect(page.locator(".file.later .file-meta")).to_contain_text("The server is full; next try in")
     first.get_by_role("button", name="Stop reading").click()
     expect(page.locator(".file.reading")).to_have_count(1)
     second.get_by_role("button", name="Stop reading").click()

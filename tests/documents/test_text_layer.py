@@ -22,7 +22,7 @@ from PIL import Image, ImageChops
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 from deepseek_ocr_mcp.decoder.textlayer import content as pdf_content
-from deepseek_ocr_mcp.decoder.textlayer.layer import read_layer
+from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
 from deepseek_ocr_mcp.documents import reader as renderer
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader, LayerText
@@ -92,7 +92,7 @@ class Desk:
         return found.text
 
     def why(self, *sheets: Sheet, **more: Any) -> str:
-        """Why a page is not usable."""
+        """Why a page is not usable, or not all of it."""
         found = self.put(*sheets, **more).read()
         assert not found.usable
         return found.why
@@ -416,7 +416,13 @@ def test_ligatures_accents_and_hyphens_become_letters(desk: Desk) -> None:
 def test_raised_and_lowered_characters_stay_in_their_line(desk: Desk) -> None:
     sheet = Sheet().text(72, 100, "Water is H").text(128.2, 102, "2", 8).text(132.8, 100, "O and 10")
     sheet.text(182.4, 95, "3", 8).text(190.2, 100, "litres of it are heavy.")
-    assert said(desk, sheet) == "Water is H2O and 103 litres of it are heavy."
+    assert said(desk, sheet) == "Water is H₂O and 10³ litres of it are heavy."
+
+
+def test_a_note_after_a_figure_is_no_part_of_it(desk: Desk) -> None:
+    sheet = Sheet().text(72, 100, "24.91").text(102.1, 96.5, "2", 7).text(200, 100, "18.40")
+    sheet.text(72, 120, "as in 2019").text(126.8, 116.5, "a)", 7)
+    assert said(desk, sheet).split("\n") == ["24.91² 18.40", "as in 2019a)"]
 
 
 def test_letters_that_stand_apart_are_words(desk: Desk) -> None:
@@ -441,9 +447,13 @@ def test_what_adobe_and_symbol_fonts_keep_in_the_private_area_is_known(desk: Des
     assert "Simu in small capitals" in desk.read("free").text
 
 
-def test_a_few_unknown_characters_are_marked_and_do_not_matter(desk: Desk) -> None:
-    sheet = Sheet().paragraph(72, 100, PROSE).text(72, 200, "\ue123", 12, "U")
-    assert desk.text(sheet).endswith("\ufffd")
+def test_a_few_unknown_characters_are_marked_counted_and_left_to_reading(desk: Desk) -> None:
+    sheet = Sheet().paragraph(72, 100, PROSE).text(72, 200, "a\ue123c", 12, "U")
+    found = desk.put(sheet).read()
+    assert (found.usable, found.partial, found.why) == (False, True, "some of its characters have no certain Unicode")
+    assert found.text.endswith("a\ufffdc")
+    assert "1 character is marked \ufffd" in found.remark
+    assert "'a\ufffdc'" in found.remark
 
 
 # -- what is not seen is not said
@@ -508,25 +518,29 @@ def test_an_earlier_ocr_is_not_trusted(desk: Desk) -> None:
         scan.text(72, 100 + 15 * n, line, more="3 Tr")
     assert desk.why(scan) == "the text is invisible, as that of an earlier OCR"
     assert desk.read().text == ""
-    assert desk.why(Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)) == (
-        "the text is behind a picture, as that of an earlier OCR"
-    )
+    behind = Sheet().paragraph(72, 100, PROSE).picture(0, 0, 595, 842)
+    assert desk.why(behind) == "the text is invisible, as that of an earlier OCR"
     # A page with a letterhead in type and the rest scanned.
     part = born_digital().picture(60, 300, 500, 800).text(72, 400, "words of the scanned part", more="3 Tr")
-    assert desk.why(part) == "the text is invisible, as that of an earlier OCR"
+    assert desk.why(part) == "pictures on it hold text of an earlier OCR"
+    found = desk.read()
+    assert found.partial
+    assert found.text == desk.text(born_digital())
 
 
 def test_a_stamp_or_page_number_on_a_scan_does_not_stand_for_it(desk: Desk) -> None:
     for name, why in (("Im", "most of the page is a picture without text"), ("Fax", "most of the page is a scan")):
         scan = Sheet().picture(0, 0, 595, 842, name)
-        assert desk.why(Sheet(parts=[*scan.parts]).text(290, 820, "17")) == why
-        stamped = Sheet(parts=[*scan.parts]).text(60, 30, "Received by the office on 12 March 2020, file 1234/20")
+        assert desk.why(Sheet(parts=[*scan.parts, "1 0 0 rg"]).text(290, 820, "17")) == why
+        stamped = Sheet(parts=[*scan.parts, "1 0 0 rg"])
+        stamped.text(60, 30, "Received by the office on 12 March 2020, file 1234/20")
         assert desk.why(stamped.text(60, 820, "Downloaded from an archive; all rights reserved, page 3 of 17")) == why
+        assert desk.read().partial
     # In strips, as scanners write it.
-    strips = Sheet().text(290, 820, "17")
+    strips = Sheet()
     for n in range(80):
         strips.picture(0, 10 * n, 595, 10 * n + 10)
-    assert desk.why(strips) == "most of the page is a picture without text"
+    assert desk.why(strips.text(290, 790, "17", more="1 g")) == "most of the page is a picture without text"
     # A receipt in the middle of an empty page.
     assert desk.why(Sheet().picture(200, 200, 400, 600).text(72, 60, "Receipt 7")) == (
         "most of the page is a picture without text"
@@ -538,7 +552,7 @@ def test_a_figure_or_a_ground_does_not_stand_against_its_text(desk: Desk) -> Non
     for n in range(4):
         figure.paragraph(72, 80 + 70 * n, PROSE)
     assert desk.put(figure).read().usable
-    slide = Sheet(size=(720, 405)).picture(0, 0, 720, 405).text(40, 60, "What we have found", 32)
+    slide = Sheet(size=(720, 405)).picture(0, 0, 720, 405).text(40, 60, "What we have found", 32, more="1 g")
     for n in range(5):
         slide.text(60, 120 + 40 * n, f"point {n} of the things that we have found", 20)
     assert desk.put(slide).read().usable
@@ -547,7 +561,10 @@ def test_a_figure_or_a_ground_does_not_stand_against_its_text(desk: Desk) -> Non
 def test_garbled_characters_are_told_by_what_the_file_says_about_them(desk: Desk) -> None:
     no_map = "the characters are garbled, no Unicode map"
     assert desk.why(Sheet().paragraph(72, 100, PROSE, font="N")) == no_map
-    assert desk.why(Sheet().paragraph(72, 100, PROSE).text(72, 200, "This line has none", 12, "N")) == no_map
+    assert desk.why(Sheet().paragraph(72, 100, PROSE).text(72, 200, "This line has none", 12, "N")) == (
+        "some of its characters have no certain Unicode"
+    )
+    assert desk.read().partial
     assert desk.why(Sheet().text(72, 100, "\ue101\ue102\ue103\ue104 \ue105\ue106", 12, "U")) == (
         "the characters are garbled, not of any language"
     )
@@ -620,9 +637,10 @@ def test_words_that_fall_apart_or_run_together_are_not_used(desk: Desk) -> None:
     assert desk.why(Sheet().paragraph(40, 40, many, 9)) == "its words are not apart"
 
 
-def test_text_that_stands_on_text_is_not_used(desk: Desk) -> None:
-    sheet = Sheet().paragraph(72, 100, PROSE).paragraph(75, 103, [line.upper() for line in PROSE])
-    assert desk.why(sheet) == "its text overlaps itself"
+def test_text_that_stands_on_text_is_given_line_by_line(desk: Desk) -> None:
+    loud = [line.upper() for line in PROSE]
+    text = desk.text(Sheet().paragraph(72, 100, PROSE).paragraph(75, 104, loud), mode="free")
+    assert sorted(filter(None, text.split("\n"))) == sorted([*PROSE, *loud])
 
 
 def test_letters_drawn_as_shapes_are_left_to_reading(desk: Desk) -> None:
@@ -634,17 +652,18 @@ def test_letters_drawn_as_shapes_are_left_to_reading(desk: Desk) -> None:
             f"{x + 2} {y + k} {x + 6} {y + k} {x + 4} {y + k + 1} c" for k in range(shapes.randint(5, 30))
         )
         sheet.raw(f"{x} {y} m {curves} f")
-    assert desk.why(sheet) == "its letters are drawn as shapes"
+    assert desk.why(sheet) == "some of its text is drawn, not written"
+    found = desk.read()
+    assert (found.partial, found.text) == (True, "Exported without fonts")
 
 
-def test_text_on_layers_that_may_be_switched_off_is_left_to_reading(desk: Desk) -> None:
+def test_text_on_a_layer_is_given_if_the_layer_is_on(desk: Desk) -> None:
     layers = {51: "<< /Type /OCG /Name (one) >>", 52: "<< /Type /OCG /Name (two) >>"}
-    sheet = born_digital().raw("/OC /L1 BDC").text(72, 400, "HIDDEN").raw("EMC")
-
-    catalog = "/OCProperties << /OCGs [51 0 R 52 0 R] /D << /ON [] /OFF [51 0 R] >> >>"
-    why = desk.why(sheet, catalog=catalog, objects=layers)
-    assert why == "some of its text is on a layer that can be switched off"
-    assert desk.put(born_digital(), catalog=catalog, objects=layers).read().usable
+    sheet = born_digital().raw("/OC /L1 BDC").text(72, 400, "SWITCHED").raw("EMC")
+    off = "/OCProperties << /OCGs [51 0 R 52 0 R] /D << /ON [] /OFF [51 0 R] >> >>"
+    assert desk.text(sheet, catalog=off, objects=layers) == desk.text(born_digital())
+    on = "/OCProperties << /OCGs [51 0 R 52 0 R] /D << /ON [51 0 R] /OFF [52 0 R] >> >>"
+    assert desk.text(sheet, catalog=on, objects=layers).endswith("SWITCHED")
 
 
 # -- forms and annotations
@@ -695,6 +714,26 @@ def test_notes_on_the_page_are_read_and_those_beside_it_are_not(desk: Desk) -> N
     assert desk.text(born_digital().annotation(comment).annotation(link)) == desk.text(born_digital())
 
 
+def test_what_a_document_holds_beside_its_pages_is_told(desk: Desk) -> None:
+    def notes(**more: Any) -> list[str]:
+        desk.put(born_digital(), **more)
+        facts = desk.renderer.inspect(desk.path, "scan", MAX_PIXELS, 10, Line())  # type: ignore[arg-type]
+        return list(facts.get("notes", ()))
+
+    assert notes() == []
+    files = {
+        60: "<< /Type /Filespec /F (invoice.pdf) /UF (invoice.pdf) /EF << /F 61 0 R >> >>",
+        61: stream("the real invoice", "/Type /EmbeddedFile"),
+        62: stream("<xdp:xdp xmlns:xdp='http://ns.adobe.com/xdp/'></xdp:xdp>"),
+    }
+    attached = "/Names << /EmbeddedFiles << /Names [(invoice.pdf) 60 0 R] >> >>"
+    assert notes(catalog=attached, objects=files) == [
+        "The document holds 1 attached file, which was not read: invoice.pdf."
+    ]
+    [xfa] = notes(catalog="/NeedsRendering true /AcroForm << /Fields [] /XFA 62 0 R >>", objects=files)
+    assert "XFA" in xfa
+
+
 # -- hostile files
 
 
@@ -734,7 +773,7 @@ def test_a_caller_who_leaves_stops_it(desk: Desk, monkeypatch: pytest.MonkeyPatc
             raise Cancelled("Nobody waits.", remedy="Send it again.")
 
     with pytest.raises(Cancelled):
-        read_layer(document, 0, desk.path, (600, 800), ReadOptions("document"), ask)
+        read_layer(PagePlace(document, 0, desk.path, (600, 800)), ReadOptions("document"), ask)
     document.close()
 
 

@@ -229,7 +229,7 @@ async def test_pages_and_max_chars_say_how_to_go_on(http: httpx2.AsyncClient) ->
     assert [page["page"] for page in body["pages"]] == [2]
     assert body["image_dims"] == {"w": 40, "h": 30}
     assert (body["truncated"], body["next_pages"]) == (True, "3")
-    assert any("3" in note for note in body["notes"])
+    assert any("3" in note["text"] + note["pages"] for note in body["notes"])
 
 
 async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import anyio
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.service import folders
 from deepseek_ocr_mcp.service.folders import FolderReader
+from deepseek_ocr_mcp.service.progress import Terms
 from support import BOUND_S, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
@@ -51,18 +54,19 @@ def make(folder: Path, count: int) -> None:
 
 async def read(reader: FolderReader, **arguments: Any) -> tuple[folders.Folder, str]:
     """One request to the end, or to `reply_s`: how far the folder is, and what is said."""
-    reply_s = arguments.pop("reply_s", None)
+    reply_s = arguments.pop("reply_s", math.inf)
     local = arguments.pop("local", True)
     progress = arguments.pop("on_progress", None)
     request = OcrRequest(
         **{name: str(value) if name in ("image", "save_to") else value for name, value in arguments.items()}
     )
     with anyio.fail_after(BOUND_S):
-        listing = await reader.find(request.image, local=local)
+        caller = Caller(is_local=local)
+        listing = await reader.find(request.image, caller)
         assert listing is not None
-        answer, _ = await reader.read(request, listing, local=local, on_progress=progress, reply_s=reply_s)
+        answer = await reader.read(request, listing, caller, Terms(on_progress=progress, reply_s=reply_s))
     assert answer.result.folder is not None
-    return answer.result.folder, "\n".join(answer.notes)
+    return answer.result.folder, "\n".join(map(str, answer.result.notes))
 
 
 def counts(folder: folders.Folder) -> tuple[int, int, int, int, int]:
@@ -199,7 +203,8 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
     (scans / "aa.png").write_bytes(tiff(33))  # kills the worker
     (scans / "bad | file.png").write_text("no picture")
     (scans / "empty.png").touch()
-    async with running("OnePageKills") as service, FolderReader(service).running() as reader:
+    async with running("OnePageKills") as service:
+        reader = service.folders
         folder, notes = await read(reader, image=scans, save_to=out)
         assert counts(folder) == (6, 3, 0, 3, 0)
         assert [failure.file for failure in folder.failures or ()] == ["aa.png", "bad | file.png", "empty.png"]
@@ -216,7 +221,8 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
 
 
 async def test_texts_and_figures_beside_the_pages_are_not_read_the_next_time(scans: Path) -> None:
-    async with running("Drawing") as service, FolderReader(service).running() as reader:
+    async with running("Drawing") as service:
+        reader = service.folders
         first, _ = await read(reader, image=f"{scans}/**", save_to=scans)
         assert first.read == 4
         assert "sub/c.png-figures/page-1-figure-1.png" in written(scans)
@@ -234,7 +240,8 @@ async def test_links_out_of_the_allowed_folders_are_refused_one_by_one(scans: Pa
     (scans / "leak.png").symlink_to(outside / "secret.png")
     (scans / "nothing.png").symlink_to(outside / "missing.png")
     (scans / "texts").symlink_to(outside)
-    async with running(ocr_allowed_dirs=str(scans)) as service, FolderReader(service).running() as reader:
+    async with running(ocr_allowed_dirs=str(scans)) as service:
+        reader = service.folders
         folder, _ = await read(reader, image=f"{scans}/**", save_to=scans / "out", local=False)
         assert counts(folder) == (6, 4, 0, 2, 0)
         told = {failure.file: failure.error.replace(failure.file, "") for failure in folder.failures or ()}

@@ -66,6 +66,30 @@ async def test_a_mixed_document_is_read_where_it_must_be() -> None:
         assert facts(await mcp.call_tool("gpu_status", {}))["served"] == 3
 
 
+async def test_a_page_with_drawn_letters_is_read_in_part_and_each_block_says_which_it_is() -> None:
+    sheet = born_digital().strokes(100, 500, "SECTION PLAN", 24).text(72, 600, "The last line of the page.")
+    document = as_base64(pdf(sheet))
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": document, "boxes": True})
+        [page] = facts(result)["pages"]
+        assert page["source"] == "mixed"
+        assert (
+            page["text"].index("the second one") < page["text"].index("SECTION PLAN") < page["text"].index("The last")
+        )
+        sources = {block["text"]: block["source"] for block in page["blocks"]}
+        assert sources["SECTION PLAN"] == "read"
+        assert {source for text, source in sources.items() if text != "SECTION PLAN"} == {"text_layer"}
+        [drawn] = [block for block in page["blocks"] if block["source"] == "read"]
+        assert drawn["score"] > 0.5
+        assert drawn["box"][0] == pytest.approx(100 * 200 / 72, abs=16)
+        assert drawn["box"][3] == pytest.approx(500 * 200 / 72, abs=16)
+        found = await mcp.call_tool("ocr_image", {"image": document, "find_term": "section plan"})
+        assert len(facts(found)["pages"][0]["blocks"]) == 1
+        only = await mcp.call_tool("ocr_image", {"image": document, "text_layer": "only"})
+        assert facts(only)["pages"][0]["source"] == "text_layer"
+        assert "Page 1: not all of it was read: some of its text is drawn, not written." in said(only)
+
+
 async def test_ignored_the_layer_is_not_looked_at() -> None:
     document = as_base64(pdf(born_digital()))
     async with client(ocr_cache="on") as mcp:
@@ -226,7 +250,7 @@ async def test_over_http_it_is_a_field_of_the_form_and_of_the_json(http: httpx2.
     refused = await http.post("/ocr", data={"text_layer": "purple"}, files={"file": ("a.pdf", document)})
     assert refused.status_code == 422
     only = (await http.post("/ocr", data={"text_layer": "only"}, files={"file": ("a.pdf", document)})).json()
-    assert only["notes"] == ["Page 2: no usable text layer: it has none."]
+    assert only["notes"] == [{"code": "no_text_layer", "text": "no usable text layer: it has none.", "pages": "2"}]
 
 
 async def test_a_searchable_pdf_of_such_pages_keeps_them_as_they_are(http: httpx2.AsyncClient) -> None:

@@ -56,6 +56,23 @@ class Echo:
         return texts
 
 
+class Openable(Echo):
+    """Its weights are mapped before a card is chosen; while they are, the file `open` in `FAULTS` grows by its pid."""
+
+    def open(self, device: str, call: Call) -> dict[str, Any]:
+        if "CUDA_VISIBLE_DEVICES" in os.environ:
+            raise RuntimeError("a card was chosen already")
+        with Path(os.environ["FAULTS"], "open").open("a") as note:
+            note.write(f"{os.getpid()}\n")
+        while Path(os.environ["FAULTS"], "slow").exists():
+            time.sleep(0.005)
+        return {"model": self.model}
+
+    def restore(self, device: str) -> None:
+        if device != "cuda" or "CUDA_VISIBLE_DEVICES" not in os.environ:
+            raise RuntimeError("there is no card to place them on")
+
+
 class Insistent(Echo):
     """Tells a thousand times that it reads, and once that it is done."""
 

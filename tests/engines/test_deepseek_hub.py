@@ -21,6 +21,7 @@ import pytest
 from deepseek_ocr_mcp.engines import hub
 from deepseek_ocr_mcp.engines.hub import download, resolve_model
 from deepseek_ocr_mcp.errors import BadRequest, Busy, EngineUnavailable
+from deepseek_ocr_mcp.install import extra_command
 
 MODEL = "deepseek-ai/DeepSeek-OCR"
 COMMIT = "a" * 40
@@ -516,4 +517,4 @@ def test_without_huggingface_hub_the_error_names_the_extra(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(EngineUnavailable) as caught:
         download(MODEL)
-    assert 'pip install "deepseek-ocr-mcp[gpu]"' in caught.value.remedy
+    assert extra_command("gpu") in caught.value.remedy

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.engines.deepseek import weights
+from deepseek_ocr_mcp.engines.deepseek import fused, host_memory, weights
 from deepseek_ocr_mcp.engines.deepseek.weights import ParkedModel
 from deepseek_ocr_mcp.errors import GpuBusy
 
@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path, seed: int = 0) -> Checkpoint:
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(weights, "DISK_SPARE", 0)
+    monkeypatch.setattr(fused, "DISK_SPARE", 0)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ BF16 = torch.bfloat16
 INPUT = torch.linspace(-1, 1, 5)[None]
 
 
-def fused(checkpoint: Checkpoint) -> Path:
+def file_of(checkpoint: Checkpoint) -> Path:
     return Path(checkpoint.path) / ".deepseek-ocr-mcp" / "native-bfloat16.safetensors"
 
 
@@ -130,7 +130,7 @@ def test_the_first_load_writes_a_file_that_the_second_maps(checkpoint: Checkpoin
 
 def test_the_fused_file_is_plain_safetensors(checkpoint: Checkpoint) -> None:
     ParkedModel.open(checkpoint, BF16)
-    found = safetensors_torch.load_file(fused(checkpoint))
+    found = safetensors_torch.load_file(file_of(checkpoint))
     expected = checkpoint.load_model(BF16).state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
@@ -164,7 +164,7 @@ def test_a_changed_source_is_converted_again(checkpoint: Checkpoint) -> None:
     assert checkpoint.loads == 2
     assert_same(new, checkpoint.load_model(BF16))
     assert torch.equal(answer(old), before)  # whoever mapped the old file keeps it
-    assert len(list(fused(checkpoint).parent.glob("*.safetensors"))) == 1
+    assert len(list(file_of(checkpoint).parent.glob("*.safetensors"))) == 1
 
 
 def test_a_change_that_keeps_length_and_time_is_seen_in_the_content(checkpoint: Checkpoint) -> None:
@@ -187,7 +187,7 @@ def test_what_decides_the_conversion_makes_the_file_stale(
     elif what == "transformers":
         monkeypatch.setattr("transformers.__version__", "99.0")
     else:
-        monkeypatch.setattr(weights, "FORMAT", 2)
+        monkeypatch.setattr(fused, "FORMAT", 2)
     ParkedModel.open(checkpoint, BF16)
     assert checkpoint.loads == 2
 
@@ -207,7 +207,7 @@ def test_a_blob_of_the_hubs_cache_is_known_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "header", "no header", "other tensors", "no offsets"])
 def test_a_damaged_file_is_never_used_and_made_anew(checkpoint: Checkpoint, damage: str) -> None:
     ParkedModel.open(checkpoint, BF16)
-    file = fused(checkpoint)
+    file = file_of(checkpoint)
     content = file.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -238,8 +238,8 @@ def test_a_damaged_file_is_never_used_and_made_anew(checkpoint: Checkpoint, dama
 KILLED = """
 import sys, time
 import test_deepseek_weights as tests
-from deepseek_ocr_mcp.engines.deepseek import weights
-whole = weights._write_all
+from deepseek_ocr_mcp.engines.deepseek import fused, weights
+whole = fused._write_all
 written = []
 def slowly(write, data):
     whole(write, data)
@@ -247,8 +247,8 @@ def slowly(write, data):
     if len(written) == 3:
         print("half", flush=True)
         time.sleep(60)
-weights._write_all = slowly
-weights.DISK_SPARE = 0
+fused._write_all = slowly
+fused.DISK_SPARE = 0
 weights.ParkedModel.open(tests.Checkpoint(tests.Path(sys.argv[1])), tests.BF16)
 """
 
@@ -266,14 +266,14 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_used(checkpoint: Checkpo
         assert child.stdout.readline() == "half\n"
         child.send_signal(signal.SIGKILL)
         child.wait()
-    left = list(fused(checkpoint).parent.glob("*.tmp"))
+    left = list(file_of(checkpoint).parent.glob("*.tmp"))
     assert len(left) == 1
     assert left[0].stat().st_size > 0
-    assert not fused(checkpoint).exists()
+    assert not file_of(checkpoint).exists()
     model = ParkedModel.open(checkpoint, BF16)
     assert (checkpoint.loads, model.host, model.notes) == (1, "file", ())
     assert_same(model, checkpoint.load_model(BF16))
-    assert not list(fused(checkpoint).parent.glob("*.tmp"))
+    assert not list(file_of(checkpoint).parent.glob("*.tmp"))
 
 
 def test_two_that_open_at_once_convert_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +303,9 @@ def test_a_lock_that_nobody_gives_back_is_not_waited_for_forever(
 ) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(weights, "LOCK_WAIT_S", 0.05)
-    fused(checkpoint).parent.mkdir()
-    with FileLock(f"{fused(checkpoint)}.lock"):
+    monkeypatch.setattr(fused, "LOCK_WAIT_S", 0.05)
+    file_of(checkpoint).parent.mkdir()
+    with FileLock(f"{file_of(checkpoint)}.lock"):
         model = ParkedModel.open(checkpoint, BF16)
     assert_same(model, checkpoint.load_model(BF16))
     assert "Another process" in model.notes[0]
@@ -321,7 +321,7 @@ def test_a_short_disk_costs_time_but_no_result(checkpoint: Checkpoint, monkeypat
     assert "0.0 GB free" in model.notes[0]
     assert "longer" in model.notes[-1]
     assert checkpoint.loads == 1
-    assert not fused(checkpoint).exists()
+    assert not file_of(checkpoint).exists()
     assert_same(model, checkpoint.load_model(BF16))
     model.place("cpu")
     assert_same(model, checkpoint.load_model(BF16))
@@ -338,7 +338,7 @@ def test_a_disk_that_fills_up_while_it_is_written_leaves_nothing(
         model = ParkedModel.open(checkpoint, BF16)
     assert checkpoint.loads == 1
     assert "No space left" in model.notes[0]
-    assert [path.suffix for path in fused(checkpoint).parent.iterdir()] in ([], [".lock"])
+    assert [path.suffix for path in file_of(checkpoint).parent.iterdir()] in ([], [".lock"])
     assert_same(model, checkpoint.load_model(BF16))
 
 
@@ -371,7 +371,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_not_kept(
     monkeypatch.setattr(checkpoint, "load_model", load_and_change)
     model = ParkedModel.open(checkpoint, BF16)
     assert "changed while it was read" in model.notes[0]
-    assert not fused(checkpoint).exists()
+    assert not file_of(checkpoint).exists()
 
 
 # -- place and park
@@ -510,6 +510,10 @@ class Driver:
         self.locked: list[int] = []
         self.room = room
         monkeypatch.setattr(weights, "_reads_host", lambda _: True)
+        always = property(lambda _: True, lambda *_: None)  # as if it had been opened with locked=True
+        monkeypatch.setattr(ParkedModel, "_locks_host", always, raising=False)
+        monkeypatch.setattr(weights, "_pinned", lambda nbytes: torch.empty(nbytes, dtype=torch.uint8))
+        monkeypatch.setattr(weights, "_when_sent", lambda _: lambda: None)
         monkeypatch.setattr(weights, "_lock", self.lock)
         monkeypatch.setattr(weights, "_unlock", lambda ranges, _: [self.locked.remove(each) for each in ranges])
 
@@ -576,15 +580,140 @@ def test_without_host_memory_the_mapped_file_stays_the_host_copy(
 ) -> None:
     driver = Driver(monkeypatch)
     model = ParkedModel.open(checkpoint, BF16)
-    monkeypatch.setattr(weights, "_host_memory_free", lambda: 10_000)
+    monkeypatch.setattr(host_memory, "free_bytes", lambda: 10_000)
     model.place("cpu")
     assert (model.host, driver.locked) == ("file", [])
     assert_same(model, checkpoint.load_model(BF16))
 
 
-def test_free_host_memory_is_a_plausible_number() -> None:
-    free = weights._host_memory_free()
-    assert free is None or 0 < free < 1 << 50
+# -- memory that weights pass through on their way to a card
+
+
+class Stages:
+    """Plays the pinned buffers; each fill can be watched, and the copies out of it are late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pinned: list[int] = []
+        self.late: list[tuple[Any, Any]] = []
+        self._lock = threading.Lock()
+        monkeypatch.setattr(weights, "_reads_host", lambda _: True)
+        monkeypatch.setattr(weights, "_pinned", self.pin)
+        monkeypatch.setattr(weights, "_copy", self.begin)
+        monkeypatch.setattr(weights, "_when_sent", lambda _: self.end_all)
+        monkeypatch.setattr(weights, "STAGING_BYTES", 256)
+
+    def pin(self, nbytes: int) -> Any:
+        self.pinned.append(nbytes)
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def begin(self, target: Any, source: Any) -> None:
+        with self._lock:
+            self.late.append((target, source))
+
+    def end_all(self) -> None:
+        with self._lock:
+            while self.late:
+                target, source = self.late.pop()
+                target.copy_(source)
+
+
+def test_to_a_card_weights_pass_through_a_few_pinned_buffers_and_no_bit_changes(
+    parked: ParkedModel, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages, host, before = Stages(monkeypatch), parked.host, answer(parked)
+    for _ in range(3):
+        stages.pinned.clear()
+        parked.place("cpu")
+        assert not stages.late
+        assert 1 <= len(stages.pinned) <= weights.STAGING_BUFFERS
+        assert parked.nbytes > 2 * sum(stages.pinned)
+        assert parked.host == host  # no second copy of the weights
+        assert_same(parked, checkpoint.load_model(BF16))
+        assert torch.equal(answer(parked), before)
+        parked.park()
+
+
+def test_a_copy_that_fails_on_one_thread_ends_the_others_and_leaves_the_model_parked(
+    parked: ParkedModel, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = Stages(monkeypatch)
+    begin, begun = stages.begin, []
+
+    def fail(target: Any, source: Any) -> None:
+        begun.append(1)
+        if len(begun) == 6:
+            raise torch.AcceleratorError("CUDA error: out of memory\nMore of it")
+        begin(target, source)
+
+    monkeypatch.setattr(weights, "_copy", fail)
+    with pytest.raises(GpuBusy, match="CUDA error: out of memory"):
+        parked.place("cpu")
+    assert parked.parked
+    assert len(begun) < parked.nbytes // 256
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("staging")]
+    stages.late.clear()
+    monkeypatch.setattr(weights, "_copy", begin)
+    parked.place("cpu")
+    assert_same(parked, checkpoint.load_model(BF16))
+
+
+OPENED = """
+import sys, pathlib
+import test_deepseek_weights as tests
+from deepseek_ocr_mcp.engines.deepseek import fused, weights
+fused.DISK_SPARE = 0
+model = weights.ParkedModel.open(tests.Large(pathlib.Path(sys.argv[1])), tests.BF16)
+print(int(model._arena.bytes.to(tests.torch.int64).sum()), flush=True)
+sys.stdin.readline()
+"""
+
+
+class Large(Checkpoint):
+    """Weights of 64 MB."""
+
+    def empty_model(self) -> Any:
+        with torch.device("meta"):
+            return nn.Linear(4096, 8192, bias=False).eval()
+
+    def load_model(self, dtype: Any) -> Any:
+        return nn.Linear(4096, 8192, bias=False).to(dtype).eval().requires_grad_(False)
+
+    def rebuild_buffers(self, model: Any) -> None: ...
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_two_workers_that_opened_the_weights_hold_the_file_once(checkpoint: Checkpoint) -> None:
+    ParkedModel.open(Large(Path(checkpoint.path)), BF16)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENED, checkpoint.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline()  # every page of it was read
+        held = [proportional_kb(child.pid, "native-bfloat16.safetensors") for child in children]
+    finally:
+        for child in children:
+            child.communicate("\n", timeout=30)
+    assert all(0.4 * 65_536 < kb < 0.6 * 65_536 for kb in held)
+
+
+def proportional_kb(pid: int, name: str) -> int:
+    """The share of a mapped file in memory that counts for this process, in kB (Pss)."""
+    total, inside = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            inside = line.endswith(name)
+        elif inside and line.startswith("Pss:"):
+            total += int(line.split()[1])
+    return total
 
 
 # -- the real checkpoints

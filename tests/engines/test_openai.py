@@ -18,7 +18,13 @@ from deepseek_ocr_mcp.engines import KNOWN, choose_engine, cpu_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.loops import LONGEST_PIECE, TextGuard
 from deepseek_ocr_mcp.errors import BadRequest
-from deepseek_ocr_mcp.lifecycle.remote.answers import MAX_RETRY_AFTER_S, parse_page, retry_after, server_message
+from deepseek_ocr_mcp.lifecycle.remote.answers import (
+    MAX_RETRY_AFTER_S,
+    Completion,
+    parse_page,
+    retry_after,
+    server_message,
+)
 from deepseek_ocr_mcp.lifecycle.remote.client import LARGEST_SIDE, side_for
 from deepseek_ocr_mcp.lifecycle.remote.trouble import Address, Facts
 from deepseek_ocr_mcp.modes import RESOLUTIONS
@@ -126,9 +132,9 @@ def test_of_an_error_a_sentence_is_quoted_and_never_what_it_repeats_of_the_reque
 def test_only_deepseek_s_answers_are_searched_for_boxes() -> None:
     page, options = PageImage("", 100, 100), ReadOptions("document")
     written = "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 999]]<|/det|>\n# A<\uff5cend\u2581of\u2581sentence\uff5c>"
-    found = parse_page(page, options, Facts("m", grounding=True), written, "stop", 3, False)
+    found = parse_page(page, options, Facts("m", grounding=True), Completion(written, "stop", 3))
     assert (found.text, [block.box for block in found.blocks]) == ("# A", [(0, 0, 100, 100)])
-    plain = parse_page(page, options, Facts("m"), written, "stop", 3, False)
+    plain = parse_page(page, options, Facts("m"), Completion(written, "stop", 3))
     assert (plain.text, plain.blocks) == (written, ())
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.errors import (
@@ -32,62 +29,14 @@ from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.worker.client import WorkerDied
-from fake_nvml import FakeNvml
-from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, PREWARM_S, READ_S, WEIGHTS_MB, FakeWorker
+from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, PREWARM_S, READ_S, WEIGHTS_MB
+from manager_house import House
 from virtual_time import counted_steps
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
 
 PAGE = PageImage("/nowhere", 10, 10)
 FREE = ReadOptions("free")
-
-
-class House:
-    """A manager and what it stands on."""
-
-    def __init__(
-        self,
-        *,
-        cards: Sequence[int] = (),
-        failures: Sequence[BaseException] = (),
-        shared_pages: int = 1,
-        **settings: Any,
-    ) -> None:
-        self.nvml = FakeNvml()
-        for free_mb in cards:
-            self.nvml.add_card(free_mb=free_mb)
-        self.workers: list[FakeWorker] = []
-        self.failures = list(failures)
-        self.spawn_error: Exception | None = None
-        engine = EngineSpec(
-            "fake", "faults:Echo", frozenset(MODES), gpu_mb=8000 if cards else 0, shared_pages=shared_pages
-        )
-        self.settings = Settings(**{"ocr_prewarm": "off", **settings})
-        self.manager = ModelManager(
-            engine, self.settings, probe=GpuProbe(self.nvml, sees_host_pids=True), spawn=self.spawn
-        )
-
-    async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
-        if self.spawn_error is not None:
-            raise self.spawn_error
-        self.workers.append(FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures))
-        return self.workers[-1]
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[ModelManager]:
-        with anyio.fail_after(100_000):
-            async with self.manager.running():
-                yield self.manager
-        assert not any(worker.alive for worker in self.workers)
-
-    async def read(self) -> str:
-        return (await self.read_pages("/nowhere"))[0][0]
-
-    async def read_pages(self, *paths: str, mode: str = "free", **how: Any) -> list[tuple[str, str]]:
-        """Who read each page, and the path that it had."""
-        async with self.manager.lease():
-            reading = await self.manager.read([PageImage(path, 10, 10) for path in paths], ReadOptions(mode), **how)
-        return [(page["text"], page["raw"]) for page in reading.pages]
 
 
 class Told(Observer):

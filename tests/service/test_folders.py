@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import anyio
 import anyio.abc
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.errors import (
     BadRequest,
@@ -28,6 +30,7 @@ from deepseek_ocr_mcp.errors import (
 from deepseek_ocr_mcp.models import Folder, OcrRequest, OcrResult, Page
 from deepseek_ocr_mcp.service.answer import Answer
 from deepseek_ocr_mcp.service.folders import INDEX_EVERY_S, INDEX_MARK, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
+from deepseek_ocr_mcp.service.progress import Terms
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
 
@@ -50,7 +53,8 @@ class FakeService:
         self.read_to_the_end: list[str] = []
         self._failures = failures
 
-    async def read(self, request: OcrRequest, *, on_progress: Any = None, **_: Any) -> Answer:
+    async def read(self, request: OcrRequest, caller: Caller, terms: Terms) -> Answer:
+        on_progress = terms.on_progress
         name = os.path.basename(request.image)
         self.asked.append(name)
         await anyio.sleep(READ_S / 2)
@@ -66,7 +70,10 @@ class FakeService:
             text=name, pages=[page], page_count=1, mode=request.mode, engine="fake", model="", device="cpu",
             truncated=False, saved_to=request.save_to,
         )  # fmt: skip
-        return Answer(result, ["Page 1: a remark."] if name == "remarked.png" else [])
+        answer = Answer(result)
+        if name == "remarked.png":
+            answer.add("not_read", "a remark.", pages="1")
+        return answer
 
 
 def _write(path: str, text: str) -> None:
@@ -84,7 +91,7 @@ class Archive:
             self.add(name)
         self.failures: dict[str, list[Exception]] = {}
         self.service = FakeService(self.failures)
-        self.reader = FolderReader(self.service)  # type: ignore[arg-type]
+        self.reader = FolderReader(self.service.settings, "fake", self.service.read)
         self.steps: list[tuple[float, float, str]] = []
 
     def add(self, name: str) -> None:
@@ -96,15 +103,15 @@ class Archive:
             async with self.reader.running(), anyio.create_task_group() as tasks:
                 yield tasks
 
-    async def read(self, *, reply_s: float | None = None, **fields: Any) -> tuple[Folder, str]:
+    async def read(self, *, reply_s: float = math.inf, **fields: Any) -> tuple[Folder, str]:
         """One request to the end, or to `reply_s`: how far the folder is, and the sentences of the answer."""
         arguments = {"image": str(self.scans), "save_to": str(self.out), **fields}
         request = OcrRequest(**arguments)
-        listing = await self.reader.find(request.image, local=True)
+        listing = await self.reader.find(request.image, Caller())
         assert listing is not None
-        answer, _ = await self.reader.read(request, listing, local=True, on_progress=self._note, reply_s=reply_s)
+        answer = await self.reader.read(request, listing, Caller(), Terms(on_progress=self._note, reply_s=reply_s))
         assert answer.result.folder is not None
-        return answer.result.folder, "\n".join(answer.notes)
+        return answer.result.folder, "\n".join(map(str, answer.result.notes))
 
     async def counts(self, **how: Any) -> Counts:
         folder, _ = await self.read(**how)
@@ -165,7 +172,7 @@ async def test_an_index_that_is_not_ours_is_left_and_replaced_only_on_request(ar
     async with archive.running():
         folder, notes = await archive.read()
         assert folder.index == ""
-        assert "somebody's own" in notes
+        assert "did not write" in notes
         assert archive.text("index.md") == "# My site"
         await archive.read(overwrite=True)
         assert archive.text("index.md").startswith(INDEX_MARK)

@@ -14,7 +14,8 @@ from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, UnreadableInput, WorkerCrashed
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
 from deepseek_ocr_mcp.service.cache import PageCache
-from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, TEXT_LAYER, Ask, Jobs
+from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, Ask, Jobs
+from deepseek_ocr_mcp.service.work import TEXT_LAYER, SharedDocument, Work
 from fake_lifecycle import DRAW_S, READ_S, FakeDocument, FakeLifecycle, text_of
 
 pytestmark = pytest.mark.anyio
@@ -64,19 +65,18 @@ class Desk:
                 await ask.follow(self._note)
 
     async def join(self, stack: AsyncExitStack, ask: Ask, document: FakeDocument, key: str = "k") -> None:
-        def page_key(number: int) -> str:
-            return f"{key}-{number}"
-
-        await self.jobs.fill(ask, page_key)
+        opened = AsyncExitStack()
+        shared = SharedDocument(document, opened.aclose)  # type: ignore[arg-type]
+        work = Work(key, shared, FREE, self.text_layer)
+        await self.jobs.fill(ask, work)
         if not ask.outstanding():
             return
-        # Of several callers the first one's document is taken over, and each closes its own otherwise.
-        taken_over = AsyncExitStack()
-        if document is not self.document or not self.jobs._jobs:
-            await taken_over.enter_async_context(document.open())
-        self.jobs.join(ask, key, document, taken_over, FREE, self.text_layer, page_key)  # type: ignore[arg-type]
+        if document is not self.document or not self.jobs._jobs:  # the callers of one job share its document
+            await opened.enter_async_context(document.open())
+        stack.push_async_callback(shared.release)
+        self.jobs.join(ask, work)
         if not ask.background:
-            stack.callback(self.jobs.leave, ask, key)
+            stack.callback(self.jobs.leave, ask, work)
 
     async def _note(self, done: float, message: str) -> None:
         self.progress.append((done, message))
@@ -384,21 +384,23 @@ async def test_who_wants_the_text_layer_only_gets_an_empty_page_that_says_why() 
 # -- errors
 
 
-async def test_a_page_that_cannot_be_drawn_is_an_error_for_those_who_asked_for_it_and_nobody_else() -> None:
+async def test_a_page_that_cannot_be_drawn_costs_that_page_and_no_other() -> None:
     desk = Desk(document=FakeDocument(errors={2: UnreadableInput("Damaged.", remedy="Save it anew.")}))
     first, second = Ask([1, 2]), Ask([1, 3])
     async with desk.open() as tasks:
         tasks.start_soon(desk.follow, first, desk.document)
         tasks.start_soon(desk.follow, second, desk.document)
         await anyio.sleep(100)
-        assert isinstance(first.error, UnreadableInput)
+        assert (first.error, texts(first)) == (None, [*expected(1), ""])
+        assert isinstance(first.pages()[1].error, UnreadableInput)
         assert (second.error, texts(second)) == (None, expected(1, 3))
 
 
 async def test_an_engine_that_fails_over_a_page_leaves_the_next_caller_unharmed() -> None:
     desk = Desk(FakeLifecycle(failures=[WorkerCrashed("It died.", remedy="Again.")]))
     async with desk.open():
-        assert isinstance((await desk.ask(1)).error, WorkerCrashed)
+        [page] = (await desk.ask(1)).pages()
+        assert isinstance(page.error, WorkerCrashed)
         await anyio.sleep(1)
         desk.document = FakeDocument()
         assert texts(await desk.ask(1)) == expected(1)
@@ -410,9 +412,24 @@ async def test_an_engine_that_answers_no_page_is_named(fields: dict[str, Any]) -
     engine.fields = {1: fields}
     desk = Desk(engine)
     async with desk.open():
-        ask = await desk.ask(1)
-        assert ask.error is not None
-        assert "fake answered something that is no page" in str(ask.error)
+        [page] = (await desk.ask(1)).pages()
+        assert "fake answered something that is no page" in str(page.error)
+
+
+async def test_one_bad_page_of_a_batch_costs_that_page_and_no_other() -> None:
+    crash = WorkerCrashed("It died.", remedy="Again.")
+    desk = Desk(FakeLifecycle(failures=[crash, None, crash], batch_pages=3))  # the batch, and page 2 alone
+    async with desk.open():
+        ask = await desk.ask(1, 2, 3)
+        assert texts(ask) == [*expected(1), "", *expected(3)]
+        assert desk.engine.batches == [[1, 2, 3], [1], [2], [3]]
+
+
+async def test_trouble_of_the_service_ends_the_ask_and_leaves_what_was_read() -> None:
+    desk = Desk(FakeLifecycle(failures=[None, busy()]))
+    async with desk.open():
+        ask = await desk.ask(1, 2, 3)
+        assert (texts(ask), type(ask.error), ask.missing()) == (expected(1), GpuBusy, [2, 3])
 
 
 async def test_a_bug_of_ours_is_an_error_for_all_who_wait_and_the_jobs_go_on() -> None:
@@ -440,7 +457,7 @@ async def test_while_no_card_has_room_the_fallback_reads_and_the_answer_says_so_
     async with desk.open():
         ask = await desk.ask(1, 2)
         assert [read.engine for read in ask.pages()] == ["other", "other"]
-        assert ask.notes == ["No card has room. Read by other instead (OCR_FALLBACK)."]
+        assert [note.text for note in ask.notes] == ["No card has room. Read by other instead (OCR_FALLBACK)."]
         assert fallback.leased_in_all == 2
         assert fallback.leases == 0
 
@@ -450,7 +467,6 @@ async def test_while_no_card_has_room_the_fallback_reads_and_the_answer_says_so_
     [
         (busy(), None),
         (busy(), FakeLifecycle("other", modes=["document"])),  # it cannot do what was asked
-        (EngineUnavailable("No weights.", remedy="Fetch them."), FakeLifecycle("other")),  # for the operator to mend
     ],
 )
 async def test_what_the_fallback_cannot_help_with_is_told_as_it_is(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import anyio
 import anyio.abc
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.engines import EngineSpec
@@ -20,6 +22,7 @@ from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.models import OcrRequest, State
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.service.answer import Answer
+from deepseek_ocr_mcp.service.progress import Terms
 from deepseek_ocr_mcp.service.service import OcrService
 from fake_decoder import FakeDecoder
 from fake_nvml import FakeNvml
@@ -67,14 +70,14 @@ class Office:
         with anyio.fail_after(100_000):
             async with self.service.running(), anyio.create_task_group() as tasks:
                 if warm:
-                    await self.service.read(OcrRequest(image=str(self.short), mode="describe"), local=True)
+                    await self.service.read(OcrRequest(image=str(self.short), mode="describe"), Caller())
                     self.workers[0].batches.clear()
                 yield tasks
                 tasks.cancel_scope.cancel()
 
-    async def read(self, *, reply_s: float | None = REPLY_S, **fields: Any) -> Answer:
+    async def read(self, *, reply_s: float = REPLY_S, **fields: Any) -> Answer:
         request = OcrRequest(image=str(self.document), **fields)
-        return await self.service.read(request, local=True, reply_s=reply_s)
+        return await self.service.read(request, Caller(), Terms(reply_s=reply_s))
 
     @property
     def read_pages(self) -> list[int]:
@@ -106,8 +109,8 @@ async def test_a_document_is_finished_by_following_next_pages_and_every_answer_i
             pages = answer.result.next_pages
             assert answer.result.truncated is bool(pages)
             if pages:
-                assert "reading goes on" in " ".join(answer.notes)
-                assert f'pages="{pages}"' in " ".join(answer.notes)
+                assert "reading goes on" in " ".join(map(str, answer.result.notes))
+                assert f'pages="{pages}"' in " ".join(map(str, answer.result.notes))
         assert seen == list(range(1, 11))
         assert calls > 2
         assert sorted(office.read_pages) == list(range(1, 11)), "each once"
@@ -153,7 +156,7 @@ async def test_a_page_that_takes_longer_than_the_reply_is_no_error(tmp_path: Pat
     async with office.open():
         answer = await office.read(reply_s=READ_S / 2)
         assert (numbers(answer), answer.result.next_pages) == ([], "1")
-        assert "reading goes on" in " ".join(answer.notes)
+        assert "reading goes on" in " ".join(map(str, answer.result.notes))
         await anyio.sleep(READ_S)
         assert numbers(await office.read(pages="1", reply_s=READ_S / 2)) == [1]
         assert office.read_pages == [1]
@@ -166,7 +169,7 @@ async def test_a_file_that_cannot_be_saved_in_time_is_saved_by_the_call_that_fin
     saved = tmp_path / "all.md"
     async with office.open():
         answer = await office.read(save_to=str(saved))
-        assert "2 of 5 pages are read so far" in " ".join(answer.notes)
+        assert "2 of 5 pages are read so far" in " ".join(map(str, answer.result.notes))
         assert (answer.result.saved_to, saved.exists()) == ("", False)
         await anyio.sleep(1000)
         assert (await office.read(save_to=str(saved))).result.saved_to == str(saved)
@@ -177,7 +180,7 @@ async def test_a_file_that_cannot_be_saved_in_time_is_saved_by_the_call_that_fin
 async def test_who_sets_no_time_for_the_reply_waits_as_long_as_it_takes(tmp_path: Path) -> None:
     office = Office(tmp_path, pages=3, ocr_reply_seconds=1)
     async with office.open():
-        assert numbers(await office.read(reply_s=None, max_chars=0)) == [1, 2, 3]
+        assert numbers(await office.read(reply_s=math.inf, max_chars=0)) == [1, 2, 3]
 
 
 # -- once
@@ -209,12 +212,12 @@ async def test_a_caller_that_leaves_stops_only_what_nobody_else_asked_for(tmp_pa
 
         async def leaver() -> None:
             with scope:
-                await office.read(reply_s=None)
+                await office.read(reply_s=math.inf)
 
         tasks.start_soon(leaver)
         await anyio.sleep(READ_S / 2)
         scope.cancel()
-        assert numbers(await office.read(pages="1-2", reply_s=None)) == [1, 2]
+        assert numbers(await office.read(pages="1-2", reply_s=math.inf)) == [1, 2]
         await anyio.sleep(1000)
         assert set(office.read_pages) == {1, 2}
         assert office.manager.status().queue == 0
@@ -236,8 +239,8 @@ async def test_who_wants_the_memory_back_stops_what_is_read_for_nobody(move: str
 async def test_a_short_request_waits_for_one_batch_of_a_long_document(tmp_path: Path) -> None:
     office = Office(tmp_path, pages=50)
     async with office.open() as tasks:
-        tasks.start_soon(lambda: office.read(reply_s=None, max_chars=0))
+        tasks.start_soon(lambda: office.read(reply_s=math.inf, max_chars=0))
         await anyio.sleep(READ_S * 1.5)
         began = anyio.current_time()
-        assert numbers(await office.service.read(OcrRequest(image=str(office.short)), local=True)) == [1]
+        assert numbers(await office.service.read(OcrRequest(image=str(office.short)), Caller())) == [1]
         assert anyio.current_time() - began < 3 * READ_S

@@ -30,6 +30,7 @@ import anyio.to_thread
 
 from .. import logs
 from ..app.run import running_service
+from ..caller import Caller
 from ..config import Settings
 from ..documents.private import private_folder
 from ..documents.ranges import format_pages, parse_pages
@@ -39,12 +40,12 @@ from ..engines import KNOWN, EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
+from ..service.progress import Terms
 from ..service.service import Incoming, OcrService
 from .files import Location, SourceDocument, pieces
 from .state import Options, Unit, UnitText, units_of
 
 __all__ = [
-    "FATAL",
     "Ledger",
     "Planner",
     "Task",
@@ -62,10 +63,13 @@ ATTEMPTS: Final = 3  # of a unit over which its actor dies; from the second on n
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
 FETCHES: Final = 4  # files that a planner looks into at once
 RETRY_S: Final = 1.0  # while the line is full or the model loads
-RANK: Final = ("stop", "length", "loop", "cancelled")  # the worst is what a document is said to have ended with
-PASSING: Final = frozenset({"not_ready", "queue_full"})
-FATAL: Final = frozenset({"engine_unavailable", "unsupported_mode"})
-"""What every other document would meet too: it ends the run."""
+RANK: Final = (
+    "stop",
+    "length",
+    "loop",
+    "cancelled",
+    "failed",
+)  # the worst is what a document is said to have ended with
 
 T = TypeVar("T")
 
@@ -417,10 +421,10 @@ class UnitReader:
                             remedy="Run the command again when nobody writes to it.",
                         )
                     try:
-                        answer = await service.read(request, local=True, upload=snapshot)
+                        answer = await service.read(request, Caller(), Terms(upload=snapshot))
                         break
                     except OcrError as exc:
-                        if exc.code not in PASSING:
+                        if not exc.is_passing:
                             raise
                 await anyio.sleep(RETRY_S)
             return await anyio.to_thread.run_sync(partial(_unit_text, answer.result, answer.whole, request.save_to))

@@ -6,7 +6,6 @@ document of them when the last unit of it is there. It is the only one that writ
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import queue
@@ -20,28 +19,28 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Final
-from urllib.parse import quote
 
 from ..app.run import build_service
 from ..config import Settings
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
-from ..errors import BadRequest, EngineUnavailable, OcrError, from_dict
+from ..errors import BadRequest, EngineUnavailable, OcrError, class_of, from_dict
+from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
-from .actors import FATAL, RANK, Task
+from .actors import Task
+from .assembly import SUFFIX, Assembler
 from .cluster import Cluster, cluster, start_ledger, tasks
-from .files import Location, SourceDocument, list_sources, place_of
-from .state import FINAL_ERRORS, MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit, UnitText
+from .files import SourceDocument, list_sources, place_of
+from .state import MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit
 
 __all__ = ["Batch", "Summary", "run_batch"]
 
 log = logging.getLogger(__name__)
 
-SUFFIX: Final = ".md"
 NEEDED: Final = ("ray", "pyarrow", "fsspec", "pandas")
 FLUSH_S: Final = 2.0  # rows become a part of the manifest; their units wait for it
 FLUSH_ROWS: Final = 1000
@@ -102,7 +101,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     if missing:
         raise EngineUnavailable(
             f"A batch runs on Ray, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed.",
-            remedy='pip install "deepseek-ocr-mcp[ray]"',
+            remedy=f"Run: {extra_command('ray')}",
         )
     _check(batch, settings)
     out = place_of(batch.out)
@@ -110,7 +109,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         out.prepare()
         sources = list_sources(batch.source, out, settings)
         with cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
-            return _BatchRun(batch, settings, out, sources, found, stopped).run()
+            return _BatchRun(batch, settings, sources, found, stopped).run()
 
 
 def _check(batch: Batch, settings: Settings) -> None:
@@ -151,50 +150,81 @@ def _signals() -> Iterator[threading.Event]:
 
 @dataclass(slots=True)
 class _DocumentInProgress:
-    """A document whose units come in."""
+    """A document some of whose units are read."""
 
     missing: set[str]
     error: OcrError | None = None
 
 
+@dataclass(slots=True)
+class _Documents:
+    """The documents of a run, by `Options.document`: sources with the same bytes are one document."""
+
+    ended: dict[str, ManifestRow] = field(default_factory=dict)
+    """Documents that are done: another source with the same bytes is not read."""
+    under_way: dict[str, _DocumentInProgress] = field(default_factory=dict)
+    copies: dict[str, list[Task]] = field(default_factory=dict)
+    """Sources that wait for the text of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One pass of the cluster over the documents that are left."""
+
+    ledger: Any
+    """The actor that counts the documents; see `actors.Ledger`."""
+    finishers: ThreadPoolExecutor
+    finishing: dict[Future[ManifestRow], Task] = field(default_factory=dict)
+    """Documents that a finisher is writing."""
+
+    def finish(self, task: Task, write: Callable[..., ManifestRow], *arguments: Any) -> None:
+        """Have a finisher write a document."""
+        self.finishing[self.finishers.submit(write, task, *arguments)] = task
+
+
 class _BatchRun:
+    """One run over the sources. Only the driver's main thread changes its state.
+
+    Args:
+        batch: what is asked for.
+        settings: the operator's.
+        sources: the documents.
+        found: the cluster.
+        stopped: set when the run is to end.
+    """
+
     def __init__(
         self,
         batch: Batch,
         settings: Settings,
-        out: Location,
         sources: Sequence[SourceDocument],
         found: Cluster,
         stopped: threading.Event,
     ) -> None:
         request = batch.request
         reading = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
+        options = Options(
+            reading, request.pages, request.text_layer, settings.ocr_pdf_dpi, settings.max_pixels, found.version
+        )
         self._batch = batch
         self._settings = settings
-        self._out = out
         self._sources = sources
         self._cluster = found
         self._stopped = stopped
-        self._options = Options(
-            reading, request.pages, request.text_layer, settings.ocr_pdf_dpi, settings.max_pixels, found.version
-        )
-        self._manifest = Manifest(out)
+        self._out = place_of(batch.out)
+        self._assembler = Assembler(self._out, options)
+        self._manifest = Manifest(self._out)
+        self._documents = _Documents()
         self._there: set[str] = set()
         """Names of the files in the output folder when the run began."""
-        self._ended: dict[str, ManifestRow] = {}
-        """Documents that are done, by `Options.document`: another source with the same bytes is not read."""
-        self._under_way: dict[str, _DocumentInProgress] = {}
-        self._copies: dict[str, list[Task]] = {}
-        """Sources that wait for the text of another one, by `Options.document`."""
-        self._finishing: dict[Future[ManifestRow], Task] = {}
         self._spent: list[str] = []
-        """Units whose text is written; deleted when its row is."""
+        """Units whose text is written; they are deleted when the row of the document is written."""
         self._noted: set[str] = set()
         """Sources that are done in this run."""
-        self._told: list[str] = []
-        """Those of them of which the ledger does not know."""
+        self._uncounted: list[str] = []
+        """Sources that are done, and that the ledger has not counted yet."""
         self._progress = _ProgressLine(len(sources))
-        self._summary = Summary(documents=len(sources), manifest=out.url_of(MANIFEST))
+        self._summary = Summary(documents=len(sources), manifest=self._out.url_of(MANIFEST))
 
     def run(self) -> Summary:
         """Read what is not read yet, and write the manifest whatever ends it."""
@@ -230,17 +260,17 @@ class _BatchRun:
         if row is None or not self._is_good(row):
             return False
         if row.sha256:
-            self._ended[self._options.document(row.sha256)] = row
+            self._documents.ended[self._assembler.options.document(row.sha256)] = row
         return bool(source.stamp) and row.stamp == source.stamp
 
     def _is_good(self, row: ManifestRow) -> bool:
         """Whether it is what would come of the same bytes now."""
-        if self._batch.again or row.asked != self._options.asked:
+        if self._batch.again or row.asked != self._assembler.options.asked:
             return False
-        if row.version != self._options.version and not self._batch.keep_older:
+        if row.version != self._assembler.options.version and not self._batch.keep_older:
             return False
         if row.failed:
-            return row.error_code in FINAL_ERRORS and not self._batch.retry_failed
+            return class_of(row.error_code).blames_document and not self._batch.retry_failed
         return row.output in self._there
 
     def _refuse_collisions(self, todo: Sequence[SourceDocument]) -> None:
@@ -257,7 +287,7 @@ class _BatchRun:
     def _sweep_units(self) -> None:
         """Delete units that a killed run had no time to delete, and all where everything is to be read anew."""
         units = [name for name in self._there if name.startswith(f"{UNITS}/")]
-        done = {name for document in self._ended for name in [f"{UNITS}/{document[:2]}/{document}"]}
+        done = {name for document in self._documents.ended for name in [f"{UNITS}/{document[:2]}/{document}"]}
         self._out.remove(name for name in units if self._batch.again or name.rpartition("-")[0] in done)
 
     # -- reading
@@ -270,56 +300,55 @@ class _BatchRun:
             if not todo:
                 return
             log.warning("The cluster ended and left some documents out.", extra=fields(documents=len(todo)))
-            self._under_way.clear()
-            self._copies.clear()
+            self._documents.under_way.clear()
+            self._documents.copies.clear()
         for source in todo:
             lost = OcrError("The cluster said nothing of it.", remedy="Run the same command again.")
-            self._fail(Task(source), lost)
+            self._fail(Task(source), lost, None)
 
     def _read_once(self, todo: Sequence[SourceDocument]) -> None:
-        self._ledger = start_ledger({document: row.source for document, row in self._ended.items()})
-        found = tasks(self._cluster, self._settings, self._options, self._out, todo, self._ledger)
-        with ThreadPoolExecutor(FINISHERS, "finish") as self._finishers, _fed(found) as done:
+        ledger = start_ledger({document: row.source for document, row in self._documents.ended.items()})
+        found = tasks(self._cluster, self._settings, self._assembler.options, self._out, todo, ledger)
+        with ThreadPoolExecutor(FINISHERS, "finish") as finishers, _fed(found) as next_task:
+            current = _Round(ledger, finishers)
             flushed = time.monotonic()
             try:
-                while True:
+                while (task := next_task()) is not None:
                     if self._stopped.is_set():
                         raise KeyboardInterrupt
-                    task = done()
-                    if task is None:
-                        break
                     if isinstance(task, Task):
-                        self._take(task)
-                    self._settle()
+                        self._take(task, current)
+                    self._settle(current)
                     if self._manifest.fresh >= FLUSH_ROWS or time.monotonic() - flushed >= FLUSH_S:
                         self._flush()
-                        self._tell_ledger()
+                        self._count(ledger)
                         flushed = time.monotonic()
                     self._progress.show()
             finally:
-                # Stopped or not: what is whole is put together and noted; what has waited for it, too.
-                while self._finishing:
-                    wait(self._finishing)
-                    self._settle()
+                # Stopped or not: documents that are whole are written and noted, and their copies with them.
+                while current.finishing:
+                    wait(current.finishing)
+                    self._settle(current)
 
-    def _take(self, task: Task) -> None:
-        """A task that the cluster is done with."""
+    def _take(self, task: Task, current: _Round) -> None:
+        """Note a task that the cluster is done with."""
         error = task.failure
-        if error is not None and error.code in FATAL:
+        if error is not None and error.is_fatal:
             raise error
         if task.unit:
-            self._take_unit(task, error)
+            self._take_unit(task, current)
         elif error is not None:
-            self._fail(task, error)
-        elif (known := self._ended.get(task.document)) is None:
-            self._copies.setdefault(task.document, []).append(task)
+            self._fail(task, error, current)
+        elif (known := self._documents.ended.get(task.document)) is None:
+            self._documents.copies.setdefault(task.document, []).append(task)
         elif known.source == task.source.url:  # its time has changed, its bytes have not
-            self._note(task, replace(known, stamp=task.source.stamp))
+            self._note(task, replace(known, stamp=task.source.stamp), current)
         else:
-            self._copy(task, known)
+            self._copy(task, known, current)
 
-    def _take_unit(self, task: Task, error: OcrError | None) -> None:
-        document = self._under_way.setdefault(task.document, _DocumentInProgress(set(task.units)))
+    def _take_unit(self, task: Task, current: _Round) -> None:
+        error = task.failure
+        document = self._documents.under_way.setdefault(task.document, _DocumentInProgress(set(task.units)))
         if task.unit not in document.missing:
             return
         document.missing.discard(task.unit)
@@ -328,44 +357,46 @@ class _BatchRun:
             self._progress.add_pages(len(parse_pages(task.unit, task.pages or sys.maxsize)))
         if document.missing:
             return
-        del self._under_way[task.document]
+        del self._documents.under_way[task.document]
         if document.error is not None:
-            self._fail(task, document.error)
+            self._fail(task, document.error, current)
         else:
-            self._finishing[self._finishers.submit(self._assemble, task)] = task
+            current.finish(task, self._assembler.assemble)
 
-    def _fail(self, task: Task, error: OcrError) -> None:
+    def _fail(self, task: Task, error: OcrError, current: _Round | None) -> None:
         self._progress.clear()
         print(f"{task.source.url}: {error}", file=sys.stderr, flush=True)
-        if error.code in FINAL_ERRORS:
+        if error.blames_document:
             self._spent += [Unit(task.document, pages).name for pages in task.units]
-        self._note(task, self._row(task, error_code=error.code, error=str(error)))
+        self._note(task, self._assembler.row(task, error_code=error.code, error=str(error)), current)
 
-    def _copy(self, task: Task, known: ManifestRow) -> None:
+    def _copy(self, task: Task, known: ManifestRow, current: _Round | None) -> None:
+        """Give a source what is known of another one with the same bytes."""
         if known.failed:
-            self._note(task, self._row(task, error_code=known.error_code, error=known.error, copy_of=known.source))
-        else:
-            self._finishing[self._finishers.submit(self._assemble_copy, task, known)] = task
+            row = self._assembler.row(task, error_code=known.error_code, error=known.error, copy_of=known.source)
+            self._note(task, row, current)
+        elif current is not None:
+            current.finish(task, self._assembler.copy, known)
 
-    def _settle(self) -> None:
-        """Note what the finishers have written."""
-        for future in [future for future in self._finishing if future.done()]:
-            task, row = self._finishing.pop(future), future.result()
+    def _settle(self, current: _Round) -> None:
+        """Note the documents that the finishers have written."""
+        for future in [future for future in current.finishing if future.done()]:
+            task, row = current.finishing.pop(future), future.result()
             if row.copy_of:
                 self._summary.copied += 1
             else:
                 self._summary.read += 1
                 self._spent += [Unit(task.document, pages).name for pages in task.units]
-            self._note(task, row)
+            self._note(task, row, current)
 
-    def _note(self, task: Task, row: ManifestRow) -> None:
+    def _note(self, task: Task, row: ManifestRow, current: _Round | None) -> None:
         self._manifest.put(row)
         self._noted.add(task.source.url)
-        self._told.append(task.source.url)
+        self._uncounted.append(task.source.url)
         self._progress.add_documents(1, failed=row.failed)
-        if task.document and self._ended.setdefault(task.document, row) is row:
-            for copy in self._copies.pop(task.document, ()):
-                self._copy(copy, row)
+        if task.document and self._documents.ended.setdefault(task.document, row) is row:
+            for copy in self._documents.copies.pop(task.document, ()):
+                self._copy(copy, row, current)
 
     def _flush(self) -> None:
         """Write the rows, then let go of the units that they stand for."""
@@ -373,78 +404,13 @@ class _BatchRun:
         spent, self._spent = self._spent, []
         self._out.remove(spent)
 
-    def _tell_ledger(self) -> None:
+    def _count(self, ledger: Any) -> None:
+        """Have the ledger count the sources that are done, and take its figures for the progress."""
         import ray
 
-        told, self._told = self._told, []
+        done, self._uncounted = self._uncounted, []
         with contextlib.suppress(ray.exceptions.RayError):
-            self._progress.planned = ray.get(self._ledger.finished.remote(told), timeout=LEDGER_WAIT_S)
-
-    # -- on a finisher's thread
-
-    def _assemble(self, task: Task) -> ManifestRow:
-        """Put a document together from its units."""
-        name = task.source.name
-        figures, texts = f"{name}-figures", []
-        parts = [UnitText.load(self._out.read(Unit(task.document, pages).name)) for pages in task.units]
-        for part in parts:
-            for figure, data in part.figures.items():
-                self._out.write(f"{figures}/{figure}", base64.b64decode(data))
-            texts.append(_relinked(part.text, f"{task.document}-figures", figures) if part.figures else part.text)
-        text = "\n\n".join(filter(None, texts))
-        self._out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
-        return self._row(
-            task,
-            output=name + SUFFIX,
-            pages_read=sum(part.pages for part in parts),
-            characters=len(text),
-            seconds=round(sum(part.seconds for part in parts), 3),
-            finish=max((part.finish for part in parts), key=RANK.index),
-            cut_pages=",".join(part.cut_pages for part in parts if part.cut_pages),
-            engine=parts[0].engine,
-            model=parts[0].model,
-            device=parts[0].device,
-        )
-
-    def _assemble_copy(self, task: Task, known: ManifestRow) -> ManifestRow:
-        """Give a document the text of another one with the same bytes."""
-        name, other = task.source.name, known.output.removesuffix(SUFFIX)
-        figures = f"{name}-figures"
-        text = self._out.read(known.output).decode("utf-8", "replace")
-        for figure in sorted(self._out.names(f"{other}-figures")):
-            self._out.write(f"{figures}/{figure.rpartition('/')[2]}", self._out.read(figure))
-        self._out.write(name + SUFFIX, _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace"))
-        mine = self._row(task)
-        return replace(
-            known,
-            source=mine.source,
-            output=name + SUFFIX,
-            bytes=mine.bytes,
-            seconds=0.0,
-            copy_of=known.source,
-            stamp=mine.stamp,
-            written=mine.written,
-        )
-
-    def _row(self, task: Task, **facts: Any) -> ManifestRow:
-        return ManifestRow(
-            source=task.source.url,
-            sha256=task.sha256,
-            bytes=task.bytes,
-            pages=task.pages,
-            mode=self._options.reading.mode,
-            version=self._options.version,
-            asked=self._options.asked,
-            stamp=task.source.stamp,
-            written=round(time.time(), 3),
-            **facts,
-        )
-
-
-def _relinked(text: str, old: str, new: str) -> str:
-    """A text whose figures lie in a folder of another name."""
-    was, now = (quote(folder.rpartition("/")[2]) for folder in (old, new))
-    return text.replace(f"]({was}/", f"]({now}/")
+            self._progress.planned = ray.get(ledger.finished.remote(done), timeout=LEDGER_WAIT_S)
 
 
 @contextmanager

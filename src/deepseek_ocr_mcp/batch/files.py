@@ -23,6 +23,7 @@ from ..config import Settings
 from ..documents.listing import list_files
 from ..documents.paths import READABLE, path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
+from ..install import install_command
 
 __all__ = ["STATE", "Location", "SourceDocument", "list_sources", "pieces", "place_of"]
 
@@ -325,9 +326,10 @@ def _told(what: str) -> Iterator[None]:
         raise InputForbidden(f"Access to {what} is not permitted.", remedy="Give this user the right to it.") from None
     except ImportError as exc:
         scheme = what.partition("://")[0]
+        extra = "http" if scheme == "https" else scheme
         raise BadRequest(
             f"{scheme}:// needs a package that is not installed ({exc.name or exc}).",
-            remedy=f'pip install "fsspec[{scheme.removesuffix("s") if scheme == "https" else scheme}]"',
+            remedy=f"Run: {install_command(f'fsspec[{extra}]')}",
         ) from None
     except ValueError as exc:
         if "rotocol" in str(exc):  # fsspec: Protocol not known: xyz

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
-    "FINAL_ERRORS",
     "MANIFEST",
     "UNITS",
     "UNIT_PAGES",
@@ -46,9 +45,6 @@ UNITS: Final = f"{STATE}/units"
 UNIT_PAGES: Final = 16
 """Pages of a document that one worker reads at a time. Fixed: with another number, what a stopped run has read of a
 document would not be found. Two of DeepSeek-OCR's batches; the file is opened anew for each unit."""
-
-# Why the same bytes, read in the same way by the same version, would fail again.
-FINAL_ERRORS: Final = frozenset({"unreadable_input", "input_too_large", "bad_request"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,20 @@ import argparse
 import os
 import platform
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
 from ..errors import EngineUnavailable, OcrError
+from ..install import extra_command, install_command
 from .server import endpoint_line, settled_status
 from .shared import settings_from
 
 if TYPE_CHECKING:
     from ..config import Settings
+    from ..models import GpuStatus
+    from ..service.service import OcrService
 
 __all__ = ["run_doctor"]
 
@@ -31,75 +36,113 @@ PROBE_PAGE: Final = (  # a PNG of 150×48 pixels that says so
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print a line for each thing that must be in place; 0 if all are."""
+    """Print a line for each part that must be in place. Returns 0 if all are, else a missing engine's exit code."""
     import anyio
 
     settings = settings_from(arguments)
-    return anyio.run(_examine, settings)
+    return anyio.run(_examine_gpu if arguments.gpu else _examine, settings)
+
+
+@dataclass(slots=True)
+class _Checklist:
+    """Prints the state of each part, and remembers whether all are in place."""
+
+    is_sound: bool = True
+
+    def line(self, sound: bool, part: str, found: str, remedy: str = "") -> None:
+        """Print one part.
+
+        Args:
+            sound: whether the part is in place.
+            part: its name.
+            found: its state.
+            remedy: what to do about a part that is not in place.
+        """
+        self.is_sound &= sound
+        print(f"{'ok  ' if sound else 'FIX '} {part:<16} {found}" + (f"\n     → {remedy}" if remedy else ""))
 
 
 async def _examine(settings: Settings) -> int:
-    import anyio.to_thread
-
     from ..app.run import running_service
+
+    checks = _Checklist()
+    checks.line(True, "Python", f"{platform.python_version()} at {sys.executable}")
+    checks.line(True, "deepseek-ocr-mcp", __version__)
+    async with running_service(settings) as service:
+        if await _check_packages(checks, service):
+            await _check_reading(checks, service)
+        status = await settled_status(service)
+        _check_hardware(checks, status, needs_gpu=service.engine.gpu_mb > 0 and settings.ocr_gpu != "cpu")
+    await _check_folders(checks, settings)
+    return 0 if checks.is_sound else EngineUnavailable.exit_code
+
+
+async def _examine_gpu(settings: Settings) -> int:
+    """The checks of docs/first-day-on-a-gpu.md."""
+    from ..documents.private import private_folder
+    from ..lifecycle.first_day import gpu_checks
+
+    checks = _Checklist()
+    with private_folder() as folder:
+        async for check in gpu_checks(settings, Path(folder)):
+            checks.line(check.passed, check.name, check.found, check.remedy)
+    return 0 if checks.is_sound else EngineUnavailable.exit_code
+
+
+async def _check_packages(checks: _Checklist, service: OcrService) -> bool:
+    """Whether all packages of the engine are installed."""
     from ..engines import missing_packages
+
+    engine = service.engine
+    if missing := missing_packages(engine):
+        remedy = extra_command(engine.extra) if engine.extra else install_command(*missing)
+        checks.line(False, "engine", f"{engine.name} lacks {', '.join(missing)}", remedy)
+        return False
+    checks.line(True, "engine", f"{engine.name}. {(await service.status()).engine_reason}")
+    return True
+
+
+async def _check_reading(checks: _Checklist, service: OcrService) -> None:
+    """Read a page whose text is known."""
+    from ..caller import Caller
     from ..models import OcrRequest
 
-    bad = 0
+    part = "endpoint" if service.engine.is_remote else "weights"
+    try:
+        answer = await service.ocr(OcrRequest(image=PROBE_PAGE, mode="free"), Caller())
+    except OcrError as exc:
+        checks.line(False, part, exc.message, exc.remedy)
+        return
+    result, text = answer.result, answer.result.text.strip()
+    found = (
+        f"{result.model}: loaded in {result.timing.load_s:.1f} s, read {text!r} in {result.timing.infer_s:.2f} s on "
+        f"{result.device}"
+    )
+    mend = "look at the model." if service.engine.is_remote else "reinstall the engine."
+    sound = PROBE_TEXT in text
+    checks.line(sound, part, found, "" if sound else f"It should have read {PROBE_TEXT!r}: {mend}")
 
-    def line(ok: bool, what: str, found: str, remedy: str = "") -> None:
-        nonlocal bad
-        bad += not ok
-        print(f"{'ok  ' if ok else 'FIX '} {what:<16} {found}" + (f"\n     → {remedy}" if remedy else ""))
 
-    line(True, "Python", f"{platform.python_version()} at {sys.executable}")
-    line(True, "deepseek-ocr-mcp", __version__)
-    async with running_service(settings) as service:
-        engine = service.engine
-        missing = missing_packages(engine)
-        line(
-            not missing,
-            "engine",
-            f"{engine.name} lacks {', '.join(missing)}"
-            if missing
-            else f"{engine.name}. {(await service.status()).engine_reason}",
-            f"pip install {' '.join(missing)}" if missing else "",
-        )
-        if not missing:
-            try:
-                answer = await service.read(OcrRequest(image=PROBE_PAGE, mode="free"), local=True)
-                timing = answer.result.timing
-                read = answer.result.text.strip()
-                line(
-                    PROBE_TEXT in read,
-                    "endpoint" if engine.is_remote else "weights",
-                    f"{answer.result.model}: loaded in {timing.load_s:.1f} s, "
-                    f"read {read!r} in {timing.infer_s:.2f} s on {answer.result.device}",
-                    ""
-                    if PROBE_TEXT in read
-                    else f"It should have read {PROBE_TEXT!r}: "
-                    + ("look at the model." if engine.is_remote else "reinstall the engine."),
-                )
-            except OcrError as exc:
-                line(False, "endpoint" if engine.is_remote else "weights", exc.message, exc.remedy)
-        status = await settled_status(service)
+def _check_hardware(checks: _Checklist, status: GpuStatus, *, needs_gpu: bool) -> None:
+    """The remote servers and the GPUs."""
     for endpoint in status.endpoints or ():
-        remedy = "See OCR_REMOTE_URL, OCR_REMOTE_KEY and OCR_MODEL, and its log."
-        found = endpoint_line(endpoint.model_dump())
-        line(endpoint.state != "out", "endpoint", found, remedy if endpoint.state == "out" else "")
+        sound = endpoint.state != "out"
+        remedy = "" if sound else "See OCR_REMOTE_URL, OCR_REMOTE_KEY and OCR_MODEL, and the log of the endpoint."
+        checks.line(sound, "endpoint", endpoint_line(endpoint.model_dump()), remedy)
     for gpu in status.gpus:
-        line(True, f"GPU {gpu.index}", f"{gpu.name}, {gpu.memory_free_mb} of {gpu.memory_total_mb} MiB free")
+        found = f"{gpu.name}, {gpu.memory_free_mb} of {gpu.memory_total_mb} MiB free"
+        checks.line(True, f"GPU {gpu.index}", found)
     if not status.gpus:
-        needed = engine.gpu_mb > 0 and settings.ocr_gpu != "cpu"
-        line(
-            not needed,
-            "GPU",
-            status.gpu_note,
-            "" if needed is False else "Set OCR_GPU=cpu, or install the driver.",
-        )
+        remedy = "Set OCR_GPU=cpu, or install the driver." if needs_gpu else ""
+        checks.line(not needs_gpu, "GPU", status.gpu_note, remedy)
+
+
+async def _check_folders(checks: _Checklist, settings: Settings) -> None:
+    """The folders that may be read."""
+    import anyio.to_thread
+
     for folder in settings.ocr_allowed_dirs:
         there = await anyio.to_thread.run_sync(os.access, folder, os.R_OK | os.X_OK)
-        line(there, "allowed folder", folder, "" if there else "Make it, or correct OCR_ALLOWED_DIRS.")
+        checks.line(there, "allowed folder", folder, "" if there else "Make it, or correct OCR_ALLOWED_DIRS.")
     if not settings.ocr_allowed_dirs:
-        line(True, "allowed folders", "every folder over stdio, none over HTTP (OCR_ALLOWED_DIRS)")
-    return 0 if bad == 0 else EngineUnavailable.exit_code
+        checks.line(True, "allowed folders", "every folder over stdio, none over HTTP (OCR_ALLOWED_DIRS)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +15,9 @@ from ..modes import ONLY_LAYER
 from .shared import INTERRUPTED, ProgressBar, print_error, reading_fields, settings_from
 
 if TYPE_CHECKING:
-    from ..documents.listing import Listing
     from ..engines import EngineSpec
     from ..models import OcrRequest
     from ..service.answer import Answer
-    from ..service.folders import FolderReader
     from ..service.service import OcrService
 
 __all__ = ["SUFFIXES", "run_ocr"]
@@ -33,7 +32,7 @@ def run_ocr(arguments: argparse.Namespace) -> int:
 
 
 async def _read_files(arguments: argparse.Namespace) -> int:
-    """The children start first: they import and load while this process imports what it needs to use them."""
+    """Read all files. The children start first: they import and load while this process imports its own modules."""
     from ..app.headstart import HeadStart
     from ..app.signals import until_signal
 
@@ -47,14 +46,13 @@ async def _read_files(arguments: argparse.Namespace) -> int:
                 env["OCR_CORES_SHARED_BY"] = workers
             await children.begin(_likely_engine(arguments), env)
             from ..app.run import running_service
-            from ..service.folders import FolderReader
 
             settings = settings_from(arguments)
             _make_folder(arguments.output_dir)
-            async with running_service(settings, children) as service, FolderReader(service).running() as folders:
+            async with running_service(settings, children) as service:
                 for file in arguments.files:
                     try:
-                        worst = max(worst, await _read_argument(service, folders, file, arguments))
+                        worst = max(worst, await _read_argument(service, file, arguments))
                     except OcrError as exc:
                         print_error(exc, file)
                         worst = max(worst, exc.exit_code)
@@ -63,7 +61,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
 
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
-    """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
+    """The engine that the settings will name, as far as flags and environment say; None where it needs a GPU."""
     if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
         return None
     return cpu_engine(
@@ -81,54 +79,58 @@ def _make_folder(folder: str | None) -> None:
             raise BadRequest(f"{folder} cannot be made: {exc.strerror}.", remedy="Name another --output-dir.") from None
 
 
-async def _read_argument(service: OcrService, folders: FolderReader, file: str, arguments: argparse.Namespace) -> int:
-    """Read a file, or all that a folder or a quoted pattern names; the worst exit code."""
-    listing = await folders.find(_absolute(file), local=True)
-    if listing is None:
-        await _read_file(service, file, arguments)
-        return 0
-    if arguments.output_dir:
-        return await _read_folder(folders, file, listing, arguments)
-    if not listing.files:
+async def _read_argument(service: OcrService, file: str, arguments: argparse.Namespace) -> int:
+    """Read a file, or all that a folder or a quoted pattern names.
+
+    Returns:
+        The worst exit code.
+    """
+    answer = await _answered(service, file, arguments)
+    folder = answer.result.folder
+    if folder is None or arguments.output_dir:
+        _print_answer(file, answer, arguments)
+        return _worst(answer.errors)
+    if not folder.files:
         raise InputNotFound(f"{file} names no file that can be read.", remedy='Name images or PDFs: "scans/**/*.pdf".')
     worst = 0
-    for name in listing.files:
+    for name in folder.files:
+        path = os.path.join(folder.folder, name)
         try:
-            await _read_file(service, os.path.join(listing.root, name), arguments)
+            answer = await _answered(service, path, arguments)
+            _print_answer(path, answer, arguments)
+            worst = max(worst, _worst(answer.errors))
         except OcrError as exc:
             print_error(exc, name)
             worst = max(worst, exc.exit_code)
     return worst
 
 
-async def _read_folder(folders: FolderReader, file: str, listing: Listing, arguments: argparse.Namespace) -> int:
-    request = _request(file, arguments, name="*")
-    bar = ProgressBar(file)
-    try:
-        answer, outcomes = await folders.read(request, listing, local=True, on_progress=bar)
-    finally:
-        bar.clear()
-    for note in answer.notes[:1]:
-        print(f"{file}: {note}", file=sys.stderr)
-    failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.error}
-    for name, error in failed.items():
-        print_error(error, name)
-    return max((error.exit_code for error in failed.values()), default=0)
+def _worst(errors: Mapping[str, OcrError]) -> int:
+    return max((error.exit_code for error in errors.values()), default=0)
 
 
-async def _read_file(service: OcrService, file: str, arguments: argparse.Namespace) -> None:
+async def _answered(service: OcrService, file: str, arguments: argparse.Namespace) -> Answer:
+    from ..caller import Caller
+    from ..service.progress import Terms
+
     bar = ProgressBar(file)
     try:
-        answer = await service.read(_request(file, arguments), local=True, on_progress=bar)
+        return await service.ocr(_request(file, arguments), Caller(), Terms(on_progress=bar))
     finally:
         bar.clear()
-    for note in answer.notes:
+
+
+def _print_answer(file: str, answer: Answer, arguments: argparse.Namespace) -> None:
+    """The text to stdout, the notes and the errors of files to stderr."""
+    notes = answer.result.notes[:1] if answer.result.folder else answer.result.notes
+    for note in notes:
         print(f"{file}: {note}", file=sys.stderr)
-    if not arguments.output_dir:
-        text = _formatted(answer, arguments.format)
-        if text:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+    if answer.result.folder:
+        for name, error in answer.errors.items():
+            print_error(error, name)
+    if not arguments.output_dir and (text := _formatted(answer, arguments.format)):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrRequest:

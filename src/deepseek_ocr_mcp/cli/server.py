@@ -6,28 +6,31 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import EngineUnavailable, OcrError, cause_of
+from ..errors import EngineUnavailable, OcrError, Unauthorized, cause_of
 from .shared import settings_from
 
 if TYPE_CHECKING:
+    import httpx2
+
     from ..models import GpuStatus
     from ..service.service import OcrService
 
-__all__ = ["endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
+__all__ = ["NotListening", "endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
 
-DEFAULT_URL: Final = "http://127.0.0.1:8001/mcp"
 CALL_TIMEOUT_S: Final = 60.0
-FIRST_ANSWERS_S: Final = 10.0  # from endpoints, to the question what they are
+FIRST_ANSWERS_S: Final = 10.0  # seconds for the first answers of endpoints
 
 
 async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a tool of a running server answers, as its structured content.
+    """The structured content of the answer of a tool of a running server.
 
     Raises:
-        EngineUnavailable: nobody answers there, or not to us.
-        OcrError: what the tool said.
+        EngineUnavailable: no server listens there, or it is not this product's.
+        Unauthorized: the server wants another token.
+        OcrError: the tool's own error.
     """
     import anyio
     import httpx2
@@ -36,18 +39,22 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
 
     token = arguments.token or os.environ.get("OCR_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = _server_url(arguments)
     try:
         with anyio.fail_after(CALL_TIMEOUT_S):
-            async with (
-                httpx2.AsyncClient(headers=headers, timeout=CALL_TIMEOUT_S) as http,
-                Client(streamable_http_client(arguments.url, http_client=http)) as client,
-            ):
-                result = await client.call_tool(tool, given)
+            async with httpx2.AsyncClient(headers=headers, timeout=CALL_TIMEOUT_S) as http:
+                await _check_server(http, url, has_token=bool(token))
+                async with Client(streamable_http_client(url, http_client=http)) as client:
+                    result = await client.call_tool(tool, given)
+    except OcrError:
+        raise
     except Exception as exc:
         cause = cause_of(exc)
+        if isinstance(cause, OcrError):
+            raise cause from None
         raise EngineUnavailable(
-            f"No server answered at {arguments.url}: {str(cause) or type(cause).__name__}.",
-            remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name it with --url and --token.",
+            f"The server at {url} did not answer {tool}: {str(cause) or type(cause).__name__}.",
+            remedy="Look at its log. A server of another version may not have this tool: start it anew.",
         ) from None
     if result.is_error:
         raise OcrError(" ".join(block.text for block in result.content if block.type == "text"), remedy="")
@@ -55,7 +62,56 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
     return structured
 
 
+def _server_url(arguments: argparse.Namespace) -> str:
+    """The address of the server: `--url`, or the one that `serve --transport http` would have with these settings."""
+    if arguments.url:
+        return str(arguments.url)
+    settings = settings_from(arguments)
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is replaced
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/mcp"
+
+
+async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) -> None:
+    """Check an address before a tool is called: is it this product, and does it accept the token?
+
+    Raises:
+        NotListening: no program listens there.
+        EngineUnavailable: another program does.
+        Unauthorized: the token is missing or wrong.
+    """
+    import httpx2
+
+    try:
+        answer = await http.get(httpx2.URL(url).join("/gpu/status"))  # needs the token, and waits for no page
+    except httpx2.TransportError as exc:
+        raise NotListening(
+            f"No server listens at {url} ({type(exc).__name__}).",
+            remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name its address with --url.",
+        ) from None
+    if answer.status_code == 401:
+        raise Unauthorized(
+            f"The server at {url} refuses {'this token' if has_token else 'requests without a token'}.",
+            remedy="Give its OCR_AUTH_TOKEN with --token, or in the environment.",
+        )
+    try:
+        is_ours = "engine" in answer.json()
+    except (ValueError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise EngineUnavailable(
+            f"Another program answers at {url}: its /gpu/status (HTTP {answer.status_code}) is not this product's.",
+            remedy="Name the address of a deepseek-ocr-mcp server with --url, or start one on another port.",
+        )
+
+
+class NotListening(EngineUnavailable):
+    """No program listens at the address of the server."""
+
+    code = "not_listening"
+
+
 def run_status(arguments: argparse.Namespace) -> int:
+    """Print the status of a running server; where none listens and none was named, the status one would have."""
     import anyio
 
     async def local() -> dict[str, Any]:
@@ -66,40 +122,42 @@ def run_status(arguments: argparse.Namespace) -> int:
 
     try:
         status = anyio.run(_call_server, arguments, "gpu_status", {})
-    except EngineUnavailable:
-        if arguments.url != DEFAULT_URL:
+    except NotListening:
+        if arguments.url:
             raise
-        print("No server answers on this machine; this is what one would find.", file=sys.stderr)
+        print("No server listens on this machine; a server would find this.", file=sys.stderr)
         status = anyio.run(local)
-    if arguments.json:
-        print(json.dumps(status, indent=2))
-        return 0
-    for name, value in status.items():
-        if name == "gpus":
-            for gpu in value:
-                print(
-                    f"gpu {gpu['index']:<14} {gpu['name']}, {gpu['memory_free_mb']} of {gpu['memory_total_mb']} MiB "
-                    f"free, {gpu['uuid']}"
-                )
-        elif name == "endpoints":
-            for endpoint in value:
-                print(f"endpoint           {endpoint_line(endpoint)}")
-        elif name == "workers":
-            for number, worker in enumerate(value):
-                print(f"worker {number:<11} {_worker_line(worker)}")
-        elif value not in ("", []):
-            print(f"{name:<18} {', '.join(value) if isinstance(value, list) else value}")
+    print(json.dumps(status, indent=2) if arguments.json else "\n".join(_status_lines(status)))
     return 0
 
 
+def _status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """The status as lines of a name and a value."""
+    for name, value in status.items():
+        match name:
+            case "gpus":
+                yield from (_gpu_line(gpu) for gpu in value)
+            case "endpoints":
+                yield from (f"endpoint           {endpoint_line(endpoint)}" for endpoint in value)
+            case "workers":
+                yield from (f"worker {number:<11} {_worker_line(worker)}" for number, worker in enumerate(value))
+            case _ if value not in ("", []):
+                yield f"{name:<18} {', '.join(value) if isinstance(value, list) else value}"
+
+
+def _gpu_line(gpu: dict[str, Any]) -> str:
+    free = f"{gpu['memory_free_mb']} of {gpu['memory_total_mb']} MiB free"
+    return f"gpu {gpu['index']:<14} {gpu['name']}, {free}, {gpu['uuid']}"
+
+
 async def settled_status(service: OcrService) -> GpuStatus:
-    """The status, once every endpoint has been asked what it is; or what is known after a bounded wait."""
+    """The status once every endpoint has answered a first question, or after a bounded wait."""
     import anyio
 
     status = await service.status()
     with anyio.move_on_after(FIRST_ANSWERS_S):
         while any(one.state == "unasked" for one in status.endpoints or ()):
-            await anyio.sleep(0.02)  # what looks at them is of the service's own: it tells nobody
+            await anyio.sleep(0.02)  # the service asks them by itself and signals no end
             status = await service.status()
     return status
 
@@ -111,14 +169,14 @@ def endpoint_line(endpoint: dict[str, Any]) -> str:
 
 
 def _worker_line(worker: dict[str, Any]) -> str:
-    """One of several workers: where it is, what it has done, and whether it is left out."""
-    said = f"{worker['card']}, {worker['state']}, {worker['served']} pages read, {worker['queue']} to read"
+    """One of several workers: its place, its work, and whether it is left out."""
+    line = f"{worker['card']}, {worker['state']}, {worker['served']} pages read, {worker['queue']} to read"
     if (mb := worker.get("gpu_mb")) is not None:
-        said += f", {mb} MiB on its card"
+        line += f", {mb} MiB on its card"
     if (left := worker.get("retry_in_s")) is not None:
-        said += f"; it failed and is tried again {f'in {left:.0f} s' if left else 'when others wait'}"
-        said += f": {worker['last_error']}" if worker.get("last_error") else ""
-    return said
+        line += f"; it failed and is tried again {f'in {left:.0f} s' if left else 'when others wait'}"
+        line += f": {worker['last_error']}" if worker.get("last_error") else ""
+    return line
 
 
 def run_offload(arguments: argparse.Namespace) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pypdfium2
@@ -13,11 +14,17 @@ import pypdfium2.raw as raw
 
 from ..engines.base import Call, ReadOptions
 from ..errors import InputTooLarge, OcrError, UnreadableInput
-from .formats import check_page, check_smallest, too_many_pages, write_file
+from .formats import MIN_SIDE, check_page, check_smallest, too_many_pages, write_file
+from .textlayer.content import Clock
+from .textlayer.forms import opened
+from .textlayer.layer import PagePlace, leave_unread, read_layer
 
 __all__ = ["PdfDocument"]
 
 MIN_PDF_DPI: Final = 10.0  # a page that needs less to fit is hundreds of metres wide: a mistake or an attack
+MAX_NAMES: Final = 5  # attached files that a note names
+NAME_CHARS: Final = 60
+MAX_NAME_BYTES: Final = 4_096
 MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 200 dpi has 12 MB
 
 
@@ -62,27 +69,81 @@ class PdfDocument:
     def check(self, max_pixels: int) -> None:
         """Each page has its own size, and is drawn to fit."""
 
+    def notes(self) -> list[str]:
+        """Sentences about what the document holds beside its pages, which nobody reads for the caller."""
+        notes = []
+        if self._pdf.get_formtype() == raw.FORMTYPE_XFA_FULL:
+            notes.append(
+                "The document is an XFA form, which only Adobe Reader shows; its pages show something in its place."
+            )
+        if count := raw.FPDFDoc_GetAttachmentCount(self._pdf):
+            names = [self._attachment_name(n) for n in range(min(count, MAX_NAMES))]
+            listed = ", ".join(name for name in names if name) + (", …" if count > MAX_NAMES else "")
+            files = "1 attached file" if count == 1 else f"{count} attached files"
+            notes.append(f"The document holds {files}, which {'was' if count == 1 else 'were'} not read: {listed}.")
+        if raw.FPDF_GetSignatureCount(self._pdf) > 0:
+            notes.append("The document is digitally signed; its signature was not checked.")
+        return notes
+
+    def _attachment_name(self, number: int) -> str:
+        """The name of an attached file, on one line and short: it is the document's word, not ours."""
+        attachment = raw.FPDFDoc_GetAttachment(self._pdf, number)
+        size = raw.FPDFAttachment_GetName(attachment, None, 0) if attachment else 0
+        if not 2 < size <= MAX_NAME_BYTES:
+            return ""
+        buffer = ctypes.create_string_buffer(size)
+        raw.FPDFAttachment_GetName(attachment, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), size)
+        name = buffer.raw[: size - 2].decode("utf-16-le", "replace")
+        return "".join(char for char in name if char.isprintable())[:NAME_CHARS]
+
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         check_page(self._name, page, len(self._pdf))
-        opened = self._pdf[page - 1]
+        drawn = self._pdf[page - 1]
         try:
-            width, height, scale = self._sized(page, opened.get_width(), opened.get_height(), dpi, max_pixels)
-            write_file(out, self._bands(opened, scale, width, height, call))
+            width, height, scale = self._sized(page, drawn.get_width(), drawn.get_height(), dpi, max_pixels)
+            write_file(out, self._bands(drawn, scale, width, height, call))
             return width, height
         finally:
-            opened.close()
+            drawn.close()
+
+    def draw_unread(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int, int, int]:
+        """Write what is to be read of a page whose text layer does not hold all, without the text that is certain.
+
+        Returns left, top, right and bottom of what was drawn, in pixels of the page as `draw` gives it.
+        """
+        width, height, exact_dpi = self.fitted(page, dpi, max_pixels)
+        scale = exact_dpi / 72
+        with opened(self._pdf, page - 1, self._path, Clock(call.raise_if_cancelled)) as found:
+            x1, y1, x2, y2 = leave_unread(found, call.raise_if_cancelled)
+            left, top = min(math.floor(x1 * scale), width - MIN_SIDE), min(math.floor(y1 * scale), height - MIN_SIDE)
+            right = min(width, max(math.ceil(x2 * scale), left + MIN_SIDE))
+            bottom = min(height, max(math.ceil(y2 * scale), top + MIN_SIDE))
+            box = (max(0, left), max(0, top), right, bottom)
+            write_file(out, self._bands(found.page, scale, width, height, call, box))
+            return box
 
     @staticmethod
-    def _bands(opened: Any, scale: float, width: int, height: int, call: Call) -> Iterator[memoryview]:
-        """The page's rows, from band to band: beside a band PDFium holds as much of a picture that it shrinks."""
-        row = width * 3
+    def _bands(
+        page: Any,
+        scale: float,
+        width: int,
+        height: int,
+        call: Call,
+        box: tuple[int, int, int, int] | None = None,
+    ) -> Iterator[memoryview]:
+        """The rows of the page or of a box of it, from band to band.
+
+        Beside a band PDFium holds as much of a picture that it shrinks.
+        """
+        left, first, right, last = box or (0, 0, width, height)
+        row = (right - left) * 3
         rows = max(1, MAX_BAND_BYTES // row)
-        for top in range(0, height, rows):
+        for top in range(first, last, rows):
             call.raise_if_cancelled()
-            below = max(0, height - top - rows)
+            around = (left, max(0, height - min(last, top + rows)), width - right, top)
             # In points, which are rounded up to pixels.
-            crop = (0, max(0, below - 0.5) / scale, 0, max(0, top - 0.5) / scale)
-            bitmap = opened.render(scale=scale, crop=crop, rev_byteorder=True)
+            crop = tuple(max(0, pixels - 0.5) / scale for pixels in around)
+            bitmap = page.render(scale=scale, crop=crop, rev_byteorder=True)
             try:
                 with memoryview(bitmap.buffer).cast("B") as view:
                     if bitmap.stride == row:
@@ -93,12 +154,19 @@ class PdfDocument:
             finally:
                 bitmap.close()
 
-    def layer(self, page: int, dpi: float, max_pixels: int, options: ReadOptions, call: Call) -> dict[str, Any]:
-        from .textlayer.layer import read_layer
-
+    def layer(
+        self,
+        page: int,
+        dpi: float,
+        max_pixels: int,
+        options: ReadOptions,
+        call: Call,
+        read: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         width, height, _ = self.fitted(page, dpi, max_pixels)
+        place = PagePlace(self._pdf, page - 1, self._path, (width, height))
         try:
-            found = read_layer(self._pdf, page - 1, self._path, (width, height), options, call.raise_if_cancelled)
+            found = read_layer(place, options, call.raise_if_cancelled, read)
         except OcrError:
             raise
         except Exception:  # a damaged text layer is no reason not to draw the page and read it

@@ -52,6 +52,8 @@ class PageRenderer:
     def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 
+        Where the file holds something beside its pages, `notes` are sentences about it.
+
         Raises:
             UnreadableInput: no format that is read, damaged, encrypted, without pages.
             InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
@@ -62,7 +64,8 @@ class PageRenderer:
             document = self._open(path, name)
             pages = document.count(max_pages)
             document.check(max_pixels)
-            return {"format": document.format, "pages": pages}
+            facts = {"format": document.format, "pages": pages}
+            return facts | {"notes": notes} if (notes := document.notes()) else facts
 
     def render(
         self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
@@ -87,11 +90,24 @@ class PageRenderer:
             return {"width": width, "height": height}
 
     def text_layer(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, options: dict[str, Any], call: Call
+        self,
+        path: str,
+        name: str,
+        page: int,
+        dpi: int,
+        max_pixels: int,
+        options: dict[str, Any],
+        call: Call,
+        read: Sequence[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
-        """What page `page`, from 1, says itself; see `text_layer.py`. Never draws it.
+        """The text that page `page`, from 1, holds itself; see `textlayer/layer.py`.
 
-        Returns `text`, `blocks`, `usable`, `why`, `remark`, and the `width` and `height` that `render` would give.
+        Args:
+            read: the lines that an engine found in the picture that `render_unread` gave, as blocks in pixels of the
+                page. They are merged with the page's own text.
+
+        Returns `text`, `blocks`, `usable`, `partial`, `why`, `remark`, and the `width` and `height` that `render`
+        would give.
 
         Raises:
             BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
@@ -99,7 +115,28 @@ class PageRenderer:
         call.raise_if_cancelled()
         with decoder_errors(name):
             document = self._open(path, name)
-            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call)
+            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call, read)
+
+    def render_unread(
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+    ) -> dict[str, Any]:
+        """Write the part of page `page`, from 1, that its text layer does not hold, as `render` writes a page.
+
+        The text that is certain is not drawn. Returns `box`: left, top, right and bottom of the part, in pixels of the
+        page as `render` gives it.
+
+        Raises:
+            BadRequest, UnreadableInput, InputTooLarge: as `render` does.
+        """
+        from .pdf import PdfDocument
+
+        call.raise_if_cancelled()
+        with decoder_errors(name):
+            document = self._open(path, name)
+            if not isinstance(document, PdfDocument):
+                width, height = document.draw(page, dpi, max_pixels, out, call)
+                return {"box": [0, 0, width, height]}
+            return {"box": list(document.draw_unread(page, dpi, max_pixels, out, call))}
 
     def annotate(self, image: dict[str, Any], blocks: Sequence[dict[str, Any]], out: str, call: Call) -> dict[str, Any]:
         """Draw the boxes on a rendered page and write it small to `out`. Returns `mime` and `bytes`."""

@@ -7,6 +7,7 @@ meant. What could be meant in two ways is refused, and the refusal says what to 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from ..errors import BadRequest
@@ -91,7 +92,7 @@ def _number(text: str | None, page_count: int, default: int) -> int:
     return page_count if text == "last" else int(text)
 
 
-def format_pages(numbers: list[int]) -> str:
+def format_pages(numbers: Sequence[int]) -> str:
     """Ascending, unique page numbers as a range; `""` for none."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -31,7 +31,7 @@ from ..worker.client import DECODER, WorkerDied, WorkerHandle
 from .ranges import parse_pages
 from .source import Incoming, Snapshot, discard, open_source
 
-__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview"]
+__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "UnreadPart"]
 
 
 EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
@@ -50,7 +50,9 @@ class _Decoder(Protocol):
 
 
 async def _spawn_decoder() -> _Decoder:
-    return await WorkerHandle.spawn(DECODER, name="document decoder")
+    # numpy compares drawings there and multiplies no matrices; for each thread OpenBLAS reserves address space, and the
+    # decoder has a bound on that.
+    return await WorkerHandle.spawn(DECODER, env={"OPENBLAS_NUM_THREADS": "1"}, name="document decoder")
 
 
 @contextmanager
@@ -90,7 +92,19 @@ class LayerText:
     why: str = ""
     """Why it is not usable, as a part of a sentence: "it has none"."""
     remark: str = ""
-    """What a caller should know of a usable text, as a sentence."""
+    """What a caller should know of the text, as a sentence."""
+    partial: bool = False
+    """The text is good, but the page shows more than it says: the rest can be read with `Document.unread_part`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadPart:
+    """The part of a page that its text layer does not hold, drawn without the text that the layer does hold."""
+
+    image: PageImage
+    left: int
+    """Where it begins, in pixels of the page as `Document.page` draws it."""
+    top: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,8 @@ class Document:
     page_count: int
     _reader: DocumentReader
     _folder: str
+    notes: tuple[str, ...] = ()
+    """Sentences about what it holds beside its pages."""
 
     def numbers(self, pages: str) -> list[int]:
         """The pages that a request names, like "1-3,7"."""
@@ -115,8 +131,21 @@ class Document:
         """
         return await self._reader.render(self.snapshot, number, os.path.join(self._folder, f"page-{number}"))
 
-    async def text_layer(self, number: int, options: ReadOptions) -> LayerText:
-        """What the text of page `number`, from 1, says. Never draws the page.
+    async def unread_part(self, number: int) -> UnreadPart:
+        """The part of page `number`, from 1, that its text layer does not hold. Its file lasts as that of `page` does.
+
+        Raises:
+            UnreadableInput, InputTooLarge: as `page` does.
+        """
+        return await self._reader.render_unread(self.snapshot, number, os.path.join(self._folder, f"part-{number}"))
+
+    async def text_layer(
+        self, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
+    ) -> LayerText:
+        """The text that page `number`, from 1, holds itself.
+
+        Args:
+            read: what an engine found in the `unread_part`, as blocks in pixels of the page, to be merged with it.
 
         A text layer that is hostile, huge or damaged is not usable; that is no error, for the page may be drawn.
 
@@ -125,7 +154,7 @@ class Document:
         """
         if self.format != "PDF":
             return LayerText(0, 0, "", why="a picture has none")
-        return await self._reader.text_layer(self.snapshot, number, options)
+        return await self._reader.text_layer(self.snapshot, number, options, read)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -311,7 +340,8 @@ class DocumentReader:
                 max_pixels=self._settings.max_pixels,
                 max_pages=self._settings.ocr_max_pages,
             )
-            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder)
+            notes = tuple(map(str, facts.get("notes", ())))
+            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes)
         finally:
             self._open -= 1
             if snapshot is not None:
@@ -338,8 +368,15 @@ class DocumentReader:
         what = f"page {number} of {snapshot.name}"
         return await self._call(what, method, path=snapshot.path, name=snapshot.name, page=number, out=out, **given)
 
-    async def text_layer(self, snapshot: Snapshot, number: int, options: ReadOptions) -> LayerText:
-        """Have the text of page `number` looked up."""
+    async def render_unread(self, snapshot: Snapshot, number: int, out: str) -> UnreadPart:
+        """Have the part of page `number` that its text layer does not hold drawn into the file `out`."""
+        left, top, right, bottom = (await self.draw("render_unread", snapshot, number, out))["box"]
+        return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
+
+    async def text_layer(
+        self, snapshot: Snapshot, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
+    ) -> LayerText:
+        """Have the text of page `number` looked up, and merged with what was read of it."""
         if snapshot.path in self._silent:
             return LayerText(0, 0, "", why="the text layer of another page could not be read")
         arguments = {
@@ -349,6 +386,7 @@ class DocumentReader:
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
             "options": asdict(options),
+            "read": None if read is None else list(read),
         }
         try:
             found = await self._ask("text_layer", arguments, LAYER_TIMEOUT_S)

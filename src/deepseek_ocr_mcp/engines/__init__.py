@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .. import __version__
 from ..errors import BadRequest
+from ..install import extra_command
 from ..modes import MODES
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _THIS_PROCESS: Final = os.urandom(8).hex()
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What the parent knows of an engine without importing it."""
+    """The facts of an engine that the parent knows without importing it."""
 
     name: str
     target: str
@@ -43,16 +44,22 @@ class EngineSpec:
     modes: frozenset[str]
     gpu_mb: int = 0
     """MiB it needs on a card to load and read; 0 for an engine that runs on the CPU."""
+    opens: bool = False
+    """Whether it has `open()`: its weights can be mapped before a card is chosen."""
     batch_pages: int = 1
     """Pages of one document read under one hold of the inference lock."""
     shared_pages: int = 1
     """Pages read at once where several requests wait; 1 for an engine that reads one after the other."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
+    extra: str = ""
+    """The extra of this project that brings `needs`; empty: the base install brings them."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+    gives_lines: bool = False
+    """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
     asks: str = ""
-    """With what settings of its own it reads, where that makes another text: part of its version."""
+    """Settings of its own that change the text; they are part of its version."""
 
     @property
     def is_remote(self) -> bool:
@@ -83,7 +90,7 @@ class EngineSpec:
 
 
 _releases: dict[str, tuple[str, str]] = {}
-"""Of packages: the folder of their metadata, and what was read there."""
+"""By package: the folder of its metadata, and the release that was read there."""
 
 
 def _release(package: str) -> str:
@@ -112,10 +119,12 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek",
             "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
             frozenset(MODES),
-            gpu_mb=8192,  # 6.7 GB of weights, the CUDA context, one page's activations and key-value cache
+            gpu_mb=8832,  # weights, the CUDA context, one page with its tiles: counted in test_deepseek_memory.py
+            opens=True,
             batch_pages=8,
             shared_pages=16,
             needs=("torch", "transformers", "safetensors"),
+            extra="gpu",
             weights="deepseek-ai/DeepSeek-OCR",
         ),
         EngineSpec(
@@ -123,13 +132,15 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
+            gives_lines=True,
         ),
         EngineSpec(
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
+            gives_lines=True,
         ),
-        EngineSpec("openai", "", frozenset(MODES), needs=("openai",)),
+        EngineSpec("openai", "", frozenset(MODES), needs=("openai",), extra="remote"),
     )
 }
 
@@ -138,26 +149,33 @@ PREFERRED: Final = "deepseek"
 
 
 class Card(Protocol):
-    """What the choice asks of a `models.Gpu`."""
+    """The part of a `models.Gpu` that the choice looks at."""
 
     memory_total_mb: int
 
 
 def choose_engine(
-    name: str, *, model: str = "", gpu: str = "auto", cards: Callable[[], Sequence[Card]] = list
+    name: str,
+    *,
+    model: str = "",
+    gpu: str = "auto",
+    cards: Callable[[], Sequence[Card]] = list,
+    trouble: Callable[[EngineSpec], str] = lambda _: "",
 ) -> tuple[EngineSpec, str]:
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
     Args:
+        name: `OCR_ENGINE`.
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
+        trouble: asked, for `auto` only, why none of them can be used, as a sentence; empty: one can.
 
     Raises:
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards)
+        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards) or trouble(KNOWN[PREFERRED]).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
         return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."
@@ -178,8 +196,15 @@ class _LargeCard:
 
 
 def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
-    """What `choose_engine` chooses, if it is a worker without a GPU, whatever cards there are. Asks no driver, raises
-    nothing."""
+    """The engine that `choose_engine` chooses, if it is a worker without a GPU; None otherwise.
+
+    Asks no driver and raises nothing, so that a worker can be started before anything else is known.
+
+    Args:
+        name: `OCR_ENGINE`.
+        model: `OCR_MODEL`.
+        gpu: `OCR_GPU`.
+    """
     try:
         engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
     except BadRequest:
@@ -188,7 +213,13 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
 
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
+    """Fetch what is missing of a model's weights; see `hub.download`.
+
+    Args:
+        model: a hub id.
+        to: the folder to put them in; None: the hub's cache.
+        on_progress: called with bytes done and bytes in all.
+    """
     from .hub import download
 
     return download(model, to=to, on_progress=on_progress)
@@ -204,7 +235,7 @@ def _obstacle(spec: EngineSpec, model: str, gpu: str, cards: Callable[[], Sequen
     if gpu.lower() == "cpu":
         return "OCR_GPU=cpu"
     if missing := missing_packages(spec):
-        return f'{" and ".join(missing)} are not installed (pip install "deepseek-ocr-mcp[gpu]" brings them)'
+        return f"{' and '.join(missing)} are not installed (this installs them: {extra_command(spec.extra)})"
     if spec.weights_here(model) is None:
         return f"the weights of {model or spec.weights} are not here (deepseek-ocr-mcp download fetches them)"
     found = cards()

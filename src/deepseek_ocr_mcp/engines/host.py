@@ -29,11 +29,20 @@ class EngineHost:
         os.environ.update(environment)
         return self._engine.load(device, call)
 
+    def open(self, device: str, environment: dict[str, str], call: Call) -> dict[str, Any]:
+        """For an engine that can: map the weights, without a card."""
+        os.environ.update(environment)
+        engine: Any = self._engine
+        opened: dict[str, Any] = engine.open(device, call)
+        return opened
+
     def offload(self, call: Call) -> dict[str, Any]:
         self._engine.offload()
         return {}
 
-    def restore(self, device: str, call: Call) -> dict[str, Any]:
+    def restore(self, device: str, call: Call, environment: dict[str, str] | None = None) -> dict[str, Any]:
+        # An engine that was opened has called nothing of CUDA's: it can still take any card.
+        os.environ.update(environment or {})
         self._engine.restore(device)
         return {}
 
@@ -42,7 +51,7 @@ class EngineHost:
         texts = self._engine.read(images, ReadOptions(**options), call)
         if len(texts) != len(images):
             raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
-        return {"pages": [asdict(text) for text in texts]}
+        return {"pages": [asdict(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}
 
 
 def _import_engine(target: str) -> Engine:

@@ -1,4 +1,4 @@
-"""Finds a model on this machine and fetches it from the hub; what it hands out is complete, or there is nothing.
+"""Finds a model on this machine and fetches it from the hub. A folder that it names is complete.
 
 Imported by the parent, so only the standard library at module level: a model is looked up by the on-disk
 layout of Hugging Face's cache. Only files that are read are fetched, by name, and none of them is code. What
@@ -21,11 +21,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from ..errors import BadRequest, Busy, EngineUnavailable
+from ..install import extra_command
+from .safetensors_header import read_header
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -51,7 +53,6 @@ WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DIGEST: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # a git object (SHA-1), or a large file (SHA-256)
 
-HEADER_LIMIT: Final = 100_000_000  # bytes; what the safetensors format allows
 CHUNK: Final = 1 << 20  # bytes read from the disk at a time
 SPARE: Final = 256 << 20  # bytes that stay free on the disk
 ATTEMPTS: Final = 5  # in a row that brought no byte
@@ -139,13 +140,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _whole(file: Path) -> bool:
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= HEADER_LIMIT:
-            return False
-        header = json.loads(stream.read(length))
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    return file.stat().st_size == 8 + length + int(end)
+    return read_header(file).is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +155,7 @@ class _Remote:
 
 
 def download(model: str, *, to: str | Path | None = None, on_progress: OnProgress | None = None) -> Path:
-    """Bring a model here, or what is missing of it. Returns its folder.
+    """Fetch a model, or the missing part of it. Returns its folder.
 
     Args:
         model: a hub id. A folder that holds a model is returned as it is.
@@ -224,7 +219,7 @@ def _require_package() -> None:
     except ImportError as exc:
         raise EngineUnavailable(
             "Fetching models needs the package huggingface_hub.",
-            remedy='Install it with: pip install "deepseek-ocr-mcp[gpu]"',
+            remedy=f"Run: {extra_command('gpu')}",
         ) from exc
 
 
@@ -375,18 +370,18 @@ def _git_digest(file: Path) -> str:
 
 
 class _BytesReport:
-    """Bytes done, told to whoever wants to know."""
+    """Counts bytes and reports them, ten times a second at most."""
 
     def __init__(self, total: int, tell: OnProgress | None) -> None:
-        self.done, self._total, self._tell, self._told = 0, total, tell, 0.0
+        self.done, self._total, self._tell, self._reported_s = 0, total, tell, 0.0
 
     def add(self, count: int) -> None:
         self.done += count
-        if time.monotonic() - self._told >= TELL_EVERY_S:
+        if time.monotonic() - self._reported_s >= TELL_EVERY_S:
             self.say()
 
     def say(self) -> None:
-        self._told = time.monotonic()
+        self._reported_s = time.monotonic()
         if self._tell is not None:
             self._tell(self.done, self._total)
 
@@ -421,52 +416,75 @@ def _disk_short(message: str) -> EngineUnavailable:
     return EngineUnavailable(message, remedy="Free the space, or choose another disk: HF_HOME, or download --to DIR.")
 
 
+@dataclass(slots=True)
+class _PartialFile:
+    """A file on its way: its first part, and the hash of that part."""
+
+    out: BinaryIO
+    size: int
+    """That it will have."""
+    progress: _BytesReport
+    have: int = 0
+    hasher: Any = field(default_factory=hashlib.sha256)
+
+    def take_what_is_here(self) -> None:
+        """Hash the part that an earlier attempt left; a part longer than the file is thrown away."""
+        if self.out.seek(0, os.SEEK_END) > self.size:
+            self.out.truncate(0)
+        self.out.seek(0)
+        while block := self.out.read(CHUNK):
+            self.hasher.update(block)
+            self.have += len(block)
+        self.progress.add(self.have)
+
+    def add(self, blocks: Iterator[bytes | None]) -> None:
+        """Append the bytes that arrive, until they end or are more than the file can have."""
+        for block in blocks:
+            if block is None:  # the server starts at the beginning, whatever it was asked
+                self.out.truncate(0)
+                self.progress.add(-self.have)
+                self.have, self.hasher = 0, hashlib.sha256()
+                continue
+            self.out.write(block)
+            self.hasher.update(block)
+            self.have += len(block)
+            self.progress.add(len(block))
+            if self.have > self.size:
+                return
+
+
 def _fetch(url: str, part: Path, file: _Remote, progress: _BytesReport) -> None:
     """Bring `part` to the file's full length, whatever it has already, and check it.
 
     A break is taken up `ATTEMPTS` times in a row; any byte that arrives starts the count anew.
+
+    Args:
+        url: of the whole file.
+        part: where the first part of it is kept.
+        file: what the hub says of it.
+        progress: learns of every byte.
     """
-    hasher = hashlib.sha256()
     with part.open("ab+") as out:
-        have = out.seek(0, os.SEEK_END)
-        if have > file.size:
-            out.truncate(0)
-            have = 0
-        out.seek(0)
-        while kept := out.read(CHUNK):
-            hasher.update(kept)
-        progress.add(have)
+        partial = _PartialFile(out, file.size, progress)
+        partial.take_what_is_here()
         failures = 0
-        while have < file.size:
-            before = have
+        while partial.have < file.size:
+            before = partial.have
+            error: Exception | None = None
             try:
-                for block in _blocks(url, have):
-                    if block is None:  # the server starts at the beginning, whatever it was asked
-                        out.truncate(0)
-                        progress.add(-have)
-                        have, hasher = 0, hashlib.sha256()
-                        continue
-                    out.write(block)
-                    hasher.update(block)
-                    have += len(block)
-                    progress.add(len(block))
-                    if have > file.size:
-                        break
+                partial.add(_blocks(url, before))
             except Exception as exc:
-                failures = 1 if have > before else failures + 1
-                if failures >= ATTEMPTS or not _passing(exc):
-                    raise
-            else:
-                failures = 1 if have > before else failures + 1
-                if have < file.size and failures >= ATTEMPTS:
+                error = exc
+            failures = 1 if partial.have > before else failures + 1
+            if error is not None and (failures >= ATTEMPTS or not _passing(error)):
+                raise error
+            if partial.have < file.size:
+                if failures >= ATTEMPTS:
                     raise _broken(file, "ended early, again and again")
-            if have > file.size:
-                break
-            if have < file.size:
                 time.sleep(RETRY_S * 2 ** (failures - 1))
         out.flush()
         os.fsync(out.fileno())
-    if have != file.size or (file.large and hasher.hexdigest() != file.digest):
+    if partial.have != file.size or (file.large and partial.hasher.hexdigest() != file.digest):
         part.unlink()
         raise _broken(file, "is not what the hub announced, by size or SHA-256; it was thrown away")
 
@@ -492,7 +510,7 @@ def _blocks(url: str, start: int) -> Iterator[bytes | None]:
             if response.status_code == 206:
                 raise EngineUnavailable(f"{url} answered another part than was asked for.", remedy=AGAIN)
             yield None
-        yield from response.iter_bytes()  # as they come: what waits to fill a block is lost in a break
+        yield from response.iter_bytes()  # as they come: bytes that wait to fill a block are lost in a break
 
 
 def _status(exc: BaseException) -> int | None:

@@ -6,6 +6,7 @@ Lengths are pixels of the page image, angles are degrees clockwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layout.find import find_term
-from ..layout.lines import TextLine
+from ..layout.grids import arrange_with_rules
+from ..layout.gutters import split_at_gutters
+from ..layout.lines import Box, Element, Frame, TextLine, cut
 from ..layout.order import arrange
+from ..layout.ticks import with_ticks
 from ..layout.writing import rows_around, to_markdown, to_text
 from .base import PageImage, PageText, TextBlock
 from .rapidocr.steps import ALL_STEPS, Steps
+from .rules import find_drawn
 
 __all__ = [
     "INK_SHARE",
@@ -31,6 +36,7 @@ __all__ = [
     "column_contrast",
     "crop_region",
     "inset",
+    "lay_out_lines",
     "outline",
     "slice_region",
 ]
@@ -96,10 +102,18 @@ class Sheet:
     lines: list[TextLine]
     inks: list[Region]
     steps: Steps = ALL_STEPS
+    rules: tuple[Box, ...] = ()
+    """The boxes of the rules that are drawn on the page, in the frame of the lines."""
+
+    def _elements(self) -> list[Element]:
+        """The page in reading order; tables by their rules where it has any."""
+        if self.steps.columns and self.steps.tables:
+            return arrange_with_rules(self.lines, self.rules)
+        return arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
 
     def written(self, mode: str) -> PageText:
         """The whole page, one block per line in reading order."""
-        elements = arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
+        elements = self._elements()
         text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
         blocks = [
             self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
@@ -113,7 +127,7 @@ class Sheet:
 
         Whole rows, because the amount that belongs to "Total" is a line of its own at the other edge.
         """
-        elements = arrange(self.lines)
+        elements = self._elements()
         hits = find_term(self.lines, term, [i for element in elements for i in element.lines])
         blocks = []
         for span in (span for hit in hits for span in hit.spans):
@@ -127,6 +141,39 @@ class Sheet:
         height, width = self.upright.shape[:2]
         box = _bounds(ink.turned(-self.quarters % 4, width, height), max(width, height), self.page)
         return TextBlock(label, text, box, round(self.lines[line].score, 3))
+
+
+def lay_out_lines(
+    upright: Pixels, lines: Sequence[TextLine], inks: Sequence[Region], tilt: float
+) -> tuple[list[TextLine], list[Region], tuple[Box, ...]]:
+    """The lines with the boxes to tick that are drawn at them, cut at gutters and rules; their ink; the rules.
+
+    Args:
+        upright: the page as its text is read.
+        lines: as they would stand if the page were not tilted; `inks` are where they stand.
+        tilt: degrees by which the lines go down to the right.
+    """
+    height, width = upright.shape[:2]
+    drawn = find_drawn(upright, tilt, Frame.of(lines).em)
+    marked = with_ticks(lines, drawn.ticks)
+    inks = [
+        ink if line is before else _where_it_stands(line.box, tilt, width, height)
+        for line, before, ink in zip(marked, lines, inks, strict=False)
+    ] + [_where_it_stands(line.box, tilt, width, height) for line in marked[len(lines) :]]
+    pieces = split_at_gutters(marked, drawn.rules)
+    return (
+        [cut(marked[piece.line], piece) for piece in pieces],
+        [slice_region(inks[piece.line], piece.begin, piece.end) for piece in pieces],
+        drawn.rules,
+    )
+
+
+def _where_it_stands(box: Box, tilt: float, width: int, height: int) -> Region:
+    """A box of the straightened page as a region of the page as it lies."""
+    cos, sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
+    dx, dy = (box[0] + box[2] - width) / 2, (box[1] + box[3] - height) / 2
+    x, y = width / 2 + dx * cos - dy * sin, height / 2 + dx * sin + dy * cos
+    return Region(x, y, box[2] - box[0], box[3] - box[1], tilt)
 
 
 def crop_region(pixels: Pixels, region: Region, *, tall: bool | None = None) -> Pixels:

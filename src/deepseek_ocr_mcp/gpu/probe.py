@@ -12,11 +12,13 @@ MIG device of card 0.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,15 +27,17 @@ import anyio
 import anyio.to_thread
 
 from ..models import Gpu
+from .causes import CardFacts, ComputeMode, DriverFacts, Fabric, host_facts
 
 __all__ = ["ENOUGH_FREED", "GpuProbe", "wait_freed"]
 
 
 ANSWER_TIMEOUT_S: Final = 20.0  # eight sleeping cards without persistence mode need over ten to wake
+REST_AFTER_S: Final = 30.0  # above the 15 s between two scrapes of /metrics; starting NVML again takes milliseconds
 RETRY_INIT_S: Final = 10.0  # after a failed nvmlInit, until the next one
 POLL_FIRST_S: Final = 0.02
 POLL_MAX_S: Final = 0.25
-ENOUGH_FREED: Final = 0.75  # the rest of what a worker held may have gone to another program meanwhile
+ENOUGH_FREED: Final = 0.75  # the rest of a worker's memory may have gone to another program meanwhile
 MIB: Final = 1024 * 1024
 
 HOST_PID_NAMESPACE: Final = "pid:[4026531836]"  # a constant of the Linux kernel (PROC_PID_INIT_INO)
@@ -56,29 +60,45 @@ class GpuProbe:
         clock: Callable[[], float] = time.monotonic,
         sees_host_pids: bool | None = None,
         timeout: float = ANSWER_TIMEOUT_S,
+        rest_after: float = REST_AFTER_S,
     ) -> None:
         """
         Args:
             nvml: what offers the functions of `pynvml`; default: that module, imported when first asked.
             sees_host_pids: whether our process ids are NVML's; default: as the kernel says.
             timeout: real seconds until a driver that does not answer counts as hung.
+            rest_after: real seconds from the last question until NVML is shut down.
         """
         self.note = ""
         self._nvml = nvml
         self._clock = clock
         self._sees_host_pids = _in_host_pid_namespace() if sees_host_pids is None else sees_host_pids
         self._timeout = timeout
+        self._rest_after = rest_after
         self._lock = threading.Lock()
         self._ready = False
         self._refusal = ""
         self._refused_at: float | None = None
         self._hung: threading.Thread | None = None
+        self._asked_at = 0.0
+        self._resting: threading.Timer | None = None
+
+    def rest(self) -> None:
+        """Shut NVML down until somebody asks again: it keeps the cards' device files open, and a card awake.
+
+        Called by itself `REST_AFTER_S` after the last question.
+        """
+        with self._lock:
+            if self._ready:
+                self._ready = False
+                with contextlib.suppress(Exception):
+                    self._nvml.nvmlShutdown()
 
     def __repr__(self) -> str:
         return f"<GpuProbe {'ready' if self._ready else self._refusal or 'not asked yet'}>"
 
     def cards(self) -> list[Gpu]:
-        """All cards that work, in PCI order; `note` says what is missing and why."""
+        """All cards that work, in PCI order; `note` says which cards are missing and why."""
         notes: list[str] = []
         found = self._bounded(lambda: self._cards(notes), None)
         self.note = _HUNG if found is None else " ".join(notes)
@@ -88,6 +108,15 @@ class GpuProbe:
         """Free MiB of a card or a MIG device; None where NVML cannot tell."""
         return self._bounded(lambda: self._free_mb(uuid), None)
 
+    def facts(self, uuids: Sequence[str], ours: Collection[int] = ()) -> tuple[DriverFacts, dict[str, CardFacts]]:
+        """What is true of the driver, and of each of these cards by its UUID; for `causes.unusable`.
+
+        Args:
+            ours: ids of our own processes, which are no strangers on a card.
+        """
+        nothing: tuple[DriverFacts, dict[str, CardFacts]] = (DriverFacts(), {uuid: CardFacts() for uuid in uuids})
+        return self._bounded(lambda: self._facts(uuids, ours), nothing)
+
     def process_mb(self, pid: int, uuid: str | None = None) -> int | None:
         """MiB that a process holds, on one card or on all.
 
@@ -95,7 +124,7 @@ class GpuProbe:
         """
         return self._bounded(lambda: self._process_mb(pid, uuid), None)
 
-    # -- what runs in the bounded thread
+    # -- in the bounded thread
 
     def _cards(self, notes: list[str]) -> list[Gpu]:
         if not self._initialised():
@@ -178,6 +207,49 @@ class GpuProbe:
             return 0 if answered and self._sees_host_pids else None
         known = [part for part in held if part is not None]
         return sum(known) // MIB if len(known) == len(held) else None
+
+    def _facts(self, uuids: Sequence[str], ours: Collection[int]) -> tuple[DriverFacts, dict[str, CardFacts]]:
+        has_uvm, spills = host_facts()
+        if not self._initialised():
+            return DriverFacts(has_uvm=has_uvm, spills=spills), {uuid: CardFacts() for uuid in uuids}
+        newest = self._ask("nvmlSystemGetCudaDriverVersion_v2")
+        driver = DriverFacts(
+            release=_text(self._ask("nvmlSystemGetDriverVersion") or ""),
+            cuda=None if newest is None else (newest // 1000, newest % 1000 // 10),
+            has_uvm=has_uvm,
+            spills=spills,
+        )
+        return driver, {uuid: self._card_facts(uuid, ours) for uuid in uuids}
+
+    def _card_facts(self, uuid: str, ours: Collection[int]) -> CardFacts:
+        handle = self._ask("nvmlDeviceGetHandleByUUID", uuid)
+        if handle is None:
+            return CardFacts()
+        # Of a MIG device, its card is asked.
+        card = self._ask("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle
+        capability = self._ask("nvmlDeviceGetCudaComputeCapability", card)
+        mode = self._ask("nvmlDeviceGetComputeMode", card)
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses", handle) or []
+        # Where the process ids are another namespace's, ours cannot be told from strangers.
+        told_apart = self._sees_host_pids or not ours
+        return CardFacts(
+            name=_text(self._ask("nvmlDeviceGetName", handle) or "NVIDIA GPU"),
+            capability=None if capability is None else (int(capability[0]), int(capability[1])),
+            mode=_COMPUTE_MODES.get(mode, "default"),
+            strangers=tuple(process.pid for process in running if process.pid not in ours) if told_apart else (),
+            fabric=self._fabric(card),
+        )
+
+    def _fabric(self, card: Any) -> Fabric:
+        """How the NVLink switches between the cards are."""
+        try:
+            info = self._nvml.c_nvmlGpuFabricInfoV_t()
+            self._nvml.nvmlDeviceGetGpuFabricInfoV(card, ctypes.byref(info))
+        except Exception as exc:  # a driver before 545, or no switches
+            self._note_loss(exc)
+            return "none"
+        state = _FABRIC_STATES.get(info.state, "none")
+        return "failed" if state == "ready" and info.status != 0 else state
 
     def _parts(self, index: int) -> list[Any]:
         """The handle of a card, or those of its MIG devices."""
@@ -263,10 +335,35 @@ class GpuProbe:
         thread.join(self._timeout)
         if thread.is_alive():
             self._hung = thread
+        else:
+            self._rest_later()
         return answer[0] if answer else otherwise
+
+    def _rest_later(self) -> None:
+        """One timer for all questions: when it fires too early, it is set again."""
+        self._asked_at = time.monotonic()
+        if self._ready and self._resting is None:
+            self._set_timer(self._rest_after)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._resting = threading.Timer(seconds, self._rest_now)
+        self._resting.daemon = True
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending, or out of threads
+            self._resting.start()
+
+    def _rest_now(self) -> None:
+        left = self._rest_after - (time.monotonic() - self._asked_at)
+        if left > 0:
+            self._set_timer(left)
+            return
+        self._resting = None
+        self.rest()
 
 
 _HUNG = "The NVIDIA driver does not answer; a card may have failed (see dmesg for Xid), a restart helps."
+_COMPUTE_MODES: Final[dict[object, ComputeMode]] = {1: "exclusive", 2: "prohibited", 3: "exclusive"}
+_FABRIC_STATES: Final[dict[object, Fabric]] = {1: "not started", 2: "in progress", 3: "ready"}
+"""NVML's numbers: NVML_COMPUTEMODE_… and NVML_GPU_FABRIC_STATE_… of nvml.h."""
 _REASONS = {
     "NVML_ERROR_LIBRARY_NOT_FOUND": "There is no NVIDIA driver on this machine (libnvidia-ml was not found); "
     "a container must be started with --gpus all.",

@@ -1,1 +1,1 @@
-"""Turns lines of text into reading order, tables, Markdown and search hits. Pure Python without dependencies."""
+"""Lines of text become reading order, tables, lists, headings, Markdown and search hits."""

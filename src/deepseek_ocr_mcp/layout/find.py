@@ -18,7 +18,6 @@ from .order import reading_order
 
 __all__ = ["Hit", "Span", "find_term"]
 
-
 SAME: Final = str.maketrans(
     {**dict.fromkeys("‘’‚`´′", "'"), **dict.fromkeys("“”„«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
 )

@@ -1,35 +1,39 @@
-"""Puts recognised lines into reading order and writes them as plain text or Markdown.
+"""Puts lines into reading order and makes elements of them: titles, paragraphs, lists, tables.
 
-Every line given comes back exactly once: the order is a permutation of the input, and the same
-lines always give the same order. Pure Python; time grows as n log n for n lines.
+Every line that is given comes back exactly once: the order is a permutation of the input, and the same lines
+always give the same order. Pure Python; time grows as n log n for n lines.
 
-The page is cut at gutters: vertical strips that only few lines cross. Lines that cross a gutter
-(a headline over two columns) cut it into bands; in each band the left column comes before the
-right one, and each column is cut again. A gutter between cells of a table is no gutter: there
-the rows go on across it. What is left after cutting is read row by row, and runs of rows whose
-cells stand under each other become tables.
-
-Lengths are in pixels of the page unless a name says otherwise; `em` is the median line height.
+`columns.py` finds the columns, `tables.py` the tables in each of them, `paragraphs.py` the rest. Where a page has
+lines set from top to bottom among lines that run from side to side, each group of them is a block of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import median
 from typing import Final
 
-from .columns import TITLE_SCALE, advance, by_middle, columns_of
-from .lines import LIST_ITEM, Box, Element, Kind, LayoutPage, Row, TextLine, row_text
-from .tables import cells_of, rows_of, table_grid, table_runs
+from .columns import columns_of
+from .headings import Headings, with_levels
+from .lines import Box, Element, Frame, Row, TextLine
+from .paragraphs import paragraphs_of
+from .tables import aligned_cells, rows_of, table_runs, wide_tables
 
-__all__ = ["arrange", "reading_order"]
+__all__ = ["ArrangedPart", "arrange", "reading_order"]
 
-SUBTITLE_SCALE: Final = 1.12  # so is one that is this much larger and wider set, short, and ends openly
-SUBTITLE_CHARS: Final = 60
-TITLE_CHARS: Final = 150
-PARAGRAPH_GAP: Final = 0.45  # em more than the usual gap: a new paragraph
+VERTICAL_LINES: Final = 2  # least number of vertical lines that are a block; a single one is a letter or a label
+VERTICAL_CHARS: Final = 8  # least number of their characters
+GROUPS_OPEN: Final = 50  # groups of vertical lines that are looked at for one more: bounds the time
+NEIGHBOUR_EM: Final = 2.5  # most white between two vertical lines of a block
+
+
+@dataclass(frozen=True, slots=True)
+class ArrangedPart:
+    """A part of the page that is arranged already: `elements` hold all of its lines."""
+
+    box: Box
+    elements: Sequence[Element]
 
 
 def reading_order(lines: Sequence[TextLine]) -> list[int]:
@@ -38,134 +42,115 @@ def reading_order(lines: Sequence[TextLine]) -> list[int]:
 
 
 def arrange(
-    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, like: Sequence[TextLine] = ()
+    lines: Sequence[TextLine], *, columns: bool = True, tables: bool = True, blocks: Sequence[ArrangedPart] = ()
 ) -> list[Element]:
     """The page as elements in reading order; each index of `lines` is in exactly one of them.
 
     Args:
         columns: whether columns are looked for.
-        tables: whether tables are looked for.
-        like: all lines of the page, where `lines` are a part of it: they tell what is usual.
+        tables: whether tables without rules are looked for.
+        blocks: parts of the page whose lines are arranged already; each is read as one line would be.
     """
     if not lines:
         return []
-    page = LayoutPage.of(lines)
-    if like:
-        usual = LayoutPage.of(like)
-        page = replace(page, em=usual.em, pitch=usual.pitch, bold_says=usual.bold_says)
+    page = Frame.of(lines)
+    blocks = [*blocks, *_vertical_blocks(lines, _lines_of(blocks))]
+    frame, rest, regions = _regions(page, blocks, columns=columns)
+    if tables and len(regions) > 1 and (wide := list(_wide_tables(frame, rest, regions))):
+        blocks += wide
+        frame, rest, regions = _regions(page, blocks, columns=columns)
+    headings = Headings(frame, page)
+    in_rows = [rows_of(frame, region) for region in regions]
     elements: list[Element] = []
-    everything = by_middle(page, range(len(lines)))
-    for number, region in enumerate(columns_of(page, everything, 0, []) if columns else [everything]):
-        elements.extend(_elements(page, region, number, tables))
-    return _with_levels(page, elements)
+    for number, (rows, after) in enumerate(pairwise([*in_rows, []])):
+        heading_of = headings.among(rows, after[0] if after else None)
+        elements += _elements(frame, rows, number, heading_of, tables=tables)
+    if blocks:
+        elements = list(_put_in(elements, rest, blocks))
+    return with_levels(lines, elements)
 
 
-def _elements(page: LayoutPage, region: Row, number: int, tables: bool) -> Iterator[Element]:
-    """Tables and, between them, paragraphs and list items."""
-    rows = rows_of(page, region)
+def _lines_of(blocks: Iterable[ArrangedPart]) -> set[int]:
+    return {i for block in blocks for element in block.elements for i in element.lines}
+
+
+def _regions(page: Frame, blocks: Sequence[ArrangedPart], *, columns: bool) -> tuple[Frame, list[int], list[Row]]:
+    """The lines that are in no block and stand-ins for the blocks; the page's own numbers of the lines; the columns."""
+    arranged = _lines_of(blocks)
+    rest = [i for i in range(len(page.lines)) if i not in arranged]
+    frame = page
+    if blocks:
+        stand_ins = [TextLine("", block.box) for block in blocks]
+        frame = replace(Frame.of([*(page.lines[i] for i in rest), *stand_ins]).like(page), blocks_from=len(rest))
+    everything = frame.by_middle(range(len(frame.lines)))
+    return frame, rest, columns_of(frame, everything, []) if columns else [everything]
+
+
+def _wide_tables(frame: Frame, rest: Sequence[int], regions: Sequence[Row]) -> Iterator[ArrangedPart]:
+    """Tables that a gutter of the page has cut."""
+    region_of = {i: number for number, region in enumerate(regions) for i in region}
+    for rows in wide_tables(frame, frame.by_middle(range(len(rest)))):
+        if len({region_of[i] for row in rows for i in row}) == 1:
+            continue
+        cells = aligned_cells(frame, rows)
+        if cells is not None:
+            own = tuple(tuple(tuple(rest[i] for i in cell) for cell in row) for row in cells)
+            boxes = [frame.lines[i].box for row in rows for i in row]
+            lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+            yield ArrangedPart((min(lefts), min(tops), max(rights), max(bottoms)), [Element("table", own)])
+
+
+def _elements(
+    frame: Frame, rows: list[Row], number: int, heading_of: Sequence[int], *, tables: bool
+) -> Iterator[Element]:
+    """The tables of a region and, between them, paragraphs and list items."""
     at = 0
-    for start, stop in table_runs(page, rows) if tables else ():
-        grid = table_grid(page, rows[start:stop])
-        if grid is not None:
-            yield from _paragraphs(page, rows[at:start], number)
-            yield Element("table", grid, region=number)
+    for start, stop in table_runs(frame, rows) if tables else ():
+        cells = aligned_cells(frame, rows[start:stop])
+        if cells is not None:
+            yield from paragraphs_of(frame, rows[at:start], number, heading_of[at:start])
+            yield Element("table", cells, region=number)
             at = stop
-    yield from _paragraphs(page, rows[at:], number)
+    yield from paragraphs_of(frame, rows[at:], number, heading_of[at:])
 
 
-def _paragraphs(page: LayoutPage, rows: list[Row], number: int) -> Iterator[Element]:
-    """Rows as titles, list items and paragraphs. A wide gap, an indent or a list mark begins a new one."""
-    if not rows:
+def _put_in(elements: Iterable[Element], rest: Sequence[int], blocks: Sequence[ArrangedPart]) -> Iterator[Element]:
+    """The elements with the page's own numbers, and the elements of blocks in their places."""
+    for element in elements:
+        [first, *_] = element.lines
+        if first < len(rest):
+            rows = tuple(tuple(tuple(rest[i] for i in cell) for cell in row) for row in element.rows)
+            yield replace(element, rows=rows)
+        else:
+            yield from (replace(part, region=element.region) for part in blocks[first - len(rest)].elements)
+
+
+def _vertical_blocks(lines: Sequence[TextLine], arranged: set[int]) -> Iterator[ArrangedPart]:
+    """Groups of lines set from top to bottom, on a page that has others too."""
+    vertical = [i for i, line in enumerate(lines) if line.vertical and i not in arranged]
+    across = [i for i, line in enumerate(lines) if not line.vertical and i not in arranged and len(line.text) > 1]
+    if not vertical or not across:
         return
-    boxes = [page.union(row) for row in rows]
-    gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
-    usual = sorted(gaps)[len(gaps) // 3] if gaps else 0.0  # paragraphs of two lines have wide gaps, too
-    margin = min(box[0] for box in boxes)
-    width = max(box[2] for box in boxes) - margin
-    titles = [_is_title(page, row, width) for row in rows]
-    current: list[Row] = []
-    for n, row in enumerate(rows):
-        if current and (
-            titles[n] != titles[n - 1]
-            or gaps[n - 1] > usual + PARAGRAPH_GAP * page.em
-            or (_is_item(page, row) and not titles[n])
-            or _leaves_item(page, current[0], boxes[n])
-            or _is_indented(page, boxes[n - 1], boxes[n], margin)
-        ):
-            yield _paragraph(page, current, titles[n - 1], number)
-            current = []
-        current.append(row)
-    yield _paragraph(page, current, titles[-1], number)
+    groups: list[list[int]] = []
+    for i in sorted(vertical, key=lambda i: lines[i].box[0]):
+        for group in groups[-GROUPS_OPEN:]:
+            if any(_are_neighbours(lines[i].box, lines[k].box) for k in group[-3:]):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    for group in groups:
+        if len(group) >= VERTICAL_LINES and sum(len(lines[i].text) for i in group) >= VERTICAL_CHARS:
+            x1, y1, x2, y2 = zip(*(lines[i].box for i in group), strict=True)
+            elements = [
+                replace(e, rows=tuple(tuple(tuple(group[i] for i in cell) for cell in row) for row in e.rows))
+                for e in arrange([lines[i] for i in group])
+            ]
+            yield ArrangedPart((min(x1), min(y1), max(x2), max(y2)), elements)
 
 
-def _paragraph(page: LayoutPage, rows: list[Row], title: bool, number: int) -> Element:
-    text = " ".join(page.lines[i].text for row in rows for i in row)
-    kind: Kind = "line"
-    if title and len(rows) <= 3 and len(text) <= TITLE_CHARS:
-        kind = "title"
-    elif _is_item(page, rows[0]):
-        kind = "list"
-    return Element(kind, tuple((tuple(row),) for row in rows), region=number)
-
-
-def _is_item(page: LayoutPage, row: Row) -> bool:
-    return LIST_ITEM.match(row_text(page.lines, [row])) is not None
-
-
-def _leaves_item(page: LayoutPage, first: Row, box: Box) -> bool:
-    """Whether a line stands to the left of what would be its list item's text."""
-    return _is_item(page, first) and box[0] < page.boxes[first[0]][0] + 0.3 * page.em
-
-
-def _is_indented(page: LayoutPage, above: Box, box: Box, margin: float) -> bool:
-    """Whether a line begins a paragraph by standing a little to the right of the margin."""
-    at_margin = above[0] < margin + 0.5 * page.em
-    return at_margin and above[0] + page.em < box[0] < margin + 5 * page.em
-
-
-def _is_title(page: LayoutPage, row: Row, width: float) -> bool:
-    """Whether a row is set larger than the body: clearly, or a little (or bold) when it also looks like a title."""
-    if len(cells_of(page, row)) > 1:
-        return False
-    text = " ".join(page.lines[i].text.strip() for i in row)
-    if 2 * sum(char.isalpha() for char in text) <= len(text):
-        return False
-    scale = median(page.height(i) for i in row) / page.em
-    if page.mirrored:  # joined letters: their heights tell little
-        scale = min(scale, advance(page, row) / max(page.pitch, 1e-6))
-    if scale >= TITLE_SCALE:
-        return True
-    box = page.union(row)
-    wide = (box[2] - box[0]) / max(1, len(text)) >= SUBTITLE_SCALE * page.pitch
-    begins = text[0].isupper() or text[0].isdigit()
-    bold = page.bold_says and all(page.lines[i].bold for i in row)
-    return (
-        (bold or (scale >= SUBTITLE_SCALE and wide))
-        and begins
-        and text[-1] not in ".,;:-"
-        and len(text) <= SUBTITLE_CHARS
-        and box[2] - box[0] < 0.75 * width
-    )
-
-
-def _with_levels(page: LayoutPage, elements: list[Element]) -> list[Element]:
-    """Larger titles get the higher level. A page of nothing but titles is a poster: it has none."""
-    sizes = {
-        n: median(page.height(i) for i in element.lines)
-        for n, element in enumerate(elements)
-        if element.kind == "title"
-    }
-    if len(sizes) == len(elements):
-        return [Element("line", e.rows, region=e.region) for e in elements]
-    steps: list[float] = []
-    for size in sorted(sizes.values(), reverse=True):
-        if not steps or size < steps[-1] / SUBTITLE_SCALE:
-            steps.append(size)
-    # A page may begin in the middle of a chapter: what is hardly larger than the body is no heading of the first level.
-    above = 0 if steps and steps[0] >= TITLE_SCALE * page.em else 1
-    return [
-        Element("title", e.rows, above + max(1, sum(step >= sizes[n] for step in steps[:3])), e.region)
-        if n in sizes
-        else e
-        for n, e in enumerate(elements)
-    ]
+def _are_neighbours(a: Box, b: Box) -> bool:
+    """Whether two vertical lines stand side by side."""
+    wide = min(a[2] - a[0], b[2] - b[0])
+    white = max(a[0], b[0]) - min(a[2], b[2])
+    return white <= NEIGHBOUR_EM * wide and min(a[3], b[3]) > max(a[1], b[1])

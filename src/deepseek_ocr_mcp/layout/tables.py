@@ -1,73 +1,190 @@
-"""Finds tables in lines that stand in aligned cells."""
+"""Tables without rules: rows of cells that stand under each other.
+
+What is not clearly a table stays text. Every line that is given is in exactly one cell.
+"""
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .columns import ROW_SHIFT
-from .lines import LIST_MARK, Box, LayoutPage, Row
+from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
-__all__ = ["cells_of", "rows_of", "table_grid", "table_runs"]
+__all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
 
+# Tuned on the tables, invoices and receipts of the shared corpus and of benchmarks/generated_pages.py. Where a
+# constant is wrong, two cells become one (a figure under a wrong heading), or prose becomes a table.
+SIDE_BY_SIDE: Final = 0.3  # of the shorter line, at most, lies above or below the other
 SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
 CONTINUATION_SHARE: Final = 0.6  # of the white between the others
+CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
+CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
+IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
+ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
+LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
+SAME_COLUMN: Final = 0.2  # of the narrower of two cells that stand under each other, shared
+SPANNED: Final = 0.3  # of a column, shared by a cell that goes over it
+WIDE_ROWS: Final = 3  # least number of rows with figures of a table over the whole width
+WIDE_CELLS: Final = 3  # least number of cells in each
+WIDE_CHARS: Final = 24  # most characters in a cell
+FIGURE_SHARE: Final = 0.4  # of the cells of a row are figures; or none is, in its heading
+WIDE_GAP_EM: Final = 2.5  # most white between two of its rows
+USED_SHARE: Final = 0.3  # of the rows have something in each of two columns, or there is no table
+LEADS: Final = re.compile(r"[.…·]{2,}[.,…·\s]*$|^[.…·]+\s*\d+$|^[.…·\s]+$")
+LEADING_SHARE: Final = 0.4  # of the rows have dots that lead to the number of a page: a table of contents
+CLOSING: Final = "，。、；：！？）」』】》〉”’"
+OPENING: Final = "（「『【《〈“‘"
+
+Cells = list[list[Row]]
 
 
-def rows_of(page: LayoutPage, lines: Row) -> list[Row]:
-    """`lines` (sorted by middle) as rows from top to bottom, each from left to right."""
+def rows_of(frame: Frame, lines: Row) -> list[Row]:
+    """`lines` (sorted by middle) as rows from top to bottom, each from left to right. A block is a row of its own."""
     rows: list[Row] = []
     for i in lines:
-        if rows and all(_same_row(page, i, j) for j in rows[-1]):
-            rows[-1].append(i)
-        else:
-            rows.append([i])
-    for row in rows:
-        row.sort(key=lambda i: (page.boxes[i][0], i))
+        # Only its neighbours in the row can be in its way.
+        if rows and not frame.is_block([i, rows[-1][0]]) and _is_level(frame, rows[-1], i):
+            at = bisect_left(rows[-1], (frame.boxes[i][0], i), key=lambda k: (frame.boxes[k][0], k))
+            if all(_shares_little(frame, i, k) for k in rows[-1][max(0, at - 1) : at + 1]):
+                rows[-1].insert(at, i)
+                continue
+        rows.append([i])
     return rows
 
 
-def _same_row(page: LayoutPage, i: int, j: int) -> bool:
-    a, b = page.boxes[i], page.boxes[j]
-    if abs(page.middle(i) - page.middle(j)) > ROW_SHIFT * min(page.height(i), page.height(j)):
-        return False
-    return min(a[2], b[2]) - max(a[0], b[0]) <= 0.3 * min(a[2] - a[0], b[2] - b[0])
+def _is_level(frame: Frame, row: Row, i: int) -> bool:
+    """Whether the middle of a line is where those of a row are."""
+    shift = ROW_SHIFT * min(frame.height(i), frame.height(row[0]), frame.height(row[-1]))
+    return (
+        abs(frame.middles[i] - frame.middles[row[0]]) <= shift
+        and abs(frame.middles[i] - frame.middles[row[-1]]) <= shift
+    )
 
 
-def cells_of(page: LayoutPage, row: Sequence[int]) -> list[Row]:
+def _shares_little(frame: Frame, i: int, j: int) -> bool:
+    """Whether two lines stand side by side: boxes are not exact, so a little of them may lie under the other."""
+    a, b = frame.boxes[i], frame.boxes[j]
+    return min(a[2], b[2]) - max(a[0], b[0]) <= SIDE_BY_SIDE * min(a[2] - a[0], b[2] - b[0])
+
+
+def cells_of(frame: Frame, row: Sequence[int]) -> list[Row]:
     """A row as cells: lines closer than a wide space are one cell, and so is a list mark with its text."""
     cells = [[row[0]]]
     for before, i in pairwise(row):
-        mark = before == row[0] and LIST_MARK.fullmatch(page.lines[before].text.strip())
-        if mark or page.boxes[i][0] - page.boxes[before][2] < max(SAME_CELL_EM * page.em, SAME_CELL_PITCH * page.pitch):
+        mark = before == row[0] and LIST_MARK.fullmatch(frame.lines[before].text.strip())
+        if mark or _white(frame, before, i) < max(SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch):
             cells[-1].append(i)
         else:
             cells.append([i])
     return cells
 
 
-def table_runs(page: LayoutPage, rows: list[Row]) -> Iterator[tuple[int, int]]:
+def _white(frame: Frame, before: int, i: int) -> float:
+    """The white between two lines of a row, without that inside the squares of Chinese stops and brackets."""
+    white = frame.boxes[i][0] - frame.boxes[before][2]
+    end, begin = frame.lines[before].text.rstrip()[-1:], frame.lines[i].text.lstrip()[:1]
+    for char, line in ((end if end in CLOSING else "", before), (begin if begin in OPENING else "", i)):
+        if char and NO_SPACES.search(frame.lines[line].text):
+            white -= frame.height(line) / 2
+    return white
+
+
+def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
     """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
-    counts = [len(cells_of(page, row)) for row in rows]
-    tops = [page.union(row) for row in rows]
+    counts = [len(cells_of(frame, row)) for row in rows]
+    boxes = [frame.union(row) for row in rows]
     start: int | None = None
     last = 0
     for at, count in enumerate(counts):
         if start is not None and (
-            at - last > 5 or tops[at][1] - tops[at - 1][3] > (5 if min(count, counts[at - 1]) > 1 else 3) * page.em
+            at - last > IDLE_ROWS or frame.is_block(rows[at]) or _is_far(frame, boxes, counts, at)
         ):
-            if _enough(counts[start : last + 1]):
-                yield start, last + 1
+            yield from _parted(frame, rows, counts, start, last + 1)
             start = None
         if count > 1:
             start = at if start is None else start
             last = at
-    if start is not None and _enough(counts[start : last + 1]):
-        yield start, last + 1
+    if start is not None:
+        yield from _parted(frame, rows, counts, start, last + 1)
+
+
+def wide_tables(frame: Frame, lines: Row) -> Iterator[list[Row]]:
+    """The rows of tables over the whole width of a page, looked for before its columns are.
+
+    A table between columns of prose must not be cut at their gutter. So only what prose cannot be counts: rows of
+    several short cells under each other, of which many are figures.
+    """
+    run: list[Row] = []
+    for row in [*rows_of(frame, lines), []]:
+        if row and _is_table_row(frame, row) and (not run or _follows(frame, run[-1], row)):
+            run.append(row)
+            continue
+        figures = sum(any(_is_figure(frame, i) for i in found) for found in run)
+        if len(run) > WIDE_ROWS and figures >= WIDE_ROWS and not _is_doubled(frame, run[0]):
+            yield run
+        run = [row] if row and _is_table_row(frame, row) else []
+
+
+def _is_doubled(frame: Frame, row: Row) -> bool:
+    """Whether a row has the same names twice: two tables stand side by side."""
+    texts = [frame.lines[i].text.strip() for i in row]
+    return texts[: len(texts) // 2] == texts[len(texts) // 2 :]
+
+
+def _is_table_row(frame: Frame, row: Row) -> bool:
+    """Whether a row has several cells, all of them short, and figures or names in them."""
+    cells = cells_of(frame, row) if len(row) > 2 else []
+    if len(cells) < WIDE_CELLS or any(sum(frame.lengths[i] for i in cell) > WIDE_CHARS for cell in cells):
+        return False
+    figures = sum(all(_is_figure(frame, i) for i in cell) for cell in cells)
+    return figures >= FIGURE_SHARE * len(cells) or figures == 0
+
+
+def _is_figure(frame: Frame, i: int) -> bool:
+    return FIGURE.fullmatch(frame.lines[i].text.strip()) is not None
+
+
+def _follows(frame: Frame, above: Row, row: Row) -> bool:
+    """Whether a row stands under another one, not far below it."""
+    return frame.union(row)[1] - frame.union(above)[3] <= WIDE_GAP_EM * frame.em
+
+
+def _is_far(frame: Frame, boxes: list[Box], counts: list[int], at: int) -> bool:
+    most = ROW_GAP_EM if min(counts[at], counts[at - 1]) > 1 else LONE_GAP_EM
+    return boxes[at][1] - boxes[at - 1][3] > most * frame.em
+
+
+def _parted(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """A range of rows as one table or several: a caption or a repeated heading begins another one."""
+    gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in range(start + 1, stop)]
+    usual = median(gaps) if gaps else 0.0
+    heading = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[start])]
+    first = start
+    for r in range(start + 1, stop):
+        if counts[r] < 2:
+            continue
+        lone = r - 1 if counts[r - 1] == 1 else r
+        texts = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[r])]
+        far = gaps[lone - start - 1] > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        if lone > first and (
+            texts == heading or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+        ):
+            if _enough(counts[first:lone]):
+                yield first, lone
+            first, heading = r, texts
+    if _enough(counts[first:stop]):
+        yield first, stop
+
+
+def _names_columns(texts: list[str]) -> bool:
+    """Whether cells may be the heading of a table: several, and no figure in them."""
+    return len(texts) > 1 and not any(char.isdigit() for text in texts for char in text)
 
 
 def _enough(counts: list[int]) -> bool:
@@ -75,24 +192,35 @@ def _enough(counts: list[int]) -> bool:
     return len(several) >= 3 or (len(several) == 2 and min(several) > 2)
 
 
-def table_grid(page: LayoutPage, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
-    """The cells of the rows by column, or None where they do not stand under each other."""
-    cells = [(r, cell, page.union(cell)) for r, row in enumerate(rows) for cell in cells_of(page, row)]
+def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+    """The cells of the rows by column, or None where they do not stand under each other, or lead to pages."""
+    if sum(any(LEADS.search(frame.lines[i].text) for i in row) for row in rows) >= LEADING_SHARE * len(rows):
+        return None
+    cells = [(r, cell, frame.union(cell)) for r, row in enumerate(rows) for cell in cells_of(frame, row)]
     columns = _columns(cells)
     if len(columns) < 2:
         return None
-    table: list[list[list[int]]] = [[[] for _ in columns] for _ in rows]
+    table: Cells = [[[] for _ in columns] for _ in rows]
     for r, cell, box in cells:
-        overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
-        touched = [c for c, length in enumerate(overlap) if length > 0.3 * (columns[c][1] - columns[c][0])]
-        c = touched[0] if len(touched) > 1 else overlap.index(max(overlap))
-        table[r][c] += cell
+        touched = _touched(columns, box)
+        if len(touched) > 1 and len(cell) > 1 and all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cell):
+            for i in cell:  # figures of two columns, no more than a space apart
+                table[r][_touched(columns, frame.boxes[i])[0]].append(i)
+        else:
+            table[r][touched[0]] += cell
     table = _merge_columns(table)
     used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
-    if sum(count >= max(2, 0.3 * len(rows)) for count in used) < 2:
+    if sum(count >= max(2, USED_SHARE * len(rows)) for count in used) < 2:
         return None
-    merged = _merge_continuations(page, table)
+    merged = _merge_continuations(frame, table)
     return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _touched(columns: list[tuple[float, float]], box: Box) -> list[int]:
+    """The columns that a cell goes over; at least one."""
+    overlap = [min(box[2], x2) - max(box[0], x1) for x1, x2 in columns]
+    touched = [c for c, length in enumerate(overlap) if length > SPANNED * (columns[c][1] - columns[c][0])]
+    return touched if len(touched) > 1 else [overlap.index(max(overlap))]
 
 
 def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
@@ -102,7 +230,8 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
         near = [
             column
             for column in columns
-            if min(box[2], column[1]) - max(box[0], column[0]) > 0.2 * min(box[2] - box[0], column[1] - column[0])
+            if min(box[2], column[1]) - max(box[0], column[0])
+            > SAME_COLUMN * min(box[2] - box[0], column[1] - column[0])
         ]
         shared = any(a[2] & b[2] for n, a in enumerate(near) for b in near[n + 1 :])
         if shared:
@@ -113,7 +242,7 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
     return sorted((x1, x2) for x1, x2, _ in columns)
 
 
-def _merge_columns(table: list[list[list[int]]]) -> list[list[list[int]]]:
+def _merge_columns(table: Cells) -> Cells:
     """A column without a heading whose cells only fill what its neighbour leaves empty is one with it."""
     width = len(table[0])
     c = 0
@@ -127,31 +256,34 @@ def _merge_columns(table: list[list[list[int]]]) -> list[list[list[int]]]:
     return table
 
 
-def _merge_continuations(page: LayoutPage, table: list[list[list[int]]]) -> list[list[list[int]]]:
+def _merge_continuations(frame: Frame, table: Cells) -> Cells:
     """Rows that only go on with a cell of their neighbour are put into it."""
-
-    def filled(row: list[list[int]]) -> int:
-        return sum(bool(cell) for cell in row)
-
-    full = [filled(row) >= 0.6 * max(filled(other) for other in table) for row in table]
-    boxes = [page.union(i for cell in row for i in cell) for row in table]
+    filled = [sum(bool(cell) for cell in row) for row in table]
+    full = [count >= 0.6 * max(filled) for count in filled]
+    boxes = [frame.union(i for cell in row for i in cell) for row in table]
     gaps = [below[1] - above[3] for above, below in pairwise(boxes)]
     between_full = [gap for n, gap in enumerate(gaps) if full[n] and full[n + 1]]
     if not between_full:
         return table
-    close = min(CONTINUATION_EM * page.em, CONTINUATION_SHARE * median(between_full))
-    merged = [table[0]]
-    for n, row in enumerate(table[1:]):
-        if gaps[n] <= close and not (full[n] and full[n + 1]) and not _both_count(page, merged[-1], row):
+    usual = median(between_full)
+    close = min(max(CONTINUATION_EM * frame.em, CLOSE_SHARE * usual), CONTINUATION_SHARE * usual)
+    merged, head = [table[0]], 0
+    for n, row in enumerate(table[1:], start=1):
+        goes_on = gaps[n - 1] <= close and not (full[n - 1] and full[n])
+        if goes_on and _both_count(frame, merged[-1], row):
+            # Two entries, unless the rows are clearly in groups.
+            goes_on = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
+        if goes_on:
             merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
         else:
             merged.append(row)
+            head = n
     return merged
 
 
-def _both_count(page: LayoutPage, above: list[list[int]], below: list[list[int]]) -> bool:
+def _both_count(frame: Frame, above: list[Row], below: list[Row]) -> bool:
     """Whether a column has figures in both rows: then they are two entries, however close they stand."""
     return any(
-        cells and all(any(char.isdigit() for i in cell for char in page.lines[i].text) for cell in cells)
+        cells and all(any(char.isdigit() for i in cell for char in frame.lines[i].text) for cell in cells)
         for cells in zip(above, below, strict=True)
     )

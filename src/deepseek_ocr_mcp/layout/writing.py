@@ -1,26 +1,52 @@
-"""Writes elements in reading order as Markdown or as plain text."""
+"""Writes elements as plain text or as Markdown.
+
+In plain text every word stands as it was printed. In Markdown the headings, lists, tables and programs that layout
+recognised are markup; characters of the page that only look like it are escaped (`escape.py`).
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
+from typing import Final
 
-from .columns import PROSE_CHARS
-from .lines import LIST_ITEM, NO_SPACES, Element, LayoutPage, TextLine, row_text, text_length
+from .escape import escape_block, escape_cell, escape_inline
+from .lines import LIST_ITEM, NO_SPACES, PROSE_CHARS, Element, Frame, TextLine, reading_length, row_text
 from .order import arrange
 from .tables import cells_of
 
 __all__ = ["rows_around", "to_markdown", "to_text"]
 
+LEADING: Final = 1.6  # times the usual distance of two lines of a program: an empty line between them
+LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\s.,…·]*\d+\s*$")
+"""Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
+DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
+SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
+SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
+
 
 def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
-    """Plain text: one row of the page per line, an empty line between elements."""
-    chunks = []
+    """Plain text: one row of the page per line, an empty line between elements, none between items of a list."""
+    frame: Frame | None = None
+    chunks: list[str] = []
+    before: Element | None = None
     for element in arrange(lines) if elements is None else elements:
-        rows = [row_text(lines, row) for row in element.rows]
-        chunks.append("\n".join(row for row in rows if row))
-    return "\n\n".join(chunk for chunk in chunks if chunk)
+        if element.kind == "code":
+            frame = frame or Frame.of(lines)
+            chunk = "\n".join(_program_lines(frame, element))
+        else:
+            chunk = "\n".join(text for row in element.rows if (text := row_text(lines, row)))
+        if not chunk:
+            continue
+        if before is not None and before.kind == element.kind == "list":
+            chunks[-1] += "\n" + chunk
+        else:
+            chunks.append(chunk)
+        before = element
+    return "\n\n".join(chunks)
 
 
 def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
@@ -43,23 +69,16 @@ def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: 
 
 def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
     """Markdown: titles as headings, tables as pipe tables, lines of a paragraph joined, hyphens healed."""
-    page = LayoutPage.of(lines)
+    frame = Frame.of(lines)
     chunks: list[str] = []
     before: Element | None = None
-    for element in arrange(lines) if elements is None else elements:
-        if element.kind == "table":
-            chunk = _table_text(page, element)
-        else:
-            chunk = _paragraph_text(page, element)
-            if element.kind == "title":
-                chunk = "#" * element.level + " " + " ".join(chunk.split())
-            elif element.kind == "list":
-                chunk = LIST_ITEM.sub(lambda m: f"{m['number']} " if m["number"] else "- ", chunk, count=1)
+    texts = [(element, _plain(frame, element)) for element in (arrange(lines) if elements is None else elements)]
+    texts = _joined_paragraphs(texts)
+    for element, text in texts:
+        chunk = _markdown(frame, element, text)
         if not chunk.strip():
             continue
-        if before is not None and element.kind == "line" and _runs_on(before, element, chunks[-1], chunk):
-            chunks[-1] = _joined(chunks[-1], chunk)
-        elif before is not None and before.kind == element.kind == "list":
+        if before is not None and before.kind == element.kind == "list":
             chunks[-1] += "\n" + chunk
         else:
             chunks.append(chunk)
@@ -67,19 +86,58 @@ def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = 
     return "\n\n".join(chunks)
 
 
-def _paragraph_text(page: LayoutPage, element: Element) -> str:
+def _plain(frame: Frame, element: Element) -> str:
+    """The text of a paragraph, a title or a list item, as printed; of others nothing."""
+    return "" if element.kind in ("table", "code") else _paragraph_text(frame, element)
+
+
+def _joined_paragraphs(texts: list[tuple[Element, str]]) -> list[tuple[Element, str]]:
+    """Paragraphs that go on at the head of the next column as one."""
+    joined: list[tuple[Element, str]] = []
+    for element, text in texts:
+        if joined and text.strip() and _runs_on(joined[-1][0], element, joined[-1][1], text):
+            joined[-1] = (joined[-1][0], _join(joined[-1][1], text))
+        else:
+            joined.append((element, text))
+    return joined
+
+
+def _markdown(frame: Frame, element: Element, text: str) -> str:
+    """An element with its marks."""
+    if element.kind == "table":
+        return _table_text(frame, element)
+    if element.kind == "code":
+        return _fenced(_program_lines(frame, element))
+    if element.kind == "title":
+        return "#" * element.level + " " + escape_inline(" ".join(text.split()), heading=True)
+    if element.kind == "list" and (mark := LIST_ITEM.match(text)):
+        # A star, because no page prints it before a box: it is markup, as a dash need not be.
+        sign = mark["number"] or ("-" if not mark["tick"] else "* [ ]" if mark["tick"] in "[ ]☐" else "* [x]")
+        return f"{sign} {escape_block(text[mark.end() :])}"
+    return escape_block(text)
+
+
+# ---------------------------------------------------------------- paragraphs
+
+
+def _paragraph_text(frame: Frame, element: Element) -> str:
     """The rows joined where the text runs on, on lines of their own where it does not.
 
     Where joined rows end or begin, a paragraph does: an empty line follows, as Markdown wants it.
     """
     rows = [row[0] for row in element.rows]
-    right = math.inf if _is_listing(page, rows) else max(page.boxes[i][2] for i in element.lines)
+    texts = [_with_short_leaders(row_text(frame.lines, [row])) for row in rows]
+    if element.kind == "list":
+        text = texts[0]
+        for more in texts[1:]:
+            text = _join(text, more)
+        return text
+    right = math.inf if _is_listing(frame, rows) else max(frame.boxes[i][2] for i in element.lines)
     runs: list[tuple[int, str]] = []  # rows joined, and their text
-    for n, row in enumerate(rows):
-        chunk = " ".join(page.lines[i].text.strip() for i in row)
-        if n and _goes_on(page, rows[n - 1], row, right):
+    for n, (row, chunk) in enumerate(zip(rows, texts, strict=True)):
+        if n and _goes_on(frame, rows[n - 1], row, right):
             count, text = runs.pop()
-            runs.append((count + 1, _joined(text, chunk)))
+            runs.append((count + 1, _join(text, chunk)))
         else:
             runs.append((1, chunk))
     parts = [runs[0][1]]
@@ -88,42 +146,41 @@ def _paragraph_text(page: LayoutPage, element: Element) -> str:
     return "".join(parts)
 
 
-def _is_listing(page: LayoutPage, rows: Sequence[Sequence[int]]) -> bool:
-    """Whether all rows begin with the same sign, as lines of a log do."""
-    signs = {page.lines[row[0]].text.strip()[:1] for row in rows}
+def _with_short_leaders(text: str) -> str:
+    """Dots that lead to the number of a page as three, with a space on either side."""
+    if not LEADERS.search(text):
+        return text
+    return DOTS.sub(" ... ", text).strip()
+
+
+def _is_listing(frame: Frame, rows: Sequence[Sequence[int]]) -> bool:
+    """Whether all rows begin with the same sign, as lines of a log do, or lead to a number."""
+    texts = [row_text(frame.lines, [row]) for row in rows]
+    if any(LEADERS.search(text) for text in texts):
+        return True
+    signs = {text[:1] for text in texts}
     return len(rows) > 2 and len(signs) == 1 and not signs.pop().isalnum()
 
 
-def _goes_on(page: LayoutPage, above: Sequence[int], below: Sequence[int], right: float) -> bool:
+def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: float) -> bool:
     """Whether the line is broken for want of room: the first word below would not have fitted above."""
-    if len(above) > 1 and len(cells_of(page, above)) > 1:
+    if len(above) > 1 and len(cells_of(frame, above)) > 1:
         return False
-    text = page.lines[above[-1]].text.rstrip()
+    text = frame.lines[above[-1]].text.rstrip()
+    if LEADERS.search(text):
+        return False
     if text.endswith("-"):
         return True
-    if sum(text_length(page.lines[i].text) for i in above) < PROSE_CHARS:
+    least = SQUARE_CHARS if NO_SPACES.match(text) else PROSE_CHARS
+    if sum(reading_length(frame.lines[i].text) for i in above) < least:
         return False
-    box, following = page.boxes[below[0]], page.lines[below[0]].text.strip()
+    box, following = frame.boxes[below[0]], frame.lines[below[0]].text.strip()
     word = 1 if NO_SPACES.match(following) else len(following.split(maxsplit=1)[0]) if following else 0
     room = (word + 1) * (box[2] - box[0]) / max(1, len(following))
-    return page.boxes[above[-1]][2] + room > right - 0.5 * page.em
+    return frame.boxes[above[-1]][2] + room > right - SHORT_OF_MARGIN * frame.em
 
 
-def _table_text(page: LayoutPage, element: Element) -> str:
-    rows = []
-    for row in element.rows:
-        cells = []
-        for cell in row:
-            text = ""
-            for i in cell:
-                text = _joined(text, page.lines[i].text.strip()) if text else page.lines[i].text.strip()
-            cells.append(text.replace("|", "\\|"))
-        rows.append("| " + " | ".join(cells) + " |")
-    rows.insert(1, "|" + " --- |" * len(element.rows[0]))
-    return "\n".join(rows)
-
-
-def _joined(text: str, more: str) -> str:
+def _join(text: str, more: str) -> str:
     """`more` after `text` in one paragraph: a hyphen at the break is healed, CJK needs no space."""
     if not text or not more:
         return text + more
@@ -137,9 +194,50 @@ def _joined(text: str, more: str) -> str:
 def _runs_on(before: Element, element: Element, text: str, more: str) -> bool:
     """Whether a paragraph goes on at the top of the next column."""
     return (
-        before.kind == "line"
+        before.kind == element.kind == "line"
         and before.region != element.region
         and len(before.rows) > 2
         and text[-1] not in ".!?:;"
         and more[0].islower()
     )
+
+
+# ---------------------------------------------------------------- tables and programs
+
+
+def _table_text(frame: Frame, element: Element) -> str:
+    rows = []
+    for row in element.rows:
+        cells = []
+        for cell in row:
+            text = ""
+            for i in cell:
+                text = _join(text, frame.lines[i].text.strip())
+            cells.append(escape_cell(text))
+        rows.append("| " + " | ".join(cells) + " |")
+    rows.insert(1, "|" + " --- |" * len(element.rows[0]))
+    return "\n".join(rows)
+
+
+def _program_lines(frame: Frame, element: Element) -> list[str]:
+    """The lines of a program with their indent, and the empty ones between them."""
+    lines = [row[0][0] for row in element.rows]
+    left = min(frame.boxes[i][0] for i in lines)
+    pitch = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(1, len(frame.lines[i].text)) for i in lines)
+    steps = [frame.middles[b] - frame.middles[a] for a, b in pairwise(lines)]
+    usual = median(steps) if steps else 1.0
+    written = []
+    for i, step in zip(lines, [0.0, *steps], strict=True):
+        if step > LEADING * usual > 0:
+            written.append("")
+        indent = round((frame.boxes[i][0] - left) / max(pitch, 1e-6))
+        written.append(" " * indent + frame.lines[i].text.rstrip().lstrip())
+    return written
+
+
+def _fenced(lines: list[str]) -> str:
+    """Lines between fences that are longer than any run of backticks in them."""
+    fence = "```"
+    while any(fence in line for line in lines):
+        fence += "`"
+    return "\n".join([fence, *lines, fence])

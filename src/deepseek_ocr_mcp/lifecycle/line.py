@@ -1,8 +1,11 @@
-"""Who reads next: pure, so that fairness is tested without a clock or a model.
+"""Decides who reads next, from the parts in the line and the last turns; no model and no worker is asked.
 
-What a caller asks to be read at once stands before what is read ahead for nobody yet; among equals the client
+Pages that a caller waits for stand before pages that are read ahead for nobody yet; among equals the client
 whose last turn is longest ago comes first, and each client's own requests keep their order. So neither a long
 document nor a client with many requests makes another wait for more than one batch.
+
+`Line` only orders. A `Part` is also what its caller waits on: it takes times from the event loop's clock and paces
+the progress that it passes on, so both need a running event loop; in tests that clock is virtual.
 """
 
 from __future__ import annotations
@@ -51,12 +54,23 @@ class Part:
     _next_news: float = 0.0
 
     def tell(self, done: float, message: str) -> None:
-        """Note how far it is. Whoever waits hears of the latest only, at its own pace."""
+        """Note the progress. The caller that waits hears of the latest only, at its own pace."""
         self._progress = (done, message)
         self._news.set()
 
-    def finish(self, result: list[dict[str, Any]] | None = None, error: OcrError | None = None) -> None:
-        """End the wait: with pages, with an error, or with neither, which asks the caller to join the line again."""
+    def answer(self, result: list[dict[str, Any]]) -> None:
+        """End the wait with pages as they were read."""
+        self._end(result, None)
+
+    def fail(self, error: OcrError) -> None:
+        """End the wait with an error. A wait that has ended already stays as it is."""
+        self._end(None, error)
+
+    def send_back(self) -> None:
+        """End the wait without an outcome: its caller asks for the model and joins the line again."""
+        self._end(None, None)
+
+    def _end(self, result: list[dict[str, Any]] | None, error: OcrError | None) -> None:
         if not self._over.is_set():
             self.result, self.error = result, error
             self.ended = anyio.current_time()

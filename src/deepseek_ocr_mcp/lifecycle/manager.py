@@ -1,27 +1,25 @@
-"""Brings the model where it must be, reads with it, and gives everything back: the only writer of state.
+"""Brings the model where it must be, and gives everything back: the only writer of state.
 
 - One lock: whoever holds it may read a batch or move the model. It is FIFO and held for one batch,
-  so a short request overtakes a long document between its batches. What is read next is decided by
-  `line.Line` with the lock in hand; pages of several requests share a batch where the engine can.
+  so a short request overtakes a long document between its batches. `reading.Batches` reads under it.
 - A request holds a lease from its first byte to its last. Idle time starts when the last lease
-  ends; what the idle policy wants is decided once more under the lock.
+  ends; the step that the idle policy asks for is decided once more under the lock.
 - Loading belongs to no request: the one that asked first may go away, the others still get it.
-- A worker that dies while it reads, or loses its card, is replaced, and the batch is read once more; one
-  that hangs is killed; either way the state is true afterwards and `last_error` says what happened. Requests
-  that shared a failed batch are read again one by one: none fails for another's page.
-- A caller that goes away stops the reading of its own pages, and of a batch only if nobody else is in it.
+- A worker that dies, loses its card or hangs is replaced; the state is true afterwards and `last_error` says what
+  happened.
+- Where the engine can be opened without a card, a parked model gives back its CUDA context too: a *successor* is
+  started, which has the libraries imported and the weights mapped, and the worker with the context ends. Until the
+  successor is ready the parked worker can still be restored. `OCR_PARK=resident` keeps that worker instead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import anyio
@@ -31,29 +29,34 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed, closing, unforeseen
-from ..gpu.choice import choose_gpu, visible_devices
-from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
-from ..logs import fields, serving
+from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed, closing
+from ..gpu.probe import GpuProbe
+from ..logs import fields
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import ENGINE_HOST, OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .base import ModelStatus, PagesRead
 from .idle import Idleness, IdlePolicy, Step
-from .line import Part, WaitingLine
+from .line import Part
+from .memory import CardMemory, Footprint, difference, resident_mb
+from .reading import Batches, crashed
 from .weights import Weights
 
 __all__ = ["ModelManager", "Worker", "spawn_engine"]
 
 log = logging.getLogger(__name__)
 
-READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
 OFFLOAD_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
 FORCE_TIMEOUT_S: Final = 10.0  # SIGKILL, confirmed death, memory seen to return
+SUCCESSOR_WAIT_S: Final = 30.0  # that `gpu_offload` waits for a successor; agents give a call up after 60
+SETTLE_S: Final = 3.0
+"""From an offload of the idle policy to the start of a successor: the next page of an agent mostly comes sooner, and
+starting a successor takes 3.5 s of a core (imports, torch for the CPU). Not tuned on a card; too long keeps 300 to
+700 MB there for as long."""
 
 
 class Worker(Protocol):
-    """What the manager asks of a `WorkerHandle`; tests bring one that runs on virtual time."""
+    """The part of a `WorkerHandle` that is used here; tests bring a worker that runs on virtual time."""
 
     @property
     def pid(self) -> int: ...
@@ -85,39 +88,24 @@ class _Child:
     """A worker and where it sits."""
 
     worker: Worker
-    device: str
-    card: str | None
-    """UUID of its card; None on a CPU."""
-    free_before_mb: int | None = None
-    """Free memory of the card before the worker took any."""
+    device: str = CPU
+    card: str | None = None
+    """UUID of the card that holds its CUDA context; None: it has none."""
+    opened: bool = False
+    """Whether it has the weights mapped, and waits for a card."""
+    footprint: Footprint | None = None
     condemned: bool = False
-    """Whether `gpu_release(force=true)` killed it: then its end is no crash."""
+    """Whether we end it: then its end is no crash."""
     gone: anyio.Event = field(default_factory=anyio.Event)
 
 
 @dataclass(slots=True)
-class _Owed:
-    """Memory that a dead worker held and that its card had not got back within the bound."""
+class _Succession:
+    """A successor on its way; `over` is set when it has taken its place, or will not."""
 
-    card: str
-    free_before_mb: int
-    """Free memory of the card before that worker took any."""
-    missing_mb: int
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A batch that is being read."""
-
-    parts: list[Part]
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    left: set[int] = field(default_factory=set)
-    """Indices of the parts whose callers went away."""
-
-    def places(self, part: Part) -> range:
-        """Where this part's pages stand in the batch."""
-        start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
-        return range(start, start + len(part.pages))
+    over: anyio.Event = field(default_factory=anyio.Event)
+    hurry: anyio.Event = field(default_factory=anyio.Event)
+    """Set when somebody waits for it."""
 
 
 @dataclass(slots=True)
@@ -132,7 +120,7 @@ class _Loading:
 class ModelManager:
     """One engine, one worker at most. Use it inside `async with manager.running():`."""
 
-    lanes = 1  # there is one worker, and what it reads at once is one batch
+    lanes = 1  # there is one worker, and it reads one batch at a time
 
     def __init__(
         self,
@@ -149,29 +137,34 @@ class ModelManager:
         self._settings = settings
         self._spawn = spawn
         self._weights = weights or Weights(engine, settings)
+        self._memory = CardMemory(engine, settings, self.probe)
         self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
         # An engine with weights to park has two places for them: host memory and its device. With OCR_GPU=cpu
         # the device is a second copy in host memory: slow and large, but every step is the same.
         self._parks = engine.gpu_mb > 0
         self._uses_card = self._parks and settings.ocr_gpu.lower() != CPU
+        self._succeeds = self._uses_card and engine.opens and settings.ocr_park == "successor"
         self._prewarm_due = self._parks and settings.ocr_prewarm != "off"
         self._prewarm_to = {"host": State.HOST, "gpu": State.GPU}.get(settings.ocr_prewarm, State.UNLOADED)
-        self._lock = anyio.Lock()
+        self.lock = anyio.Lock()
+        """Held while a batch is read or the model is moved."""
         self._state = State.UNLOADED
         self._doing: Doing | None = None
         self._child: _Child | None = None
-        self._owed: _Owed | None = None
+        self._successor: _Child | None = None
+        self._succession: _Succession | None = None
+        self._records_steps = True
         self._loading: _Loading | None = None
-        self._line = WaitingLine()
-        self._flight: _Flight | None = None
-        self._line_is_read = False
+        self._batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._model = ""
-        self._served = 0
+        self.model = ""
+        """The name of the loaded model, as the worker gives it."""
+        self._folder: str | None = None
+        """Of the weights, as of the last load."""
         self._restarts = 0
         self._last_error = ""
         self.failed_at = -inf
-        """When what `last_error` tells of happened."""
+        """When the failure of `last_error` happened."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -179,12 +172,12 @@ class ModelManager:
             parts.append(self._child.card)
         if (idle := self._idle.seconds) is not None:
             parts.append(f"idle {idle:.0f}s")
-        return f"<ModelManager {' '.join(parts)} served {self._served}>"
+        return f"<ModelManager {' '.join(parts)} served {self._batches.served}>"
 
     @property
     def state(self) -> State:
         """Where the weights are, whatever is being done about it. A worker that died in its sleep counts as gone."""
-        if self._child is None or self._child.worker.alive or self._lock.locked():
+        if self._child is None or self._child.worker.alive or self.lock.locked():
             return self._state
         return State.UNLOADED
 
@@ -204,7 +197,7 @@ class ModelManager:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Watch the idle policy; at the end, kill what runs and give everything back."""
+        """Watch the idle policy; at the end, kill the workers and give everything back."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -220,9 +213,10 @@ class ModelManager:
             await self._kill_now()  # a load may have started a worker in between
 
     async def _kill_now(self) -> None:
-        if self._child is not None:
-            self._child.condemned = True
-            await self._child.worker.kill()
+        for child in (self._child, self._successor):
+            if child is not None:
+                child.condemned = True
+                await child.worker.kill()
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
@@ -234,11 +228,11 @@ class ModelManager:
             self.let_go()
 
     def hold(self) -> None:
-        """Begin what a `lease` is. `let_go` must follow."""
+        """Begin a lease. `let_go` must follow."""
         self._idle.hold()
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """End a lease that `hold` began."""
         self._idle.let_go()
 
     # -- reading
@@ -262,113 +256,32 @@ class ModelManager:
             NotReady: the weights are being fetched.
             WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
-            OcrError: what loading or the engine said.
+            OcrError: the error of loading, or of the engine.
         """
-        part = Part(pages, options, client, background)
-        queued_s = load_s = 0.0
-        while part.result is None:
-            began = anyio.current_time()
-            try:
-                await self._ready()
-            except GpuLost:
-                part.crashes += 1
-                if part.crashes == READ_ATTEMPTS:
-                    raise
-                continue
-            finally:
-                load_s += anyio.current_time() - began
-            self._stand_in_line(part)
-            try:
-                await part.follow(on_progress)
-            except BaseException:
-                self._step_out(part)
-                raise
-            if part.error is not None:
-                raise part.error
-            queued_s += (part.started or part.ended) - part.joined
-        return PagesRead(
-            part.result, self.engine.name, self._model, part.device, queued_s, load_s, part.ended - part.started
+        assert self._tasks is not None, "use the manager inside `async with manager.running():`"
+        return await self._batches.read(Part(pages, options, client, background), on_progress, self._tasks)
+
+    async def drop(self, pages: Sequence[int]) -> None:
+        """Tell the worker that nobody waits for these pages of its batch any more."""
+        if self._child is not None:
+            await self._child.worker.drop(pages)
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether workers record decode steps: until one of them has failed to."""
+        return self._records_steps
+
+    async def replace_spoiled(self, why: str) -> None:
+        """End a worker that could not record a decode step: its allocator no longer frees its cache before it gives up.
+
+        Its answer was right. The next worker records no steps. Caller holds the lock.
+        """
+        self._records_steps = False
+        log.warning(
+            "The worker is replaced, and steps are not recorded any more.",
+            extra=fields(engine=self.engine.name, reason=why),
         )
-
-    def _stand_in_line(self, part: Part) -> None:
-        assert self._tasks is not None
-        self._line.join(part)
-        if not self._line_is_read:
-            self._line_is_read = True
-            self._tasks.start_soon(self._read_line)
-
-    def _step_out(self, part: Part) -> None:
-        """Its caller went away: what only it asked for is not read."""
-        flight = self._flight
-        if self._line.leave(part) or flight is None or part not in flight.parts:
-            return
-        flight.left.add(flight.parts.index(part))
-        if len(flight.left) == len(flight.parts):
-            flight.scope.cancel()
-        elif self._child is not None and self._tasks is not None:
-            self._tasks.start_soon(self._child.worker.drop, list(flight.places(part)))
-
-    async def _read_line(self) -> None:
-        """Read batch after batch until nobody stands in line."""
-        try:
-            while self._line:
-                async with self._lock:
-                    if self._is_ready():
-                        await self._read_batch(self._line.next_batch(self.engine.shared_pages))
-                    else:  # released while they stood in line: each asks for the model, and joins again
-                        for part in self._line.take_all():
-                            part.finish()
-        finally:
-            self._line_is_read = False
-            for part in self._line.take_all():  # only where the server closes
-                part.finish(error=closing())
-
-    async def _read_batch(self, parts: list[Part]) -> None:
-        """Read these parts' pages. Caller holds the lock. Every part is finished, or in line again."""
-        if not parts:
-            return  # their callers went away while the lock was awaited
-        self._flight = flight = _Flight(parts)
-        pages = [page for part in parts for page in part.pages]
-        began = anyio.current_time()
-        for part in parts:
-            part.started, part.device = began, self.device
-
-        async def progress(done: float, message: str) -> None:
-            for part in parts:
-                part.tell(done, message)
-
-        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(parts[0].options)}
-        try:
-            with flight.scope, serving(*(part.request for part in parts)):
-                reply = await self._call("read", arguments, self._settings.ocr_page_timeout * len(pages), progress)
-                self._served += len(pages)
-                tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
-                self.observer.pages_read(
-                    self.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
-                )
-                for part in parts:
-                    places = flight.places(part)
-                    part.finish(reply["pages"][places.start : places.stop])
-        except (WorkerDied, GpuLost) as exc:
-            for part in parts:
-                part.crashes += 1
-                final = part.crashes == READ_ATTEMPTS
-                part.finish(error=(_crashed(exc) if isinstance(exc, WorkerDied) else exc) if final else None)
-                part.alone = True
-        except OcrError as exc:
-            for part in parts:
-                # With mates, the error may be another's. One that stopped them on purpose is everybody's.
-                shared = len(parts) > 1 and not isinstance(exc, Cancelled)
-                part.finish(error=None if shared else exc)
-                part.alone = True
-        except Exception as exc:
-            log.exception("A batch failed in a way nobody foresaw.")
-            for part in parts:
-                part.finish(error=unforeseen(exc))
-        finally:
-            self._flight = None
-            for part in parts:  # cancelled: nobody waits, or the server closes
-                part.finish(error=closing())
+        await self._end_worker()
 
     @property
     def loading_s(self) -> float | None:
@@ -378,27 +291,28 @@ class ModelManager:
     @property
     def can_read(self) -> bool:
         """Whether a page would be read now without a move of the model before."""
-        return self._is_ready() and self._doing is None
+        return self.is_ready() and self._doing is None
 
     async def load(self) -> None:
-        """Bring the model to where it reads; whoever asks meanwhile shares it.
+        """Bring the model to the state in which it reads; callers that come meanwhile share the load.
 
         Raises:
-            OcrError: what loading said; see `read`.
+            OcrError: the error of loading; see `read`.
         """
         while not self.can_read:
-            if self._is_ready():  # and on its way elsewhere, under the lock
-                async with self._lock:
+            if self.is_ready():  # and on its way elsewhere, under the lock
+                async with self.lock:
                     continue
-            await self._ready()
+            await self.ready()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether the worker can read now."""
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
-    async def _ready(self) -> None:
-        """Wait for a loaded model, starting the load if nobody has."""
+    async def ready(self) -> None:
+        """Wait for a loaded model, and start the load if nobody has. Raises the error of the load."""
         self._refuse_when_closed()
-        if self._is_ready():
+        if self.is_ready():
             return
         if self._loading is None:
             assert self._tasks is not None, "use the manager inside `async with manager.running():`"
@@ -411,30 +325,40 @@ class ModelManager:
 
     async def _load(self, loading: _Loading) -> None:
         try:
-            async with self._lock:
-                if not self._is_ready():
+            async with self.lock:
+                if not self.is_ready():
                     self._refuse_when_closed()
                     await self._move_to(self.ready_state)
             loading.error = None
         except OcrError as exc:
             loading.error = exc
         except WorkerDied as died:
-            loading.error = _crashed(died)
+            loading.error = crashed(died)
         except OSError as exc:
-            loading.error = EngineUnavailable(
-                f"The worker process cannot be started: {exc}.",
-                remedy="Free memory or process slots, then try again.",
-            )
+            loading.error = _not_started(exc)
         finally:
             self._remember(loading.error)
             self._loading = None
             loading.finished.set()
             self._idle.notify()
 
-    async def _call(
+    async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards."""
+        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards.
+
+        Args:
+            method: of `engines.host.EngineHost`.
+            arguments: of the method.
+            timeout: seconds; a worker that takes longer is killed.
+            on_progress: called as the worker tells how far it is.
+
+        Raises:
+            WorkerDied: the worker ended by itself.
+            Cancelled: it was ended on purpose.
+            GpuLost: its card failed; it is ended.
+            OcrError: what the worker answered.
+        """
         child = self._child
         assert child is not None
         try:
@@ -470,7 +394,7 @@ class ModelManager:
         return GpuLost(f"{lost.message} {fate}", remedy=lost.remedy)
 
     async def _bury(self, child: _Child, cause: BaseException | None) -> None:
-        """Forget a dead worker. Returns when its card has its memory back."""
+        """Forget a dead worker, whose place a ready successor takes. Returns when its card has its memory back."""
         if self._child is not child:
             return
         with anyio.CancelScope(shield=True):
@@ -482,12 +406,17 @@ class ModelManager:
             self._child = None
             if self._state is not State.CLOSED:
                 self._state = State.UNLOADED
+            self._let_succeed()
             child.gone.set()
         self._idle.notify()
 
+    async def _see_freed(self, child: _Child) -> None:
+        if child.footprint is not None and (missing := await self._memory.see_freed(child.footprint)):
+            self.observer.memory_missing(self.engine.name, child.footprint.card, missing)
+
     def _remember(self, cause: BaseException | None) -> None:
         if isinstance(cause, WorkerDied):
-            cause = _crashed(cause)
+            cause = crashed(cause)
         if isinstance(cause, OcrError) and not isinstance(cause, (Cancelled, NotReady)):
             self._last_error, self.failed_at = cause.message, anyio.current_time()
 
@@ -501,31 +430,29 @@ class ModelManager:
     async def _move_to(self, target: State) -> None:
         """The only writer of state. Caller holds the lock; a step that fails leaves a true state."""
         await self._notice_death()
-        weights = card = None
+        card = None
         if target is self.ready_state:
             # Before anything moves: a refusal leaves the weights where they are.
             assert self._tasks is not None
-            weights = await self._weights.folder(self._tasks)
-            card = await self._choose_card(current=self._child.card if self._child else None)
+            self._folder = await self._weights.folder(self._tasks)
+            if self._uses_card:
+                card = await self._memory.choose(self._parked)
         began = anyio.current_time()
+        self._doing = _step(self._state, target, self._child)
         try:
             match self._state, target:
-                case State.UNLOADED, State.HOST | State.GPU:
-                    self._doing = "loading"
-                    await self._start_worker(card, weights)
+                case (State.HOST, State.HOST) | (State.GPU, State.GPU):
+                    pass
                 case State.HOST, State.GPU if self._child and self._child.card == card:
-                    self._doing = "restoring"
-                    await self._call("restore", {"device": self._child.device}, self._settings.ocr_load_timeout)
-                case State.HOST, State.GPU:
-                    # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
-                    self._doing = "loading"
-                    await self._end_worker()
-                    await self._start_worker(card, weights)
+                    await self.call("restore", {"device": self._child.device}, self._settings.ocr_load_timeout)
+                case _, State.HOST | State.GPU if self._state is not State.GPU:
+                    if self._child is not None and self._child.card is not None:
+                        # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
+                        await self._end_worker(but_successor=True)
+                    await self._start_worker(card)
                 case State.GPU, State.HOST:
-                    self._doing = "offloading"
-                    await self._call("offload", {}, OFFLOAD_TIMEOUT_S)
+                    await self._park()
                 case _, State.UNLOADED:
-                    self._doing = "releasing"
                     await self._end_worker()
             if self._state is not State.CLOSED:
                 self._state = target
@@ -543,73 +470,164 @@ class ModelManager:
             self._doing = None
             self._idle.notify()
 
-    async def _spawned(self) -> _Child:
-        """A fresh worker, with nothing loaded. Caller holds the lock."""
-        env = {"OCR_THREADS": str(self._settings.ocr_threads)}
-        return _Child(await self._spawn(self.engine, env), CPU, None)
+    @property
+    def _parked(self) -> Footprint | None:
+        """Of the worker, where it is parked with a context on a card."""
+        return self._child.footprint if self._child is not None and self._state is State.HOST else None
 
-    async def _start_worker(self, card: str | None, weights: str | None) -> None:
-        environment = {"OCR_MODEL_PATH": weights} if weights else {}
+    async def _spawned(self) -> _Child:
+        """A fresh worker, with nothing loaded."""
+        env = {"OCR_THREADS": str(self._settings.ocr_threads)}
+        return _Child(await self._spawn(self.engine, env))
+
+    def _environment(self, card: str | None = None) -> dict[str, str]:
+        """Environment variables for a worker that opens its weights, or places them on that card."""
+        found = {"OCR_MODEL_PATH": self._folder} if self._folder else {}
+        if self._uses_card and self.engine.opens:
+            found["OCR_PARK"] = self._settings.ocr_park
+        if not self._records_steps:
+            found["OCR_RECORD_STEPS"] = "off"
         if card is not None:
             # By UUID: CUDA counts fastest first, NVML by PCI bus, and neither obeys the other's order.
-            environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
+            found |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
+        return found
+
+    async def _start_worker(self, card: str | None) -> None:
+        """Have a worker with its weights on the card: the successor, one that was prewarmed, or a fresh one."""
         if self._child is None:
             self._child = await self._spawned()
         child = self._child
-        child.device, child.card = ("cuda", card) if card else (CPU, None)
-        child.free_before_mb = await self._free_mb(child)
-        if child.card is not None and child.free_before_mb is not None:
-            self._settle(child.card, child.free_before_mb)
-        facts = await self._call(
-            "load", {"device": child.device, "environment": environment}, self._settings.ocr_load_timeout
-        )
-        self._model = str(facts.get("model", ""))
+        child.device = "cuda" if card else CPU
+        if card is not None:
+            free_mb = await self._memory.free_mb(card)
+            child.card, child.footprint = card, Footprint(card, child.worker.pid, free_mb)
+            if free_mb is not None:
+                self._memory.settle(card, free_mb)
+        arguments = {"device": child.device, "environment": self._environment(card)}
+        if child.opened:
+            child.opened = False
+            await self.call("restore", arguments, self._settings.ocr_load_timeout)
+        else:
+            self._note(await self.call("load", arguments, self._settings.ocr_load_timeout))
+
+    def _note(self, facts: Mapping[str, Any]) -> None:
+        """Keep the name of the model that a worker has loaded or opened, and log its notes."""
+        self.model = str(facts.get("model", ""))
         for note in facts.get("notes", ()):
             log.warning(note, extra=fields(engine=self.engine.name))
 
+    # -- parking
+
+    async def _park(self) -> None:
+        """Take the weights off the card. Caller holds the lock."""
+        assert self._child is not None
+        if self._living_successor() is not None:
+            await self._end_worker(but_successor=True)
+            return
+        await self.call("offload", {}, OFFLOAD_TIMEOUT_S)
+        if (footprint := self._child.footprint) is not None:
+            footprint.free_parked_mb = await self._memory.free_mb(footprint.card)
+        if self._succeeds and self._succession is None:
+            assert self._tasks is not None
+            self._succession = _Succession()
+            self._tasks.start_soon(self._succeed, self._succession)
+
+    def _let_succeed(self) -> None:
+        """Give a ready successor the place of a worker, where there is none."""
+        if self._state is State.CLOSED or self._child is not None:
+            return
+        if (successor := self._living_successor()) is not None:
+            self._child, self._successor = successor, None
+            self._state = State.HOST
+
+    def _living_successor(self) -> _Child | None:
+        successor = self._successor
+        return successor if successor is not None and successor.opened and successor.worker.alive else None
+
+    async def _succeed(self, succession: _Succession) -> None:
+        """Open a successor, and let it take the place of the worker that is parked with a context on the card.
+
+        Where that worker is in use again by then, the successor is kept for the next offload.
+        """
+        try:
+            with anyio.move_on_after(SETTLE_S):
+                await succession.hurry.wait()
+            if (self._parked is None or self._idle.leases) and not succession.hurry.is_set():
+                return  # the model is needed again
+            self._successor = successor = await self._spawned()
+            arguments = {"device": "cuda", "environment": self._environment()}
+            await successor.worker.call("open", arguments, timeout=self._settings.ocr_load_timeout)
+            successor.opened = True
+            async with self.lock:
+                await self._notice_death()
+                if self._parked is not None and self._living_successor() is not None:
+                    await self._end_worker(but_successor=True)
+                self._let_succeed()
+        except (OcrError, WorkerDied) as exc:
+            # The parked worker stays as it is: it can be restored, and release gives its context back.
+            if self._successor is not None and not self._successor.condemned:
+                self._remember(exc)
+                await self._drop_successor()
+        except OSError as exc:
+            self._remember(_not_started(exc))
+        finally:
+            self._succession = None
+            succession.over.set()
+            self._idle.notify()
+
+    async def _drop_successor(self) -> None:
+        """End the successor, if there is one, ready or not."""
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            successor.condemned = True
+            await successor.worker.kill()
+
     async def _prewarm(self) -> None:
-        """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
-        async with self._lock:
+        """Do the step of `OCR_PREWARM`, once the server is idle; the first call meets a failure again and tells it."""
+        async with self.lock:
             self._prewarm_due = False
             if self._child is not None or self._idle.leases:
                 return  # a request loads it anyway
             target, self._prewarm_to = self._prewarm_to, State.UNLOADED
             try:
                 self._child = await self._spawned()
-                await self._call("prewarm", {}, self._settings.ocr_load_timeout)
-                if target is not State.UNLOADED:
+                await self.call("prewarm", {}, self._settings.ocr_load_timeout)
+                if target is State.HOST and self.engine.opens and self._uses_card:
+                    await self._open()
+                elif target is not State.UNLOADED:
                     await self._move_to(State.GPU)
-                if target is State.HOST:
-                    await self._move_to(State.HOST)
+                    if target is State.HOST:
+                        await self._move_to(State.HOST)
             except (OcrError, WorkerDied, OSError) as exc:
                 self._remember(exc)
                 await self._end_worker()
             self._idle.begin()
 
-    async def _choose_card(self, current: str | None) -> str | None:
-        """UUID of the card to use; None on a CPU.
+    async def _open(self) -> None:
+        """Have the worker map the weights, without a card. Caller holds the lock."""
+        assert self._child is not None
+        assert self._tasks is not None
+        self._folder = await self._weights.folder(self._tasks)
+        arguments = {"device": "cuda", "environment": self._environment()}
+        began = anyio.current_time()
+        self._doing = "loading"
+        try:
+            self._note(await self.call("open", arguments, self._settings.ocr_load_timeout))
+            self._child.opened = True
+            if self._state is not State.CLOSED:
+                self._state = State.HOST
+            self.observer.moved(self.engine.name, "loading", anyio.current_time() - began, self.device)
+        finally:
+            self._doing = None
 
-        Raises:
-            GpuBusy: no allowed card has room.
-            EngineUnavailable: there is no card.
+    async def _end_worker(self, *, but_successor: bool = False) -> None:
+        """Stop the worker, if there is one; returns when it is dead and its card has its memory back.
+
+        Args:
+            but_successor: whether a successor that is ready takes its place.
         """
-        if not self._uses_card:
-            return None
-        cards = await anyio.to_thread.run_sync(self.probe.cards)
-        card = choose_gpu(
-            cards,
-            need_mb=self.engine.gpu_mb,
-            reserve_mb=self._settings.ocr_gpu_reserve_mb,
-            wanted=self._settings.ocr_gpu,
-            visible=visible_devices(os.environ),
-            current=current,
-            note=self.probe.note,
-            setting="OCR_GPUS" if self._settings.ocr_gpus else "OCR_GPU",
-        )
-        return card.uuid
-
-    async def _end_worker(self) -> None:
-        """Stop the worker, if there is one; returns when it is dead and its card has its memory back."""
+        if not but_successor:
+            await self._drop_successor()
         child = self._child
         if child is None:
             if self._state is not State.CLOSED:
@@ -620,41 +638,12 @@ class ModelManager:
             await child.worker.stop()
             await self._bury(child, None)
 
-    async def _see_freed(self, child: _Child) -> None:
-        """Wait, within a bound, until the card of a dead worker has its memory back.
-
-        Otherwise the next choice of a card would rank memory that is about to come free as taken.
-        """
-        if child.card is None or child.free_before_mb is None:
-            return
-        free_now = await anyio.to_thread.run_sync(self.probe.free_mb, child.card)
-        if free_now is not None and free_now < child.free_before_mb:
-            held = child.free_before_mb - free_now
-            freed = await wait_freed(self.probe, child.card, free_before_mb=free_now, expect_mb=held)
-            if freed < held * ENOUGH_FREED:
-                self._owed = _Owed(child.card, child.free_before_mb, held - freed)
-                self.observer.memory_missing(self.engine.name, child.card, held - freed)
-
-    def _settle(self, card: str, free_mb: int) -> None:
-        """A card on which nothing of ours sits has this much free: what came back late is not missing any more."""
-        owed = self._owed
-        if owed is not None and owed.card == card:
-            owed.missing_mb = min(owed.missing_mb, owed.free_before_mb - free_mb)
-            if owed.missing_mb <= 0:
-                self._owed = None
-
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """MiB that an ended worker held and that its card still lacks; None: nothing.
-
-        While a worker sits on that card this is what was known before it came.
-        """
-        if self.device == "none":
-            for card in cards:
-                self._settle(card.uuid, card.memory_free_mb)
-        return None if self._owed is None else self._owed.missing_mb
+        """MiB that an ended worker held and that its card still lacks; None: nothing."""
+        return self._memory.unreturned_mb(cards, has_worker=self.device != "none")
 
     async def offload(self) -> Transition:
-        """Weights off the GPU, kept in host memory.
+        """Weights off the GPU, kept in host memory; with a successor the CUDA context leaves it too.
 
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
@@ -664,8 +653,39 @@ class ModelManager:
         async with self._turn("gpu_offload"):
             await self._notice_death()
             if self._state is not State.GPU:
-                return self._unmoved(f"Nothing was on the GPU: the model is {self._state.value}.")
-            return await self._timed(State.HOST, "The weights left the GPU and wait in host memory.")
+                moved = self._unmoved(f"Nothing was on the GPU: the model is {self._state.value}.")
+            else:
+                moved = await self._timed(State.HOST, "The weights left the GPU and wait in host memory.")
+            parked = self._parked
+        return moved if parked is None else await self._without_context(moved, parked)
+
+    async def _without_context(self, moved: Transition, parked: Footprint) -> Transition:
+        """Wait, within a bound, until a successor has taken the place of the parked worker."""
+        if not self._succeeds:
+            return moved
+        began = anyio.current_time()
+        free = await self._memory.free_mb(parked.card)
+        if self._succession is None and self._tasks is not None:
+            self._succession = _Succession()
+            self._tasks.start_soon(self._succeed, self._succession)
+        if (succession := self._succession) is not None:
+            succession.hurry.set()
+            with anyio.move_on_after(SUCCESSOR_WAIT_S):
+                await succession.over.wait()
+        more = difference(free, await self._memory.free_mb(parked.card))
+        if self._child is None or self._child.footprint is not parked:
+            outcome = "Nothing of ours is on the card."
+        elif self._succession is not None:
+            outcome = "The CUDA context leaves the card when the successor is ready; gpu_release takes it off at once."
+        else:
+            outcome = "The CUDA context stays on the card; gpu_release gives it back."
+        return moved.model_copy(
+            update={
+                "seconds": moved.seconds + anyio.current_time() - began,
+                "freed_mb": None if moved.freed_mb is None and more is None else (moved.freed_mb or 0) + (more or 0),
+                "message": f"{moved.message} {outcome}",
+            }
+        )
 
     async def release(self, force: bool = False) -> Transition:
         """End the worker and give everything back.
@@ -677,9 +697,10 @@ class ModelManager:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
         """
         child = self._child
-        if force and child is not None and self._lock.locked():
-            began, before, free = anyio.current_time(), self._state, await self._free_mb(child)
+        if force and child is not None and self.lock.locked():
+            began, before, free = anyio.current_time(), self._state, await self._memory.free_mb(child.card)
             child.condemned = True
+            await self._drop_successor()
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 await child.gone.wait()
@@ -689,23 +710,24 @@ class ModelManager:
                 from_state=before,
                 to_state=self._state,
                 seconds=seconds,
-                freed_mb=_difference(free, await self._free_mb(child)),
+                freed_mb=difference(free, await self._memory.free_mb(child.card if child else None)),
                 message="What was being read was stopped and the worker process ended; its memory is free."
                 + (f" {waiting} requests stand in line and will load the model again." if waiting else ""),
             )
         async with self._turn("gpu_release"):
             self._prewarm_due = False  # who asks for the memory wants all of it
+            await self._drop_successor()
             await self._notice_death()
             if self._child is None:
                 return self._unmoved("Nothing was loaded: no worker process runs.")
-            held = _resident_mb(self._child.worker.pid)
+            held = resident_mb(self._child.worker.pid)
             message = "The worker process ended" + (f" and returned {held} MiB of host memory." if held else ".")
             return await self._timed(State.UNLOADED, message)
 
     async def _timed(self, target: State, message: str) -> Transition:
         """Move, measured. Caller holds the lock."""
         child = self._child
-        before, free = self._state, await self._free_mb(child)
+        before, free = self._state, await self._memory.free_mb(child.card if child else None)
         began = anyio.current_time()
         with anyio.CancelScope(shield=True):  # half a move is no state; each step has its own bound
             await self._move_to(target)
@@ -714,7 +736,7 @@ class ModelManager:
             from_state=before,
             to_state=target,
             seconds=seconds,
-            freed_mb=_difference(free, await self._free_mb(child)),
+            freed_mb=difference(free, await self._memory.free_mb(child.card if child else None)),
             message=message,
         )
 
@@ -722,18 +744,13 @@ class ModelManager:
         state = self.state
         return Transition(from_state=state, to_state=state, seconds=0.0, freed_mb=None, message=message)
 
-    async def _free_mb(self, child: _Child | None) -> int | None:
-        if child is None or child.card is None:
-            return None
-        return await anyio.to_thread.run_sync(self.probe.free_mb, child.card)
-
     @asynccontextmanager
     async def _turn(self, tool: str) -> AsyncIterator[None]:
         """The lock, or `Busy` after a bounded wait."""
         self._refuse_when_closed()
         acquired = False
         with anyio.move_on_after(self._settings.ocr_busy_wait):
-            await self._lock.acquire()
+            await self.lock.acquire()
             acquired = True
         if not acquired:
             raise Busy(
@@ -744,7 +761,7 @@ class ModelManager:
         try:
             yield
         finally:
-            self._lock.release()
+            self.lock.release()
 
     # -- idle policy
 
@@ -760,7 +777,7 @@ class ModelManager:
                 await self._idle.news(within=self._idle.wake_after(self.state))
 
     async def _step_down(self) -> None:
-        async with self._lock:
+        async with self.lock:
             step = self._idle.next_step(self.state)  # decide again: a request may have come meanwhile
             if step is None:
                 return
@@ -773,47 +790,63 @@ class ModelManager:
     # -- status
 
     def status(self) -> ModelStatus:
-        """What is true now. Waits for nothing."""
+        """The state of now. Waits for nothing."""
         state = self.state
         child = self._child
         pid = child.worker.pid if child is not None and child.worker.alive else None
 
         return ModelStatus(
             state=self._doing or state,
-            model=self._model,
+            model=self.model,
             device=self.device,
             worker_pid=pid,
             prewarmed=pid is not None and state is State.UNLOADED and self._doing is None,
             download_percent=self._weights.percent,
-            worker_host_mb=None if pid is None else _resident_mb(pid),
+            worker_host_mb=None if pid is None else self._host_mb(pid),
             idle_s=self._idle.seconds,
             offload_in_s=self._idle.seconds_until(Step.OFFLOAD, state),
             release_in_s=self._idle.seconds_until(Step.RELEASE, state),
             queue=self._idle.leases,
-            served=self._served,
+            served=self._batches.served,
             worker_restarts=self._restarts,
             last_error=self._last_error,
         )
+
+    def _host_mb(self, pid: int) -> int | None:
+        """MiB of host memory of the worker and its successor."""
+        held = resident_mb(pid)
+        if held is not None and self._successor is not None:
+            held += resident_mb(self._successor.worker.pid) or 0
+        return held
 
     def _refuse_when_closed(self) -> None:
         if self._state is State.CLOSED:
             raise closing()
 
 
-def _crashed(died: WorkerDied) -> WorkerCrashed:
-    tail = died.stderr_tail.strip()
-    said = f" Its last words: {tail}" if tail else ""
-    killed = died.returncode == -9
-    return WorkerCrashed(
-        f"The worker process ended with {describe_exit(died.returncode)}.{said}",
-        remedy="SIGKILL mostly means that the machine ran out of memory: free some, or send smaller pages."
-        if killed
-        else "Send the page again; if it happens again, the page or the engine is at fault.",
+def _step(state: State, target: State, child: _Child | None) -> Doing | None:
+    """The name of a move; None: there is nothing to do."""
+    match state, target:
+        case State.HOST, State.GPU:
+            return "restoring" if child is not None else "loading"
+        case State.UNLOADED, State.HOST | State.GPU:
+            return "loading"
+        case State.GPU, State.HOST:
+            return "offloading"
+        case _, State.UNLOADED:
+            return "releasing"
+        case _:
+            return None
+
+
+def _not_started(exc: OSError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The worker process cannot be started: {exc}.", remedy="Free memory or process slots, then try again."
     )
 
 
 def _how(cause: BaseException | None) -> str:
-    """What a worker died of, for the log: never what it wrote."""
+    """The cause of a worker's death, for the log: never a word that it wrote."""
     match cause:
         case None:
             return "it ended while nobody called it"
@@ -823,18 +856,3 @@ def _how(cause: BaseException | None) -> str:
             return cause.code
         case _:
             return "it did not heed a cancellation"
-
-
-def _difference(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else max(0, after - before)
-
-
-def _resident_mb(pid: int) -> int | None:
-    """MiB of host memory that a process holds; None where /proc does not tell."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) // 1024
-    except OSError:
-        pass
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,22 +15,23 @@ from ..documents.output import write_atomically
 from ..documents.ranges import format_pages
 from ..documents.reader import Document, Kept
 from ..engines.markup import FIGURE_LABELS, figure_mark
-from ..lifecycle.base import Lifecycle
-from ..models import Block, Entry, OcrRequest, OcrResult, Page
-from .jobs import TEXT_LAYER, ReadPage
+from ..errors import OcrError
+from ..models import Block, Entry, Note, NoteCode, OcrRequest, OcrResult, Page
+from .work import TEXT_LAYER, ReadPage
 
 __all__ = [
     "MAX_ANNOTATED_PAGES",
     "MAX_ENTRIES",
     "Answer",
     "annotated_page",
-    "blank_notes",
     "contents_entry",
     "cut_to_chars",
+    "document_notes",
     "dump_pages",
+    "first_error",
     "how_to_go_on",
     "join_texts",
-    "remark_notes",
+    "page_notes",
     "result_of",
     "rounded",
     "save_result",
@@ -44,32 +45,40 @@ HEADING_CHARS: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What `read` returns: the result, and what an edge may show beside it."""
+    """A result, and the data that an edge may show beside it."""
 
     result: OcrResult
-    notes: list[str] = field(default_factory=list)
-    """Sentences for the caller: blank pages, where the text was cut, how to go on."""
     images: list[tuple[bytes, str]] = field(default_factory=list)
     """Annotated pages: encoded bytes and media type."""
     whole: list[Page] = field(default_factory=list)
     """Every page that was read for this answer, with its text uncut and its blocks."""
     kept: Kept | None = None
-    """The document, for whoever asked to keep it."""
+    """The document, for a caller that asked to keep it."""
+    errors: Mapping[str, OcrError] = field(default_factory=dict)
+    """The errors that the answer survived: of pages (`page 3`), or of files in a folder by their names."""
+
+    def add(self, code: NoteCode, text: str, pages: str = "") -> None:
+        """Add a note to the result."""
+        self.result.notes.append(Note(code=code, text=text, pages=pages))
 
 
-def result_of(
-    request: OcrRequest, document: Document, read: list[ReadPage], pages: list[Page], manager: Lifecycle
-) -> OcrResult:
-    by_engine = [page for page in read if page.engine != TEXT_LAYER]
+def result_of(request: OcrRequest, document: Document, read: Sequence[ReadPage], unread: tuple[str, str]) -> OcrResult:
+    """The result of the pages that were read, whole.
+
+    Args:
+        unread: the engine's name and its device, for a result without pages.
+    """
+    by_engine = [page for page in read if page.engine not in (TEXT_LAYER, "")]
     last = by_engine[-1] if by_engine else read[-1] if read else None
+    pages = [page.page.model_copy() for page in read]
     return OcrResult(
         text=join_texts(pages),
         pages=pages,
         page_count=document.page_count,
         mode=request.mode,
-        engine=last.engine if last else manager.engine.name,
+        engine=(last.engine if last else "") or unread[0],
         model=last.model if last else "",
-        device=last.device if last else manager.device,
+        device=last.device if last else unread[1],
         cached=True if read and all(page.cached for page in read) else None,
     )
 
@@ -92,11 +101,16 @@ def contents_entry(page: Page) -> Entry:
 
 
 def how_to_go_on(shown: list[Page], document: Document, next_pages: str, late: bool) -> str:
+    """The sentence that tells an agent how to get the pages that are left.
+
+    Args:
+        late: whether pages are still being read.
+    """
     if not shown:
         return f'Nothing is read yet; reading goes on. Call again in a moment with pages="{next_pages}".'
-    said = f"Read up to page {shown[-1].page} of {document.page_count}"
-    said += ", and reading goes on." if late else "."
-    return f'{said} To go on, call again with pages="{next_pages}".'
+    so_far = f"Read up to page {shown[-1].page} of {document.page_count}"
+    so_far += ", and reading goes on." if late else "."
+    return f'{so_far} To go on, call again with pages="{next_pages}".'
 
 
 async def annotated_page(document: Document, page: Page) -> list[tuple[bytes, str]]:
@@ -110,36 +124,52 @@ async def annotated_page(document: Document, page: Page) -> list[tuple[bytes, st
         document.discard(image)
 
 
-def blank_notes(read: list[ReadPage], request: OcrRequest) -> list[str]:
-    empty = [page.page.page for page in read if not page.page.text and not page.remark]
-    if not empty:
-        return []
-    which = _which(empty)
-    if request.mode == "find":
-        return [f"{which}: {request.find_term!r} was not found."]
-    return [f"{which}: blank, no text was found."]
+def document_notes(document: Document) -> list[Note]:
+    """The notes about what the document holds beside its pages."""
+    return [Note(code="not_opened", text=text) for text in document.notes]
 
 
-def remark_notes(read: list[ReadPage]) -> list[str]:
-    """Each remark once, with the pages that it is about."""
-    pages: dict[str, list[int]] = {}
+def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
+    """The notes about pages: failed, not read in full, blank. Each sentence stands once, with all its pages."""
+    pages: dict[tuple[NoteCode, str], list[int]] = {}
     for page in read:
-        if page.remark:
-            pages.setdefault(page.remark, []).append(page.page.page)
-    return [f"{_which(numbers)}: {remark}" for remark, numbers in pages.items()]
+        if (about := _about(page, request)) is not None:
+            pages.setdefault(about, []).append(page.page.page)
+    return [Note(code=code, text=text, pages=format_pages(numbers)) for (code, text), numbers in pages.items()]
 
 
-def _which(numbers: list[int]) -> str:
-    return f"Page{'s' if len(numbers) > 1 else ''} {format_pages(numbers)}"
+def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
+    """The code and the sentence of a page's note; None for a page that was read in full."""
+    if page.error is not None:
+        return "page_failed", str(page.error)
+    if page.remark:
+        if page.page.source:
+            return "layer_incomplete", page.remark
+        return "no_text_layer" if page.engine == TEXT_LAYER else "not_read", page.remark
+    if page.page.text:
+        return None
+    if request.mode == "find":
+        return "not_found", f"{request.find_term!r} was not found."
+    return "blank", "blank, no text was found."
 
 
-def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:
+def first_error(read: Sequence[ReadPage]) -> OcrError | None:
+    """The error of the first page, where no page could be read."""
+    errors = [page.error for page in read]
+    return errors[0] if errors and all(errors) else None
+
+
+def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | None]:
     """As many whole pages as fit; of a first page that does not fit, whole lines.
 
-    Returns the pages to show and, where a page itself was cut, a sentence about it.
+    Args:
+        max_chars: characters; 0: no limit.
+
+    Returns:
+        The pages to show, and a note where a page itself was cut.
     """
     if not max_chars:
-        return pages, ""
+        return pages, None
     shown: list[Page] = []
     used = 0
     for page in pages:
@@ -148,15 +178,16 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], str]:
             break
         shown.append(page)
     if shown or not pages:
-        return shown, ""
+        return shown, None
     page = pages[0].model_copy()
     whole = len(page.text)
     end = page.text.rfind("\n", 0, max_chars + 1)
     page.text = page.text[: end if end > 0 else max_chars].rstrip()
-    return [page], (
-        f"Page {page.page} has {whole} characters and was cut at {len(page.text)}. For all of it, call again "
-        f'with pages="{page.page}" and max_chars={whole} (or save_to).'
+    text = (
+        f"{whole} characters, cut at {len(page.text)}. For all of the page, call again with "
+        f'pages="{page.page}" and max_chars={whole}.'
     )
+    return [page], Note(code="cut", text=text, pages=str(page.page))
 
 
 def _is_markdown(path: str) -> bool:

@@ -1,8 +1,8 @@
-"""Many documents in one request: each is read into a file of its own, and an index tells what became of all.
+"""Reads many documents in one request, each into a file of its own, and writes an index of all.
 
-A document whose text is there already is not read again, one that fails stops none of the others,
-and a call that must answer before all are read loses nothing: the reading goes on for a while, and
-the same call made again finds it further on. Nothing is replaced unless the request says so.
+A document whose text is there already is not read again. A document that fails stops no other document. A call that
+must answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made
+again, finds it further on. A file is replaced only if the request says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
@@ -21,40 +21,38 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from ..caller import Caller
+from ..config import Settings
 from ..documents.listing import Listing, complete_path, list_files
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
 from ..models import Failure, Folder, OcrRequest, OcrResult
 from .answer import Answer
-from .progress import Progress
-from .service import OcrService
+from .progress import Progress, Terms
 
-__all__ = ["FolderReader", "Outcome"]
+__all__ = ["FolderReader", "Outcome", "ReadDocument"]
 
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 60.0  # how long documents are read on for a caller that may come back
+LINGER_S: Final = 60.0  # seconds that documents are read on for a caller that may come back
 RETRY_S: Final = 1.0  # while the model loads or the line is full
 MAX_JOBS: Final = 16  # that wait for their caller to come back
 INDEX_NAME: Final = "index.md"
 INDEX_EVERY_S: Final = 5.0
 INDEX_MAX_BYTES: Final = 4 * 1024 * 1024
-INDEX_MARK: Final = "<!-- written by deepseek-ocr-mcp -->"  # what lets us replace an index: it is ours
+INDEX_MARK: Final = (
+    "<!-- written by deepseek-ocr-mcp -->"  # an index with this mark may be replaced: this program wrote it
+)
 MAX_FAILURES: Final = 10  # told in an answer; the index has all
 MAX_REMARKS: Final = 3
-
-# Not the document's fault, and over soon: it is tried again. And what ends a reading, because every
-# other document would meet the same.
-PASSING: Final = frozenset({"not_ready", "queue_full"})
-FATAL: Final = frozenset({"engine_unavailable", "gpu_busy", "cancelled", "busy", "unsupported_mode"})
 
 _ROW: Final = re.compile(r"\| \[.*\]\((?P<target>[^)]*)\) \| (?P<pages>[\d,]*) \| (?P<chars>[\d,]*) \| ")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one document."""
+    """The outcome of one document."""
 
     state: Literal["read", "there", "outdated", "failed"]
     pages: int | None = None
@@ -68,7 +66,7 @@ class _FolderJob:
     """The reading of one folder, for all who ask for it in the same words."""
 
     request: OcrRequest
-    local: bool
+    caller: Caller
     listing: Listing
     out: str
     suffix: str
@@ -97,23 +95,34 @@ class _FolderJob:
         return sum(file in self.outcomes for file in self.listing.files)
 
     def tell(self) -> None:
-        """Wake those who wait."""
+        """Wake the callers that wait."""
         self.changed.set()
         self.changed = anyio.Event()
 
 
-class FolderReader:
-    """Use it inside `async with reader.running():`."""
+ReadDocument = Callable[[OcrRequest, Caller, Terms], Awaitable[Answer]]
+"""Reads one document; see `OcrService.read`."""
 
-    def __init__(self, service: OcrService) -> None:
-        self._service = service
-        self._settings = service.settings
+
+class FolderReader:
+    """Use it inside `async with reader.running():`.
+
+    Args:
+        settings: the operator's.
+        engine: the name of the engine that reads.
+        read: reads one document.
+    """
+
+    def __init__(self, settings: Settings, engine: str, read: ReadDocument) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._read_document = read
         self._jobs: OrderedDict[str, _FolderJob] = OrderedDict()
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """What is being read when it ends is not finished; it is found undone the next time."""
+        """The lifespan of all folder jobs. A document that is being read at its end is read again the next time."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -121,51 +130,42 @@ class FolderReader:
             finally:
                 tasks.cancel_scope.cancel()
 
-    async def find(self, image: str, *, local: bool) -> Listing | None:
-        """The files that `image` names, if it is a folder or a pattern."""
-        return await list_files(image, settings=self._settings, local=local)
+    async def find(self, image: str, caller: Caller) -> Listing | None:
+        """The files that `image` names, if it is a folder or a pattern; else None."""
+        return await list_files(image, settings=self._settings, local=caller.is_local)
 
-    async def complete(self, text: str, *, local: bool) -> list[str]:
+    async def complete(self, text: str, caller: Caller) -> list[str]:
         """Paths that begin with `text`, as far as the caller may read."""
-        return await complete_path(text, settings=self._settings, local=local)
+        return await complete_path(text, settings=self._settings, local=caller.is_local)
 
     def describe(self, request: OcrRequest, listing: Listing) -> Answer:
-        """What there is in a folder, and how to have it read."""
+        """An answer that lists the files of a folder, and says how to have them read."""
         files, shown, used = listing.files, 0, 0
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
             shown += 1
         many = f"{len(files):,} file{'' if len(files) == 1 else 's'} that can be read"
-        notes = [f"{request.image} names {many}, in {listing.root}."]
+        folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
+        answer = Answer(self._result(request, folder, pages=0))
+        answer.add("files", f"{request.image} names {many}, in {listing.root}.")
         if files:
             more = f"\n… and {len(files) - shown:,} more" if shown < len(files) else ""
-            notes.append("\n".join(files[:shown]) + more)
-            notes.append(
+            answer.add("files", "\n".join(files[:shown]) + more)
+            answer.add(
+                "files",
                 f'To read one, give its path: image="{os.path.join(listing.root, files[0])}". To read all into files, '
-                'call again with save_to="/path/of/a/folder" (Markdown; "/path/of/a/folder/*.json": JSON with boxes).'
+                'call again with save_to="/path/of/a/folder" (Markdown; "/path/of/a/folder/*.json": JSON with boxes).',
             )
         if listing.subfolders:
-            notes.append(f'Its subfolders are not looked into; image="{os.path.join(listing.root, "**")}" does.')
-        folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
-        return Answer(self._result(request, folder, pages=0), notes)
+            pattern = os.path.join(listing.root, "**")
+            answer.add("files", f'Its subfolders are not looked into; image="{pattern}" does.')
+        return answer
 
-    async def read(
-        self,
-        request: OcrRequest,
-        listing: Listing,
-        *,
-        local: bool,
-        on_progress: Progress | None = None,
-        reply_s: float | None = None,
-    ) -> tuple[Answer, Mapping[str, Outcome]]:
+    async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
         """Read all these files into the folder that `request.save_to` names.
 
-        Args:
-            on_progress: called with files done, files in all, and a sentence.
-            reply_s: seconds after which the answer tells how far it is; None: when all is done.
-
-        Returns:
-            The answer, and what became of each file so far.
+        `terms.on_progress` is called with files done, files in all, and a sentence. After `terms.reply_s` the answer
+        tells how far the reading is. `errors` of the answer names the files that failed so far.
 
         Raises:
             OcrError: nothing can be read, or nothing written there.
@@ -175,16 +175,16 @@ class FolderReader:
                 f"No file that can be read is named by {request.image}.",
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
-        out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=local)
-        job = self._job(request, listing, out, suffix, local)
+        out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=caller.is_local)
+        job = self._job(_FolderJob(request, caller, listing, out, suffix))
         job.callers += 1
         try:
             if job.scope is None and not job.finished:
                 assert self._tasks is not None, "use the reader inside `async with reader.running():`"
                 job.scope = anyio.CancelScope()
                 self._tasks.start_soon(self._run, job)
-            with anyio.move_on_after(reply_s):
-                await self._follow(job, on_progress)
+            with anyio.move_on_after(terms.reply_s):
+                await self._follow(job, terms.on_progress)
         except anyio.get_cancelled_exc_class():
             if job.callers == 1 and job.scope is not None:
                 job.scope.cancel()
@@ -199,14 +199,14 @@ class FolderReader:
             )
         await self._write_index(job)
         job.told = job.finished
-        return self._answer(job), job.outcomes
+        return self._answer(job)
 
-    def _job(self, request: OcrRequest, listing: Listing, out: str, suffix: str, local: bool) -> _FolderJob:
-        """The job that is at work on this request, or waits for it; else a new one."""
-        key = f"{local} {request.model_dump_json()}"
+    def _job(self, new: _FolderJob) -> _FolderJob:
+        """The job that is at work on the same request, or waits for its caller; else the new one."""
+        key = f"{new.caller.is_local} {new.request.model_dump_json()}"
         job = self._jobs.pop(key, None)
         if job is None or job.told or job.error is not None:
-            job = _FolderJob(request, local, listing, out, suffix)
+            job = new
         self._jobs[key] = job
         resting = [name for name, each in self._jobs.items() if each.scope is None and each is not job]
         for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].told)]:
@@ -227,7 +227,7 @@ class FolderReader:
     # -- reading
 
     async def _run(self, job: _FolderJob) -> None:
-        """Read file after file until all are done, or until nobody has come back for them."""
+        """Read file after file until all are done, or until no caller has come back for long."""
         assert job.scope is not None
         try:
             with job.scope:
@@ -252,15 +252,17 @@ class FolderReader:
         except OcrError as exc:
             job.error = exc
         except Exception as exc:  # it must not end the server, whose task this is
-            log.exception("A folder failed in a way nobody foresaw.")
+            log.exception("A folder failed in a way that this program does not foresee.")
             job.error = unforeseen(exc, "Reading the folder")
         finally:
             job.scope, job.fraction = None, 0.0
             job.tell()
 
     async def _prepare(self, job: _FolderJob) -> None:
-        """Look again what is there: files come and go, and what goes out of a folder is not to be read from it."""
-        listed = await list_files(job.request.image, settings=self._settings, local=job.local, leave_out=job.out)
+        """List the folder again: files may have come or gone, and links may lead elsewhere now."""
+        listed = await list_files(
+            job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
+        )
         job.listing = listed or job.listing
         if not job.outcomes:
             job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
@@ -271,10 +273,10 @@ class FolderReader:
         return job.callers == 0 and anyio.current_time() - job.left_at > LINGER_S
 
     async def _read_file(self, job: _FolderJob, file: str) -> Outcome | None:
-        """What becomes of one file; None where nobody waits for it any more.
+        """Read one file. Returns its outcome; None where no caller waits any more.
 
         Raises:
-            OcrError: what every other file would meet too.
+            OcrError: an error that every other file would meet too.
         """
         source = os.path.join(job.listing.root, file)
         target = os.path.join(job.out, file + job.suffix)
@@ -292,12 +294,12 @@ class FolderReader:
             await make_folder(os.path.dirname(target), settings=self._settings)
             while True:
                 try:
-                    answer = await self._service.read(request, local=job.local, on_progress=progress)
+                    answer = await self._read_document(request, job.caller, Terms(on_progress=progress))
                     job.waits_for = ""
                     if answer.result.saved_to or not answer.result.next_pages:
                         break
                 except OcrError as exc:
-                    if exc.code not in PASSING:
+                    if not exc.is_passing:
                         raise
                     job.waits_for = str(exc)
                     await anyio.sleep(RETRY_S)
@@ -305,10 +307,10 @@ class FolderReader:
                     return None
         except OcrError as exc:
             # A page range may suit one document and not another; any other argument is wrong for all.
-            if exc.code in FATAL or (type(exc) is BadRequest and not request.pages):
+            if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
                 raise
             return Outcome("failed", remark=str(exc), error=exc)
-        remarks = [note for note in answer.notes if note.startswith("Page")][:MAX_REMARKS]
+        remarks = [str(note) for note in answer.result.notes if note.pages][:MAX_REMARKS]
         return Outcome("read", len(answer.result.pages), len(answer.result.text), " ".join(remarks))
 
     # -- telling
@@ -328,27 +330,41 @@ class FolderReader:
             index=job.index,
             failures=[Failure(file=file, error=outcome.remark) for file, outcome in failed[:MAX_FAILURES]] or None,
         )
-        said = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
-        if folder.there:
-            said.append(f"{folder.there} were there already.")
-        if outdated := states.count("outdated"):
-            said.append(f"{outdated} of them are older than their files; overwrite=true reads all again.")
-        if folder.failed:
-            said.append(f"{folder.failed} failed.")
-        if folder.left:
-            said.append(f"{folder.left} are left: call again with the same arguments to go on.")
-        if job.waits_for:
-            said.append(job.waits_for)
-        notes = [" ".join(said), *(f"{each.file}: {each.error}" for each in folder.failures or ())]
+        answer = Answer(
+            self._result(job.request, folder, pages, job.out),
+            errors={file: outcome.error for file, outcome in failed if outcome.error is not None},
+        )
+        answer.add("files", self._summary(job, folder, states.count("outdated")))
+        for failure in folder.failures or ():
+            answer.add("files", f"{failure.file}: {failure.error}")
         if folder.failed > MAX_FAILURES:
-            notes.append(f"… and {folder.failed - MAX_FAILURES} more.")
+            answer.add("files", f"… and {folder.failed - MAX_FAILURES} more.")
         if job.index:
-            notes.append(f"The index is {job.index}.")
+            answer.add("files", f"The index is {job.index}.")
         elif job.prepared:
-            notes.append(f"No index was written: {os.path.join(job.out, INDEX_NAME)} is somebody's own file.")
+            path = os.path.join(job.out, INDEX_NAME)
+            answer.add("files", f"No index was written: {path} is a file that this program did not write.")
         if job.listing.subfolders:
-            notes.append(f'Its subfolders were not looked into; image="{os.path.join(job.listing.root, "**")}" does.')
-        return Answer(self._result(job.request, folder, pages, job.out), notes)
+            pattern = os.path.join(job.listing.root, "**")
+            answer.add("files", f'Its subfolders were not looked into; image="{pattern}" does.')
+        return answer
+
+    @staticmethod
+    def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
+        """How many files were read, were there, failed and are left."""
+        pages = sum(outcome.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
+        sentences = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
+        if folder.there:
+            sentences.append(f"{folder.there} were there already.")
+        if outdated:
+            sentences.append(f"{outdated} of them are older than their files; overwrite=true reads all again.")
+        if folder.failed:
+            sentences.append(f"{folder.failed} failed.")
+        if folder.left:
+            sentences.append(f"{folder.left} are left: call again with the same arguments to go on.")
+        if job.waits_for:
+            sentences.append(job.waits_for)
+        return " ".join(sentences)
 
     def _result(self, request: OcrRequest, folder: Folder, pages: int, saved_to: str = "") -> OcrResult:
         return OcrResult(
@@ -356,7 +372,7 @@ class FolderReader:
             pages=[],
             page_count=pages,
             mode=request.mode,
-            engine=self._service.engine.name,
+            engine=self._engine,
             model="",
             device="",
             truncated=folder.left > 0,
@@ -371,7 +387,7 @@ class FolderReader:
 
 
 def _already(source: str, target: str) -> Literal["there", "outdated"] | None:
-    """Whether a text is there, and whether it is newer than what it was read from."""
+    """Whether the text of a source is there already, and whether it is older than the source."""
     try:
         written = os.stat(target).st_mtime
     except OSError:
@@ -405,7 +421,7 @@ def _index(job: _FolderJob) -> str:
     return "\n".join(
         [
             INDEX_MARK,
-            f"# What was read in {job.listing.root}",
+            f"# Texts of {job.listing.root}",
             "",
             head,
             "",
@@ -426,7 +442,10 @@ def _number(count: int | None) -> str:
 
 
 def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | None, int | None]]]:
-    """The path of the index to write, and what an earlier one says; no path where the file there is not ours."""
+    """The path of the index, and the pages and characters that an earlier index names.
+
+    The path is empty where a file of that name exists that this program did not write.
+    """
     path = os.path.join(out, INDEX_NAME)
     if not os.path.lexists(path):
         return path, {}

@@ -1,20 +1,19 @@
-"""Every page is read once, for all who ask for it, and is read on when whoever asked has been answered.
+"""Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
-A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn;
-as many batches at once as the lifecycle has lanes.
-A page that holds its text itself is not read: what it says is taken from it. Requests ask it for pages and follow
-them; requests for the same pages share one job. A request that leaves takes
-along what only it asked for. What is read for nobody yet comes after everything that somebody waits for, and stops
-when the memory is wanted back.
+A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
+once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF that holds trusted text is not
+read: its own text is taken. Requests put an `Ask` to a job and follow it; requests for the same work share one job.
+A request that leaves withdraws the pages that only it asked for. Pages in the background come after all pages that a
+request waits for, and are given up when the model's memory is wanted back.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import anyio
@@ -22,48 +21,25 @@ import anyio.abc
 import anyio.lowlevel
 from pydantic import ValidationError
 
-from ..documents.reader import Document, LayerText
+from ..documents.reader import LayerText, UnreadPart
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, unforeseen
+from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, unforeseen
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
-from ..models import Block, Page
+from ..models import Block, Note, Page
 from ..modes import IGNORE_LAYER, ONLY_LAYER
 from ..worker.client import OnProgress
 from .cache import PageCache
+from .work import TEXT_LAYER, ReadPage, Work
 
-__all__ = ["LOADING_SHARE", "TEXT_LAYER", "Ask", "Jobs", "ReadPage", "Spent"]
+__all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
 
 
 log = logging.getLogger(__name__)
 
-LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
-TEXT_LAYER: Final = "text_layer"  # in the place of an engine, for pages that none has read
-MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPage:
-    """A page, and who read it."""
-
-    page: Page
-    engine: str
-    model: str
-    device: str
-    remark: str = ""
-    """A sentence for the caller; what an engine has read with one is not cached: it may come out better next time."""
-    cached: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the cache; `from_dict` is its inverse."""
-        page = self.page.model_dump(mode="json", exclude_none=True)
-        fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
-        return fields | {"remark": self.remark} if self.remark else fields
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ReadPage:
-        remark = data.get("remark", "")
-        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], remark, cached=True)
+LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
+LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
+MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
 
 
 @dataclass(slots=True)
@@ -76,12 +52,13 @@ class Spent:
 
 
 class Ask:
-    """Pages that somebody wants, in this order.
+    """The pages that one request wants, in order.
 
     Args:
-        limit: characters after which no further page is wanted; None: all are.
-        client: who asks, for a fair share of turns.
-        background: whether nobody waits for it.
+        numbers: the pages, ascending.
+        limit: characters after which no further page is wanted; None: all pages are.
+        client: the name of the client, for a fair share of turns.
+        background: whether no request waits for these pages yet.
     """
 
     def __init__(
@@ -92,9 +69,9 @@ class Ask:
         self.background = background
         self.request = request_id()
         self.error: OcrError | None = None
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.spent = Spent()
-        self._limit = limit
+        self.limit = limit
         self._pages: dict[int, ReadPage] = {}
         self._whole = 0  # pages from the first on that are there without a gap
         self._chars = 0  # of these
@@ -105,29 +82,31 @@ class Ask:
         return f"<Ask {len(self._pages)} of {len(self.numbers)}{' in background' if self.background else ''}>"
 
     def pages(self) -> list[ReadPage]:
-        """What is there from the first page on, without a gap."""
+        """The pages that are there, from the first one on without a gap."""
         return [self._pages[number] for number in self.numbers[: self._whole]]
 
     def all_pages(self) -> list[ReadPage]:
-        """Whatever is there, in order."""
+        """All pages that are there, in order."""
         return [self._pages[number] for number in self.numbers if number in self._pages]
 
     @property
     def satisfied(self) -> bool:
-        """Whether there is an error or enough text: then no further page is wanted."""
-        return self.error is not None or (self._limit is not None and self._chars >= self._limit)
+        """Whether no further page is wanted: there is an error, or enough text."""
+        return self.error is not None or (self.limit is not None and self._chars >= self.limit)
 
     def outstanding(self) -> list[int]:
         """The pages that are still wanted."""
-        if self.satisfied:
-            return []
+        return [] if self.satisfied else self.missing()
+
+    def missing(self) -> list[int]:
+        """The pages that are not there, even where the ask is satisfied."""
         return [number for number in self.numbers[self._whole :] if number not in self._pages]
 
     def has(self, number: int) -> bool:
         return number in self._pages
 
     def give(self, read: ReadPage) -> None:
-        """Deliver a page; one that was never asked for is ignored."""
+        """Deliver a page. A page that the ask does not name is ignored."""
         if read.page.page not in self._pages and read.page.page in self.numbers:
             self._pages[read.page.page] = read
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
@@ -140,15 +119,14 @@ class Ask:
         self._changed.set()
 
     def tell(self, ahead: float, message: str) -> None:
-        """Note progress: `ahead` pages beyond those that are there. Nothing is told twice, nothing is lost."""
+        """Note progress: `ahead` pages beyond the pages that are there. Each step is reported once."""
         self._told.append((len(self._pages) + ahead, message))
         self._changed.set()
 
     async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
-        """Return when nothing is outstanding; tell the progress on the way.
+        """Report the progress until no page is outstanding.
 
-        Where all is there before anything could be told, nothing is: the answer says so itself, and over HTTP it is
-        then no stream of events.
+        Where all pages are there at once, no progress is reported: over HTTP the answer is then no stream of events.
         """
         told = False
         while told or self.outstanding():
@@ -163,13 +141,14 @@ class Ask:
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or what came of it without one."""
+    """A page on its way to the engine: its picture, or the page itself where no engine needs to read it."""
 
     number: int
     image: PageImage | None = None
+    part: UnreadPart | None = None
+    """Where the picture is not the whole page, but what its own text does not hold."""
     read: ReadPage | None = None
-    """Its own text."""
-    error: OcrError | None = None
+    """The page's own text, or the error of a page that could not be drawn."""
 
 
 @dataclass(eq=False, slots=True)
@@ -185,24 +164,18 @@ class _PageBatch:
 class _DocumentJob:
     """A document that is read with one set of options."""
 
-    key: str
-    document: Document
-    options: ReadOptions
-    text_layer: str
-    page_key: Callable[[int], str]
-    stack: AsyncExitStack
-    """Closes the document."""
+    work: Work
     asks: list[Ask] = field(default_factory=list)
     holders: int = 0
     """Requests that still use the document."""
     batches: list[_PageBatch] = field(default_factory=list)
-    """What is under way."""
+    """The batches that are being drawn or read."""
     fresh: dict[int, ReadPage] = field(default_factory=dict)
-    """Pages that were given to those who waited, and are not in the cache yet."""
+    """Pages that were delivered and are not in the cache yet."""
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def choose(self, most: int) -> list[int]:
-        """The pages to read next: what somebody waits for first, asks in turn."""
+        """The pages to read next, `most` of them. Asks take turns; background asks come last."""
         under_way = {number for batch in self.batches for number in batch.numbers}
         for ask in sorted(self.asks, key=lambda ask: ask.background):
             if todo := [number for number in ask.outstanding() if number not in under_way]:
@@ -212,7 +185,7 @@ class _DocumentJob:
         return []
 
     def wanted(self, numbers: Iterable[int]) -> list[Ask]:
-        """Who wants any of these pages."""
+        """The asks that want any of these pages."""
         asked = set(numbers)
         return [ask for ask in self.asks if not asked.isdisjoint(ask.outstanding())]
 
@@ -224,7 +197,7 @@ class _DocumentJob:
 
 
 class Jobs:
-    """Use it inside `async with` of the task group that it is given."""
+    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group."""
 
     def __init__(self, manager: Lifecycle, fallback: Lifecycle | None, cache: PageCache) -> None:
         self._manager = manager
@@ -238,42 +211,31 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """Pages that are to be read though nobody waits for them."""
+        """The number of pages that only background asks want."""
         return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Have jobs run in this task group from now on."""
+        """Run jobs in this task group from now on."""
         self._tasks = tasks
 
-    async def fill(self, ask: Ask, page_key: Callable[[int], str]) -> None:
-        """Give an ask what the cache has, up to its limit."""
+    async def fill(self, ask: Ask, work: Work) -> None:
+        """Give an ask the pages that the cache has, up to the limit of the ask."""
         for number in ask.numbers:
             if ask.satisfied:
                 return
-            if not ask.has(number) and (entry := await self._cache.get(page_key(number))) is not None:
+            if not ask.has(number) and (entry := await self._cache.get(work.page_key(number))) is not None:
                 ask.give(ReadPage.from_dict(entry))
 
-    def join(
-        self,
-        ask: Ask,
-        key: str,
-        document: Document,
-        stack: AsyncExitStack,
-        options: ReadOptions,
-        text_layer: str,
-        page_key: Callable[[int], str],
-    ) -> None:
-        """Have the outstanding pages of `ask` read. Unless in the background, `leave` must follow.
+    def join(self, ask: Ask, work: Work) -> None:
+        """Have the outstanding pages of `ask` read. Unless the ask is in the background, `leave` must follow.
 
-        Args:
-            key: the same for every request that the same job can serve.
-            document: taken over, with the `stack` that closes it, if there is no such job yet; it stays open until
-                every request that joined has left.
+        Where no job does this work yet, one begins. It holds the document until every request that joined has left.
         """
         assert self._tasks is not None
-        job = self._jobs.get(key)
+        job = self._jobs.get(work.key)
         if job is None:
-            job = self._jobs[key] = _DocumentJob(key, document, options, text_layer, page_key, stack.pop_all())
+            work.shared.hold()
+            job = self._jobs[work.key] = _DocumentJob(work)
             self._tasks.start_soon(self._run, job)
         for page in job.fresh.values():
             ask.give(page)
@@ -284,16 +246,16 @@ class Jobs:
             job.holders += 1
         job.changed.set()
 
-    def leave(self, ask: Ask, key: str) -> None:
-        """The caller has what it wanted, or wants no more."""
-        job = self._jobs.get(key)
+    def leave(self, ask: Ask, work: Work) -> None:
+        """End an ask: its caller has its pages, or waits no more."""
+        job = self._jobs.get(work.key)
         if job is not None and ask in job.asks:
             job.asks.remove(ask)
             job.holders -= 1
             job.stop_if_unwanted()
 
     def stop_unattended(self) -> None:
-        """Read nothing more that nobody waits for."""
+        """Give up all background asks."""
         for job in self._jobs.values():
             job.asks = [ask for ask in job.asks if not ask.background]
             job.stop_if_unwanted()
@@ -313,15 +275,14 @@ class Jobs:
                 if not job.choose(1):
                     await job.changed.wait()
         except Exception as exc:
-            log.exception("A document failed in a way nobody foresaw.")
+            log.exception("A document failed in a way that this program does not foresee.")
             for ask in job.asks:
                 ask.fail(unforeseen(exc))
         finally:
-            del self._jobs[job.key]
-            for ask in job.asks:  # only where the server closes
+            del self._jobs[job.work.key]
+            for ask in job.asks:  # only when the server shuts down
                 ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
-            with anyio.CancelScope(shield=True):
-                await job.stack.aclose()
+            await job.work.shared.release()
 
     async def _read_all(self, job: _DocumentJob) -> bool:
         """Read until nothing is outstanding. Returns whether the document is still in use."""
@@ -330,12 +291,12 @@ class Jobs:
         async with AsyncExitStack() as lease, anyio.create_task_group() as tasks:
             leased = False
             while (numbers := job.choose(most)) or job.batches:
-                if not numbers:  # all that is wanted is under way
+                if not numbers:  # all outstanding pages are under way
                     job.changed = anyio.Event()
                     await job.changed.wait()
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
-                drawn = await self._draw(job, numbers)  # while those before it are read
+                drawn = await self._draw(job, numbers)  # while the engine reads the batch before
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
                     job.batches.remove(batch)
@@ -363,61 +324,75 @@ class Jobs:
             return [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
 
     def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
-        """Lines of the log that are written within carry the ids of the requests that want these pages."""
+        """A context: log lines in it carry the ids of the requests that want these pages."""
         return serving(*(ask.request for ask in job.wanted(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
         try:
-            if job.text_layer != IGNORE_LAYER:
-                layer = await job.document.text_layer(number, job.options)
-                if layer.usable or job.text_layer == ONLY_LAYER:
+            if job.work.text_layer != IGNORE_LAYER:
+                layer = await job.work.document.text_layer(number, job.work.options)
+                if layer.usable or job.work.text_layer == ONLY_LAYER:
                     return _Drawn(number, read=_of_layer(number, layer))
-            return _Drawn(number, image=await job.document.page(number))
+                if layer.partial and self._manager.engine.gives_lines:
+                    part = await job.work.document.unread_part(number)
+                    return _Drawn(number, image=part.image, part=part)
+            return _Drawn(number, image=await job.work.document.page(number))
         except OcrError as exc:
-            return _Drawn(number, error=exc)
+            return _Drawn(number, read=ReadPage.failed(number, exc))
 
     async def _give_texts(self, job: _DocumentJob, drawn: Sequence[_Drawn]) -> list[_Drawn]:
-        """Give those who want them the pages that hold their text themselves. Returns the others."""
+        """Deliver the pages that need no engine. Returns the other pages."""
         texts = [page.read for page in drawn if page.read is not None]
         if texts:
             asks = job.wanted(text.page.page for text in texts)
             for ask in asks:
                 for text in texts:
                     ask.give(text)
-                ask.tell(0, f"page {texts[-1].page.page} of {job.document.page_count} taken from its text")
+                done = "could not be drawn" if texts[-1].error else "taken from its text"
+                ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(job, [text for text in texts if text.page.source])  # the others cost nothing
-            await anyio.lowlevel.checkpoint()  # who has enough now leaves before more is looked at
+                await self._keep(
+                    job, [text for text in texts if text.page.source]
+                )  # an error costs nothing to find again
+            await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
         return [page for page in drawn if page.read is None]
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
-        """Read these pages and give them to whoever wants them."""
-        images: dict[int, PageImage] = {}
-        for page in drawn:
-            if page.error is not None:
-                for ask in job.wanted([page.number]):
-                    ask.fail(page.error)
-            elif page.image is not None:
-                images[page.number] = page.image
+        """Read these pages, or parts of pages, and deliver the pages."""
+        parts = {page.number: page.part for page in drawn if page.part is not None}
+        images = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
         pages: list[ReadPage] = []
         unattended = False
         try:
             if job.wanted(images):
                 with anyio.CancelScope() as batch.scope, self._lines(job, images):
-                    pages = await self._read_images(job, images)
+                    if whole := {number: image for number, image in images.items() if number not in parts}:
+                        pages += await self._read_images(job, whole, {})
+                        images |= whole  # some may have been drawn anew
+                    if parts:
+                        pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in images.values():
-                job.document.discard(image)
+            for image in (*images.values(), *(part.image for part in parts.values())):
+                job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
 
-    async def _read_images(self, job: _DocumentJob, images: dict[int, PageImage]) -> list[ReadPage]:
-        """Have them read, and give them to whoever wants them; nothing if that failed."""
+    async def _read_images(
+        self, job: _DocumentJob, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
+        """Have the engine read pages, or parts of pages, and deliver the pages. Returns the pages that were read.
+
+        Args:
+            job: the work.
+            images: the pictures to read, by the number of their page.
+            parts: for pictures that show a part of their page: its place. The lines read are merged with the own text
+                of the page.
+        """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
-        what += f" of {job.document.page_count}"
+        what += f" of {job.work.document.page_count}"
         manager = self._manager
         if manager.state is not manager.ready_state:
             for ask in job.wanted(numbers):
@@ -429,14 +404,18 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            reading = await self._read_somewhere(job, images, report)
+            options = replace(job.work.options, mode=LINES_MODE, find_term="") if parts else job.work.options
+            reading = await self._read_somewhere(job, images, options, report)
             pages = [
-                _validated(number, images[number], fields, reading)
+                await _merged(job, number, parts[number], fields, reading)
+                if number in parts
+                else _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)
             ]
         except OcrError as exc:
-            for ask in job.wanted(numbers):
-                ask.fail(exc)
+            if len(numbers) > 1 and _is_about_pages(exc):
+                return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
+            self._fail(job, numbers, exc)
             return []
         for ask in job.wanted(numbers):
             ask.spent.queued_s += reading.queued_s
@@ -447,24 +426,46 @@ class Jobs:
             ask.tell(0, f"{what} read")
         return pages
 
+    async def _read_alone(
+        self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
+    ) -> list[ReadPage]:
+        """Read one page of a batch that failed: one bad page must not cost the others."""
+        if not job.wanted([number]):
+            return []
+        document = job.work.document
+        document.discard(images[number])  # its picture may be gone: an endpoint got it
+        part = await document.unread_part(number) if number in parts else None
+        images[number] = part.image if part else await document.page(number)
+        return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
+
+    def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
+        """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
+        for ask in job.wanted(numbers):
+            if _is_about_pages(error):
+                ask.give(ReadPage.failed(numbers[0], error))
+            else:
+                ask.fail(error)
+
     async def _keep(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
         own = self._manager.engine.name
         fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
         job.fresh |= fresh
-        await anyio.lowlevel.checkpoint()  # those who waited are answered first
+        await anyio.lowlevel.checkpoint()  # waiting requests are answered first
         for number, page in fresh.items():
-            await self._cache.put(job.page_key(number), page.to_dict())
+            await self._cache.put(job.work.page_key(number), page.to_dict())
         for number in fresh:
             job.fresh.pop(number, None)
 
-    async def _read_somewhere(self, job: _DocumentJob, images: dict[int, PageImage], report: OnProgress) -> PagesRead:
-        """By the engine, or by the fallback while no GPU has room or no endpoint can read."""
+    async def _read_somewhere(
+        self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
+    ) -> PagesRead:
+        """Read with the engine, or with the fallback while no GPU has room or can be used, or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
             return where.read(
                 list(images.values()),
-                job.options,
+                options,
                 client=client,
                 background=lambda: all(ask.background for ask in job.wanted(images)),
                 on_progress=report,
@@ -474,37 +475,68 @@ class Jobs:
             return await read(self._manager)
         except (GpuBusy, EngineUnavailable) as trouble:
             fallback, remote = self._fallback, self._manager.engine.is_remote
-            lacking = isinstance(trouble, EngineUnavailable) and not remote  # for the operator to mend: an error
-            if lacking or fallback is None or job.options.mode not in fallback.engine.modes:
+            if fallback is None or job.work.options.mode not in fallback.engine.modes:
                 raise
-            note = f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            note = Note(
+                code="fallback", text=f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
+            )
             for ask in job.wanted(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
             if remote:  # their pictures were deleted once they had been encoded
                 for number, image in images.items():
-                    job.document.discard(image)
-                    images[number] = await job.document.page(number)
+                    job.work.document.discard(image)
+                    images[number] = await job.work.document.page(number)
             async with fallback.lease():
                 return await read(fallback)
 
 
+def _is_about_pages(error: OcrError) -> bool:
+    """Whether an error may be the fault of a page that was read, and not of the service."""
+    return not (error.is_fatal or error.is_passing or isinstance(error, GpuLost))
+
+
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
-    """What a page says itself; where that cannot be used, an empty page with a remark that says why."""
+    """A page with its own text; where that text cannot be trusted, an empty page with a remark that says why."""
     page = Page(
         page=number,
         width=layer.width,
         height=layer.height,
         text=layer.text,
         blocks=[Block(**block) for block in layer.blocks],
-        source="text_layer" if layer.usable else None,
+        source="text_layer" if layer.usable or layer.partial else None,
     )
-    return ReadPage(page, TEXT_LAYER, "", CPU, f"no usable text layer: {layer.why}." if layer.why else layer.remark)
+    remark = layer.remark
+    if layer.why:
+        unread = f"not all of it was read: {layer.why}." if layer.partial else f"no usable text layer: {layer.why}."
+        remark = f"{unread} {remark}".strip()
+    return ReadPage(page, TEXT_LAYER, "", CPU, remark)
+
+
+async def _merged(
+    job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
+) -> ReadPage:
+    """A page whose own text is merged with the lines that were read of the part that it does not hold."""
+    read = [
+        {**block, "box": [side + (part.left, part.top)[n % 2] for n, side in enumerate(block["box"])]}
+        for block in fields.get("blocks", ())
+    ]
+    layer = await job.work.document.text_layer(number, job.work.options, read)
+    if not layer.usable:
+        raise OcrError(
+            f"Page {number} was read, but its own text is not usable any more: {layer.why}.",
+            remedy="Call again with text_layer=ignore.",
+        )
+    page = _of_layer(number, layer)
+    of_engine = str(fields.get("remark", ""))
+    remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
+    mixed = page.page.model_copy(update={"source": "mixed"})
+    return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:
     remark = str(fields.pop("remark", ""))
-    fields.pop("tokens", None)  # counted where they were read
+    fields.pop("tokens", None)  # the lifecycle has counted them
     try:
         page = Page(page=number, width=image.width, height=image.height, **fields)
     except (ValidationError, TypeError) as exc:

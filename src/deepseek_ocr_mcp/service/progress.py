@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from ..documents.source import Snapshot
 from ..errors import cause_of
 from .admission import Place
 from .jobs import LOADING_SHARE
 
-__all__ = ["OnPosition", "Progress", "ProgressReport", "RisingProgress", "position_as_progress", "positions_reported"]
+__all__ = [
+    "OnPosition",
+    "Progress",
+    "ProgressReport",
+    "RisingProgress",
+    "Terms",
+    "position_as_progress",
+    "positions_reported",
+]
 
 LEAST_STEP: Final = 0.02  # of a page: a client redraws its bar for each step of progress
 
@@ -24,8 +35,30 @@ OnPosition = Callable[[int], Awaitable[None]]
 """Called with the number of requests before this one, while there are any; then with 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a caller wants its answer."""
+
+    reply_s: float = inf
+    """Seconds within which the answer comes, with the pages that are read by then; the rest is read meanwhile, and so
+    are the pages that the next call will ask for. Infinite: the answer is whole, however long it takes."""
+    upload: Snapshot | None = None
+    """The document, where the caller sent it: then `request.image` is not looked at."""
+    place: Place | None = None
+    """The caller's place in the queue, where it has one already."""
+    keep: bool = False
+    """Whether the answer holds the document, to be opened again until it is let go."""
+    on_progress: Progress | None = None
+    on_position: OnPosition | None = None
+    """Called while requests stand before this one; where it is missing, `on_progress` is called."""
+
+    def rising(self) -> Terms:
+        """The same, with progress that only rises."""
+        return self if self.on_progress is None else replace(self, on_progress=RisingProgress(self.on_progress))
+
+
 class RisingProgress:
-    """Tells only what is more than before: where a request stands and what is read of it are told by two tasks."""
+    """Passes on only progress beyond the last: two tasks report on a request, its place in the queue and its pages."""
 
     def __init__(self, report: Progress) -> None:
         self._report = report
@@ -38,7 +71,7 @@ class RisingProgress:
 
 
 class ProgressReport:
-    """Turns what a job tells into one strictly increasing number of pages done."""
+    """Turns the progress of a job into one strictly increasing number of pages done."""
 
     def __init__(self, report: Progress | None, total: int, place: Place) -> None:
         self._place = place
@@ -56,7 +89,7 @@ class ProgressReport:
 
 
 def position_as_progress(report: Progress | None) -> OnPosition | None:
-    """Tells the position as progress, between nothing and the first of the reading itself."""
+    """Reports the position in the queue as progress, below the first progress of the reading itself."""
     if report is None:
         return None
     most = 0
@@ -74,7 +107,7 @@ def position_as_progress(report: Progress | None) -> OnPosition | None:
 
 @asynccontextmanager
 async def positions_reported(place: Place, on_position: OnPosition | None) -> AsyncIterator[None]:
-    """Tell the position while it waits; whoever is the next at once is told nothing."""
+    """Report the position while the request waits. A request that is the next at once reports nothing."""
     if on_position is None or not place.ahead:
         yield
         return

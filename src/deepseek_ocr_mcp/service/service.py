@@ -1,7 +1,7 @@
-"""`OcrService`: the four things this product does, the same for every edge.
+"""`OcrService`: read, status, offload and release, the same for every edge.
 
-A request is checked before anything is loaded; its document is opened, its pages come from the cache or from a
-job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go on.
+The service checks a request before it loads anything. It opens the document, takes pages from the cache or from a job
+(`jobs.py`), and makes an answer that fits `max_chars`, comes in time, and says how to go on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Concatenate, Final, ParamSpec, Self
 import anyio
 import anyio.to_thread
 
+from ..caller import Caller
 from ..config import MB, Settings
 from ..documents.output import resolve_output
 from ..documents.ranges import format_pages
@@ -44,25 +45,27 @@ from .answer import (
     MAX_ENTRIES,
     Answer,
     annotated_page,
-    blank_notes,
     contents_entry,
     cut_to_chars,
+    document_notes,
     dump_pages,
+    first_error,
     how_to_go_on,
     join_texts,
-    remark_notes,
+    page_notes,
     result_of,
     rounded,
     save_result,
 )
 from .cache import DiskCache, PageCache, cache_key
+from .folders import FolderReader
 from .jobs import Ask, Jobs
-from .progress import OnPosition, Progress, ProgressReport, RisingProgress, position_as_progress, positions_reported
+from .progress import ProgressReport, Terms, position_as_progress, positions_reported
+from .work import SharedDocument, Work
 
-__all__ = ["LOCAL", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
+__all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
 
 
-LOCAL: Final = "local"  # the client of stdio and of the command line: there is one
 ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
@@ -72,7 +75,7 @@ _Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
 
 
 def _observed(read: _Read[P]) -> _Read[P]:
-    """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
+    """Wrap `OcrService.read`: its log lines carry an id, and the observer learns how it ended."""
 
     @wraps(read)
     async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
@@ -130,16 +133,17 @@ class OcrService:
             disk=DiskCache(folder, settings.ocr_cache_dir_mb * MB) if folder else None,
         )
         self._jobs = Jobs(manager, fallback, self._cache)
+        self.folders = FolderReader(settings, manager.engine.name, self.read)
 
     def tell(self, observer: Observer) -> None:
-        """Have this observer learn what happens, in the place of the one before."""
+        """Replace the observer that learns of all events."""
         self.observer = observer
         for manager in filter(None, (self._manager, self._fallback)):
             manager.observer = observer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Everything that needs an end has it here."""
+        """The lifespan of the service: all that it started ends with this context."""
         async with AsyncExitStack() as stack:
             stack.callback(self._cache.close)
             await stack.enter_async_context(self._reader.running())
@@ -147,7 +151,8 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             async with anyio.create_task_group() as tasks:
                 self._jobs.start(tasks)
-                yield self
+                async with self.folders.running():
+                    yield self
                 tasks.cancel_scope.cancel()
 
     @property
@@ -193,132 +198,135 @@ class OcrService:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
-    @_observed
-    async def read(
-        self,
-        request: OcrRequest,
-        *,
-        local: bool,
-        client: str = LOCAL,
-        place: Place | None = None,
-        upload: Snapshot | None = None,
-        reply_s: float | None = None,
-        keep: bool = False,
-        on_progress: Progress | None = None,
-        on_position: OnPosition | None = None,
-    ) -> Answer:
-        """Read the pages of a document.
+    async def ocr(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
+        """Read what `request.image` names: a document, or the documents of a folder. Every edge enters here.
 
-        Args:
-            local: whether the caller sits on this machine: then paths are its own.
-            client: who asks; clients take turns, and none takes all places.
-            place: the caller's place in the queue, if it has one already.
-            upload: the document, if it was sent; `request.image` is not looked at.
-            reply_s: seconds within which the answer comes, with what is read by then; the rest is read meanwhile,
-                and what the next call will want, too. None: the answer is whole, however long it takes.
-            keep: have the answer hold the document, to be opened again until it is let go.
-            on_position: told how many requests stand before this one; without it, `on_progress` is.
+        A folder or a pattern is described where the request has no `save_to`, and read into files where it has one.
 
         Raises:
             QueueFull: there is no place for this client.
             NotReady: the model still loads when the time is over.
-            OcrError: see `errors.py`; whatever it is, the service goes on.
+            OcrError: see `errors.py`. The service goes on after any of them.
         """
+        terms = terms or Terms()
+        listing = None if terms.upload else await self.folders.find(request.image, caller)
+        if listing is None:
+            return await self.read(request, caller, terms)
+        if not request.save_to.strip():
+            return self.folders.describe(request, listing)
+        return await self.folders.read(request, listing, caller, terms)
+
+    @_observed
+    async def read(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
+        """Read the pages of one document. Raises as `ocr` does."""
         began = time.monotonic()
-        deadline = inf if reply_s is None else anyio.current_time() + reply_s * (1 - ANSWERING_SHARE)
+        terms = (terms or Terms()).rising()
+        deadline = anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
         self.check(request)
-        on_progress = on_progress and RisingProgress(on_progress)
-        with nullcontext(place) if place else self._admission.place(client) as place:
+        with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
             place.line_up()
-            async with positions_reported(place, on_position or position_as_progress(on_progress)):
-                answer = await self._read(request, upload, local, client, place, reply_s, deadline, keep, on_progress)
+            async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
+                output = await self._output(request, caller)
+                async with self._open(terms.upload or request.image, caller, deadline) as shared:
+                    work = await self._work(request, shared)
+                    limit = None if output else request.max_chars or None
+                    ask = Ask(shared.document.numbers(request.pages), limit=limit, client=caller.name)
+                    try:
+                        report = ProgressReport(terms.on_progress, len(ask.numbers), place)
+                        await self._follow(ask, work, deadline, report)
+                        answer = await self._answer(request, work, ask, output)
+                        await self._look_ahead(answer, work, ask, terms)
+                    finally:
+                        self._jobs.leave(ask, work)
+                    if terms.keep:
+                        answer = replace(answer, kept=await shared.document.keep())
         answer.result.timing.total_s = round(time.monotonic() - began, 3)
         return answer
 
-    async def _read(
-        self,
-        request: OcrRequest,
-        upload: Snapshot | None,
-        local: bool,
-        client: str,
-        place: Place,
-        reply_s: float | None,
-        deadline: float,
-        keep: bool,
-        on_progress: Progress | None,
-    ) -> Answer:
-        save_to = ""
-        if request.save_to:
-            save_to = await resolve_output(
-                request.save_to, settings=self.settings, local=local, overwrite=request.overwrite
-            )
+    async def _output(self, request: OcrRequest, caller: Caller) -> str:
+        """The path of the file to write; empty where there is none."""
+        if not request.save_to:
+            return ""
+        return await resolve_output(
+            request.save_to, settings=self.settings, local=caller.is_local, overwrite=request.overwrite
+        )
+
+    @asynccontextmanager
+    async def _open(self, image: str | Snapshot, caller: Caller, deadline: float) -> AsyncIterator[SharedDocument]:
+        """An open document. It outlives this context while a job holds it.
+
+        Raises:
+            Timeout: it could not be opened before the deadline.
+        """
+        async with AsyncExitStack() as opening:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                document = await opening.enter_async_context(self._reader.open(image, local=caller.is_local))
+            if scope.cancelled_caught:
+                raise Timeout(
+                    f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
+                    remedy="Send fewer or smaller pages, or have the operator raise OCR_REPLY_SECONDS.",
+                )
+            shared = SharedDocument(document, opening.pop_all().aclose)
+        try:
+            yield shared
+        finally:
+            await shared.release()
+
+    async def _work(self, request: OcrRequest, shared: SharedDocument) -> Work:
+        """The work that answers this request. Its key names all that the text of a page depends on."""
+        document = shared.document
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
-        engine_version = await self._engine_version()
-        limit = request.max_chars if request.max_chars and not save_to else None
-        async with AsyncExitStack() as stack:
-            document = await self._opened(stack, upload or request.image, local, deadline)
-            wanted = document.numbers(request.pages)
-            layered = document.format == "PDF" and MODES[request.mode].text_alone
-            text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
-            key = cache_key(
-                document.snapshot.sha256,
-                asdict(options),
-                text_layer,
-                self.settings.ocr_pdf_dpi,
-                self.settings.max_pixels,
-                engine_version,
-            )
+        layered = document.format == "PDF" and MODES[request.mode].text_alone
+        text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
+        key = cache_key(
+            document.snapshot.sha256,
+            asdict(options),
+            text_layer,
+            self.settings.ocr_pdf_dpi,
+            self.settings.max_pixels,
+            await self._engine_version(),
+        )
+        return Work(key, shared, options, text_layer)
 
-            def page_key(number: int) -> str:
-                return f"{key}-{number}"
+    async def _follow(self, ask: Ask, work: Work, deadline: float, progress: ProgressReport) -> None:
+        """Wait until the pages of an ask are there, or until the deadline.
 
-            def join(ask: Ask) -> None:
-                self._jobs.join(ask, key, document, stack, options, text_layer, page_key)
+        Raises:
+            OcrError: nothing could be read. Where some pages are there, the error stays in `ask.error`.
+        """
+        await self._jobs.fill(ask, work)
+        if ask.outstanding():
+            self._jobs.join(ask, work)
+            with anyio.CancelScope(deadline=deadline):
+                await ask.follow(progress)
+        read = ask.pages()
+        error = ask.error if not read else None if ask.outstanding() else first_error(read)
+        if error is not None:
+            raise error
 
-            ask = Ask(wanted, limit=limit, client=client)
-            progress = ProgressReport(on_progress, len(wanted), place)
-            await self._jobs.fill(ask, page_key)
-            if ask.outstanding():
-                join(ask)
-                stack.callback(self._jobs.leave, ask, key)
-                with anyio.CancelScope(deadline=deadline):
-                    await ask.follow(progress)
-            if ask.error is not None:
-                raise ask.error
-            late = bool(ask.outstanding())
-            answer = await self._answer(request, document, wanted, ask, save_to, late)
-            if reply_s is not None and (left := wanted[len(answer.result.pages) :]) and not answer.result.saved_to:
-                ahead = Ask(left, limit=limit, client=client, background=True)
-                await self._jobs.fill(ahead, page_key)
-                if ahead.outstanding():
-                    join(ahead)
-            if late and not ask.pages():
-                self._refuse_while_loading()
-            if answer.result.next_pages and not request.pages:
-                await self._add_contents(answer, wanted, ask, page_key)
-            if not self._cache.enabled:
-                await self._settle(ask, answer, page_key)
-            if keep:
-                answer = replace(answer, kept=await document.keep())
-        return answer
+    async def _look_ahead(self, answer: Answer, work: Work, ask: Ask, terms: Terms) -> None:
+        """Have the pages read that the next call will ask for, and add a table of contents."""
+        left = ask.numbers[len(answer.result.pages) :]
+        if terms.reply_s < inf and left and ask.error is None and not answer.result.saved_to:
+            ahead = Ask(left, limit=ask.limit, client=ask.client, background=True)
+            await self._jobs.fill(ahead, work)
+            if ahead.outstanding():
+                self._jobs.join(ahead, work)
+        if ask.outstanding() and not ask.pages():
+            self._refuse_while_loading()
+        if answer.result.next_pages and len(ask.numbers) == work.document.page_count:
+            await self._add_contents(answer, work, ask)
+        if not self._cache.enabled:
+            await self._settle(ask, answer, work)
 
     async def _engine_version(self) -> str:
-        """Weights may lie on a slow disk; without them, a thread would cost more than the answer."""
+        """The version of the engine. Weights may lie on a slow disk; without weights, a thread would cost more."""
         if not self.engine.weights:
             return self.engine.version(self.settings.ocr_model)
         return await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
 
-    async def _opened(self, stack: AsyncExitStack, image: str | Snapshot, local: bool, deadline: float) -> Document:
-        with anyio.CancelScope(deadline=deadline) as scope:
-            return await stack.enter_async_context(self._reader.open(image, local=local))
-        assert scope.cancelled_caught
-        raise Timeout(
-            f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
-            remedy="Send fewer or smaller pages, or have the operator raise OCR_REPLY_SECONDS.",
-        )
-
     def _refuse_while_loading(self) -> None:
-        """When time is over and nothing is read because there is no model yet, say so; the pages stay wanted."""
+        """Raise `NotReady` where the time is over and the model still loads. The pages stay asked for."""
         seconds = self._manager.loading_s
         if seconds is not None:
             raise NotReady(
@@ -326,70 +334,76 @@ class OcrService:
                 remedy="Call again in half a minute: the load goes on meanwhile.",
             )
 
-    async def _add_contents(self, answer: Answer, wanted: list[int], ask: Ask, page_key: Callable[[int], str]) -> None:
-        """Tell, once for a document that does not fit, what is on its pages as far as they are read."""
-        known = Ask(wanted)
+    async def _add_contents(self, answer: Answer, work: Work, ask: Ask) -> None:
+        """Add a table of contents, as far as the document is read."""
+        known = Ask(ask.numbers)
         for read in ask.pages():
             known.give(read)
-        await self._jobs.fill(known, page_key)
+        await self._jobs.fill(known, work)
         entries = [contents_entry(page.page) for page in known.all_pages()[:MAX_ENTRIES]]
         if len(entries) > 1:
             answer.result.contents = entries
             lines = [f"page {entry.page}: {entry.heading or '(blank)'} ({entry.chars})" for entry in entries]
-            answer.notes.append("\n".join(["Contents so far, with characters:", *lines]))
+            answer.add("contents", "\n".join(["Contents so far, with characters:", *lines]))
 
-    async def _settle(self, ask: Ask, answer: Answer, page_key: Callable[[int], str]) -> None:
-        """With `OCR_CACHE=off`: forget what was answered, keep for a moment what was read beyond."""
+    async def _settle(self, ask: Ask, answer: Answer, work: Work) -> None:
+        """With `OCR_CACHE=off`: forget the pages of the answer, keep the pages beyond it for a moment."""
         shown = {page.page for page in answer.result.pages}
         for read in ask.pages():
             if read.page.page in shown or answer.result.saved_to:
-                self._cache.answered(page_key(read.page.page))
-            else:
-                await self._cache.put(page_key(read.page.page), read.to_dict())
+                self._cache.answered(work.page_key(read.page.page))
+            elif read.error is None:
+                await self._cache.put(work.page_key(read.page.page), read.to_dict())
 
-    async def _answer(
-        self, request: OcrRequest, document: Document, wanted: list[int], ask: Ask, save_to: str, late: bool
-    ) -> Answer:
-        """What is there, as it was asked for."""
-        read = ask.pages()
-        pages = [page.page.model_copy() for page in read]
-        whole = [page.page.model_copy() for page in read]  # what is left out below is not left out there
-        answer = Answer(result_of(request, document, read, pages, self._manager), whole=whole)
-        result = answer.result
+    async def _answer(self, request: OcrRequest, work: Work, ask: Ask, output: str) -> Answer:
+        """The answer, from the pages that are there."""
+        read, late = ask.pages(), ask.error is None and bool(ask.outstanding())
+        result = result_of(request, work.document, read, (self._manager.engine.name, self._manager.device))
+        errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
+        answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
-        answer.notes.extend(ask.notes)
-        answer.notes.extend(remark_notes(read))
-        answer.notes.extend(blank_notes(read, request))
+        result.notes += [*ask.notes, *document_notes(work.document), *page_notes(read, request)]
         if request.annotate:
-            for page in pages[:MAX_ANNOTATED_PAGES]:
-                answer.images.extend(await annotated_page(document, page))
-        if save_to and late:
-            answer.notes.append(
-                f"{len(read)} of {len(wanted)} pages are read so far, and reading goes on. Call again with the same "
-                "arguments: the file is written when all of them are."
+            for page in result.pages[:MAX_ANNOTATED_PAGES]:
+                answer.images.extend(await annotated_page(work.document, page))
+        if output and ask.error is not None:
+            raise ask.error
+        if output and late:
+            answer.add(
+                "more",
+                f"{len(read)} of {len(ask.numbers)} pages are read so far, and reading goes on. Call again with the "
+                "same arguments: the file is written when all of them are.",
             )
             result.truncated, result.text, result.pages = True, "", []
             return answer
-        if save_to:
-            await save_result(result, document, save_to, request.overwrite)
-            result.saved_to = save_to
-            answer.notes.append(f"The whole text is in {save_to}.")
-        shown, cut_note = cut_to_chars(pages, request.max_chars)
-        left = wanted[len(shown) :]
-        if shown != pages:
+        if output:
+            await save_result(result, work.document, output, request.overwrite)
+            result.saved_to = output
+            answer.add("saved", f"The whole text is in {output}.")
+        self._fit(answer, request, work, ask)
+        return answer
+
+    def _fit(self, answer: Answer, request: OcrRequest, work: Work, ask: Ask) -> None:
+        """Cut the answer to `max_chars`, and say how to go on."""
+        result = answer.result
+        shown, cut = cut_to_chars(result.pages, request.max_chars)
+        left = ask.numbers[len(shown) :]
+        if shown != result.pages:
             result.pages, result.text = shown, join_texts(shown)
-        result.truncated = bool(left or cut_note)
-        if left and not save_to:
+        result.truncated = bool(left or cut)
+        if ask.error is not None:
+            answer.add("stopped", str(ask.error), format_pages(ask.missing()))
+        if left and not result.saved_to:
             result.next_pages = format_pages(left)
-            answer.notes.append(how_to_go_on(shown, document, result.next_pages, late))
-        if cut_note:
-            answer.notes.append(cut_note)
+            late = ask.error is None and bool(ask.outstanding())
+            answer.add("more", how_to_go_on(shown, work.document, result.next_pages, late))
+        if cut is not None:
+            result.notes.append(cut)
         for page in result.pages:
             if not request.boxes and request.mode != "find":
                 page.blocks = None
             if not request.raw:
                 page.raw = None
-        return answer
 
     def why_not(self, mode: str) -> str:
         """Why the engine cannot do this mode; empty: it can."""
@@ -398,10 +412,10 @@ class OcrService:
         return f"The engine {self.engine.name} cannot do mode {mode}: it has no language model."
 
     def check(self, request: OcrRequest) -> None:
-        """Return if the request can be meant.
+        """Check the arguments of a request. Neither engine nor document are needed for it.
 
         Raises:
-            BadRequest: it cannot; neither engine nor document have been asked yet.
+            BadRequest: an argument, or a combination of arguments, makes no sense.
         """
         if request.mode not in MODES:
             raise BadRequest(f"There is no mode {request.mode!r}.", remedy=f"Use one of {', '.join(MODES)}.")
@@ -437,10 +451,10 @@ class OcrService:
             yield document
 
     def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
-        """The path of a PDF: the document, and what was read of it as text under its pages.
+        """The path of a PDF: the document, with the text of `pages` under its pages.
 
         Raises:
-            BadRequest: nothing of what was read has a place on a page.
+            BadRequest: no text of these pages has a place on its page.
         """
         if not any(block.text for page in pages for block in page.blocks or ()):
             raise BadRequest(
@@ -454,7 +468,7 @@ class OcrService:
         return self._reader.exported("word_document", dump_pages(pages), title=title, mode=mode)
 
     async def status(self) -> GpuStatus:
-        """What is true now; never waits for a page that is being read."""
+        """The status now. It never waits for a page that is being read."""
         probe = self._manager.probe
         facts = self._manager.status()
         gpus, note, worker_gpu_mb = [], "The driver did not answer in time.", None

@@ -14,11 +14,10 @@ from docx.enum.text import WD_BREAK
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-__all__ = ["PLAIN_MODES", "word_document"]
+from ...modes import MODES
 
+__all__ = ["word_document"]
 
-PLAIN_MODES: Final = ("ocr", "free")
-"""Modes whose text is no Markdown: a star is a star."""
 
 MAX_COLUMNS: Final = 60  # Word takes 63
 MAX_SPAN: Final = 1000  # cells: what a model writes into rowspan
@@ -37,7 +36,7 @@ def word_document(pages: Sequence[Mapping[str, Any]], title: str, mode: str) -> 
     for index, page in enumerate(pages):
         if index:
             document.add_paragraph().add_run().add_break(WD_BREAK.PAGE)
-        if mode in PLAIN_MODES:
+        if mode in MODES and not MODES[mode].is_markdown:
             writer.plain(page["text"])
         else:
             writer.markdown(page["text"])

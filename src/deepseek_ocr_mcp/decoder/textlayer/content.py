@@ -1,14 +1,12 @@
-"""What PDFium knows about a page without drawing it: its characters, pictures, rules and shapes.
+"""Lists what PDFium knows about a page without drawing it: characters, pictures, rules and list marks.
 
-Everything is given in points of the page as it is seen: upright, origin top left, after `/Rotate`
-and inside the page's box. Time and memory are bounded: a page with more characters, objects or
-path segments than the limits raises `TooMuch`, and so does one that takes too long. Runs in the
-sandboxed child; PDFium is imported by the first call.
+Every place is in points of the page as a person sees it: upright, origin top left, after `/Rotate` and inside the
+page's box. Time and memory are bounded: a page with more characters, objects or path segments than the limits raises
+`TooMuch`, and so does a page that takes too long.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import time
@@ -17,60 +15,70 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pypdfium2
 import pypdfium2.raw as raw
 
-__all__ = [
-    "Area",
-    "Box",
-    "Clock",
-    "Colour",
-    "Content",
-    "Field",
-    "Glyph",
-    "Matrix",
-    "TextRun",
-    "TooMuch",
-    "read_content",
-]
-
+__all__ = ["Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
 
 Box = tuple[float, float, float, float]
-Colour = tuple[int, int, int]
-"""Red, green, blue: 0 to 255."""
+Segment = tuple[int, float, float]
+"""Kind of a path's segment, and the point where it ends."""
 
 MAX_GLYPHS: Final = 60_000  # a page of a newspaper has 20,000
 MAX_OBJECTS: Final = 60_000  # a map has as many; beyond, drawing is no slower than looking
 MAX_SEGMENTS: Final = 200_000  # of all paths together
-MAX_AREAS: Final = 4_000  # pictures or coloured areas that are looked at, first come
+MAX_PICTURES: Final = 4_000  # first come
 MAX_RULES: Final = 8_000
 MAX_DOTS: Final = 500
-MAX_FIELDS: Final = 4_000  # annotations
+MAX_FILLS: Final = 2_000
 MAX_DEPTH: Final = 8  # forms within forms
 LOOK_S: Final = 6.0  # seconds; reading a page by recognition takes about as long
 ASK_EVERY: Final = 500  # glyphs or objects between two looks at the clock
 
 RULE_PT: Final = 3.0  # an area that is thinner is a line
 RULE_LENGTH_PT: Final = 4.0
+RECTANGLE_SEGMENTS: Final = 6  # of a coloured area that may be a row of a table
 STRAIGHT_PT: Final = 0.6  # how far a line may lean and still be level
 DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a shape
-SHAPE_SEGMENTS: Final = 7  # of the simplest letter with a curve
-SHAPE_PT: Final = (2.0, 72.0)  # least and greatest height of a letter drawn as a shape
-SEGMENTS_PER_LETTER: Final = 30
 
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
+DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
 NO_INK_PT: Final = 0.1
 LAM: Final = "ل"  # with the alef after it, the one ligature that every font has
 SOFT_HYPHEN: Final = 0xAD  # one that is in the file is drawn
-HIDDEN_FLAGS: Final = 0b100010  # annotations: Hidden, NoView
-NO_TEXT_ANNOTATIONS: Final = frozenset(
-    {"LINK", "POPUP", "TEXT", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "LINE", "SQUARE", "CIRCLE", "INK"}
-)
-"""Kinds of annotations that show no text of their own on the page."""
+HYPHENS: Final = frozenset({0x02, 0x2D, SOFT_HYPHEN, 0xFFFE})
+"""Codes that PDFium gives for a hyphen at the end of a line."""
 
 
 class TooMuch(Exception):
     """The page is beyond a limit; its message is a fragment that says which."""
+
+
+class Clock:
+    """Counts work, and looks at the time now and then. `ask` raises when nobody waits any more."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._end = time.monotonic() + LOOK_S
+        self._count = 0
+
+    def __repr__(self) -> str:
+        return f"<Clock {self._end - time.monotonic():.1f} s left>"
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._end
+
+    def tick(self) -> None:
+        """Count one more glyph or object. Raises `TooMuch` when the time is over."""
+        self._count += 1
+        if self._count % ASK_EVERY == 0:
+            self.check()
+
+    def check(self) -> None:
+        """Look at the time now. Raises `TooMuch` when it is over."""
+        self._ask()
+        if self.is_over:
+            raise TooMuch("the page takes too long to look through")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +111,20 @@ class Matrix:
         )
 
     def after(self, first: Matrix) -> Matrix:
-        """What does `first`, then this."""
+        """The matrix that does `first`, then this."""
         a, b = self.a * first.a + self.c * first.b, self.b * first.a + self.d * first.b
         c, d = self.a * first.c + self.c * first.d, self.b * first.c + self.d * first.d
         e, f = self.point(first.e, first.f)
         return Matrix(a, b, c, d, e, f)
 
     @classmethod
-    def of(cls, raw: Any) -> Matrix:
-        return cls(raw.a, raw.b, raw.c, raw.d, raw.e, raw.f)
+    def of(cls, matrix: Any) -> Matrix:
+        """The matrix that a `FS_MATRIX` holds."""
+        return cls(matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
 
 
 @dataclass(slots=True)
-class TextRun:
+class Run:
     """Text that was set with one command: everything its characters have in common."""
 
     size: float = 0.0
@@ -123,16 +132,24 @@ class TextRun:
     angle: float = 0.0
     """Degrees clockwise from running to the right."""
     order: int = -1
-    """When it is drawn: areas with a greater number may cover it. -1: not known."""
-    mode: int = 0
-    """PDF's text rendering mode: 3 is invisible."""
-    colour: tuple[int, int, int, int] | None = None
-    """Red, green, blue and alpha; None: a pattern."""
-    clip: Box | None = None
-    """What is outside is not drawn."""
-    layered: bool = False
-    """Belongs to an optional layer, which may be switched off."""
+    """When it is drawn. -1: not known."""
     bold: bool = False
+    embedded: bool = False
+    """The file holds its font."""
+    dingbat: bool = False
+    """Its font has pictures for characters, such as check boxes."""
+    font: int = 0
+    """The same number for runs of the same font."""
+    item: Any = field(default=None, repr=False, compare=False)
+    """PDFium's page object; valid while the page is open."""
+
+    def advance(self, char: str) -> float:
+        """From the origin of this character to that of the next, points; 0 where the font does not say. Not cached."""
+        font = raw.FPDFTextObj_GetFont(self.item) if self.item else None
+        width = ctypes.c_float()
+        if not font or not raw.FPDFFont_GetGlyphWidth(font, ord(char), 1.0, width) or not math.isfinite(width.value):
+            return 0.0
+        return width.value * self.size
 
 
 @dataclass(slots=True)
@@ -145,36 +162,24 @@ class Glyph:
     x: float
     """The origin: where the baseline begins."""
     y: float
-    run: TextRun
+    run: Run
     space: int = 0
-    """White space before it: 0 none, 1 where PDFium saw a gap, 2 written in the text."""
+    """White space before it: 0 none, 1 or 2 where PDFium saw a gap (2: within one command), 3 written in the text."""
     fresh: bool = False
     """PDFium begins a line with it."""
     known: bool = True
     """The file says which character it is."""
+    score: float | None = None
+    """How sure the engine is that read it; None: it is from the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
-    """A picture (`colour` is None) or a filled path."""
+class Picture:
+    """A picture on the page."""
 
     box: Box
-    order: int
-    colour: Colour | None = None
-    picture: bool = False
     bilevel: bool = False
     """Black and white, as fax machines and scanners write."""
-    opaque: bool = True
-    exact: bool = True
-    """It fills its box."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A form field that shows text."""
-
-    text: str
-    box: Box
 
 
 @dataclass(slots=True)
@@ -184,65 +189,38 @@ class Content:
     width: float
     height: float
     glyphs: list[Glyph] = field(default_factory=list)
-    pictures: list[Area] = field(default_factory=list)
-    grounds: list[Area] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    """In the order in which they are drawn."""
+    pictures: list[Picture] = field(default_factory=list)
     rules: list[Box] = field(default_factory=list)
     """Straight lines along the axes."""
     dots: list[Box] = field(default_factory=list)
     """Small filled shapes, as wide as high: list marks, perhaps."""
-    shapes: int = 0
-    """Filled curves that could be letters."""
-    shape_kinds: int = 0
-    """How many different ones."""
+    fills: list[Box] = field(default_factory=list)
+    """Coloured rectangles: rows of a table, perhaps."""
     objects: int = 0
-    fields: list[Field] = field(default_factory=list)
 
 
-def read_content(document: Any, number: int, path: str, clock: Clock) -> Content:
-    """Everything on page `number`, counted from 0, of an open pypdfium2 document, whose file is `path`.
+def look(page: Any, clock: Clock) -> Content:
+    """List everything on an open pypdfium2 page.
 
     Raises:
-        TooMuch: beyond the limits of this module.
+        TooMuch: the page is beyond the limits of this module.
     """
-    page = document[number]
-    other = None
+    content = Content(page.get_width(), page.get_height())
+    matrix = upright(page)
+    runs = _Scene(content, clock).walk(page, matrix)
+    text_page = page.get_textpage()
     try:
-        fields, drawn = _annotations(document, page, clock)
-        if drawn:
-            # Text of annotations and form fields is not in a page's text. Put into the page it is, exactly as it
-            # is drawn; in a copy, so that drawing the page goes on as ever.
-            other, page_of_copy = _flattened(path, number)
-            if page_of_copy is not None:
-                page.close()
-                page = page_of_copy
-        content = _look(page, clock)
-        content.fields = [Field(f.text, _upright(page).box(*f.box)) for f in fields]
-        return content
+        content.glyphs = _GlyphReader(text_page, matrix, runs, clock).glyphs()
     finally:
-        page.close()
-        if other is not None:
-            other.close()
+        text_page.close()
+    content.runs = sorted(runs.values(), key=lambda run: run.order)
+    return content
 
 
-class Clock:
-    """Counts work, and looks at the time now and then. `ask` raises when nobody waits any more."""
-
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
-        self._end = time.monotonic() + LOOK_S
-        self._count = 0
-
-    def tick(self) -> None:
-        """One more glyph or object. Raises `TooMuch` when the time is over."""
-        self._count += 1
-        if self._count % ASK_EVERY == 0:
-            self._ask()
-            if time.monotonic() > self._end:
-                raise TooMuch("the page takes too long to look through")
-
-
-def _upright(page: Any) -> Matrix:
-    """From the page's own coordinates to points of the page as it is seen."""
+def upright(page: Any) -> Matrix:
+    """The matrix from the page's own coordinates to points of the page as a person sees it."""
     box = raw.FS_RECTF()
     raw.FPDF_GetPageBoundingBox(page, box)
     width, height = page.get_width(), page.get_height()
@@ -259,77 +237,19 @@ def _upright(page: Any) -> Matrix:
     return Matrix(a, b, c, d, ox - a * box.left - c * box.bottom, oy - b * box.left - d * box.bottom)
 
 
-def _annotations(document: Any, page: Any, clock: Clock) -> tuple[list[Field], bool]:
-    """Fields that hold text, in the page's own coordinates, and whether any annotation may show text."""
-    count = raw.FPDFPage_GetAnnotCount(page)
-    if count > MAX_FIELDS:
-        raise TooMuch(f"the page has more than {MAX_FIELDS:,} annotations")
-    quiet = {getattr(raw, f"FPDF_ANNOT_{kind}") for kind in NO_TEXT_ANNOTATIONS}
-    fields: list[Field] = []
-    drawn = False
-    for n in range(count):
-        clock.tick()
-        annotation = raw.FPDFPage_GetAnnot(page, n)
-        if not annotation:
-            continue
-        try:
-            kind = raw.FPDFAnnot_GetSubtype(annotation)
-            if raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS or kind in quiet:
-                continue
-            drawn = True
-            if kind == raw.FPDF_ANNOT_WIDGET and document.formenv is not None:
-                text = _field_text(document.formenv, annotation)
-                rect = raw.FS_RECTF()
-                if text.strip() and raw.FPDFAnnot_GetRect(annotation, rect):
-                    fields.append(Field(text, (rect.left, rect.bottom, rect.right, rect.top)))
-        finally:
-            raw.FPDFPage_CloseAnnot(annotation)
-    return fields, drawn
+# -- objects
 
 
-def _field_text(form: Any, annotation: Any) -> str:
-    """What a person typed or chose; nothing for buttons, signatures and passwords."""
-    kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
-    if kind not in (raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX):
-        return ""
-    password = 1 << 13
-    if kind == raw.FPDF_FORMFIELD_TEXTFIELD and raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & password:
-        return ""
-    size = raw.FPDFAnnot_GetFormFieldValue(form, annotation, None, 0)
-    if not 2 < size <= 1 << 20:
-        return ""
-    buffer = ctypes.create_string_buffer(size)
-    raw.FPDFAnnot_GetFormFieldValue(
-        form, annotation, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), ctypes.c_ulong(size)
-    )
-    return buffer.raw[: size - 2].decode("utf-16-le", "replace")
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A page or a form, whose objects share a place and a clip."""
 
-
-def _flattened(path: str, number: int) -> tuple[Any, Any]:
-    """A second document whose page has its annotations in its content; the page is None where that fails."""
-    other = None
-    try:
-        other = pypdfium2.PdfDocument(path)
-        with contextlib.suppress(pypdfium2.PdfiumError):
-            other.init_forms()  # makes the appearance of fields that have none yet
-        page = other[number]
-        done = raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
-        page.close()
-        return other, other[number] if done == raw.FLATTEN_SUCCESS else None
-    except pypdfium2.PdfiumError:
-        return other, None
-
-
-def _look(page: Any, clock: Clock) -> Content:
-    content = Content(page.get_width(), page.get_height())
-    upright = _upright(page)
-    runs = _Scene(content, clock).walk(page, upright)
-    text_page = page.get_textpage()
-    try:
-        content.glyphs = list(_glyphs(text_page, upright, runs, clock))
-    finally:
-        text_page.close()
-    return content
+    container: Any
+    count: Callable[[Any], int]
+    get: Callable[[Any, int], Any]
+    matrix: Matrix
+    clip: Box | None = None
+    depth: int = 0
 
 
 class _Scene:
@@ -338,133 +258,64 @@ class _Scene:
     def __init__(self, content: Content, clock: Clock) -> None:
         self._content = content
         self._clock = clock
-        self._runs: dict[int, TextRun] = {}
+        self._runs: dict[int, Run] = {}
         self._segments = 0
-        self._kinds: set[int] = set()
 
-    def walk(self, page: Any, upright: Matrix) -> dict[int, TextRun]:
-        self._raw = raw
-        self._objects(page, raw.FPDFPage_CountObjects, raw.FPDFPage_GetObject, upright, None, False, False, 0)
-        self._content.shape_kinds = len(self._kinds)
+    def walk(self, page: Any, matrix: Matrix) -> dict[int, Run]:
+        """Fill the content. Returns the runs of text by the address of their objects."""
+        self._objects(_Level(page.raw, raw.FPDFPage_CountObjects, raw.FPDFPage_GetObject, matrix))
         return self._runs
 
-    def _objects(
-        self,
-        container: Any,
-        count: Callable[[Any], int],
-        get: Callable[[Any, int], Any],
-        matrix: Matrix,
-        clip: Box | None,
-        layered: bool,
-        see_through: bool,
-        depth: int,
-    ) -> None:
-        raw = self._raw
-        for n in range(count(container)):
+    def _objects(self, level: _Level) -> None:
+        for n in range(level.count(level.container)):
             self._clock.tick()
             self._content.objects += 1
             if self._content.objects > MAX_OBJECTS:
                 raise TooMuch(f"the page is drawn with more than {MAX_OBJECTS:,} strokes")
-            item = get(container, n)
+            item = level.get(level.container, n)
             kind = raw.FPDFPageObj_GetType(item)
-            own_layer = layered or self._on_layer(item)
-            own_clip = _meet(clip, self._clip(item, matrix))
-            clear = see_through or bool(raw.FPDFPageObj_HasTransparency(item))
             if kind == raw.FPDF_PAGEOBJ_TEXT:
-                self._text(item, own_clip, own_layer)
+                self._runs[_address(item)] = Run(order=self._content.objects, item=item)
             elif kind == raw.FPDF_PAGEOBJ_IMAGE:
-                self._picture(item, matrix, own_clip, clear)
+                self._picture(item, level)
             elif kind == raw.FPDF_PAGEOBJ_PATH:
-                self._path(item, matrix, own_clip, clear)
-            elif kind == raw.FPDF_PAGEOBJ_SHADING:
-                self._area(item, matrix, own_clip, opaque=False)
-            elif kind == raw.FPDF_PAGEOBJ_FORM and depth < MAX_DEPTH:
-                inner = raw.FS_MATRIX()
-                raw.FPDFPageObj_GetMatrix(item, inner)
-                self._objects(
-                    item,
-                    raw.FPDFFormObj_CountObjects,
-                    raw.FPDFFormObj_GetObject,
-                    matrix.after(Matrix.of(inner)),
-                    own_clip,
-                    own_layer,
-                    clear,
-                    depth + 1,
-                )
+                self._path(item, level)
+            elif kind == raw.FPDF_PAGEOBJ_FORM and level.depth < MAX_DEPTH:
+                self._form(item, level)
 
-    def _on_layer(self, item: Any) -> bool:
-        raw = self._raw
-        for n in range(min(raw.FPDFPageObj_CountMarks(item), MAX_DEPTH)):
-            buffer, size = (ctypes.c_ushort * 4)(), ctypes.c_ulong()
-            mark = raw.FPDFPageObj_GetMark(item, n)
-            if (
-                raw.FPDFPageObjMark_GetName(mark, buffer, ctypes.sizeof(buffer), size)
-                and size.value == 6
-                and bytes(buffer)[:4].decode("utf-16-le") == "OC"
-            ):
-                return True
-        return False
+    def _form(self, item: Any, level: _Level) -> None:
+        inner = raw.FS_MATRIX()
+        raw.FPDFPageObj_GetMatrix(item, inner)
+        matrix, clip = level.matrix.after(Matrix.of(inner)), _meet(level.clip, self._clip(item, level.matrix))
+        self._objects(
+            _Level(item, raw.FPDFFormObj_CountObjects, raw.FPDFFormObj_GetObject, matrix, clip, level.depth + 1)
+        )
 
     def _clip(self, item: Any, matrix: Matrix) -> Box | None:
         """The box of what is not cut off. A clip with many corners counts as its outline."""
-        raw = self._raw
         path = raw.FPDFPageObj_GetClipPath(item)
         clip: Box | None = None
         for n in range(min(max(raw.FPDFClipPath_CountPaths(path), 0), MAX_DEPTH)):
             count = raw.FPDFClipPath_CountPathSegments(path, n)
             if not 2 < count <= 64:
                 continue
-            points = [self._point(raw.FPDFClipPath_GetPathSegment(path, n, k)) for k in range(count)]
+            points = [_point(raw.FPDFClipPath_GetPathSegment(path, n, k)) for k in range(count)]
             xs, ys = [x for x, _ in points], [y for _, y in points]
             clip = _meet(clip, matrix.box(min(xs), min(ys), max(xs), max(ys)))
         return clip
 
-    def _point(self, segment: Any) -> tuple[float, float]:
-        x, y = ctypes.c_float(), ctypes.c_float()
-        self._raw.FPDFPathSegment_GetPoint(segment, x, y)
-        return x.value, y.value
-
-    def _colour(self, get: Callable[..., Any], item: Any) -> tuple[int, int, int, int] | None:
-        r, g, b, a = (ctypes.c_uint() for _ in range(4))
-        return (r.value, g.value, b.value, a.value) if get(item, r, g, b, a) else None
-
-    def _bounds(self, item: Any, matrix: Matrix) -> Box | None:
-        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
-        if not self._raw.FPDFPageObj_GetBounds(item, left, bottom, right, top):
-            return None
-        box = matrix.box(left.value, bottom.value, right.value, top.value)
-        return box if all(map(math.isfinite, box)) else None
-
-    def _text(self, item: Any, clip: Box | None, layered: bool) -> None:
-        raw = self._raw
-        mode = raw.FPDFTextObj_GetTextRenderMode(item)
-        get = raw.FPDFPageObj_GetStrokeColor if mode == raw.FPDF_TEXTRENDERMODE_STROKE else raw.FPDFPageObj_GetFillColor
-        self._runs[_address(item)] = TextRun(
-            order=self._content.objects,
-            mode=mode,
-            colour=self._colour(get, item),
-            clip=clip,
-            layered=layered,
-            bold=_is_bold(raw, item),
-        )
-
-    def _area(self, item: Any, matrix: Matrix, clip: Box | None, **facts: Any) -> None:
-        box = _meet(self._bounds(item, matrix), clip)
-        areas = self._content.pictures if facts.get("picture") else self._content.grounds
-        if box is not None and box[0] < box[2] and box[1] < box[3] and len(areas) < MAX_AREAS:
-            areas.append(Area(box, self._content.objects, **facts))
-
-    def _picture(self, item: Any, matrix: Matrix, clip: Box | None, clear: bool) -> None:
-        raw = self._raw
+    def _picture(self, item: Any, level: _Level) -> None:
+        box = _meet(_bounds(item, level.matrix), _meet(level.clip, self._clip(item, level.matrix)))
+        if box is None or box[0] >= box[2] or box[1] >= box[3] or len(self._content.pictures) >= MAX_PICTURES:
+            return
         bilevel = False
         for n in range(min(raw.FPDFImageObj_GetImageFilterCount(item), MAX_DEPTH)):
             buffer = ctypes.create_string_buffer(32)
             raw.FPDFImageObj_GetImageFilter(item, n, buffer, len(buffer))
             bilevel = bilevel or buffer.value in (b"CCITTFaxDecode", b"CCF", b"JBIG2Decode")
-        self._area(item, matrix, clip, picture=True, bilevel=bilevel, opaque=not clear)
+        self._content.pictures.append(Picture(box, bilevel))
 
-    def _path(self, item: Any, matrix: Matrix, clip: Box | None, clear: bool) -> None:
-        raw = self._raw
+    def _path(self, item: Any, level: _Level) -> None:
         count = raw.FPDFPath_CountSegments(item)
         self._segments += max(0, count)
         if self._segments > MAX_SEGMENTS:
@@ -475,48 +326,22 @@ class _Scene:
         filled, stroked = fill.value != raw.FPDF_FILLMODE_NONE, bool(stroke.value)
         if not (filled or stroked):
             return
+        box = _bounds(item, level.matrix)
+        if filled and box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
+            self._content.dots.append(box)
         inner = raw.FS_MATRIX()
-        whole = matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else matrix
-        segments = list(self._outline(item, count, whole))
-        curved = any(kind == raw.FPDF_SEGMENT_BEZIERTO for kind, _, _ in segments)
-        if filled:
-            box = self._bounds(item, matrix)
-            if box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
-                self._content.dots.append(box)
-            if box is not None and curved and count >= SHAPE_SEGMENTS and SHAPE_PT[0] <= box[3] - box[1] <= SHAPE_PT[1]:
-                self._content.shapes += max(1, count // SEGMENTS_PER_LETTER)
-                self._kinds.add(count)
-            if box is not None and min(box[2] - box[0], box[3] - box[1]) > RULE_PT:
-                colour = self._colour(raw.FPDFPageObj_GetFillColor, item)
-                self._area(
-                    item,
-                    matrix,
-                    clip,
-                    colour=colour[:3] if colour else None,
-                    opaque=not clear and colour is not None and colour[3] == 255,
-                    exact=not curved and count <= 6,
-                )
-        if not curved or stroked:
-            self._rules(segments, filled and not stroked, clip)
+        matrix = level.matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else level.matrix
+        segments = list(_outline(item, count, matrix))
+        is_rectangle = filled and count <= RECTANGLE_SEGMENTS
+        if is_rectangle and box is not None and _is_wide(box) and len(self._content.fills) < MAX_FILLS:
+            self._content.fills.append(box)
+        if stroked or not any(kind == raw.FPDF_SEGMENT_BEZIERTO for kind, _, _ in segments):
+            self._rules(segments, filled and not stroked, _meet(level.clip, self._clip(item, level.matrix)))
 
-    def _outline(self, item: Any, count: int, matrix: Matrix) -> Iterator[tuple[int, float, float]]:
-        raw = self._raw
-        for n in range(count):
-            segment = raw.FPDFPath_GetPathSegment(item, n)
-            yield raw.FPDFPathSegment_GetType(segment), *matrix.point(*self._point(segment))
-
-    def _rules(self, segments: list[tuple[int, float, float]], thin: bool, clip: Box | None) -> None:
+    def _rules(self, segments: list[Segment], thin: bool, clip: Box | None) -> None:
         """Straight lines along the axes: strokes, and filled rectangles that are as thin as a line."""
-        raw, rules = self._raw, self._content.rules
-        parts: list[list[tuple[float, float]]] = []
-        for kind, x, y in segments:
-            if kind == raw.FPDF_SEGMENT_MOVETO or not parts:
-                parts.append([])
-            elif kind != raw.FPDF_SEGMENT_LINETO:
-                parts.append([])  # a curve parts what it joins
-            parts[-1].append((x, y))
-        for points in parts:
-            if len(rules) >= MAX_RULES:
+        for points in _polylines(segments):
+            if len(self._content.rules) >= MAX_RULES:
                 return
             xs, ys = [x for x, _ in points], [y for _, y in points]
             if thin:
@@ -536,19 +361,43 @@ class _Scene:
             self._content.rules.append(shown)
 
 
+def _outline(item: Any, count: int, matrix: Matrix) -> Iterator[Segment]:
+    for n in range(count):
+        segment = raw.FPDFPath_GetPathSegment(item, n)
+        yield raw.FPDFPathSegment_GetType(segment), *matrix.point(*_point(segment))
+
+
+def _polylines(segments: list[Segment]) -> list[list[tuple[float, float]]]:
+    """The straight parts of a path; a curve parts what it joins."""
+    parts: list[list[tuple[float, float]]] = []
+    for kind, x, y in segments:
+        if kind != raw.FPDF_SEGMENT_LINETO or not parts:
+            parts.append([])
+        parts[-1].append((x, y))
+    return parts
+
+
+def _point(segment: Any) -> tuple[float, float]:
+    x, y = ctypes.c_float(), ctypes.c_float()
+    raw.FPDFPathSegment_GetPoint(segment, x, y)
+    return x.value, y.value
+
+
+def _bounds(item: Any, matrix: Matrix) -> Box | None:
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    if not raw.FPDFPageObj_GetBounds(item, left, bottom, right, top):
+        return None
+    box = matrix.box(left.value, bottom.value, right.value, top.value)
+    return box if all(map(math.isfinite, box)) else None
+
+
+def _is_wide(box: Box) -> bool:
+    return min(box[2] - box[0], box[3] - box[1]) > RULE_PT
+
+
 def _is_dot(box: Box) -> bool:
     wide, high = box[2] - box[0], box[3] - box[1]
     return DOT_PT[0] <= min(wide, high) <= max(wide, high) <= min(DOT_PT[1], 1.4 * min(wide, high))
-
-
-def _is_bold(raw: Any, item: Any) -> bool:
-    font = raw.FPDFTextObj_GetFont(item)
-    if not font:
-        return False
-    buffer = ctypes.create_string_buffer(128)
-    raw.FPDFFont_GetBaseFontName(font, buffer, len(buffer))
-    name = buffer.value.lower()
-    return name.endswith(b"-medi") or any(word in name for word in BOLD_NAMES)
 
 
 def _address(item: Any) -> int:
@@ -562,80 +411,118 @@ def _meet(one: Box | None, other: Box | None) -> Box | None:
     return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
 
 
-def _glyphs(text_page: Any, upright: Matrix, runs: dict[int, TextRun], clock: Clock) -> Iterator[Glyph]:
-    count = text_page.count_chars()
-    if count > MAX_GLYPHS:
-        raise TooMuch(f"the page has more than {MAX_GLYPHS:,} characters")
-    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
-    x, y = ctypes.c_double(), ctypes.c_double()
-    measured: set[int] = set()
-    space, fresh, high = 0, True, 0
-    before: Glyph | None = None
-    last: Glyph | None = None
-    for n in range(count):
-        clock.tick()
-        code = raw.FPDFText_GetUnicode(text_page, n)
-        item = raw.FPDFText_GetTextObject(text_page, n)
-        address = _address(item)
+# -- characters
+
+
+class _GlyphReader:
+    """Takes the characters of a page one by one; several of one drawing become one glyph."""
+
+    def __init__(self, text_page: Any, matrix: Matrix, runs: dict[int, Run], clock: Clock) -> None:
+        self._page = text_page.raw
+        self._count = text_page.count_chars()
+        self._matrix = matrix
+        self._runs = runs
+        self._clock = clock
+        self._measured: set[int] = set()
+        self._found: list[Glyph] = []
+        self._space = 0
+        self._fresh = True
+        self._high = 0
+        self._edges = [ctypes.c_double() for _ in range(4)]
+        self._origin = [ctypes.c_double() for _ in range(2)]
+
+    def glyphs(self) -> list[Glyph]:
+        if self._count > MAX_GLYPHS:
+            raise TooMuch(f"the page has more than {MAX_GLYPHS:,} characters")
+        for n in range(self._count):
+            self._clock.tick()
+            self._take(n)
+        for before, glyph, after in zip([None, *self._found], self._found, [*self._found[1:], None], strict=False):
+            if len(glyph.text) > 1:
+                _put_in_order(before, glyph, after)
+        return self._found
+
+    def _take(self, n: int) -> None:
+        code = raw.FPDFText_GetUnicode(self._page, n)
+        address = _address(raw.FPDFText_GetTextObject(self._page, n))
         if not address:  # PDFium's own: a gap or the end of a line
             if code in (0x0A, 0x0D):
-                fresh = True
+                self._fresh = True
             else:
-                space = max(space, 1)
-            continue
+                self._space = max(self._space, 1)
+            return
         if 0xD800 <= code < 0xDC00:
-            high = code
-            continue
-        if 0xDC00 <= code < 0xE000 and high:
-            code = 0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00)
-        high = 0
-        if raw.FPDFText_IsHyphen(text_page, n) == 1 or code == SOFT_HYPHEN:
+            self._high = code
+            return
+        if 0xDC00 <= code < 0xE000 and self._high:
+            code = 0x10000 + ((self._high - 0xD800) << 10) + (code - 0xDC00)
+        self._high = 0
+        if code == SOFT_HYPHEN or (code in HYPHENS and raw.FPDFText_IsHyphen(self._page, n) == 1):
             code = 0x2D
         text = chr(code) if code < 0x110000 else "\ufffd"
-        if text.isspace():
-            space = 2
-            continue
-        if not raw.FPDFText_GetCharBox(text_page, n, left, right, bottom, top) or not raw.FPDFText_GetCharOrigin(
-            text_page, n, x, y
+        if text.isspace() and code > 0x1F:  # `isspace` is true for control codes, which may be letters without a map
+            # A gap inside of one command has a text object, too; only one that is in the file counts as written.
+            self._space = max(self._space, 2 if raw.FPDFText_IsGenerated(self._page, n) == 1 else 3)
+            return
+        self._add(n, text, self._run(n, address))
+
+    def _run(self, n: int, address: int) -> Run:
+        run = self._runs.get(address)
+        if run is None:  # in a form that is nested too deeply to be looked at
+            run = self._runs[address] = Run()
+        if address not in self._measured:
+            self._measured.add(address)
+            self._measure(n, run)
+        return run
+
+    def _add(self, n: int, text: str, run: Run) -> None:
+        left, right, bottom, top = self._edges
+        x, y = self._origin
+        if not raw.FPDFText_GetCharBox(self._page, n, left, right, bottom, top) or not raw.FPDFText_GetCharOrigin(
+            self._page, n, x, y
         ):
-            continue
-        box = upright.box(left.value, bottom.value, right.value, top.value)
-        origin = upright.point(x.value, y.value)
+            return
+        box = self._matrix.box(left.value, bottom.value, right.value, top.value)
+        origin = self._matrix.point(x.value, y.value)
         if not all(map(math.isfinite, (*box, *origin))):
-            continue
-        if code < 0x20 and min(box[2] - box[0], box[3] - box[1]) < NO_INK_PT:
-            continue  # a character that no font has, and that shows nothing
-        run = runs.setdefault(address, TextRun())
-        if address not in measured:
-            measured.add(address)
-            _measure(raw, text_page, n, upright, run)
-        known = raw.FPDFText_HasUnicodeMapError(text_page, n) != 1
-        if last is not None and run is last.run and not space and (last.x, last.y) == origin and known:
+            return
+        if text < " " and min(box[2] - box[0], box[3] - box[1]) < NO_INK_PT:
+            if text.isspace():
+                self._space = 3
+            return  # a character that no font has, and that shows nothing
+        known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1
+        last = self._found[-1] if self._found else None
+        if last is not None and run is last.run and not self._space and (last.x, last.y) == origin and known:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
-            continue
-        if last is not None:
-            yield _in_order(before, last, origin[0])
-        before, last = last, Glyph(text, box, *origin, run, space, fresh, known)
-        space, fresh = 0, False
-    if last is not None:
-        yield _in_order(before, last, None)
+            return
+        self._found.append(Glyph(text, box, *origin, run, self._space, self._fresh, known))
+        self._space, self._fresh = 0, False
+
+    def _measure(self, n: int, run: Run) -> None:
+        """Note how large a run is, which way it goes and which font it has."""
+        inner = raw.FS_MATRIX()
+        if raw.FPDFText_GetMatrix(self._page, n, inner):
+            size = raw.FPDFText_GetFontSize(self._page, n)
+            whole = self._matrix.after(Matrix.of(inner))
+            run.size = abs(size) * math.hypot(whole.c, whole.d)
+            # A negative size turns its letters round, as a matrix does.
+            run.angle = math.degrees(math.atan2(whole.b, whole.a)) + (180.0 if size < 0 else 0.0)
+        font = raw.FPDFTextObj_GetFont(run.item) if run.item else None
+        if font:
+            buffer = ctypes.create_string_buffer(128)
+            raw.FPDFFont_GetBaseFontName(font, buffer, len(buffer))
+            name = buffer.value.lower()
+            run.bold = name.endswith(b"-medi") or any(word in name for word in BOLD_NAMES)
+            run.dingbat = any(word in name for word in DINGBATS)
+            run.embedded = raw.FPDFFont_GetIsEmbedded(font) == 1
+            run.font = _address(font)
 
 
-def _in_order(before: Glyph | None, glyph: Glyph, following: float | None) -> Glyph:
-    """A ligature of Hebrew or Arabic has its letters turned round where PDFium gives the line from left to right."""
-    if len(glyph.text) > 1 and unicodedata.bidirectional(glyph.text[0]) in ("R", "AL"):
+def _put_in_order(before: Glyph | None, glyph: Glyph, after: Glyph | None) -> None:
+    """Turn the letters of a ligature of Hebrew or Arabic round where PDFium gives the line from left to right."""
+    if unicodedata.bidirectional(glyph.text[0]) in ("R", "AL"):
+        following = after.x if after is not None else None
         x = following if before is None or before.y != glyph.y else 2 * glyph.x - before.x
         if (x is not None and x > glyph.x) or glyph.text[1] == LAM:
             glyph.text = glyph.text[::-1]
-    return glyph
-
-
-def _measure(raw: Any, text_page: Any, n: int, upright: Matrix, run: TextRun) -> None:
-    """How large a run is and which way it goes."""
-    inner = raw.FS_MATRIX()
-    if not raw.FPDFText_GetMatrix(text_page, n, inner):
-        return
-    whole = upright.after(Matrix.of(inner))
-    run.size = abs(raw.FPDFText_GetFontSize(text_page, n)) * math.hypot(whole.c, whole.d)
-    run.angle = math.degrees(math.atan2(whole.b, whole.a))

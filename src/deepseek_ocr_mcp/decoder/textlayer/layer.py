@@ -1,97 +1,205 @@
-"""What a PDF page's own text says, as the engines would have read it; and whether that can be believed.
+"""Gives a PDF page's own text as an engine would have read it, and says which part of the page it does not hold.
 
-A page is believed when what a person sees on it is what its text says: the characters are known,
-visible and apart, and no picture, drawing or form field holds text of its own. Everything else is
-left to recognition, with the reason in words. Text that a person does not see (invisible, painted
-over, as pale as the page, outside of it) is never given back.
+The text holds the characters that a person sees on the page, and no other (`visibility.py`). What the page shows
+beside them, and characters that are in doubt (`trust.py`), are to be read from a picture of the page without the
+characters that are certain; `read_layer` puts lines that were read so in their places.
 
-Pure Python over `pdf_content.py`; the page is never drawn. Lengths are in points of the upright
-page, but for the boxes that leave this module: those are pixels of the page as it would be drawn.
+Lengths are in points of the upright page, but for the boxes that leave this module: those are pixels of the page as
+it would be drawn.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ...engines.base import ReadOptions
 from ...layout.find import find_term
+from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, TextLine
 from ...layout.writing import rows_around, to_markdown, to_text
-from .content import Box, Clock, Content, Glyph, TooMuch, read_content
-from .lines import LayerLine, Mark, lines_of, marks_of, turned
-from .tables import arrange_with_rules, cut_at_rules
-from .trust import SMALL_PICTURE, TOLERATED, Sight, implausible, is_inside, middle
+from .cells import cut_at_columns
+from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
+from .drawing import activate
+from .drawn_text import text_area
+from .forms import Opened, opened
+from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
+from .merging import ReadLine, is_readable, merged
+from .tables import Ruling, cut_at_rules
+from .trust import SMALL_PICTURE, Verdict, implausible, judged
+from .visibility import Sight, seen
 
-__all__ = ["read_layer"]
-
+__all__ = ["PagePlace", "leave_unread", "read_layer"]
 
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
-
 PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
 
-# Lines. Lengths are shares of the size of the text.
+MARGIN_PT: Final = 30.0  # around what is to be read: an engine finds the edges of a page, not of a letter
+
 SLANT_DEG: Final = 8.0  # what leans less counts as straight
-OVERLAP_SHARE: Final = 0.1  # of the characters may stand on others
-TWIN_EM: Final = 0.25  # how far the copies of a shadow lie apart
 DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its line
+# Of the size of the text:
 DOT_HIGH_EM: Final = 0.7
 DOT_EM: Final = (0.12, 0.75)  # how large it is
 DOT_GAP_EM: Final = 3.0
 
 
-def read_layer(
-    document: Any, number: int, path: str, size: tuple[int, int], options: ReadOptions, ask: Callable[[], None]
-) -> dict[str, Any]:
-    """Page `number`, counted from 0, of an open pypdfium2 document.
+@dataclass(frozen=True, slots=True)
+class PagePlace:
+    """A page of an open document."""
 
-    `size` is that of the drawn page in pixels; the mode is one for which text is enough. Returns
-    `text`, `blocks`, `usable`, `why` and `remark`.
+    document: Any
+    """Of pypdfium2."""
+    number: int
+    """Counted from 0."""
+    path: str
+    """The document's file."""
+    size: tuple[int, int]
+    """Width and height of the drawn page, pixels."""
+
+
+def read_layer(
+    place: PagePlace,
+    options: ReadOptions,
+    ask: Callable[[], None],
+    read: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Take the text of a page from the file, and merge it with what an engine read.
+
+    Args:
+        options: the mode is one for which text is enough.
+        ask: raises when nobody waits any more.
+        read: lines that an engine found in the picture of the page without its certain text: `text`, `box` in pixels
+            and `score`. None: it was not asked.
+
+    Returns `text`, `blocks`, `usable`, `partial` (the text is good, but not all that the page shows), `why` (it is
+    not usable, or not all) and `remark`.
     """
+    clock = Clock(ask)
     try:
-        clock = Clock(ask)
-        content = read_content(document, number, path, clock)
-        sight = Sight.of(content, clock)
-        if why := sight.why():
-            return _unusable(why)
-        layer = _Layer.of(content, sight.shown, clock)
-        if why := layer.why() or _missing_fields(content, layer, clock):
-            return _unusable(why)
-        text, blocks = layer.written(options, size[0] / content.width, size[1] / content.height, size)
+        with opened(place.document, place.number, place.path, clock) as found:
+            page = _Examined.of(found, clock)
+            if page.verdict.is_hopeless:
+                return _unusable(page.verdict.why)
+            layer = _Layer.of(page, clock)
+            if why := layer.why() or _missing_fields(found, layer, clock):
+                return _unusable(why)
+            remarks = [PICTURES_REMARK] if page.verdict.pictures > SMALL_PICTURE and read is None else []
+            if read is not None:
+                across, down = page.content.width / place.size[0], page.content.height / place.size[1]
+                layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
+            remarks += layer.remarks()
+            writer = _LayerWriter(layer, options, page.content, place.size)
+            text, blocks = writer.written(clock)
     except TooMuch as exc:
         return _unusable(str(exc))
-    remark = PICTURES_REMARK if sight.pictures > SMALL_PICTURE else ""
-    return {"text": text, "blocks": blocks, "usable": True, "why": "", "remark": remark}
+    partial = bool(page.verdict.why) and read is None
+    if read is not None:
+        for block in blocks:
+            block["source"] = "text_layer" if block["score"] is None else "read"
+    return {
+        "text": text,
+        "blocks": blocks,
+        "usable": not partial,
+        "partial": partial,
+        "why": page.verdict.why if partial else "",
+        "remark": " ".join(remarks),
+    }
+
+
+def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:
+    """Have the page drawn without the text that `read_layer` is certain of.
+
+    Returns what is to be read of it, in points of the upright page.
+    """
+    clock = Clock(ask)
+    page = _Examined.of(found, clock)
+    layer = _Layer.of(page, clock)
+    in_doubt = layer.lines_in_doubt()
+    runs = {id(glyph.run) for line in in_doubt for glyph in line.glyphs}
+    activate((run.item for run in page.content.runs if id(run) in runs), True)
+    content = page.content
+    boxes = [glyph.box for line in in_doubt for glyph in line.glyphs]
+    if page.verdict.drawn is not None:
+        boxes.append(page.verdict.drawn)
+    if page.verdict.is_everywhere or not boxes:
+        return 0.0, 0.0, content.width, content.height
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return (
+        max(0.0, min(left) - MARGIN_PT),
+        max(0.0, min(top) - MARGIN_PT),
+        min(content.width, max(right) + MARGIN_PT),
+        min(content.height, max(bottom) + MARGIN_PT),
+    )
 
 
 def _unusable(why: str) -> dict[str, Any]:
     """Text that is not believed is not given either: what no person sees could speak to an agent."""
-    return {"text": "", "blocks": [], "usable": False, "why": why, "remark": ""}
+    return {"text": "", "blocks": [], "usable": False, "partial": False, "why": why, "remark": ""}
 
 
-def _missing_fields(content: Content, layer: _Layer, clock: Clock) -> str:
+@dataclass(slots=True)
+class _Examined:
+    """A page whose characters were measured and judged."""
+
+    content: Content
+    sight: Sight
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, found: Opened, clock: Clock) -> _Examined:
+        content = look(found.page, clock)
+        sight = seen(found.page, content, clock)
+        sight.shown = _with_buttons(sight.shown, found)
+        area = text_area(sight.without_text, clock) if sight.shown else None
+        left, top, right, bottom = (side / sight.scale for side in area or (0.0, 0.0, 0.0, 0.0))
+        drawn = (left, top, right, bottom) if area is not None else None
+        return cls(content, sight, judged(content, sight, drawn, clock))
+
+
+def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
+    """The glyphs with a mark for each check box and radio button in the place of what is drawn in it."""
+    glyphs = list(shown)
+    for button in found.buttons:
+        left, top, _, bottom = button.box
+        inside = [glyph for glyph in glyphs if _is_inside(glyph, button.box)]
+        chosen = {id(glyph) for glyph in inside}
+        glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]
+        run = Run(size=bottom - top, order=0)
+        glyphs.append(Glyph(TICKED if button.is_on else UNTICKED, button.box, left, bottom - (bottom - top) / 5, run))
+    return glyphs
+
+
+def _is_inside(glyph: Glyph, box: Box) -> bool:
+    x, y = (glyph.box[0] + glyph.box[2]) / 2, (glyph.box[1] + glyph.box[3]) / 2
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _missing_fields(found: Opened, layer: _Layer, clock: Clock) -> str:
     """Whether what was typed into a form is not in the text: then it is only drawn."""
-    if not content.fields:
+    if not found.fields:
         return ""
-    glyphs = [(glyph.text, *middle(glyph)) for line in layer.lines for glyph in line.glyphs]
-    for entry in content.fields:
+    glyphs = [glyph for line in layer.lines for glyph in line.glyphs]
+    for entry in found.fields:
         x1, y1, x2, y2 = entry.box
         around = (x1 - 2, y1 - 2, x2 + 2, y2 + 2)
-        inside = ""
-        for text, x, y in glyphs:
+        inside: Counter[str] = Counter()
+        for glyph in glyphs:
             clock.tick()
-            if is_inside(around, x, y):
-                inside += text
+            if _is_inside(glyph, around):
+                inside.update(glyph.text)
         wanted = Counter(char for char in entry.text if char.isalnum())
-        if (wanted - Counter(unicodedata.normalize("NFKC", inside))).total() > 0.1 * wanted.total():
+        if (wanted - inside).total() > 0.1 * wanted.total():
             return "a form field's text is not in it"
     return ""
+
+
+# ---------------------------------------------------------------- the page's lines
 
 
 @dataclass(slots=True)
@@ -104,80 +212,99 @@ class _Group:
 
 
 @dataclass(slots=True)
-class _Layer:
-    """The page's text: lines that run as most do, then those that run otherwise."""
+class _Way:
+    """Lines that run in one direction, and the rules and list marks in their frame."""
 
-    groups: list[_Group]
-    overlapping: bool
+    angle: float
+    """Degrees clockwise from running to the right."""
+    lines: list[LayerLine]
+    ruling: Ruling
+    dots: list[Box] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Layer:
+    """The page's lines: those that run as most do, then those that run otherwise."""
+
+    ways: list[_Way]
+    doubtful: set[int]
+    """The `id` of each glyph whose character is in doubt."""
 
     @classmethod
-    def of(cls, content: Content, glyphs: Sequence[Glyph], clock: Clock) -> _Layer:
+    def of(cls, page: _Examined, clock: Clock) -> _Layer:
+        content = page.content
         by_way: dict[float, list[tuple[int, Glyph]]] = {}
-        for number, glyph in enumerate(glyphs):
+        for number, glyph in enumerate(page.sight.shown):
             by_way.setdefault(_way(glyph.run.angle), []).append((number, glyph))
-        ways = sorted(by_way, key=lambda way: (way % 90 != 0, -len(by_way[way])))
-        groups: list[_Group] = []
-        overlapping = False
-        for way in ways:
+        ways = []
+        for way in sorted(by_way, key=lambda way: (way % 90 != 0, -len(by_way[way]))):
             lines = lines_of(marks_of(by_way[way], way, content, clock), clock)
             if len(lines) > MAX_LINES:
                 raise TooMuch(f"the page has more than {MAX_LINES:,} pieces of text")
-            lines, crossed = _without_twins(lines, clock)
-            overlapping = overlapping or crossed
-            if way == 0:
-                lines += _dots(lines, content.dots)
-            rules = [
-                side for box in content.rules if (side := turned(box, way, content.width, content.height)) is not None
-            ]
-            parts = [[line for line in lines if line.vertical == vertical] for vertical in (False, True)]
-            if sum(len(line.text) for line in parts[1]) < sum(len(line.text) for line in parts[0]):
-                groups += [_arranged(part, rules, clock) for part in parts if part]
-            else:
-                groups.append(_arranged(lines, rules, clock))
-        return cls(groups, overlapping)
+            ruling = Ruling(_turned(content.rules, way, content), _turned(content.fills, way, content))
+            ways.append(_Way(way, lines, ruling, content.dots if way == 0 else []))
+        _take_turned_headings(ways, content, clock)
+        return cls(ways, page.verdict.doubtful)
 
     @property
     def lines(self) -> list[LayerLine]:
-        return [line for group in self.groups for line in group.lines]
+        return [line for way in self.ways for line in way.lines]
 
     def why(self) -> str:
         """Why these lines are not to be believed; empty if they are."""
-        if self.overlapping:
-            return "its text overlaps itself"
         return implausible("\n".join(line.text for line in self.lines))
 
-    def written(
-        self, options: ReadOptions, across: float, down: float, size: tuple[int, int]
-    ) -> tuple[str, list[dict[str, Any]]]:
-        """Text and blocks, as an engine gives them; `across` and `down` are pixels per point."""
+    def lines_in_doubt(self) -> list[LayerLine]:
+        return [line for line in self.lines if any(id(glyph) in self.doubtful for glyph in line.glyphs)]
 
-        def block(label: str, text: str, glyphs: Iterable[Glyph]) -> dict[str, Any]:
-            boxes = [glyph.box for glyph in glyphs]
-            x1, y1 = min(box[0] for box in boxes) * across, min(box[1] for box in boxes) * down
-            x2, y2 = max(box[2] for box in boxes) * across, max(box[3] for box in boxes) * down
-            left, top = min(max(0, math.floor(x1)), size[0] - 1), min(max(0, math.floor(y1)), size[1] - 1)
-            right, bottom = max(left + 1, min(size[0], math.ceil(x2))), max(top + 1, min(size[1], math.ceil(y2)))
-            return {"label": label, "text": text, "box": [left, top, right, bottom], "score": None}
+    def with_read(self, read: Sequence[ReadLine], page: _Examined, clock: Clock) -> _Layer:
+        """The lines with what an engine read, compared where a line is in doubt, added where there was none."""
+        doubtful = {id(line) for line in self.lines_in_doubt()}
+        rest = list(read)
+        for way in self.ways:
+            way.lines, rest = merged(way.lines, doubtful, rest, clock)
+        upright = next((way for way in self.ways if way.angle == 0), None)
+        if upright is None:
+            upright = _Way(0, [], Ruling(page.content.rules, page.content.fills), page.content.dots)
+            self.ways.insert(0, upright)
+        upright.lines += [line.as_line() for line in rest]
+        return self
 
-        chunks: list[str] = []
-        blocks: list[dict[str, Any]] = []
-        for group in self.groups:
-            if options.mode == "find":
-                order = [n for element in group.elements for n in element.lines]
-                hits = find_term(group.frame, options.find_term, order)
-                for span in (span for hit in hits for span in hit.spans):
-                    line = group.lines[span.line]
-                    glyphs = line.glyphs_of(span.start, span.stop)
-                    blocks.append(block(options.find_term, line.text[span.start : span.stop], glyphs))
-                spans = [[span.line for span in hit.spans] for hit in hits]
-                chunks.append(rows_around(group.frame, group.elements, spans))
-                continue
-            markdown = options.mode == "document"
-            chunks.append((to_markdown if markdown else to_text)(group.frame, group.elements))
-            for element in group.elements:
-                for line in (group.lines[n] for n in element.lines):
-                    blocks.append(block(element.kind if markdown else "line", line.text, line.glyphs))
-        return ("\n" if options.mode == "find" else "\n\n").join(chunk for chunk in chunks if chunk), blocks
+    def remarks(self) -> list[str]:
+        """What a reader has to know of the characters of the text."""
+        remarks = []
+        lines = self.lines
+        if unknown := sum(line.text.count("\ufffd") for line in lines):
+            first = next(line.text for line in lines if "\ufffd" in line.text)
+            many = "1 character is" if unknown == 1 else f"{unknown} characters are"
+            remarks.append(
+                f"{many} marked \ufffd because the file does not say which it is; the first is in {first[:60]!r}."
+            )
+        filled = sum(glyph.score is not None for line in lines if not _is_read(line) for glyph in line.glyphs)
+        if filled:
+            many = "1 character was" if filled == 1 else f"{filled} characters were"
+            remarks.append(f"{many} read from the picture because the file does not say which it is.")
+        if unchecked := sum(not is_readable(line.text) for line in self.lines_in_doubt() if "\ufffd" not in line.text):
+            many = "1 line has" if unchecked == 1 else f"{unchecked} lines have"
+            remarks.append(f"{many} an unusual font whose characters could not be checked.")
+        return remarks
+
+    def groups(self, clock: Clock) -> list[_Group]:
+        """The lines in reading order, in groups of one direction."""
+        groups = []
+        for way in self.ways:
+            lines = way.lines + _dots(way.lines, way.dots)
+            parts = [[line for line in lines if line.vertical == vertical] for vertical in (False, True)]
+            if sum(len(line.text) for line in parts[1]) < sum(len(line.text) for line in parts[0]):
+                groups += [_arranged(part, way.ruling, clock) for part in parts if part]
+            elif lines:
+                groups.append(_arranged(lines, way.ruling, clock))
+        return groups
+
+
+def _is_read(line: LayerLine) -> bool:
+    """Whether an engine read the whole line."""
+    return all(glyph.score is not None for glyph in line.glyphs)
 
 
 def _way(angle: float) -> float:
@@ -186,35 +313,29 @@ def _way(angle: float) -> float:
     return quarter % 360 if abs(angle - quarter) <= SLANT_DEG else round(angle) % 360
 
 
-def _without_twins(lines: list[LayerLine], clock: Clock) -> tuple[list[LayerLine], bool]:
-    """Lines without the copies that make a shadow, and whether too much text stands on other text."""
-    boxes = [line.box for line in lines]
-    tops = sorted(range(len(lines)), key=lambda n: boxes[n][1])
-    open_lines: list[int] = []
-    twins: set[int] = set()
-    crossed: set[int] = set()
-    for n in tops:
-        left, top, right, bottom = boxes[n]
-        open_lines = [k for k in open_lines if boxes[k][3] > top]
-        for k in open_lines:
-            clock.tick()
-            wide = min(right, boxes[k][2]) - max(left, boxes[k][0])
-            high = min(bottom, boxes[k][3]) - max(top, boxes[k][1])
-            if wide <= 0 or lines[n].vertical or lines[k].vertical:
-                continue
-            near = TWIN_EM * lines[n].size
-            if lines[n].text == lines[k].text and max(abs(left - boxes[k][0]), abs(top - boxes[k][1])) < near:
-                twins.add(max(n, k))
-            elif (
-                wide * high
-                > (min(right - left, boxes[k][2] - boxes[k][0]) * min(bottom - top, boxes[k][3] - boxes[k][1])) / 2
-            ):
-                crossed.add(min(n, k, key=lambda n: len(lines[n].text)))
-        open_lines.append(n)
-    crossed -= twins
-    over = sum(len(lines[n].text) for n in crossed)
-    everything = sum(len(line.text) for line in lines)
-    return [line for n, line in enumerate(lines) if n not in twins], over > OVERLAP_SHARE * everything + TOLERATED
+def _turned(boxes: Iterable[Box], way: float, content: Content) -> list[Box]:
+    """Boxes of the page in the frame of a direction; none where that is not along the page's sides."""
+    return [side for box in boxes if (side := turned(box, way, content.width, content.height)) is not None]
+
+
+def _take_turned_headings(ways: list[_Way], content: Content, clock: Clock) -> None:
+    """Put names of columns that stand on their side in cells of the page's tables into the lines of the page."""
+    if len(ways) < 2 or ways[0].angle % 90:
+        return
+    main = ways[0]
+    for way in ways[1:]:
+        if way.angle % 90 or (way.angle - main.angle) % 180 == 0:
+            continue
+        boxes = []
+        for line in way.lines:
+            corners = [glyph.box for glyph in line.glyphs]
+            lefts, tops, rights, bottoms = zip(*corners, strict=True)
+            boxes += _turned([(min(lefts), min(tops), max(rights), max(bottoms))], main.angle, content)
+        held = main.ruling.holds_in_cells(boxes, clock)
+        main.lines += [
+            replace(line, placed=box) for line, box, is_held in zip(way.lines, boxes, held, strict=True) if is_held
+        ]
+        way.lines = [line for line, is_held in zip(way.lines, held, strict=True) if not is_held]
 
 
 def _dots(lines: Sequence[LayerLine], dots: Sequence[Box]) -> list[LayerLine]:
@@ -245,11 +366,69 @@ def _dots(lines: Sequence[LayerLine], dots: Sequence[Box]) -> list[LayerLine]:
     return list(found.values())
 
 
-def _arranged(lines: list[LayerLine], rules: Sequence[Box], clock: Clock) -> _Group:
+def _arranged(lines: list[LayerLine], ruling: Ruling, clock: Clock) -> _Group:
     """Lines in reading order, tables found by their rules or by how cells stand under each other."""
-    lines = cut_at_rules(lines, rules, clock)
+    lines = cut_at_columns(cut_at_rules(lines, ruling, clock), clock)
     pieces = split_at_gutters([line.framed() for line in lines])
     parts = [lines[piece.line].part(piece.start, piece.stop) for piece in pieces]
     lines = [part for part in parts if part is not None]
     frame = [line.framed() for line in lines]
-    return _Group(lines, frame, arrange_with_rules(frame, rules, clock))
+    return _Group(lines, frame, arrange_with_rules(frame, ruling.rules, clock.tick, ruling.fills))
+
+
+# ---------------------------------------------------------------- the answer
+
+
+class _LayerWriter:
+    """Writes text and blocks as an engine gives them."""
+
+    def __init__(self, layer: _Layer, options: ReadOptions, content: Content, size: tuple[int, int]) -> None:
+        self._layer = layer
+        self._options = options
+        self._size = size
+        self._across, self._down = size[0] / content.width, size[1] / content.height
+        self._chunks: list[str] = []
+        self._blocks: list[dict[str, Any]] = []
+
+    def written(self, clock: Clock) -> tuple[str, list[dict[str, Any]]]:
+        is_search = self._options.mode == "find"
+        for group in self._layer.groups(clock):
+            if is_search:
+                self._find(group)
+            else:
+                self._write(group)
+        return ("\n" if is_search else "\n\n").join(chunk for chunk in self._chunks if chunk), self._blocks
+
+    def _find(self, group: _Group) -> None:
+        order = [n for element in group.elements for n in element.lines]
+        hits = find_term(group.frame, self._options.find_term, order)
+        for span in (span for hit in hits for span in hit.spans):
+            line = group.lines[span.line]
+            self._add(self._options.find_term, line.text[span.start : span.stop], line.glyphs_of(span.start, span.stop))
+        spans = [[span.line for span in hit.spans] for hit in hits]
+        self._chunks.append(rows_around(group.frame, group.elements, spans))
+
+    def _write(self, group: _Group) -> None:
+        markdown = self._options.mode == "document"
+        self._chunks.append((to_markdown if markdown else to_text)(group.frame, group.elements))
+        for element in group.elements:
+            for line in (group.lines[n] for n in element.lines):
+                self._add(element.kind if markdown else "line", line.text, line.glyphs)
+
+    def _add(self, label: str, text: str, glyphs: Iterable[Glyph]) -> None:
+        glyphs = list(glyphs)
+        boxes = [glyph.box for glyph in glyphs]
+        x1, y1 = min(box[0] for box in boxes) * self._across, min(box[1] for box in boxes) * self._down
+        x2, y2 = max(box[2] for box in boxes) * self._across, max(box[3] for box in boxes) * self._down
+        width, height = self._size
+        left, top = min(max(0, math.floor(x1)), width - 1), min(max(0, math.floor(y1)), height - 1)
+        right, bottom = max(left + 1, min(width, math.ceil(x2))), max(top + 1, min(height, math.ceil(y2)))
+        scores = [glyph.score for glyph in glyphs if glyph.score is not None]
+        self._blocks.append(
+            {
+                "label": label,
+                "text": text,
+                "box": [left, top, right, bottom],
+                "score": min(scores) if scores else None,
+            }
+        )

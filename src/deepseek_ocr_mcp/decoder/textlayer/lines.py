@@ -2,7 +2,7 @@
 
 Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
 to bottom, come out in the order in which they are read, whichever way the file has them. Pure
-Python over `pdf_content.py`; lengths are in points, or in shares of the size of the text (`em`).
+Python over `content.py`; lengths are in points, or in shares of the size of the text (`em`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ __all__ = [
     "ASCENT",
     "DESCENT",
     "IDEOGRAPH",
+    "TICKED",
+    "UNTICKED",
     "LayerLine",
     "Mark",
     "direction",
     "is_strange",
+    "is_wide_sign",
     "lines_of",
     "marks_of",
     "turned",
 ]
-
 
 ASCENT: Final = 0.8  # of the size of a line that is above its baseline
 DESCENT: Final = 0.2
@@ -43,12 +45,20 @@ BACK_EM: Final = 0.5  # how far a character may reach back over the one before
 JOIN_EM: Final = 0.9  # gap that pieces of one line may have
 SPACED_EM: Final = 2.5  # the same where the text itself has a space
 GAP_EM: Final = 0.16  # gap between pieces that is a space
-RTL_GAP_EM: Final = 0.24  # the same in Hebrew and Arabic, whose letters have gaps of their own
+RTL_GAP_EM: Final = 0.24  # the same in Arabic, whose letters have gaps of their own
+HEBREW_GAP_EM: Final = 0.29
+FIGURE_STEP_EM: Final = 0.85  # from figure to figure, where there is no space: the Arabic-Indic zero is a dot
 FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
 SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
 SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
 SCRIPT_GAP_EM: Final = 0.5
+SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
+LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
+RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
+BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
+SCRIPTS: Final = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
+LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
 ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
@@ -69,6 +79,23 @@ ADOBE: Final = {
 """Characters that Adobe's glyph list has in the private area: pieces of brackets, old figures, small capitals."""
 BULLETS: Final = frozenset("\uf0b7\uf0a7\uf0d8\uf0fc\uf076\uf06c\uf06e\uf0a8\uf02d\uf071\uf0e0\uf0be")
 """List marks of the fonts Symbol and Wingdings, whose characters have no Unicode."""
+TICKED: Final = "[x]"
+UNTICKED: Final = "[ ]"
+TICKED_SIGNS: Final = frozenset("☑☒🗹🗵\uf0fe\uf0fd\uf078")
+UNTICKED_SIGNS: Final = frozenset("☐🗆")
+"""Check boxes, in Unicode and in the codes of Wingdings."""
+SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
+"""Signs that are list marks, or check boxes where a page has ticked ones, too."""
+DINGBAT_TICKS: Final = {
+    "þ": TICKED,
+    "ý": TICKED,
+    "x": TICKED,
+    "o": UNTICKED,
+    "¨": UNTICKED,
+    "q": UNTICKED,
+    "r": UNTICKED,
+}
+"""The same, where a font of Wingdings says that its characters are letters."""
 LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
 UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
@@ -92,6 +119,8 @@ class Mark:
     size: float
     number: int
     """Its place in the file."""
+    x: float = 0.0
+    """Where the glyph begins, with the white space before its ink."""
 
     @property
     def middle(self) -> float:
@@ -111,6 +140,8 @@ class LayerLine:
     right: float = 0.0
     base: float = 0.0
     size: float = 0.0
+    placed: Box | None = None
+    """Where it stands in its frame, if it runs in another direction than its frame."""
 
     def __post_init__(self) -> None:
         self.left = min(mark.left for mark in self.marks)
@@ -118,6 +149,8 @@ class LayerLine:
         self.base = median(mark.base for mark in self.marks)
         sizes = Counter(round(mark.size, 1) for mark in self.marks)
         self.size = max(max(sizes, key=lambda size: (sizes[size], size)), 0.1)
+        if self.placed is not None:
+            self.left, _, self.right, self.base = self.placed
 
     @property
     def glyphs(self) -> list[Glyph]:
@@ -130,6 +163,8 @@ class LayerLine:
     @property
     def box(self) -> Box:
         """In its frame: as high as its size, whatever its letters are."""
+        if self.placed is not None:
+            return self.placed
         if self.vertical:
             middle = median(mark.middle for mark in self.marks)
             tops = [mark.base - ASCENT * mark.size for mark in self.marks]
@@ -158,6 +193,8 @@ class LayerLine:
     def framed(self) -> TextLine:
         """As the reading order takes it."""
         left, top, right, bottom = self.box
+        if self.placed is not None:
+            return TextLine(self.text, self.placed, bold=self.bold)
         if self.vertical:
             return TextLine(self.text, (left, top, right, bottom), vertical=True)
         width = max(right - left, 0.1)
@@ -170,6 +207,9 @@ class LayerLine:
         if any(b < a for a, b in pairwise(centres)):
             centres = []  # from right to left, or both: its gaps are not what they seem
         return TextLine(self.text, (left, top, right, bottom), centres=tuple(centres), bold=self.bold)
+
+
+# ---------------------------------------------------------------- marks
 
 
 def turned(box: Box, way: float, width: float, height: float) -> Box | None:
@@ -195,13 +235,14 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
     for _, glyph in glyphs:
         x1, y1, x2, y2 = glyph.box
         if glyph.text.isalnum():
-            ink = y2 - y1 if way in (0, 180) else x2 - x1
+            ink = max(y2 - y1, x2 - x1)  # the wider side: 一 and ー are flat
             heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
     cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
     marks = []
+    has_ticks = any(_is_ticked(glyph) for _, glyph in glyphs)
     for number, glyph in glyphs:
         clock.tick()
-        text = _clean(glyph.text, glyph.known)
+        text = _box_sign(glyph, has_ticks) or _clean(glyph.text, glyph.known)
         if not text:
             continue
         size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)
@@ -212,9 +253,13 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
         origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
         if box is None or origin is None:
             left, base = glyph.x * cos + glyph.y * sin, glyph.y * cos - glyph.x * sin
-            marks.append(Mark(glyph, text, left, left + size / 2, base, size, number))
+            marks.append(Mark(glyph, text, left, left + size / 2, base, size, number, left))
+        elif is_wide_sign(text):
+            # Its ink is a corner of its square: white beside it is no gap.
+            marks.append(Mark(glyph, text, origin[0], origin[0] + size, origin[1], size, number, origin[0]))
         else:
-            marks.append(Mark(glyph, text, box[0], max(box[2], box[0] + size / 20), origin[1], size, number))
+            right = max(box[2], box[0] + size / 20)
+            marks.append(Mark(glyph, text, box[0], right, origin[1], size, number, origin[0]))
     return _with_combined(marks)
 
 
@@ -227,6 +272,25 @@ def is_strange(text: str) -> bool:
         and ord(char) not in ADOBE
         for char in UNSEEN.sub("", text)
     )
+
+
+def _is_ticked(glyph: Glyph) -> bool:
+    return glyph.text in TICKED_SIGNS or (glyph.run.dingbat and DINGBAT_TICKS.get(glyph.text) == TICKED)
+
+
+def _box_sign(glyph: Glyph, has_ticks: bool) -> str:
+    """A check box that is a character, as text; empty for any other character."""
+    if _is_ticked(glyph):
+        return TICKED
+    if glyph.text in UNTICKED_SIGNS or (has_ticks and glyph.text in SQUARES):
+        return UNTICKED
+    return DINGBAT_TICKS.get(glyph.text, "") if has_ticks and glyph.run.dingbat else ""
+
+
+@lru_cache(maxsize=4096)
+def is_wide_sign(text: str) -> bool:
+    """Whether this is a punctuation mark of Chinese or Japanese that is as wide as an ideograph."""
+    return len(text) == 1 and unicodedata.east_asian_width(text) in "WF" and unicodedata.category(text)[0] == "P"
 
 
 @lru_cache(maxsize=4096)
@@ -271,6 +335,9 @@ def _aside(one: Mark, other: Mark) -> float:
     return abs(one.middle - other.middle)
 
 
+# ---------------------------------------------------------------- lines
+
+
 def lines_of(marks: Sequence[Mark], clock: Clock) -> list[LayerLine]:
     """Marks in the order of the file as lines with their text, in no order."""
     stacks, pieces = _stacked(_pieces(marks), clock)
@@ -304,7 +371,8 @@ def _follows(before: Mark, mark: Mark) -> bool:
     if abs(mark.base - before.base) > LEVEL_EM * min(before.size, mark.size):
         return False
     size = max(before.size, mark.size)
-    reach = SPACED_EM if mark.glyph.space == 2 else JOIN_EM
+    turns = direction(before.text) != direction(mark.text) == "L"  # what follows Hebrew in the file may stand far off
+    reach = SPACED_EM if mark.glyph.space == 3 and not turns else JOIN_EM
     return -BACK_EM * size <= mark.left - before.right <= reach * size and mark.right > before.left
 
 
@@ -403,9 +471,20 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
                 best, most = k, shared
         if best >= 0:
             taken.add(n)
-            marks = sorted([*lines[best].marks, *lines[n].marks], key=lambda mark: mark.left)
+            marks = sorted([*lines[best].marks, *_as_script(lines[n], lines[best])], key=lambda mark: mark.left)
             lines[best] = LayerLine(marks)
     return [line for n, line in enumerate(lines) if n not in taken]
+
+
+def _as_script(script: LayerLine, host: LayerLine) -> list[Mark]:
+    """The marks of a raised or lowered line, its figures as characters that say so: 24.91², not 24.912."""
+    shift = host.base - script.base
+    if script.size > SCRIPT_SIZE * host.size or abs(shift) < SCRIPT_SHIFT * host.size:
+        return script.marks
+    if any(char.isalpha() for mark in script.marks for char in mark.text):
+        return script.marks
+    table = RAISED if shift > 0 else LOWERED
+    return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
 
 def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
@@ -414,8 +493,13 @@ def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
     if right < host.left - reach or left > host.right + reach:
         return False
     return any(
-        -reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2 for mark in host.marks
+        mark.text not in BRACES
+        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
+        for mark in host.marks
     )
+
+
+# ---------------------------------------------------------------- what a line says
 
 
 def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
@@ -443,9 +527,24 @@ def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
         elif text and at[-1] >= 0:
             text += " "
             at.append(-1)
+    text, at = _without_leaders(text, at)
     if at and at[-1] < 0:
         text, at = text[:-1], at[:-1]
     return replace(line, marks=kept, text=text, at=at)
+
+
+def _without_leaders(text: str, at: list[int]) -> tuple[str, list[int]]:
+    """The text with three dots in the place of a whole row of them, and a space on both sides."""
+    for found in reversed(list(LEADER.finditer(text))):
+        start, stop = found.span()
+        dots = [n for n in at[start:stop] if n >= 0][:3]
+        if text[start] == "…":
+            dots *= 3
+        before = [] if start == 0 or text[start - 1] == " " else [-1]
+        after = [] if stop == len(text) or text[stop] == " " else [-1]
+        text = text[:start] + " " * len(before) + "." * len(dots) + " " * len(after) + text[stop:]
+        at = [*at[:start], *before, *dots, *after, *at[stop:]]
+    return text, at
 
 
 def _with_accents(marks: Sequence[Mark]) -> list[Mark]:
@@ -478,7 +577,8 @@ def _accented(accent: Mark, letter: Mark) -> Mark | None:
 def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
     spaces = [_parts(before, mark) for before, mark in pairwise(marks)]
-    if len(marks) > STRETCHED_LEAST and sum(spaces) > STRETCHED_SHARE * len(spaces):
+    letters = [space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."]
+    if len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = [mark.left - before.right for before, mark in pairwise(marks)]
         usual = median(gaps)
         if usual < JOIN_EM * marks[0].size:
@@ -495,8 +595,10 @@ def _parts(before: Mark, mark: Mark) -> bool:
     gap, size = mark.left - before.right, min(before.size, mark.size)
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
+    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
+        return gap > SCRIPT_GAP_EM * size
     if mark.number == before.number + 1 and not mark.glyph.fresh:
-        return mark.glyph.space == 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
+        return mark.glyph.space >= 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
     return gap > GAP_EM * size
 
 
@@ -518,7 +620,7 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
     seen: list[Mark | None] = []
     for mark in sorted(marks, key=lambda mark: (mark.middle, mark.number)):
         before = seen[-1] if seen else None
-        if before is not None and mark.left - before.right > RTL_GAP_EM * min(before.size, mark.size):
+        if before is not None and _parts_leftwards(before, mark):
             seen.append(None)
         seen.append(mark)
     kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
@@ -536,6 +638,25 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
                         run[first:last] = run[first:last][::-1]
         ordered += run
     return _with_brackets(ordered) if leftwards else ordered
+
+
+def _parts_leftwards(before: Mark, mark: Mark) -> bool:
+    """Whether there is a space between two marks of a line with Hebrew or Arabic, which stand side by side."""
+    size = min(before.size, mark.size)
+    later = max(before, mark, key=lambda mark: mark.number)
+    if abs(mark.number - before.number) == 1 and later.glyph.space == 3:
+        return True
+    # A font tells the width of a character, but not of the forms that letters of Arabic take.
+    is_plain = len(before.text) == 1 and unicodedata.bidirectional(before.text) != "AL"
+    advance = before.glyph.run.advance(before.text) if is_plain else 0.0
+    if advance > 0 and before.right - before.x - size / 4 < advance < before.right - before.x + size:
+        return mark.x - before.x - advance > GAP_EM * size
+    if direction(before.text) == direction(mark.text) == "N":
+        return mark.x - before.x > FIGURE_STEP_EM * size
+    if direction(before.text) != direction(mark.text) and 3 in (before.glyph.space, mark.glyph.space):
+        return mark.left - before.right > GAP_EM * size  # one of them begins a word
+    is_arabic = unicodedata.bidirectional(before.text[0]) == "AL"
+    return mark.left - before.right > (RTL_GAP_EM if is_arabic else HEBREW_GAP_EM) * size
 
 
 def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, bool]]:
@@ -567,12 +688,13 @@ def _with_brackets(marks: Iterable[Mark | None]) -> list[Mark | None]:
     """Brackets are mirrored in such lines; whether a file means the shape or the character shows in pairs."""
     out = list(marks)
     for closing, opening in OPENING.items():
-        at = [n for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
-        first = out[at[0]] if len(at) > 1 else None
-        if first is None or first.text == opening:
+        at = [(n, mark) for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
+        if len(at) < 2 or [mark.text for _, mark in at[:2]] == [opening, closing]:
             continue
-        for n in at:
-            mark = out[n]
-            assert mark is not None
-            out[n] = replace(mark, text=opening if mark.text == closing else closing)
+        for k, (n, mark) in enumerate(at):
+            if at[0][1].text == at[1][1].text:  # both look alike: they take turns
+                text = closing if k % 2 else opening
+            else:
+                text = opening if mark.text == closing else closing
+            out[n] = replace(mark, text=text)
     return out

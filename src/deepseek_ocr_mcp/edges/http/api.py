@@ -10,6 +10,7 @@ import base64
 import logging
 import re
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import FileResponse, Response
 
 from ... import __version__
+from ...caller import Caller
 from ...config import MB
 from ...errors import BadRequest, InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...models import OcrRequest
 from ...modes import MODES, RESOLUTIONS
-from ...service.service import OcrService, Place, Snapshot
+from ...service.progress import Terms
+from ...service.service import OcrService, Snapshot
 from .auth import client_of
 from .bodies import FIELD_BYTES, media_type, read_form
 from .metrics import Metrics
@@ -57,10 +61,10 @@ log = logging.getLogger(__name__)
 WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
-EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
+EXPORT_BYTES: Final = 32 * MB  # of JSON: the text of thousands of pages
 READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "Server"
 COMPONENTS: Final = "#/components/schemas/"
-NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # what some file system does not take
+NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # characters that some file system refuses in a name
 MAX_TITLE: Final = 100  # characters, in the name of a file
 MEDIA_TYPES: Final = {
     "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -77,7 +81,7 @@ PREVIEW_HEADERS: Final = {
 
 
 class Api:
-    """The routes. Each is a translator: what the service does is not decided here."""
+    """The routes. Each translates a request for the service, and the answer of the service."""
 
     def __init__(self, service: OcrService, metrics: Metrics) -> None:
         self._service = service
@@ -96,7 +100,9 @@ class Api:
                 endpoint
             )
         app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
-        app.get("/modes", response_model=Modes, tags=[SERVER], summary="What can be asked of this server")(self.modes)
+        app.get("/modes", response_model=Modes, tags=[SERVER], summary="Modes, limits and version of this server")(
+            self.modes
+        )
         app.get("/gpu/status", response_model=StatusAnswer, tags=[MODEL], summary="The model and the GPUs")(
             self.gpu_status
         )
@@ -132,7 +138,7 @@ class Api:
             response_class=Response,
             responses={200: files},
             tags=[DOCUMENTS],
-            summary="What was read as a Word document or a searchable PDF",
+            summary="A reading as a Word document or a searchable PDF",
             openapi_extra={"requestBody": _export_body()},
         )(self.export)
         app.get("/metrics", include_in_schema=False)(self.metrics)
@@ -155,11 +161,13 @@ class Api:
 
     async def _read(self, request: Request, shape: type[PageAnswer]) -> Response:
         async with AsyncExitStack() as stack:
-            # Before the upload: a client that must come again is told so before it has sent its file.
+            # Before the upload: a client without a place is refused before it has sent its file.
             place = stack.enter_context(self._service.place(client_of(request.scope)))
             asked, image, upload = await self._received(request, stack)
-            job = _ReadingRequest(self._service, shape, asked, image, upload, place, client_of(request.scope))
-            self._service.check(job.wanted)
+            caller = Caller(client_of(request.scope), is_local=False)
+            terms = Terms(place=place, upload=upload)
+            job = _ReadingRequest(self._service, shape, asked, asked.request(image), caller, terms)
+            self._service.check(job.request)
             if "text/event-stream" in request.headers.get("accept", ""):
                 return EventStream(job.told, stack.pop_all())
             answer = await while_connected(request.receive, job.done)
@@ -326,7 +334,7 @@ class Api:
         return _answer(TransitionAnswer(**(await self._service.offload()).model_dump()))
 
     async def gpu_release(
-        self, request: Request, force: Annotated[bool, Query(description="stop what is being read")] = False
+        self, request: Request, force: Annotated[bool, Query(description="stop the page that is being read")] = False
     ) -> Response:
         if media_type(request) == "application/json" and (body := await request.body()):
             force = checked(lambda: _Release.model_validate_json(body)).force or force
@@ -336,32 +344,22 @@ class Api:
 class _Release(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    force: Annotated[bool, Field(description="stop what is being read; its caller gets an error")] = False
+    force: Annotated[bool, Field(description="stop the page that is being read; its caller gets an error")] = False
 
 
+@dataclass(frozen=True, slots=True)
 class _ReadingRequest:
     """One request to read, however it is answered."""
 
-    def __init__(
-        self,
-        service: OcrService,
-        shape: type[PageAnswer],
-        asked: FieldsRequest,
-        image: str,
-        upload: Snapshot | None,
-        place: Place,
-        client: str,
-    ) -> None:
-        self._service = service
-        self._shape = shape
-        self._asked = asked
-        self._upload = upload
-        self._place = place
-        self._client = client
-        self.wanted = asked.request(image)
+    service: OcrService
+    shape: type[PageAnswer]
+    asked: FieldsRequest
+    request: OcrRequest
+    caller: Caller
+    terms: Terms
 
     async def done(self) -> PageAnswer:
-        return await self._read()
+        return await self._read(self.terms)
 
     async def told(self, emit: Emit) -> None:
         async def on_position(position: int) -> None:
@@ -370,19 +368,11 @@ class _ReadingRequest:
         async def on_progress(done: float, total: float, message: str) -> None:
             await emit("progress", {"done": done, "total": total, "message": message})
 
-        answer = await self._read(on_progress=on_progress, on_position=on_position)
+        answer = await self._read(replace(self.terms, on_progress=on_progress, on_position=on_position))
         await emit("result", as_dict(answer))
 
-    async def _read(self, **listeners: Any) -> PageAnswer:
-        answer = await self._service.read(
-            self.wanted,
-            local=False,
-            client=self._client,
-            place=self._place,
-            upload=self._upload,
-            **listeners,
-        )
-        return self._shape.of(answer, self._asked)
+    async def _read(self, terms: Terms) -> PageAnswer:
+        return self.shape.of(await self.service.ocr(self.request, self.caller, terms), self.asked)
 
 
 def _page(path: Path) -> Response:

@@ -1,7 +1,7 @@
-"""The shapes of the HTTP API: what is asked, what is answered, and the stream that tells of progress.
+"""The shapes of the requests and answers of the HTTP API.
 
-The names of the first DeepSeek-OCR web service are understood and answered in their place
-(`prompt_type`, `grounding`, `raw_text`, `image_dims` …), so that its callers need not change.
+Requests may use the names of the first DeepSeek-OCR web service (`prompt_type`, `grounding`), and answers have its
+fields beside ours (`raw_text`, `image_dims` …), so that its callers need not change.
 """
 
 from __future__ import annotations
@@ -16,8 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import Response
 
 from ...errors import BadRequest, OcrError
-from ...models import Block, Box, Entry, GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition, WorkerStatus
-from ...modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from ...models import (
+    Block,
+    Box,
+    Entry,
+    GpuStatus,
+    Note,
+    OcrRequest,
+    OcrResult,
+    Page,
+    ReadingArguments,
+    State,
+    Timing,
+    Transition,
+    WorkerStatus,
+)
+from ...modes import DEFAULT_MODE, MODES
 from ...service.answer import Answer
 from .auth import error_body, error_headers
 
@@ -64,29 +78,12 @@ class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class FieldsRequest(BaseModel):
+class FieldsRequest(ReadingArguments):
     """The fields of `POST /ocr`, in a form or in JSON."""
 
     model_config = ConfigDict(extra="ignore")
 
-    mode: Annotated[str, Field(description="what to do", json_schema_extra={"enum": list(MODES)})] = DEFAULT_MODE
-    find_term: Annotated[str, Field(description="mode find: the words to locate")] = ""
-    custom_prompt: Annotated[str, Field(description="mode freeform: what to ask about the page")] = ""
-    pages: Annotated[str, Field(description='pages of a PDF or TIFF, like "1-3,7" or "last"; empty: all')] = ""
-    resolution: Annotated[
-        str, Field(description="auto fits the page", json_schema_extra={"enum": list(RESOLUTIONS)})
-    ] = DEFAULT_RESOLUTION
-    text_layer: Annotated[
-        str,
-        Field(
-            description="; ".join(f"{name}: {use}" for name, use in TEXT_LAYERS.items()),
-            json_schema_extra={"enum": list(TEXT_LAYERS)},
-        ),
-    ] = DEFAULT_TEXT_LAYER
-    boxes: Annotated[bool, Field(description="every piece of text with its box")] = False
-    annotate: Annotated[bool, Field(description="the first five pages as images with their boxes drawn")] = False
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
-    raw: Annotated[bool, Field(description="also what the model wrote, tags and all, page by page")] = False
     prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
     grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
 
@@ -99,19 +96,9 @@ class FieldsRequest(BaseModel):
 
     def request(self, image: str = "") -> OcrRequest:
         """The same for the service."""
-        return OcrRequest(
-            image=image,
-            mode=self.mode,
-            find_term=self.find_term,
-            custom_prompt=self.custom_prompt,
-            pages=self.pages,
-            resolution=self.resolution,
-            text_layer=self.text_layer,
-            boxes=self.boxes or self.grounding,
-            annotate=self.annotate,
-            max_chars=self.max_chars,
-            raw=True,  # `raw_text` is always there
-        )
+        fields = self.model_dump(include=set(ReadingArguments.model_fields))
+        fields |= {"boxes": self.boxes or self.grounding, "raw": True}  # `raw_text` is always there
+        return OcrRequest(image=image, **fields)
 
 
 class JsonRequest(FieldsRequest):
@@ -146,7 +133,7 @@ class ExportBlock(BaseModel):
 
 
 class ExportPage(BaseModel):
-    """A page as it was answered; what is not needed is ignored."""
+    """A page of an answer of `POST /ocr`. Fields that an export does not need are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -200,10 +187,10 @@ class PicturesForm(FileForm):
 
 
 def checked(make: Callable[[], M]) -> M:
-    """What `make` makes of a request; what is wrong with it in our words.
+    """The result of `make`, a validation by pydantic.
 
     Raises:
-        BadRequest: something is wrong. What was sent is not repeated: it may be a whole image.
+        BadRequest: the request does not fit. The message does not repeat its values: they may be a whole image.
     """
     try:
         return make()
@@ -212,7 +199,7 @@ def checked(make: Callable[[], M]) -> M:
             f"{'.'.join(str(part)[:40] for part in error['loc']) or 'the body'}: {error['msg']}"
             for error in exc.errors(include_url=False, include_context=False, include_input=False)[:5]
         )
-        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows what is taken.") from None
+        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows the arguments.") from None
 
 
 class Problem(_Shape):
@@ -253,7 +240,9 @@ class PageAnswer(_Shape):
 
     success: Literal[True] = True
     text: Annotated[str, Field(description="all pages of this answer, in reading order")]
-    raw_text: Annotated[str, Field(description="what the model wrote, tags and all; the text where there are none")]
+    raw_text: Annotated[
+        str, Field(description="the model's own text with its tags; the text where the model writes none")
+    ]
     boxes: Annotated[list[LabelledBox], Field(description="of the first page; in pixels of the upright page")]
     image_dims: Annotated[Dimensions, Field(description="pixels of the first page, upright")]
     prompt_type: str
@@ -261,28 +250,30 @@ class PageAnswer(_Shape):
     pages: list[Page]
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str
+    markdown: Annotated[bool, Field(description="whether the text is Markdown")]
     engine: str
     model: str
     device: str
     truncated: bool
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
     contents: Annotated[
-        list[Entry] | None, Field(description="where max_chars cut it: what is on the pages that are read")
+        list[Entry] | None, Field(description="where max_chars cut the text: the pages that are read")
     ] = None
     cached: Annotated[Literal[True] | None, Field(description="all of it was read before")] = None
     timing: Timing
-    notes: list[str]
+    notes: Annotated[list[Note], Field(description="what limits this answer, and how to go on")]
+    partial: Annotated[bool, Field(description="true: pages could not be read; notes tell why")] = False
     images: Annotated[list[Image] | None, Field(description="annotated pages, where they were asked for")] = None
 
     @classmethod
     def of(cls, answer: Answer, asked: FieldsRequest) -> Self:
-        """What the service answered, to what was asked."""
+        """The shape of an answer of the service."""
         return cls(**cls._fields(answer, asked))
 
     @classmethod
     def _fields(cls, answer: Answer, asked: FieldsRequest) -> dict[str, Any]:
         result: OcrResult = answer.result
-        first = result.pages[0]
+        first = result.pages[0] if result.pages else Page(page=1, width=0, height=0, text="")
         boxes = [LabelledBox(label=block.label, box=block.box) for block in first.blocks or ()]
         raw_text = "\n\n".join(text for page in result.pages if (text := page.text if page.raw is None else page.raw))
         if not asked.raw:
@@ -303,6 +294,7 @@ class PageAnswer(_Shape):
             "pages": result.pages,
             "page_count": result.page_count,
             "mode": result.mode,
+            "markdown": MODES[result.mode].is_markdown,
             "engine": result.engine,
             "model": result.model,
             "device": result.device,
@@ -311,7 +303,8 @@ class PageAnswer(_Shape):
             "contents": result.contents,
             "cached": result.cached,
             "timing": result.timing,
-            "notes": answer.notes,
+            "notes": result.notes,
+            "partial": bool(answer.errors),
             "images": [Image(mime=mime, data=base64.b64encode(data).decode()) for data, mime in answer.images]
             if asked.annotate
             else None,
@@ -340,7 +333,7 @@ class Health(_Shape):
 
 
 class StatusAnswer(GpuStatus):
-    """The answer of `GET /gpu/status`: what `gpu_status` says, and the first service's names for it."""
+    """The answer of `GET /gpu/status`: the answer of `gpu_status`, with the first service's names beside ours."""
 
     model_location: Literal["gpu", "cpu", "unloaded"]
     idle_time: Annotated[float, Field(description="seconds since the last request ended; 0 while one runs")]
@@ -393,7 +386,7 @@ class Limits(_Shape):
 
 
 class Modes(_Shape):
-    """The answer of `GET /modes`: what can be asked of this server."""
+    """The answer of `GET /modes`: modes, resolutions, limits and version of this server."""
 
     modes: list[ModeAnswer]
     resolutions: list[str]
@@ -418,7 +411,7 @@ class PageImages(_Shape):
 
 
 def as_dict(model: BaseModel) -> dict[str, Any]:
-    """The model for JSON; what is not set is left out, but for what the first service always said."""
+    """The model for JSON. Fields without a value are left out, except those that the first service always sent."""
     data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(model, StatusAnswer):
         data |= {"allocated": model.allocated, "reserved": model.reserved}
@@ -441,8 +434,8 @@ def failure(error: OcrError, status: int | None = None) -> Response:
 
 
 def unforeseen() -> OcrError:
-    """What is told of an exception that nobody foresaw; the log has the rest."""
+    """The error for an unexpected exception. The log has its details."""
     return OcrError(
-        "The request failed in a way nobody foresaw. The server goes on.",
+        "The request failed in a way that this program does not foresee. The server goes on.",
         remedy="Its log on stderr has the details; the operator may want to report them.",
     )

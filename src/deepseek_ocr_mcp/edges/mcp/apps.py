@@ -24,17 +24,19 @@ from mcp.types import CallToolResult, ImageContent, ToolAnnotations
 from pydantic import Field
 
 from ... import __version__
+from ...caller import Caller
 from ...errors import BadRequest
 from ...service.answer import Answer
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .arguments import StrictTool
 
-__all__ = ["LINK", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
+__all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
 
 
 URI: Final = "ui://deepseek-ocr/view.html"
-LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what shows its results
+LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: the app that shows its results
+MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether its text is Markdown
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
@@ -65,7 +67,7 @@ def extension() -> Apps:
             mime_type=APP_MIME_TYPE,
             meta={
                 "ui": {
-                    "csp": {"connectDomains": [], "resourceDomains": []},  # it asks nobody for anything
+                    "csp": {"connectDomains": [], "resourceDomains": []},  # it connects to no server
                     "permissions": {"clipboardWrite": {}},  # for its button "Copy"
                     "prefersBorder": False,
                 }
@@ -76,7 +78,7 @@ def extension() -> Apps:
 
 
 async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: whoever shows no apps is told of none, neither in the list of tools nor in that of resources."""
+    """Middleware: a client that shows no apps finds none in the lists of tools and resources."""
     answer = await call_next(ctx)
     if ctx.method not in ("tools/list", "resources/list") or not isinstance(answer, dict) or client_supports_apps(ctx):
         return answer
@@ -91,7 +93,7 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 
 
 class AppView:
-    """What the app is shown: answers that are kept, and their pages. Use it inside `async with view.running():`."""
+    """Serves the app: it keeps answers, and shows their pages. Use it inside `async with view.running():`."""
 
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
@@ -129,11 +131,11 @@ class AppView:
         await anyio.sleep(KEPT_S)
         self._store.forget(name)
 
-    def tool(self, client: Callable[[Context], str]) -> StrictTool:
-        """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
+    def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
+        """`ocr_page`, the tool that the app calls. Hosts do not offer it to their model.
 
         Args:
-            client: the name of who asks.
+            callers: names the caller of a call.
         """
 
         async def ocr_page(
@@ -151,7 +153,7 @@ class AppView:
             kept = self._store.held(result)
             if kept is None:
                 return CallToolResult(content=[], structured_content=structured)
-            with self._service.place(client(ctx)):
+            with self._service.place(callers(ctx).name):
                 async with self._service.opened(kept) as document:
                     if page > document.page_count:
                         raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
@@ -177,7 +179,7 @@ class AppView:
 
 
 def view_html() -> str:
-    """The whole app. What its template links to is put in its place."""
+    """The whole app as one document: scripts, styles and icons stand in the place of the links of its template."""
     html = (VIEW / "view.html").read_text("utf-8")
     sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
     assert sprite is not None, "index.html has lost its icons"

@@ -1,7 +1,7 @@
-"""The prompts that people find in their client's menu, and the values that it offers for their arguments.
+"""The prompts in a client's menu, and the completions of their arguments.
 
-Each prompt is a message to the agent that names the tool, its arguments and what to do with the
-answer, fitted to what the engine in use can do. Offered paths are those that the caller may read.
+A prompt is a message to the agent. It names the tool, its arguments and the use of the answer, and fits the engine in
+use. Completions offer only paths that the caller may read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mcp.types import (
 )
 from pydantic import Field
 
-from ...service.folders import FolderReader
+from ...caller import Caller
 from ...service.service import OcrService
 
 __all__ = ["PromptServer", "add_prompts"]
@@ -31,7 +31,7 @@ __all__ = ["PromptServer", "add_prompts"]
 MAX_VALUES: Final = 100  # the protocol allows no more
 
 _FILE = "Absolute path of the image or PDF (or a file:// URI)."
-_PAGES = 'Which pages, like "1-3,7" or "last"; all if left out.'
+_PAGES = 'Pages, like "1-3,7" or "last". Empty: all pages.'
 _OFFERED: Final[dict[str, tuple[str, ...]]] = {
     "pages": ("1", "1-3", "last"),
     "field": (
@@ -43,22 +43,22 @@ _OFFERED: Final[dict[str, tuple[str, ...]]] = {
 
 
 class PromptServer(MCPServer):
-    """A server that says which argument a prompt lacks; the SDK's own answer is an internal error."""
+    """A server that names the argument that a prompt lacks. The SDK itself answers with an internal error."""
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
     ) -> GetPromptResult | InputRequiredResult:
         prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
         if name not in prompts:
-            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:40]!r}. There are {', '.join(prompts)}.")
+            raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:40]!r}. The prompts are {', '.join(prompts)}.")
         needed = [each.name for each in prompts[name].arguments or () if each.required]
         if missing := [each for each in needed if each not in (arguments or {})]:
             raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {' and '.join(missing)}.")
         return await super().get_prompt(name, arguments, context)
 
 
-def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, local: bool) -> None:
-    """Register the five prompts and the completion of their arguments."""
+def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
+    """Register the five prompts and the completions of their arguments."""
     able = service.engine.modes
 
     @mcp.prompt(
@@ -72,11 +72,11 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
     ) -> str:
         call = _call(image=file, mode="document", pages=pages, save_to=save_to)
         rest = (
-            f"The whole text is in {save_to} then. Tell me the title, the number of pages and anything that was not "
-            "read."
+            f"The whole text is then in {save_to}. Tell me the title, the number of pages, and every part that could "
+            "not be read."
             if save_to
             else "While the answer names next_pages, call again with these pages. Give me the Markdown as it is: "
-            "correct nothing, leave nothing out, and mark what the answer says could not be read."
+            "correct nothing, leave nothing out, and mark every part that the answer says could not be read."
         )
         return f"Digitise this document: {call} {rest}"
 
@@ -85,31 +85,31 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
     )
     def table_to_csv(
         file: Annotated[str, Field(description=_FILE)],
-        pages: Annotated[str, Field(description='The page that the table is on, like "3".')] = "",
-        table: Annotated[str, Field(description="Which table, if there are several: its title or place.")] = "",
+        pages: Annotated[str, Field(description='The page with the table, like "3".')] = "",
+        table: Annotated[str, Field(description="The title or the place of the table, if the page has several.")] = "",
     ) -> str:
         which = f'the table "{table}"' if table else "the table"
         return (
             f"Give me {which} as CSV: {_call(image=file, mode='document', pages=pages)} The answer holds tables as "
             "Markdown with | between cells. Write one CSV line for each row, the header first; quote cells that hold "
-            "a comma, a quote or a line break, and copy numbers as they are written. Where rows add up to a total, "
-            "check that they do, and tell me where they do not. If no table was found, call again with "
+            "a comma, a quote or a line break, and copy numbers as they are written. Where a row is a total, add up "
+            "the rows above it, and tell me where the sum differs. If the answer has no table, call again with "
             'mode="ocr" and boxes=true, and build the columns from the boxes.'
         )
 
     @mcp.prompt(
         title="Find a field on an invoice",
-        description="One field of an invoice or receipt (number, date, total …) with the place it stands at.",
+        description="One field of an invoice or receipt (number, date, total …), with its place on the page.",
     )
     def find_on_invoice(
         file: Annotated[str, Field(description=_FILE)],
-        field: Annotated[str, Field(description="What to find: invoice number, due date, total amount, IBAN …")],
+        field: Annotated[str, Field(description="The field: invoice number, due date, total amount, IBAN …")],
     ) -> str:
         return (
             f'Find the field "{field}" on this invoice: {_call(image=file, mode="document")} If you do not see it, '
-            "look for the words that stand beside it, in the document's own language: "
-            f"{_call(image=file, mode='find', find_term='those words')} Answer with the value exactly as it is "
-            "printed, the line that it stands in and the page; say so if it is not there, and guess nothing."
+            "search for the label of the field in the document's own language: "
+            f"{_call(image=file, mode='find', find_term='the label')} Answer with the value exactly as it is "
+            "printed, with its line and its page. If the invoice does not have the field, say so. Guess nothing."
         )
 
     @mcp.prompt(
@@ -119,40 +119,41 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
     def transcribe_handwriting(
         file: Annotated[str, Field(description=_FILE)],
         pages: Annotated[str, Field(description=_PAGES)] = "",
-        language: Annotated[str, Field(description="The language it is written in, if you know it.")] = "",
+        language: Annotated[str, Field(description="The language of the text, if you know it.")] = "",
     ) -> str:
         written = f" It is written in {language}." if language else ""
         return (
             f"Transcribe this handwriting: {_call(image=file, mode='ocr', pages=pages, boxes=True)}{written} Each "
             "piece of text comes with a score from 0 to 1 where the engine has one. Keep the lines, the spelling and "
-            "the crossings-out of the writer. Mark each word that you are not sure of, and those in pieces scored "
-            "under 0.8, like [this?], and what cannot be read [illegible]. Correct nothing silently."
+            "the crossings-out of the writer. Mark a doubtful word like [this?]: each word that you are not sure of, "
+            "and each word in a piece with a score under 0.8. Write [illegible] for a word that nobody can read. "
+            "Correct nothing silently."
         )
 
     @mcp.prompt(
         title="Describe a figure",
-        description="What a chart, a diagram or a photo shows, with its data where it has any.",
+        description="A description of a chart, a diagram or a photo, with its data where it has any.",
     )
     def describe_figure(
         file: Annotated[str, Field(description=_FILE)],
-        question: Annotated[str, Field(description="What you want to know about it.")] = "",
-        pages: Annotated[str, Field(description='The page that it is on, like "3".')] = "",
+        question: Annotated[str, Field(description="Your question about the figure.")] = "",
+        pages: Annotated[str, Field(description='The page with the figure, like "3".')] = "",
     ) -> str:
         asked = f" Then answer: {question}" if question else ""
         if "figure" not in able:
             return (
                 f"Describe this figure: {_call(image=file, mode='ocr', pages=pages, boxes=True)} The engine in use "
-                f"({service.engine.name}) reads text and does not see pictures: say what its labels, axes and numbers "
-                "tell and how they stand to each other, and say that the picture itself was not seen. (An engine "
-                f"that sees: gpu_status tells why it is not in use.){asked}"
+                f"({service.engine.name}) reads text and does not see pictures. Explain the labels, axes and numbers "
+                "of the figure and how they relate, and say that the picture itself was not seen. (gpu_status says why "
+                f"no engine that sees pictures is in use.){asked}"
             )
         see = _call(image=file, mode="figure", pages=pages)
         describe = _call(image=file, mode="describe", pages=pages)
         ask = f" or {_call(image=file, mode='freeform', custom_prompt=question, pages=pages)}" if question else ""
         return (
-            f"Describe this figure. For a chart or a diagram: {see} For a picture: {describe}{ask} Tell what it "
-            f"shows, give its data as a table where it has any, and keep apart what is printed and what you infer."
-            f"{asked}"
+            f"Describe this figure. For a chart or a diagram: {see} For a picture: {describe}{ask} Say what the "
+            "figure shows, give its data as a table where it has any, and separate the printed facts from your own "
+            f"conclusions.{asked}"
         )
 
     @mcp.completion()  # type: ignore[no-untyped-call, untyped-decorator]  # of the SDK
@@ -162,9 +163,9 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
         context: CompletionContext | None,
     ) -> Completion | None:
         if not isinstance(ref, PromptReference):
-            return None  # results have names that nobody may guess
+            return None  # nobody may guess the name of a result
         if argument.name == "file":
-            values = await folders.complete(argument.value, local=local)
+            values = await service.folders.complete(argument.value, caller)
         else:
             begin = argument.value.casefold()
             values = [value for value in _OFFERED.get(argument.name, ()) if value.casefold().startswith(begin)]
@@ -172,7 +173,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, folders: FolderReader, *, l
 
 
 def _call(**arguments: str | bool) -> str:
-    """A sentence that asks for a call of the tool; arguments without a value are left out."""
+    """A sentence that asks for a call of the tool. Arguments without a value are left out."""
     given = [
         f"{name}={str(value).lower() if isinstance(value, bool) else _quoted(value)}"
         for name, value in arguments.items()

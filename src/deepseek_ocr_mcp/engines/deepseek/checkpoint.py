@@ -12,18 +12,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import torch
+import transformers
+from tokenizers import Tokenizer
+from torch import nn
 
 from ...errors import EngineUnavailable
 from .preprocess import Kind
+from .shortage import first_line
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+__all__ = ["MODEL_CLASSES", "Checkpoint", "read_checkpoint"]
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+MODEL_CLASSES: Final[dict[Kind, str]] = {
+    "v1": "UnlimitedOcrForConditionalGeneration",
+    "v2": "DeepseekOcr2ForConditionalGeneration",
+}
+"""The classes of transformers. They are named here, not imported: each brings a second of imports."""
 
 NAMED_KEYS: Final = 4  # of the keys that do not fit, in an error
 IMAGE: Final = "<image>"
@@ -33,7 +42,6 @@ PAD: Final = "<\uff5c\u2581pad\u2581\uff5c>"
 OUR_TOKENS: Final = (BEGIN, END, PAD, IMAGE, "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>")
 CONFIG_NOISE: Final = ("architectures", "auto_map", "model_type", "torch_dtype", "transformers_version")
 
-INSTALL: Final = 'Install them with: pip install "deepseek-ocr-mcp[gpu]"'
 DOWNLOAD: Final = "Fetch the model again with: deepseek-ocr-mcp download"
 WHICH: Final = "Set OCR_MODEL to deepseek-ai/DeepSeek-OCR, deepseek-community/DeepSeek-OCR-2, or a folder with either."
 
@@ -52,7 +60,7 @@ V2_ENCODER: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder that was looked at: what it holds, without a weight in memory."""
+    """A checkpoint as its folder describes it. No weight is in memory."""
 
     kind: Kind
     path: str
@@ -65,17 +73,11 @@ class Checkpoint:
 
     @property
     def model_class(self) -> Any:
-        """The class in transformers that computes what this checkpoint means."""
-        import transformers
-
-        if self.kind == "v1":
-            return transformers.UnlimitedOcrForConditionalGeneration
-        return transformers.DeepseekOcr2ForConditionalGeneration
+        """The class of transformers whose arithmetic this checkpoint was trained for."""
+        return getattr(transformers, MODEL_CLASSES[self.kind])
 
     def empty_model(self) -> nn.Module:
         """The model in eval mode on the meta device: shapes and names, no memory."""
-        import torch
-
         with torch.device("meta"):
             model: nn.Module = self.model_class(_copied(self.config))
         return _frozen(model)
@@ -98,10 +100,10 @@ class Checkpoint:
                     output_loading_info=True,
                 )
         except (OSError, RuntimeError, ValueError, KeyError) as exc:
-            raise self._unusable(f"cannot be loaded: {_first_line(exc)}") from exc
+            raise self._unusable(f"cannot be loaded: {first_line(exc)}") from exc
         except Exception as exc:
             if type(exc).__module__.startswith("safetensors"):
-                raise self._unusable(f"is damaged: {_first_line(exc)}") from exc
+                raise self._unusable(f"is damaged: {first_line(exc)}") from exc
             raise
         faults = [
             *_named("missing", info["missing_keys"]),
@@ -121,8 +123,6 @@ class Checkpoint:
         `load_state_dict(assign=True)`: the position ids of CLIP and the rotary frequencies, which stay
         float32 whatever the model's dtype.
         """
-        import torch
-
         with torch.device("cpu"):
             module: Any
             for module in model.modules():
@@ -145,24 +145,22 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Look at the folder `path`.
 
     Raises:
-        EngineUnavailable: it is no checkpoint of DeepSeek-OCR, or torch or transformers are missing.
+        EngineUnavailable: it is no checkpoint of DeepSeek-OCR.
     """
     folder = Path(path)
     raw = _read_json(folder / "config.json")
-    try:
-        import torch  # noqa: F401 - transformers without it would fail later, and elsewhere
-        from tokenizers import Tokenizer
-        from transformers import DeepseekOcr2Config, PreTrainedTokenizerFast, UnlimitedOcrConfig
-    except ImportError as exc:
-        raise EngineUnavailable(f"DeepSeek-OCR needs torch and transformers 5.20: {exc}.", remedy=INSTALL) from exc
     kind = _kind(raw, folder)
     try:
-        config = _config_v1(UnlimitedOcrConfig, raw) if kind == "v1" else _config_v2(DeepseekOcr2Config, raw)
+        config = (
+            _config_v1(transformers.UnlimitedOcrConfig, raw)
+            if kind == "v1"
+            else _config_v2(transformers.DeepseekOcr2Config, raw)
+        )
     except Exception as exc:  # transformers checks with classes of its own, of several packages
         raise EngineUnavailable(
-            f"{folder / 'config.json'} is not understood: {_first_line(exc)}.", remedy=WHICH
+            f"{folder / 'config.json'} is not understood: {first_line(exc)}.", remedy=WHICH
         ) from exc
-    tokenizer = _read_tokenizer(Tokenizer, PreTrainedTokenizerFast, folder, config.text_config.vocab_size)
+    tokenizer = _read_tokenizer(folder, config.text_config.vocab_size)
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
     return Checkpoint(kind, str(folder), _weight_files(folder), tokenizer, config)
 
@@ -220,24 +218,24 @@ def _without_noise(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in CONFIG_NOISE}
 
 
-def _read_tokenizer(tokenizer_file_class: Any, tokenizer_class: Any, folder: Path, vocabulary: int) -> Any:
+def _read_tokenizer(folder: Path, vocabulary: int) -> Any:
     """`PreTrainedTokenizerFast` whatever the checkpoint declares: `LlamaTokenizer` would eat spaces and newlines."""
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise EngineUnavailable(f"{file} is missing.", remedy=DOWNLOAD)
     try:
-        rules = tokenizer_file_class.from_file(str(file))
+        rules = Tokenizer.from_file(str(file))
     except Exception as exc:  # the tokenizers package raises bare Exception
-        raise EngineUnavailable(f"{file} cannot be read: {_first_line(exc)}.", remedy=DOWNLOAD) from exc
+        raise EngineUnavailable(f"{file} cannot be read: {first_line(exc)}.", remedy=DOWNLOAD) from exc
     lost = [token for token in OUR_TOKENS if rules.token_to_id(token) is None]
     if lost:
         raise EngineUnavailable(f"{file} has no token {_some(lost)}.", remedy=WHICH)
-    beyond = [token for token in OUR_TOKENS if rules.token_to_id(token) >= vocabulary]
+    beyond = [token for token in OUR_TOKENS if (rules.token_to_id(token) or 0) >= vocabulary]
     if beyond:
         raise EngineUnavailable(
             f"{file} numbers {_some(beyond)} beyond the model's {vocabulary} tokens.", remedy=DOWNLOAD
         )
-    return tokenizer_class(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=rules, bos_token=BEGIN, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
 
@@ -258,7 +256,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise EngineUnavailable(f"{file} is missing: this is no checkpoint.", remedy=DOWNLOAD) from exc
     except (OSError, ValueError) as exc:
-        raise EngineUnavailable(f"{file} cannot be read: {_first_line(exc)}.", remedy=DOWNLOAD) from exc
+        raise EngineUnavailable(f"{file} cannot be read: {first_line(exc)}.", remedy=DOWNLOAD) from exc
     if not isinstance(found, dict):
         raise EngineUnavailable(f"{file} holds no object.", remedy=DOWNLOAD)
     return found
@@ -266,8 +264,6 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _copied(config: Any) -> Any:
     """Models write into their configuration."""
-    from copy import deepcopy
-
     return deepcopy(config)
 
 
@@ -278,8 +274,6 @@ def _frozen(model: nn.Module) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' own report of keys, which our error replaces, and without its progress bars."""
-    import transformers
-
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -300,7 +294,3 @@ def _named(what: str, keys: Iterable[str]) -> list[str]:
 def _some(names: list[str]) -> str:
     more = len(names) - NAMED_KEYS
     return ", ".join(names[:NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0].rstrip(".")

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-    Pixels = NDArray[np.uint8]
-    Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
-__all__ = ["Kind", "Views", "closest_grid", "cut_views", "normalised", "read_page"]
+__all__ = ["Kind", "Pixels", "Views", "closest_grid", "cut_views", "level_table", "read_page"]
 
 Kind = Literal["v1", "v2"]
 """DeepSeek-OCR, or DeepSeek-OCR-2."""
 
 PIXELS_PER_TOKEN: Final = 64  # a side: SAM's patch of 16, then two convolutions that halve
-GREY: Final = (127, 127, 127)  # what pads a view to a square: `int(0.5 * 255)`
+GREY: Final = (127, 127, 127)  # pads a view to a square: `int(0.5 * 255)`
 
 V1_SIDES: Final = {"tiny": 512, "small": 640, "base": 1024, "large": 1280, "gundam": 1024, "auto": 1024}
 V1_SQUASHED: Final = 640  # pixels; up to this side the original squeezes the page into the square
@@ -41,7 +41,7 @@ CROPPED: Final = frozenset({"gundam", "auto"})
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the model sees of one page, as 8-bit RGB."""
+    """The pictures of one page that the model looks at, as 8-bit RGB."""
 
     whole: Pixels
     """The page in one square, `(side, side, 3)`."""
@@ -53,33 +53,27 @@ class Views:
     """Image tokens in the prompt: one for each vector that the vision towers give."""
 
 
-def read_page(path: str, width: int, height: int) -> Any:
-    """The `PIL.Image.Image` of a page on disk; see `engines.base.PageImage`."""
-    from PIL import Image
+def read_page(path: str, width: int, height: int) -> Image.Image:
+    """A page on disk, in RGB; path, width and height are those of an `engines.base.PageImage`."""
 
     with open(path, "rb") as file:
         return Image.frombytes("RGB", (width, height), file.read())
 
 
-def cut_views(image: Any, kind: Kind, resolution: str) -> Views:
-    """The views of `image` (a `PIL.Image.Image` in RGB) at a resolution of `modes.RESOLUTIONS`."""
+def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
+    """The views of a page.
+
+    Args:
+        image: in RGB.
+        kind: of the model.
+        resolution: one of `modes.RESOLUTIONS`.
+    """
     return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
 
 
-def normalised(pixels: Pixels, kind: Kind) -> Floats:
-    """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1.
-
-    A table of 256 values, so that every value is what the original's arithmetic gives.
-    """
-    import numpy as np
-
-    return np.ascontiguousarray(np.moveaxis(_table(kind)[pixels], -1, -3))
-
-
 @lru_cache(maxsize=2)
-def _table(kind: Kind) -> Floats:
-    import numpy as np
-
+def level_table(kind: Kind) -> Floats:
+    """The 256 levels of a colour as the model takes them, from -1 to 1, by the original's own arithmetic."""
     levels = np.arange(256)
     half = np.float32(0.5)
     if kind == "v1":  # torchvision: ToTensor, Normalize
@@ -90,10 +84,7 @@ def _table(kind: Kind) -> Floats:
     return table
 
 
-def _cut_v1(image: Any, resolution: str) -> Views:
-    import numpy as np
-    from PIL import ImageOps
-
+def _cut_v1(image: Image.Image, resolution: str) -> Views:
     side = V1_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED:
@@ -111,10 +102,7 @@ def _cut_v1(image: Any, resolution: str) -> Views:
     return Views(whole, tiles, grid, count)
 
 
-def _cut_v2(image: Any, resolution: str) -> Views:
-    import numpy as np
-    from PIL import Image
-
+def _cut_v2(image: Image.Image, resolution: str) -> Views:
     side = V2_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED and max(image.size) > V2_TILE:
@@ -132,10 +120,7 @@ def _cut_v2(image: Any, resolution: str) -> Views:
     return Views(np.asarray(square), tiles, grid, count)
 
 
-def _tiles(image: Any, tile: int, grid: tuple[int, int]) -> Pixels:
-    import numpy as np
-    from PIL import Image
-
+def _tiles(image: Image.Image, tile: int, grid: tuple[int, int]) -> Pixels:
     columns, rows = grid
     stretched = np.asarray(image.resize((tile * columns, tile * rows), resample=Image.Resampling.BICUBIC))
     cut = stretched.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)
@@ -146,6 +131,13 @@ def closest_grid(width: int, height: int, tile: int, fewest: int, most: int) -> 
     """Columns and rows whose shape is nearest to the page's (`find_closest_aspect_ratio` of the original).
 
     Of two that are equally near, the one with more tiles wins while the page fills half of them.
+
+    Args:
+        width: of the page, in pixels.
+        height: of the page, in pixels.
+        tile: side of a tile, in pixels.
+        fewest: tiles that a grid may have.
+        most: tiles that a grid may have.
     """
     best, nearest = (1, 1), float("inf")
     for columns, rows in _grids(fewest, most):

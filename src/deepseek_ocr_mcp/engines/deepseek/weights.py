@@ -1,104 +1,68 @@
 """Keeps one immutable host copy of the weights, whose copy on a device comes and goes; no bit ever changes.
 
-At first load the checkpoint is converted once and kept as a *fused* file: one safetensors file in the
-model's own layout, beside the checkpoint. Later loads map it: no conversion, no second copy. It is written
-under a lock, to a temporary file that takes its name when it is whole and on the disk, and used only when it
-is as long as its header says and was made from the source as it is now. The source is known by the names,
-lengths, times and headers of its weight files and 16 blocks of each, or by the SHA-256 in their names where
-they are blobs of the hub's cache; by config.json, the dtype and the release of transformers.
+The host copy is the fused file (`fused`), mapped: no conversion, no second copy, and two processes that map it hold it
+once. `place()` copies the weights to a device as one arena, `park()` drops it: weights never change, so nothing is
+ever copied back. A `place()` that fails leaves the model parked and sound.
 
-`place()` copies the weights to a device as one arena, in large pieces, `park()` drops it: weights never
-change, so nothing is ever copied back. A `place()` that fails leaves the model parked and sound.
+To a card the weights go through a few pinned buffers. With `locked=True` they are copied once more into host memory
+that is locked for the card, from which it reads by itself: the fastest way back, for as much host memory again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import math
 import mmap
 import os
-import re
-import shutil
+import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
+
+import torch
+from torch import nn
 
 from ...errors import EngineUnavailable, GpuBusy
-from ..hub import cache_folders
+from . import host_memory
+from .fused import ALIGNMENT, DTYPES, FusedFile, Source, fused_file
+from .shortage import first_line, is_out_of_memory
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-__all__ = ["Host", "ParkedModel", "WeightsSource"]
+__all__ = ["Host", "ParkedModel"]
 
 Host = Literal["file", "pageable", "pinned"]
-"""What the host copy is: the mapped fused file, or memory of our own, locked for the GPU or not."""
+"""The kinds of host copy: the mapped fused file, or memory of our own, locked for the GPU or not."""
 
-FORMAT: Final = 1  # of the fused file; a new number makes every older file stale
-FOLDER: Final = ".deepseek-ocr-mcp"  # beside the checkpoint; a dot, so that no reader of `*.safetensors` finds it
 CHUNK: Final = 256 << 20  # bytes of one copy; a multiple of every page size
-PAGE: Final = 4096  # bytes; where the tensors of a fused file begin
-ALIGNMENT: Final = 256  # bytes; what CUDA gives its own allocations
-HEADER_LIMIT: Final = 100_000_000  # bytes; what the safetensors format allows
-SAMPLES: Final = 16  # blocks of a weight file that are hashed
-SAMPLE: Final = 64 << 10  # bytes
-DISK_SPARE: Final = 1 << 30  # bytes that stay free on the disk
-HOST_SPARE: Final = 2 << 30  # bytes of host memory that stay free when the arena is made
-LOCK_WAIT_S: Final = 600.0  # while another process converts the same checkpoint
-BLOB: Final = re.compile(r"[0-9a-f]{64}")  # a large file in the hub's cache is named by its SHA-256
-
-DTYPES: Final = {
-    "BF16": "bfloat16",
-    "F16": "float16",
-    "F32": "float32",
-    "F64": "float64",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
-"""Names of safetensors and of torch."""
-
-
-class WeightsSource(Protocol):
-    """What is asked of a `checkpoint.Checkpoint`."""
-
-    @property
-    def path(self) -> str | Path: ...
-    @property
-    def weight_files(self) -> Sequence[str | Path]: ...
-    def empty_model(self) -> nn.Module: ...
-    def load_model(self, dtype: torch.dtype) -> nn.Module: ...
-    def rebuild_buffers(self, model: nn.Module) -> None: ...
+STAGING_BYTES: Final = 32 << 20  # of each pinned buffer that weights pass through on their way to a card
+STAGING_BUFFERS: Final = 4
+"""Buffers, each filled by a thread of its own: one thread copies some 8 GB/s out of the page cache, a card takes 25 to
+55. Not measured on a card: with too few the copy waits for memory, with too many it takes cores from others."""
+HOST_SPARE: Final = 2 << 30  # bytes of host memory that stay free when a locked copy is made
 
 
 class ParkedModel:
     """A model in host memory (`parked`) whose weights may also be on a device. Not for several threads."""
 
-    def __init__(self, model: nn.Module, arena: _Arena, notes: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module, arena: _Arena, notes: Sequence[str] = (), *, locked: bool = False) -> None:
         """Use `open()`. `arena` holds the weights of `model`; other tensors of it are taken as they are."""
-        import torch
-
         self.model = model
         """In eval mode; the same object for life."""
         self.notes = tuple(notes)
-        """What did not go as it should, as sentences; the model works all the same."""
+        """Sentences about steps that failed though the model works."""
         self._arena = arena
         self._tensors = _tensors(model, arena)
         self._host = torch.device("cpu")
         self._placed: torch.Tensor | None = None
+        self._locks_host = locked
 
     @classmethod
-    def open(cls, checkpoint: WeightsSource, dtype: torch.dtype) -> ParkedModel:
-        """The model of a checkpoint in host memory, parked.
+    def open(cls, checkpoint: Source, dtype: torch.dtype, *, locked: bool = False) -> ParkedModel:
+        """The model of a checkpoint in host memory, parked. Asks no card anything.
+
+        Args:
+            locked: whether a copy of the weights is kept in host memory that is locked for the card.
 
         Raises:
             EngineUnavailable: the checkpoint cannot be loaded.
@@ -106,18 +70,18 @@ class ParkedModel:
         notes: list[str] = []
         model = None
         for _ in range(2):  # a file that does not fit is made anew, once
-            fused, model = _fused(checkpoint, dtype, notes)
+            fused, model = fused_file(checkpoint, dtype, notes)
             if fused is None:
                 break
             try:
-                return cls(*_assemble(checkpoint, fused), notes)
+                return cls(*_assemble(checkpoint, fused), notes, locked=locked)
             except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
-                notes.append(f"{fused.path} did not fit the model and was thrown away: {_first_line(exc)}.")
+                notes.append(f"{fused.path} did not fit the model and was thrown away: {first_line(exc)}.")
                 with contextlib.suppress(OSError):
                     fused.path.unlink()
         if model is None:
             model = checkpoint.load_model(dtype)
-        return cls(model, _packed(model), notes)
+        return cls(model, _packed(model), notes, locked=locked)
 
     def __repr__(self) -> str:
         where = "parked" if self._placed is None else str(self.device)
@@ -135,12 +99,12 @@ class ParkedModel:
 
     @property
     def host(self) -> Host:
-        """What the host copy is."""
+        """The kind of the host copy."""
         return self._arena.kind
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights, which is what a device holds of them while the model is placed."""
+        """Bytes of the weights, on the host and, while the model is placed, on the device."""
         return self._arena.nbytes
 
     def place(self, device: str) -> None:
@@ -151,8 +115,6 @@ class ParkedModel:
         Raises:
             GpuBusy: the device has no room; the model is parked.
         """
-        import torch
-
         target = torch.device(device)
         if self._placed is not None:
             there = self._placed.device
@@ -162,13 +124,13 @@ class ParkedModel:
         full = ""
         try:
             arena, moved = self._copied_to(target)
-        except torch.OutOfMemoryError as exc:
-            full = _first_line(exc)
         except BaseException as exc:
-            traceback.clear_frames(exc.__traceback__)  # they hold what was copied so far
-            _give_back(target)
-            raise
-        if full:  # outside of `except`: the error's frames, and what they held, are gone
+            if not is_out_of_memory(exc):
+                traceback.clear_frames(exc.__traceback__)  # its frames hold the part that was copied
+                _give_back(target)
+                raise
+            full = first_line(exc)
+        if full:  # outside of `except`: the error's frames are gone, and the tensors in them
             _give_back(target)
             raise GpuBusy(
                 f"{device} has no room for the weights ({self.nbytes / 1e9:.1f} GB): {full}.",
@@ -190,20 +152,15 @@ class ParkedModel:
 
     def _copied_to(self, target: torch.device) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The arena on `target`, and a tensor on it for each of `_tensors`. Changes nothing on a failure."""
-        import torch
-
         arena = torch.empty(self._arena.nbytes, dtype=torch.uint8, device=target)
         locked = None
-        if _reads_host(target) and self._arena.kind != "pinned":
+        if self._locks_host and _reads_host(target) and self._arena.kind != "pinned":
             locked = _LockedCopy.of(self._arena)
-        source = self._arena.bytes if locked is None else locked.arena.bytes
         try:
-            self._arena.read_ahead(0)
-            for start, end in _chunks(self._arena.nbytes):
-                self._arena.read_ahead(end)
-                if locked is not None:
-                    locked.fill(start, end)  # the copy of the chunk before goes on meanwhile
-                _copy(arena[start:end], source[start:end])
+            if locked is None and _reads_host(target) and self._arena.kind != "pinned":
+                _Staging(self._arena, arena).run()
+            else:
+                self._copy_chunks(arena, locked)
             moved = [
                 tensor.host.detach().to(target, copy=True)
                 if tensor.offset is None
@@ -214,12 +171,22 @@ class ParkedModel:
         except BaseException:
             if locked is not None:
                 with contextlib.suppress(RuntimeError):
-                    _wait(target)  # nothing may read what is unlocked
+                    _wait(target)  # nothing may read memory that is being unlocked
                 _unlock(locked.ranges, locked.arena)
             raise
         if locked is not None:
             self._adopt(locked)
         return arena, moved
+
+    def _copy_chunks(self, arena: torch.Tensor, locked: _LockedCopy | None) -> None:
+        """Copy the host copy to `arena` in large pieces, on the way into locked memory where there is some."""
+        source = self._arena.bytes if locked is None else locked.arena.bytes
+        self._arena.read_ahead(0)
+        for start, end in _chunks(self._arena.nbytes, CHUNK):
+            self._arena.read_ahead(end)
+            if locked is not None:
+                locked.fill(start, end)  # the copy of the chunk before goes on meanwhile
+            _copy(arena[start:end], source[start:end])
 
     def _adopt(self, locked: _LockedCopy) -> None:
         """Make the locked copy the host copy; the mapped file is let go."""
@@ -278,9 +245,7 @@ def _tensors(model: nn.Module, arena: _Arena) -> list[_Tensor]:
 
 
 def _like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` as what `model` is: a frozen parameter or a plain buffer."""
-    from torch import nn
-
+    """`tensor` as a frozen parameter where `model` is one, else as a plain buffer."""
     if isinstance(model, nn.Parameter) and not isinstance(tensor, nn.Parameter):
         return nn.Parameter(tensor, requires_grad=False)
     return tensor
@@ -298,16 +263,12 @@ def _copy(target: torch.Tensor, source: torch.Tensor) -> None:
 
 def _wait(device: torch.device) -> None:
     """Until the copies are complete."""
-    import torch
-
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
 
 
 def _give_back(device: torch.device) -> None:
-    """Let the allocator return what is free, so that other programs see it."""
-    import torch
-
+    """Let the allocator return its free memory to the driver, so that other programs see it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -323,7 +284,7 @@ class _Arena:
     """1-D, uint8."""
     kind: Host
     mapping: mmap.mmap
-    """What `bytes` lies in."""
+    """The mapping that `bytes` lies in."""
     start: int = 0
     """Of `bytes` in the mapping; a multiple of `PAGE`."""
     refused_lock: bool = False
@@ -344,8 +305,6 @@ class _Arena:
 
 def _anonymous(nbytes: int) -> _Arena:
     """Memory of our own to fill: no allocator rounds it up, and no page of it is taken before it is written."""
-    import torch
-
     size = max(nbytes, 1)
     if hasattr(mmap, "MAP_PRIVATE"):
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -382,9 +341,64 @@ def _rounded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _chunks(nbytes: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, nbytes, CHUNK):
-        yield start, min(start + CHUNK, nbytes)
+def _chunks(nbytes: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, nbytes, size):
+        yield start, min(start + size, nbytes)
+
+
+class _Staging:
+    """Copies a host arena to a card through a few pinned buffers, each filled by a thread of its own."""
+
+    def __init__(self, source: _Arena, target: torch.Tensor) -> None:
+        self._source = source
+        self._target = target
+        self._todo = _chunks(source.nbytes, STAGING_BYTES)
+        self._lock = threading.Lock()
+        self._failed = False
+
+    def run(self) -> None:
+        """Return when every copy is on its way; the caller waits for the last. Raises what any thread met."""
+        self._source.read_ahead(0)
+        with ThreadPoolExecutor(STAGING_BUFFERS, "staging") as pool:
+            for done in [pool.submit(self._fill_and_send) for _ in range(STAGING_BUFFERS)]:
+                done.result()
+
+    def _fill_and_send(self) -> None:
+        buffer, sent = None, None
+        try:
+            while (piece := self._next()) is not None:
+                start, end = piece
+                if start % CHUNK == 0:
+                    self._source.read_ahead(start + CHUNK)
+                if buffer is None:
+                    buffer = _pinned(STAGING_BYTES)
+                if sent is not None:
+                    sent()
+                filled = buffer[: end - start].copy_(self._source.bytes[start:end])
+                _copy(self._target[start:end], filled)
+                sent = _when_sent(self._target.device)
+            if sent is not None:
+                sent()  # nothing may write into the buffer before, and the allocator might
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _next(self) -> tuple[int, int] | None:
+        with self._lock:
+            return None if self._failed else next(self._todo, None)
+
+
+def _pinned(nbytes: int) -> torch.Tensor:
+    """Host memory that the card reads by itself. torch keeps it for the next restore."""
+    return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+
+
+def _when_sent(device: torch.device) -> Callable[[], None]:
+    """A function that waits until the copies that this thread has begun are complete."""
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    wait: Callable[[], None] = event.synchronize
+    return wait
 
 
 @dataclass(slots=True)
@@ -406,7 +420,7 @@ class _LockedCopy:
         """Room for a locked copy of `source`; for memory of our own, that memory itself. None without room."""
         if source.kind == "pageable":
             return None if source.refused_lock else cls(source, [], source)
-        free = _host_memory_free()
+        free = host_memory.free_bytes()
         if free is not None and free < source.nbytes + HOST_SPARE:
             return None  # the mapped file stays the host copy: slower, and it costs nothing
         return cls(_anonymous(source.nbytes), [], source)
@@ -432,8 +446,6 @@ def _reads_host(device: torch.device) -> bool:
 
 def _lock(memory: torch.Tensor) -> bool:
     """Lock the pages of host memory for the GPU. RLIMIT_MEMLOCK does not bind the driver: it is asked."""
-    import torch
-
     cuda: Any = torch.cuda
     refused = int(cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)) != 0
     if refused:
@@ -444,59 +456,27 @@ def _lock(memory: torch.Tensor) -> bool:
 
 def _unlock(ranges: list[int], arena: _Arena) -> None:
     """Before `arena`'s memory goes back."""
-    import torch
-
     cuda: Any = torch.cuda
     for address in ranges:
         cuda.cudart().cudaHostUnregister(address)
 
 
-def _host_memory_free() -> int | None:
-    """Bytes that this process may still take, within the machine and its container; None where nobody tells."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())  # "max" is no limit
-        used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        found.append(limit - int(used["anon"]) - int(used.get("shmem", 0)))
-    return min(found, default=None)
-
-
-# -- the fused file
-
-
-@dataclass(frozen=True, slots=True)
-class _Fused:
-    """A fused file that is whole: where it is, and its header."""
-
-    path: Path
-    begin: int
-    """Of the tensors, in bytes."""
-    nbytes: int
-    tensors: dict[str, dict[str, Any]]
-    """`{name: {"dtype": …, "shape": […], "data_offsets": [begin, end]}}`."""
-
-
-def _assemble(checkpoint: WeightsSource, fused: _Fused) -> tuple[nn.Module, _Arena]:
+def _assemble(checkpoint: Source, fused: FusedFile) -> tuple[nn.Module, _Arena]:
     """The model with its weights in the mapped file.
 
     Raises:
         RuntimeError: its names or shapes are not the model's.
         OSError, ValueError: the file went away.
     """
-    import torch
-
+    header = fused.header
     with fused.path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != fused.begin + fused.nbytes:
+        if os.fstat(file.fileno()).st_size != header.begin + header.nbytes:
             raise ValueError("it changed while it was opened")
-        # Private: what is written by mistake stays in this process. One inode: a rename changes nothing here.
+        # Private: a write by mistake stays in this process. One inode: a rename changes nothing here.
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    arena = _Arena(torch.frombuffer(mapping, dtype=torch.uint8)[fused.begin :], "file", mapping, fused.begin)
+    arena = _Arena(torch.frombuffer(mapping, dtype=torch.uint8)[header.begin :], "file", mapping, header.begin)
     state = {}
-    for name, entry in fused.tensors.items():
+    for name, entry in header.tensors.items():
         begin, end = entry["data_offsets"]
         dtype: torch.dtype = getattr(torch, DTYPES[entry["dtype"]])
         state[name] = arena.bytes[begin:end].view(dtype).view(entry["shape"])
@@ -504,188 +484,3 @@ def _assemble(checkpoint: WeightsSource, fused: _Fused) -> tuple[nn.Module, _Are
     model.load_state_dict(state, strict=True, assign=True)
     checkpoint.rebuild_buffers(model)
     return model.eval().requires_grad_(False), arena
-
-
-def _fused(checkpoint: WeightsSource, dtype: torch.dtype, notes: list[str]) -> tuple[_Fused | None, nn.Module | None]:
-    """The checkpoint's fused file, made now if need be.
-
-    Where it cannot be made, the reason goes to `notes`, and the model comes if it has been loaded for it.
-    """
-    name = f"native-{str(dtype).removeprefix('torch.')}.safetensors"
-    files = [folder / name for folder in _folders(Path(checkpoint.path))]
-    try:
-        source = _fingerprint(checkpoint, dtype)
-        for file in files:
-            if (fused := _read(file, source)) is not None:
-                return fused, None
-        need = _nbytes(checkpoint.empty_model(), dtype)
-    except OSError as exc:
-        notes.append(f"The checkpoint cannot be examined, so its fused file was not used: {_first_line(exc)}.")
-        return None, None
-    for file in files:
-        with contextlib.ExitStack() as stack:
-            if not _prepare(stack, file, notes):
-                continue
-            if (fused := _read(file, source)) is not None:  # another process made it while we waited
-                return fused, None
-            _sweep(file)
-            free = shutil.disk_usage(file.parent).free
-            if free < need + DISK_SPARE:
-                notes.append(
-                    f"{file.parent} has {free / 1e9:.1f} GB free and {(need + DISK_SPARE) / 1e9:.1f} GB are needed "
-                    "to keep the weights ready for use."
-                )
-                continue
-            model = checkpoint.load_model(dtype)
-            if _fingerprint(checkpoint, dtype) != source:
-                notes.append("The checkpoint changed while it was read, so no fused file was made.")
-                return None, model
-            try:
-                _write(file, model, source)
-            except OSError as exc:
-                notes.append(f"{file} could not be written: {_first_line(exc)}.")
-                return None, model
-            return _read(file, source), None
-    notes.append("So each load converts the checkpoint again, which takes longer and more memory.")
-    return None, None
-
-
-def _folders(checkpoint: Path) -> list[Path]:
-    """Where the fused file may be: beside the checkpoint, or where that is not writable in a cache."""
-    key = hashlib.sha256(os.fsencode(checkpoint.resolve())).hexdigest()[:16]
-    return [checkpoint / FOLDER, *(folder / key for folder in cache_folders())]
-
-
-def _nbytes(model: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of the model's weights, of which the floating ones will have `dtype`."""
-    return sum(
-        tensor.numel() * (dtype.itemsize if tensor.is_floating_point() else tensor.itemsize)
-        for tensor in model.state_dict().values()
-    )
-
-
-def _prepare(stack: contextlib.ExitStack, file: Path, notes: list[str]) -> bool:
-    """Make the folder and take the lock of `file` for the stack's life; False where we may not write."""
-    from filelock import FileLock, Timeout
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(FileLock(f"{file}.lock", timeout=LOCK_WAIT_S))
-    except Timeout:
-        notes.append(f"Another process has held {file}.lock for {LOCK_WAIT_S:.0f} s.")
-        return False
-    except (OSError, NotImplementedError):  # the latter: a file system without locks
-        return False  # the next folder is there for this
-    return True
-
-
-def _sweep(file: Path) -> None:
-    """Remove what is of no use: a stale file, and what killed writers left. Caller holds the lock."""
-    for old in (file, *file.parent.glob(f"{file.name}.*.tmp")):
-        with contextlib.suppress(OSError):
-            old.unlink()
-
-
-def _write(file: Path, model: nn.Module, source: str) -> None:
-    """Write the fused file: whole under its name, or not at all. Caller holds the lock.
-
-    Tensors whose length has the larger power of two come first, so that each begins at a multiple of its own.
-    """
-    import torch
-
-    state = model.state_dict()
-    order = sorted(state, key=lambda name: (-math.gcd(state[name].nbytes or 1, ALIGNMENT), name))
-    names = {torch_name: name for name, torch_name in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", "source": source}}
-    position = 0
-    for name in order:
-        tensor = state[name]
-        header[name] = {
-            "dtype": names[str(tensor.dtype).removeprefix("torch.")],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.nbytes],
-        }
-        position += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % PAGE)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb", buffering=0) as out:
-            _write_all(out.write, len(text).to_bytes(8, "little") + text)
-            for name in order:
-                flat = state[name].detach().contiguous().view(-1)
-                for piece in flat.view(torch.uint8).split(CHUNK):
-                    _write_all(out.write, piece.numpy().data)
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    with contextlib.suppress(OSError):  # Windows has no handle of a folder
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _write_all(write: Callable[[Any], int | None], data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[write(view) or 0 :]
-
-
-def _read(file: Path, source: str) -> _Fused | None:
-    """The fused file if it is there, whole, and made from `source`."""
-    try:
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-                return None
-            tensors = json.loads(stream.read(length))
-        if tensors.pop("__metadata__")["source"] != source:
-            return None
-        nbytes = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return _Fused(file, 8 + length, nbytes, tensors) if size == 8 + length + nbytes else None
-
-
-def _fingerprint(checkpoint: WeightsSource, dtype: torch.dtype) -> str:
-    """SHA-256 over everything that decides what is in the fused file.
-
-    Raises:
-        OSError: a file of the checkpoint cannot be read.
-    """
-    import transformers
-
-    facts: list[object] = [FORMAT, str(dtype), transformers.__version__]
-    config = Path(checkpoint.path) / "config.json"
-    facts.append(hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else None)
-    for name in sorted(map(str, checkpoint.weight_files)):
-        file = Path(name)
-        blob = file.resolve()
-        status = blob.stat()
-        if blob.parent.name == "blobs" and BLOB.fullmatch(blob.name):
-            facts.append([file.name, status.st_size, blob.name])
-        else:
-            facts.append([file.name, status.st_size, status.st_mtime_ns, _sampled(blob, status.st_size)])
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _sampled(file: Path, size: int) -> str:
-    """SHA-256 of a safetensors header and of `SAMPLES` blocks, from the first to the last."""
-    hasher = hashlib.sha256()
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        hasher.update(stream.read(min(length, HEADER_LIMIT)))
-        for number in range(SAMPLES):
-            stream.seek(max(0, size - SAMPLE) * number // (SAMPLES - 1))
-            hasher.update(stream.read(SAMPLE))
-    return hasher.hexdigest()
-
-
-def _first_line(exc: BaseException) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0].rstrip(".")

@@ -23,13 +23,12 @@ import cv2
 import numpy as np
 
 from ...errors import EngineUnavailable, UnsupportedMode
-from ...layout.gutters import split_at_gutters
-from ...layout.lines import TextLine, cut, whole
+from ...layout.lines import Box, TextLine
 from ...modes import RESOLUTIONS
 from ..base import Call, PageImage, PageText, ReadOptions
 from ..cores import usable_cores
 from ..scripts import seems_unread
-from ..sheet import LONG, Pixels, Region, Sheet, crop_region, inset, slice_region
+from ..sheet import LONG, Pixels, Region, Sheet, crop_region, inset, lay_out_lines
 from ..tesseract.engine import Rereading, reread
 from .detect import HUGE_PAGE, drop_from_memory, find_regions, join_words, resize, skew, tiles
 from .models import installed_release, model_file, model_folder, new_session, share_arena
@@ -174,16 +173,12 @@ class RapidOcrEngine:
         least = MIN_SCORE if self._steps.noise_dropped else 0.0
         kept = [n for n, reading in enumerate(readings) if reading.score >= least and reading.text.strip()]
         regions, readings = [regions[n] for n in kept], [readings[n] for n in kept]
-        found = self._straightened(regions, readings, upright)
-        pieces = split_at_gutters(found) if self._steps.gutters else [whole(n, line) for n, line in enumerate(found)]
-        sheet = Sheet(
-            page,
-            upright,
-            quarters,
-            [cut(found[piece.line], piece) for piece in pieces],
-            [slice_region(inset(regions[piece.line]), piece.begin, piece.end) for piece in pieces],
-            self._steps,
-        )
+        found, inks = self._straightened(regions, readings, upright), [inset(region) for region in regions]
+        rules: tuple[Box, ...] = ()
+        if self._steps.gutters and found:
+            tilt = skew(regions) if self._steps.straightened else 0.0
+            found, inks, rules = lay_out_lines(upright, found, inks, tilt)
+        sheet = Sheet(page, upright, quarters, found, inks, self._steps, rules)
         text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
         return text if again is None else replace(text, remark=again.remark)
 

@@ -10,6 +10,7 @@ from typing import Any
 import onnxruntime
 
 from ...errors import EngineUnavailable
+from ...install import install_command
 
 __all__ = ["installed_release", "model_file", "model_folder", "new_session", "share_arena"]
 
@@ -20,7 +21,7 @@ def model_folder() -> Path:
     if missing or spec is None or spec.origin is None:
         raise EngineUnavailable(
             f"The rapidocr engine needs packages that are not installed: {', '.join(missing)}.",
-            remedy="Run: pip install rapidocr onnxruntime opencv-python-headless",
+            remedy=f"Run: {install_command('rapidocr', 'onnxruntime', 'opencv-python-headless')}",
         )
     return Path(spec.origin).parent / "models"  # found without importing it: that would cost half a second
 
@@ -30,7 +31,7 @@ def model_file(folder: Path, part: str) -> Path:
     if not found:
         raise EngineUnavailable(
             f"The rapidocr package holds no PP-OCR_{part} model in {folder}.",
-            remedy="Run: pip install --force-reinstall 'rapidocr>=3.10,<4'",
+            remedy=f"Run: {install_command('--force-reinstall', 'rapidocr>=3.10,<4')}",
         )
     return found[-1]
 

@@ -1,4 +1,4 @@
-"""One endpoint that speaks OpenAI's chat API: what it is asked about a page, and what is taken for an answer.
+"""Asks one endpoint that speaks OpenAI's chat API about pages, and reads its answers.
 
 vLLM, SGLang, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its own prompts and,
 where vLLM serves it, with the n-gram ban that it needs; any other model is asked in words. An answer is read as it is
@@ -26,20 +26,21 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from ...engines.base import Finish, PageImage, ReadOptions
+from ...engines.base import PageImage, ReadOptions
 from ...engines.loops import NGRAM, WINDOW, TextGuard
-from ...errors import EngineUnavailable, InputTooLarge
+from ...errors import EngineUnavailable, InputTooLarge, OcrError
+from ...install import extra_command
 from ...modes import MODES, RESOLUTIONS
-from .answers import QUOTED, parse_page, retry_after, server_message
+from .answers import QUOTED, Completion, parse_page, retry_after, server_message
 from .trouble import Address, Broken, Down, EncodedPage, Facts, OnText, Overloaded, Server, Trouble
 
 __all__ = ["LARGEST_SIDE", "Client", "side_for"]
 
 
 CONNECT_TIMEOUT_S: Final = 10.0
-LOOK_TIMEOUT_S: Final = 10.0  # for what an endpoint answers out of its memory
+LOOK_TIMEOUT_S: Final = 10.0  # for answers that cost an endpoint nothing
 SLEEP_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
-OTHERS_LOOK_S: Final = 1.0  # between two looks at what an endpoint does for others
+OTHERS_LOOK_S: Final = 1.0  # between two looks at the work that an endpoint does for others
 
 LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks at 1920 of them
 MAX_NEW_TOKENS: Final = 8192  # of one page, as in the engine of our own
@@ -51,6 +52,8 @@ TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary: an empty table repeats itself rightly
 IMAGE: Final = "<image>"
 
+_STANDARD: Final = ("model", "messages", "stream", "temperature", "max_tokens", "stream_options")
+"""What OpenAI's client takes by name; the rest of a request goes beside it."""
 _OPTIONAL: Final[tuple[str, ...]] = ("temperature", "max_tokens", "stream_options", "skip_special_tokens", "vllm_xargs")
 """What a request can do without, should an endpoint refuse it by name."""
 _DEEPSEEK: Final = re.compile(r"(deepseek|unlimited)[-_. ]?ocr", re.IGNORECASE)
@@ -90,7 +93,7 @@ class Client:
         self._http: httpx2.AsyncClient | None = None
         self._openai: Any = None
         self._refused: set[str] = set()
-        """Of `_OPTIONAL`, what this endpoint does not take."""
+        """The names in `_OPTIONAL` that this endpoint does not take."""
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
@@ -105,14 +108,15 @@ class Client:
         if http is not None:
             await http.aclose()
 
-    # -- what it is
+    # -- its model
 
     async def look(self) -> Facts:
         """Ask which model it serves and whether it sleeps."""
         status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
         if status in (404, 405) and self._model:  # it keeps no list: take the operator's word
             return Facts(self._model, grounding=self._has_grounding(self._model))
-        self._raise_for(status, listed)
+        if (failure := self._failure(status, listed)) is not None:
+            raise failure
         card = self._chosen(listed)
         model = card["id"]
         owner, context = card.get("owned_by"), card.get("max_model_len")
@@ -146,11 +150,11 @@ class Client:
                 return card
         if self._model or not cards:
             served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
-            wanted = self._model or "any model"
+            model = self._model or "any model"
             raise Down(
                 "the model is missing",
                 EngineUnavailable(
-                    f"{self.url} does not serve {wanted}. It serves: {served}.",
+                    f"{self.url} does not serve {model}. It serves: {served}.",
                     remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
                 ),
                 hopeless=True,
@@ -231,6 +235,13 @@ class Client:
     ) -> dict[str, Any]:
         """Have a page read; the fields of `engines.base.PageText`.
 
+        Args:
+            facts: as the last look found them.
+            page: whose pixels the boxes are in.
+            options: what is asked about it.
+            picture: the page as it is sent.
+            tell: called as the answer comes.
+
         Raises:
             InputTooLarge: the page and its text do not fit what the model can hold.
             EngineUnavailable: the endpoint refused this request and no other.
@@ -239,8 +250,8 @@ class Client:
         request = await anyio.to_thread.run_sync(self._request, facts, options, picture)
         while True:
             try:
-                answer = await self._answer({k: v for k, v in request.items() if k not in self._refused}, tell)
-                return asdict(parse_page(page, options, facts, *answer))
+                completion = await self._answer({k: v for k, v in request.items() if k not in self._refused}, tell)
+                return asdict(parse_page(page, options, facts, completion))
             except _Unwanted as exc:
                 self._refused |= exc.names
 
@@ -276,42 +287,46 @@ class Client:
             request["vllm_xargs"] = ban
         return request
 
-    async def _answer(self, request: dict[str, Any], tell: OnText) -> tuple[str, Finish, int, bool]:
-        """The text that was written, why it ends, about how many tokens it has, and whether it was censored."""
+    async def _answer(self, request: dict[str, Any], tell: OnText) -> Completion:
+        """Send a request, and read the model's words until they end or must be cut."""
         import openai
 
-        standard = {name: request.pop(name) for name in ("model", "messages", "stream", "temperature", "max_tokens",
-                                                         "stream_options") if name in request}  # fmt: skip
+        standard = {name: request.pop(name) for name in _STANDARD if name in request}
         headers: Any = None if self._key else {"Authorization": openai.Omit()}
-        guard, tokens, finish, counted = TextGuard(), 0, "", False
         chat = (await self._opened())[1].chat.completions
         try:
             async with (
                 chat.with_streaming_response.create(**standard, extra_body=request, extra_headers=headers) as response,
                 aclosing(self._events(response)) as events,
             ):
-                async for event in events:
-                    text, reason, usage = self._understood(event)
-                    finish = reason or finish
-                    counted = counted or usage is not None
-                    tokens = usage if usage is not None else tokens + (bool(text) and not counted)
-                    if text:
-                        if guard.add(text):
-                            return guard.kept, "loop", tokens, False
-                        if len(guard.text) > MAX_TEXT:
-                            return guard.text[:MAX_TEXT], "length", tokens, False
-                        tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
+                return await self._written(events, tell)
         except openai.APIStatusError as exc:
-            self._raise_for(exc.status_code, exc.body, exc.response.headers, {*standard, *request})
-            raise AssertionError from exc
+            failure = self._failure(exc.status_code, exc.body, exc.response.headers, {*standard, *request})
+            assert failure is not None
+            raise failure from exc
         except (openai.APIConnectionError, httpx2.HTTPError) as exc:
             cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
             raise self._lost(cause) from None
+
+    async def _written(self, events: AsyncIterator[dict[str, Any]], tell: OnText) -> Completion:
+        """What the events of an answer say; a repetition and a text without end are cut."""
+        guard, tokens, finish, counted = TextGuard(), 0, "", False
+        async for event in events:
+            text, reason, usage = self._understood(event)
+            finish = reason or finish
+            counted = counted or usage is not None
+            tokens = usage if usage is not None else tokens + (bool(text) and not counted)
+            if text:
+                if guard.add(text):
+                    return Completion(guard.kept, "loop", tokens)
+                if len(guard.text) > MAX_TEXT:
+                    return Completion(guard.text[:MAX_TEXT], "length", tokens)
+                tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
         match finish:
             case "stop" | "length":
-                return guard.text, finish, tokens, False
+                return Completion(guard.text, finish, tokens)
             case "content_filter":
-                return guard.text, "cancelled", tokens, True
+                return Completion(guard.text, "cancelled", tokens, censored=True)
             case "":
                 raise Broken("its answer broke off", self._unavailable("broke its answer off"))
             case _:
@@ -372,7 +387,7 @@ class Client:
             except ImportError:
                 raise EngineUnavailable(
                     "OCR_ENGINE=openai needs the package openai, which is not installed.",
-                    remedy='pip install "deepseek-ocr-mcp[remote]"',
+                    remedy=f"Run: {extra_command('remote')}",
                 ) from None
         return self._http, self._openai
 
@@ -421,7 +436,7 @@ class Client:
             raise self._lost(exc) from None
 
     async def _ask(self, method: str, url: str, timeout: float, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of a short answer; None in the place of what is no JSON."""
+        """Status and JSON of a short answer; None where it is no JSON."""
         response = await self._send(method, url, timeout, body)
         try:
             return response.status_code, response.json()
@@ -453,49 +468,65 @@ class Client:
         what = f"the connection was lost ({type(cause).__name__})"
         return Down(what, self._unavailable(f"closed the connection over a page ({type(cause).__name__})"))
 
-    def _raise_for(
+    def _failure(
         self, status: int, body: Any, headers: Mapping[str, str] | None = None, sent: set[str] | None = None
-    ) -> None:
-        """Raise what an answer means that is none; return for one that went well.
+    ) -> Trouble | OcrError | _Unwanted | None:
+        """What an answer means that is no success; None for one that is.
 
         Args:
+            status: of HTTP.
+            body: its JSON, if it is some.
+            headers: of the answer.
             sent: names in the request, if a page was in it.
         """
         if 200 <= status < 300:
-            return
-        what, said = f"HTTP {status}", server_message(body)
-        quoted = f": {said}" if said else ""
+            return None
+        trouble = self._trouble(status, server_message(body), headers or {}, sent is not None)
+        return trouble or self._refusal(status, server_message(body), sent or set())
+
+    def _trouble(self, status: int, message: str, headers: Mapping[str, str], with_page: bool) -> Trouble | None:
+        """What a status says about the endpoint; None: it is about the request."""
+        name, quoted = f"HTTP {status}", f": {message}" if message else ""
         match status:
             case 401 | 403:
-                remedy = "Set OCR_REMOTE_KEY to a key that it takes."
-                raise Down(what, self._unavailable(f"answered HTTP {status}: it does not take the key", remedy),
-                           hopeless=True)  # fmt: skip
+                text, remedy = "it does not take the key", "Set OCR_REMOTE_KEY to a key that it takes."
+                return Down(name, self._unavailable(f"answered {name}: {text}", remedy), hopeless=True)
             case 404 | 405:
                 remedy = (
                     "OCR_REMOTE_URL must be what /chat/completions is put behind, OCR_MODEL a model that it serves."
                 )
-                raise Down(what, self._unavailable(f"answered HTTP {status}{quoted}", remedy), hopeless=True)
+                return Down(name, self._unavailable(f"answered {name}{quoted}", remedy), hopeless=True)
             case 408 | 425 | 429 | 502 | 503 | 504 | 529:
-                error = self._unavailable(f"takes no more requests at present (HTTP {status})")
-                raise Overloaded(what, error, retry_after(headers or {}))
+                error = self._unavailable(f"takes no more requests at present ({name})")
+                return Overloaded(name, error, retry_after(headers))
             case _ if 300 <= status < 400:
                 remedy = "Redirects are not followed: set OCR_REMOTE_URL to where it leads."
-                raise Down(what, self._unavailable(f"answered with a redirect (HTTP {status})", remedy), hopeless=True)
-            case _ if status >= 500 and sent is not None:
-                raise Broken(what, self._unavailable(f"failed over a page (HTTP {status})"))
-            case _ if status >= 500 or sent is None:
-                raise Down(what, self._unavailable(f"answered HTTP {status}"))
-        if unwanted := {name for name in _OPTIONAL if name in sent and name in said}:
-            raise _Unwanted(unwanted)
-        if _NO_IMAGES.search(said):
+                return Down(name, self._unavailable(f"answered with a redirect ({name})", remedy), hopeless=True)
+            case _ if status >= 500 and with_page:
+                return Broken(name, self._unavailable(f"failed over a page ({name})"))
+            case _ if status >= 500 or not with_page:
+                return Down(name, self._unavailable(f"answered {name}"))
+        return None
+
+    def _refusal(self, status: int, message: str, sent: set[str]) -> Trouble | OcrError | _Unwanted:
+        """What an endpoint that is well has against a request with a page.
+
+        Args:
+            message: the endpoint's own words.
+            sent: names in the request.
+        """
+        quoted = f": {message}" if message else ""
+        if unwanted := {name for name in _OPTIONAL if name in sent and name in message}:
+            return _Unwanted(unwanted)
+        if _NO_IMAGES.search(message):
             remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
-            raise Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)
-        if status == 413 or _TOO_LONG.search(said):
-            raise InputTooLarge(
+            return Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)
+        if status == 413 or _TOO_LONG.search(message):
+            return InputTooLarge(
                 f"The page is too large for the model at {self.url} (HTTP {status}){quoted}.",
                 remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
             )
-        raise self._unavailable(
+        return self._unavailable(
             f"refused the page (HTTP {status}){quoted}",
             "See its log. OCR_REMOTE_PROMPTS=words sends nothing but a picture and a question.",
         )

@@ -1,5 +1,5 @@
 """Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
-is lost or told twice.
+is lost or read twice.
 
 - There is no lock: each endpoint has `OCR_REMOTE_CONCURRENCY` places, fewer while it says that it is overloaded. Pages
   stand in one line (`line.Line`: clients take turns) and go where most is free; an endpoint that sleeps is woken only
@@ -21,9 +21,9 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import anyio
 import anyio.abc
@@ -46,7 +46,7 @@ from .client import side_for
 from .endpoint import RemoteEndpoint, RemotePage, clients
 from .trouble import Down, EncodedPage, EndpointClient, Overloaded, Trouble
 
-__all__ = ["Encode", "RemoteManager"]
+__all__ = ["Encode", "RemoteManager", "SleepOutcome"]
 
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,17 @@ FIRST_CHECK_S: Final = 1.0  # after an endpoint was taken out; doubled each time
 LONGEST_CHECK_S: Final = 30.0
 FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say for how long; doubled each time
 LONGEST_REST_S: Final = 30.0
-FORCE_TIMEOUT_S: Final = 10.0  # for what is stopped to have stopped
+FORCE_TIMEOUT_S: Final = 10.0  # until stopped readings have stopped
 OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
+
+
+@dataclass(frozen=True, slots=True)
+class SleepOutcome:
+    """How an attempt to put an endpoint to sleep ended."""
+
+    result: Literal["asleep", "left", "busy"]
+    """It was put to sleep; it was left as it is, which waiting does not change; it has work and may be asked again."""
+    sentence: str
 
 
 class RemoteManager:
@@ -150,7 +159,7 @@ class RemoteManager:
                     tasks.cancel_scope.cancel()
         finally:
             for part in self._line.take_all():
-                part.finish(error=closing())
+                part.fail(closing())
             with anyio.CancelScope(shield=True):
                 for endpoint in self._endpoints:
                     await endpoint.client.close()
@@ -173,7 +182,7 @@ class RemoteManager:
 
     @asynccontextmanager
     async def _unbroken(self) -> AsyncIterator[None]:
-        """Whoever asked may go away: what is begun within is brought to its end, which has a bound of its own.
+        """A step that is begun within is brought to its end, which has a bound of its own, though its caller goes away.
 
         A move that is broken off leaves vLLM neither here nor there. Only the end of the server does it.
         """
@@ -198,13 +207,13 @@ class RemoteManager:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages; the caller holds a lease. Their files are gone afterwards.
+        """Read some pages; the caller holds a lease; see `base.Lifecycle.read`. Their files are gone afterwards.
 
         Raises:
             Timeout: a page took longer than `OCR_PAGE_TIMEOUT`, all attempts together.
             EngineUnavailable: no endpoint can read, or several failed over this page.
             Cancelled: released by force, or the server closes.
-            OcrError: what an endpoint said about the page.
+            OcrError: an endpoint's own error about the page.
         """
         done: dict[int, RemotePage] = {}
 
@@ -271,14 +280,14 @@ class RemoteManager:
         if page.endpoint is not None:
             page.endpoint.failures += 1
             page.endpoint.last_error = "a page took too long"
-        said = f" The last attempt: {page.trouble.message}" if page.trouble else ""
+        last_attempt = f" The last attempt: {page.trouble.message}" if page.trouble else ""
         return Timeout(
-            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{said}",
+            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{last_attempt}",
             remedy="Send it again, or have the operator raise OCR_PAGE_TIMEOUT; gpu_status shows the endpoints.",
         )
 
     async def _send_pages(self) -> None:
-        """Send what stands in line as long as there is a place for it. Sleeps until something changes."""
+        """Send the pages in line as long as there are places for them. Sleeps until something changes."""
         while True:
             self._line_changed = anyio.Event()
             while self._line and (endpoint := self._best()) is not None:
@@ -315,7 +324,7 @@ class RemoteManager:
                 endpoint.next_check = now
                 endpoint.changed.set()
             return inf
-        # Of what has never been there, an address that is wrong is likelier than a start that is awaited.
+        # An endpoint that never answered has a wrong address more likely than a start that is awaited.
         left = max(
             one.down_since + (0.0 if one.facts is None or (one.down and one.down.hopeless) else PATIENCE_S) - now
             for one in self._endpoints
@@ -324,7 +333,7 @@ class RemoteManager:
             return min(left, FIRST_CHECK_S)
         error = self._nobody()
         for part in self._line.take_all():
-            part.finish(error=error)
+            part.fail(error)
         return inf
 
     def _nobody(self) -> OcrError:
@@ -373,7 +382,7 @@ class RemoteManager:
                 self.observer.pages_read(
                     self.engine.name, 1, fields.get("tokens"), anyio.current_time() - reading_since
                 )
-                page.finish([fields])
+                page.answer([fields])
         except Trouble as trouble:
             if reading_since is not None:
                 page.infer_s += anyio.current_time() - reading_since
@@ -381,14 +390,14 @@ class RemoteManager:
         except OcrError as exc:
             if reading_since is not None:
                 self._succeeded(endpoint)  # it refused this page, and is well
-            page.finish(error=exc)
+            page.fail(exc)
         except Exception as exc:
             log.exception("A page failed in a way nobody foresaw.")
-            page.finish(error=unforeseen(exc))
+            page.fail(unforeseen(exc))
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.finish(error=closing())  # cancelled: nobody waits, or the server closes
+            page.fail(closing())  # cancelled: nobody waits, or the server closes
             if not endpoint.pages:
                 endpoint.emptied.set()
                 endpoint.changed.set()
@@ -414,14 +423,14 @@ class RemoteManager:
             self._take_out(endpoint, trouble)
             page.crashes -= not trouble.sent
             if trouble.hopeless and not any(one.usable for one in self._endpoints):
-                page.finish(error=error)
+                page.fail(error)
                 return
         if page.crashes >= MAX_LOST:
             message = f"{page.crashes} attempts to read the page failed. The last one: {error.message}"
-            page.finish(error=EngineUnavailable(message, remedy=error.remedy))
+            page.fail(EngineUnavailable(message, remedy=error.remedy))
             return
         self.observer.page_sent_again(self.engine.name, endpoint.url, trouble.what)
-        page.finish()
+        page.send_back()
 
     def _rest(self, endpoint: RemoteEndpoint, retry_after_s: float | None) -> None:
         """Leave an endpoint alone for a while, and send it less then."""
@@ -462,7 +471,7 @@ class RemoteManager:
             now = anyio.current_time()
             due = endpoint.next_check if endpoint.down else endpoint.heard + CHECK_EVERY_S
             if endpoint.pages and not endpoint.down:
-                due = inf  # what it does tells how it is
+                due = inf  # its answers tell how it is
             if due <= now:
                 async with endpoint.lock:
                     with suppress(Trouble):
@@ -472,7 +481,7 @@ class RemoteManager:
                 await endpoint.changed.wait()
 
     async def _look(self, endpoint: RemoteEndpoint) -> None:
-        """Ask what it is. Caller holds its lock.
+        """Ask an endpoint for its model and its state. Caller holds its lock.
 
         Raises:
             Trouble: it does not say; it has been taken out, or rests.
@@ -502,7 +511,7 @@ class RemoteManager:
         """
         async with endpoint.lock:
             if endpoint.sleeps or anyio.current_time() - endpoint.heard > STALE_S:
-                await self._look(endpoint)  # whoever else can reach it may have moved it
+                await self._look(endpoint)  # others who can reach it may have moved it
             if endpoint.sleeps:
                 await self._wake(endpoint)
 
@@ -554,17 +563,18 @@ class RemoteManager:
     async def _moved_all(self, level: int, force: bool) -> Transition:
         self._refuse_when_closed()
         before, began = self.state, anyio.current_time()
-        told: dict[RemoteEndpoint, tuple[bool | None, str]] = {}
+        found: dict[RemoteEndpoint, SleepOutcome] = {}
 
         async def move(endpoint: RemoteEndpoint) -> None:
-            told[endpoint] = await self._put_to_sleep(endpoint, level, force)
+            found[endpoint] = await self._put_to_sleep(endpoint, level, force)
 
         async with anyio.create_task_group() as tasks:
             for endpoint in self._endpoints:
                 tasks.start_soon(move, endpoint)
-        outcomes = [told[endpoint] for endpoint in self._endpoints]
-        message = " ".join(sentence for _, sentence in outcomes)
-        if not any(moved for moved, _ in outcomes) and any(moved is None for moved, _ in outcomes):
+        outcomes = [found[endpoint] for endpoint in self._endpoints]
+        message = " ".join(outcome.sentence for outcome in outcomes)
+        results = {outcome.result for outcome in outcomes}
+        if "busy" in results and "asleep" not in results:
             raise Busy(
                 message, remedy="Call again when they are done, or gpu_release with force=true to stop what runs."
             )
@@ -574,60 +584,62 @@ class RemoteManager:
 
     async def _put_to_sleep(
         self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool] = lambda: False
-    ) -> tuple[bool | None, str]:
-        """Whether it was put to sleep (None: it was busy), and a sentence about it.
+    ) -> SleepOutcome:
+        """Put an endpoint to sleep, if it can and nobody needs it.
 
         Args:
-            unless: asked when there is nothing left but to do it.
+            endpoint: which one.
+            level: 1 keeps the weights in its host memory, 2 lets go of them.
+            force: stop what is being read there, instead of waiting for it.
+            unless: asked when there is nothing left but to do it; True keeps it awake.
         """
         url = endpoint.url
         if not endpoint.usable:
-            return False, f"{url} is not asked: {endpoint.last_error or 'it has not answered yet'}."
+            return SleepOutcome("left", f"{url} is not asked: {endpoint.last_error or 'it has not answered yet'}.")
         if not endpoint.can_sleep:
-            return (
-                False,
-                f"{url} has no sleep mode: its model stays where it is (docs/remote.md says how vLLM gets one).",
+            return SleepOutcome(
+                "left", f"{url} has no sleep mode: its model stays where it is (docs/remote.md says how vLLM gets one)."
             )
         endpoint.closing += 1
         try:
             if force:
                 for page in list(endpoint.pages):
-                    page.finish(error=_released())
+                    page.fail(_released())
                     if page.flight is not None:
                         page.flight.cancel()
             with anyio.move_on_after(FORCE_TIMEOUT_S if force else self._settings.ocr_busy_wait):
                 while endpoint.pages:
                     await endpoint.emptied.wait()
             if endpoint.pages:
-                return None, f"{url} is reading {len(endpoint.pages)} pages."
+                return SleepOutcome("busy", f"{url} is reading {len(endpoint.pages)} pages.")
             async with endpoint.lock:
                 return await self._sleep(endpoint, level, force, unless)
         except Trouble as trouble:
             endpoint.failures += 1
             self._remember(endpoint, trouble)
-            return False, trouble.error.message
+            return SleepOutcome("left", trouble.error.message)
         finally:
             endpoint.closing -= 1
             self._notify()
 
     async def _sleep(
         self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool]
-    ) -> tuple[bool | None, str]:
+    ) -> SleepOutcome:
         """See `_put_to_sleep`. Caller holds the lock, and no page is there."""
         url = endpoint.url
         await self._look(endpoint)  # somebody else may have moved it
         if not endpoint.can_sleep or endpoint.facts is None:
-            return False, f"{url} has no sleep mode: its model stays where it is."
+            return SleepOutcome("left", f"{url} has no sleep mode: its model stays where it is.")
         if endpoint.sleeps and (level == 1 or endpoint.facts.level == 2):
-            return False, f"{url} sleeps already."
+            return SleepOutcome("left", f"{url} sleeps already.")
         if force:  # until it has noticed that its answers were broken off
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 while await endpoint.client.others():
                     pass
         elif not endpoint.sleeps and (others := await endpoint.client.others()):
-            return None, f"{url} has {others} requests of others in work."
+            return SleepOutcome("busy", f"{url} has {others} requests of others in work.")
         if unless():
-            return None, f"{url} is wanted."
+            return SleepOutcome("busy", f"{url} is wanted.")
         if endpoint.sleeps:
             await self._wake(endpoint)  # vLLM goes from level 1 to 2 by way of the card only
         try:
@@ -637,12 +649,12 @@ class RemoteManager:
                 endpoint.used = False
         except Trouble:
             with suppress(Trouble):
-                await self._look(endpoint)  # what is true now
+                await self._look(endpoint)  # so that its state is true
             endpoint.refuses_sleep = endpoint.usable and not endpoint.sleeps
             raise
         endpoint.heard = anyio.current_time()
         where = "its weights wait in its host memory" if level == 1 else "its weights are let go of"
-        return True, f"{url} sleeps: {where}."
+        return SleepOutcome("asleep", f"{url} sleeps: {where}.")
 
     # -- idle policy
 
@@ -716,7 +728,7 @@ class RemoteManager:
         )
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """None: what an endpoint holds is not ours to see."""
+        """None: the memory of an endpoint is not ours to see."""
         return None
 
     def _refuse_when_closed(self) -> None:

@@ -5,7 +5,7 @@ import { announce, h, icon, menu, saveFile, toast } from "./dom.js";
 import { remedyOf, titleOf } from "./errors.js";
 import { t } from "./i18n.js";
 import { plain } from "./markdown.js";
-import { PLAIN_MODES, TextPane } from "./text.js";
+import { TextPane } from "./text.js";
 
 export class ResultPane extends TextPane {
   /** Events beside those of the text: `cancel` with the item. */
@@ -67,7 +67,7 @@ function saveText(text, name, type = "text/plain") {
 async function plainOf(items) {
   const parts = [];
   for (const { result } of items) {
-    for (const page of result.pages) if (page.text) parts.push(PLAIN_MODES.has(result.mode) ? page.text : await plain(page.text));
+    for (const page of result.pages) if (page.text) parts.push(result.markdown ? await plain(page.text) : page.text);
   }
   return parts.join("\n\n");
 }

@@ -3,13 +3,22 @@
 
 import { copyText, h, icon, toast } from "./dom.js";
 import { errorBox } from "./errors.js";
-import { engineName, number, seconds, t } from "./i18n.js";
+import { engineName, has, language, number, seconds, t } from "./i18n.js";
 import { linkBlocks, prepare, render } from "./markdown.js";
 import { ACTIVE, doing } from "./states.js";
 import { kindOf } from "./viewer.js";
 
-export const PLAIN_MODES = new Set(["ocr", "free", "find"]); // their text is no Markdown
 const MOST_LINES = 3000; // of a page, in the list: more would only make the page slow
+
+/** A note: the server's own words in English; in the other languages a sentence for its code, and those words below. */
+function noteBox({ code, text, pages }) {
+  const about = pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ` : "";
+  if (language() === "en" || !has(`note.${code}`)) return h("p", { class: "note", lang: "en" }, about + text);
+  return h("div", { class: "note" },
+    h("p", {}, about + t(`note.${code}`)),
+    h("details", {}, h("summary", {}, t("serverSays")), h("p", { lang: "en" }, text)),
+  );
+}
 
 export class TextPane extends EventTarget {
   /**
@@ -163,7 +172,7 @@ export class TextPane extends EventTarget {
     const views = [];
     if (found) views.push(["lines", t("view.hits", { n: hits(item.result) })]);
     views.push(["text", t("view.text")]);
-    if (!PLAIN_MODES.has(item.result.mode)) views.push(["source", t("view.source")]);
+    if (item.result.markdown) views.push(["source", t("view.source")]);
     if (!found && lines) views.push(["lines", t("view.lines", { n: lines })]);
     return views;
   }
@@ -187,15 +196,15 @@ export class TextPane extends EventTarget {
       result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
       t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
     ].filter(Boolean).join(" · ");
-    const notes = (result.notes ?? []).map((note) => h("p", { class: "note", lang: "en" }, note));
+    const notes = (result.notes ?? []).map(noteBox);
     const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
     if (!page) view.append(this.unread(item));
     else if (tab === "lines") view.append(this.lines(page));
-    else if (!page.text.trim()) view.append(h("div", { class: "calm" }, h("p", {}, t("blank"))));
+    else if (!page.text.trim()) view.append(h("div", { class: "calm" }, h("p", {}, t(page.finish === "failed" ? "finish.failed" : "blank"))));
     else if (tab === "source") view.append(h("pre", { class: "source", tabindex: "0", dir: "auto" }, page.text));
     else {
       const article = h("article", { class: "prose", dir: "auto", tabindex: "0", "aria-label": t("view.text") });
-      if (PLAIN_MODES.has(result.mode)) article.append(h("div", { class: "plain-text" }, page.text));
+      if (!result.markdown) article.append(h("div", { class: "plain-text" }, page.text));
       else {
         const shown = this.shown;
         await prepare(page.text);
@@ -208,7 +217,7 @@ export class TextPane extends EventTarget {
       if (formulas.length === boxes.length) formulas.forEach((node, n) => (node.dataset.block = String(boxes[n])));
       view.append(article);
     }
-    if (page && page.finish !== "stop") notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
+    if (page && !["stop", "failed"].includes(page.finish)) notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
     this.body.replaceChildren(...notes, view);
     this.body.scrollTop = 0;
   }

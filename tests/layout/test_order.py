@@ -216,8 +216,8 @@ def test_larger_lines_become_headings_by_size() -> None:
 
 
 def test_the_level_of_a_heading_does_not_depend_on_the_others_of_its_page() -> None:
-    body = column("a", 50, 150, 5)
-    alone = [line("A Small Section", 50, 100, 19), *body]
+    body = column("A", 50, 150, 5)
+    alone = [line("A Small Section", 50, 100, 21), *body]
     assert to_markdown(mixed(alone)).startswith("## A Small Section\n")
     both = [line("The Title", 50, 20, 40), *alone]
     assert to_markdown(mixed(both)).startswith("# The Title\n\n## A Small Section\n")
@@ -296,6 +296,13 @@ def test_five_thousand_lines_take_no_quadratic_work() -> None:
     order = reading_order(lines)
     assert time.process_time() - started < 20, "quadratic work would take minutes"
     assert sorted(order) == list(range(5000))
+
+
+def test_five_thousand_cells_in_one_row_take_no_longer() -> None:
+    lines = [line("12 34", 70 * n, 40) for n in range(5000)]
+    started = time.process_time()
+    assert reading_order(lines) == list(range(5000))
+    assert time.process_time() - started < 2
 
 
 coordinate = st.floats(-50, 3000, allow_nan=False)

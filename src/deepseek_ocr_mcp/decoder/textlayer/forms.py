@@ -1,0 +1,164 @@
+"""Opens a page with its annotations and form fields as a part of its content, where they are visible.
+
+PDFium's text of a page leaves out the text of annotations and fields. Flattened into the page, it is there exactly as
+it is drawn. That happens in a second copy of the document, so that drawing the first one goes on as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pypdfium2
+import pypdfium2.raw as raw
+
+from .content import Box, Clock, TooMuch, upright
+
+__all__ = ["Button", "Field", "Opened", "opened"]
+
+MAX_ANNOTATIONS: Final = 4_000
+MAX_VALUE_BYTES: Final = 1 << 20
+HIDDEN_FLAGS: Final = 0b100010  # annotations: Hidden, NoView
+PASSWORD_FLAG: Final = 1 << 13
+NO_TEXT_ANNOTATIONS: Final = frozenset(
+    {"LINK", "POPUP", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "LINE", "SQUARE", "CIRCLE", "INK"}
+)
+"""Kinds of annotations that show no text of their own on the page; the ink that they draw is measured all the same."""
+ICONS: Final = frozenset({raw.FPDF_ANNOT_TEXT, raw.FPDF_ANNOT_FILEATTACHMENT})
+"""Kinds that are icons which a person moves aside to see the words below."""
+QUIET: Final = frozenset(getattr(raw, f"FPDF_ANNOT_{kind}") for kind in NO_TEXT_ANNOTATIONS)
+BUTTONS: Final = frozenset({raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A form field that shows text."""
+
+    text: str
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A check box or a radio button."""
+
+    is_on: bool
+    box: Box
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open page, and its form fields in points of the page as a person sees it."""
+
+    page: Any
+    fields: list[Field] = field(default_factory=list)
+    buttons: list[Button] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def opened(document: Any, number: int, path: str, clock: Clock) -> Iterator[Opened]:
+    """Open page `number`, counted from 0, of a pypdfium2 document, whose file is `path`.
+
+    Raises:
+        TooMuch: the page has more annotations than anybody reads.
+    """
+    page = document[number]
+    copy = None
+    try:
+        found = Opened(page)
+        if _look_at_annotations(document, found, clock):
+            copy, flattened = _flattened(path, number)
+            if flattened is not None:
+                page.close()
+                page = found.page = flattened
+        yield found
+    finally:
+        page.close()
+        if copy is not None:
+            copy.close()
+
+
+def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
+    """Note the fields and buttons. Returns whether any annotation may show text."""
+    count = raw.FPDFPage_GetAnnotCount(found.page)
+    if count > MAX_ANNOTATIONS:
+        raise TooMuch(f"the page has more than {MAX_ANNOTATIONS:,} annotations")
+    matrix = upright(found.page) if count else None
+    is_drawn = False
+    for n in range(count):
+        clock.tick()
+        with _annotation(found.page, n) as annotation:
+            if not annotation or raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS:
+                continue
+            kind = raw.FPDFAnnot_GetSubtype(annotation)
+            if kind in QUIET:
+                continue
+            is_drawn = True
+            rect = raw.FS_RECTF()
+            if kind != raw.FPDF_ANNOT_WIDGET or document.formenv is None or matrix is None:
+                continue
+            if raw.FPDFAnnot_GetRect(annotation, rect):
+                _note_field(
+                    document.formenv, annotation, found, matrix.box(rect.left, rect.bottom, rect.right, rect.top)
+                )
+    return is_drawn
+
+
+@contextlib.contextmanager
+def _annotation(page: Any, number: int) -> Iterator[Any]:
+    annotation = raw.FPDFPage_GetAnnot(page, number)
+    try:
+        yield annotation
+    finally:
+        if annotation:
+            raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _note_field(form: Any, annotation: Any, found: Opened, box: Box) -> None:
+    if raw.FPDFAnnot_GetFormFieldType(form, annotation) in BUTTONS:
+        found.buttons.append(Button(raw.FPDFAnnot_IsChecked(form, annotation) == 1, box))
+    elif (text := _field_text(form, annotation)).strip():
+        found.fields.append(Field(text, box))
+
+
+def _field_text(form: Any, annotation: Any) -> str:
+    """What a person typed or chose; nothing for signatures and passwords."""
+    kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
+    if kind not in (raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX):
+        return ""
+    if kind == raw.FPDF_FORMFIELD_TEXTFIELD and raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & PASSWORD_FLAG:
+        return ""
+    size = raw.FPDFAnnot_GetFormFieldValue(form, annotation, None, 0)
+    if not 2 < size <= MAX_VALUE_BYTES:
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    raw.FPDFAnnot_GetFormFieldValue(
+        form, annotation, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), ctypes.c_ulong(size)
+    )
+    return buffer.raw[: size - 2].decode("utf-16-le", "replace")
+
+
+def _flattened(path: str, number: int) -> tuple[Any, Any]:
+    """A second document whose page has its visible annotations in its content; the page is None where that fails."""
+    copy = None
+    try:
+        copy = pypdfium2.PdfDocument(path)
+        with contextlib.suppress(pypdfium2.PdfiumError):
+            copy.init_forms()  # makes the appearance of fields that have none yet
+        page = copy[number]
+        try:
+            for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
+                with _annotation(page, n) as annotation:
+                    is_hidden = bool(annotation) and bool(raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS)
+                    is_icon = bool(annotation) and raw.FPDFAnnot_GetSubtype(annotation) in ICONS
+                if is_hidden or is_icon:  # flattening knows nothing of NoView
+                    raw.FPDFPage_RemoveAnnot(page, n)
+            done = raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
+        finally:
+            page.close()
+        return copy, copy[number] if done == raw.FLATTEN_SUCCESS else None
+    except pypdfium2.PdfiumError:
+        return copy, None

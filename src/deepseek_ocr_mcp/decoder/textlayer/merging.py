@@ -1,0 +1,182 @@
+"""Merges lines that an engine read with those that the file holds: compares where these are in doubt, adds elsewhere.
+
+A line in doubt that the engine reads alike is exact after all. One with unknown characters takes just those from the
+engine. One that the engine reads otherwise is replaced by what the engine read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import Any, Final
+
+from .content import Box, Clock, Glyph, Run
+from .lines import IDEOGRAPH, LayerLine, Mark
+
+__all__ = ["ReadLine", "is_readable", "merged"]
+
+UNKNOWN: Final = "\ufffd"
+COVERED_SHARE: Final = 0.5  # of a read line lies on a line of the file: both are the same
+LEVEL_SHARE: Final = 0.5  # of the lower line's height is shared
+ALIKE: Final = 0.6  # of a line's known characters are read alike: the font says what it shows
+FILLED_ALIKE: Final = 0.7  # the same for a line whose unknown characters are filled in
+LONGEST_FILL: Final = 4  # characters for one that is unknown: a ligature has three
+SURE: Final = 0.6  # score of a read line that may take a line's place
+UNREADABLE: Final = re.compile("[\u0590-\u10ff\u1100-\u11ff\u1780-\u18af\uac00-\ud7ff\ufb1d-\ufeff]")
+"""Letters from Hebrew to Georgian, of Khmer and Mongolian, and Hangul."""
+UNREADABLE_SHARE: Final = 0.3
+ASCENT: Final = 0.78  # of the height of a read line's box is above its baseline
+SIZE: Final = 0.9  # of that height is the size of its type
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLine:
+    """A line that an engine read; `box` in points of the upright page."""
+
+    text: str
+    box: Box
+    score: float
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any], across: float, down: float) -> ReadLine:
+        """From a block in pixels; `across` and `down` are points per pixel."""
+        x1, y1, x2, y2 = block["box"]
+        score = block.get("score")
+        box = (x1 * across, y1 * down, x2 * across, y2 * down)
+        return cls(str(block["text"]), box, 1.0 if score is None else float(score))
+
+    def as_line(self) -> LayerLine:
+        """As a line of the page; its characters stand at equal distances."""
+        x1, y1, x2, y2 = self.box
+        text = " ".join(self.text.split())
+        vertical = y2 - y1 > 2 * (x2 - x1) and bool(IDEOGRAPH.search(text))
+        size = SIZE * (x2 - x1 if vertical else y2 - y1)
+        run = Run(size=max(size, 0.1), order=0)
+        marks: list[Mark] = []
+        at: list[int] = []
+        step = ((y2 - y1) if vertical else (x2 - x1)) / max(1, len(text))
+        for n, char in enumerate(text):
+            if char == " ":
+                at.append(-1)
+                continue
+            at.append(len(marks))
+            box = (
+                (x1, y1 + n * step, x2, y1 + (n + 1) * step)
+                if vertical
+                else (x1 + n * step, y1, x1 + (n + 1) * step, y2)
+            )
+            base = box[1] + ASCENT * (box[3] - box[1])
+            glyph = Glyph(char, box, box[0], base, run, score=self.score)
+            marks.append(Mark(glyph, char, box[0], box[2], base, run.size, -1))
+        return LayerLine(marks, vertical, text, at)
+
+
+def merged(
+    lines: Sequence[LayerLine], doubtful: Collection[int], read: Sequence[ReadLine], clock: Clock
+) -> tuple[list[LayerLine], list[ReadLine]]:
+    """The lines, those in doubt compared with what was read in their places; and what was read elsewhere.
+
+    Args:
+        doubtful: the `id` of each line that is in doubt.
+    """
+    used: set[int] = set()
+    out: list[LayerLine] = []
+    for line in lines:
+        if id(line) not in doubtful:
+            out.append(line)
+            continue
+        box = _box_of(line)
+        found = []
+        for n, other in enumerate(read):
+            clock.tick()
+            if _is_same(box, other.box):
+                found.append(other)
+                if _share(box, other.box) >= COVERED_SHARE:
+                    used.add(n)
+        out += _compared(line, box, sorted(found, key=lambda other: other.box[0]))
+    return out, [other for n, other in enumerate(read) if n not in used and other.text.strip()]
+
+
+def _box_of(line: LayerLine) -> Box:
+    boxes = [glyph.box for glyph in line.glyphs]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _is_same(box: Box, other: Box) -> bool:
+    high = min(box[3], other[3]) - max(box[1], other[1])
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    return wide > 0 and high >= LEVEL_SHARE * min(box[3] - box[1], other[3] - other[1])
+
+
+def _share(box: Box, other: Box) -> float:
+    """How much of `other` is along `box`."""
+    return (min(box[2], other[2]) - max(box[0], other[0])) / max(other[2] - other[0], 1e-6)
+
+
+def _compared(line: LayerLine, box: Box, found: Sequence[ReadLine]) -> list[LayerLine]:
+    """The line as it is to be given, or the lines that take its place.
+
+    Args:
+        box: of the line, on the page.
+    """
+    text = " ".join(other.text for other in found)
+    if not text.strip():
+        return [line]
+    matcher = SequenceMatcher(None, line.text, text, autojunk=False)
+    known = sum(char != UNKNOWN and not char.isspace() for char in line.text)
+    shared = "".join(line.text[block.a : block.a + block.size] for block in matcher.get_matching_blocks())
+    alike = len("".join(shared.split()))
+    unknown = line.text.count(UNKNOWN)
+    if unknown and known and alike >= FILLED_ALIKE * known:
+        return [_filled(line, text, matcher, min(other.score for other in found))]
+    if not unknown and alike >= ALIKE * known:
+        return [line]
+    inside = [other for other in found if _share(box, other.box) >= COVERED_SHARE]
+    sure = [other for other in inside if other.score >= SURE and any(map(str.isalnum, other.text))]
+    if sure and (unknown > known or (not unknown and is_readable(line.text))):
+        return [other.as_line() for other in sure]
+    return [line]
+
+
+def is_readable(text: str) -> bool:
+    """Whether an engine that reads Latin and Chinese can tell that this is not what a page shows."""
+    chars = [char for char in text if not char.isspace()]
+    strange = sum(bool(UNREADABLE.match(char)) or unicodedata.category(char) == "So" for char in chars)
+    return len(chars) > 1 and strange <= UNREADABLE_SHARE * len(chars)
+
+
+def _filled(line: LayerLine, text: str, matcher: SequenceMatcher[str], score: float) -> LayerLine:
+    """The line with its unknown characters as they were read."""
+    fills: dict[int, str] = {}
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        if kind != "replace" or UNKNOWN not in line.text[i1:i2]:
+            continue
+        if i2 - i1 == j2 - j1:
+            fills.update({i: text[j1 + i - i1] for i in range(i1, i2) if line.text[i] == UNKNOWN})
+        elif i2 - i1 == 1 and (words := text[j1:j2].split()):
+            word = words[-1] if i1 == 0 else words[0]  # the rest belongs to a line beside it
+            if len(word) <= LONGEST_FILL:
+                fills[i1] = word
+    marks = list(line.marks)
+    for i, chars in fills.items():
+        mark = marks[line.at[i]]
+        if chars.strip() and mark.text == UNKNOWN:
+            marks[line.at[i]] = replace(mark, text=chars, glyph=replace(mark.glyph, score=score))
+    return _rebuilt(line, marks)
+
+
+def _rebuilt(line: LayerLine, marks: list[Mark]) -> LayerLine:
+    text, at = "", []
+    for before, n in pairwise([None, *line.at]):
+        if n is not None and n < 0:
+            text += " "
+            at.append(-1)
+        elif n is not None and n != before:
+            text += marks[n].text
+            at += [n] * len(marks[n].text)
+    return LayerLine(marks, line.vertical, text, at)

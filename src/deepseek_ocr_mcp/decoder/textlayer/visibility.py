@@ -1,0 +1,372 @@
+"""Measures which characters of a page a person sees: the page is drawn with and without its text.
+
+Where both drawings differ inside the box of a glyph is that glyph's ink; a glyph without ink is hidden, whatever hides
+it: a cover, a clip, a layer that is off, a colour like its ground, no paint at all. Where other glyphs' boxes hold
+most of that ink, the page is drawn once more without the runs in question, so that no hidden glyph lives on the ink
+of its neighbours. No operator of the page is interpreted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .content import Clock, Content, Glyph, Run, TooMuch
+from .drawing import Pixels, activate, draw, scale_for
+
+__all__ = ["Sight", "seen"]
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Layers = npt.NDArray[np.int16]
+"""How many boxes hold each pixel."""
+
+SEEN: Final = 24  # of 255, in the channel that differs most: less than this is as pale as its ground …
+WEAK: Final = 10  # … but this is enough for a thin character of a run that is seen else
+THIN_PX: Final = 4  # a box that is thinner grows by a pixel: PDFium snaps glyphs to pixels
+LEAST_SHARE: Final = 0.03  # of a box is ink, or the glyph is cut off; a thin diagonal stroke fills a tenth
+SMALL_PX: Final = 12  # of a box: a stop or a comma, whose ink may be lost in smoothing; it goes with its neighbours
+ASTRAY_PX: Final = 6  # of ink that no box holds, near a glyph without ink: it is drawn beside its box
+FLAT_PT: Final = 0.1  # PDFium knows no height
+LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
+A4_SIDE_PT: Final = 842.0
+AMBIGUOUS_SHARE: Final = 0.7  # of a glyph's ink lies in boxes of other runs, too
+MAX_PASSES: Final = 6  # drawings that part such runs; 40 % of pages need one, and hardly any needs more
+MAX_AMBIGUOUS: Final = 2_000  # runs
+TWIN_EM: Final = 0.25  # how far the copies of a shadow or a halo lie apart
+TWIN_LETTER_EM: Final = 0.05  # the same for a run of one letter, which says less
+TWIN_CELL_PT: Final = 8.0  # of the grid in which copies are looked for
+TWIN_SHARE: Final = 0.6  # of the shorter run is in the other one, too
+
+
+@dataclass(slots=True)
+class Sight:
+    """The characters of a page by whether a person sees them, and the drawings that tell."""
+
+    scale: float
+    """Pixels per point of the drawings."""
+    with_text: Pixels
+    without_text: Pixels
+    shown: list[Glyph] = field(default_factory=list)
+    hidden: list[Glyph] = field(default_factory=list)
+
+
+def seen(page: Any, content: Content, clock: Clock) -> Sight:
+    """Measure the glyphs of `content`, which were taken from the open pypdfium2 page.
+
+    The text objects of the page are inactive afterwards: what it draws now is the page without its text.
+
+    Raises:
+        TooMuch: drawing takes too long, or more text lies on text than can be told apart.
+    """
+    scale = scale_for(content.width, content.height)
+    items = [run.item for run in content.runs]
+    with_text = draw(page, scale, clock)
+    activate(items, False)
+    without_text = draw(page, scale, clock) if items else with_text
+    sight = Sight(scale, with_text, without_text)
+    if content.glyphs:
+        measurement = _Measurement(page, content, sight, clock)
+        measurement.part_runs()
+        least_pt = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
+        _sort(sight, measurement.glyphs, measurement.visible(), least_pt)
+    return sight
+
+
+def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float) -> None:
+    """Put each glyph to those that a person sees, or to those that nobody sees."""
+    tallest: dict[int, float] = defaultdict(float)  # a font made of drawings has a size that means nothing
+    for glyph in glyphs:
+        tallest[id(glyph.run)] = max(tallest[id(glyph.run)], glyph.box[3] - glyph.box[1], glyph.run.size)
+    gap = False
+    for glyph, is_visible in zip(glyphs, visible.tolist(), strict=True):
+        if not is_visible and glyph.text.isspace():
+            gap = True  # a control code that shows nothing is the space that it says it is
+            continue
+        glyph.space, gap = 3 if gap else glyph.space, False
+        is_legible = tallest[id(glyph.run)] >= least_pt
+        (sight.shown if is_visible and is_legible else sight.hidden).append(glyph)
+
+
+class _Measurement:
+    """Counts the ink of each glyph of a page."""
+
+    def __init__(self, page: Any, content: Content, sight: Sight, clock: Clock) -> None:
+        self._page = page
+        self._items = [run.item for run in content.runs]
+        self._sight = sight
+        self._clock = clock
+        self.glyphs, self._twins = _without_twins(content.glyphs, clock)
+        self._change = _difference(sight.with_text, sight.without_text)
+        self._ink: Mask = self._change >= SEEN
+        self._boxes = _pixel_boxes(self.glyphs, sight.scale, self._change.shape)
+        self._areas: Ints = (self._boxes[:, 2] - self._boxes[:, 0]) * (self._boxes[:, 3] - self._boxes[:, 1])
+        self._counts = _inside(self._ink, self._boxes)
+        self._faint: dict[int, int] = {}
+        """Pixels that are at least faintly ink, of the glyphs that were measured by themselves."""
+
+    def part_runs(self) -> None:
+        """Measure glyphs by themselves where other runs' boxes hold most of their ink, too.
+
+        Raises:
+            TooMuch: more of them lie on each other than can be told apart.
+        """
+        layers = _layers(_run_boxes(self.glyphs, self._boxes, self._change.shape), self._change.shape)
+        shared = _inside(self._ink & (layers > 1), self._boxes)
+        doubtful = np.flatnonzero((self._counts > 0) & (shared > AMBIGUOUS_SHARE * self._counts)).tolist()
+        by_run = self._by_run(doubtful)
+        passes = self._passes(by_run, self._boxes)
+        if len(by_run) > MAX_AMBIGUOUS or len(passes) > MAX_PASSES:
+            raise TooMuch("its text overlaps itself")
+        for numbers, own in self._drawn_alone(passes, by_run):
+            self._counts[numbers] = _inside(own >= SEEN, self._boxes[numbers])
+            self._faint.update(zip(numbers, _inside(own >= WEAK, self._boxes[numbers]).tolist(), strict=True))
+
+    def _by_run(self, numbers: Iterable[int]) -> dict[int, list[int]]:
+        by_run: dict[int, list[int]] = defaultdict(list)
+        for n in numbers:
+            by_run[id(self.glyphs[n].run)].append(n)
+        return by_run
+
+    def _passes(self, by_run: Mapping[int, Sequence[int]], boxes: Ints) -> list[_Pass]:
+        """Runs in groups that lie apart, so that one drawing tells about all of a group; at most one too many."""
+        all_of = self._by_run(n for n, glyph in enumerate(self.glyphs) if id(glyph.run) in by_run)
+        limit = np.array([self._change.shape[1], self._change.shape[0]] * 2)
+        passes: list[_Pass] = []
+        for key, numbers in list(by_run.items())[: MAX_AMBIGUOUS + 1]:
+            self._clock.tick()
+            measured = boxes[numbers]
+            removed = np.clip(boxes[all_of[key]] + np.array([-1, -1, 1, 1]), 0, limit)
+            chosen = next((each for each in passes if each.takes(measured, removed)), None)
+            if chosen is None:
+                passes.append(chosen := _Pass(self._change.shape))
+            if len(passes) > MAX_PASSES:
+                break
+            chosen.add(key, measured, removed)
+        return passes
+
+    def _drawn_alone(
+        self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]]
+    ) -> Iterator[tuple[list[int], Pixels]]:
+        """For each pass the numbers of the glyphs that it measures, and the change that their runs make."""
+        for each in passes:
+            self._clock.check()
+            runs = [self.glyphs[by_run[key][0]].run for key in each.runs]
+            left_out = {id(other): other for run in runs for other in (run, *self._twins.get(id(run), ()))}
+            activate(self._items, True)
+            activate((run.item for run in left_out.values() if run.item is not None), False)
+            own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
+            yield [n for key in each.runs for n in by_run[key]], own
+        if passes:
+            activate(self._items, False)
+
+    def visible(self) -> Mask:
+        """For each glyph whether a person sees it."""
+        visible: Mask = (self._counts > 0) & (self._counts >= LEAST_SHARE * self._areas)
+        visible |= np.array([_has_no_box(glyph) for glyph in self.glyphs])
+        if not visible.all():
+            self._follow_runs(visible)
+            self._find_astray(visible)
+        return visible
+
+    def _follow_runs(self, visible: Mask) -> None:
+        """Let faint and tiny characters go with the run that they are in, where most of it is seen."""
+        tiny = (self._areas <= SMALL_PX) & (self._areas > 0)
+        missing = np.flatnonzero(~visible).tolist()
+        candidates = [n for n in missing if tiny[n] or self._is_faint(n)]
+        if not candidates:
+            return
+        seen_in: dict[int, int] = defaultdict(int)
+        length: dict[int, int] = defaultdict(int)
+        before = visible.tolist()
+        for glyph, is_visible in zip(self.glyphs, before, strict=True):
+            length[id(glyph.run)] += 1
+            seen_in[id(glyph.run)] += is_visible
+        for n in candidates:
+            run = self.glyphs[n].run
+            if tiny[n]:
+                beside = [k for k in (n - 1, n + 1) if 0 <= k < len(before) and self.glyphs[k].run is run]
+                visible[n] = any(before[k] for k in beside)
+            else:
+                visible[n] = 2 * seen_in[id(run)] >= length[id(run)]
+
+    def _is_faint(self, n: int) -> bool:
+        left, top, right, bottom = self._boxes[n]
+        if n in self._faint:
+            weak = self._faint[n]
+        else:
+            weak = int(np.count_nonzero(self._change[top:bottom, left:right] >= WEAK))
+        return weak > 0 and weak >= LEAST_SHARE * self._areas[n]
+
+    def _find_astray(self, visible: Mask) -> None:
+        """Find the ink that PDFium draws beside its glyphs' boxes, as it does with fonts that are not in the file."""
+        unclaimed = self._ink & (_layers(self._boxes, self._ink.shape) == 0)
+        missing = np.flatnonzero(~visible)
+        if not len(missing) or not unclaimed.any():
+            return
+        around = self._boxes.copy()
+        around[missing] = _pixel_boxes(
+            [_reach(self.glyphs[n]) for n in missing.tolist()], self._sight.scale, self._ink.shape
+        )
+        near = _inside(unclaimed, around[missing])
+        by_run = self._by_run(missing[near >= ASTRAY_PX].tolist())
+        # Ink near by may belong to another run: only what goes when its own run goes is its own.
+        for numbers, own in self._drawn_alone(self._passes(by_run, around)[:MAX_PASSES], by_run):
+            found = _inside(unclaimed & (own >= SEEN), around[numbers])
+            areas = (around[numbers, 2] - around[numbers, 0]) * (around[numbers, 3] - around[numbers, 1])
+            visible[numbers] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
+
+
+def _difference(one: Pixels, other: Pixels) -> Pixels:
+    """How much two drawings differ at each pixel, in the channel that differs most."""
+    height, width = one.shape[:2]
+    out = np.zeros(height * width, np.uint8)
+    a, b = one.reshape(-1, 4), other.reshape(-1, 4)
+    changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
+    if len(changed):
+        x, y = a[changed], b[changed]
+        apart = np.maximum(x, y) - np.minimum(x, y)
+        out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
+    return out.reshape(height, width)
+
+
+def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) -> Ints:
+    """For each glyph left, top, right, bottom in pixels, inside the drawing; right and bottom are outside."""
+    boxes = np.array([glyph.box for glyph in glyphs], np.float64) * scale
+    boxes = np.clip(boxes, -1e6, 1e6)
+    low, high = np.floor(boxes[:, :2] + 0.01), np.ceil(boxes[:, 2:] - 0.01)
+    thin = (high - low) < THIN_PX
+    low, high = low - thin, high + thin
+    limit = np.array([shape[1], shape[0]])
+    return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)]).astype(np.int64)
+
+
+def _inside(mask: Mask, boxes: Ints) -> Ints:
+    """How many pixels of the mask each box holds."""
+    width = mask.shape[1]
+    total = np.zeros(mask.size + 1, np.int32)
+    np.cumsum(mask.ravel(), dtype=np.int32, out=total[1:])
+    left, top, right, bottom = boxes.T
+    high = np.maximum(bottom - top, 0) * (right > left)
+    if not high.any():
+        return np.zeros(len(boxes), np.int64)
+    # One entry for each row of each box.
+    box = np.repeat(np.arange(len(boxes)), high)
+    row = np.arange(len(box)) - np.repeat(np.cumsum(high) - high, high) + top[box]
+    begin = row * width
+    counts: Ints = np.bincount(box, total[begin + right[box]] - total[begin + left[box]], len(boxes)).astype(np.int64)
+    return counts
+
+
+def _layers(boxes: Ints, shape: tuple[int, ...]) -> Layers:
+    layers = np.zeros(shape, np.int16)
+    for left, top, right, bottom in boxes.tolist():
+        layers[top:bottom, left:right] += 1
+    return layers
+
+
+def _has_no_box(glyph: Glyph) -> bool:
+    """Whether PDFium lacks a character that is in a font which is not in the file: it draws nothing, others do."""
+    return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0] and not glyph.run.embedded
+
+
+def _reach(glyph: Glyph) -> Glyph:
+    """The place where a glyph is to be found that is not in its box: the square of its type."""
+    size, x, y = glyph.run.size, glyph.x, glyph.y
+    is_level = abs(glyph.run.angle) < 1 and glyph.box[3] - glyph.box[1] > FLAT_PT
+    box = (x, y - size, x + size, y + size / 5) if is_level else (x - size, y - size, x + size, y + size)
+    return replace(glyph, box=box)
+
+
+# ---------------------------------------------------------------- text on text
+
+
+def _run_boxes(glyphs: Sequence[Glyph], boxes: Ints, shape: tuple[int, ...]) -> Ints:
+    """The box of each run, a pixel wider on every side: ink of one run is not exactly in its glyphs' boxes."""
+    numbers: dict[int, int] = {}
+    run = np.array([numbers.setdefault(id(glyph.run), len(numbers)) for glyph in glyphs])
+    order = np.argsort(run, kind="stable")
+    begin = np.flatnonzero(np.diff(run[order], prepend=-1))
+    low = np.minimum.reduceat(boxes[order, :2], begin) - 1
+    high = np.maximum.reduceat(boxes[order, 2:], begin) + 1
+    limit = np.array([shape[1], shape[0]])
+    return np.hstack([np.clip(low, 0, limit), np.clip(high, 0, limit)])
+
+
+class _Pass:
+    """A drawing without some runs, and the boxes that are measured by it."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.runs: list[int] = []
+        """The `id` of each run that is measured."""
+        self._measured: Mask = np.zeros(shape, np.bool_)
+        self._removed: Mask = np.zeros(shape, np.bool_)
+
+    def takes(self, measured: Ints, removed: Ints) -> bool:
+        """Whether no ink that this pass removes is in these boxes, and the other way round."""
+        return not (_any_in(self._removed, measured) or _any_in(self._measured, removed))
+
+    def add(self, run: int, measured: Ints, removed: Ints) -> None:
+        """Measure these boxes of a run; `removed` are the boxes of all that goes with it, a pixel wider."""
+        self.runs.append(run)
+        for mask, boxes in ((self._measured, measured), (self._removed, removed)):
+            for left, top, right, bottom in boxes.tolist():
+                mask[top:bottom, left:right] = True
+
+
+def _any_in(mask: Mask, boxes: Ints) -> bool:
+    return any(mask[top:bottom, left:right].any() for left, top, right, bottom in boxes.tolist())
+
+
+def _without_twins(glyphs: Sequence[Glyph], clock: Clock) -> tuple[list[Glyph], dict[int, list[Run]]]:
+    """Glyphs without the copies that make a shadow, a halo or bold type: of two, that of the longer run stays.
+
+    Also returns, for the `id` of each run, the runs that hold copies of its glyphs.
+    """
+    places: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    pairs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    lengths: dict[int, int] = defaultdict(int)
+    for n, glyph in enumerate(glyphs):
+        clock.tick()
+        lengths[id(glyph.run)] += 1
+        reach = min(max(TWIN_EM * glyph.run.size, 0.1), TWIN_CELL_PT)
+        x, y = glyph.x, glyph.y
+        for column in range(int((x - reach) // TWIN_CELL_PT), int((x + reach) // TWIN_CELL_PT) + 1):
+            for row in range(int((y - reach) // TWIN_CELL_PT), int((y + reach) // TWIN_CELL_PT) + 1):
+                for m in places.get((glyph.text, column, row), ())[-4:]:
+                    if _is_copy(glyphs[m], glyph, reach):
+                        pairs[id(glyphs[m].run), id(glyph.run)].append((m, n))
+        places[glyph.text, int(x // TWIN_CELL_PT), int(y // TWIN_CELL_PT)].append(n)
+    dropped: set[int] = set()
+    twins: dict[int, list[Run]] = defaultdict(list)
+    for (one, other), found in pairs.items():
+        shorter = min(lengths[one], lengths[other])
+        if len(found) < TWIN_SHARE * shorter or (shorter == 1 and not _coincide(glyphs, found)):
+            continue
+        for m, n in found:
+            dropped.add(min((m, n), key=lambda k: (lengths[id(glyphs[k].run)], glyphs[k].run.order)))
+            for a, b in ((m, n), (n, m)):
+                if all(run is not glyphs[b].run for run in twins[id(glyphs[a].run)]):
+                    twins[id(glyphs[a].run)].append(glyphs[b].run)
+    return [glyph for n, glyph in enumerate(glyphs) if n not in dropped], twins
+
+
+def _is_copy(one: Glyph, other: Glyph, reach: float) -> bool:
+    return (
+        one.run is not other.run
+        and abs(one.x - other.x) < reach
+        and abs(one.y - other.y) < reach
+        and abs(one.run.size - other.run.size) < 0.1 * other.run.size
+    )
+
+
+def _coincide(glyphs: Sequence[Glyph], pairs: Iterable[tuple[int, int]]) -> bool:
+    return all(
+        max(abs(glyphs[m].x - glyphs[n].x), abs(glyphs[m].y - glyphs[n].y)) <= TWIN_LETTER_EM * glyphs[n].run.size
+        for m, n in pairs
+    )

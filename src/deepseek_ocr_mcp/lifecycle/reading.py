@@ -1,0 +1,259 @@
+"""Reads the pages that wait with one worker, batch after batch, and gives every caller its own pages or its own error.
+
+- A batch is read under the manager's lock. Which pages are in it is decided with the lock in hand (`line.WaitingLine`).
+- A batch over which the worker or its card is lost is read once more, request by request. So is a batch of several
+  requests that was refused: none fails for another's page.
+- A caller that goes away takes its own pages out of the batch; the batch is cancelled only if nobody else is in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Protocol
+
+import anyio
+import anyio.abc
+
+from ..engines import EngineSpec
+from ..engines.base import PageImage
+from ..errors import Cancelled, GpuLost, OcrError, WorkerCrashed, closing, unforeseen
+from ..logs import serving
+from ..observer import Observer
+from ..worker.client import OnProgress, WorkerDied, describe_exit
+from .base import PagesRead
+from .line import Part, WaitingLine
+
+__all__ = ["Batches", "PageReader", "crashed"]
+
+log = logging.getLogger(__name__)
+
+READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
+
+
+class PageReader(Protocol):
+    """The owner of the worker, as `Batches` uses it; a `manager.ModelManager`."""
+
+    @property
+    def engine(self) -> EngineSpec: ...
+    @property
+    def observer(self) -> Observer: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def lock(self) -> anyio.Lock: ...
+    @property
+    def model(self) -> str: ...
+    def is_ready(self) -> bool:
+        """Whether the worker can read now."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when the worker can read; raises the error of the load."""
+        ...
+
+    async def call(
+        self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
+    ) -> dict[str, Any]:
+        """Call the worker; see `ModelManager.call`. Caller holds the lock."""
+        ...
+
+    async def drop(self, pages: Sequence[int]) -> None:
+        """Tell the worker that nobody waits for these pages of its batch any more."""
+        ...
+
+    async def replace_spoiled(self, why: str) -> None:
+        """End a worker that has read for the last time. Caller holds the lock."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """Parts that are read together."""
+
+    parts: list[Part]
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    left: set[int] = field(default_factory=set)
+    """Indices of the parts whose callers went away."""
+
+    @property
+    def pages(self) -> list[PageImage]:
+        return [page for part in self.parts for page in part.pages]
+
+    def places(self, part: Part) -> range:
+        """Where this part's pages stand in the batch."""
+        start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
+        return range(start, start + len(part.pages))
+
+    def begin(self, device: str) -> None:
+        now = anyio.current_time()
+        for part in self.parts:
+            part.started, part.device = now, device
+
+    async def tell(self, done: float, message: str) -> None:
+        """Pass on how far the worker is."""
+        for part in self.parts:
+            part.tell(done, message)
+
+    def answer(self, pages: Sequence[dict[str, Any]]) -> None:
+        """Give every part its own pages."""
+        for part in self.parts:
+            places = self.places(part)
+            part.answer(list(pages[places.start : places.stop]))
+
+    def fail(self, error: OcrError) -> None:
+        """End the wait of every part that still waits."""
+        for part in self.parts:
+            part.fail(error)
+
+    def lost_its_worker(self, cause: WorkerDied | GpuLost) -> None:
+        """Send every part back, unless it has had its attempts: then it is told the cause."""
+        for part in self.parts:
+            part.alone = True
+            part.crashes += 1
+            if part.crashes < READ_ATTEMPTS:
+                part.send_back()
+            else:
+                part.fail(crashed(cause) if isinstance(cause, WorkerDied) else cause)
+
+    def was_refused(self, error: OcrError) -> None:
+        """Tell the only part, or send all back: the error may be about another's page. A stop is for all."""
+        if len(self.parts) == 1 or isinstance(error, Cancelled):
+            self.fail(error)
+            return
+        for part in self.parts:
+            part.alone = True
+            part.send_back()
+
+
+class Batches:
+    """The line in front of one worker.
+
+    Args:
+        reader: owns the worker.
+        page_timeout: seconds that a page may take.
+    """
+
+    def __init__(self, reader: PageReader, page_timeout: float) -> None:
+        self._reader = reader
+        self._page_timeout = page_timeout
+        self._line = WaitingLine()
+        self._batch: _Flight | None = None
+        self._line_is_read = False
+        self.served = 0
+        """Pages that were read."""
+
+    def __repr__(self) -> str:
+        return f"<Batches {len(self._line)} in line, {self.served} pages served>"
+
+    async def read(self, part: Part, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> PagesRead:
+        """Read the pages of `part`; see `ModelManager.read`.
+
+        Args:
+            tasks: where the line is read; it outlives the caller.
+        """
+        queued_s = load_s = 0.0
+        while part.result is None:
+            began = anyio.current_time()
+            try:
+                await self._reader.ready()
+            except GpuLost:
+                part.crashes += 1
+                if part.crashes == READ_ATTEMPTS:
+                    raise
+                continue
+            finally:
+                load_s += anyio.current_time() - began
+            self._stand_in_line(part, tasks)
+            try:
+                await part.follow(on_progress)
+            except BaseException:
+                self._step_out(part, tasks)
+                raise
+            if part.error is not None:
+                raise part.error
+            queued_s += (part.started or part.ended) - part.joined
+        infer_s = part.ended - part.started
+        return PagesRead(
+            part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
+        )
+
+    def _stand_in_line(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
+        self._line.join(part)
+        if not self._line_is_read:
+            self._line_is_read = True
+            tasks.start_soon(self._read_line)
+
+    def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
+        """Its caller went away: pages that only this part asked for are not read."""
+        batch = self._batch
+        if self._line.leave(part) or batch is None or part not in batch.parts:
+            return
+        batch.left.add(batch.parts.index(part))
+        if len(batch.left) == len(batch.parts):
+            batch.scope.cancel()
+        else:
+            tasks.start_soon(self._reader.drop, list(batch.places(part)))
+
+    async def _read_line(self) -> None:
+        """Read batch after batch until nobody stands in line."""
+        try:
+            while self._line:
+                async with self._reader.lock:
+                    if self._reader.is_ready():
+                        await self._read_batch(self._line.next_batch(self._reader.engine.shared_pages))
+                    else:  # released while they stood in line: each asks for the model, and joins again
+                        for part in self._line.take_all():
+                            part.send_back()
+        finally:
+            self._line_is_read = False
+            for part in self._line.take_all():  # only where the server closes
+                part.fail(closing())
+
+    async def _read_batch(self, parts: list[Part]) -> None:
+        """Read these parts' pages. Caller holds the lock. Afterwards every part has its answer or was sent back."""
+        if not parts:
+            return  # their callers went away while the lock was awaited
+        self._batch = batch = _Flight(parts)
+        batch.begin(self._reader.device)
+        try:
+            with batch.scope, serving(*(part.request for part in parts)):
+                reply = await self._call_worker(batch)
+                batch.answer(reply["pages"])
+                if why := reply.get("spoiled"):
+                    await self._reader.replace_spoiled(str(why))
+        except (WorkerDied, GpuLost) as exc:
+            batch.lost_its_worker(exc)
+        except OcrError as exc:
+            batch.was_refused(exc)
+        except Exception as exc:
+            log.exception("A batch failed in a way nobody foresaw.")
+            batch.fail(unforeseen(exc))
+        finally:
+            self._batch = None
+            batch.fail(closing())  # cancelled: nobody waits, or the server closes
+
+    async def _call_worker(self, batch: _Flight) -> dict[str, Any]:
+        began, pages = anyio.current_time(), batch.pages
+        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(batch.parts[0].options)}
+        reply = await self._reader.call("read", arguments, self._page_timeout * len(pages), batch.tell)
+        self.served += len(pages)
+        tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
+        self._reader.observer.pages_read(
+            self._reader.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
+        )
+        return reply
+
+
+def crashed(died: WorkerDied) -> WorkerCrashed:
+    """The error that tells of a dead worker, with the end of its stderr."""
+    tail = died.stderr_tail.strip()
+    last_words = f" Its last words: {tail}" if tail else ""
+    killed = died.returncode == -9
+    return WorkerCrashed(
+        f"The worker process ended with {describe_exit(died.returncode)}.{last_words}",
+        remedy="SIGKILL mostly means that the machine ran out of memory: free some, or send smaller pages."
+        if killed
+        else "Send the page again; if it happens again, the page or the engine is at fault.",
+    )

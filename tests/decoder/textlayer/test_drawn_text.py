@@ -1,0 +1,83 @@
+"""Letters in the drawing of a page without its text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from deepseek_ocr_mcp.decoder.textlayer.content import Clock
+from deepseek_ocr_mcp.decoder.textlayer.drawing import draw, scale_for
+from deepseek_ocr_mcp.decoder.textlayer.drawn_text import text_area
+from pdf_maker import Sheet, pdf
+
+
+def area(sheet: Sheet) -> tuple[float, ...] | None:
+    """Where letters are, in points."""
+    document = pypdfium2.PdfDocument(pdf(sheet))
+    page = document[0]
+    clock = Clock(lambda: None)
+    scale = scale_for(*sheet.size)
+    try:
+        found = text_area(draw(page, scale, clock), clock)
+    finally:
+        page.close()
+        document.close()
+    return None if found is None else tuple(side / scale for side in found)
+
+
+def test_letters_drawn_as_strokes_are_found_where_they_are() -> None:
+    left, top, right, bottom = area(Sheet().strokes(100, 300, "PLAN SECTION", 20)) or (0, 0, 0, 0)
+    assert abs(left - 100) < 3
+    assert abs(top - 280) < 3
+    assert abs(bottom - 300) < 3
+    assert 240 < right < 285
+
+
+def test_letters_on_a_dark_ground_are_found() -> None:
+    sheet = Sheet().box(80, 260, 400, 320, "0.1 0.1 0.4").raw("1 G").strokes(100, 300, "PLAN SECTION", 20)
+    assert area(sheet) is not None
+
+
+def test_a_letter_far_from_its_line_is_in_the_area() -> None:
+    _, _, right, _ = area(Sheet().strokes(100, 300, "PLAN SECTION", 20).strokes(450, 300, "A", 20)) or (0, 0, 0, 0)
+    assert right > 455
+
+
+def grid() -> Sheet:
+    sheet = Sheet()
+    for n in range(20):
+        sheet.rule(72, 100 + 18 * n, 500, 100 + 18 * n)
+    for x in range(72, 501, 107):
+        sheet.rule(x, 100, x, 442)
+    return sheet
+
+
+def dots() -> Sheet:
+    sheet = Sheet()
+    for n in range(60):
+        sheet.box(72 + 7 * n, 300, 75 + 7 * n, 306)
+    return sheet
+
+
+def chart() -> Sheet:
+    sheet = Sheet().rule(72, 500, 500, 500).rule(72, 200, 72, 500)
+    for n in range(20):
+        sheet.rule(72 + 20 * n, 500, 72 + 20 * n, 506)
+        sheet.box(76 + 20 * n, 500 - 7 * (n * 13 % 37), 90 + 20 * n, 500, "0.2 0.4 0.8")
+    return sheet
+
+
+@pytest.mark.parametrize("sheet", [Sheet(), grid(), dots(), chart(), Sheet().box(60, 60, 500, 700, "0.9 0.9 1")])
+def test_rules_dots_bars_and_grounds_are_no_letters(sheet: Sheet) -> None:
+    assert area(sheet) is None
+
+
+def test_pieces_that_touch_by_a_corner_are_one() -> None:
+    """A diagonal of single pixels, and a ring: one letter each, whichever way its rows are found."""
+    drawing = np.full((120, 200, 4), 255, np.uint8)
+    for k in range(20):
+        drawing[40 + k, 40 + k] = 0
+    drawing[40:60, 80:100] = 0
+    drawing[44:56, 84:96] = 255
+    assert text_area(drawing, Clock(lambda: None)) is None

@@ -1,0 +1,254 @@
+"""How characters become words, figures, cells and tables: each test is a kind of page that was once read wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pypdfium2
+import pytest
+
+from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
+from deepseek_ocr_mcp.engines.base import ReadOptions
+from pdf_maker import PROSE, Sheet, pdf, stream
+
+Say = Callable[..., str]
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Say:
+    """The text of a page that must be whole."""
+
+    def text(sheet: Sheet, mode: str = "document", **more: object) -> str:
+        path = tmp_path / "page.pdf"
+        path.write_bytes(pdf(sheet, **more))  # type: ignore[arg-type]
+        document = pypdfium2.PdfDocument(path)
+        document.init_forms()
+        try:
+            place = PagePlace(document, 0, str(path), (827, 1170))
+            found = read_layer(place, ReadOptions(mode), lambda: None)
+        finally:
+            document.close()
+        assert (found["usable"], found["why"]) == (True, "")
+        return str(found["text"])
+
+    return text
+
+
+# -- figures and words
+
+
+def test_arabic_figures_with_zeros_stay_together_and_in_their_order(say: Say) -> None:
+    """In font `U` a figure fills its place; here each stands by itself, the zeros with much white around them."""
+    sheet = Sheet()
+    for y, number in ((100, "٢٠٠٥"), (130, "٤٧٥٠٠")):
+        for n, char in enumerate(number):
+            sheet.text(200 + 7.2 * n, y, char, 12, "U")
+        for n, char in enumerate("سنة"[::-1]):
+            sheet.text(200 + 7.2 * (len(number) + 1 + n), y, char, 12, "U")
+    assert say(sheet, "free").split("\n") == ["سنة ٢٠٠٥", "سنة ٤٧٥٠٠"]
+
+
+def test_a_hebrew_word_in_an_english_line_stays_one_word(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "A line with", 12, "U")
+    right = 72 + 7.2 * 17
+    for n, char in enumerate("שלום"):
+        sheet.text(right - 7.2 * (n + 1), 100, char, 12, "U")
+    sheet.text(right, 100, " in it.", 12, "U")
+    assert say(sheet, "free") == "A line with שלום in it."
+
+
+def test_brackets_around_hebrew_open_and_close(say: Say) -> None:
+    shown = "(" + "ינואר"[::-1] + "("  # both look as the file has them
+    assert say(Sheet().text(72, 100, shown, 12, "U").text(200, 100, "שלום"[::-1], 12, "U"), "free") == "שלום (ינואר)"
+
+
+def test_a_negative_size_turns_letters_round_as_its_matrix_does(say: Say) -> None:
+    sheet = Sheet().raw(
+        "BT /F1 -20 Tf -1 0 0 -1 72 700 Tm (PDF Box) Tj ET BT /F1 -14 Tf -1 0 0 -1 72 660 Tm (117) Tj ET"
+    )
+    assert say(sheet, "free").split() == ["PDF", "Box", "117"]
+
+
+def test_flat_characters_stay_in_their_column(say: Say) -> None:
+    """一 and ー are as wide as others, and hardly high."""
+    sheet = Sheet().stacked(400, 100, "第一条の規定").stacked(378, 100, "一部を改める")
+    assert say(sheet, "free").split() == ["第一条の規定", "一部を改める"]
+
+
+def test_tiers_of_vertical_text_are_read_one_after_the_other(say: Say) -> None:
+    sheet = Sheet()
+    upper = ["春の法律の規定を改める", "政令をここに定める第二", "条の規定に基づき次の通", "り改正するものとし四月"]
+    lower = ["附則この政令は公布の日", "から起算して三月を過ぎ", "た日から施行するものと", "し経過措置は別に定める"]
+    for top, tier in ((80, upper), (280, lower)):
+        for n, column in enumerate(tier):
+            sheet.stacked(400 - 26 * n, top, column, 12)
+    assert say(sheet, "free").split() == [*upper, *lower]
+
+
+def test_white_after_chinese_stops_makes_no_table(say: Say) -> None:
+    sheet = Sheet()
+    rows = [
+        ("主要工作内容为：", "（一）编制专题观测方案"),
+        ("重点突出、进度合理。", "（二）独立设计试验"),
+        ("利。", "（三）带领团队"),
+    ]
+    for n, (left, right) in enumerate(rows):
+        sheet.text(60, 100 + 17 * n, left, 10, "U").text(65 + 10 * len(left), 100 + 17 * n, right, 10, "U")
+    assert "|" not in say(sheet)
+
+
+def test_a_control_code_that_is_ink_is_never_dropped(tmp_path: Path) -> None:
+    sheet = Sheet().paragraph(72, 100, PROSE).text(72, 200, "o\x1fce", 12, "U")
+    path = tmp_path / "page.pdf"
+    path.write_bytes(pdf(sheet))
+    document = pypdfium2.PdfDocument(path)
+    found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), ReadOptions("free"), lambda: None)
+    document.close()
+    assert found["partial"]
+    assert found["text"].endswith("o\ufffdce")
+    assert "marked \ufffd" in found["remark"]
+
+
+def test_leaders_become_three_dots_and_each_entry_stays_apart(say: Say) -> None:
+    sheet = Sheet().text(72, 80, "Contents", 18)
+    for n, (title, page) in enumerate((("Introduction", "1"), ("Materials and methods", "4"), ("Discussion", "27"))):
+        sheet.text(72, 110 + 18 * n, title + "." * 60 + page)
+    text = say(sheet)
+    assert ". . ." not in text
+    assert "...." not in text
+    assert [line.strip("| ").replace(" | ", " ") for line in text.split("\n") if "..." in line] == [
+        "Introduction ... 1",
+        "Materials and methods ... 4",
+        "Discussion ... 27",
+    ]
+
+
+def test_check_boxes_that_are_characters_say_whether_they_are_ticked(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "☐ by post", 12, "U").text(72, 120, "☑ by courier", 12, "U")
+    sheet.text(72, 140, "\uf0a8 in person", 12, "U")
+    assert say(sheet, "free").split("\n") == ["[ ] by post", "[x] by courier", "[ ] in person"]
+
+
+BUTTON = "/Subtype /Widget /FT /Btn /F 4 /Rect [{} 700 {} 714] /T (b{}) {}"
+LOOK = "/BBox [0 0 14 14] /Type /XObject /Subtype /Form"
+
+
+@pytest.mark.parametrize("radio", [False, True])
+def test_buttons_of_a_form_say_whether_they_are_on(say: Say, radio: bool) -> None:
+    sheet = Sheet().text(92, 139, "card").text(172, 139, "cash")
+    flags = "/Ff 49152" if radio else ""
+    for n, (left, state) in enumerate(((72, "On"), (152, "Off"))):
+        look = f"/AP << /N << /On 60 0 R /Off 61 0 R >> >> /AS /{state} /V /{state} {flags}"
+        sheet.annotation(BUTTON.format(left, left + 14, n, look))
+    fields = "/AcroForm << /Fields [10002 0 R 10003 0 R] >>"
+    looks: dict[int, str | bytes] = {
+        60: stream("0 0 14 14 re S 2 2 m 12 12 l S", LOOK),
+        61: stream("0 0 14 14 re S", LOOK),
+    }
+    assert say(sheet, "free", catalog=fields, objects=looks) == "[x] card [ ] cash"
+
+
+# -- cells
+
+
+ROWS = [
+    ("Region", "Total", "Market", "Bank", "Other"),
+    ("Northern", "48.11", "40.45", "3.26", "0.25"),
+    ("Coastal", "12.69", "10.02", "2.41", "0.24"),
+    ("Central", "40.75", "41.54", "1.12", "0.36"),
+    ("Southern", "19.75", "17.10", "2.64", "0.44"),
+]
+ENDS = (250, 290, 326, 380)
+WIDTHS = {".": 0.278, "r": 0.333, "t": 0.278, "i": 0.222, "l": 0.222, "k": 0.5, "R": 0.722, "T": 0.611, "M": 0.833,
+          "B": 0.667, "O": 0.778, "N": 0.722, "C": 0.722, "S": 0.667, "s": 0.5}  # fmt: skip
+
+
+def width(text: str, size: float = 10) -> float:
+    return size * sum(WIDTHS.get(char, 0.556) for char in text)
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_rows_that_one_command_writes_are_cut_into_their_cells(say: Say, spaced: bool) -> None:
+    """Some jumps are hardly wider than a space; with `spaced` each cell ends with a written space, too."""
+    sheet = Sheet()
+    for n, row in enumerate(ROWS):
+        at = 72 + width(row[0])
+        parts = [f"({row[0]})"]
+        for end, cell in zip(ENDS, row[1:], strict=True):
+            jump = (end - width(cell) - at) * 100
+            parts.append(f"( ) {278 - jump:.0f} ({cell})" if spaced else f"{-jump:.0f} ({cell})")
+            at = end
+        sheet.raw(f"BT /F1 10 Tf 72 {742 - 18 * n} Td [{' '.join(parts)}] TJ ET")
+    assert say(sheet) == table(ROWS)
+
+
+def grid(sheet: Sheet, xs: tuple[float, ...], ys: tuple[float, ...]) -> Sheet:
+    for y in ys:
+        sheet.rule(xs[0], y, xs[-1], y)
+    for x in xs:
+        sheet.rule(x, ys[0], x, ys[-1])
+    return sheet
+
+
+def test_rows_below_a_coloured_group_row_keep_their_cells(say: Say) -> None:
+    xs, sheet = (72, 172, 272, 372), Sheet()
+    for n, row in enumerate((("Kind", "Total", "New"), (), ("I", "39053", "121"), ("II", "7429", "208"))):
+        for x, cell in zip(xs, row, strict=False):
+            sheet.text(x + 4, 113 + 18 * n, cell, 10)
+    sheet.box(72, 118, 372, 136, "0.95 0.9 0.5").raw("0 g").text(76, 131, "SMALL (below 2.0)", 10)
+    for y in (100, 118, 154, 172):  # no rule is drawn below the coloured row
+        sheet.rule(72, y, 372, y)
+    for x in xs:
+        sheet.rule(x, 100, x, 118)
+        sheet.rule(x, 136, x, 172)
+    sheet.rule(72, 118, 72, 136).rule(372, 118, 372, 136)
+    assert say(sheet) == table(
+        [("Kind", "Total", "New"), ("SMALL (below 2.0)", "", ""), ("I", "39053", "121"), ("II", "7429", "208")]
+    )
+
+
+def test_a_heading_with_nothing_but_a_note_below_it_is_a_table(say: Say) -> None:
+    sheet = Sheet()
+    for left, right, name in ((72, 172, "Claim"), (172, 272, "Date"), (272, 372, "Status")):
+        grid(sheet, (left, right), (100, 116)).text(left + 4, 112, name, 9)
+    grid(sheet, (72, 372), (116, 132)).text(76, 128, "No results", 9)
+    assert say(sheet) == table([("Claim", "Date", "Status"), ("No results", "", "")])
+
+
+def test_names_beside_a_grid_and_turned_ones_above_it_belong_to_it(say: Say) -> None:
+    xs, sheet = (200, 260, 320, 380), Sheet()
+    grid(sheet, xs, (100, 160, 180, 200, 220))
+    for x, name in zip(xs, ("Adams", "Bell", "Cruz"), strict=False):
+        sheet.turned(x + 34, 156, name, "0 1 -1 0", 10)
+    rows = [("Alder Bay", "55", "26", "47"), ("Birch Hill", "40", "23", "45"), ("Cedar Point", "56", "26", "40")]
+    for n, row in enumerate(rows):
+        sheet.text(110, 174 + 20 * n, row[0], 10, "F2")
+        for x, cell in zip(xs, row[1:], strict=False):
+            sheet.text(x + 15, 174 + 20 * n, cell, 10)
+    assert say(sheet) == table([("", "Adams", "Bell", "Cruz"), *rows])
+
+
+def test_captions_between_tables_with_level_rules_part_them(say: Say) -> None:
+    sheet, y = Sheet(), 100.0
+    rows = {"March": (140, 95), "April": (155, 71), "May": (161, 64)}
+    for month, counts in rows.items():
+        sheet.text(72, y, f"Stock in {month}", 11)
+        y += 14
+        for row in (("Item", "Store", "Count"), ("Bolts", "North", counts[0]), ("Nuts", "South", counts[1])):
+            sheet.rule(72, y, 500, y)
+            y += 18
+            for x, cell in zip((76, 236, 376), row, strict=True):
+                sheet.text(x, y - 5, str(cell), 11)
+        sheet.rule(72, y, 500, y)
+        y += 30
+    expected = []
+    for month, (bolts, nuts) in rows.items():
+        stock = [("Item", "Store", "Count"), ("Bolts", "North", str(bolts)), ("Nuts", "South", str(nuts))]
+        expected += [f"Stock in {month}", table(stock)]
+    assert say(sheet) == "\n\n".join(expected)

@@ -1,0 +1,178 @@
+"""A decode step that every card can record: the same tokens, and nothing in it that waits for the card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_deepseek
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from deepseek_ocr_mcp.engines.deepseek import experts  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.experts import is_gathered, use_recordable_experts  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
+
+TOKENS = 12  # of each row
+PROMPT = 40  # tokens; longer than the largest decode step, as every page is
+LOGIT_TOLERANCE = 2e-6  # of the largest logit, in float32
+WAITS = ("_local_scalar_dense", "nonzero", "_grouped_mm", "grouped_mm_fallback", "is_nonzero", "unique")
+"""Parts of names of operations that copy to the host, or whose shape depends on what the router chose."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def language() -> Any:
+    """A v1 model that has as many experts as the real one, and chooses as many of them."""
+    import transformers
+
+    sizes = {**tiny_deepseek.LANGUAGE, "hidden_size": 128, "n_routed_experts": 64, "num_experts_per_tok": 6}
+    config = transformers.UnlimitedOcrConfig(
+        text_config={**sizes, "num_hidden_layers": 3, "layer_types": ["full_attention"] * 3},
+        vision_config={"sam_config": tiny_deepseek.SAM, "encoder_config": tiny_deepseek.CLIP},
+        image_token_id=5,
+    )
+    torch.manual_seed(0)
+    model = transformers.UnlimitedOcrForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 1.5 / parameter.shape[-1] ** 0.5)
+    return model
+
+
+def written(model: Any, rows: int, dtype: Any) -> tuple[list[list[int]], Any]:
+    """The tokens of each step, and all logits."""
+    torch.manual_seed(rows)
+    vectors = torch.randn(rows, PROMPT, 128).to(dtype)
+    mask = torch.ones(rows, PROMPT, dtype=torch.long)
+    mask[-1, :7] = 0  # one prompt is shorter
+    tokens, logits = [], []
+    with torch.inference_mode():
+        sheet = TokenSheet(model, mask, vectors)
+        for _ in range(TOKENS):
+            tokens.append(sheet.chosen())
+            logits.append(sheet.logits.clone())
+            sheet.write(tokens[-1])
+    return tokens, torch.stack(logits)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_the_same_tokens_are_written_as_with_the_experts_of_transformers(language: Any, rows: int, dtype: Any) -> None:
+    language.to(dtype)
+    use_recordable_experts(language)
+    ours, our_logits = written(language, rows, dtype)
+    assert len({token for step in ours for token in step}) > 8
+    for reference in ("grouped_mm", "batched_mm"):
+        language.set_experts_implementation(reference)
+        tokens, logits = written(language, rows, dtype)
+        assert ours == tokens
+        if dtype is torch.bfloat16:
+            assert torch.equal(our_logits, logits)
+        assert (our_logits - logits).abs().max() <= LOGIT_TOLERANCE * logits.abs().max()
+
+
+def test_an_expert_that_was_not_chosen_may_overflow(language: Any) -> None:
+    language.to(torch.float32)
+    layer = language.model.language_model.layers[1].mlp.experts
+    hidden = torch.randn(4, 128)
+    chosen = torch.tensor([[0, 1, 2, 3, 4, 5]] * 4)
+    weights = torch.rand(4, 6)
+    before = experts.all_experts(layer, hidden, chosen, weights)
+    spared = layer.down_proj.data[63].clone()
+    layer.down_proj.data[63] = torch.inf
+    try:
+        assert torch.equal(experts.all_experts(layer, hidden, chosen, weights), before)
+    finally:
+        layer.down_proj.data[63] = spared
+
+
+def test_weights_are_gathered_while_that_moves_less_than_reading_all_of_them() -> None:
+    assert [rows for rows in range(1, 17) if is_gathered(rows, 6, 64)] == [1, 2, 3]
+    assert not is_gathered(1, 6, 16)
+
+
+class Recorder(TorchDispatchMode):
+    """Notes each operation, and each that takes tensors of one kind of device and gives another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.names.append(str(func))
+        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs, result))
+        devices = {tensor.device.type for tensor in flat if isinstance(tensor, torch.Tensor) and tensor.dim()}
+        if len(devices) > 1:
+            self.copies.append(str(func))
+        return result
+
+
+class Unpadded(TokenSheet):
+    """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
+
+    def _hidden(self, **inputs: Any) -> Any:
+        if "inputs_embeds" in inputs:
+            inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, 1, PROMPT, self._length).bool()
+        return super()._hidden(**inputs)
+
+
+def recorded_step(model: Any, rows: int, size: int) -> Recorder:
+    """The operations of one decode step, after a prompt."""
+    device = model.lm_head.weight.device
+    vectors = torch.zeros(rows, PROMPT, size, dtype=model.lm_head.weight.dtype, device=device)
+    recorder = Recorder()
+    with torch.inference_mode():
+        sheet = Unpadded(model, torch.ones(rows, PROMPT, dtype=torch.long, device=device), vectors)
+        with recorder:
+            sheet._step()
+    return recorder
+
+
+def waits(recorder: Recorder) -> list[str]:
+    return [name for name in recorder.names if any(part in name for part in WAITS)]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 16])
+@pytest.mark.parametrize("kind", ["v1", "v2"])
+def test_nothing_in_a_decode_step_waits_for_the_card(tmp_path: Path, kind: str, rows: int) -> None:
+    make = {"v1": tiny_deepseek.make_v1, "v2": tiny_deepseek.make_v2}[kind]
+    checkpoint = read_checkpoint(str(make(tmp_path / kind)))
+    model = checkpoint.load_model(torch.bfloat16)
+    assert waits(recorded_step(model, rows, 32))  # as transformers has it: the test would see them
+    use_recordable_experts(model)
+    recorder = recorded_step(model, rows, 32)
+    assert "aten.bmm.default" in recorder.names
+    assert not waits(recorder)
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_a_step_of_the_real_size_copies_nothing_to_the_host(rows: int) -> None:
+    """On torch's meta device, where a copy to the host is an error and 3.3 B parameters take no memory."""
+    import transformers
+
+    config = transformers.UnlimitedOcrConfig()
+    config.text_config.layer_types = ["full_attention"] * config.text_config.num_hidden_layers
+    with torch.device("meta"):
+        model = transformers.UnlimitedOcrForConditionalGeneration(config).to(torch.bfloat16).eval()
+    use_recordable_experts(model)
+    recorder = recorded_step(model, rows, 1280)
+    assert len(recorder.names) > 500
+    assert not recorder.copies
+    assert not waits(recorder)

@@ -1,0 +1,130 @@
+"""What a reading holds on a card, counted on torch's meta device at the models' real size; the budget covers it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from live_bytes import LiveBytes  # noqa: E402
+
+from deepseek_ocr_mcp.engines import KNOWN  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
+
+LANGUAGE = {
+    "hidden_size": 1280,
+    "intermediate_size": 6848,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 10,
+    "num_key_value_heads": 10,
+    "vocab_size": 129280,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 896,
+    "first_k_dense_replace": 1,
+    "max_position_embeddings": 8192,
+    "n_group": 1,
+    "topk_group": 1,
+    "topk_method": "greedy",
+}
+MIB = 1 << 20
+
+
+@lru_cache(maxsize=2)
+def full_size(kind: str) -> Any:
+    """The model in bfloat16 on the meta device."""
+    import transformers
+
+    raw = {"language_config": LANGUAGE}
+    with torch.device("meta"):
+        model = (
+            transformers.UnlimitedOcrForConditionalGeneration(_config_v1(transformers.UnlimitedOcrConfig, raw))
+            if kind == "v1"
+            else transformers.DeepseekOcr2ForConditionalGeneration(_config_v2(transformers.DeepseekOcr2Config, raw))
+        )
+    model = model.to(torch.bfloat16).eval()
+    use_recordable_experts(model)
+    return model
+
+
+def looking(kind: str, side: int, tiles: int = 0, grid: tuple[int, int] = (1, 1)) -> int:
+    """The most bytes that live while a page is looked at."""
+    tile = {"v1": 640, "v2": 768}[kind]
+    with torch.device("meta"):
+        views: dict[str, Any] = {"pixel_values": torch.empty(1, 3, side, side, dtype=torch.bfloat16)}
+        if tiles:
+            views["pixel_values_local"] = torch.empty(tiles, 3, tile, tile, dtype=torch.bfloat16)
+            views["num_local_patches"] = [tiles]
+            if kind == "v1":
+                views["patches_grid"] = [list(grid)]
+    with torch.inference_mode(), LiveBytes() as live:
+        full_size(kind).model.get_image_features(**views, return_dict=True)
+    return live.most
+
+
+class Masked(TokenSheet):
+    """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
+
+    def _hidden(self, **inputs: Any) -> Any:
+        if (vectors := inputs.get("inputs_embeds")) is not None:
+            size = len(vectors), 1, vectors.shape[1], self._length
+            inputs["attention_mask"] = vectors.new_ones(size, dtype=torch.bool)
+        return super()._hidden(**inputs)
+
+
+def prompt(rows: int, tokens: int) -> tuple[int, int]:
+    """The most bytes that live while prompts are taken in, and those that stay: the key-value cache."""
+    with torch.inference_mode(), LiveBytes() as live:
+        vectors = torch.empty(rows, tokens, 1280, dtype=torch.bfloat16, device="meta")
+        Masked(full_size("v1"), torch.ones(rows, tokens, dtype=torch.long, device="meta"), vectors)
+        del vectors
+    cache = 61_440 * rows * (tokens + generate.GROW["cpu"])  # what the cache has room for on every kind but cuda
+    return live.most, cache
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "tiles", "grid"), [("v1", 1024, 9, (3, 3)), ("v2", 1024, 6, (2, 3))], ids=["v1", "v2"]
+)
+def test_the_need_of_a_card_covers_the_page_that_needs_most_at_the_default_resolution(
+    kind: str, side: int, tiles: int, grid: tuple[int, int]
+) -> None:
+    weights = sum(parameter.nbytes for parameter in full_size(kind).parameters())
+    page = looking(kind, side, tiles, grid)
+    need = KNOWN["deepseek"].gpu_mb * MIB
+    assert weights + generate.CONTEXT_BYTES + page <= need
+    assert need <= 1.1 * (weights + generate.CONTEXT_BYTES + page)  # and no card is refused for nothing
+
+
+def test_a_prompt_of_one_page_and_its_longest_answer_need_less_than_looking_at_it() -> None:
+    most, _ = prompt(1, generate.LONGEST_PROMPT)
+    longest_answer = 61_440 * (generate.LONGEST_PROMPT + generate.MAX_NEW_TOKENS)
+    assert max(most, longest_answer) <= looking("v1", 1024, 9, (3, 3))
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_what_a_prompt_needs_beside_its_cache_is_budgeted_for_each_token(rows: int) -> None:
+    most, cache = prompt(rows, generate.LONGEST_PROMPT)
+    budget = generate.PROMPT_ELEMENTS * 1280 * 2 * rows * generate.LONGEST_PROMPT
+    assert 0.9 * budget <= most - cache <= budget
+
+
+def test_a_decode_step_of_sixteen_rows_needs_next_to_nothing_beside_the_cache() -> None:
+    with torch.inference_mode(), LiveBytes() as live:
+        vectors = torch.empty(16, 300, 1280, dtype=torch.bfloat16, device="meta")
+        sheet = Masked(full_size("v1"), torch.ones(16, 300, dtype=torch.long, device="meta"), vectors)
+        live.most = before = live.now
+        sheet._step()
+    assert live.most - before < 32 * MIB < generate.WORKING_BYTES
+
+
+def test_two_copies_of_the_bias_of_the_first_tower_are_what_a_page_without_tiles_needs() -> None:
+    bias = 12 * 4096 * 4096 * 2  # heads, patches of 16 pixels in 1024 x 1024, bfloat16
+    assert 2 * bias <= looking("v1", 1024) <= 2.2 * bias

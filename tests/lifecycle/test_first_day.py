@@ -1,0 +1,127 @@
+"""The checks of the first day on a card, on a card that is played here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepseek_ocr_mcp.app.run import card_checks
+from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.engines.base import PageImage
+from deepseek_ocr_mcp.gpu.probe import GpuProbe
+from deepseek_ocr_mcp.lifecycle import first_day
+from deepseek_ocr_mcp.lifecycle.first_day import WORD, Check, checks_on_a_card, draw_page, gpu_checks
+from deepseek_ocr_mcp.worker.client import WorkerDied
+from fake_nvml import FakeNvml
+from fake_worker import FakeWorker
+from manager_house import House
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
+
+PAGE = PageImage("/nowhere", 10, 10)
+NAMES = ["load", "read", "recorded steps", "offload", "restore", "same text", "release"]
+
+
+@pytest.fixture
+def reads_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers read the word; who read it does not show."""
+    call = FakeWorker.call
+
+    async def worded(self: FakeWorker, method: str, arguments: Any, **how: Any) -> dict[str, Any]:
+        reply = await call(self, method, arguments, **how)
+        for page in reply.get("pages", ()):
+            page |= {"text": f"# {WORD}\n", "tokens": 40}
+        return reply
+
+    monkeypatch.setattr(FakeWorker, "call", worded)
+
+
+def still(**settings: Any) -> House:
+    return House(cards=[20_000], opens=True, **{"gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings})
+
+
+async def checked(house: House) -> dict[str, Check]:
+    async with house.open() as manager:
+        return {check.name: check async for check in checks_on_a_card(manager, PAGE)}
+
+
+@pytest.mark.usefixtures("reads_the_word")
+async def test_a_card_on_which_all_is_well_passes_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_day, "RESTORE_S", 10.0)
+    found = await checked(still())
+    assert list(found) == NAMES
+    assert all(check.passed for check in found.values()), found
+    assert "Nothing of ours is on the card" in found["offload"].found
+
+
+@pytest.mark.usefixtures("reads_the_word")
+async def test_each_promise_that_is_not_kept_is_told_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await checked(still(ocr_park="resident"))
+    assert not found["offload"].passed
+    assert "OCR_PARK" in found["offload"].remedy
+    assert not found["restore"].passed  # two seconds
+    spoiled = still()
+    spawn = spawned_spoiled(spoiled)
+    monkeypatch.setattr(spoiled.manager, "_spawn", spawn)
+    found = await checked(spoiled)
+    assert "could not be recorded" in found["recorded steps"].found
+
+
+def spawned_spoiled(house: House) -> Any:
+    async def spawn(*arguments: Any) -> FakeWorker:
+        worker = await house.spawn(*arguments)
+        worker.spoiled = "stream is capturing"
+        return worker
+
+    return spawn
+
+
+async def test_a_model_that_reads_another_word_is_told() -> None:
+    found = await checked(still())
+    assert not found["read"].passed
+    assert WORD in found["read"].remedy
+    assert "too few" in found["recorded steps"].found
+    assert not found["same text"].passed  # another worker read it, and says so
+
+
+async def test_an_error_ends_the_checks_at_its_step() -> None:
+    house = House(cards=[20_000], opens=True, failures=[WorkerDied(-9, ""), WorkerDied(-9, "")])
+    found = await checked(house)
+    assert list(found) == ["load"]
+    assert "SIGKILL" in found["load"].found
+    assert list(await checked(House(cards=[100], opens=True))) == ["load"]
+
+
+async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nvml = FakeNvml()
+    monkeypatch.setattr(first_day, "GpuProbe", lambda: GpuProbe(nvml, sees_host_pids=True))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.cache_folders", list)
+    [nothing] = [check async for check in gpu_checks(Settings(), tmp_path)]
+    assert (nothing.name, nothing.passed) == ("cards", False)
+    assert [check async for check in card_checks(Settings())] == [nothing]
+    nvml.add_card(name="NVIDIA H200", free_mb=140_000)
+    found = {check.name: check async for check in gpu_checks(Settings(), tmp_path)}
+    assert list(found) == ["cards", "torch", "weights"]
+    assert found["cards"].passed
+    assert "NVIDIA H200" in found["cards"].found
+    assert found["weights"].remedy == "deepseek-ocr-mcp download"
+
+
+def test_the_page_shows_the_word(tmp_path: Path) -> None:
+    from PIL import Image
+
+    page = draw_page(tmp_path / "page.rgb")
+    pixels = Path(page.path).read_bytes()
+    assert len(pixels) == 3 * page.width * page.height
+    image = Image.frombytes("RGB", (page.width, page.height), pixels)
+    dots = image.resize((page.width // 8, page.height // 8), Image.Resampling.NEAREST).convert("1")
+    assert dots.getbbox() is not None
+    black = sum(1 for dot in dots.tobytes() for bit in range(8) if not dot >> bit & 1)
+    assert black > 400  # strokes, and white around them
+    assert dots.getpixel((3, 5)) == 0  # the upper left dot of H
+    assert dots.getpixel((0, 0)) == 255
