@@ -464,7 +464,7 @@ async def test_who_hangs_up_in_the_middle_of_its_upload_leaves_nothing(
 
 
 async def test_a_request_that_is_stopped_by_force_hears_so(patient: HttpServer) -> None:
-    async with httpx2.AsyncClient(base_url=patient.root, timeout=BOUND_S) as http:
+    async with asking(patient) as (http, _):
         answers: list[httpx2.Response] = []
 
         async def ask() -> None:
