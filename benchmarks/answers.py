@@ -36,7 +36,7 @@ from common import PAGES, PRODUCT, StdioServer, ratio, report, say, table, text_
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
 HUGE: Final = "huge_"  # the same text as others, and minutes to read
-MIN_CHARS: Final = 200  # of a shorter text, every ratio is about the frame
+MIN_CHARS: Final = 200  # in a shorter text, the frame outweighs the text
 MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
 
 
@@ -62,7 +62,7 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-# -- the formats of others, from our lines
+# -- the formats of other servers, written from our lines
 
 
 def paddle_simple(text: str, lines: Sequence[dict[str, Any]]) -> str:
@@ -127,7 +127,7 @@ def docling_json(name: str, pages: Sequence[dict[str, Any]]) -> str:
 
 
 def term_of(text: str) -> str:
-    """A word to look for: the longest that stands there once, as a name or a number does."""
+    """A word to search: the longest word that the text has once, like a name or a number."""
     words = re.findall(r"\w{4,}", text)
     return max((word for word in words if words.count(word) == 1), key=len, default=words[0] if words else "the")
 
@@ -207,7 +207,7 @@ def judged(answers: dict[str, Answer], offered: str) -> str:
 
 
 def offered_by(server: StdioServer) -> str:
-    """What a model reads before it has asked for anything."""
+    """The texts that a model reads before it has called a tool."""
     tools = server.list("tools")
     seen = sum(len(compact(tool[part])) for tool in tools for part in ("name", "description", "inputSchema"))
     return (

@@ -43,7 +43,7 @@ class _Nobody:
 
 
 def make_pages(folder: Path, number: int, rng: random.Random) -> None:
-    """So many pages, no two of them equal: copies of the examples, each with a few dots of its own."""
+    """Write pages, no two of them equal: copies of the examples, each with a few dots of its own."""
     from PIL import Image
 
     folder.mkdir(parents=True)
@@ -80,7 +80,7 @@ def serve_alone(folder: Path, share: int, of: int) -> None:
 
 
 def alone(folder: Path, workers: int) -> float:
-    """Pages a second of so many engines at once, each on its share."""
+    """Pages a second of several engines at once, each on its own share."""
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "--alone", str(folder), str(share), str(workers)],
@@ -154,7 +154,7 @@ def measure(folder: Path, rounds: int, pages: int) -> str:
 
 
 def measure_driver(folder: Path, documents: int) -> str:
-    """Documents a second where reading takes no time."""
+    """Documents a second with an engine that takes no time."""
     from PIL import Image
 
     seconds = []

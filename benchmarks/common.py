@@ -49,7 +49,7 @@ HERE: Final = Path(__file__).resolve().parent
 PAGES: Final = HERE.parent / "examples" / "pages"
 RESULTS: Final = HERE / "results"
 MB: Final = 1_000_000  # bytes
-WATCHDOG_S: Final = 300.0  # a server that works longer on one request is killed: no benchmark hangs
+WATCHDOG_S: Final = 300.0  # a server that works longer on one request is killed, so no benchmark hangs
 CLOSE_S: Final = 5.0  # end of input to SIGKILL
 
 PRODUCT: Final = ("-m", "deepseek_ocr_mcp")
@@ -61,7 +61,7 @@ PACKAGES: Final = ("deepseek-ocr-mcp", "mcp", "rapidocr", "onnxruntime", "pillow
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment without anything that our server reads as a setting, plus `settings`."""
+    """This process's environment without the variables of our settings, plus `settings`."""
     env = {
         name: value
         for name, value in os.environ.items()
@@ -69,31 +69,31 @@ def environment(**settings: str) -> dict[str, str]:
         # an installed package has its bytecode; a source tree must be allowed to write it
         and name not in ("HOST", "PORT", "PYTHONDONTWRITEBYTECODE")
     }
-    # A page that is read again is to be read again, unless a benchmark is about that.
+    # The cache is off, so the engine reads a page each time, unless a benchmark is about the cache.
     return env | {"OCR_CACHE": "off"} | settings
 
 
 class StdioServer:
-    """A server process spoken to line by line, so that no client's own work is in the figures."""
+    """A server process over stdio, line by line. No client library adds its own work to the figures."""
 
     def __init__(self, arguments: Sequence[str], **settings: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._number = 0
         self.began = time.perf_counter()
-        self._popen = subprocess.Popen(
+        self.popen = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(**settings),
         )
-        self.process = psutil.Process(self._popen.pid)
+        self.process = psutil.Process(self.popen.pid)
         self._watchdog = threading.Timer(0, lambda: None)
         self._watch()
 
     def _watch(self) -> None:
         self._watchdog.cancel()
-        self._watchdog = threading.Timer(WATCHDOG_S, self._popen.kill)
+        self._watchdog = threading.Timer(WATCHDOG_S, self.popen.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
 
@@ -116,11 +116,16 @@ class StdioServer:
         return text_of(self.result(tool, **arguments))
 
     def result(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """What a tool answered, as it came over the wire."""
+        """The answer of a tool, as it came over the wire."""
         result = self._request("tools/call", name=tool, arguments=arguments)
         if result.get("isError"):
             sys.exit(f"{tool} failed: {text_of(result)}")
         return result
+
+    def begin(self, tool: str, **arguments: Any) -> None:
+        """Call a tool and wait for no answer."""
+        self._number += 1
+        self._send(id=self._number, method="tools/call", params={"name": tool, "arguments": arguments})
 
     def list(self, what: str) -> list[dict[str, Any]]:
         """All `tools`, `prompts` or `resources` that the server offers."""
@@ -130,29 +135,29 @@ class StdioServer:
     def close(self) -> None:
         """End the server as a client does: by closing its input."""
         self._watchdog.cancel()
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._popen.stdin.close()
+            self.popen.stdin.close()
         try:
-            self._popen.wait(CLOSE_S)
+            self.popen.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
-        self._popen.stdout.close()
+            self.popen.kill()
+            self.popen.wait()
+        self.popen.stdout.close()
         self._errors.close()
 
     def _send(self, **message: Any) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-        self._popen.stdin.flush()
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.popen.stdin.flush()
 
     def _request(self, method: str, **params: Any) -> dict[str, Any]:
-        assert self._popen.stdout is not None
+        assert self.popen.stdout is not None
         self._number += 1
         self._watch()
         self._send(id=self._number, method=method, params=params)
-        for line in self._popen.stdout:
+        for line in self.popen.stdout:
             message = json.loads(line)
             if message.get("id") == self._number:
                 if "error" in message:
@@ -195,7 +200,7 @@ def http_server(*program: str, **settings: str) -> Iterator[tuple[psutil.Process
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """The process and all that it started."""
+    """The process and all processes below it."""
     return [process, *process.children(recursive=True)]
 
 
@@ -230,12 +235,12 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """The median over the rounds of what was measured side by side, as `×0.42`."""
+    """The median, over the rounds, of the ratio within a round, as `×0.42`."""
     return f"×{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}"
 
 
 def verdict(holds: bool) -> str:
-    """How a claim fared, for a table or a sentence."""
+    """Whether a claim holds, as words for a table or a sentence."""
     return "holds" if holds else "DOES NOT HOLD"
 
 
@@ -252,12 +257,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def say(message: str) -> None:
-    """Tell whoever waits how far it is, without touching the result on stdout."""
+    """Write progress to stderr; stdout holds the result."""
     print(message, file=sys.stderr, flush=True)
 
 
 def report(name: str, claim: str, text: str, *, save: bool) -> None:
-    """Print a result and, if asked, keep it in `results/` with the machine that it comes from."""
+    """Print a result. With `save`, also write it to `results/`, with the machine of the run."""
     print(text)
     if not save:
         return

@@ -42,7 +42,7 @@ BATCHES: Final = (1, 4, 16)
 TARGETS: Final = {1: 3.0, 16: 10.0}  # ours / peer, on a GPU
 NGRAM: Final = 20  # tokens; the original's no_repeat_ngram_size
 RESOLUTION: Final = "base"  # 273 vectors a page
-TRIED_BATCHES: Final = {"cuda": (1, 16), "cpu": (1, 4)}  # sixteen prompts take a CPU longer than what is measured
+TRIED_BATCHES: Final = {"cuda": (1, 16), "cpu": (1, 4)}  # sixteen prompts take a CPU longer than the measured part
 WARM_TOKENS: Final = 4
 SEED_BLOCK: Final = 1_000_003  # numbers that are repeated to fill the weights; a prime, so that no two rows are equal
 
@@ -82,7 +82,7 @@ class Patient:
         """Not shown."""
 
     def raise_if_cancelled(self) -> None:
-        """Never is."""
+        """Never raises."""
 
     def is_dropped(self, page: int) -> bool:
         """Never is."""
@@ -91,7 +91,7 @@ class Patient:
 
 @dataclass(slots=True)
 class Run:
-    """What one reading of some pages gave."""
+    """The result of reading some pages once."""
 
     tokens: list[tuple[int, ...]]
     vision_s: float
@@ -122,7 +122,7 @@ class Bench:
         """All pages in one batch."""
         reader = reader or self.reader
         limit = tokens or self.tokens
-        reader._room = lambda _limit: batch  # type: ignore[method-assign] # the machine's free memory is no subject here
+        reader._room = lambda _limit: batch  # type: ignore[method-assign] # this benchmark ignores the free memory of the machine
         with self._clock() as clock:
             written = reader.read(self.pages[:batch], self.options, Patient(), max_new_tokens=limit, free_running=True)
             seconds = clock.since_prompt()
@@ -181,7 +181,7 @@ class Bench:
 
 
 class Clock:
-    """Tells the prompt from the tokens that follow; waits for the device before it looks."""
+    """Times the prompt and the tokens after it. It waits for the device before it takes a time."""
 
     def __init__(self, device: str) -> None:
         self.vision_s = 0.0
@@ -190,7 +190,7 @@ class Clock:
         self._prompt_ended = 0.0
 
     def now(self) -> float:
-        """Seconds, once the device has done what it was told."""
+        """Seconds, after the device has done its work."""
         if self._device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
@@ -245,7 +245,7 @@ class Growing(Unrecorded):
 class Compiled(Unrecorded):
     """The step compiled; on a GPU with CUDA graphs, as `generate(cache_implementation="static")` does."""
 
-    compiled: Any = None  # one for the whole run: compiling anew for every batch would be all that is measured
+    compiled: Any = None  # one for the whole run: compiling for every batch would take most of the time
 
     def _hidden(self, **inputs: Any) -> Any:
         if "input_ids" not in inputs:
@@ -401,7 +401,7 @@ def against_peer(bench: Bench, rounds: int) -> tuple[str, dict[int, list[float]]
 
 
 def gpu_table(ratios: dict[int, list[float]], device: str) -> str:
-    """The claim; empty where there is no GPU."""
+    """The table of the claim; empty without a GPU."""
     head = ("on a GPU", "ours / peer", "target", "claim")
     if device != "cuda":
         return (

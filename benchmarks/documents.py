@@ -49,7 +49,7 @@ WORDS: Final = ("ledger", "harbour", "station", "paid", "unpaid", "crates", "of"
 
 @dataclass(slots=True)
 class Course:
-    """How one document was read."""
+    """The reading of one document: its calls, times and pages."""
 
     pages: int
     seconds: float = 0.0
@@ -75,7 +75,7 @@ def page_images(count: int) -> Iterator[Image.Image]:
 
 
 def draw_scan(path: Path, pages: int) -> None:
-    """A PDF that is nothing but pictures."""
+    """A PDF of pictures only."""
     first, *_ = page_images(1)
     rest = page_images(pages)
     next(rest)
@@ -194,7 +194,7 @@ async def own_text(path: Path, evaluate: ModuleType) -> OwnText:
 
 
 async def mixed(folder: Path) -> dict[str, Any]:
-    """Fifty clients of three kinds at one HTTP server, each asking for what others ask for too."""
+    """Fifty clients of three kinds at one HTTP server; several of them ask for the same pages."""
     document = folder / "ten.pdf"
     draw_scan(document, 10)
     data = as_base64(document)
@@ -313,7 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shared = [SHARED / name for name in ("multi_pdf_4p.pdf", "multi_born_5p.pdf")]
     born_digital = shared[-1]
-    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # what it lacks is said before all the reading
+    evaluate = load_evaluate(SHARED) if born_digital.is_file() else None  # a missing package is named now
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / f"scan-{arguments.pages}.pdf"
         draw_scan(scan, arguments.pages)

@@ -28,7 +28,7 @@ def ocr_image(image: str, mode: str, max_chars: int) -> CallToolResult:
 
 
 def serve_http() -> None:
-    """On a free port, which is told on stderr as our own server tells it."""
+    """Serve HTTP on a free port. The line on stderr that names it has the form of our own server's."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; without it an answer waits 40 ms
     port = listener.getsockname()[1]

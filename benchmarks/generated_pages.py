@@ -432,7 +432,7 @@ def turned(degrees: int) -> Effect:
 
 
 def tilted(least: float, most: float) -> Effect:
-    """Laid askew on a scanner."""
+    """The page, laid askew on a scanner."""
 
     def effect(image: Image.Image, dice: random.Random) -> Image.Image:
         angle = dice.choice((-1, 1)) * dice.uniform(least, most)
@@ -450,7 +450,7 @@ def shrunk(factor: float) -> Effect:
 
 
 def photographed(image: Image.Image, dice: random.Random) -> Image.Image:
-    """Seen from an angle, lit from one side, a little blurred, on a table."""
+    """The page on a table, seen from an angle, lit from one side, a little blurred."""
     w, h = image.size
     pad = w // 8
     table = Image.new("RGB", (w + 2 * pad, h + 2 * pad), (92, 74, 58))
@@ -484,7 +484,7 @@ Maker = Callable[[random.Random], Sheet]
 
 @dataclass(frozen=True)
 class Kind:
-    """A page to draw: what is on it, what happened to it, how it is saved."""
+    """A page to draw: its content, its damage, and its file format."""
 
     id: str
     category: str

@@ -439,7 +439,7 @@ def ticks(dice: random.Random) -> Sheet:
             page.draw.line((box[0] + 4, box[1] + 4, box[2] - 4, box[3] - 4), INK, 3)
             page.draw.line((box[0] + 4, box[3] - 4, box[2] - 4, box[1] + 4), INK, 3)
         page.put(80 + size * 1.8, y - 2, name, body)
-        page.truth.append(f"- [{'x' if ticked else ' '}] {name}")
+        page.truth.append(f"[{'x' if ticked else ' '}] {name}")
         y += size * 2
     page.paragraph(80, y + size, 840, dice.choice(ENGLISH), body)
     return page

@@ -52,6 +52,11 @@ def step_gb(rows: int, context: int = CONTEXT) -> float:
     return BYTES * (attention + dense + shared + chosen + head + kept) / 1e9
 
 
+def slot_bounds() -> str:
+    """Seconds to place the weights, by slot."""
+    return table(("slot", "s to place all weights"), [(slot, f"{WEIGHTS_GB / gbs:.2f}") for slot, gbs in SLOTS.items()])
+
+
 def bounds() -> str:
     """Two tables: tokens a second by card and batch, seconds by slot."""
     rows = [
@@ -62,7 +67,7 @@ def bounds() -> str:
         [
             table(("card", "GB/s", *(f"tokens/s at batch {rows}" for rows in BATCHES)), rows),
             f"GB that a step reads: {moved}. At batch 16 it hits {experts_hit(16):.1f} of {EXPERTS} experts.",
-            table(("slot", "s to place all"), [(slot, f"{WEIGHTS_GB / gbs:.2f}") for slot, gbs in SLOTS.items()]),
+            slot_bounds(),
             "Calculated, not measured: nothing is faster than this, and kernels that wait for each other are slower.",
         ]
     )

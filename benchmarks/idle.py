@@ -39,7 +39,7 @@ from common import (
 )
 
 WAKE_UPS: Final = 5  # of one process in 10 s
-SETTLE_S: Final = 1.0  # what an answer leaves to do is done
+SETTLE_S: Final = 1.0  # by then the work after an answer is done
 GONE_S: Final = 60.0  # the decoder ends after 30 s without a document
 
 INITIALIZED, READ, RELEASED = "stdio, initialized", "stdio, a page read", "stdio, released"
@@ -49,7 +49,7 @@ STATES: Final = (INITIALIZED, READ, RELEASED, HTTP, PEER)
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A server and its children, watched while nobody asks them anything."""
+    """A server and its children during a time without requests."""
 
     server_mb: float
     children_mb: float
@@ -77,7 +77,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 
 def watch(servers: Mapping[str, psutil.Process], seconds: float) -> dict[str, Idle]:
-    """All of them at once: who is idle disturbs nobody."""
+    """Watch all servers at once. Idle servers do not disturb each other."""
     time.sleep(SETTLE_S)
     families = {name: family(server) for name, server in servers.items()}
     before = {name: [(cpu_seconds(p), switches(p)) for p in members] for name, members in families.items()}
@@ -95,7 +95,7 @@ def watch(servers: Mapping[str, psutil.Process], seconds: float) -> dict[str, Id
 
 
 async def come_and_go(url: str) -> None:
-    """What a client does first."""
+    """Connect as a client, and leave."""
     async with Client(url) as client:
         await client.list_tools()
 
@@ -131,7 +131,7 @@ def one_round(page: str, seconds: float) -> dict[str, Idle]:
 
 
 def judged(rounds: list[dict[str, Idle]], seconds: float) -> str:
-    """The table and what it means."""
+    """The table and the verdict."""
     rows, polling = [], []
     for name in STATES:
         seen = [found[name] for found in rounds]

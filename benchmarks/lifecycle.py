@@ -5,8 +5,11 @@ classes of transformers on the same random v1 checkpoint. Each life is a process
 are the same. The floor is a bare copy of as many bytes from host memory to the device in one piece, pinned on a GPU, in
 turns with ours.
 
-Without a GPU, the device is a second copy in host memory. The original's `.to()` then is its own mechanism, `_apply()`,
-with a clone of each tensor, because `.to()` itself would do nothing on one device.
+On a GPU both ways of parking are measured (`OCR_PARK`): `ours` streams the mapped file through pinned buffers,
+`resident` keeps a locked copy. `--bounds` prints what a slot allows, calculated, and measures nothing.
+
+Without a GPU the device is a second copy in host memory, and the original's `.to()` is its own mechanism,
+`_apply()`, with a clone of each tensor: on one device `.to()` itself would do nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import Any, Final
 import psutil
 
 from common import MB, environment, ratio, report, say, spread, table, verdict
+from gpu_bounds import slot_bounds
 
 HERE: Final = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "tests" / "engines"))  # tiny_deepseek: the tests' checkpoint maker
@@ -55,7 +59,7 @@ FULL_PARAMETERS: Final = 3_000_000_000
 
 
 def run_child(what: str, folder: Path, device: str, *, release: bool = False) -> dict[str, Any]:
-    """One life in a process of its own; with `release`, also how long its end takes, in `release_s`."""
+    """Run one life in a process of its own. With `release`, also measure the seconds of its end, as `release_s`."""
     child = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve()), "--child", what, "--folder", str(folder), "--device", device],
         stdin=subprocess.PIPE,
@@ -129,14 +133,20 @@ def measure(folder: Path, device: str, rounds: int) -> dict[str, Any]:
             say(f"{life}, from the page cache, {number + 1} of {rounds}")
             found[life].append(run_child(life, folder, device, release=life == "ours"))
         cool(places[life])
-    marks = {life["checksum"] for name in LIVES for life in found[name]}
+    found["resident"] = []
+    if device == "cuda":
+        warm(native)
+        for number in range(rounds):
+            say(f"resident, {number + 1} of {rounds}")
+            found["resident"].append(run_child("resident", folder, device, release=True))
+    marks = {life["checksum"] for name in (*LIVES, "resident") for life in found[name]}
     if len(marks) != 1:
         sys.exit("The two have not loaded the same weights.")
     return found
 
 
 def column(lives: list[dict[str, Any]], name: str) -> list[float]:
-    """A figure of every life; lists are taken together."""
+    """One figure of every life; lists are joined."""
     values: list[float] = []
     for life in lives:
         value = life[name]
@@ -145,7 +155,7 @@ def column(lives: list[dict[str, Any]], name: str) -> list[float]:
 
 
 def tables(found: dict[str, Any], device: str) -> str:
-    """The figures, their ratios and how the claims fared."""
+    """The figures, their ratios and the verdicts."""
     ours, peer = found["ours"], found["original"]
 
     def row(label: str, name: str, digits: int, scale: float = 1.0) -> tuple[str, str, str, str]:
@@ -189,19 +199,22 @@ def tables(found: dict[str, Any], device: str) -> str:
 
 
 def gpu_table(found: dict[str, Any], device: str) -> str:
-    """What only a GPU can show; empty where there is none."""
+    """The table of the GPU; empty without a GPU."""
     head = ("on a GPU", "ours", "target", "claim")
     if device != "cuda":
         names = (
             "restore, s",
+            "restore, OCR_PARK=resident, s",
             "offload, ms",
             "load to the card, s",
-            "NVML after offload, MiB",
+            "context, which a successor gives back, MiB",
             "NVML after release, MiB",
         )
         return (
             table(head, [(name, "", "", "") for name in names])
-            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all figures above are of the CPU."
+            + "\n\nNo GPU was at hand: this table is empty, not guessed, and all figures above are of the CPU. "
+            + "What a slot allows at most:\n\n"
+            + slot_bounds()
         )
     ours, peer = found["ours"], found["original"]
     bound = RESTORE_OF_BARE * statistics.median(column(ours, "bare_s")) + RESTORE_EXTRA_S
@@ -213,17 +226,18 @@ def gpu_table(found: dict[str, Any], device: str) -> str:
     left = max(life["context_mib"] for life in ours)
     rows = [
         ("restore, s", spread(restore, 3), f"≤ {bound:.3f}", verdict(max(restore) <= bound)),
+        ("restore, OCR_PARK=resident, s", spread(column(found["resident"], "place_s"), 3), "", ""),
         ("offload, ms", spread([s * 1000 for s in offload], 1), "≤ 50", verdict(max(offload) <= OFFLOAD_S)),
         ("restore and offload / original's", f"×{quicker:.3f}", "≤ 0.1", verdict(quicker <= GPU_MOVE_RATIO)),
         ("load to the card, s", spread(to_card, 2), f"≤ {GPU_LOAD_S:g}", verdict(max(to_card) <= GPU_LOAD_S)),
-        ("NVML after offload: the context, MiB", f"{left:.0f}", "", ""),
+        ("context, which a successor gives back, MiB", f"{left:.0f}", "", ""),
         ("NVML after release, MiB", *after_release(found)),
     ]
     return table(head, rows) + f"\n\nHost copy: {ours[0]['host']}. Card: {ours[0]['card']}."
 
 
 def after_release(found: dict[str, Any]) -> tuple[str, str, str]:
-    """What the card misses now that every life is over."""
+    """MiB that the card still lacks after the last life."""
     from deepseek_ocr_mcp.gpu.probe import GpuProbe
 
     life = found["first"]
@@ -328,7 +342,12 @@ def life_original(folder: Path, device: str, result: dict[str, Any]) -> None:
     move(to_device, back, device, result)
 
 
-def life_ours(folder: Path, device: str, result: dict[str, Any]) -> None:
+def life_resident(folder: Path, device: str, result: dict[str, Any]) -> None:
+    """`ParkedModel` with a locked copy of the weights in host memory: OCR_PARK=resident."""
+    life_ours(folder, device, result, locked=True)
+
+
+def life_ours(folder: Path, device: str, result: dict[str, Any], *, locked: bool = False) -> None:
     """`ParkedModel`."""
     import torch
 
@@ -340,7 +359,7 @@ def life_ours(folder: Path, device: str, result: dict[str, Any]) -> None:
 
     def load() -> None:
         nonlocal parked
-        parked = ParkedModel.open(checkpoint, getattr(torch, DTYPE))
+        parked = ParkedModel.open(checkpoint, getattr(torch, DTYPE), locked=locked)
 
     load_and_touch(load, lambda: parked.model, device, result)
     for note in parked.notes:
@@ -448,7 +467,7 @@ def free_mib(uuid: str) -> int | None:
 def child(what: str, folder: Path, device: str) -> None:
     """Live, write the figures as a line, and wait for the end of stdin."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no figure
+    os.dup2(2, 1)  # keep the output of libraries out of the figures
     import torch
     import transformers
     import transformers.conversion_mapping
@@ -461,7 +480,7 @@ def child(what: str, folder: Path, device: str) -> None:
         result["uuid"] = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
         result["free_before_mib"] = free_mib(result["uuid"]) or 0
         torch.zeros(1, device=device)
-    lives = {"original": life_original, "ours": life_ours, "make": life_make}
+    lives = {"original": life_original, "ours": life_ours, "resident": life_resident, "make": life_make}
     lives[what](folder, device, result)
     out.write(json.dumps(result) + "\n")
     out.flush()
@@ -489,9 +508,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keeps the checkpoint; default: a temporary one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=3, help="lives of each (default %(default)s)")
+    parser.add_argument("--bounds", action="store_true", help="print what slots allow, calculated, and nothing else")
     parser.add_argument("--save", action="store_true", help="write results/lifecycle.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.bounds:
+        print(slot_bounds())
+        return
     if arguments.child:
         child(arguments.child, arguments.folder, arguments.device)
         return

@@ -48,7 +48,7 @@ EMPTY: Final = str(Path(__file__).resolve().parent / "empty_server.py")
 
 @dataclass(slots=True)
 class Read:
-    """One document, read once. Seconds; `inside` is what the reader itself says went into the engine."""
+    """One document, read once, in seconds. `inside` is the time that the reader itself reports for the engine."""
 
     total: float
     engine: float
@@ -66,7 +66,7 @@ Series = dict[str, list[Read]]
 
 
 class _Nobody:
-    """A call that nobody watches or cancels."""
+    """A call without progress and without cancellation."""
 
     def progress(self, done: float, message: str = "") -> None: ...
     def raise_if_cancelled(self) -> None: ...
@@ -155,7 +155,7 @@ def reader_of(client: Client, mode: str, argument: Callable[[Path], str], watche
     async def look_at(progress: float, total: float | None, message: str | None) -> None: ...
 
     async def read(path: Path) -> Read:
-        image = argument(path)  # a client has its picture at hand: encoding it is no part of the call
+        image = argument(path)  # a client has its picture encoded already, so encoding does not count
         began = time.perf_counter()
         result = await client.call_tool(
             "ocr_image",
@@ -249,7 +249,7 @@ async def measure(paths: list[Path], arguments: argparse.Namespace) -> dict[Path
 
 
 def judged(found: dict[Path, Series]) -> str:
-    """The two tables and what they mean."""
+    """The two tables and the verdict."""
     rows, parts, broken, noisy = [], [], [], []
     for path, series in found.items():
         alone = engine_per_page(series, lambda read: read.total)

@@ -40,15 +40,15 @@ LATEST_S: Final = 0.05
 CLIENTS: Final = (1, 8, 64)
 CALL_TIMEOUT_S: Final = 600.0
 PROBES: Final = ("/health", "/gpu/status")
-PROBE_EVERY_S: Final = 0.1  # a page and a load balancer ask less often; more would take the cores from the engine
+PROBE_EVERY_S: Final = 0.1  # a load balancer asks less often; a higher rate would take cores from the engine
 MODE: Final = "document"
 
 
-# -- who asks for health and status: this file run with --probe
+# -- the process that asks for health and status: this file run with --probe
 
 
 def probe(root: str) -> None:
-    """Ask until stdin ends; then print what each answer took."""
+    """Ask until stdin ends. Then print the seconds of each answer."""
     host, _, port = root.removeprefix("http://").rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)
     taken: dict[str, list[float]] = {path: [] for path in PROBES}
@@ -72,7 +72,7 @@ def probe(root: str) -> None:
 
 
 class Prober:
-    """Such a process, from here."""
+    """The handle of a process that runs `probe`."""
 
     def __init__(self, root: str) -> None:
         self._process = subprocess.Popen(
@@ -94,7 +94,7 @@ class Prober:
 
 
 async def read_by_clients(root: str, files: Sequence[bytes], clients: int) -> tuple[float, list[str]]:
-    """Seconds that so many clients took for these files, and the text of each."""
+    """The seconds that the clients took for these files, and the text of each file."""
     texts = [""] * len(files)
     left = deque(enumerate(files))
 
@@ -115,7 +115,7 @@ async def read_by_clients(root: str, files: Sequence[bytes], clients: int) -> tu
 
 
 async def read_alone(engine: Reader, paths: Sequence[Path]) -> tuple[float, list[str]]:
-    """The same by the engine alone; its own clock counts."""
+    """The seconds and the texts of the engine alone, by its own clock."""
     seconds, texts = 0.0, []
     for path in paths:
         read = await engine(path)
@@ -128,7 +128,7 @@ async def read_alone(engine: Reader, paths: Sequence[Path]) -> tuple[float, list
 
 
 class Level:
-    """What was measured with so many clients, round by round."""
+    """The figures for one number of clients, round by round."""
 
     def __init__(self) -> None:
         self.speed: list[float] = []
@@ -139,7 +139,7 @@ class Level:
 
 
 async def measure(arguments: argparse.Namespace) -> tuple[list[float], list[float], dict[int, Level]]:
-    """The engine's own pages a second, what its two turns differ by, and each level."""
+    """The pages a second of the engine, the difference of its two turns, and each level."""
     levels = {clients: Level() for clients in arguments.clients}
     alone: list[float] = []
     noise: list[float] = []
@@ -169,7 +169,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[list[float], list[floa
             for clients, level in levels.items():
                 say(f"round {number} of {arguments.rounds}: {clients} clients")
                 serial += 1
-                # A decoder stops where the picture ends: other bytes there make another file of it, no other page.
+                # A decoder ignores bytes after the end of a picture. They make another file of the same page.
                 files = [data + f" {serial} {index}".encode() for index, data in enumerate(contents)]
                 prober = Prober(root)
                 took[clients], texts = await read_by_clients(root, files, clients)
@@ -191,7 +191,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[list[float], list[floa
 
 
 def judged(alone: list[float], noise: list[float], levels: dict[int, Level], pages: int) -> str:
-    """The tables and what they mean."""
+    """The tables and the verdict."""
     rows, waits, verdicts = [], [], []
     for clients, level in levels.items():
         share = statistics.median(level.share)

@@ -55,7 +55,7 @@ ROWS: Final = (  # name, decimals
 
 
 def peak_mb(process: psutil.Process) -> float:
-    """The most memory that a running process ever held; what it holds now where nobody keeps count."""
+    """The peak memory of a running process; its memory now, where the system keeps no peak."""
     try:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -82,7 +82,7 @@ def measure_server(arguments: tuple[str, ...], page: str) -> list[float]:
 def measure_floor(code: str) -> tuple[float, float]:
     """Seconds and peak MB of `python -c code`."""
     began = time.perf_counter()
-    # -P: a module beside us must not shadow what is imported
+    # -P: a module in this folder must not shadow an import
     child = subprocess.Popen([sys.executable, "-P", "-c", code], env=environment(), stderr=subprocess.DEVNULL)
     peak = float("nan")
     if hasattr(os, "wait4"):

@@ -36,10 +36,10 @@ KINDS: Final = ("a page each", "one document")
 
 
 def document(paths: Sequence[Path], serial: int) -> bytes:
-    """All pages as one TIFF; the serial makes another file of it."""
+    """All pages as one TIFF. The serial number makes each file different."""
     out = io.BytesIO()
     pages = [Image.open(path).convert("RGB") for path in paths]
-    # Packed: as they are, these pages are more than OCR_MAX_FILE_MB.
+    # Compressed, because raw pages are larger than OCR_MAX_FILE_MB.
     pages[0].save(
         out, "TIFF", save_all=True, append_images=pages[1:], description=str(serial), compression="tiff_deflate"
     )
@@ -83,7 +83,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[int, str], 
             say(f"round {number} of {arguments.rounds}")
             for workers in sorted(roots, reverse=number % 2 == 0):
                 serial += 1
-                # A decoder stops where the picture ends: other bytes there make another file of it, no other page.
+                # A decoder ignores bytes after the end of a picture. They make another file of the same page.
                 files = [data + f" {serial} {index}".encode() for index, data in enumerate(contents)]
                 took = {
                     KINDS[0]: await read_by_clients(roots[workers], files, arguments.clients),
@@ -99,7 +99,7 @@ async def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[int, str], 
 
 
 def judged(speed: dict[tuple[int, str], list[float]], memory: dict[int, int], arguments: argparse.Namespace) -> str:
-    """The table and what it means."""
+    """The table and the verdict."""
     many = arguments.workers
     rows = [
         [kind, spread(speed[1, kind], 2), spread(speed[many, kind], 2), ratio(speed[1, kind], speed[many, kind])]

@@ -1,14 +1,54 @@
-"""What every test shares: the event loop, and children that find the fault engines."""
+"""What every test shares: the event loop, children that find the fault engines, a watch over what is left behind."""
 
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from leftovers import KEPT, Transports, child_pids, marked_processes, named, still_running
+
+if TYPE_CHECKING:
+    from support import Servers, Signs
+
 TESTS = Path(__file__).parent
+MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
+
+
+ALWAYS_THERE = {
+    "anyio_backend",
+    "fault_engines",
+    "interruptible",
+    "own_temporary_folder",
+    "tmp_path_factory",
+    "transports",
+}
+"""Fixtures of a whole session that cost nothing."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests: what takes long begins first, and single tests fill the gaps at the end.
+
+    The tests of a file that share something, a server or a browser, stay in one process.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    sharing = {item.path for item in items if _shares(item)}
+    for item in items:
+        if item.path in sharing:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).as_posix()))
+    items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
+
+
+def _shares(item: pytest.Item) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    return any(found[-1].scope != "function" for name, found in definitions.items() if name not in ALWAYS_THERE)
 
 
 @pytest.fixture
@@ -20,8 +60,65 @@ def anyio_backend() -> str:
 def fault_engines() -> Iterator[None]:
     """`faults:…` is importable in children, those of a module's fixtures too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS / "engines"))
+        patch.setenv("PYTHONPATH", str(TESTS / "engines"), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell that starts this in the background has it ignore SIGINT, which its children would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """This test process and all that it starts write here and nowhere else, and nothing of ours is left at the end."""
+    folder = tmp_path_factory.mktemp("tmp")
+    mark = f"{os.getpid()}-{os.urandom(8).hex()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv(MARK, mark)
+        yield folder
+    assert [file.name for file in folder.glob("deepseek-ocr-mcp-*")] == [], "private folders were left behind"
+    assert marked_processes(MARK, mark) == [], "processes were left behind"
+
+
+@pytest.fixture(scope="session")
+def serve(own_temporary_folder: Path, fault_engines: None) -> Iterator[Servers]:
+    """HTTP servers that all tests of this process share; see `Servers`."""
+    from support import Servers  # which brings the MCP SDK: a second that most tests do without
+
+    servers = Servers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Signs]:
+    """What an engine of `faults.py` tells of what it does, in whatever process that is started from now on."""
+    from support import Signs
+
+    pipe = Signs(tmp_path)
+    monkeypatch.setenv("SIGNS", pipe.path)
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture(scope="session")
+def transports() -> Iterator[Transports]:
+    with Transports().watching() as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(transports: Transports) -> Iterator[None]:
+    """The test that leaves a process or an open transport fails, and not the one that stumbles over it later."""
+    before = child_pids()
+    yield
+    left = [*transports.take_unclosed(), *map(named, still_running(child_pids() - before - KEPT))]
+    assert left == [], "left behind"
 
 
 @pytest.fixture(autouse=True)

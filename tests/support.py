@@ -7,12 +7,13 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,16 @@ from deepseek_ocr_mcp.app.run import build_service
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
+from deepseek_ocr_mcp.models import Doing
+from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.service.service import OcrService
+from leftovers import KEPT
 
 Colour = tuple[int, int, int]
 GREY: Colour = (120, 130, 140)
 NPM_TIMEOUT_S = 600
+BOUND_S = 60.0
+"""Seconds within which all comes true that a test waits for, on a machine that does other things too."""
 
 
 def install_node_modules(folder: Path, missing: Callable[[], list[str]]) -> None:
@@ -106,14 +112,81 @@ def written(text: str, size: int = 32) -> bytes:
     return out.getvalue()
 
 
+class Watch(Observer):
+    """Counts what a service in this process does, and wakes whoever waits for it. Give it to `running` or `client`."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.moves: list[Doing] = []
+        self.leases = 0
+        """Documents for which the model is held just now: the `queue` of the status."""
+        self.endpoints_back = 0
+        self._news = anyio.Event()
+
+    def follow(self, service: OcrService) -> None:
+        service.tell(self)
+        manager = service._manager
+        lease = manager.lease
+
+        @asynccontextmanager
+        async def counted() -> AsyncIterator[None]:
+            async with lease():
+                self._count(1)
+                try:
+                    yield
+                finally:
+                    self._count(-1)
+            self._wake()
+
+        manager.lease = counted  # type: ignore[method-assign]
+
+    def _count(self, more: int) -> None:
+        self.leases += more
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    def pages_read(self, engine: str, pages: int, tokens: int | None, seconds: float) -> None:
+        super().pages_read(engine, pages, tokens, seconds)
+        self.pages += pages
+        self._wake()
+
+    def moved(self, engine: str, doing: Doing, seconds: float, device: str) -> None:
+        super().moved(engine, doing, seconds, device)
+        self.moves.append(doing)
+        self._wake()
+
+    def endpoint_back(self, engine: str, endpoint: str, seconds: float) -> None:
+        super().endpoint_back(engine, endpoint, seconds)
+        self.endpoints_back += 1
+        self._wake()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until this is true of what was counted."""
+        with anyio.fail_after(BOUND_S):
+            while not condition():
+                await self._news.wait()
+
+    async def until_read(self, pages: int) -> None:
+        await self.until(lambda: self.pages >= pages)
+
+    async def until_idle(self) -> None:
+        await self.until(lambda: not self.leases)
+
+
 @asynccontextmanager
-async def running(engine: str = "Echo", **settings: Any) -> AsyncIterator[OcrService]:
+async def running(engine: str = "Echo", *, watch: Watch | None = None, **settings: Any) -> AsyncIterator[OcrService]:
     """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
     name = engine if engine[0].islower() else f"faults:{engine}"
     with private_folder() as folder:
         # A test that reads the same page twice wants it read twice, unless it is about the cache.
         settings = {"ocr_cache": "off", **settings}
-        async with build_service(Settings(ocr_engine=name, **settings), folder).running() as service:
+        service = build_service(Settings(ocr_engine=name, **settings), folder)
+        if watch is not None:
+            watch.follow(service)
+        async with service.running():
             yield service
         assert set(os.listdir(folder)) == {"lock"}, "a page was left behind"
 
@@ -128,13 +201,14 @@ async def client(
     local: bool = True,
     mode: str = "auto",
     apps: bool = False,
-    bound_s: float = 60,
+    watch: Watch | None = None,
+    bound_s: float = 2 * BOUND_S,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """An MCP client of such a service, in this process; workers are real. `apps`: one that shows apps."""
     with anyio.fail_after(bound_s):
         async with (
-            running(engine, **settings) as service,
+            running(engine, watch=watch, **settings) as service,
             Client(build_mcp(service, local=local), mode=mode, extensions=SHOWS_APPS if apps else None) as made,
         ):
             yield made
@@ -176,13 +250,67 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def wait_until(condition: Any, timeout: float = 5.0) -> float:
-    """Poll a fact about another process; seconds that it took. Fails when the time is over."""
-    began = time.monotonic()
+def wait_until(condition: Callable[[], object], bound_s: float = BOUND_S) -> None:
+    """Poll a fact about a program that is not ours and gives no sign of it. Fails when the time is over."""
+    ends = time.monotonic() + bound_s
     while not condition():
-        assert time.monotonic() - began < timeout, "it did not come true in time"
-        time.sleep(0.005)
-    return time.monotonic() - began
+        assert time.monotonic() < ends, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def until_dead(pids: Iterable[int], bound_s: float = BOUND_S) -> None:
+    """Return when these processes have ended; fails when the time is over."""
+    ends = time.monotonic() + bound_s
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            readable, _, _ = select.select([descriptor], [], [], max(0.0, ends - time.monotonic()))
+        finally:
+            os.close(descriptor)
+        assert readable or not alive(pid), f"process {pid} did not end in time"
+
+
+class Signs:
+    """Signs that an engine of `faults.py` gives of what it does, in any process: it writes lines into a named pipe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "signs")
+        """The value of the variable `SIGNS`."""
+        os.mkfifo(self.path)
+        self._pipe = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        self._text = ""
+
+    def next(self, bound_s: float = BOUND_S) -> str:
+        """The next sign; waits for it. Fails when the time is over."""
+        ends = time.monotonic() + bound_s
+        while "\n" not in self._text:
+            readable, _, _ = select.select([self._pipe], [], [], max(0.0, ends - time.monotonic()))
+            assert readable, "the engine gave no sign in time"
+            self._text += os.read(self._pipe, 4096).decode()
+        sign, _, self._text = self._text.partition("\n")
+        return sign
+
+    def is_silent(self) -> bool:
+        """Whether no sign was given that is not taken yet."""
+        readable, _, _ = select.select([self._pipe], [], [], 0)
+        return not readable and not self._text
+
+    def close(self) -> None:
+        os.close(self._pipe)
+
+
+def ended(process: subprocess.Popen[Any]) -> None:
+    """End a server of ours as its user would, so that it takes along its children and its folder."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(BOUND_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
 
 
 class StdioServer:
@@ -200,7 +328,7 @@ class StdioServer:
         )
         self.lines: list[bytes] = []
         # Bounds every wait for an answer: stdout ends with the process.
-        self._watchdog = threading.Timer(30, self.process.kill)
+        self._watchdog = threading.Timer(2 * BOUND_S, self.process.kill)
         self._watchdog.start()
 
     def send(self, **message: Any) -> None:
@@ -244,9 +372,7 @@ class StdioServer:
 
     def close(self) -> None:
         self._watchdog.cancel()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        ended(self.process)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             with suppress(BrokenPipeError):
@@ -274,27 +400,69 @@ class HttpServer:
             env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
             text=True,
         )
-        self._watchdog = threading.Timer(300, self.process.kill)  # of a whole module, on a slow machine
-        self._watchdog.start()
+        # Bounds the wait for its first line; whoever asks it anything has a bound of its own.
+        watchdog = threading.Timer(2 * BOUND_S, self.process.kill)
+        watchdog.start()
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
+        watchdog.cancel()
         address = re.search(r'Serving MCP at ([^\s"]+)', line)
-        assert address is not None, line
+        if address is None:
+            rest = self.process.communicate()[1]
+            raise AssertionError(f"the server did not come up: {line}{rest}")
         self.url = address[1]
         self.root = self.url.removesuffix("/mcp")
         self.first_line = line
         self.log: list[str] = []
-        self._drain = threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True)
+        self._news = threading.Condition()
+        self._drain = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self._drain.start()
 
+    def _read_log(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            with self._news:
+                self.log.append(line)
+                self._news.notify_all()
+
+    def until_logged(self, *parts: str, count: int = 1, bound_s: float = BOUND_S) -> None:
+        """Wait until as many lines of the log have all these parts."""
+
+        def is_there() -> bool:
+            return sum(all(part in line for part in parts) for line in self.log) >= count
+
+        with self._news:
+            assert self._news.wait_for(is_there, bound_s), f"{parts} was not logged in time:\n{''.join(self.log)}"
+
     def close(self) -> None:
-        self._watchdog.cancel()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._drain.join(5)
+        ended(self.process)
+        self._drain.join(BOUND_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+
+class Servers:
+    """The HTTP servers of this test process: one for each engine and its settings, started when it is first asked for.
+
+    For tests that leave a server as they found it. A test that kills one, reads its log or counts what it did starts
+    its own with `http_server`.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, HttpServer] = {}
+
+    def __call__(self, engine: str = "Echo", **settings: str) -> HttpServer:
+        key = json.dumps([engine, settings], sort_keys=True)
+        server = self._running.get(key)
+        if server is None or server.process.poll() is not None:
+            server = self._running[key] = HttpServer(engine, **settings)
+            KEPT.add(server.process.pid)
+        return server
+
+    def close(self) -> None:
+        for server in self._running.values():
+            server.process.terminate()  # all at once
+        for server in self._running.values():
+            server.close()
 
 
 @contextmanager
@@ -312,7 +480,7 @@ async def http_client(
 ) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60) as http,
+        httpx2.AsyncClient(headers=headers, timeout=BOUND_S) as http,
         Client(
             streamable_http_client(server.url, http_client=http), mode=mode, extensions=SHOWS_APPS if apps else None
         ) as made,

@@ -114,7 +114,7 @@ async def test_positions_are_told_as_they_change_and_end_with_the_turn() -> None
             async for position in mine.positions():
                 told.append(position)
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
                 await anyio.wait_all_tasks_blocked()

@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deepseek_ocr_mcp.observer import OURS_TO_MEND, STEPS, outcomes
-from support import HttpServer, as_base64, facts, http_client, http_server, png, wait_until
+from support import BOUND_S, HttpServer, as_base64, facts, http_client, http_server, png, wait_until
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -47,7 +47,7 @@ def exported() -> dict[str, tuple[str, set[str]]]:
     found = {}
     with http_server("Counting") as server:
         anyio.run(work, server)
-        for family in text_string_to_metric_families(httpx2.get(server.root + "/metrics").text):
+        for family in text_string_to_metric_families(httpx2.get(server.root + "/metrics", timeout=BOUND_S).text):
             name = family.name + ("_total" if family.type == "counter" else "")
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
             found[name] = (family.type, labels)
@@ -171,7 +171,7 @@ def test_prometheus_itself_scrapes_a_server_with_the_example_and_its_token(tmp_p
 
             def ask(path: str, **params: str) -> Any:
                 try:
-                    answer = httpx2.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=params, timeout=5)
+                    answer = httpx2.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=params, timeout=60)
                 except httpx2.TransportError:
                     return None
                 return answer.json()["data"] if answer.status_code == 200 else None
@@ -191,7 +191,7 @@ def test_prometheus_itself_scrapes_a_server_with_the_example_and_its_token(tmp_p
 
 def test_promtool_finds_nothing_to_mend_in_the_metrics() -> None:
     with http_server("Counting") as server:
-        text = httpx2.get(server.root + "/metrics").text
+        text = httpx2.get(server.root + "/metrics", timeout=BOUND_S).text
     program = shutil.which("promtool")
     assert program is not None
     done = subprocess.run([program, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)

@@ -14,7 +14,6 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from mcp.client.streamable_http import streamable_http_client
 import deepseek_ocr_mcp
 from clients.rig import MODULES, find_node, install_modules
 from deepseek_ocr_mcp.config import Settings
-from support import HttpServer, as_base64, facts, http_server, png, said
+from support import BOUND_S, HttpServer, Servers, as_base64, facts, png, said
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -48,7 +47,7 @@ FILES = {
 
 def printed(client: str, *arguments: str) -> str:
     command = [str(PROGRAM), "client-config", client, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def entry(client: str, text: str) -> dict[str, Any]:
@@ -102,10 +101,9 @@ def test_every_client_has_its_example_and_every_example_its_line() -> None:
     assert set(FILES) == set(CLIENTS)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[HttpServer]:
-    with http_server(OCR_AUTH_TOKEN=TOKEN) as made:
-        yield made
+@pytest.fixture
+def server(serve: Servers) -> HttpServer:
+    return serve(OCR_AUTH_TOKEN=TOKEN)
 
 
 @pytest.mark.anyio
@@ -129,7 +127,7 @@ async def test_a_server_elsewhere_is_reached_as_the_program_prints_it(client: st
             bearer = bearer.replace(place, TOKEN)
     assert bearer == f"Bearer {TOKEN}"
     async with (
-        httpx2.AsyncClient(headers={"Authorization": bearer}, timeout=30) as http,
+        httpx2.AsyncClient(headers={"Authorization": bearer}, timeout=60) as http,
         Client(streamable_http_client(server.url, http_client=http)) as session,
     ):
         assert facts(await session.call_tool("ocr_image", {"image": as_base64(png())}))["page_count"] == 1
@@ -237,9 +235,10 @@ def test_without_a_folder_the_bundle_is_not_started(unpacked: Path) -> None:
 @pytest.mark.parametrize("arguments", [["A", "B"], ["--allow-dir", "A", "B"], ["--allow-dir", "A", "--allow-dir", "B"]])
 def test_folders_may_be_named_as_arguments_of_serve(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from deepseek_ocr_mcp.cli import main as cli
+    from deepseek_ocr_mcp.cli.shared import settings_from
 
     asked = cli._parser().parse_args(["serve", *arguments])
-    assert cli._settings(asked).ocr_allowed_dirs == (os.path.realpath("A"), os.path.realpath("B"))
+    assert settings_from(asked).ocr_allowed_dirs == (os.path.realpath("A"), os.path.realpath("B"))
 
 
 # -- the registry
@@ -330,7 +329,7 @@ def test_the_wheel_is_installed_into_a_clean_environment_and_reads_a_page(built:
         assert process.stderr is not None
         address = re.search(r"http://\S+(?=/mcp)", process.stderr.readline())
         assert address is not None
-        page = httpx2.get(address[0] + "/")
+        page = httpx2.get(address[0] + "/", timeout=BOUND_S)
         process.terminate()
     assert page.status_code == 200
     assert "<html" in page.text

@@ -61,7 +61,7 @@ class Prometheus:
             port = listener.getsockname()[1]
         program = shutil.which("prometheus")
         assert program is not None, "install Debian's package prometheus"
-        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=5)
+        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60)
         self.process = subprocess.Popen(
             [program, "--config.file=prometheus.yml", f"--storage.tsdb.path={folder / 'data'}",
              f"--web.listen-address=127.0.0.1:{port}"],
@@ -108,7 +108,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             twice_more()
             for width in (41, 42):  # a series that comes with the first page has its second value after the second
                 page = {"image": as_base64(png(width))}
-                assert httpx2.post(server.root + "/ocr", json=page, headers=headers, timeout=30).status_code == 200
+                assert httpx2.post(server.root + "/ocr", json=page, headers=headers, timeout=60).status_code == 200
                 twice_more()
             yield made
         finally:

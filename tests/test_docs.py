@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from pydantic_settings import DotEnvSettingsSource
 
 from deepseek_ocr_mcp.cli.main import _parser
 from deepseek_ocr_mcp.config import Settings, load_settings
+from deepseek_ocr_mcp.models import NoteCode
+from deepseek_ocr_mcp.modes import TEXT_LAYERS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "deepseek_ocr_mcp"
@@ -29,7 +32,7 @@ OTHER_VARIABLES = {"OCR_ENV_FILE", "OCR_CA_FILE"}  # read before there are setti
 FLAGS_OF_OTHERS = {
     "--api-key", "--enable-sleep-mode", "--logits-processors", "--max-num-seqs", "--no-enable-prefix-caching",
     "--mm-processor-cache-gb",  # vLLM
-    "--gpus", "--constraint", "--generate",  # Docker, pip, Ray
+    "--gpus", "--constraint", "--generate", "--cli",  # Docker, pip, Ray, MCP Inspector
 }  # fmt: skip
 
 PARSER = _parser()
@@ -160,7 +163,7 @@ def test_every_path_of_this_repository_that_a_page_names_is_there(page: Path) ->
 def test_every_module_that_the_pages_for_developers_name_is_there(name: str) -> None:
     for span in spans(ROOT / name):
         if re.fullmatch(r"[\w./-]+(?:\.py|\.js|\.md|/)", span):
-            assert any((base / span).exists() for base in (ROOT, SOURCE, ROOT / "tests")), span
+            assert any((base / span).exists() for base in (ROOT, SOURCE, SOURCE / "edges" / "web")), span
 
 
 def test_every_profile_of_compose_that_a_page_names_is_one() -> None:
@@ -175,6 +178,11 @@ def test_the_index_names_every_page() -> None:
     for page in sorted((ROOT / "docs").glob("*.md")):
         if page.name != "README.md":
             assert f"({page.name}" in index, page.name
+
+
+def test_every_code_of_a_note_is_explained() -> None:
+    explained = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "tools.md").read_text("utf-8"), re.MULTILINE))
+    assert set(get_args(NoteCode)) == explained - {*TEXT_LAYERS, "text_layer"}
 
 
 def test_the_table_of_settings_and_the_example_are_written_from_the_settings() -> None:

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy
 from deepseek_ocr_mcp.gpu import probe as gpu
-from deepseek_ocr_mcp.gpu.choice import choose_gpu, several_gpus, visible_devices
+from deepseek_ocr_mcp.gpu.choice import CardRequest, choose_gpu, several_gpus, visible_devices
 from deepseek_ocr_mcp.gpu.probe import GpuProbe, wait_freed
 from deepseek_ocr_mcp.models import Gpu
 from fake_nvml import FakeNvml
@@ -308,9 +308,15 @@ def test_an_unforeseen_answer_is_logged_and_does_not_raise(
 # -- the choice
 
 
-def choose(cards: list[Gpu], **how: object) -> int:
-    arguments = {"need_mb": 8_000, "reserve_mb": 1_000} | how
-    return choose_gpu(cards, **arguments).index  # type: ignore[arg-type]
+def chosen_gpu(
+    cards: list[Gpu], *, need_mb: int, reserve_mb: int, wanted: str = "auto", current: str | None = None, **how: Any
+) -> Gpu:
+    note = how.pop("note", "")
+    return choose_gpu(cards, CardRequest(need_mb, reserve_mb, wanted, **how), current=current, note=note)
+
+
+def choose(cards: list[Gpu], **how: Any) -> int:
+    return chosen_gpu(cards, **{"need_mb": 8_000, "reserve_mb": 1_000, **how}).index
 
 
 def test_the_emptiest_card_is_chosen_whatever_its_index() -> None:
@@ -329,10 +335,10 @@ def test_the_model_stays_where_it_is_while_it_fits() -> None:
 
 def test_a_card_that_filled_up_between_load_and_restore_is_left(nvml: FakeNvml, probe: GpuProbe) -> None:
     first, second = nvml.add_card(free_mb=40_000), nvml.add_card(free_mb=30_000)
-    chosen = choose_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000)
+    chosen = chosen_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000)
     assert chosen.uuid == first.uuid
     first.take(99, 35_000)
-    assert choose_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000, current=chosen.uuid).uuid == second.uuid
+    assert chosen_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000, current=chosen.uuid).uuid == second.uuid
 
 
 @pytest.mark.parametrize("wanted", ["1", "GPU-00000001", "gpu-00000001-AAAA", " 1 "])
@@ -353,8 +359,8 @@ def test_a_wanted_card_that_is_unknown_or_ambiguous_is_refused_with_those_there_
 
 def test_an_index_means_any_mig_device_of_that_card_and_a_uuid_means_one() -> None:
     cards = [card(0, 90_000), card(1, 9_500, uuid="MIG-a"), card(1, 9_900, uuid="MIG-b")]
-    assert choose_gpu(cards, need_mb=8_000, reserve_mb=0, wanted="1").uuid == "MIG-b"
-    assert choose_gpu(cards, need_mb=8_000, reserve_mb=0, wanted="MIG-a").uuid == "MIG-a"
+    assert chosen_gpu(cards, need_mb=8_000, reserve_mb=0, wanted="1").uuid == "MIG-b"
+    assert chosen_gpu(cards, need_mb=8_000, reserve_mb=0, wanted="MIG-a").uuid == "MIG-a"
 
 
 def test_a_refusal_names_each_card_its_free_memory_the_need_and_the_remedy() -> None:
@@ -450,10 +456,10 @@ def test_a_chosen_card_always_fits_is_allowed_and_no_fitting_one_is_emptier(
     fitting = [one for one in allowed if one.memory_free_mb >= need + reserve]
     if not fitting:
         with pytest.raises(GpuBusy) as refused:
-            choose_gpu(cards, need_mb=need, reserve_mb=reserve, visible=visible, current=current)
+            chosen_gpu(cards, need_mb=need, reserve_mb=reserve, visible=visible, current=current)
         assert all(one.uuid in refused.value.message for one in allowed)
         return
-    chosen = choose_gpu(cards, need_mb=need, reserve_mb=reserve, visible=visible, current=current)
+    chosen = chosen_gpu(cards, need_mb=need, reserve_mb=reserve, visible=visible, current=current)
     assert chosen in fitting
     if current in [one.uuid for one in fitting]:
         assert chosen.uuid == current
@@ -470,7 +476,7 @@ def test_whatever_is_wanted_the_answer_is_a_card_or_one_of_two_errors(
     cards: list[Gpu], wanted: str, visible: list[str] | None
 ) -> None:
     with contextlib.suppress(EngineUnavailable, GpuBusy):
-        assert choose_gpu(cards, need_mb=1, reserve_mb=1, wanted=wanted, visible=visible) in cards
+        assert chosen_gpu(cards, need_mb=1, reserve_mb=1, wanted=wanted, visible=visible) in cards
 
 
 @given(cards=machines, order=st.randoms())
@@ -478,12 +484,12 @@ def test_the_choice_does_not_depend_on_the_order_of_the_list(cards: list[Gpu], o
     shuffled = list(cards)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     try:
-        first = choose_gpu(cards, need_mb=10_000, reserve_mb=0)
+        first = chosen_gpu(cards, need_mb=10_000, reserve_mb=0)
     except GpuBusy:
         with pytest.raises(GpuBusy):
-            choose_gpu(shuffled, need_mb=10_000, reserve_mb=0)
+            chosen_gpu(shuffled, need_mb=10_000, reserve_mb=0)
     else:
-        assert choose_gpu(shuffled, need_mb=10_000, reserve_mb=0) == first
+        assert chosen_gpu(shuffled, need_mb=10_000, reserve_mb=0) == first
 
 
 @given(text=st.text())
@@ -538,7 +544,7 @@ def test_the_index_of_a_card_in_mig_mode_names_all_of_its_slices(nvml: FakeNvml,
 
 def test_what_is_said_of_a_card_names_the_setting_that_named_it() -> None:
     with pytest.raises(EngineUnavailable, match="OCR_GPUS=7 names no GPU") as caught:
-        choose_gpu(FOUR, need_mb=1, reserve_mb=1, wanted="7", setting="OCR_GPUS")
+        chosen_gpu(FOUR, need_mb=1, reserve_mb=1, wanted="7", setting="OCR_GPUS")
     assert "Set OCR_GPUS to all" in caught.value.remedy
 
 

@@ -24,7 +24,7 @@ from deepseek_ocr_mcp.gpu.causes import (
     torch_build,
     unusable,
 )
-from deepseek_ocr_mcp.gpu.choice import choose_gpu, examine
+from deepseek_ocr_mcp.gpu.choice import CardRequest, choose_gpu, examine
 from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle import build
 from fake_nvml import FakeNvml
@@ -263,7 +263,7 @@ def test_cards_that_cannot_be_used_are_passed_over_and_named_when_there_is_no_ot
     assert causes.keys() == {old.uuid, taken.uuid}
 
     def chosen() -> str:
-        return choose_gpu(probe.cards(), need_mb=8_000, reserve_mb=1_000, unusable=causes).uuid
+        return choose_gpu(probe.cards(), CardRequest(8_000, 1_000), unusable=causes).uuid
 
     assert chosen() == good.uuid
     good.free_mb = 100
@@ -279,7 +279,7 @@ def test_cards_that_cannot_be_used_are_passed_over_and_named_when_there_is_no_ot
 def test_a_mig_device_that_is_gone_is_told_as_one(nvml: FakeNvml, probe: GpuProbe) -> None:
     nvml.add_card().add_mig("MIG-today")
     with pytest.raises(EngineUnavailable, match=r"OCR_GPU=MIG-yesterday names no GPU.*another UUID.*divided"):
-        choose_gpu(probe.cards(), need_mb=1, reserve_mb=1, wanted="MIG-yesterday")
+        choose_gpu(probe.cards(), CardRequest(1, 1, "MIG-yesterday"))
 
 
 def test_auto_takes_the_embedded_engine_and_says_which_cause_stands_against_the_card(

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from deepseek_ocr_mcp.app.headstart import HeadStart
 from deepseek_ocr_mcp.engines import EngineSpec, cpu_engine
 from deepseek_ocr_mcp.worker.client import ENGINE_HOST, WorkerHandle
-from support import alive
+from support import BOUND_S, Signs, alive
 
 pytestmark = pytest.mark.anyio
 
@@ -22,20 +23,20 @@ LOAD: dict[str, Any] = {"device": "cpu", "environment": {}}
 
 
 async def test_a_child_is_given_once_to_who_asks_for_one_like_it() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(ECHO, THREADS)
             ahead = [await children.decoder(), await children.worker(ECHO, THREADS)]
             later = [await children.decoder(), await children.worker(ECHO, THREADS)]
             assert len({child.pid for child in ahead + later}) == 4
             for child in ahead[1], later[1]:
-                assert await child.call("load", LOAD, timeout=10) == {"model": "echo"}
+                assert await child.call("load", LOAD, timeout=BOUND_S) == {"model": "echo"}
         for child in ahead + later:
             await child.stop()
 
 
 async def test_a_worker_with_another_environment_is_another_one() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(ECHO, THREADS)
             [pid] = [child.pid for child in children._children.values() if "Echo" in repr(child)]
@@ -45,7 +46,7 @@ async def test_a_worker_with_another_environment_is_another_one() -> None:
 
 
 async def test_children_that_nobody_took_are_dead_afterwards() -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(ECHO, THREADS)
             pids = [child.pid for child in children._children.values()]
@@ -53,28 +54,25 @@ async def test_children_that_nobody_took_are_dead_afterwards() -> None:
         assert not any(alive(pid) for pid in pids)
 
 
-async def test_a_worker_started_ahead_imports_and_loads_before_it_is_asked(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("EAGER_NOTE", str(tmp_path / "note"))
-    with anyio.fail_after(20):
+async def test_a_worker_started_ahead_imports_and_loads_before_it_is_asked(signs: Signs) -> None:
+    with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(EAGER, THREADS)
-            while not (tmp_path / "note").exists():
-                await anyio.sleep(0.01)
-    (tmp_path / "note").unlink()
+            assert await anyio.to_thread.run_sync(signs.next) == "prewarmed"
     child = await WorkerHandle.spawn(ENGINE_HOST, "faults:Eager")
-    assert await child.call("load", LOAD, timeout=10) == {"model": "echo"}
-    assert not (tmp_path / "note").exists()
+    assert await child.call("load", LOAD, timeout=BOUND_S) == {"model": "echo"}
     await child.stop()
+    assert signs.is_silent()
 
 
 async def test_what_fails_ahead_is_told_by_the_first_call() -> None:
     unknown = EngineSpec("Nowhere", "no.such:Engine", frozenset({"free"}))
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         async with HeadStart() as children:
             await children.begin(unknown, THREADS)
             child = await children.worker(unknown, THREADS)
             with pytest.raises(Exception, match="cannot be imported"):
-                await child.call("load", LOAD, timeout=10)
+                await child.call("load", LOAD, timeout=BOUND_S)
             await child.stop()
 
 

@@ -17,7 +17,7 @@ from fake_vllm import fake_vllm
 
 from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.errors import UnsupportedMode
-from support import HttpServer, as_base64, facts, http_client, http_server, png, said, stdio_server, wait_until, written
+from support import BOUND_S, HttpServer, as_base64, facts, http_client, http_server, png, said, stdio_server, written
 
 pytestmark = pytest.mark.anyio
 
@@ -54,10 +54,6 @@ def of_request(server: HttpServer, request: str) -> set[tuple[str, str]]:
     return {(entry["logger"], entry["message"]) for entry in entries(server) if entry.get("request") == request}
 
 
-def until_logged(server: HttpServer, message: str, count: int = 1) -> None:
-    wait_until(lambda: sum(message in line for line in server.log) >= count)
-
-
 # -- what is never written
 
 
@@ -70,20 +66,20 @@ async def test_neither_a_page_s_text_nor_the_token_is_in_any_line_at_debug_level
             async with http_client(server, mode=mode, token=TOKEN) as mcp:
                 assert WORD in said(await mcp.call_tool("ocr_image", {"image": page}))
                 await mcp.call_tool("ocr_image", {"image": page, "mode": "find", "find_term": WORD})
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             await http.get(server.root + "/health", params={"token": TOKEN})
             await http.get(f"{server.root}/{TOKEN}")
             await http.get(server.root + "/metrics", headers={"Authorization": f"Bearer {TOKEN[:-1]}"})
-        until_logged(server, "An HTTP request has ended.", 10)
+        server.until_logged("An HTTP request has ended.", count=10)
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(5)
+        server.process.wait(BOUND_S)
     log = server.first_line + "".join(server.log)
     assert WORD.lower() not in log.lower()
     assert TOKEN not in log
     assert TOKEN[:-1] not in log
     assert page[:40] not in log
     assert page[-40:] not in log
-    for whose in ("edges.access", "observer", "worker", "uvicorn.error"):  # it was not silence
+    for whose in ("edges.http.access", "observer", "worker", "uvicorn.error"):  # it was not silence
         assert whose in log
 
 
@@ -93,7 +89,7 @@ async def test_an_engine_that_prints_logs_and_raises_what_it_read_gets_nothing_o
         async with http_client(server) as mcp:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "find", "find_term": WORD})
         assert WORD in said(result), "its caller is told"
-        until_logged(server, "in a way nobody foresaw")
+        server.until_logged("in a way nobody foresaw")
     log = "".join(server.log)
     assert WORD not in log
     assert "ValueError" in log
@@ -114,7 +110,7 @@ async def test_nothing_that_goes_to_an_endpoint_or_comes_from_it_is_in_any_line(
                 assert WORD in said(result), "its caller is told"
                 await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "freeform", "custom_prompt": WORD})
                 told = json.dumps((await mcp.call_tool("gpu_status", {})).structured_content)
-            until_logged(server, "A page is sent again.", 2)
+            server.until_logged("A page is sent again.", count=2)
         log = server.first_line + "".join(server.log)
     assert WORD.lower() not in (log + told).lower()
     assert TOKEN not in log + told
@@ -125,7 +121,7 @@ async def test_the_last_words_of_a_worker_are_for_its_callers_and_not_for_the_lo
     with http_server("Dying", OCR_LOG_LEVEL="debug") as server:
         async with http_client(server) as mcp:
             assert "the engine's last words" in said(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        until_logged(server, "The worker died.")
+        server.until_logged("The worker died.")
     log = "".join(server.log)
     assert "last words" not in log
     assert 'how="exit status 7"' in log
@@ -195,7 +191,7 @@ async def test_with_json_every_line_is_one_object_uvicorn_s_too_from_the_first_t
             facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
             facts(await mcp.call_tool("gpu_release", {}))
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(5) == 0
+        assert server.process.wait(BOUND_S) == 0
     first = json.loads(server.first_line)
     assert (first["level"], first["url"]) == ("info", server.url)
     lines = entries(server)
@@ -211,12 +207,12 @@ async def test_with_json_every_line_is_one_object_uvicorn_s_too_from_the_first_t
 
 async def test_as_text_a_line_is_a_line_whatever_a_caller_sends() -> None:
     with http_server(OCR_LOG_LEVEL="info") as server:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             await http.get(server.root + "/a%0a2026-01-01T00:00:00.000Z%20error%20forged:%1b%5b31mred%e2%80%a8x")
-        until_logged(server, "An HTTP request has ended.")
+        server.until_logged("An HTTP request has ended.")
         async with http_client(server) as mcp:
             facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        until_logged(server, "A request has ended.")
+        server.until_logged("A request has ended.")
     assert server.first_line == f"Serving MCP at {server.url}\n"
     assert [line for line in server.log if not LINE.fullmatch(line)] == []
     log = "".join(server.log)
@@ -230,16 +226,16 @@ async def test_what_goes_well_writes_nothing_at_the_level_that_is_set_by_default
         async with http_client(server) as mcp:
             facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(5) == 0
+        assert server.process.wait(BOUND_S) == 0
     assert server.log == []
 
 
 async def test_probes_and_scrapes_that_go_well_are_for_debugging_only() -> None:
     with http_server(OCR_LOG_LEVEL="info", OCR_LOG_FORMAT="json") as server:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             for path in ("/health", "/metrics", "/nothing"):
                 await http.get(server.root + path)
-        until_logged(server, "/nothing")
+        server.until_logged("/nothing")
     paths = [entry["path"] for entry in entries(server) if "path" in entry]
     assert paths == ["/nothing"]
 
@@ -268,13 +264,11 @@ async def test_one_id_leads_from_the_edge_through_the_manager_to_the_worker(mode
         async with http_client(server, mode=mode) as mcp:
             for _ in range(2):
                 facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        until_logged(server, "A request has ended.", 2)
-        until_logged(server, "An HTTP request has ended.", 3)
+        server.until_logged("A request has ended.", count=2)
+        server.until_logged("An HTTP request has ended.", count=3)
         first, second = [entry["request"] for entry in entries(server) if entry["message"] == "A request has ended."]
         assert first != second
-        wait_until(
-            lambda: ("deepseek_ocr_mcp.edges.http.access", "An HTTP request has ended.") in of_request(server, second)
-        )
+        server.until_logged("An HTTP request has ended.", second)
     assert of_request(server, first) >= {
         ("deepseek_ocr_mcp.edges.http.access", "An HTTP request has ended."),
         ("deepseek_ocr_mcp.observer", "A request has ended."),
@@ -288,7 +282,7 @@ async def test_one_id_leads_from_the_edge_through_the_manager_to_the_worker(mode
 
 async def test_a_caller_names_its_request_and_gets_the_name_back() -> None:
     with http_server(OCR_LOG_LEVEL="debug", OCR_LOG_FORMAT="json", OCR_AUTH_TOKEN=TOKEN) as server:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             answer = await http.get(server.root + "/health", headers={"X-Request-ID": "order-66.b_C"})
             assert answer.headers["x-request-id"] == "order-66.b_C"
             for path, status in (("/nothing", 401), ("/health", 200)):
@@ -296,7 +290,7 @@ async def test_a_caller_names_its_request_and_gets_the_name_back() -> None:
                     answer = await http.get(server.root + path, headers={"X-Request-ID": wrong})
                     assert answer.status_code == status
                     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
-        until_logged(server, answer.headers["x-request-id"])
+        server.until_logged(answer.headers["x-request-id"])
     (entry,) = [entry for entry in entries(server) if entry.get("request") == "order-66.b_C"]
     assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/health", 200)
 
@@ -323,7 +317,7 @@ async def test_marks_in_a_library_s_noise_are_noise_and_lines_of_ours_are_lines(
     with http_server("Marking", OCR_LOG_FORMAT="json") as server:
         async with http_client(server) as mcp:
             facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        until_logged(server, "a line of ours")
+        server.until_logged("a line of ours")
     (entry,) = entries(server)
     assert (entry["logger"], entry["message"]) == ("deepseek_ocr_mcp.test", "a line of ours")
     assert entry["worker"] == "Marking worker", "a child cannot say that it is another"
@@ -404,15 +398,15 @@ async def test_the_ids_of_callers_side_by_side_do_not_mix() -> None:
             from mcp.client.streamable_http import streamable_http_client
 
             async with (
-                httpx2.AsyncClient(headers=headers, timeout=60) as http,
+                httpx2.AsyncClient(headers=headers, timeout=BOUND_S) as http,
                 Client(streamable_http_client(server.url, http_client=http)) as mcp,
             ):
                 facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
 
-        with anyio.fail_after(60):
+        with anyio.fail_after(2 * BOUND_S):
             async with anyio.create_task_group() as tasks:
                 for number in range(6):
                     tasks.start_soon(caller, number)
-        until_logged(server, "A request has ended.", 6)
+        server.until_logged("A request has ended.", count=6)
     reads = [entry["request"] for entry in entries(server) if entry.get("call") == "read"]
     assert sorted(",".join(reads).split(",")) == [f"caller-{number}" for number in range(6)]

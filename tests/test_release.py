@@ -44,7 +44,7 @@ class Clone:
 
     def git(self, *command: str) -> None:
         who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", *who, *command], cwd=self.root, check=True, capture_output=True, timeout=30)
+        subprocess.run(["git", *who, *command], cwd=self.root, check=True, capture_output=True, timeout=60)
 
     def commit(self) -> None:
         self.git("add", "--all")

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio.lowlevel
+import pytest
 import trio
 import trio.testing
 
-__all__ = ["Steps", "counted_steps", "virtual_time"]
+__all__ = ["Steps", "counted_steps", "inline_threads", "virtual_time"]
 
 
 def virtual_time() -> tuple[str, dict[str, Any]]:
     """What an `anyio_backend` fixture returns."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
+
+
+def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call inline whatever would run in a thread: virtual time jumps while a thread works."""
+
+    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return function(*args)
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
 
 
 class Steps(trio.abc.Instrument):

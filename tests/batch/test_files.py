@@ -184,7 +184,7 @@ async def test_documents_behind_http_are_listed_and_fetched(web: str, tmp_path: 
     assert names(found) == ["a.png", "b/c.pdf"]
     (one,) = await anyio.to_thread.run_sync(list_sources, f"{web}/b/c.pdf", out, SETTINGS)
     assert (one.name, one.url) == ("c.pdf", f"{web}/b/c.pdf")
-    with anyio.fail_after(20), private_folder() as folder:
+    with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(SETTINGS, folder).running() as reader:
             async with _snapshot_of(one, SETTINGS, folder, reader) as snapshot:
                 data = b"%PDF" + bytes(3_000_000)

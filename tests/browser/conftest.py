@@ -1,17 +1,17 @@
-"""A real Chromium and real servers, started once for all tests of a module."""
+"""A real Chromium, started once for all tests of a module."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from browser.rig import Visitor, bundle_host
-from support import HttpServer, http_server, install_node_modules, node_module_version
+from support import install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
@@ -48,25 +48,6 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
     made = Visitor(browser)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[..., HttpServer]]:
-    """A server with this engine and these settings; one for all tests of the module that ask for the same."""
-    running: dict[str, HttpServer] = {}
-    opened = []
-
-    def get(engine: str, **settings: str) -> HttpServer:
-        key = json.dumps([engine, settings])
-        if key not in running:
-            manager = http_server(engine, **settings)
-            running[key] = manager.__enter__()
-            opened.append(manager)
-        return running[key]
-
-    yield get
-    for manager in opened:
-        manager.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import socket
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -19,7 +19,8 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults
 from deepseek_ocr_mcp import __version__
-from support import HttpServer, as_base64, http_server, png, wait_until, written
+from deepseek_ocr_mcp.models import NoteCode
+from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
 
 pytestmark = pytest.mark.browser
 
@@ -165,7 +166,20 @@ def test_a_term_that_is_nowhere_is_said_so_and_an_empty_one_is_asked_for(visitor
     expect(page.locator("#term")).to_be_focused()
     page.keyboard.type("unicorn")
     page.keyboard.press("Enter")
-    expect(page.locator(".view")).to_contain_text("“unicorn” is nowhere")
+    expect(page.locator(".view")).to_contain_text("“unicorn” is on no page")
+
+
+def test_a_note_of_the_server_is_in_the_readers_language_with_the_servers_own_words(
+    visitor: Visitor, rapid: HttpServer
+) -> None:
+    page = visitor.open(rapid, locale="ja")
+    choose(page, "find")
+    add(page, ("note.png", written("nothing here")))
+    page.locator("#term").fill("unicorn")
+    page.keyboard.press("Enter")
+    note = page.locator(".note")
+    expect(note).to_contain_text("検索した語句は見つかりませんでした。")
+    expect(note.locator("details p[lang=en]")).to_contain_text("'unicorn' was not found")
 
 
 def test_what_the_engine_cannot_do_is_shown_with_the_reason(visitor: Visitor, rapid: HttpServer) -> None:
@@ -322,7 +336,10 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
     source = "\n".join(path.read_text() for path in [WEB / "index.html", WEB / "view" / "view.html", *scripts])
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
-    made = re.compile(r"(mode|resolution|theme|state|endpoint|label|finish|error|remedy|gpu\.(moved|already)|field)\.")
+    assert {f"note.{code}" for code in get_args(NoteCode)} <= english.keys()
+    made = re.compile(
+        r"(mode|resolution|theme|state|endpoint|label|finish|note|error|remedy|gpu\.(moved|already)|field)\."
+    )
     literal = set(re.findall(r'"([\w.]+)"', source))
     assert {key for key in english if key not in literal and not made.match(key)} == set()
 
@@ -415,7 +432,9 @@ def test_a_release_that_finds_a_page_being_read_offers_to_stop_it(visitor: Visit
     page.click("#read")
     expect(page.locator(".file.reading")).to_have_count(1)
     # Loaded and read under one lock: before that, there may be a worker that can be had without waiting.
-    wait_until(lambda: httpx2.get(f"{server.root}/gpu/status").json()["state"] not in ("unloaded", "loading"), 30)
+    wait_until(
+        lambda: httpx2.get(f"{server.root}/gpu/status", timeout=BOUND_S).json()["state"] not in ("unloaded", "loading")
+    )
     page.locator("#gpu-button").click()
     release = page.get_by_role("button", name="Release all")
     expect(release).to_have_attribute("aria-disabled", "false")
@@ -462,7 +481,7 @@ def test_cancel_stops_the_work_on_the_server(visitor: Visitor, patient: HttpServ
     expect(page.locator(".file.reading")).to_have_count(1)
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".file-meta")).to_have_text("Cancelled")
-    wait_until(lambda: httpx2.get(f"{patient.root}/gpu/status").json()["queue"] == 0, 5)
+    wait_until(lambda: httpx2.get(f"{patient.root}/gpu/status", timeout=BOUND_S).json()["queue"] == 0)
     expect(page.get_by_role("button", name="Read again").first).to_be_visible()
 
 
@@ -558,7 +577,7 @@ def test_nothing_that_a_model_writes_comes_to_life(visitor: Visitor, serve: Serv
 
 
 def test_the_policy_of_the_page_is_as_strict_as_promised(scholar: HttpServer) -> None:
-    answer = httpx2.get(scholar.root)
+    answer = httpx2.get(scholar.root, timeout=BOUND_S)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

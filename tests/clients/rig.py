@@ -74,7 +74,7 @@ def find_node() -> str:
     system = shutil.which("node")
     if system is None:
         pytest.fail("The client tests need Node, and there is none; scripts/test installs it.")
-    said = subprocess.run([system, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    said = subprocess.run([system, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
     if tuple(int(part) for part in said.strip().lstrip("v").split(".")[:2]) < OLDEST_NODE:
         pytest.fail(f"The client tests need Node 22.19, and {system} is {said.strip()}; scripts/test installs it.")
     return system

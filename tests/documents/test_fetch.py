@@ -27,7 +27,7 @@ from deepseek_ocr_mcp.errors import (
 )
 
 pytestmark = pytest.mark.anyio
-BOUND_S = 10.0  # a bound, not a wait
+BOUND_S = 60.0  # a bound, not a wait
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(100))
 PUBLIC = "93.184.215.14"
 

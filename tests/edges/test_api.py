@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from support import HttpServer, as_base64, echo, facts, http_client, http_server, png, said, tiff
+from support import BOUND_S, HttpServer, Servers, as_base64, echo, facts, http_client, http_server, png, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -30,43 +30,36 @@ CSP = (
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[HttpServer]:
-    with http_server(OCR_MAX_FILE_MB="6") as made:
-        yield made
+@pytest.fixture
+def server(serve: Servers) -> HttpServer:
+    return serve(OCR_MAX_FILE_MB="6")
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[HttpServer]:
-    with http_server(
-        OCR_AUTH_TOKEN=TOKEN, OCR_ALLOWED_HOSTS="ocr.example.org", OCR_CORS_ORIGINS="https://app.example.org"
-    ) as made:
-        yield made
+@pytest.fixture
+def guarded(serve: Servers) -> HttpServer:
+    return serve(OCR_AUTH_TOKEN=TOKEN, OCR_ALLOWED_HOSTS="ocr.example.org", OCR_CORS_ORIGINS="https://app.example.org")
 
 
-@pytest.fixture(scope="module")
-def patient() -> Iterator[HttpServer]:
+@pytest.fixture
+def patient(serve: Servers) -> HttpServer:
     """Reads for ever, and takes three requests, one of a client."""
-    with http_server("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="1") as made:
-        yield made
+    return serve("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="1")
 
 
-@pytest.fixture(scope="module")
-def steady() -> Iterator[HttpServer]:
+@pytest.fixture
+def steady(serve: Servers) -> HttpServer:
     """Takes a twentieth of a second for a page."""
-    with http_server("Steady") as made:
-        yield made
+    return serve("Steady")
 
 
-@pytest.fixture(scope="module")
-def real() -> Iterator[HttpServer]:
-    with http_server("rapidocr") as made:
-        yield made
+@pytest.fixture
+def real(serve: Servers) -> HttpServer:
+    return serve("rapidocr")
 
 
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=server.root, timeout=30) as made:
+    async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as made:
         yield made
 
 
@@ -109,7 +102,7 @@ async def stream(
 
 async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
     """Wait until so many requests hold a place and the engine is loaded."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         while (status := (await http.get("/gpu/status")).json())["queue"] != queue or status["state"] != "host":
             await anyio.sleep(0.02)
 
@@ -117,16 +110,16 @@ async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
 @asynccontextmanager
 async def asking(server: HttpServer) -> AsyncIterator[tuple[httpx2.AsyncClient, anyio.abc.TaskGroup]]:
     """A client, and tasks that it leaves alone at the end; nobody waits before or after."""
-    async with httpx2.AsyncClient(base_url=server.root, timeout=30) as http:
-        await until_nobody_waits(http, 5)
+    async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http:
+        await until_nobody_waits(http)
         async with anyio.create_task_group() as tasks:
             yield http, tasks
             tasks.cancel_scope.cancel()
-        await until_nobody_waits(http, 5)
+        await until_nobody_waits(http)
 
 
-async def until_nobody_waits(http: httpx2.AsyncClient, seconds: float = 1.0) -> None:
-    with anyio.fail_after(seconds):
+async def until_nobody_waits(http: httpx2.AsyncClient) -> None:
+    with anyio.fail_after(BOUND_S):
         while (await http.get("/gpu/status")).json()["queue"]:
             await anyio.sleep(0.01)
 
@@ -217,7 +210,7 @@ async def test_json_and_forms_are_answered_alike(http: httpx2.AsyncClient) -> No
 
 async def test_blocks_boxes_and_the_models_own_words_come_where_they_are_asked_for() -> None:
     with http_server("Drawing") as server:
-        async with httpx2.AsyncClient(base_url=server.root, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http:
             plain = (await http.post("/ocr", files=FILE)).json()
             asked = (await http.post("/ocr", data={"raw": "1", "boxes": "on", "annotate": "yes"}, files=FILE)).json()
     assert plain["raw_text"].startswith("<|ref|>image<|/ref|>")
@@ -242,7 +235,7 @@ async def test_pages_and_max_chars_say_how_to_go_on(http: httpx2.AsyncClient) ->
 async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpServer) -> None:
     document = {"file": ("a.tif", tiff(*range(20, 32)))}
     async with (
-        httpx2.AsyncClient(base_url=steady.root, timeout=30) as http,
+        httpx2.AsyncClient(base_url=steady.root, timeout=BOUND_S) as http,
         stream(http, "/ocr-pdf", files=document) as told,
     ):
         got = [event async for event in told]
@@ -268,7 +261,7 @@ async def test_an_error_while_events_are_told_is_an_event(http: httpx2.AsyncClie
 
 async def test_a_fault_of_the_engine_is_an_error_in_both_forms() -> None:
     with http_server("Broken") as server:
-        async with httpx2.AsyncClient(base_url=server.root, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http:
             refused(await http.post("/ocr", files=FILE), 500, "internal")
             async with stream(http) as told:
                 got = [event async for event in told]
@@ -417,7 +410,7 @@ async def test_a_body_without_an_end_is_cut(server: HttpServer, path: str, statu
         while True:
             yield b"10000\r\n" + b" " * 65536 + b"\r\n"
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND_S):
         answer = await raw(server.root, HEAD.format(path, "Transfer-Encoding: chunked"), endless())
     assert (answer[0], answer[2]) == (status, True)
 
@@ -428,7 +421,7 @@ async def test_a_body_that_stalls_is_cut(patient: HttpServer, path: str) -> None
         yield b"{"
         await anyio.sleep_forever()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND_S):
         status, error, closed = await raw(patient.root, HEAD.format(path, "Content-Length: 1000"), stalling())
     assert (status, error["code"], closed) == (408, "slow_upload", True)
 
@@ -436,13 +429,13 @@ async def test_a_body_that_stalls_is_cut(patient: HttpServer, path: str) -> None
 # -- clients that leave
 
 
-async def test_who_hangs_up_stops_the_work_within_a_second(patient: HttpServer) -> None:
+async def test_who_hangs_up_stops_the_work(patient: HttpServer) -> None:
     async with asking(patient) as (http, _):
         for accept in ("application/json", "text/event-stream"):
             async with anyio.create_task_group() as tasks:
 
                 async def ask(accept: str = accept) -> None:
-                    async with httpx2.AsyncClient(base_url=patient.root, timeout=30) as leaving:
+                    async with httpx2.AsyncClient(base_url=patient.root, timeout=BOUND_S) as leaving:
                         await leaving.post("/ocr", files=FILE, headers={"Accept": accept})
 
                 tasks.start_soon(ask)
@@ -462,7 +455,7 @@ async def test_who_hangs_up_in_the_middle_of_its_upload_leaves_nothing(
         b"POST /ocr HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         b'Content-Length: 9999\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
     )
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND_S):
         while (await http.get("/gpu/status")).json()["queue"] != 1:
             await anyio.sleep(0.01)
     connection.close()
@@ -471,7 +464,7 @@ async def test_who_hangs_up_in_the_middle_of_its_upload_leaves_nothing(
 
 
 async def test_a_request_that_is_stopped_by_force_hears_so(patient: HttpServer) -> None:
-    async with httpx2.AsyncClient(base_url=patient.root, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=patient.root, timeout=BOUND_S) as http:
         answers: list[httpx2.Response] = []
 
         async def ask() -> None:
@@ -514,9 +507,9 @@ async def test_a_full_queue_refuses_on_every_edge_and_says_when_to_come_again(pa
 
         for address in ("127.0.0.2", "127.0.0.3"):
             transport = httpx2.AsyncHTTPTransport(local_address=address)
-            other = httpx2.AsyncClient(base_url=patient.root, transport=transport, timeout=30)
+            other = httpx2.AsyncClient(base_url=patient.root, transport=transport, timeout=BOUND_S)
             tasks.start_soon(lambda other=other: other.post("/ocr", files=FILE))
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND_S):
             while (await http.get("/health")).json()["ready"]:
                 await anyio.sleep(0.02)
         answer = await http.get("/health?ready")
@@ -524,7 +517,7 @@ async def test_a_full_queue_refuses_on_every_edge_and_says_when_to_come_again(pa
         assert answer.headers["retry-after"]
         assert (await http.get("/health")).status_code == 200
         transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.9")
-        async with httpx2.AsyncClient(base_url=patient.root, transport=transport) as fresh:
+        async with httpx2.AsyncClient(base_url=patient.root, transport=transport, timeout=BOUND_S) as fresh:
             assert "3 requests" in refused(await fresh.post("/ocr", files=FILE), 429, "queue_full")["message"]
 
 
@@ -563,7 +556,7 @@ async def test_health_and_status_answer_while_a_page_is_read(patient: HttpServer
     async with asking(patient) as (http, tasks):
         tasks.start_soon(lambda: http.post("/ocr", files=FILE))
         await until_reading(http)
-        with anyio.fail_after(2):
+        with anyio.fail_after(BOUND_S):
             for _ in range(20):
                 assert (await http.get("/health")).json()["ready"]
                 assert (await http.get("/gpu/status")).json()["queue"] == 1
@@ -573,7 +566,7 @@ async def test_health_and_status_answer_while_a_page_is_read(patient: HttpServer
 
 
 async def test_every_answer_has_the_security_headers(server: HttpServer, guarded: HttpServer) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         answers = [
             await http.get(f"{server.root}/health"),
             await http.get(f"{server.root}/nothing"),
@@ -597,7 +590,7 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
 
 
 async def test_without_the_token_only_health_and_the_pages_files_are_open(guarded: HttpServer) -> None:
-    async with httpx2.AsyncClient(base_url=guarded.root) as http:
+    async with httpx2.AsyncClient(base_url=guarded.root, timeout=BOUND_S) as http:
         for path in ("/docs", "/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
             refused(await http.get(path), 401, "unauthorized")
         for path in ("/ocr", "/static/docs/start.js", "/", "/gpu/release", "/export"):
@@ -613,7 +606,7 @@ async def test_without_the_token_only_health_and_the_pages_files_are_open(guarde
 
 async def test_the_servers_own_page_may_call_it_under_every_name_it_is_served_by(guarded: HttpServer) -> None:
     own = {"Host": "ocr.example.org", "Origin": "https://ocr.example.org", "Authorization": f"Bearer {TOKEN}"}
-    async with httpx2.AsyncClient(base_url=guarded.root) as http:
+    async with httpx2.AsyncClient(base_url=guarded.root, timeout=BOUND_S) as http:
         assert (await http.post("/ocr", files=FILE, headers=own)).status_code == 200
         foreign = own | {"Origin": "https://ocr.example.org.evil.org"}
         refused(await http.post("/ocr", files=FILE, headers=foreign), 403, "input_forbidden")
@@ -624,7 +617,7 @@ async def test_other_sites_may_read_answers_only_where_the_operator_says_so(
 ) -> None:
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     app, evil = {"Origin": "https://app.example.org"}, {"Origin": "https://evil.example.org"}
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
         answer = await http.options(f"{guarded.root}/ocr", headers=preflight | app)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://app.example.org"
@@ -660,7 +653,7 @@ async def test_who_comes_through_a_trusted_proxy_is_a_client_of_its_own() -> Non
 
 
 async def test_the_modes_say_what_the_engine_can_and_why_not(real: HttpServer) -> None:
-    async with httpx2.AsyncClient(base_url=real.root) as http:
+    async with httpx2.AsyncClient(base_url=real.root, timeout=BOUND_S) as http:
         told = (await http.get("/modes")).json()
     assert [mode["name"] for mode in told["modes"]] == [
         "document", "ocr", "free", "figure", "describe", "find", "freeform",

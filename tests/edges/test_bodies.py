@@ -188,6 +188,26 @@ def test_a_form_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     anyio.run(check)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        (b"filename*=UTF-8''scan%20%C3%A4.png", "scan ä.png"),
+        (b"filename*=iso-8859-1'de'%E4.png", "ä.png"),
+        (b"filename*=no-such-charset''a%C3%A4.png", "aä.png"),
+        (b"FileName* = utf-8''a.png; x=y", "a.png"),
+        (b"filename=\"plain.png\"; filename*=UTF-8''extended.png", "plain.png"),
+    ],
+)
+async def test_a_file_may_be_named_by_the_extended_parameter_alone(
+    tmp_path: Path, parameters: bytes, name: str
+) -> None:
+    body = FORM.replace(b'filename="a/b \xc3\xa4.png"', parameters)
+    incoming = Incoming(Settings(), str(tmp_path))
+    assert await read_form(form(body, []), incoming) == {"mode": "find", "find_term": "stück"}
+    assert (await incoming.snapshot()).name == name
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, len(FORM) - 3), st.binary(max_size=20))
 def test_a_damaged_form_is_an_error_of_ours(at: int, junk: bytes) -> None:

@@ -27,14 +27,14 @@ PAGE = as_base64(png())
 
 
 @asynccontextmanager
-async def house(free_mb: int, *, fallback: bool) -> AsyncIterator[Client]:
+async def house(free_mb: int, *, fallback: bool, compute_mode: int = 0) -> AsyncIterator[Client]:
     nvml = FakeNvml()
-    nvml.add_card(free_mb=free_mb)
+    nvml.add_card(free_mb=free_mb, compute_mode=compute_mode)
     probe = GpuProbe(nvml, sees_host_pids=True)
     settings = Settings(ocr_prewarm="off")
     on_gpu = EngineSpec("on-gpu", "faults:Steady", frozenset(MODES), gpu_mb=8000)
     on_cpu = EngineSpec("on-cpu", "faults:Echo", frozenset({"document", "free"}))
-    with private_folder() as folder, anyio.fail_after(30):
+    with private_folder() as folder, anyio.fail_after(60):
         service = OcrService(
             settings,
             "A test asked for it.",
@@ -59,6 +59,14 @@ async def test_without_room_the_fallback_reads_and_says_so() -> None:
     answer = facts(result)
     assert (answer["engine"], answer["device"], answer["text"]) == ("on-cpu", "cpu", echo())
     assert "GPU 0" in said(result)
+    assert "OCR_FALLBACK" in said(result)
+
+
+async def test_where_no_card_can_be_used_the_fallback_reads_and_says_why() -> None:
+    async with house(40_000, fallback=True, compute_mode=2) as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": PAGE})
+    assert (facts(result)["engine"], facts(result)["text"]) == ("on-cpu", echo())
+    assert "compute mode Prohibited" in said(result)
     assert "OCR_FALLBACK" in said(result)
 
 

@@ -12,17 +12,14 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.caller import Caller
-from deepseek_ocr_mcp.errors import NotReady, OcrError
+from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.service import folders
 from deepseek_ocr_mcp.service.folders import FolderReader
 from deepseek_ocr_mcp.service.progress import Terms
-from deepseek_ocr_mcp.service.service import OcrService
-from support import client, echo, facts, png, running, said, tiff
+from support import BOUND_S, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
-
-BOUND_S = 30.0  # a bound, not a wait
 
 
 @pytest.fixture
@@ -165,10 +162,7 @@ async def test_over_http_only_allowed_folders_are_read_and_written(scans: Path, 
         assert facts(inside)["folder"]["read"] == 3
 
 
-async def test_the_answer_comes_in_time_and_the_same_call_goes_on(
-    scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folders, "RETRY_S", 0.01)
+async def test_the_answer_comes_in_time_and_the_same_call_goes_on(scans: Path, out: Path) -> None:
     make(scans, 12)
     calls = 0
     async with client("Steady", ocr_reply_seconds=0.2) as mcp:
@@ -223,89 +217,7 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
         assert counts((await read(reader, image=scans, save_to=out))[0]) == (6, 1, 3, 2, 0)
 
 
-async def test_a_page_range_that_one_document_has_not_is_that_documents_failure(scans: Path, out: Path) -> None:
-    async with running() as service:
-        reader = service.folders
-        folder, notes = await read(reader, image=scans, save_to=out, pages="3")
-    assert counts(folder) == (3, 1, 0, 2, 0)
-    assert "beyond the end" in notes
-
-
-@pytest.mark.parametrize(
-    ("engine", "arguments", "words"),
-    [
-        ("Unloadable", {}, ["The weights are not here.", "0 of 3 files", "Fetch them."]),
-        ("Refusing", {}, ["Not this one."]),
-        ("Echo", {"mode": "translate"}, ["'translate'"]),
-        ("Echo", {"mode": "find"}, ["find_term"]),
-    ],
-)
-async def test_what_every_document_would_meet_ends_the_reading_at_once(
-    engine: str, arguments: dict[str, Any], words: list[str], scans: Path, out: Path
-) -> None:
-    async with running(engine) as service:
-        reader = service.folders
-        for _ in range(2):
-            with pytest.raises(OcrError) as caught:
-                await read(reader, image=scans, save_to=out, **arguments)
-            for word in words:
-                assert word in str(caught.value)
-        assert (await service.status()).queue == 0
-
-
-async def test_a_fault_of_ours_is_an_error_and_the_server_goes_on(
-    scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("a bug")
-
-    async with client() as mcp:
-        with monkeypatch.context() as patch:
-            patch.setattr(OcrService, "_work", broken)
-            failed = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)})
-        assert failed.is_error
-        assert "RuntimeError" in said(failed)
-        assert (
-            facts(await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)}))["folder"]["read"] == 3
-        )
-
-
 # -- nothing is replaced, nothing of ours is read
-
-
-async def test_a_text_that_is_there_is_left_and_an_older_one_is_told(scans: Path, out: Path) -> None:
-    os.mkdir(out)
-    (out / "a.png.md").write_text("corrected by hand")
-    (out / "b 10.png.md").write_text("of last year")
-    os.utime(out / "b 10.png.md", (1, 1))
-    async with running() as service:
-        reader = service.folders
-        folder, notes = await read(reader, image=scans, save_to=out)
-        assert counts(folder) == (3, 1, 2, 0, 0)
-        assert "1 of them are older" in notes
-        assert "overwrite=true" in notes
-        assert content(out / "a.png.md") == "corrected by hand"
-        assert content(out / "b 10.png.md") == "of last year"
-        assert "older than its file" in content(out / "index.md")
-        assert counts((await read(reader, image=scans, save_to=out, overwrite=True))[0]) == (3, 3, 0, 0, 0)
-    assert content(out / "a.png.md") == echo(41) + "\n"
-
-
-async def test_an_index_that_is_not_ours_is_not_touched(scans: Path, out: Path, tmp_path: Path) -> None:
-    os.mkdir(out)
-    (out / "index.md").write_text("# My site")
-    async with running() as service:
-        reader = service.folders
-        folder, notes = await read(reader, image=scans, save_to=out)
-        assert folder.index == ""
-        assert "did not write" in notes
-        assert content(out / "index.md") == "# My site"
-        (out / "index.md").unlink()
-        (tmp_path / "secret.md").write_text(folders.INDEX_MARK)
-        (out / "index.md").symlink_to(tmp_path / "secret.md")
-        await read(reader, image=scans, save_to=out, overwrite=True)
-    assert content(tmp_path / "secret.md") == folders.INDEX_MARK
-    assert content(out / "index.md").startswith(folders.INDEX_MARK)
 
 
 async def test_texts_and_figures_beside_the_pages_are_not_read_the_next_time(scans: Path) -> None:
@@ -339,114 +251,5 @@ async def test_links_out_of_the_allowed_folders_are_refused_one_by_one(scans: Pa
     assert os.listdir(outside) == ["secret.png"]
 
 
-async def test_while_the_model_loads_the_answer_says_so(
-    scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really, refusals = OcrService.read, iter(range(3))
-
-    async def loading(self: OcrService, *arguments: Any, **more: Any) -> Any:
-        if next(refusals, None) is not None:
-            raise NotReady("The model has been loading for 9 s.", remedy="Call again.")
-        return await really(self, *arguments, **more)
-
-    monkeypatch.setattr(OcrService, "read", loading)
-    monkeypatch.setattr(folders, "RETRY_S", 3600.0)
-    async with running() as service:
-        reader = service.folders
-        with anyio.fail_after(BOUND_S):
-            first, notes = await read(reader, image=scans, save_to=out, reply_s=0.0)
-            while "loading for 9 s" not in notes:
-                first, notes = await read(reader, image=scans, save_to=out, reply_s=0.01)
-        assert first.left == 3
-    monkeypatch.setattr(folders, "RETRY_S", 0.01)
-    async with running() as service:
-        reader = service.folders
-        assert counts((await read(reader, image=scans, save_to=out))[0]) == (3, 3, 0, 0, 0)
-
-
-# -- callers come and go
-
-
-async def test_a_cancelled_call_stops_the_reading(scans: Path, out: Path) -> None:
-    async with running("Patient") as service:
-        reader = service.folders
-        with anyio.fail_after(BOUND_S):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda: read(reader, image=scans, save_to=out))
-                while (await service.status()).state != "host":
-                    await anyio.sleep(0.01)
-                tasks.cancel_scope.cancel()
-            while (await service.status()).queue:
-                await anyio.sleep(0.01)
-    assert not any(name.endswith(".png.md") for name in written(out))
-
-
-async def test_callers_with_the_same_words_share_one_reading(scans: Path, out: Path) -> None:
-    make(scans, 5)
-    found: list[folders.Folder] = []
-
-    async with running("Steady") as service:
-        reader = service.folders
-
-        async def call() -> None:
-            found.append((await read(reader, image=scans, save_to=out, overwrite=True))[0])
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(3):
-                tasks.start_soon(call)
-        assert (await service.status()).served == 10
-    assert [counts(folder) for folder in found] == [(8, 8, 0, 0, 0)] * 3
-
-
-async def test_what_nobody_comes_back_for_is_left_and_found_again(
-    scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(scans, 5)
-    async with running("Steady") as service:
-        reader = service.folders
-        monkeypatch.setattr(folders, "LINGER_S", -1.0)
-        first, notes = await read(reader, image=scans, save_to=out, overwrite=True, reply_s=0.0)
-        assert first.left > 0
-        assert "call again with the same arguments" in notes
-        [job] = reader._jobs.values()
-        with anyio.fail_after(BOUND_S):
-            while job.scope is not None:
-                await anyio.sleep(0.01)
-        assert job.done < 8, "it stopped before the next document"
-        (scans / "new.png").write_bytes(png(90))
-        last, _ = await read(reader, image=scans, save_to=out, overwrite=True)
-        assert counts(last) == (9, 9, 0, 0, 0)
-        assert (await service.status()).served == 11
-        assert "9 of 9" in content(out / "index.md")
-
-
-async def test_a_reading_that_ended_meanwhile_is_told_and_not_begun_anew(scans: Path, out: Path) -> None:
-    async with running() as service:
-        reader = service.folders
-        first, _ = await read(reader, image=scans, save_to=out, overwrite=True, reply_s=0.0)
-        assert first.left == 3
-        [job] = reader._jobs.values()
-        with anyio.fail_after(BOUND_S):
-            while job.scope is not None:
-                await anyio.sleep(0.01)
-        assert counts((await read(reader, image=scans, save_to=out, overwrite=True))[0]) == (3, 3, 0, 0, 0)
-        assert (await service.status()).served == 5
-        assert counts((await read(reader, image=scans, save_to=out, overwrite=True))[0]) == (3, 3, 0, 0, 0)
-        assert (await service.status()).served == 10
-
-
-async def test_readings_that_nobody_comes_back_for_are_forgotten(
-    scans: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folders, "LINGER_S", -1.0)
-    async with running() as service:
-        reader = service.folders
-        for number in range(folders.MAX_JOBS + 5):
-            await read(reader, image=scans, save_to=f"{out}{number}", reply_s=0.0)
-            with anyio.fail_after(BOUND_S):
-                while any(job.scope is not None for job in reader._jobs.values()):
-                    await anyio.sleep(0.005)
-        assert len(reader._jobs) <= folders.MAX_JOBS + 1
-
-
+# -- who shares a reading, who leaves it, and what a reading ends over: tests/service/test_folders.py
 # -- on the command line: tests/test_cli.py

@@ -20,6 +20,7 @@ from mcp.types import CallToolResult
 
 from deepseek_ocr_mcp.documents import paths
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
+from leftovers import workers_outlive_their_test
 from support import as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
@@ -35,6 +36,7 @@ def ask() -> Iterator[Ask]:
     """Calls `ocr_image` on one server that all these tests share, as a client on its machine."""
     with (
         start_blocking_portal() as portal,
+        workers_outlive_their_test(),
         portal.wrap_async_context_manager(running()) as service,
         portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
     ):

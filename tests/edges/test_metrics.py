@@ -6,14 +6,16 @@ import base64
 import os
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.abc
 import httpx2
 import pytest
+from mcp import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from deepseek_ocr_mcp import __version__
@@ -31,7 +33,7 @@ from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.service.progress import Terms
 from deepseek_ocr_mcp.service.service import OcrService
 from fake_nvml import FakeNvml
-from support import HttpServer, as_base64, facts, http_client, http_server, png, running, tiff
+from support import BOUND_S, HttpServer, as_base64, facts, http_client, http_server, png, running, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +56,7 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
 
 
 async def scrape(server: HttpServer) -> Samples:
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         answer = await http.get(server.root + "/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -72,7 +74,7 @@ async def on_a_card(nvml: FakeNvml, engine: str = "Echo", **settings: Any) -> As
         **{"ocr_prewarm": "off", "ocr_cache": "off", "gpu_offload_after": -1, "gpu_idle_timeout": -1, **settings}
     )
     spec = EngineSpec(engine, f"faults:{engine}", frozenset(MODES), gpu_mb=1000)
-    with private_folder() as folder, anyio.fail_after(30):
+    with private_folder() as folder, anyio.fail_after(60):
         manager = ModelManager(spec, chosen, probe=GpuProbe(nvml, sees_host_pids=True))
         async with OcrService(chosen, "a test", manager, DocumentReader(chosen, folder)).running() as service:
             yield service
@@ -148,16 +150,28 @@ async def test_a_caller_that_goes_away_is_counted_as_such() -> None:
     assert value(found, "requests_total", mode="document", engine="Patient", outcome="client_gone") == 1
 
 
+async def begin_reading(mcp: Client, tasks: anyio.abc.TaskGroup) -> None:
+    """Have a page read by an engine that never ends; returns when it has begun."""
+    reading = anyio.Event()
+
+    async def note(done: float, total: float | None, message: str | None) -> None:
+        if "loading" not in (message or ""):
+            reading.set()
+
+    tasks.start_soon(partial(mcp.call_tool, "ocr_image", {"image": PAGE}, progress_callback=note))
+    with anyio.fail_after(BOUND_S):
+        await reading.wait()
+
+
 async def test_who_is_turned_away_is_counted_on_every_edge() -> None:
     with http_server("Patient", OCR_MAX_QUEUE="1") as server:
         async with http_client(server) as mcp, anyio.create_task_group() as tasks:
-            tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
-            with anyio.fail_after(20):
-                while value(found := await scrape(server), "queue_requests") != 1:
-                    await anyio.sleep(0.02)
+            await begin_reading(mcp, tasks)
+            found = await scrape(server)
+            assert value(found, "queue_requests") == 1
             assert value(found, "queue_limit_requests") == 1
             assert value(found, "requests_total", mode="unknown", engine="Patient", outcome="queue_full") == 0
-            async with http_client(server) as other, httpx2.AsyncClient() as http:
+            async with http_client(server) as other, httpx2.AsyncClient(timeout=BOUND_S) as http:
                 assert (await other.call_tool("ocr_image", {"image": PAGE})).is_error
                 assert (await http.post(server.root + "/ocr", json={"image": PAGE})).status_code == 429
             found = await scrape(server)
@@ -219,7 +233,7 @@ async def test_a_forced_release_is_a_move_too_and_no_restart() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await reading.wait()
                 await service.release(force=True)
         found = await rendered(metrics)
@@ -279,7 +293,7 @@ async def test_a_driver_that_hangs_does_not_hang_a_scrape() -> None:
         metrics = Metrics(service)
         nvml.hanging["nvmlDeviceGetCount"] = threading.Event()
         try:
-            with anyio.fail_after(5):
+            with anyio.fail_after(60):
                 found = await rendered(metrics)
         finally:
             nvml.hanging["nvmlDeviceGetCount"].set()
@@ -290,17 +304,11 @@ async def test_a_driver_that_hangs_does_not_hang_a_scrape() -> None:
 async def test_a_scrape_waits_for_no_page() -> None:
     with http_server("Hanging") as server:
         async with http_client(server) as mcp, anyio.create_task_group() as tasks:
-            tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
-            with anyio.fail_after(20):
-                while value(found := await scrape(server), "model_state", state="host") != 1:
-                    await anyio.sleep(0.02)
+            await begin_reading(mcp, tasks)
+            with anyio.fail_after(BOUND_S):  # the engine never answers
+                found = await scrape(server)
+            assert value(found, "model_state", state="host") == 1
             assert value(found, "queue_requests") == 1
-            took = []
-            for _ in range(20):
-                began = time.monotonic()
-                await scrape(server)
-                took.append(time.monotonic() - began)
-            assert sorted(took)[len(took) // 2] < 1, "it waits for an engine that never answers"
             tasks.cancel_scope.cancel()
 
 
@@ -329,7 +337,7 @@ async def test_a_worker_that_is_killed_while_the_server_runs_shows_as_a_restart(
 
 async def test_metrics_ask_for_the_token_and_refusals_are_counted() -> None:
     with http_server(OCR_AUTH_TOKEN=TOKEN) as server:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
                 refused = await http.get(server.root + "/metrics", headers=headers)
                 assert refused.status_code == 401
@@ -355,7 +363,7 @@ async def test_no_text_of_a_document_is_in_the_metrics() -> None:
         async with http_client(server) as mcp:
             await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "find", "find_term": "Xylophone"})
             await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "Xylophone"})
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
             text = (await http.get(server.root + "/metrics")).text
     assert 'mode="find"' in text
     assert "Xylophone" not in text

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,21 @@ import httpx2
 import pytest
 
 from pdf_maker import born_digital, garbled, invisible, pdf, scanned
-from support import HttpServer, as_base64, client, facts, http_server, png, said
+from support import HttpServer, Servers, as_base64, client, facts, png, said
 
 pytestmark = pytest.mark.anyio
 
 # The engine `faults:Echo` answers the size of the picture that it is given, 1653x2339, and its fingerprint.
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[HttpServer]:
-    with http_server() as made:
-        yield made
+@pytest.fixture
+def server(serve: Servers) -> HttpServer:
+    return serve()
 
 
 @pytest.fixture
 async def http(server: HttpServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(base_url=server.root, timeout=30) as made:
+    async with httpx2.AsyncClient(base_url=server.root, timeout=60) as made:
         yield made
 
 

@@ -26,7 +26,7 @@ from deepseek_ocr_mcp.lifecycle.build import build_lifecycle
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.service.service import OcrService
 from fake_nvml import FakeNvml
-from support import alive, as_base64, facts, http_client, http_server, said, tiff
+from support import BOUND_S, alive, as_base64, facts, http_client, http_server, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -115,31 +115,37 @@ async def test_cards_that_are_all_full_are_named() -> None:
 
 
 async def test_several_workers_on_the_cpu_read_over_http_while_one_of_them_is_killed() -> None:
-    with http_server("Steady", OCR_CPU_WORKERS="3") as server, anyio.fail_after(60):
+    with http_server("Steady", OCR_CPU_WORKERS="3") as server, anyio.fail_after(2 * BOUND_S):
         async with http_client(server) as mcp:
+            some_read = anyio.Event()
+
+            async def note(done: float, total: float | None, message: str | None) -> None:
+                if done >= 1:
+                    some_read.set()
 
             async def document(texts: list[str]) -> None:
-                answer = facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(*HEIGHTS)), "max_chars": 0}))
+                arguments = {"image": as_base64(tiff(*HEIGHTS)), "max_chars": 0}
+                answer = facts(await mcp.call_tool("ocr_image", arguments, progress_callback=note))
                 texts += [page["text"].split()[0] for page in answer["pages"]]
 
             texts: list[str] = []
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(document, texts)
-                while not (busy := [worker["pid"] for worker in (await status(mcp))["workers"] if worker["served"]]):
-                    await anyio.sleep(0.01)
+                await some_read.wait()
+                busy = [worker["pid"] for worker in (await status(mcp))["workers"] if worker["served"]]
                 os.kill(busy[0], signal.SIGKILL)
             assert texts == [f"40x{height}" for height in HEIGHTS]
             told = await status(mcp)
             assert [worker["card"] for worker in told["workers"]] == ["cpu"] * 3
             assert told["served"] == sum(worker["served"] for worker in told["workers"]) == len(HEIGHTS)
             assert sum(worker["served"] > 0 for worker in told["workers"]) >= 2
-            metrics = httpx2.get(server.root + "/metrics").text
+            metrics = httpx2.get(server.root + "/metrics", timeout=BOUND_S).text
             assert "deepseek_ocr_workers 3.0" in metrics
             assert "deepseek_ocr_workers_out 0.0" in metrics
             for number, worker in enumerate(told["workers"]):
                 sample = f'deepseek_ocr_worker_pages_total{{uuid="cpu",worker="{number}"}} {worker["served"]:.1f}'
                 assert sample in metrics
-            api = httpx2.get(server.root + "/gpu/status").json()
+            api = httpx2.get(server.root + "/gpu/status", timeout=BOUND_S).json()
             assert len(api["workers"]) == 3
             pids = [pid for worker in told["workers"] if (pid := worker.get("pid"))]
             await mcp.call_tool("gpu_release", {})

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from fake_vllm import FakeVllm, fake_vllm
 from mcp import Client
@@ -16,7 +17,7 @@ from PIL import Image
 
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.modes import MODES
-from support import as_base64, client, echo, facts, png, said, tiff, written
+from support import BOUND_S, Watch, as_base64, client, echo, facts, png, said, tiff, written
 
 pytestmark = pytest.mark.anyio
 
@@ -39,17 +40,9 @@ async def status(mcp: Client) -> dict[str, Any]:
     return facts(await mcp.call_tool("gpu_status", {}))
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(vllm: FakeVllm, condition: Callable[[], bool]) -> None:
     """Wait for a fact about the endpoint, within a bound."""
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
-
-
-async def until_state(mcp: Client, state: str, number: int = 0) -> None:
-    with anyio.fail_after(20):
-        while (await status(mcp))["endpoints"][number]["state"] != state:
-            await anyio.sleep(0.05)
+    await anyio.to_thread.run_sync(vllm.until, condition, BOUND_S)
 
 
 async def test_a_page_is_read_as_vllm_wants_it_asked() -> None:
@@ -165,7 +158,8 @@ async def test_retry_after_is_honoured_and_another_endpoint_reads_meanwhile() ->
 async def test_an_endpoint_that_is_killed_and_comes_back_loses_no_page() -> None:
     heights = range(20, 50)
     with fake_vllm(seconds=0.2) as one, fake_vllm(seconds=0.2) as two:
-        async with remote(one, two, ocr_remote_concurrency=3) as mcp:
+        watch = Watch()
+        async with remote(one, two, ocr_remote_concurrency=3, watch=watch) as mcp:
             answers: list[dict[str, Any]] = []
 
             async def ask() -> None:
@@ -173,27 +167,28 @@ async def test_an_endpoint_that_is_killed_and_comes_back_loses_no_page() -> None
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
-                await until(lambda: len(one.read) >= 3)
+                await until(one, lambda: len(one.read) >= 3)
                 one.stop()
-                await until(lambda: len(two.read) >= 8)
+                await until(two, lambda: len(two.read) >= 8)
                 assert (await status(mcp))["endpoints"][0]["state"] == "out"
                 one.start()
-            await until_state(mcp, "ready")
+            await watch.until(lambda: watch.endpoints_back == 1)
     assert [page["text"] for page in answers[0]["pages"]] == [echo(40, height) for height in heights]
     done = Counter(one.read + two.read)
     assert set(done) == {echo(40, height) for height in heights}
 
 
 async def test_an_engine_that_died_behind_a_server_that_goes_on_is_noticed() -> None:
+    watch = Watch()
     with fake_vllm() as vllm, fake_vllm() as other:
-        async with remote(vllm, other) as mcp:
+        async with remote(vllm, other, watch=watch) as mcp:
             vllm.script = ["crash"]
             for height in (20, 30, 40):
                 assert (await read(mcp, as_base64(png(40, height))))["text"] == echo(40, height)
             (first, _) = (await status(mcp))["endpoints"]
             assert (first["state"], first["last_error"]) == ("out", "its engine is dead")
             vllm.engine_dead = False  # somebody started it anew
-            await until_state(mcp, "ready")
+            await watch.until(lambda: watch.endpoints_back == 1)
 
 
 @pytest.mark.parametrize(
@@ -209,17 +204,18 @@ async def test_an_engine_that_died_behind_a_server_that_goes_on_is_noticed() -> 
     ],
 )
 async def test_an_error_says_what_is_wrong_and_what_to_do(fault: str, words: str) -> None:
+    watch = Watch()
     with fake_vllm() as vllm:
-        async with remote(vllm) as mcp:
+        async with remote(vllm, watch=watch) as mcp:
             vllm.script = [fault] * 4
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
             assert result.is_error
             assert words in said(result)
             assert vllm.read == []
             vllm.script = []
-            with anyio.fail_after(20):
-                while (await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})).is_error:
-                    await anyio.sleep(0.1)
+            if (await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})).is_error:  # it was taken out
+                await watch.until(lambda: watch.endpoints_back == 1)
+                await read(mcp)
             assert vllm.read == [echo()]
 
 
@@ -265,14 +261,15 @@ async def test_nobody_there_is_told_with_the_address() -> None:
 
 
 async def test_while_no_endpoint_answers_the_fallback_reads_and_says_so() -> None:
+    watch = Watch()
     with fake_vllm() as vllm:
         vllm.stop()
-        async with remote(vllm, ocr_fallback="rapidocr") as mcp:
+        async with remote(vllm, ocr_fallback="rapidocr", watch=watch) as mcp:
             first = await mcp.call_tool("ocr_image", {"image": as_base64(written("Sold out")), "mode": "free"})
             many = facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(100, 200)), "mode": "free"}))
             unable = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "describe"})
             vllm.start()
-            await until_state(mcp, "ready")
+            await watch.until(lambda: watch.endpoints_back == 1)
             later = await read(mcp)
     assert (facts(first)["engine"], facts(first)["text"]) == ("rapidocr", "Sold out")
     assert vllm.url in said(first)
@@ -314,7 +311,7 @@ async def test_a_loop_is_cut_and_the_endpoint_is_hung_up_on() -> None:
         async with remote(vllm) as mcp:
             vllm.script = ["loop"]
             answer = await read(mcp)
-            await until(lambda: vllm.running == 0)
+            await until(vllm, lambda: vllm.running == 0)
     (page,) = answer["pages"]
     assert page["finish"] == "loop"
     assert page["text"].startswith(echo())
@@ -401,9 +398,9 @@ async def test_by_default_it_sleeps_when_nobody_reads() -> None:
     with fake_vllm() as vllm:
         async with remote(vllm, gpu_offload_after=0, gpu_idle_timeout=60) as mcp:
             assert (await read(mcp))["text"] == echo()
-            await until(lambda: vllm.level == 1)
+            await until(vllm, lambda: vllm.level == 1)
             assert (await read(mcp))["text"] == echo()
-            await until(lambda: vllm.level == 1)
+            await until(vllm, lambda: vllm.level == 1)
 
 
 async def test_one_that_another_put_to_sleep_is_woken_from_the_level_that_it_has() -> None:
@@ -461,7 +458,7 @@ async def test_release_by_force_stops_what_is_read() -> None:
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
-                await until(lambda: vllm.running == 1)
+                await until(vllm, lambda: vllm.running == 1)
                 moved = facts(await mcp.call_tool("gpu_release", {"force": True}))
             assert moved["to"] == "unloaded"
     assert "released by force" in said(results[0])

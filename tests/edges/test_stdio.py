@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import alive, as_base64, children, echo, png, stdio_server, wait_until
+from support import BOUND_S, alive, as_base64, children, echo, png, stdio_server, until_dead
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads /proc and sends signals")
 
@@ -58,17 +58,17 @@ def test_the_parent_imports_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_an_idle_server_ends_at_once_and_leaves_nothing(how: object, temp_folder: Path) -> None:
+def test_an_idle_server_ends_by_itself_and_leaves_nothing(how: object, temp_folder: Path) -> None:
     with stdio_server() as server:
         server.initialize()
         end(server, how)
-        assert server.process.wait(1) == 0
+        assert server.process.wait(BOUND_S) == 0
     assert list(temp_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("engine", ["Patient", "Hanging"])
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_server_ends_within_a_second_while_a_page_is_read(how: object, engine: str, temp_folder: Path) -> None:
+def test_a_server_ends_while_a_page_is_read_and_leaves_nothing(how: object, engine: str, temp_folder: Path) -> None:
     with stdio_server(engine) as server:
         server.initialize()
         server.call("ocr_image", image=as_base64(png()))
@@ -76,7 +76,7 @@ def test_a_server_ends_within_a_second_while_a_page_is_read(how: object, engine:
         workers = children(server.process.pid)
         assert len(workers) == 2  # the engine and the decoder
         end(server, how)
-        assert server.process.wait(1) == 0
+        assert server.process.wait(BOUND_S) == 0
         assert not any(alive(worker) for worker in workers)
     assert list(temp_folder.iterdir()) == []
 
@@ -89,8 +89,8 @@ def test_a_killed_server_takes_its_children_along(engine: str) -> None:
         server.until_reading()
         workers = children(server.process.pid)
         server.process.kill()
-        server.process.wait(1)
-        wait_until(lambda: not any(alive(worker) for worker in workers), 2)
+        server.process.wait(BOUND_S)
+        until_dead(workers)
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(temp_folder: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_a_killed_server_left_is_removed_by_the_next(temp_folder: Path) -> 
         server.call("ocr_image", image=as_base64(png()))
         server.until_reading()
         server.process.kill()
-        server.process.wait(1)
+        server.process.wait(BOUND_S)
     assert len(list(temp_folder.iterdir())) == 1
     with stdio_server() as first, stdio_server() as second:
         first.initialize()
@@ -116,7 +116,7 @@ def test_nothing_but_protocol_reaches_stdout() -> None:
             assert text == echo()
         assert server.process.stdin is not None
         server.process.stdin.close()
-        assert server.process.wait(1) == 0
+        assert server.process.wait(BOUND_S) == 0
         assert server.process.stdout is not None
         rest = server.process.stdout.read()
     for line in [*server.lines, *rest.splitlines()]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from mcp import Client
 from PIL import Image
 
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
-from support import alive, as_base64, client, echo, facts, png, running, said, tiff
+from support import Signs, Watch, alive, as_base64, client, echo, facts, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
 
@@ -416,12 +417,12 @@ async def test_a_mode_that_the_engine_cannot_do_names_one_that_can() -> None:
 
 
 async def test_status_answers_while_a_page_is_read() -> None:
-    async with client("Patient") as mcp, anyio.create_task_group() as tasks:
+    watch = Watch()
+    async with client("Patient", watch=watch) as mcp, anyio.create_task_group() as tasks:
         tasks.start_soon(mcp.call_tool, "ocr_image", {"image": PAGE})
-        with anyio.fail_after(10):
-            while (status := facts(await mcp.call_tool("gpu_status", {})))["state"] != "host":
-                await anyio.sleep(0.01)
-        assert status["queue"] == 1
+        await watch.until(lambda: watch.moves == ["loading"])
+        status = facts(await mcp.call_tool("gpu_status", {}))
+        assert (status["state"], status["queue"]) == ("host", 1)
         assert "idle_s" not in status
         assert alive(status["worker_pid"])
         tasks.cancel_scope.cancel()
@@ -456,7 +457,7 @@ async def test_release_ends_the_worker_and_the_next_call_starts_one() -> None:
         assert facts(await mcp.call_tool("ocr_image", {"image": PAGE}))["text"] == echo()
 
 
-async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> None:
+async def test_release_says_busy_with_the_remedy_and_force_stops_the_page(signs: Signs) -> None:
     async with client("Patient", ocr_busy_wait=0.1) as mcp, anyio.create_task_group() as tasks:
         stopped: list[Any] = []
 
@@ -464,9 +465,7 @@ async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> N
             stopped.append(await mcp.call_tool("ocr_image", {"image": PAGE}))
 
         tasks.start_soon(victim)
-        with anyio.fail_after(10):
-            while facts(await mcp.call_tool("gpu_status", {}))["state"] != "host":
-                await anyio.sleep(0.01)
+        assert await anyio.to_thread.run_sync(signs.next) == "reading"
         busy = await mcp.call_tool("gpu_release", {})
         assert busy.is_error
         assert "force=true" in said(busy)
@@ -476,11 +475,11 @@ async def test_release_says_busy_with_the_remedy_and_force_stops_the_page() -> N
 
 
 async def test_an_idle_worker_exits_by_itself() -> None:
-    async with client(gpu_idle_timeout=0.05) as mcp:
+    watch = Watch()
+    async with client(gpu_idle_timeout=0.05, watch=watch) as mcp:
         facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
-        with anyio.fail_after(5):
-            while facts(await mcp.call_tool("gpu_status", {}))["state"] != "unloaded":
-                await anyio.sleep(0.01)
+        await watch.until(lambda: watch.moves[-1] == "releasing")
+        assert facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded"
 
 
 async def test_two_servers_over_one_service_share_its_worker() -> None:

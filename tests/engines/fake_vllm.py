@@ -21,7 +21,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -81,9 +81,21 @@ class FakeVllm:
         self.engine_dead = False
         """As after a crash of its engine: the list of models stays, all else fails."""
         self.lock = threading.RLock()
+        self._news = threading.Condition()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
         self._hung: list[threading.Event] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if "_news" in self.__dict__:
+            with self._news:
+                self._news.notify_all()
+
+    def until(self, condition: Callable[[], bool], bound_s: float) -> None:
+        """Wait until this is true of what was set here; fails when the time is over."""
+        with self._news:
+            assert self._news.wait_for(condition, bound_s), "it did not come true in time"
 
     @property
     def url(self) -> str:
@@ -349,7 +361,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._event("[DONE]")
         self._chunk(b"")
         if fault not in ("event", "noise", "packed", "abort"):
-            vllm.read.append(text)
+            vllm.read = [*vllm.read, text]
 
     def _part(self, delta: dict[str, Any], reason: str | None, tokens: int, body: Any) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}

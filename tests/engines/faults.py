@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from deepseek_ocr_mcp.errors import EngineUnavailable, UnsupportedMode
 def fingerprint(pixels: bytes) -> str:
     """What `Echo` answers for a page of these RGB bytes."""
     return hashlib.sha256(pixels).hexdigest()[:12]
+
+
+def sign(text: str) -> None:
+    """Tell the test that waits for it: a line in the named pipe `SIGNS`, where there is one."""
+    with suppress(OSError):  # the test may have ended
+        pipe = os.open(os.environ.get("SIGNS", ""), os.O_WRONLY | os.O_NONBLOCK)
+        os.write(pipe, f"{text}\n".encode())
+        os.close(pipe)
 
 
 class Echo:
@@ -45,6 +54,23 @@ class Echo:
             box = (0, 0, page.width, page.height)
             texts.append(PageText(text, [TextBlock("line", text, box, 1.0)]))
         return texts
+
+
+class Openable(Echo):
+    """Its weights are mapped before a card is chosen; while they are, the file `open` in `FAULTS` grows by its pid."""
+
+    def open(self, device: str, call: Call) -> dict[str, Any]:
+        if "CUDA_VISIBLE_DEVICES" in os.environ:
+            raise RuntimeError("a card was chosen already")
+        with Path(os.environ["FAULTS"], "open").open("a") as note:
+            note.write(f"{os.getpid()}\n")
+        while Path(os.environ["FAULTS"], "slow").exists():
+            time.sleep(0.005)
+        return {"model": self.model}
+
+    def restore(self, device: str) -> None:
+        if device != "cuda" or "CUDA_VISIBLE_DEVICES" not in os.environ:
+            raise RuntimeError("there is no card to place them on")
 
 
 class Insistent(Echo):
@@ -138,6 +164,7 @@ class Hanging(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         call.progress(0.01)
+        sign("reading")
         while True:
             time.sleep(60)
 
@@ -147,6 +174,7 @@ class Patient(Echo):
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         call.progress(0.01, "reading")
+        sign("reading")
         while True:
             call.raise_if_cancelled()
             time.sleep(0.005)
@@ -268,10 +296,10 @@ class OnePageKills(Echo):
 
 
 class Eager(Echo):
-    """Leaves a note when it does something before it is asked."""
+    """Gives a sign when it does something before it is asked."""
 
     def prewarm(self) -> None:
-        Path(os.environ["EAGER_NOTE"]).touch()
+        sign("prewarmed")
 
 
 class Counting(Echo):
@@ -309,13 +337,16 @@ class Marking(Echo):
 
 
 class Noting(Echo):
-    """Notes each page that it reads in the file `reads` of the folder `FAULTS`. Takes its time.
+    """Notes each page that it reads in the file `reads` of the folder `FAULTS`.
 
+    It reads as many as the file `allowed` there says, if there is one; then it waits until that says more.
     Over a page that is 33 pixels high it dies, over one of 35 it kills whoever started it.
     """
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        time.sleep(0.03)
+        while self.is_held():
+            call.raise_if_cancelled()
+            time.sleep(0.02)
         for page in pages:
             if page.height == 33:
                 os._exit(5)
@@ -327,3 +358,13 @@ class Noting(Echo):
         os.write(notes, "".join(f"{text.text}\n" for text in texts).encode())
         os.close(notes)
         return texts
+
+    @staticmethod
+    def is_held() -> bool:
+        folder = Path(os.environ["FAULTS"])
+        try:
+            allowed = int((folder / "allowed").read_text())
+        except (FileNotFoundError, ValueError):  # not there, or being written
+            return (folder / "allowed").exists()
+        reads = folder / "reads"
+        return reads.exists() and reads.read_text().count("\n") >= allowed

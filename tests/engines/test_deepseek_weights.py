@@ -293,7 +293,7 @@ def test_two_that_open_at_once_convert_once(checkpoint: Checkpoint, monkeypatch:
         assert started.wait(30)
     go_on.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert [model.host for model in models] == ["file", "file"]
     assert checkpoint.loads == 1
 

@@ -19,6 +19,7 @@ TAGS = [
 
 VOCABULARY = 272
 END_SCALE = {"v1": 2.0, "v2": 2.4}  # makes the end token likely enough: a page has some 50 tokens
+SHORT = 3.0  # makes it likelier: for tests to which the length of a text means nothing
 SAM = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -50,7 +51,7 @@ LANGUAGE = {
 }
 
 
-def make_v1(folder: Path, *, seed: int = 0, original: bool = True) -> Path:
+def make_v1(folder: Path, *, seed: int = 0, original: bool = True, end_scale: float = END_SCALE["v1"]) -> Path:
     """A v1 checkpoint: with `original` config.json as deepseek-ai publishes it, else as transformers saves it.
 
     The keys are in the original layout both times.
@@ -66,7 +67,7 @@ def make_v1(folder: Path, *, seed: int = 0, original: bool = True) -> Path:
         image_token_id=tags["<image>"],
     )
     torch.manual_seed(seed)
-    _save(UnlimitedOcrForConditionalGeneration(config), folder, END_SCALE["v1"])
+    _save(UnlimitedOcrForConditionalGeneration(config), folder, end_scale)
     if original:
         _write(
             folder / "config.json",

@@ -91,7 +91,7 @@ def served(command: Callable[[int], Sequence[str]], start_s: float, **environmen
                 log.seek(0)
                 raise AssertionError(log.read().decode(errors="replace")[-3000:])
             try:
-                return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200
+                return httpx2.get(f"http://127.0.0.1:{port}/health", timeout=60).status_code == 200
             except httpx2.TransportError:
                 return False
 

@@ -65,4 +65,4 @@ def test_a_box_that_stands_alone_is_kept() -> None:
 
 def test_ticked_labels_are_items_of_a_list() -> None:
     lines = with_ticks([written("by post", 60, 60), written("by courier", 60, 100)], [at(30, 60, False), at(30, 100)])
-    assert to_markdown(lines) == "- [ ] by post\n- [x] by courier"
+    assert to_markdown(lines) == "* [ ] by post\n* [x] by courier"

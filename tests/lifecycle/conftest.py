@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import anyio.lowlevel
 import pytest
 
-from virtual_time import virtual_time
+from virtual_time import inline_threads, virtual_time
 
 
 @pytest.fixture
@@ -18,10 +16,4 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time jumps while a thread works: the probe, which is a plain object here, is called inline."""
-
-    async def run_sync(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
-        await anyio.lowlevel.checkpoint()
-        return function(*args)
-
-    monkeypatch.setattr("anyio.to_thread.run_sync", run_sync)
+    inline_threads(monkeypatch)

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from deepseek_ocr_mcp.errors import GpuBusy
+from deepseek_ocr_mcp.lifecycle import manager as module
 from deepseek_ocr_mcp.lifecycle.manager import SETTLE_S
 from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.worker.client import WorkerDied
@@ -104,6 +105,18 @@ async def test_an_offload_after_that_of_the_idle_policy_does_not_wait_for_it_to_
         assert (held(it), moved.freed_mb) == ({}, CONTEXT_MB)
 
 
+async def test_an_offload_is_answered_though_the_successor_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUCCESSOR_WAIT_S", OPEN_S / 2)
+    it = house(gpu_offload_after=-1)
+    async with it.open() as manager:
+        await it.read()
+        moved = await manager.offload()
+        assert "when the successor is ready" in moved.message
+        assert held(it) == {1000: CONTEXT_MB}
+        await anyio.sleep(OPEN_S)
+        assert held(it) == {}
+
+
 async def test_resident_keeps_the_worker_and_its_context() -> None:
     it = house(ocr_park="resident")
     async with it.open() as manager:
@@ -185,6 +198,33 @@ async def test_a_parked_worker_that_dies_while_its_successor_opens_leaves_the_su
         assert manager.status().worker_restarts == 1
 
 
+async def test_a_load_while_the_successor_opens_leaves_it_for_the_next_offload() -> None:
+    it = house()
+    async with it.open() as manager:
+        await it.read()
+        await anyio.sleep(OFFLOAD_S + SETTLE_S + 1)
+        it.workers[0].die()
+        async with manager.lease():
+            assert await it.read() == "by 1002"
+        await anyio.sleep(OFFLOAD_S)
+        assert (manager.state, held(it)) == (State.HOST, {})
+        assert await it.read() == "by 1001"
+        assert not it.workers[2].alive
+
+
+async def test_a_parked_worker_that_dies_unnoticed_is_followed_by_its_successor() -> None:
+    it = house(gpu_idle_timeout=60)
+    async with it.open() as manager:
+        await it.read()
+        await anyio.sleep(OFFLOAD_S + SETTLE_S + 1)
+        it.workers[0].die()
+        await anyio.sleep(OPEN_S)
+        assert (manager.state, manager.status().worker_pid) == (State.HOST, 1001)
+        await anyio.sleep(60)
+        assert manager.state is State.UNLOADED
+        assert not any(worker.alive for worker in it.workers)
+
+
 async def test_a_successor_that_dies_in_its_sleep_is_replaced_by_a_load() -> None:
     it = house()
     async with it.open() as manager:
@@ -219,6 +259,7 @@ async def test_a_successor_that_cannot_be_started_leaves_the_parked_worker() -> 
         moved = await manager.offload()
         assert (manager.state, held(it)) == (State.HOST, {1000: CONTEXT_MB})
         assert "gpu_release gives it back" in moved.message
+        assert "no more processes" in manager.status().last_error
         it.spawn_error = None
         moved = await manager.offload()
         assert (held(it), moved.freed_mb) == ({}, CONTEXT_MB)

@@ -1,7 +1,7 @@
-"""Children that start while their parent still imports what it needs to use them.
+"""Starts children ahead, while their parent still imports its own modules.
 
-A wrong guess costs the child that was started and nothing else: who needs another one gets it, and
-what nobody took is ended with the context. Imported first, so it imports next to nothing itself.
+A wrong guess costs the child that was started and nothing else: a caller that needs another child gets one, and a
+child that no caller took ends with the context. This module is imported first, so it imports almost nothing.
 """
 
 from __future__ import annotations

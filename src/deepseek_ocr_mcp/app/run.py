@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Final, NoReturn
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 import anyio.abc
@@ -27,7 +28,10 @@ from ..service.service import OcrService
 from .headstart import HeadStart
 from .signals import until_signal
 
-__all__ = ["build_service", "running_service", "serve_http", "serve_stdio"]
+if TYPE_CHECKING:
+    from ..lifecycle.first_day import Check
+
+__all__ = ["build_service", "card_checks", "running_service", "serve_http", "serve_stdio"]
 
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
@@ -60,6 +64,16 @@ async def running_service(settings: Settings, children: HeadStart | None = None)
     with private_folder() as folder:
         async with build_service(settings, folder, children).running() as service:
             yield service
+
+
+async def card_checks(settings: Settings) -> AsyncIterator[Check]:
+    """What `doctor --gpu` prints, check by check; see `lifecycle.first_day`."""
+    from ..lifecycle.first_day import gpu_checks
+
+    with private_folder() as folder:
+        async with aclosing(gpu_checks(settings, Path(folder))) as checks:
+            async for check in checks:
+                yield check
 
 
 async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
@@ -112,7 +126,7 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
         announce: called with the server's address once it listens.
 
     Raises:
-        BadRequest: the address cannot be bound, or it can be reached from outside and nobody said who may speak.
+        BadRequest: the address cannot be bound, or it can be reached from outside and no token was set.
     """
     import uvicorn
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end what runs, in order; light enough to be in place before anything else is imported."""
+"""Ends the running work in order on SIGINT and SIGTERM. It is light, so that it is in place before other imports."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The command line. Alone it serves MCP over stdio; its subcommands do the rest.
 
 Text goes to stdout and everything else to stderr, so that `deepseek-ocr-mcp ocr page.png > page.md`
-is what it looks like. Exit codes: 0 done, 2 wrong usage, 3 the input, 4 the engine, 5 busy,
+writes the text of the page and nothing else. Exit codes: 0 done, 2 wrong usage, 3 the input, 4 the engine, 5 busy,
 6 timed out or cancelled, 130 interrupted; of several files, the worst.
 """
 
@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         "Print the text of images and PDFs.",
         run_ocr,
         epilog="A FILE may also be a folder or a quoted pattern ('scans/**/*.pdf'), a file:// or data: URI, or an "
-        "https:// address where OCR_ALLOW_URLS is on. With --output-dir, what a folder or a pattern names is read only "
-        "where its text is not there yet, and DIR/index.md lists what became of each.",
+        "https:// address where OCR_ALLOW_URLS is on. With --output-dir, a file of a folder or a pattern is read only "
+        "where its text is not there yet, and DIR/index.md lists all files with their outcome.",
     )
     ocr.add_argument("files", nargs="+", metavar="FILE")
     _add_reading(ocr)
@@ -143,9 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--ray", default="", metavar="ADDRESS", help="join this Ray cluster: HOST:6379, or auto")
     batch.add_argument("--workers", type=int, default=0, metavar="N", help="default: one for each GPU, or each core")
     _add_reading(batch)
-    batch.add_argument("--again", action="store_true", help="read what was read before, too")
-    batch.add_argument("--retry-failed", action="store_true", help="try once more what failed by its own fault")
-    batch.add_argument("--keep-older", action="store_true", help="what an older version has read counts as read")
+    batch.add_argument("--again", action="store_true", help="read files again that were read before")
+    batch.add_argument("--retry-failed", action="store_true", help="try files once more that failed by their own fault")
+    batch.add_argument("--keep-older", action="store_true", help="keep texts that an older version has read")
 
     remote = argparse.ArgumentParser(add_help=False)
     remote.add_argument(
@@ -159,11 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     command("offload", "Move a running HTTP server's model off its GPU.", run_offload, parents=(remote,))
     release = command("release", "Have a running HTTP server give all memory back.", run_release, parents=(remote,))
-    release.add_argument("--force", action="store_true", help="stop what is being read")
+    release.add_argument("--force", action="store_true", help="stop the page that is being read")
 
     download = command(
         "download",
-        "Fetch DeepSeek-OCR's weights (6.7 GB), or what is missing of them.",
+        "Fetch DeepSeek-OCR's weights (6.7 GB), or the missing part of them.",
         _download,
         parents=(),
         epilog="HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and the usual proxy variables are honoured.",
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 
-    doctor = command("doctor", "Check Python, engine, GPU and folders; say what to do about each.", run_doctor)
+    doctor = command("doctor", "Check Python, engine, GPU and folders; say how to mend each.", run_doctor)
     doctor.add_argument(
         "--gpu",
         action="store_true",
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
-    """What is read, and how."""
+    """Add the arguments that say which pages are read, and how."""
     command.add_argument(
         "--mode",
         choices=list(MODES),
@@ -215,7 +215,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     stdio = getattr(arguments, "transport", "stdio") == "stdio"
     wire = None
     if stdio:
-        # Until the protocol owns stdout, whatever an import prints goes to stderr.
+        # Until the protocol owns stdout, the output of imports goes to stderr.
         wire = os.dup(1)
         os.dup2(2, 1)
     import anyio
@@ -248,11 +248,11 @@ def _batch(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on.", file=sys.stderr)
         raise
-    said = [f"{summary.documents:,} files: {summary.read:,} read ({summary.pages:,} pages)"]
-    said += [f"{summary.copied:,} with the same content as another"] if summary.copied else []
-    said += [f"{summary.there:,} done before"] if summary.there else []
-    said += [f"{summary.failed:,} failed"] if summary.failed else []
-    print(", ".join(said) + ".", file=sys.stderr)
+    parts = [f"{summary.documents:,} files: {summary.read:,} read ({summary.pages:,} pages)"]
+    parts += [f"{summary.copied:,} with the same content as another"] if summary.copied else []
+    parts += [f"{summary.there:,} done before"] if summary.there else []
+    parts += [f"{summary.failed:,} failed"] if summary.failed else []
+    print(", ".join(parts) + ".", file=sys.stderr)
     print(summary.manifest)
     return summary.exit_code
 

@@ -32,7 +32,7 @@ def run_ocr(arguments: argparse.Namespace) -> int:
 
 
 async def _read_files(arguments: argparse.Namespace) -> int:
-    """The children start first: they import and load while this process imports what it needs to use them."""
+    """Read all files. The children start first: they import and load while this process imports its own modules."""
     from ..app.headstart import HeadStart
     from ..app.signals import until_signal
 
@@ -61,7 +61,7 @@ async def _read_files(arguments: argparse.Namespace) -> int:
 
 
 def _likely_engine(arguments: argparse.Namespace) -> EngineSpec | None:
-    """What the settings will name, as far as flags and environment tell it, if it needs no GPU."""
+    """The engine that the settings will name, as far as flags and environment say; None where it needs a GPU."""
     if arguments.text_layer == ONLY_LAYER or arguments.env_file or os.environ.get("OCR_ENV_FILE"):
         return None
     return cpu_engine(

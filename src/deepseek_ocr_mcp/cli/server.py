@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["NotListening", "endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
 
 CALL_TIMEOUT_S: Final = 60.0
-FIRST_ANSWERS_S: Final = 10.0  # from endpoints, to the question what they are
+FIRST_ANSWERS_S: Final = 10.0  # seconds for the first answers of endpoints
 
 
 async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _server_url(arguments: argparse.Namespace) -> str:
 
 
 async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) -> None:
-    """Tell apart what can be wrong with an address before a tool is called.
+    """Check an address before a tool is called: is it this product, and does it accept the token?
 
     Raises:
         NotListening: no program listens there.
@@ -151,13 +151,13 @@ def _gpu_line(gpu: dict[str, Any]) -> str:
 
 
 async def settled_status(service: OcrService) -> GpuStatus:
-    """The status, once every endpoint has been asked what it is; or what is known after a bounded wait."""
+    """The status once every endpoint has answered a first question, or after a bounded wait."""
     import anyio
 
     status = await service.status()
     with anyio.move_on_after(FIRST_ANSWERS_S):
         while any(one.state == "unasked" for one in status.endpoints or ()):
-            await anyio.sleep(0.02)  # what looks at them is of the service's own: it tells nobody
+            await anyio.sleep(0.02)  # the service asks them by itself and signals no end
             status = await service.status()
     return status
 

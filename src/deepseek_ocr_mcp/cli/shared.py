@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "ProgressBar", "print_error", "reading_fields", "settings_from"]
 
 
-INTERRUPTED: Final = 130  # what shells report for a program that Ctrl-C ended
+INTERRUPTED: Final = 130  # the exit code that shells report after Ctrl-C
 
 
 def reading_fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `_add_reading` was told, as fields of a request."""
+    """The arguments of `_add_reading` as fields of a request."""
     names = ("custom_prompt", "pages", "resolution", "text_layer")
     return {
         "mode": "find" if arguments.find_term is not None else arguments.mode,
@@ -42,8 +42,9 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def print_error(error: OcrError, what: str = "") -> None:
-    print(f"{what}{': ' if what else ''}{error.message}\n  {error.remedy}", file=sys.stderr)
+def print_error(error: OcrError, name: str = "") -> None:
+    """Print an error to stderr, with the name of the file that it is about."""
+    print(f"{name}{': ' if name else ''}{error.message}\n  {error.remedy}", file=sys.stderr)
 
 
 class ProgressBar:

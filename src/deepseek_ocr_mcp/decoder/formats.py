@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -34,9 +35,38 @@ __all__ = [
 MIN_SIDE: Final = 4  # pixels; no letter fits in less
 
 HEAD_BYTES: Final = 4096
+PCX_HEADER_BYTES: Final = 128
+TGA_HEADER_BYTES: Final = 18
+MAX_ICONS: Final = 256  # pictures in one file of icons; programs write a dozen
 
 _BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
-_READ_FORMATS: Final = "PDF, PNG, JPEG, TIFF, WebP, HEIC, AVIF, JPEG 2000, GIF, BMP and PNM"
+_READ_FORMATS: Final = "PDF, PNG, JPEG, TIFF, WebP, HEIC, AVIF, JPEG 2000, GIF, BMP, PNM, ICO, PCX and TGA"
+
+_TO_PDF: Final = "Convert it to PDF, for instance: `soffice --headless --convert-to pdf FILE`."
+_XPS_PARTS: Final = (b".fdseq", b"FixedDocSeq", b"FixedDocumentSequence")
+_UNREAD: Final = (
+    (0, (b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript, which is not read",
+     "Convert it to PDF, for instance: `ps2pdf IN OUT.pdf`."),
+    (0, (b"PK\x03\x04",), "an Office document, an e-book or another ZIP archive, which is not read", _TO_PDF),
+    (0, (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"{\\rtf"), "an Office document, which is not read", _TO_PDF),
+    (0, (b"AT&TFORM",), "a DjVu document, which is not read",
+     "Convert it to PDF, for instance: `ddjvu -format=pdf IN OUT.pdf`."),
+    (128, (b"DICM",), "a DICOM file, which is not read",
+     "Take its picture out, for instance: `dcmj2pnm --write-png IN OUT.png`; a PDF in it: `dcm2pdf IN OUT.pdf`."),
+    (0, (b"\xd7\xcd\xc6\x9a",), "a Windows metafile (WMF), which is not read", _TO_PDF),
+    (40, (b" EMF",), "a Windows metafile (EMF), which is not read", _TO_PDF),
+    (0, (b"SIMPLE  =",), "a FITS file of measurements, which is not read",
+     "Write its picture as PNG, for instance: `fits2bitmap -o OUT.png IN`."),
+    (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL picture, which is not read",
+     "Convert it to PNG, for instance: `djxl IN OUT.png`."),
+    (0, (b"8BPS",), "a Photoshop file, which is not read", "Export it as PNG and send that."),
+    (0, (b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ"), "a compressed archive, which is not read",
+     "Unpack it and send a file from it."),
+    (0, (b"RIFF", b"\x1aE\xdf\xa3", b"OggS"), "audio or video, which is not read",
+     "Save one frame as PNG and send that."),
+    (4, (b"ftyp",), "audio or video, which is not read", "Save one frame as PNG and send that."),
+)  # fmt: skip
+"""Formats that are refused by name: where their first bytes are, these bytes, the name and what to do."""
 
 
 class OpenDocument(Protocol):
@@ -90,38 +120,52 @@ def sniff(head: bytes) -> str | None:
         return "BMP"
     if re.match(rb"P[1-6f]\s", head):
         return "PNM"
+    if head.startswith(b"\0\0\1\0") and 0 < int.from_bytes(head[4:6], "little") <= MAX_ICONS:
+        return "ICO"
+    if re.match(rb"\n[\x00\x02-\x05]\x01[\x01\x02\x04\x08]", head, re.DOTALL) and len(head) >= PCX_HEADER_BYTES:
+        return "PCX"
     if b"%PDF-" in head[:1024]:
         return "PDF"
-    return None
+    return "TGA" if _is_tga(head) else None
+
+
+def _is_tga(head: bytes) -> bool:
+    """TGA has no mark of its own: every field of its header has to make sense."""
+    if len(head) <= TGA_HEADER_BYTES:
+        return False
+    _, mapped, kind, first, colours, colour_bits, _, _, width, height, bits, flags = struct.unpack_from(
+        "<BBBHHBHHHHBB", head
+    )
+    has_map = kind in (1, 9)
+    sound_map = (colours > 0 and colour_bits in (15, 16, 24, 32)) if has_map else first == colours == colour_bits == 0
+    sound_bits = bits == 8 if kind in (1, 3, 9, 11) else bits in (16, 24, 32)
+    kinds = (1, 2, 3, 9, 10, 11)
+    return kind in kinds and mapped == has_map and sound_map and sound_bits and flags < 64 and width > 0 < height
 
 
 def unreadable_format(head: bytes, name: str) -> UnreadableInput:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    to_pdf = "Convert it to PDF and send that."
-    what, remedy = "of a format that is not read", f"Convert it; read are {_READ_FORMATS}."
-    if not head:
-        what, remedy = "empty", "Check that it was saved or downloaded completely."
-    elif start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
-        what, remedy = "PostScript, which is not read", to_pdf
-    elif start.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in start:
-        what, remedy = "an SVG drawing, which is not read", "Convert it to PDF or PNG and send that."
-    elif start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        what, remedy = "a web page, not a document", "Give the address or the path of the file itself."
-    elif head.startswith(b"PK\x03\x04"):
-        what, remedy = "an Office document, an e-book or another ZIP archive, which is not read", to_pdf
-    elif head.startswith((b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"{\\rtf", b"AT&TFORM")):
-        what, remedy = "an Office or DjVu document, which is not read", to_pdf
-    elif head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        what, remedy = "a JPEG XL picture, which is not read", "Convert it to PNG and send that."
-    elif head.startswith(b"8BPS"):
-        what, remedy = "a Photoshop file, which is not read", "Export it as PNG and send that."
-    elif head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")):
-        what, remedy = "a compressed archive, which is not read", "Unpack it and send a file from it."
-    elif head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"OggS"):
-        what, remedy = "audio or video, which is not read", "Save one frame as PNG and send that."
-    elif _is_text(head):
-        what, remedy = "text already, not a picture of text", "Read the file directly."
+    """The refusal of a file whose first bytes are `head`: it names the format and a program that converts it."""
+    what, remedy = _unread(head)
     return UnreadableInput(f"{name} is {what}.", remedy=remedy)
+
+
+def _unread(head: bytes) -> tuple[str, str]:
+    """What a file is instead of a format that is read, and what to do."""
+    if not head:
+        return "empty", "Check that it was saved or downloaded completely."
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in start:
+        return "an SVG drawing, which is not read", "Convert it to PDF or PNG and send that."
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "a web page, not a document", "Give the address or the path of the file itself."
+    if head.startswith(b"PK\x03\x04") and any(part in head for part in _XPS_PARTS):
+        return "an XPS document, which is not read", "Convert it to PDF, for instance: `mutool convert -o OUT.pdf IN`."
+    for at, magics, what, remedy in _UNREAD:
+        if head.startswith(magics, at):
+            return what, remedy
+    if _is_text(head):
+        return "text already, not a picture of text", "Read the file directly."
+    return "of a format that is not read", f"Convert it; read are {_READ_FORMATS}."
 
 
 def _is_text(head: bytes) -> bool:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Final, Literal
 
 import pillow_heif
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageFilter, TiffImagePlugin
 from PIL import Image as PilImage
 
 from ..engines.base import Call, ReadOptions
+from ..errors import UnreadableInput
+from .aperture import clean_aperture
 from .formats import MIN_SIDE, check_page, check_size, too_many_pages, write_file
 
 __all__ = ["PictureDocument"]
@@ -19,7 +21,13 @@ __all__ = ["PictureDocument"]
 STRIP_PIXELS: Final = 500_000  # converted and written at once, so that a huge page is never held twice
 SAMPLE_PIXELS: Final = 4_000_000  # that are looked at to see what a transparent picture stands out from
 TIFF_SUBFILE_TYPE: Final = 254
+TIFF_BITS: Final = 258
 TIFF_PHOTOMETRIC: Final = 262
+TIFF_PLANES: Final = 284
+TIFF_SEPARATE: Final = 2
+TIFF_COLOUR_MAP: Final = 320
+TIFF_SAMPLE_FORMAT: Final = 339
+TIFF_SIGNED: Final = 2
 TIFF_NOT_A_PAGE: Final = 0b101  # a reduced copy of another image, or its mask
 EXIF_ORIENTATION: Final = 274
 
@@ -33,8 +41,19 @@ _TRANSPOSED: Final = {
     8: "ROTATE_90",
 }
 
-_PLUGINS: Final = {"TIFF": "Tiff", "WEBP": "WebP", "JPEG2000": "Jpeg2K", "AVIF": "Avif"}
+_PLUGINS: Final = {
+    "TIFF": "Tiff",
+    "WEBP": "WebP",
+    "JPEG2000": "Jpeg2K",
+    "AVIF": "Avif",
+    "ICO": "Ico",
+    "PCX": "Pcx",
+    "TGA": "Tga",
+}
 """Formats of Pillow that `Image.open` would search for among all plugins, one import after the other."""
+
+# Pillow's own reader of uncompressed files takes each byte of a 16-bit plane for a pixel and loses a plane of alpha.
+TiffImagePlugin.READ_LIBTIFF = True
 
 
 class PictureDocument:
@@ -83,8 +102,9 @@ class PictureDocument:
         self._image.load()
         check_size(name, *self._image.size, max_pixels)  # HEIF tells its real size only now
         call.raise_if_cancelled()
-        convert = _converter(self._image)
-        image = _upright(self._image)
+        visible = _as_meant(self._image, self._file, self.format, name)
+        convert = _converter(visible)
+        image = _upright(visible)
         width, height = image.size
         rows = max(1, STRIP_PIXELS // width)
         if rows >= height:
@@ -123,6 +143,32 @@ def _open_image(file: BinaryIO, kind: str) -> PilImage.Image:
     elif kind in _PLUGINS:
         importlib.import_module(f"PIL.{_PLUGINS[kind]}ImagePlugin")
     return Image.open(file, formats=["PPM" if kind == "PNM" else kind])
+
+
+def _as_meant(image: PilImage.Image, file: BinaryIO, kind: str, name: str) -> PilImage.Image:
+    """A loaded picture with the facts that Pillow leaves out of a TIFF or an AVIF.
+
+    Raises:
+        UnreadableInput: Pillow loses a plane of transparency, which would make a black page.
+    """
+    if kind == "AVIF":
+        aperture = clean_aperture(file, image.size)
+        return image if aperture is None else image.crop(aperture)
+    if kind != "TIFF":
+        return image
+    tags = getattr(image, "tag_v2", {})
+    if image.mode in ("LA", "PA") and tags.get(TIFF_PLANES) == TIFF_SEPARATE:
+        raise UnreadableInput(
+            f"{name} is a TIFF with its transparency in a plane of its own, which is not read.",
+            remedy="Save it as PNG, for instance: `convert IN OUT.png`.",
+        )
+    colours = tags.get(TIFF_COLOUR_MAP, ())
+    if image.mode == "P" and colours and max(colours) < 256:  # of 8 bits, as old writers made it; libtiff knows them
+        channels = [colours[start : start + len(colours) // 3] for start in range(0, len(colours), len(colours) // 3)]
+        image.putpalette(bytes(value for colour in zip(*channels, strict=False) for value in colour))
+    if TIFF_SIGNED in tags.get(TIFF_SAMPLE_FORMAT, ()) and set(tags.get(TIFF_BITS, ())) == {8}:
+        return image.point([value ^ 0x80 for value in range(256)] * len(image.getbands()))
+    return image
 
 
 def _strips(

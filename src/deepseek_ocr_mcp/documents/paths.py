@@ -31,7 +31,7 @@ __all__ = [
 
 READABLE: Final = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".pdf", ".jp2", ".j2k",
-    ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm",
+    ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm", ".pcx", ".tga",
 )  # fmt: skip
 """What files that can be read are called. Their content decides; their names are for finding them in a folder."""
 

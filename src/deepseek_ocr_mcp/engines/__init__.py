@@ -36,7 +36,7 @@ _THIS_PROCESS: Final = os.urandom(8).hex()
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What the parent knows of an engine without importing it."""
+    """The facts of an engine that the parent knows without importing it."""
 
     name: str
     target: str
@@ -59,7 +59,7 @@ class EngineSpec:
     gives_lines: bool = False
     """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
     asks: str = ""
-    """With what settings of its own it reads, where that makes another text: part of its version."""
+    """Settings of its own that change the text; they are part of its version."""
 
     @property
     def is_remote(self) -> bool:
@@ -90,7 +90,7 @@ class EngineSpec:
 
 
 _releases: dict[str, tuple[str, str]] = {}
-"""Of packages: the folder of their metadata, and what was read there."""
+"""By package: the folder of its metadata, and the release that was read there."""
 
 
 def _release(package: str) -> str:
@@ -149,7 +149,7 @@ PREFERRED: Final = "deepseek"
 
 
 class Card(Protocol):
-    """What the choice asks of a `models.Gpu`."""
+    """The part of a `models.Gpu` that the choice looks at."""
 
     memory_total_mb: int
 
@@ -165,6 +165,7 @@ def choose_engine(
     """The engine that `OCR_ENGINE` names, and a sentence that says why.
 
     Args:
+        name: `OCR_ENGINE`.
         model: `OCR_MODEL`.
         gpu: `OCR_GPU`.
         cards: asked, for `auto` only, which cards there are; room is looked for at each load.
@@ -195,8 +196,15 @@ class _LargeCard:
 
 
 def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec | None:
-    """What `choose_engine` chooses, if it is a worker without a GPU, whatever cards there are. Asks no driver, raises
-    nothing."""
+    """The engine that `choose_engine` chooses, if it is a worker without a GPU; None otherwise.
+
+    Asks no driver and raises nothing, so that a worker can be started before anything else is known.
+
+    Args:
+        name: `OCR_ENGINE`.
+        model: `OCR_MODEL`.
+        gpu: `OCR_GPU`.
+    """
     try:
         engine, _ = choose_engine(name, model=model, gpu=gpu, cards=lambda: [_LargeCard()])
     except BadRequest:
@@ -205,7 +213,13 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
 
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch what is missing of a model's weights; see `deepseek.hub.download`."""
+    """Fetch what is missing of a model's weights; see `hub.download`.
+
+    Args:
+        model: a hub id.
+        to: the folder to put them in; None: the hub's cache.
+        on_progress: called with bytes done and bytes in all.
+    """
     from .hub import download
 
     return download(model, to=to, on_progress=on_progress)

@@ -1,8 +1,7 @@
-"""What an engine is. Everything here is standard library, so that a child starts at once.
+"""Defines what an engine is: the methods it has, and the types that go in and out. Standard library only.
 
-An engine runs in a child process of its own (`worker/main.py`), on one thread, one call at a
-time. It may import what it likes, but inside its methods: the parent imports engine modules'
-names only through `engines.KNOWN`, never the modules.
+An engine runs in a child process of its own (`worker/main.py`), on one thread, one call at a time. Its module may
+import anything: the parent knows engines by `engines.KNOWN` and never imports their modules.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class PageImage:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the caller asked for; names are those of `modes.py`."""
+    """The caller's choices; names are those of `modes.py`."""
 
     mode: str
     find_term: str = ""
@@ -59,13 +58,13 @@ class TextBlock:
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """What was read on one page. An empty `text` means a blank page."""
+    """The text of one page, as read. An empty `text` means a blank page."""
 
     text: str
     blocks: Sequence[TextBlock] = field(default_factory=tuple)
     finish: Finish = "stop"
     raw: str | None = None
-    """What the model wrote, tags and all; None where `text` is that."""
+    """The model's own words, tags and all; None where `text` is the same."""
     remark: str = ""
     """A sentence for the caller: what could not be read, and what to do about it."""
     tokens: int | None = None
@@ -112,4 +111,13 @@ class Engine(Protocol):
         """Bring offloaded weights back to the GPU they were loaded on."""
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """One `PageText` per page, in order."""
+        """Read some pages.
+
+        Args:
+            pages: upright, as raw RGB on disk.
+            options: the same for all of them.
+            call: asked whether anybody still waits, and told how far it is.
+
+        Returns:
+            One `PageText` per page, in order.
+        """

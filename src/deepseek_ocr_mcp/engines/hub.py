@@ -1,4 +1,4 @@
-"""Finds a model on this machine and fetches it from the hub; what it hands out is complete, or there is nothing.
+"""Finds a model on this machine and fetches it from the hub. A folder that it names is complete.
 
 Imported by the parent, so only the standard library at module level: a model is looked up by the on-disk
 layout of Hugging Face's cache. Only files that are read are fetched, by name, and none of them is code. What
@@ -155,7 +155,7 @@ class _Remote:
 
 
 def download(model: str, *, to: str | Path | None = None, on_progress: OnProgress | None = None) -> Path:
-    """Bring a model here, or what is missing of it. Returns its folder.
+    """Fetch a model, or the missing part of it. Returns its folder.
 
     Args:
         model: a hub id. A folder that holds a model is returned as it is.
@@ -370,18 +370,18 @@ def _git_digest(file: Path) -> str:
 
 
 class _BytesReport:
-    """Bytes done, told to whoever wants to know."""
+    """Counts bytes and reports them, ten times a second at most."""
 
     def __init__(self, total: int, tell: OnProgress | None) -> None:
-        self.done, self._total, self._tell, self._told = 0, total, tell, 0.0
+        self.done, self._total, self._tell, self._reported_s = 0, total, tell, 0.0
 
     def add(self, count: int) -> None:
         self.done += count
-        if time.monotonic() - self._told >= TELL_EVERY_S:
+        if time.monotonic() - self._reported_s >= TELL_EVERY_S:
             self.say()
 
     def say(self) -> None:
-        self._told = time.monotonic()
+        self._reported_s = time.monotonic()
         if self._tell is not None:
             self._tell(self.done, self._total)
 
@@ -418,7 +418,7 @@ def _disk_short(message: str) -> EngineUnavailable:
 
 @dataclass(slots=True)
 class _PartialFile:
-    """A file on its way: what is here of it, and the hash of that."""
+    """A file on its way: its first part, and the hash of that part."""
 
     out: BinaryIO
     size: int
@@ -428,7 +428,7 @@ class _PartialFile:
     hasher: Any = field(default_factory=hashlib.sha256)
 
     def take_what_is_here(self) -> None:
-        """Hash what an earlier attempt left; more than the file can have is thrown away."""
+        """Hash the part that an earlier attempt left; a part longer than the file is thrown away."""
         if self.out.seek(0, os.SEEK_END) > self.size:
             self.out.truncate(0)
         self.out.seek(0)
@@ -438,7 +438,7 @@ class _PartialFile:
         self.progress.add(self.have)
 
     def add(self, blocks: Iterator[bytes | None]) -> None:
-        """Append what arrives, until it ends or is more than the file can have."""
+        """Append the bytes that arrive, until they end or are more than the file can have."""
         for block in blocks:
             if block is None:  # the server starts at the beginning, whatever it was asked
                 self.out.truncate(0)
@@ -510,7 +510,7 @@ def _blocks(url: str, start: int) -> Iterator[bytes | None]:
             if response.status_code == 206:
                 raise EngineUnavailable(f"{url} answered another part than was asked for.", remedy=AGAIN)
             yield None
-        yield from response.iter_bytes()  # as they come: what waits to fill a block is lost in a break
+        yield from response.iter_bytes()  # as they come: bytes that wait to fill a block are lost in a break
 
 
 def _status(exc: BaseException) -> int | None:

@@ -19,7 +19,15 @@ __all__ = ["FIGURE_LABELS", "Markup", "MarkupBlock", "figure_mark", "page_text",
 
 
 def page_text(page: PageImage, options: ReadOptions, written: str, finish: Finish, tokens: int | None) -> PageText:
-    """What the model wrote about a page, tags and all, as text and blocks."""
+    """The model's own words about a page as text and blocks.
+
+    Args:
+        page: whose pixels the boxes are in.
+        options: as the model was asked.
+        written: the model's words, tags and all.
+        finish: why it ended.
+        tokens: that it wrote; None where nobody counted.
+    """
     inline = {"ocr": True, "find": True, "document": False}.get(options.mode)
     markup = parse_markup(written, page.width, page.height, text_in_ref=inline)
     label = {"ocr": "line", "find": options.find_term}.get(options.mode)
@@ -60,7 +68,7 @@ class MarkupBlock:
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """What was written, and where it stands."""
+    """A page's text, and its blocks with their places."""
 
     text: str
     """Markdown without a tag."""

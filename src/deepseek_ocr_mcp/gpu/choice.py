@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import EngineUnavailable, GpuBusy
 from ..models import Gpu
 from .causes import Cause, TorchBuild, remarks, unusable
 from .probe import GpuProbe
 
-__all__ = ["choose_gpu", "examine", "several_gpus", "visible_devices"]
+__all__ = ["CardRequest", "choose_gpu", "examine", "several_gpus", "visible_devices"]
 
 
 def examine(
@@ -62,76 +63,95 @@ def _is_uuid(entry: str) -> bool:
     return entry.lower().startswith(("gpu-", "mig-"))
 
 
+@dataclass(frozen=True, slots=True)
+class CardRequest:
+    """What a model asks of a card."""
+
+    need_mb: int
+    """MiB that the model takes."""
+    reserve_mb: int
+    """MiB that must stay free beside it."""
+    name: str = "auto"
+    """`auto`, an index in PCI order, or a UUID or the beginning of one."""
+    setting: str = "OCR_GPU"
+    """The setting that holds the name, for messages."""
+    visible: Sequence[str] | None = None
+    """What `visible_devices` returned."""
+
+    @property
+    def whole_mb(self) -> int:
+        return self.need_mb + self.reserve_mb
+
+
 def choose_gpu(
     cards: Sequence[Gpu],
+    request: CardRequest,
     *,
-    need_mb: int,
-    reserve_mb: int,
-    wanted: str = "auto",
-    visible: Sequence[str] | None = None,
     current: str | None = None,
-    note: str = "",
-    setting: str = "OCR_GPU",
     unusable: Mapping[str, Cause] | None = None,
+    note: str = "",
 ) -> Gpu:
     """The card for the model: `current` if it still fits, else the most free memory, then the least
     utilisation, then the lowest index. Pure.
 
     Args:
         cards: what NVML lists.
-        need_mb: MiB that the model takes.
-        reserve_mb: MiB that must stay free beside it.
-        wanted: `auto`, an index in PCI order, or a UUID or the beginning of one.
-        visible: what `visible_devices` returned.
+        request: what the model asks for.
         current: UUID of the card that holds the worker's context.
-        note: the probe's `note`, for the message when there is no card.
-        setting: what said `wanted`, for messages.
         unusable: why a card cannot be used at all, by UUID; such cards are passed over.
+        note: the probe's `note`, for the message when there is no card.
 
     Raises:
-        EngineUnavailable: there is no card, the wanted one is unknown or hidden, or no allowed card can be used.
+        EngineUnavailable: there is no card, the named one is unknown or hidden, or no allowed card can be used.
         GpuBusy: no allowed card has room; the message names each.
     """
     if not cards:
         raise EngineUnavailable(f"There is no NVIDIA GPU to use. {note}".rstrip(), remedy=_ON_CPU)
-    allowed = list(cards) if visible is None else _visible(cards, visible)
-    if not allowed:
-        raise EngineUnavailable(
-            f"CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides all {len(cards)} GPUs: {_names(cards)}.",
-            remedy=f"Unset it, or name a card. {_ON_CPU}",
-        )
-    if wanted.strip().lower() not in ("", "auto"):
-        named = _named(cards, wanted.strip())
-        if not named:
-            raise EngineUnavailable(
-                f"{setting}={wanted} names no GPU here, or more than one. There are {_names(cards)}."
-                + (_STALE_MIG if wanted.strip().lower().startswith("mig-") else ""),
-                remedy=f"Set {setting} to {'all' if setting == 'OCR_GPUS' else 'auto'}, to one of these indices, "
-                "or to a UUID.",
-            )
-        allowed = [card for card in allowed if card in named]
-        if not allowed:
-            raise EngineUnavailable(
-                f"{setting}={wanted} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
-                remedy="Name another card, or let that variable name this one too.",
-            )
     causes = unusable or {}
+    allowed = _allowed(cards, request)
     usable = [card for card in allowed if card.uuid not in causes]
     if not usable:
-        found = {causes[card.uuid].message: causes[card.uuid].remedy for card in allowed}
-        raise EngineUnavailable(" ".join(found), remedy=next(iter(found.values())))
-    allowed = usable
-    fitting = [card for card in allowed if card.memory_free_mb >= need_mb + reserve_mb]
+        remedies = {causes[card.uuid].message: causes[card.uuid].remedy for card in allowed}
+        raise EngineUnavailable(" ".join(remedies), remedy=next(iter(remedies.values())))
+    fitting = [card for card in usable if card.memory_free_mb >= request.whole_mb]
     if not fitting:
-        raise _busy(allowed, need_mb, reserve_mb)
+        raise _busy(usable, request)
     for card in fitting:
         if card.uuid == current:
             return card
     return min(fitting, key=_rank)
 
 
+def _allowed(cards: Sequence[Gpu], request: CardRequest) -> list[Gpu]:
+    """The cards that the environment and the setting allow, one at least."""
+    seen = list(cards) if request.visible is None else _visible(cards, request.visible)
+    if not seen:
+        raise EngineUnavailable(
+            f"CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides all {len(cards)} GPUs: {_names(cards)}.",
+            remedy=f"Unset it, or name a card. {_ON_CPU}",
+        )
+    name, setting = request.name.strip(), request.setting
+    if name.lower() in ("", "auto"):
+        return seen
+    named = _named(cards, name)
+    if not named:
+        raise EngineUnavailable(
+            f"{setting}={name} names no GPU here, or more than one. There are {_names(cards)}."
+            + (_STALE_MIG if name.lower().startswith("mig-") else ""),
+            remedy=f"Set {setting} to {'all' if setting == 'OCR_GPUS' else 'auto'}, to one of these indices, "
+            "or to a UUID.",
+        )
+    allowed = [card for card in seen if card in named]
+    if not allowed:
+        raise EngineUnavailable(
+            f"{setting}={name} names a GPU that CUDA_VISIBLE_DEVICES or NVIDIA_VISIBLE_DEVICES hides.",
+            remedy="Name another card, or let that variable name this one too.",
+        )
+    return allowed
+
+
 def several_gpus(
-    cards: Sequence[Gpu], wanted: Sequence[str], *, least_mb: int, visible: Sequence[str] | None = None
+    cards: Sequence[Gpu], entries: Sequence[str], *, least_mb: int, visible: Sequence[str] | None = None
 ) -> list[str]:
     """The cards that `OCR_GPUS` names, one for each worker: UUIDs, each once, in order. Pure.
 
@@ -139,16 +159,16 @@ def several_gpus(
 
     Args:
         cards: what NVML lists.
-        wanted: `all`, or indices in PCI order, UUIDs and beginnings of UUIDs. The index of a card in MIG mode names
+        entries: `all`, or indices in PCI order, UUIDs and beginnings of UUIDs. The index of a card in MIG mode names
             all of its MIG devices.
         least_mb: MiB that a card must have in all; `all` leaves smaller ones out.
         visible: what `visible_devices` returned; `all` leaves the others out.
     """
-    if [entry.lower() for entry in wanted] == ["all"]:
+    if [entry.lower() for entry in entries] == ["all"]:
         allowed = list(cards) if visible is None else _visible(cards, visible) if cards else []
         return [card.uuid for card in allowed if card.memory_total_mb >= least_mb]
     names: dict[str, None] = {}
-    for entry in wanted:
+    for entry in entries:
         names |= dict.fromkeys([card.uuid for card in _named(cards, entry)] or [entry])
     return list(names)
 
@@ -190,15 +210,17 @@ def _gib(mb: int) -> str:
     return f"{mb / 1024:.1f} GiB"
 
 
-def _busy(cards: Sequence[Gpu], need_mb: int, reserve_mb: int) -> GpuBusy:
+def _busy(cards: Sequence[Gpu], request: CardRequest) -> GpuBusy:
     each = "; ".join(
         f"GPU {card.index} ({card.name}, {card.uuid}) has {_gib(card.memory_free_mb)} free"
         f" of {_gib(card.memory_total_mb)}"
         for card in cards
     )
-    whole = need_mb + reserve_mb
-    message = f"{each}; {_gib(whole)} needed: {_gib(need_mb)} for the model, {_gib(reserve_mb)} to stay free."
-    if all(card.memory_total_mb < whole for card in cards):
+    message = (
+        f"{each}; {_gib(request.whole_mb)} needed: {_gib(request.need_mb)} for the model, "
+        f"{_gib(request.reserve_mb)} to stay free."
+    )
+    if all(card.memory_total_mb < request.whole_mb for card in cards):
         return GpuBusy(message, remedy=f"That is more than an empty card has. {_OTHERS}")
     free_some = "Call gpu_release on other OCR servers, or end a program that nvidia-smi lists."
     return GpuBusy(message, remedy=f"{free_some} {_OTHERS}")

@@ -37,7 +37,7 @@ REST_AFTER_S: Final = 30.0  # above the 15 s between two scrapes of /metrics; st
 RETRY_INIT_S: Final = 10.0  # after a failed nvmlInit, until the next one
 POLL_FIRST_S: Final = 0.02
 POLL_MAX_S: Final = 0.25
-ENOUGH_FREED: Final = 0.75  # the rest of what a worker held may have gone to another program meanwhile
+ENOUGH_FREED: Final = 0.75  # the rest of a worker's memory may have gone to another program meanwhile
 MIB: Final = 1024 * 1024
 
 HOST_PID_NAMESPACE: Final = "pid:[4026531836]"  # a constant of the Linux kernel (PROC_PID_INIT_INO)
@@ -98,7 +98,7 @@ class GpuProbe:
         return f"<GpuProbe {'ready' if self._ready else self._refusal or 'not asked yet'}>"
 
     def cards(self) -> list[Gpu]:
-        """All cards that work, in PCI order; `note` says what is missing and why."""
+        """All cards that work, in PCI order; `note` says which cards are missing and why."""
         notes: list[str] = []
         found = self._bounded(lambda: self._cards(notes), None)
         self.note = _HUNG if found is None else " ".join(notes)
@@ -124,7 +124,7 @@ class GpuProbe:
         """
         return self._bounded(lambda: self._process_mb(pid, uuid), None)
 
-    # -- what runs in the bounded thread
+    # -- in the bounded thread
 
     def _cards(self, notes: list[str]) -> list[Gpu]:
         if not self._initialised():

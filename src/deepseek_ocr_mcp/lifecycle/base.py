@@ -1,4 +1,4 @@
-"""What the service asks of whoever reads its pages, wherever the model is: here, on several cards, or elsewhere."""
+"""Defines a lifecycle: how the service has pages read, wherever the model is: here, on several cards, or elsewhere."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Lifecycle(Protocol):
     def engine(self) -> EngineSpec: ...
     @property
     def probe(self) -> GpuProbe:
-        """What knows the cards of this machine."""
+        """Knows the cards of this machine."""
         ...
 
     @property
@@ -112,7 +112,7 @@ class Lifecycle(Protocol):
         ...
 
     def status(self) -> ModelStatus:
-        """What is true now; waits for nothing."""
+        """The state of now; waits for nothing."""
         ...
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:

@@ -1,12 +1,12 @@
-"""Which card reads next, and which is brought up: pure, so that a failing card is tested without one.
+"""Decides which card reads next and which card is brought up. Pure: a failing card is tested without a card.
 
 A batch is bound to a card when that card can read it at once, never before. So nobody waits behind somebody's long
 batch while another card is free, and a card that fails has nobody standing in line for it.
 
-Cards are shared with others, and each that is brought up takes its memory from them for as long as the idle policy
-says. What a card that is ready and idle can read wakes no other. What cannot be read at once does: a card for each
-batch that waits, those on their way counted, because whoever waits for a page would rather have it. What is read
-ahead, for nobody yet, waits for the cards that are up.
+Other programs use these cards too, and a card that is brought up takes memory from them for as long as the idle
+policy lets it. So pages that a ready and idle card can read wake no other card. Pages that no card can begin at once
+wake one: a card for each batch that waits, less the cards that are on their way. Pages that are read ahead, for nobody
+yet, wait for the cards that are up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
-__all__ = ["Standing", "Wanted", "is_hopeless", "next_to_read", "next_to_wake", "share"]
+__all__ = ["Standing", "WaitingPages", "is_hopeless", "next_to_read", "next_to_wake", "share"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Standing:
     out_until: float = -inf
     """Until when it is passed over, because it failed or had no room."""
     refused_at: int = -1
-    """When it was last tried in vain; a count that `Wanted.since` shares."""
+    """When it was last tried in vain; a count that `WaitingPages.since` shares."""
 
     @property
     def up(self) -> bool:
@@ -47,7 +47,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WaitingPages:
     """Pages of one request that wait for a card."""
 
     pages: int = 1
@@ -68,23 +68,30 @@ def next_to_read(cards: Sequence[Standing]) -> list[int]:
 
 
 def share(waiting: int, readers: int, most: int) -> int:
-    """Pages that one batch may have, where so many wait and so many cards can begin at once.
+    """Pages that one batch may have. Side by side on two cards is faster than in one batch on one.
 
-    Side by side on two cards is faster than in one batch on one.
+    Args:
+        waiting: pages that wait.
+        readers: cards that can begin a batch at once.
+        most: pages that the engine reads in one batch.
     """
     return max(1, min(most, ceil(waiting / max(1, readers))))
 
 
-def next_to_wake(cards: Sequence[Standing], waiting: Sequence[Wanted], *, batch_pages: int, now: float) -> int | None:
-    """The card to bring up for what waits; None: no further one.
+def next_to_wake(
+    cards: Sequence[Standing], waiting: Sequence[WaitingPages], *, batch_pages: int, now: float
+) -> int | None:
+    """The index of the card to bring up for the pages that wait; None: no further one.
 
-    Of those that may: one that has not failed before one that has, then one whose weights are in host memory, then
-    most free memory. A card that is passed over is tried before its time only for pages that no other can read, and
-    once for each of them.
+    Cards that have not failed come before cards that have, then cards whose weights are in host memory, then the one
+    with most free memory. A card that is left out for a while is tried earlier only for pages that no other card can
+    read, and once for each of them.
 
     Args:
-        waiting: what no card can begin at once, in any order.
+        cards: all of them.
+        waiting: the pages that no card can begin at once, in any order.
         batch_pages: pages that are read together.
+        now: by the event loop's clock.
     """
     asleep = [index for index, card in enumerate(cards) if not card.up]
     fresh = [index for index in asleep if cards[index].out_until <= now]
@@ -104,8 +111,14 @@ def next_to_wake(cards: Sequence[Standing], waiting: Sequence[Wanted], *, batch_
     return None
 
 
-def is_hopeless(part: Wanted, cards: Sequence[Standing], now: float) -> bool:
-    """Whether every card that may read these pages has been tried in vain since they were asked for."""
+def is_hopeless(part: WaitingPages, cards: Sequence[Standing], now: float) -> bool:
+    """Whether every card that may read these pages has been tried in vain since they were asked for.
+
+    Args:
+        part: the pages.
+        cards: all of them, in the order that `part.shunned` counts.
+        now: by the event loop's clock.
+    """
     return all(
         not card.up and card.out_until > now and card.refused_at > part.since
         for index, card in enumerate(cards)
@@ -113,11 +126,11 @@ def is_hopeless(part: Wanted, cards: Sequence[Standing], now: float) -> bool:
     )
 
 
-def _up(cards: Sequence[Standing], part: Wanted) -> bool:
+def _up(cards: Sequence[Standing], part: WaitingPages) -> bool:
     return any(card.up for index, card in _allowed(cards, part))
 
 
-def _allowed(cards: Sequence[Standing], part: Wanted) -> Iterable[tuple[int, Standing]]:
+def _allowed(cards: Sequence[Standing], part: WaitingPages) -> Iterable[tuple[int, Standing]]:
     return ((index, card) for index, card in enumerate(cards) if index not in part.shunned)
 
 

@@ -37,7 +37,13 @@ class IdlePolicy:
     release_after: float
 
     def seconds_until(self, step: Step, state: State, idle_s: float) -> float | None:
-        """Seconds until `step` is due, 0 if it is; None if it never will be in this state."""
+        """Seconds until `step` is due, 0 if it is; None if it never will be in this state.
+
+        Args:
+            step: to take.
+            state: of the model.
+            idle_s: seconds since the last request ended.
+        """
         after, states = {
             Step.OFFLOAD: (self.offload_after, (State.GPU,)),
             Step.RELEASE: (self.release_after, (State.GPU, State.HOST)),
@@ -60,7 +66,7 @@ class IdlePolicy:
 
 
 class Idleness:
-    """Who needs a model, since when nobody has, and what the policy makes of that.
+    """Counts who needs a model and since when nobody does, and asks the policy.
 
     What it says of the policy is None while somebody needs the model.
     """
@@ -113,7 +119,7 @@ class Idleness:
         self._news.set()
 
     def forget_news(self) -> None:
-        """Before a look: what happens from now on is news."""
+        """Before a look: events from now on are news."""
         self._news = anyio.Event()
 
     async def news(self, within: float | None) -> None:

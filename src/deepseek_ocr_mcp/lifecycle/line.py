@@ -1,6 +1,6 @@
-"""Decides who reads next, from what stands in the line and who had the last turns; no model and no worker is asked.
+"""Decides who reads next, from the parts in the line and the last turns; no model and no worker is asked.
 
-What a caller asks to be read at once stands before what is read ahead for nobody yet; among equals the client
+Pages that a caller waits for stand before pages that are read ahead for nobody yet; among equals the client
 whose last turn is longest ago comes first, and each client's own requests keep their order. So neither a long
 document nor a client with many requests makes another wait for more than one batch.
 
@@ -54,7 +54,7 @@ class Part:
     _next_news: float = 0.0
 
     def tell(self, done: float, message: str) -> None:
-        """Note how far it is. Whoever waits hears of the latest only, at its own pace."""
+        """Note the progress. The caller that waits hears of the latest only, at its own pace."""
         self._progress = (done, message)
         self._news.set()
 

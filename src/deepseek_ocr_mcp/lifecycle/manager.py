@@ -48,13 +48,15 @@ log = logging.getLogger(__name__)
 
 OFFLOAD_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
 FORCE_TIMEOUT_S: Final = 10.0  # SIGKILL, confirmed death, memory seen to return
+SUCCESSOR_WAIT_S: Final = 30.0  # that `gpu_offload` waits for a successor; agents give a call up after 60
 SETTLE_S: Final = 3.0
 """From an offload of the idle policy to the start of a successor: the next page of an agent mostly comes sooner, and
-starting a successor takes a core for some eight seconds. Not tuned on a card; too long keeps 300 to 700 MB."""
+starting a successor takes 3.5 s of a core (imports, torch for the CPU). Not tuned on a card; too long keeps 300 to
+700 MB there for as long."""
 
 
 class Worker(Protocol):
-    """What the manager asks of a `WorkerHandle`; tests bring one that runs on virtual time."""
+    """The part of a `WorkerHandle` that is used here; tests bring a worker that runs on virtual time."""
 
     @property
     def pid(self) -> int: ...
@@ -118,7 +120,7 @@ class _Loading:
 class ModelManager:
     """One engine, one worker at most. Use it inside `async with manager.running():`."""
 
-    lanes = 1  # there is one worker, and what it reads at once is one batch
+    lanes = 1  # there is one worker, and it reads one batch at a time
 
     def __init__(
         self,
@@ -156,13 +158,13 @@ class ModelManager:
         self._batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
         self.model = ""
-        """What the worker says that it has loaded."""
+        """The name of the loaded model, as the worker gives it."""
         self._folder: str | None = None
         """Of the weights, as of the last load."""
         self._restarts = 0
         self._last_error = ""
         self.failed_at = -inf
-        """When what `last_error` tells of happened."""
+        """When the failure of `last_error` happened."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -195,7 +197,7 @@ class ModelManager:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Watch the idle policy; at the end, kill what runs and give everything back."""
+        """Watch the idle policy; at the end, kill the workers and give everything back."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -226,11 +228,11 @@ class ModelManager:
             self.let_go()
 
     def hold(self) -> None:
-        """Begin what a `lease` is. `let_go` must follow."""
+        """Begin a lease. `let_go` must follow."""
         self._idle.hold()
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """End a lease that `hold` began."""
         self._idle.let_go()
 
     # -- reading
@@ -254,7 +256,7 @@ class ModelManager:
             NotReady: the weights are being fetched.
             WorkerCrashed, GpuLost: the worker or its card failed twice over these pages.
             Cancelled: the model was released by force, or the server closes.
-            OcrError: what loading or the engine said.
+            OcrError: the error of loading, or of the engine.
         """
         assert self._tasks is not None, "use the manager inside `async with manager.running():`"
         return await self._batches.read(Part(pages, options, client, background), on_progress, self._tasks)
@@ -292,10 +294,10 @@ class ModelManager:
         return self.is_ready() and self._doing is None
 
     async def load(self) -> None:
-        """Bring the model to where it reads; whoever asks meanwhile shares it.
+        """Bring the model to the state in which it reads; callers that come meanwhile share the load.
 
         Raises:
-            OcrError: what loading said; see `read`.
+            OcrError: the error of loading; see `read`.
         """
         while not self.can_read:
             if self.is_ready():  # and on its way elsewhere, under the lock
@@ -308,7 +310,7 @@ class ModelManager:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
     async def ready(self) -> None:
-        """Wait for a loaded model, starting the load if nobody has. Raises what loading raised."""
+        """Wait for a loaded model, and start the load if nobody has. Raises the error of the load."""
         self._refuse_when_closed()
         if self.is_ready():
             return
@@ -333,10 +335,7 @@ class ModelManager:
         except WorkerDied as died:
             loading.error = crashed(died)
         except OSError as exc:
-            loading.error = EngineUnavailable(
-                f"The worker process cannot be started: {exc}.",
-                remedy="Free memory or process slots, then try again.",
-            )
+            loading.error = _not_started(exc)
         finally:
             self._remember(loading.error)
             self._loading = None
@@ -346,7 +345,20 @@ class ModelManager:
     async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards."""
+        """Call the worker. Caller holds the lock. However it ends, the state is true afterwards.
+
+        Args:
+            method: of `engines.host.EngineHost`.
+            arguments: of the method.
+            timeout: seconds; a worker that takes longer is killed.
+            on_progress: called as the worker tells how far it is.
+
+        Raises:
+            WorkerDied: the worker ended by itself.
+            Cancelled: it was ended on purpose.
+            GpuLost: its card failed; it is ended.
+            OcrError: what the worker answered.
+        """
         child = self._child
         assert child is not None
         try:
@@ -391,11 +403,10 @@ class ModelManager:
                 self._remember(cause)
                 self.observer.worker_died(self.engine.name, child.worker.pid, _how(cause))
             await self._see_freed(child)
-            if self._state is State.CLOSED:
-                self._child = None
-            else:
-                self._child, self._successor = self._living_successor(), None
-                self._state = State.UNLOADED if self._child is None else State.HOST
+            self._child = None
+            if self._state is not State.CLOSED:
+                self._state = State.UNLOADED
+            self._let_succeed()
             child.gone.set()
         self._idle.notify()
 
@@ -470,7 +481,7 @@ class ModelManager:
         return _Child(await self._spawn(self.engine, env))
 
     def _environment(self, card: str | None = None) -> dict[str, str]:
-        """What a worker learns by its environment before it opens the weights, or places them on that card."""
+        """Environment variables for a worker that opens its weights, or places them on that card."""
         found = {"OCR_MODEL_PATH": self._folder} if self._folder else {}
         if self._uses_card and self.engine.opens:
             found["OCR_PARK"] = self._settings.ocr_park
@@ -500,7 +511,7 @@ class ModelManager:
             self._note(await self.call("load", arguments, self._settings.ocr_load_timeout))
 
     def _note(self, facts: Mapping[str, Any]) -> None:
-        """Keep what a worker said of what it has loaded or opened."""
+        """Keep the name of the model that a worker has loaded or opened, and log its notes."""
         self.model = str(facts.get("model", ""))
         for note in facts.get("notes", ()):
             log.warning(note, extra=fields(engine=self.engine.name))
@@ -520,6 +531,14 @@ class ModelManager:
             assert self._tasks is not None
             self._succession = _Succession()
             self._tasks.start_soon(self._succeed, self._succession)
+
+    def _let_succeed(self) -> None:
+        """Give a ready successor the place of a worker, where there is none."""
+        if self._state is State.CLOSED or self._child is not None:
+            return
+        if (successor := self._living_successor()) is not None:
+            self._child, self._successor = successor, None
+            self._state = State.HOST
 
     def _living_successor(self) -> _Child | None:
         successor = self._successor
@@ -543,24 +562,28 @@ class ModelManager:
                 await self._notice_death()
                 if self._parked is not None and self._living_successor() is not None:
                     await self._end_worker(but_successor=True)
-        except (OcrError, WorkerDied, OSError) as exc:
+                self._let_succeed()
+        except (OcrError, WorkerDied) as exc:
             # The parked worker stays as it is: it can be restored, and release gives its context back.
             if self._successor is not None and not self._successor.condemned:
                 self._remember(exc)
-                self._drop_successor()
+                await self._drop_successor()
+        except OSError as exc:
+            self._remember(_not_started(exc))
         finally:
             self._succession = None
             succession.over.set()
             self._idle.notify()
 
-    def _drop_successor(self) -> None:
+    async def _drop_successor(self) -> None:
+        """End the successor, if there is one, ready or not."""
         successor, self._successor = self._successor, None
-        if successor is not None and self._tasks is not None:
+        if successor is not None:
             successor.condemned = True
-            self._tasks.start_soon(successor.worker.kill)
+            await successor.worker.kill()
 
     async def _prewarm(self) -> None:
-        """What `OCR_PREWARM` asks for, once the server is idle; a failure is told by the first call."""
+        """Do the step of `OCR_PREWARM`, once the server is idle; the first call meets a failure again and tells it."""
         async with self.lock:
             self._prewarm_due = False
             if self._child is not None or self._idle.leases:
@@ -604,7 +627,7 @@ class ModelManager:
             but_successor: whether a successor that is ready takes its place.
         """
         if not but_successor:
-            self._drop_successor()
+            await self._drop_successor()
         child = self._child
         if child is None:
             if self._state is not State.CLOSED:
@@ -647,17 +670,20 @@ class ModelManager:
             self._tasks.start_soon(self._succeed, self._succession)
         if (succession := self._succession) is not None:
             succession.hurry.set()
-            with anyio.move_on_after(self._settings.ocr_load_timeout):
+            with anyio.move_on_after(SUCCESSOR_WAIT_S):
                 await succession.over.wait()
         more = difference(free, await self._memory.free_mb(parked.card))
-        gone = self._child is None or self._child.footprint is not parked
+        if self._child is None or self._child.footprint is not parked:
+            outcome = "Nothing of ours is on the card."
+        elif self._succession is not None:
+            outcome = "The CUDA context leaves the card when the successor is ready; gpu_release takes it off at once."
+        else:
+            outcome = "The CUDA context stays on the card; gpu_release gives it back."
         return moved.model_copy(
             update={
                 "seconds": moved.seconds + anyio.current_time() - began,
                 "freed_mb": None if moved.freed_mb is None and more is None else (moved.freed_mb or 0) + (more or 0),
-                "message": f"{moved.message} Nothing of ours is on the card."
-                if gone
-                else f"{moved.message} The CUDA context stays on the card; gpu_release gives it back.",
+                "message": f"{moved.message} {outcome}",
             }
         )
 
@@ -674,7 +700,7 @@ class ModelManager:
         if force and child is not None and self.lock.locked():
             began, before, free = anyio.current_time(), self._state, await self._memory.free_mb(child.card)
             child.condemned = True
-            self._drop_successor()
+            await self._drop_successor()
             await child.worker.kill()
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 await child.gone.wait()
@@ -690,7 +716,7 @@ class ModelManager:
             )
         async with self._turn("gpu_release"):
             self._prewarm_due = False  # who asks for the memory wants all of it
-            self._drop_successor()
+            await self._drop_successor()
             await self._notice_death()
             if self._child is None:
                 return self._unmoved("Nothing was loaded: no worker process runs.")
@@ -764,7 +790,7 @@ class ModelManager:
     # -- status
 
     def status(self) -> ModelStatus:
-        """What is true now. Waits for nothing."""
+        """The state of now. Waits for nothing."""
         state = self.state
         child = self._child
         pid = child.worker.pid if child is not None and child.worker.alive else None
@@ -813,8 +839,14 @@ def _step(state: State, target: State, child: _Child | None) -> Doing | None:
             return None
 
 
+def _not_started(exc: OSError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The worker process cannot be started: {exc}.", remedy="Free memory or process slots, then try again."
+    )
+
+
 def _how(cause: BaseException | None) -> str:
-    """What a worker died of, for the log: never what it wrote."""
+    """The cause of a worker's death, for the log: never a word that it wrote."""
     match cause:
         case None:
             return "it ended while nobody called it"

@@ -1,4 +1,4 @@
-"""Knows what a worker holds on its card: which card has room, what came back after a worker, and what has not.
+"""Knows the memory of cards: which card has room, and how much of it an ended worker has not given back.
 
 Our own worker's memory counts as ours: a parked worker's CUDA context does not stand in the way of its own weights.
 """
@@ -18,7 +18,7 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..gpu.causes import Cause, torch_build
-from ..gpu.choice import choose_gpu, examine, visible_devices
+from ..gpu.choice import CardRequest, choose_gpu, examine, visible_devices
 from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
 from ..logs import fields
 from ..models import Gpu
@@ -28,7 +28,7 @@ __all__ = ["CardMemory", "Footprint", "difference", "resident_mb"]
 log = logging.getLogger(__name__)
 
 LARGEST_CONTEXT_MB: Final = 1024
-"""The most that is taken for our own context where NVML hides what a process holds (in containers, on Windows).
+"""The most that counts as our own context where NVML hides the memory of processes (in containers, on Windows).
 
 Contexts take 300 to 700 MB. Too much, and a card is chosen on which the weights do not fit: that is an error at the
 restore, which says so. Too little, and a card refuses its own model."""
@@ -36,7 +36,7 @@ restore, which says so. Too little, and a card refuses its own model."""
 
 @dataclass(slots=True)
 class Footprint:
-    """What is known of one worker's memory on its card."""
+    """One worker's memory on its card, as far as it is known."""
 
     card: str
     """UUID."""
@@ -87,21 +87,19 @@ class CardMemory:
                 else card
                 for card in cards
             ]
-        card = choose_gpu(
-            cards,
+        request = CardRequest(
             need_mb=self.engine.gpu_mb,
             reserve_mb=self.settings.ocr_gpu_reserve_mb,
-            wanted=self.settings.ocr_gpu,
-            visible=visible_devices(os.environ),
-            current=None if parked is None else parked.card,
-            note=self.probe.note,
+            name=self.settings.ocr_gpu,
             setting="OCR_GPUS" if self.settings.ocr_gpus else "OCR_GPU",
-            unusable=causes,
+            visible=visible_devices(os.environ),
         )
+        current = None if parked is None else parked.card
+        card = choose_gpu(cards, request, current=current, unusable=causes, note=self.probe.note)
         return card.uuid
 
     async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:
-        """Why cards cannot be used, by UUID. What only makes a card slow goes to the log, once."""
+        """Why cards cannot be used, by UUID. Remarks on slow cards go to the log, each once."""
         ours = [] if parked is None else [parked.pid]
         build = torch_build() if "torch" in self.engine.needs else None
         causes, slow = await anyio.to_thread.run_sync(examine, self.probe, uuids, build, ours)

@@ -34,7 +34,7 @@ from ..models import Doing, Gpu, State, Transition, WorkerStatus
 from ..observer import Observer
 from ..worker.client import OnProgress
 from .base import ModelStatus, PagesRead
-from .choice import Standing, Wanted, is_hopeless, next_to_read, next_to_wake, share
+from .choice import Standing, WaitingPages, is_hopeless, next_to_read, next_to_wake, share
 from .line import Part, WaitingLine
 from .manager import ModelManager, Spawn, Worker, spawn_engine
 from .weights import Weights
@@ -76,8 +76,8 @@ class _PoolPart(Part):
     load_s: float = 0.0
     queued_s: float = 0.0
 
-    async def told(self, done: float, message: str) -> None:
-        """For the manager that reads: waits for nobody."""
+    async def pass_on(self, done: float, message: str) -> None:
+        """Pass on the progress that the card's manager tells; waits for nobody."""
         self.tell(done, message)
 
 
@@ -168,7 +168,7 @@ class Pool:
 
     @property
     def observer(self) -> Observer:
-        """Learns what happens, on any card."""
+        """Learns of every event, on any card."""
         return self._observer
 
     @observer.setter
@@ -213,7 +213,7 @@ class Pool:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Give out what waits; at the end, all workers are ended side by side."""
+        """Give waiting pages to cards; at the end, all workers are ended side by side."""
         over = anyio.Event()
         async with anyio.create_task_group() as lives:
             for card in self._cards:
@@ -257,7 +257,7 @@ class Pool:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages, on whichever card is free first. The caller holds a lease.
+        """Read some pages, on whichever card is free first. The caller holds a lease; see `base.Lifecycle.read`.
 
         Raises:
             GpuBusy: no card has room.
@@ -284,7 +284,7 @@ class Pool:
         return replace(reading, queued_s=part.queued_s + reading.queued_s, load_s=part.load_s + reading.load_s)
 
     def _give_out(self) -> None:
-        """Give what waits to the cards that can begin it now."""
+        """Give waiting pages to the cards that can begin them now."""
         while self._line and not self._closed:
             readers = next_to_read(self._standings())
             waiting = sum(len(part.pages) for part in self._line)
@@ -320,7 +320,7 @@ class Pool:
         try:
             with part.scope, serving(part.request):
                 part.reading = await card.manager.read(
-                    part.pages, part.options, client=part.client, background=part.background, on_progress=part.told
+                    part.pages, part.options, client=part.client, background=part.background, on_progress=part.pass_on
                 )
                 card.strikes, card.hangs, card.out_until, card.refusal = 0, 0, -inf, None
                 error = None
@@ -380,7 +380,7 @@ class Pool:
         self._something_happened.set()
 
     async def _watch(self) -> None:
-        """Wake cards for what waits, and tell those that wait in vain; sleeps while nobody waits."""
+        """Wake cards for waiting pages, and end pages that wait in vain; sleeps while nobody waits."""
         while True:
             self._something_happened = anyio.Event()
             self._give_out()
@@ -407,8 +407,8 @@ class Pool:
     def _standings(self, free_mb: Mapping[str, int] | None = None) -> list[Standing]:
         return [card.standing(free_mb or {}) for card in self._cards]
 
-    def _waiting(self) -> list[Wanted]:
-        return [_wanted(part) for part in self._line]
+    def _waiting(self) -> list[WaitingPages]:
+        return [_waiting_pages(part) for part in self._line]
 
     def _next_to_wake(self, free_mb: Mapping[str, int]) -> int | None:
         return next_to_wake(
@@ -425,7 +425,7 @@ class Pool:
         self._tasks.start_soon(self._wake, card)
 
     async def _wake(self, card: _CardWorker) -> None:
-        """Bring a card's model to where it reads. This belongs to no request: whoever is next has it."""
+        """Bring a card's model to the state in which it reads. It belongs to no request: the next in line has it."""
         began = anyio.current_time()
         try:
             with serving(*(part.request for part in self._line)):
@@ -454,22 +454,22 @@ class Pool:
     def _end_the_hopeless(self) -> None:
         standings, now = self._standings(), anyio.current_time()
         for part in list(self._line):
-            if is_hopeless(_wanted(part), standings, now):
+            if is_hopeless(_waiting_pages(part), standings, now):
                 self._line.leave(part)
                 assert isinstance(part, _PoolPart)
                 part.fail(part.blamed or self._refusal())
 
     def _refusal(self) -> OcrError:
-        """What no card can be used for, said once where all say the same."""
-        said = {card.refusal.message: card.refusal for card in self._cards if card.refusal is not None}
-        message = " ".join(said)
-        if any(isinstance(refusal, GpuBusy) for refusal in said.values()):
+        """The refusals of all cards as one error; a sentence that several share stands there once."""
+        refusals = {card.refusal.message: card.refusal for card in self._cards if card.refusal is not None}
+        message = " ".join(refusals)
+        if any(isinstance(refusal, GpuBusy) for refusal in refusals.values()):
             return GpuBusy(
                 message,
                 remedy="Call gpu_release on other OCR servers, or end a program that nvidia-smi lists. Or name other "
                 "cards in OCR_GPUS, or lower OCR_GPU_RESERVE_MB. Set OCR_ENGINE=rapidocr to read on the CPU.",
             )
-        first = next(iter(said.values()), closing())
+        first = next(iter(refusals.values()), closing())
         return type(first)(message or first.message, remedy=first.remedy)
 
     # -- memory
@@ -516,11 +516,11 @@ class Pool:
             to_state=self.state,
             seconds=anyio.current_time() - began,
             freed_mb=sum(freed) if freed else None,
-            message=self._said(done or moved),
+            message=self._summary(done or moved),
         )
 
-    def _said(self, moved: Mapping[int, Transition]) -> str:
-        """What was done, each sentence once, with the number of those that it is said of."""
+    def _summary(self, moved: Mapping[int, Transition]) -> str:
+        """Each sentence about a move once, with the number of workers that it is true of."""
         messages: dict[str, int] = {}
         for step in moved.values():
             messages[step.message] = messages.get(step.message, 0) + 1
@@ -602,10 +602,10 @@ def _shunned(part: Part) -> set[_CardWorker]:
     return part.shunned
 
 
-def _wanted(part: Part) -> Wanted:
+def _waiting_pages(part: Part) -> WaitingPages:
     assert isinstance(part, _PoolPart)
     numbers = frozenset(card.number for card in part.shunned)
-    return Wanted(len(part.pages), part.since, part.background(), numbers)
+    return WaitingPages(len(part.pages), part.since, part.background(), numbers)
 
 
 def _furthest(states: Sequence[State | Doing], ready: State) -> State | Doing:

@@ -33,7 +33,7 @@ READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
 
 
 class PageReader(Protocol):
-    """What `Batches` asks of whoever owns the worker; a `manager.ModelManager`."""
+    """The owner of the worker, as `Batches` uses it; a `manager.ModelManager`."""
 
     @property
     def engine(self) -> EngineSpec: ...
@@ -50,13 +50,13 @@ class PageReader(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Return when it can; raises what loading raised."""
+        """Return when the worker can read; raises the error of the load."""
         ...
 
     async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
     ) -> dict[str, Any]:
-        """Call the worker. Caller holds the lock."""
+        """Call the worker; see `ModelManager.call`. Caller holds the lock."""
         ...
 
     async def drop(self, pages: Sequence[int]) -> None:

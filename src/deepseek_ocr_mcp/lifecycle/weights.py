@@ -1,4 +1,4 @@
-"""Finds an engine's weights on this machine, and fetches what is missing once, for all who ask."""
+"""Finds an engine's weights on this machine, and fetches the missing part once, for all callers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What this product does: a request is admitted, read and answered."""
+"""The service: it admits a request, reads its document and answers."""

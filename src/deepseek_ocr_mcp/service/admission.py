@@ -1,7 +1,7 @@
-"""Who may stand in line: so many requests at once, and of one client at most half of them.
+"""Admits requests: a bounded number at once, and from one client at most half of that number.
 
-Whoever comes beyond that is told at once, with the seconds after which a place is likely free. Pure
-bookkeeping: nothing here waits, and what the engine reads next is the manager's business.
+A request beyond the bound is refused at once, with the seconds after which a place is likely free. Only
+`Place.positions` waits. The lifecycle decides which page the engine reads next.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..errors import QueueFull
 __all__ = ["Admission", "Place"]
 
 
-REMEMBERED: Final = 16  # requests whose pace tells when the next place is free
+REMEMBERED: Final = 16  # requests; their pace predicts when the next place is free
 FIRST_GUESS_S: Final = 5.0  # before any request has ended
-LONGEST_S: Final = 120.0  # nobody plans further ahead
+LONGEST_S: Final = 120.0  # a longer wait is not worth a promise
 
 
 class Place:
@@ -32,16 +32,16 @@ class Place:
         self._line = line
         self._begun = False
         self.order: int | None = None
-        """None while its upload comes in: until then it stands before nobody."""
+        """The place in the line; None while the upload comes in."""
         self.changed = anyio.Event()
 
     def line_up(self) -> None:
-        """All of the request is here."""
+        """Take a place in the line: the request has arrived in full."""
         if self.order is None:
             self.order = self._line.line_up()
 
     def begin(self) -> None:
-        """It is being read."""
+        """Note that the reading has begun."""
         if not self._begun:
             self._begun = True
             self.changed.set()
@@ -65,7 +65,7 @@ class Place:
 
 
 class Admission:
-    """The line. Its clock is the event loop's."""
+    """The places of all requests. Its clock is that of the event loop."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = anyio.current_time) -> None:
         self.limit = limit
@@ -78,7 +78,7 @@ class Admission:
         self._arrivals = 0
         self._of_client: Counter[str] = Counter()
         self._since = 0.0
-        """When the last request ended, or the line began: what came before says nothing about the pace."""
+        """When the last request ended, or when the line began after a pause: the pace is counted from there."""
         self._pace: deque[float] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
@@ -120,14 +120,14 @@ class Admission:
                     other.changed.set()
 
     def line_up(self) -> int:
-        """The order of the next that is all here."""
+        """The order of the next request that has arrived in full."""
         self._arrivals += 1
         self._orders.append(self._arrivals)
         return self._arrivals
 
     @contextmanager
     def telling(self, place: Place) -> Iterator[None]:
-        """Have this place told when the line moves."""
+        """Wake this place whenever the line moves."""
         self._listening.add(place)
         try:
             yield
@@ -135,7 +135,7 @@ class Admission:
             self._listening.discard(place)
 
     def before(self, order: int) -> int:
-        """How many stand before this one in line."""
+        """The number of requests before this one."""
         return bisect.bisect_left(self._orders, order)
 
     def _check(self, client: str) -> None:
@@ -157,5 +157,5 @@ class Admission:
         """Whole seconds until a place is likely free, by the pace of the last requests."""
         waited = self._clock() - self._since
         guess = sum(self._pace) / len(self._pace) if self._pace else FIRST_GUESS_S
-        # What has taken longer than usual is likely to take as long again.
+        # A request that has taken longer than usual is likely to take as long again.
         return math.ceil(min(LONGEST_S, max(1.0, guess, waited)))

@@ -1,8 +1,8 @@
-"""Pages that were read, kept within bounds, so that nothing is read twice.
+"""Keeps pages that were read, within bounds, so that no page is read twice.
 
-In memory always, on disk where the operator names a folder. What comes back is what was put in, or nothing: every
-entry on disk carries its own digest, one that does not fit is dropped, and a database that cannot be read is begun
-anew. SQLite writes it, so a kill at any moment leaves the old state or the new one.
+Pages stay in memory always, and on disk where the operator names a folder. A lookup returns an entry exactly as it was
+put, or nothing: every entry on disk carries its own digest, an entry that does not match its digest is dropped, and a
+damaged database is begun anew. SQLite writes it, so a kill at any moment leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["DiskCache", "PageCache", "cache_key"]
 log = logging.getLogger(__name__)
 
 KEEP_S: Final = 3600.0  # in memory; an agent comes back within minutes
-PENDING_S: Final = 120.0  # with OCR_CACHE=off: what was read ahead waits this long for its caller
+PENDING_S: Final = 120.0  # with OCR_CACHE=off: pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
 FILE: Final = "pages-v1.sqlite"
 BUSY_S: Final = 2.0  # another server may share the folder
@@ -42,7 +42,7 @@ SLACK: Final = 0.9  # of the bound is left after a clean-up
 
 
 def cache_key(*parts: object) -> str:
-    """One name for a page, its document's content, what was asked of it and what read it."""
+    """One name for a page: of the document's content, the options of the reading, and the engine with its version."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -87,14 +87,14 @@ class PageCache:
         return _loaded(data)
 
     async def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keep an entry; the ones used longest ago make room."""
+        """Keep an entry. The entries that were used longest ago make room."""
         data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
         self._keep(key, data)
         if self._disk is not None:
             await anyio.to_thread.run_sync(self._disk.put, key, data)
 
     def answered(self, key: str) -> None:
-        """Its caller has it: an entry that was kept only for that is forgotten now."""
+        """Note that the caller has the entry. An entry that was kept for this caller only is forgotten."""
         if not self.enabled:
             self._forget(key)
 
@@ -147,7 +147,7 @@ class DiskCache:
         return f"<DiskCache {self._path}>"
 
     def get(self, key: str) -> bytes | None:
-        """The bytes that were put, exactly; None for anything else."""
+        """The bytes exactly as they were put; None where they are missing or damaged."""
         with self._open() as connection:
             if connection is None:
                 return None
@@ -192,7 +192,7 @@ class DiskCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection | None]:
-        """The database within one transaction; None, and a warning once, where there is none to be had."""
+        """The database within one transaction; None, with one warning, where it cannot be opened."""
         import sqlite3
 
         with self._lock:
@@ -209,13 +209,13 @@ class DiskCache:
                 self._failed(exc)
 
     def _failed(self, exc: Exception) -> None:
-        """Warn, once; of a file that is no database any more, begin another."""
+        """Warn once. Replace a file that is no database any more."""
         import sqlite3
 
         if not self._warned:
             self._warned = True
             log.warning("The page cache cannot be used.", extra=fields(folder=self._folder, reason=exc))
-        # An OperationalError passes: the disk is full, or another server holds the lock.
+        # An OperationalError is temporary: the disk is full, or another server holds the lock.
         if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
             self._drop_connection()
             for suffix in ("", "-wal", "-shm"):

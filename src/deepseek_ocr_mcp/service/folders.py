@@ -1,8 +1,8 @@
-"""Many documents in one request: each is read into a file of its own, and an index tells what became of all.
+"""Reads many documents in one request, each into a file of its own, and writes an index of all.
 
-A document whose text is there already is not read again, one that fails stops none of the others,
-and a call that must answer before all are read loses nothing: the reading goes on for a while, and
-the same call made again finds it further on. Nothing is replaced unless the request says so.
+A document whose text is there already is not read again. A document that fails stops no other document. A call that
+must answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made
+again, finds it further on. A file is replaced only if the request says so.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ __all__ = ["FolderReader", "Outcome", "ReadDocument"]
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 60.0  # how long documents are read on for a caller that may come back
+LINGER_S: Final = 60.0  # seconds that documents are read on for a caller that may come back
 RETRY_S: Final = 1.0  # while the model loads or the line is full
 MAX_JOBS: Final = 16  # that wait for their caller to come back
 INDEX_NAME: Final = "index.md"
 INDEX_EVERY_S: Final = 5.0
 INDEX_MAX_BYTES: Final = 4 * 1024 * 1024
-INDEX_MARK: Final = "<!-- written by deepseek-ocr-mcp -->"  # what lets us replace an index: it is ours
+INDEX_MARK: Final = (
+    "<!-- written by deepseek-ocr-mcp -->"  # an index with this mark may be replaced: this program wrote it
+)
 MAX_FAILURES: Final = 10  # told in an answer; the index has all
 MAX_REMARKS: Final = 3
 
@@ -50,7 +52,7 @@ _ROW: Final = re.compile(r"\| \[.*\]\((?P<target>[^)]*)\) \| (?P<pages>[\d,]*) \
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one document."""
+    """The outcome of one document."""
 
     state: Literal["read", "there", "outdated", "failed"]
     pages: int | None = None
@@ -93,7 +95,7 @@ class _FolderJob:
         return sum(file in self.outcomes for file in self.listing.files)
 
     def tell(self) -> None:
-        """Wake those who wait."""
+        """Wake the callers that wait."""
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -120,7 +122,7 @@ class FolderReader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """What is being read when it ends is not finished; it is found undone the next time."""
+        """The lifespan of all folder jobs. A document that is being read at its end is read again the next time."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -137,7 +139,7 @@ class FolderReader:
         return await complete_path(text, settings=self._settings, local=caller.is_local)
 
     def describe(self, request: OcrRequest, listing: Listing) -> Answer:
-        """What there is in a folder, and how to have it read."""
+        """An answer that lists the files of a folder, and says how to have them read."""
         files, shown, used = listing.files, 0, 0
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
@@ -225,7 +227,7 @@ class FolderReader:
     # -- reading
 
     async def _run(self, job: _FolderJob) -> None:
-        """Read file after file until all are done, or until nobody has come back for them."""
+        """Read file after file until all are done, or until no caller has come back for long."""
         assert job.scope is not None
         try:
             with job.scope:
@@ -250,14 +252,14 @@ class FolderReader:
         except OcrError as exc:
             job.error = exc
         except Exception as exc:  # it must not end the server, whose task this is
-            log.exception("A folder failed in a way nobody foresaw.")
+            log.exception("A folder failed in a way that this program does not foresee.")
             job.error = unforeseen(exc, "Reading the folder")
         finally:
             job.scope, job.fraction = None, 0.0
             job.tell()
 
     async def _prepare(self, job: _FolderJob) -> None:
-        """Look again what is there: files come and go, and what goes out of a folder is not to be read from it."""
+        """List the folder again: files may have come or gone, and links may lead elsewhere now."""
         listed = await list_files(
             job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
         )
@@ -271,10 +273,10 @@ class FolderReader:
         return job.callers == 0 and anyio.current_time() - job.left_at > LINGER_S
 
     async def _read_file(self, job: _FolderJob, file: str) -> Outcome | None:
-        """What becomes of one file; None where nobody waits for it any more.
+        """Read one file. Returns its outcome; None where no caller waits any more.
 
         Raises:
-            OcrError: what every other file would meet too.
+            OcrError: an error that every other file would meet too.
         """
         source = os.path.join(job.listing.root, file)
         target = os.path.join(job.out, file + job.suffix)
@@ -385,7 +387,7 @@ class FolderReader:
 
 
 def _already(source: str, target: str) -> Literal["there", "outdated"] | None:
-    """Whether a text is there, and whether it is newer than what it was read from."""
+    """Whether the text of a source is there already, and whether it is older than the source."""
     try:
         written = os.stat(target).st_mtime
     except OSError:
@@ -419,7 +421,7 @@ def _index(job: _FolderJob) -> str:
     return "\n".join(
         [
             INDEX_MARK,
-            f"# What was read in {job.listing.root}",
+            f"# Texts of {job.listing.root}",
             "",
             head,
             "",
@@ -440,7 +442,10 @@ def _number(count: int | None) -> str:
 
 
 def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | None, int | None]]]:
-    """The path of the index to write, and what an earlier one says; no path where the file there is not ours."""
+    """The path of the index, and the pages and characters that an earlier index names.
+
+    The path is empty where a file of that name exists that this program did not write.
+    """
     path = os.path.join(out, INDEX_NAME)
     if not os.path.lexists(path):
         return path, {}

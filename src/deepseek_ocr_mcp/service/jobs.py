@@ -1,11 +1,10 @@
-"""Every page is read once, for all who ask for it, and is read on when whoever asked has been answered.
+"""Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
-A job is an open document that is read with one set of options, batch by batch, while the next pages are drawn;
-as many batches at once as the lifecycle has lanes.
-A page that holds its text itself is not read: what it says is taken from it. Requests ask it for pages and follow
-them; requests for the same pages share one job. A request that leaves takes
-along what only it asked for. What is read for nobody yet comes after everything that somebody waits for, and stops
-when the memory is wanted back.
+A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
+once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF that holds trusted text is not
+read: its own text is taken. Requests put an `Ask` to a job and follow it; requests for the same work share one job.
+A request that leaves withdraws the pages that only it asked for. Pages in the background come after all pages that a
+request waits for, and are given up when the model's memory is wanted back.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
 
 log = logging.getLogger(__name__)
 
-LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: what comes before the engine's own progress
-LINES_MODE: Final = "ocr"  # in which an engine gives a block for each line
-MAX_UNATTENDED: Final = 4  # documents that are read on for nobody yet, each with a copy of its file on disk
+LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
+LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
+MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
 
 
 @dataclass(slots=True)
@@ -53,12 +52,13 @@ class Spent:
 
 
 class Ask:
-    """Pages that somebody wants, in this order.
+    """The pages that one request wants, in order.
 
     Args:
-        limit: characters after which no further page is wanted; None: all are.
-        client: who asks, for a fair share of turns.
-        background: whether nobody waits for it.
+        numbers: the pages, ascending.
+        limit: characters after which no further page is wanted; None: all pages are.
+        client: the name of the client, for a fair share of turns.
+        background: whether no request waits for these pages yet.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class Ask:
         return f"<Ask {len(self._pages)} of {len(self.numbers)}{' in background' if self.background else ''}>"
 
     def pages(self) -> list[ReadPage]:
-        """What is there from the first page on, without a gap."""
+        """The pages that are there, from the first one on without a gap."""
         return [self._pages[number] for number in self.numbers[: self._whole]]
 
     def all_pages(self) -> list[ReadPage]:
-        """Whatever is there, in order."""
+        """All pages that are there, in order."""
         return [self._pages[number] for number in self.numbers if number in self._pages]
 
     @property
     def satisfied(self) -> bool:
-        """Whether there is an error or enough text: then no further page is wanted."""
+        """Whether no further page is wanted: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
 
     def outstanding(self) -> list[int]:
@@ -99,14 +99,14 @@ class Ask:
         return [] if self.satisfied else self.missing()
 
     def missing(self) -> list[int]:
-        """The pages that are not there, whatever ended the ask."""
+        """The pages that are not there, even where the ask is satisfied."""
         return [number for number in self.numbers[self._whole :] if number not in self._pages]
 
     def has(self, number: int) -> bool:
         return number in self._pages
 
     def give(self, read: ReadPage) -> None:
-        """Deliver a page; one that was never asked for is ignored."""
+        """Deliver a page. A page that the ask does not name is ignored."""
         if read.page.page not in self._pages and read.page.page in self.numbers:
             self._pages[read.page.page] = read
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
@@ -119,15 +119,14 @@ class Ask:
         self._changed.set()
 
     def tell(self, ahead: float, message: str) -> None:
-        """Note progress: `ahead` pages beyond those that are there. Nothing is told twice, nothing is lost."""
+        """Note progress: `ahead` pages beyond the pages that are there. Each step is reported once."""
         self._told.append((len(self._pages) + ahead, message))
         self._changed.set()
 
     async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
-        """Return when nothing is outstanding; tell the progress on the way.
+        """Report the progress until no page is outstanding.
 
-        Where all is there before anything could be told, nothing is: the answer says so itself, and over HTTP it is
-        then no stream of events.
+        Where all pages are there at once, no progress is reported: over HTTP the answer is then no stream of events.
         """
         told = False
         while told or self.outstanding():
@@ -170,13 +169,13 @@ class _DocumentJob:
     holders: int = 0
     """Requests that still use the document."""
     batches: list[_PageBatch] = field(default_factory=list)
-    """What is under way."""
+    """The batches that are being drawn or read."""
     fresh: dict[int, ReadPage] = field(default_factory=dict)
-    """Pages that were given to those who waited, and are not in the cache yet."""
+    """Pages that were delivered and are not in the cache yet."""
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def choose(self, most: int) -> list[int]:
-        """The pages to read next: what somebody waits for first, asks in turn."""
+        """The pages to read next, `most` of them. Asks take turns; background asks come last."""
         under_way = {number for batch in self.batches for number in batch.numbers}
         for ask in sorted(self.asks, key=lambda ask: ask.background):
             if todo := [number for number in ask.outstanding() if number not in under_way]:
@@ -186,7 +185,7 @@ class _DocumentJob:
         return []
 
     def wanted(self, numbers: Iterable[int]) -> list[Ask]:
-        """Who wants any of these pages."""
+        """The asks that want any of these pages."""
         asked = set(numbers)
         return [ask for ask in self.asks if not asked.isdisjoint(ask.outstanding())]
 
@@ -198,7 +197,7 @@ class _DocumentJob:
 
 
 class Jobs:
-    """Use it inside `async with` of the task group that it is given."""
+    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group."""
 
     def __init__(self, manager: Lifecycle, fallback: Lifecycle | None, cache: PageCache) -> None:
         self._manager = manager
@@ -212,11 +211,11 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """Pages that are to be read though nobody waits for them."""
+        """The number of pages that only background asks want."""
         return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Have jobs run in this task group from now on."""
+        """Run jobs in this task group from now on."""
         self._tasks = tasks
 
     async def fill(self, ask: Ask, work: Work) -> None:
@@ -256,7 +255,7 @@ class Jobs:
             job.stop_if_unwanted()
 
     def stop_unattended(self) -> None:
-        """Read nothing more that nobody waits for."""
+        """Give up all background asks."""
         for job in self._jobs.values():
             job.asks = [ask for ask in job.asks if not ask.background]
             job.stop_if_unwanted()
@@ -276,12 +275,12 @@ class Jobs:
                 if not job.choose(1):
                     await job.changed.wait()
         except Exception as exc:
-            log.exception("A document failed in a way nobody foresaw.")
+            log.exception("A document failed in a way that this program does not foresee.")
             for ask in job.asks:
                 ask.fail(unforeseen(exc))
         finally:
             del self._jobs[job.work.key]
-            for ask in job.asks:  # only where the server closes
+            for ask in job.asks:  # only when the server shuts down
                 ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
             await job.work.shared.release()
 
@@ -292,12 +291,12 @@ class Jobs:
         async with AsyncExitStack() as lease, anyio.create_task_group() as tasks:
             leased = False
             while (numbers := job.choose(most)) or job.batches:
-                if not numbers:  # all that is wanted is under way
+                if not numbers:  # all outstanding pages are under way
                     job.changed = anyio.Event()
                     await job.changed.wait()
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
-                drawn = await self._draw(job, numbers)  # while those before it are read
+                drawn = await self._draw(job, numbers)  # while the engine reads the batch before
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
                     job.batches.remove(batch)
@@ -325,7 +324,7 @@ class Jobs:
             return [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
 
     def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
-        """Lines of the log that are written within carry the ids of the requests that want these pages."""
+        """A context: log lines in it carry the ids of the requests that want these pages."""
         return serving(*(ask.request for ask in job.wanted(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
@@ -342,7 +341,7 @@ class Jobs:
             return _Drawn(number, read=ReadPage.failed(number, exc))
 
     async def _give_texts(self, job: _DocumentJob, drawn: Sequence[_Drawn]) -> list[_Drawn]:
-        """Give those who want them the pages that hold their text themselves. Returns the others."""
+        """Deliver the pages that need no engine. Returns the other pages."""
         texts = [page.read for page in drawn if page.read is not None]
         if texts:
             asks = job.wanted(text.page.page for text in texts)
@@ -352,14 +351,16 @@ class Jobs:
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
                 ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(job, [text for text in texts if text.page.source])  # the others cost nothing
-            await anyio.lowlevel.checkpoint()  # who has enough now leaves before more is looked at
+                await self._keep(
+                    job, [text for text in texts if text.page.source]
+                )  # an error costs nothing to find again
+            await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
         return [page for page in drawn if page.read is None]
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
-        """Read these pages and give them to whoever wants them."""
-        images = {page.number: page.image for page in drawn if page.image is not None}
+        """Read these pages, or parts of pages, and deliver the pages."""
         parts = {page.number: page.part for page in drawn if page.part is not None}
+        images = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
         pages: list[ReadPage] = []
         unattended = False
         try:
@@ -373,7 +374,7 @@ class Jobs:
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in images.values():
+            for image in (*images.values(), *(part.image for part in parts.values())):
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
@@ -381,10 +382,13 @@ class Jobs:
     async def _read_images(
         self, job: _DocumentJob, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
     ) -> list[ReadPage]:
-        """Have pages read, or parts of pages, and give the pages to whoever wants them; nothing if that failed.
+        """Have the engine read pages, or parts of pages, and deliver the pages. Returns the pages that were read.
 
         Args:
-            parts: what the pictures show, where they are not whole pages: their lines are merged with the pages' text.
+            job: the work.
+            images: the pictures to read, by the number of their page.
+            parts: for pictures that show a part of their page: its place. The lines read are merged with the own text
+                of the page.
         """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
@@ -428,13 +432,11 @@ class Jobs:
         """Read one page of a batch that failed: one bad page must not cost the others."""
         if not job.wanted([number]):
             return []
-        job.work.document.discard(images[number])
-        if number in parts:
-            part = await job.work.document.unread_part(number)
-            images[number] = part.image
-            return await self._read_images(job, {number: part.image}, {number: part})
-        images[number] = await job.work.document.page(number)  # its picture may be gone: an endpoint got it
-        return await self._read_images(job, {number: images[number]}, {})
+        document = job.work.document
+        document.discard(images[number])  # its picture may be gone: an endpoint got it
+        part = await document.unread_part(number) if number in parts else None
+        images[number] = part.image if part else await document.page(number)
+        return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
         """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
@@ -448,7 +450,7 @@ class Jobs:
         own = self._manager.engine.name
         fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
         job.fresh |= fresh
-        await anyio.lowlevel.checkpoint()  # those who waited are answered first
+        await anyio.lowlevel.checkpoint()  # waiting requests are answered first
         for number, page in fresh.items():
             await self._cache.put(job.work.page_key(number), page.to_dict())
         for number in fresh:
@@ -457,7 +459,7 @@ class Jobs:
     async def _read_somewhere(
         self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
     ) -> PagesRead:
-        """By the engine, or by the fallback while no GPU has room or can be used, or no endpoint can read."""
+        """Read with the engine, or with the fallback while no GPU has room or can be used, or no endpoint can read."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
@@ -495,7 +497,7 @@ def _is_about_pages(error: OcrError) -> bool:
 
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
-    """What a page says itself; where that cannot be used, an empty page with a remark that says why."""
+    """A page with its own text; where that text cannot be trusted, an empty page with a remark that says why."""
     page = Page(
         page=number,
         width=layer.width,
@@ -534,7 +536,7 @@ async def _merged(
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:
     remark = str(fields.pop("remark", ""))
-    fields.pop("tokens", None)  # counted where they were read
+    fields.pop("tokens", None)  # the lifecycle has counted them
     try:
         page = Page(page=number, width=image.width, height=image.height, **fields)
     except (ValidationError, TypeError) as exc:

@@ -71,7 +71,7 @@ class RisingProgress:
 
 
 class ProgressReport:
-    """Turns what a job tells into one strictly increasing number of pages done."""
+    """Turns the progress of a job into one strictly increasing number of pages done."""
 
     def __init__(self, report: Progress | None, total: int, place: Place) -> None:
         self._place = place
@@ -89,7 +89,7 @@ class ProgressReport:
 
 
 def position_as_progress(report: Progress | None) -> OnPosition | None:
-    """Tells the position as progress, between nothing and the first of the reading itself."""
+    """Reports the position in the queue as progress, below the first progress of the reading itself."""
     if report is None:
         return None
     most = 0
@@ -107,7 +107,7 @@ def position_as_progress(report: Progress | None) -> OnPosition | None:
 
 @asynccontextmanager
 async def positions_reported(place: Place, on_position: OnPosition | None) -> AsyncIterator[None]:
-    """Tell the position while it waits; whoever is the next at once is told nothing."""
+    """Report the position while the request waits. A request that is the next at once reports nothing."""
     if on_position is None or not place.ahead:
         yield
         return

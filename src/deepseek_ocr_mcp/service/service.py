@@ -1,7 +1,7 @@
-"""`OcrService`: the four things this product does, the same for every edge.
+"""`OcrService`: read, status, offload and release, the same for every edge.
 
-A request is checked before anything is loaded; its document is opened, its pages come from the cache or from a
-job (`jobs.py`); the answer fits `max_chars`, comes in time, and says how to go on.
+The service checks a request before it loads anything. It opens the document, takes pages from the cache or from a job
+(`jobs.py`), and makes an answer that fits `max_chars`, comes in time, and says how to go on.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
 
 
 def _observed(read: _Read[P]) -> _Read[P]:
-    """Around `OcrService.read`: its lines have an id, and the observer learns how it ended."""
+    """Wrap `OcrService.read`: its log lines carry an id, and the observer learns how it ended."""
 
     @wraps(read)
     async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
@@ -136,14 +136,14 @@ class OcrService:
         self.folders = FolderReader(settings, manager.engine.name, self.read)
 
     def tell(self, observer: Observer) -> None:
-        """Have this observer learn what happens, in the place of the one before."""
+        """Replace the observer that learns of all events."""
         self.observer = observer
         for manager in filter(None, (self._manager, self._fallback)):
             manager.observer = observer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Everything that needs an end has it here."""
+        """The lifespan of the service: all that it started ends with this context."""
         async with AsyncExitStack() as stack:
             stack.callback(self._cache.close)
             await stack.enter_async_context(self._reader.running())
@@ -206,7 +206,7 @@ class OcrService:
         Raises:
             QueueFull: there is no place for this client.
             NotReady: the model still loads when the time is over.
-            OcrError: see `errors.py`; whatever it is, the service goes on.
+            OcrError: see `errors.py`. The service goes on after any of them.
         """
         terms = terms or Terms()
         listing = None if terms.upload else await self.folders.find(request.image, caller)
@@ -305,7 +305,7 @@ class OcrService:
             raise error
 
     async def _look_ahead(self, answer: Answer, work: Work, ask: Ask, terms: Terms) -> None:
-        """Have the pages read that the next call will ask for, and tell what is on the pages so far."""
+        """Have the pages read that the next call will ask for, and add a table of contents."""
         left = ask.numbers[len(answer.result.pages) :]
         if terms.reply_s < inf and left and ask.error is None and not answer.result.saved_to:
             ahead = Ask(left, limit=ask.limit, client=ask.client, background=True)
@@ -412,10 +412,10 @@ class OcrService:
         return f"The engine {self.engine.name} cannot do mode {mode}: it has no language model."
 
     def check(self, request: OcrRequest) -> None:
-        """Return if the request can be meant.
+        """Check the arguments of a request. Neither engine nor document are needed for it.
 
         Raises:
-            BadRequest: it cannot; neither engine nor document have been asked yet.
+            BadRequest: an argument, or a combination of arguments, makes no sense.
         """
         if request.mode not in MODES:
             raise BadRequest(f"There is no mode {request.mode!r}.", remedy=f"Use one of {', '.join(MODES)}.")
@@ -451,10 +451,10 @@ class OcrService:
             yield document
 
     def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
-        """The path of a PDF: the document, and what was read of it as text under its pages.
+        """The path of a PDF: the document, with the text of `pages` under its pages.
 
         Raises:
-            BadRequest: nothing of what was read has a place on a page.
+            BadRequest: no text of these pages has a place on its page.
         """
         if not any(block.text for page in pages for block in page.blocks or ()):
             raise BadRequest(
@@ -468,7 +468,7 @@ class OcrService:
         return self._reader.exported("word_document", dump_pages(pages), title=title, mode=mode)
 
     async def status(self) -> GpuStatus:
-        """What is true now; never waits for a page that is being read."""
+        """The status now. It never waits for a page that is being read."""
         probe = self._manager.probe
         facts = self._manager.status()
         gpus, note, worker_gpu_mb = [], "The driver did not answer in time.", None

@@ -1,8 +1,7 @@
-"""Results that a client may come back for, each under a name that nobody can guess.
+"""Keeps results that a client may ask for again, each under a name that cannot be guessed.
 
-Kept in memory only, within a bound of bytes and of results: what was not asked for longest goes
-first. Nothing here knows where a text came from, so a name leads to what was read, to the private copy of its
-document where that is held too, and to nothing else.
+Results stay in memory, within a bound of bytes and of results: the result that was asked for longest ago goes first.
+A name leads to the text of a result, to the private copy of its document where that is held, and to nothing else.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ __all__ = ["Held", "ResultStore"]
 MAX_BYTES: Final = 16 * 1024 * 1024  # of UTF-8: some 5,000 pages of print
 MAX_RESULTS: Final = 200
 MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # of documents, on disk
-PAGE_BYTES: Final = 128  # what keeping a page costs beside its text
+PAGE_BYTES: Final = 128  # bytes that a kept page takes beside its text
 ID_BYTES: Final = 16  # 128 bits
 
 
 class Held(Protocol):
-    """A document that stays until its last holder lets it go; one for the same bytes."""
+    """A document that stays until its last holder lets it go. The same bytes are held once."""
 
     @property
     def size(self) -> int: ...
@@ -49,7 +48,7 @@ class _Stored(Generic[H]):
 
 
 class ResultStore(Generic[H]):
-    """What was read, by the name of its result and the number of the page."""
+    """Texts of pages, by the name of their result and the number of the page."""
 
     def __init__(
         self, *, max_bytes: int = MAX_BYTES, max_results: int = MAX_RESULTS, max_held_bytes: int = MAX_HELD_BYTES
@@ -113,7 +112,7 @@ class ResultStore(Generic[H]):
         return text.decode()
 
     def details(self, name: str, number: int) -> bytes | None:
-        """What was kept about a page beside its text; None: nothing, or no such page.
+        """The details that were kept about a page; None where there are none, or no such page.
 
         Raises:
             InputNotFound: there is no such result, or no more.
@@ -129,7 +128,7 @@ class ResultStore(Generic[H]):
         return self._get(name).held
 
     def forget(self, name: str) -> None:
-        """Keep this result no more; one that is gone is fine."""
+        """Drop a result. A result that is gone already is no error."""
         if (stored := self._results.pop(name, None)) is not None:
             self._bytes -= stored.size
             self._let_go(stored)

@@ -62,7 +62,7 @@ class Work:
 
     @property
     def document(self) -> Document:
-        """The document, open while somebody holds it."""
+        """The document; it is open while it has a holder."""
         return self.shared.document
 
     def page_key(self, number: int) -> str:

@@ -61,10 +61,10 @@ log = logging.getLogger(__name__)
 WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
-EXPORT_BYTES: Final = 32 * MB  # of JSON: what was read of thousands of pages
+EXPORT_BYTES: Final = 32 * MB  # of JSON: the text of thousands of pages
 READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "Server"
 COMPONENTS: Final = "#/components/schemas/"
-NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # what some file system does not take
+NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # characters that some file system refuses in a name
 MAX_TITLE: Final = 100  # characters, in the name of a file
 MEDIA_TYPES: Final = {
     "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -81,7 +81,7 @@ PREVIEW_HEADERS: Final = {
 
 
 class Api:
-    """The routes. Each is a translator: what the service does is not decided here."""
+    """The routes. Each translates a request for the service, and the answer of the service."""
 
     def __init__(self, service: OcrService, metrics: Metrics) -> None:
         self._service = service
@@ -100,7 +100,9 @@ class Api:
                 endpoint
             )
         app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
-        app.get("/modes", response_model=Modes, tags=[SERVER], summary="What can be asked of this server")(self.modes)
+        app.get("/modes", response_model=Modes, tags=[SERVER], summary="Modes, limits and version of this server")(
+            self.modes
+        )
         app.get("/gpu/status", response_model=StatusAnswer, tags=[MODEL], summary="The model and the GPUs")(
             self.gpu_status
         )
@@ -136,7 +138,7 @@ class Api:
             response_class=Response,
             responses={200: files},
             tags=[DOCUMENTS],
-            summary="What was read as a Word document or a searchable PDF",
+            summary="A reading as a Word document or a searchable PDF",
             openapi_extra={"requestBody": _export_body()},
         )(self.export)
         app.get("/metrics", include_in_schema=False)(self.metrics)
@@ -159,7 +161,7 @@ class Api:
 
     async def _read(self, request: Request, shape: type[PageAnswer]) -> Response:
         async with AsyncExitStack() as stack:
-            # Before the upload: a client that must come again is told so before it has sent its file.
+            # Before the upload: a client without a place is refused before it has sent its file.
             place = stack.enter_context(self._service.place(client_of(request.scope)))
             asked, image, upload = await self._received(request, stack)
             caller = Caller(client_of(request.scope), is_local=False)
@@ -332,7 +334,7 @@ class Api:
         return _answer(TransitionAnswer(**(await self._service.offload()).model_dump()))
 
     async def gpu_release(
-        self, request: Request, force: Annotated[bool, Query(description="stop what is being read")] = False
+        self, request: Request, force: Annotated[bool, Query(description="stop the page that is being read")] = False
     ) -> Response:
         if media_type(request) == "application/json" and (body := await request.body()):
             force = checked(lambda: _Release.model_validate_json(body)).force or force
@@ -342,7 +344,7 @@ class Api:
 class _Release(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    force: Annotated[bool, Field(description="stop what is being read; its caller gets an error")] = False
+    force: Annotated[bool, Field(description="stop the page that is being read; its caller gets an error")] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def check_bind(settings: Settings) -> None:
 
 
 def transport_security(settings: Settings) -> TransportSecuritySettings:
-    """The `Host` and `Origin` values that are served: loopback, and what the operator allows."""
+    """The `Host` and `Origin` values that are served: loopback, and the names that the operator allows."""
     hosts = [*LOOPBACK_HOSTS, *settings.ocr_allowed_hosts]
     with_ports = [host if _has_port(host) else f"{host}:*" for host in hosts]
     origins = [f"http://{host}:*" for host in LOOPBACK_HOSTS] + [f"http://{host}" for host in LOOPBACK_HOSTS]
@@ -93,23 +93,23 @@ def _matches(value: str, allowed: list[str]) -> bool:
 
 
 def error_body(error: OcrError) -> dict[str, dict[str, str]]:
-    """What every HTTP error answers."""
+    """The body of every HTTP error."""
     return {"error": error.to_dict()}
 
 
 def error_headers(error: OcrError) -> dict[str, str]:
-    """What goes with it: when to come again, where that is known."""
+    """The headers of an HTTP error: the seconds after which the client may come again, where they are known."""
     return {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
 
 
 def client_of(scope: Scope) -> str:
-    """Who asks, for the queue: the address. There is one token, so it tells nobody apart."""
+    """The name of the client for the queue: its address. There is one token for all, so the token names no client."""
     address = scope.get("client")
     return f"http {address[0]}" if address else "http"
 
 
 class SecurityHeaders:
-    """ASGI middleware, around all that answers: what a browser may do with an answer, whatever answers."""
+    """ASGI middleware around every answer: its headers limit what a browser may do with it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -118,7 +118,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Files are asked for again each time and sent only when they have changed; answers are nobody else's.
+        # A browser asks for files again each time, and gets them only when they have changed; answers are private.
         keep = "no-cache" if scope["path"] in OPEN_PAGES or scope["path"].startswith(STATIC) else "no-store"
 
         async def send_with_headers(message: Message) -> None:
@@ -144,7 +144,7 @@ class Guard:
             self._with_token,
             allow_origins=settings.ocr_cors_origins,
             allow_methods=("DELETE", "GET", "POST"),
-            allow_headers=("*",),  # there are no cookies: whoever has the token may send what it likes
+            allow_headers=("*",),  # there are no cookies: a client with the token may send any header
             expose_headers=CORS_EXPOSED,
             max_age=CORS_MAX_AGE_S,
         )

@@ -1,14 +1,16 @@
-"""What is sent to the HTTP server: bounded in bytes and in time, and a file goes straight to the private folder.
+"""Receives the bodies of HTTP requests, bounded in bytes and in time; a file goes straight to the private folder.
 
-No body is held whole in memory but JSON, no second file is taken, and what a file is called becomes
-nothing but a name in messages. A body that stalls, creeps or does not end is answered and cut off.
+Only JSON is held whole in memory. A form may have one file, whose name is used in messages only. A body that stalls,
+creeps or does not end gets an answer and is cut off.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -29,7 +31,7 @@ __all__ = ["FIELD_BYTES", "BodyLimits", "largest_body", "media_type", "read_form
 
 
 BASE64_GROWTH: Final = 4 / 3
-ROOM_BYTES: Final = 64 * 1024  # what a request holds beside its document
+ROOM_BYTES: Final = 64 * 1024  # of a request, beside its document
 LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with one bar sends more
 LINGER_S: Final = 2.0  # a client that still sends is given this long to notice that it has its answer
 LINGER_BYTES: Final = 16 * MB
@@ -38,14 +40,17 @@ FILE_FIELD: Final = "file"
 MAX_FIELDS: Final = 32
 FIELD_BYTES: Final = 64 * 1024
 
+_EXTENDED_NAME: Final = re.compile(rb";\s*filename\*\s*=\s*\"?([\w.:+-]*)'[^']*'([^\s;\"]*)", re.IGNORECASE)
+"""A file's name by RFC 5987, `filename*=UTF-8''scan%20%C3%A4.png`; python-multipart leaves it out."""
+
 
 def largest_body(settings: Settings) -> int:
-    """Bytes of the largest request: a document of the allowed size in base64, and what goes with it."""
+    """Bytes of the largest request: a document of the allowed size in base64, with the other fields."""
     return int(settings.max_file_bytes * BASE64_GROWTH) + ROOM_BYTES
 
 
 class BodyLimits:
-    """ASGI middleware for every path. It sees to it that no connection is kept by a body that nobody reads."""
+    """ASGI middleware for every path: a body that the application does not read keeps no connection."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -89,7 +94,7 @@ class _Limited:
         except OcrError as exc:
             if exc is not self._cut:
                 raise
-        # Whatever the application made of it: the client hears why it was cut.
+        # Whatever the application has answered: the client learns why its body was cut.
         if self._cut is not None and not self._started:
             await self._refuse(self._cut)
 
@@ -210,8 +215,22 @@ def _shown(name: str) -> str:
     return ascii(name if len(name) <= 40 else name[:39] + "…")
 
 
+def _file_name(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
+    """The name of the file in a part of a form; None: the part is a field."""
+    if b"filename" in options:
+        return options[b"filename"].decode("utf-8", "replace")
+    extended = _EXTENDED_NAME.search(disposition)
+    if extended is None:
+        return None
+    charset, name = (part.decode("latin-1") for part in extended.groups())
+    try:
+        return unquote(name, charset or "utf-8", "replace")
+    except LookupError:  # a charset that Python does not know
+        return unquote(name, "utf-8", "replace")
+
+
 class _Form:
-    """What the parser calls back. It collects; nothing here waits."""
+    """The callbacks of the parser. They collect, and never wait."""
 
     def __init__(self, field_bytes: Callable[[str], int]) -> None:
         self.fields: dict[str, str] = {}
@@ -248,7 +267,9 @@ class _Form:
         self._disposition = b""
         self._value.clear()
         if self._parts > MAX_FIELDS:
-            raise BadRequest(f"The form has more than {MAX_FIELDS} fields.", remedy="Leave out what is not needed.")
+            raise BadRequest(
+                f"The form has more than {MAX_FIELDS} fields.", remedy="Leave out the fields that are not needed."
+            )
 
     def _header_end(self) -> None:
         name, value = (bytes(part) for part in self._header)
@@ -259,7 +280,8 @@ class _Form:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if b"filename" not in options:
+        file_name = _file_name(self._disposition, options)
+        if file_name is None:
             self._name = name
             return
         if name != FILE_FIELD:
@@ -269,7 +291,7 @@ class _Form:
         if self.file_name is not None:
             raise BadRequest("The form has more than one file.", remedy="Send one file a request.")
         self._name = None
-        self.file_name = options[b"filename"].decode("utf-8", "replace")
+        self.file_name = file_name
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name is None:

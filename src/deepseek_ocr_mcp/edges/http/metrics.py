@@ -1,4 +1,4 @@
-"""What Prometheus may know: counters that the observer feeds, and facts as they are when it asks.
+"""The metrics for Prometheus: counters that the observer feeds, and facts at the moment of a scrape.
 
 A scrape waits for no page: the facts are those of `service.status()`, whose wait for the driver is bounded.
 Each application has a registry of its own. docs/observability.md explains every metric.
@@ -66,7 +66,7 @@ class Metrics(Observer):
         self._move_failures = counter("model_move_failures", "Moves of the model that failed.", "engine", "step")
         self._restarts = counter("worker_restarts", "Workers that died, or had to be killed, at work.", "engine")
         self._http = counter("http_responses", "HTTP answers, on any path, by status.", "code")
-        build = Gauge("deepseek_ocr_build_info", "What runs; always 1.", ["version", "python", "engine"],
+        build = Gauge("deepseek_ocr_build_info", "The server itself; always 1.", ["version", "python", "engine"],
                       registry=registry)  # fmt: skip
         build.labels(__version__, platform.python_version(), engine).set(1)
         limit = Gauge("deepseek_ocr_queue_limit_requests", "Requests that may hold a place.", registry=registry)
@@ -74,7 +74,7 @@ class Metrics(Observer):
         ProcessCollector(registry=registry)
         self._facts = _ServiceFacts()
         registry.register(self._facts)
-        # `increase()` does not see the step from no series to 1: what alerts look at is there from the beginning.
+        # `increase()` does not see the step from no series to 1: the series of the alerts exist from the beginning.
         for mode in MODES:
             if mode in service.engine.modes:
                 for outcome in outcomes():
@@ -87,7 +87,7 @@ class Metrics(Observer):
         service.tell(self)
 
     async def render(self) -> tuple[bytes, str]:
-        """What `/metrics` answers, and its content type."""
+        """The body of `/metrics`, and its content type."""
         self._facts.status = await self._service.status()
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
@@ -142,7 +142,7 @@ class _ServiceFacts(Collector):
                 made.add_metric([], value)
             return made
 
-        state = gauge("model_state", "Where the model is, or what is being done: 1 for that, 0 for the rest.", None,
+        state = gauge("model_state", "The state of the model, or its move: 1 for that one, 0 for others.", None,
                       "state")  # fmt: skip
         for name in STATES:
             state.add_metric([name], float(name == status.state))
@@ -184,7 +184,7 @@ class _ServiceFacts(Collector):
         under_way = gauge("endpoint_pages_in_flight", "Pages that an endpoint has now.", None, "endpoint")
         read = CounterMetricFamily("deepseek_ocr_endpoint_pages", "Pages that an endpoint read.", labels=["endpoint"])
         failed = CounterMetricFamily(
-            "deepseek_ocr_endpoint_failures", "What an endpoint was asked and did not do.", labels=["endpoint"]
+            "deepseek_ocr_endpoint_failures", "Requests that an endpoint failed.", labels=["endpoint"]
         )
         for endpoint in status.endpoints or ():
             up.add_metric([endpoint.url], float(endpoint.state not in ("out", "unasked")))

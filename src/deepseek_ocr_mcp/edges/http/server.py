@@ -31,7 +31,7 @@ from .stream import ClientGone
 
 __all__ = ["build_http"]
 
-CLIENT_GONE: Final = 499  # for the access log: nobody reads it
+CLIENT_GONE: Final = 499  # for the access log; the client is gone
 
 DESCRIPTION: Final = """\
 Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
@@ -41,7 +41,7 @@ or JSON with an `image`. With `Accept: text/event-stream` they tell how far they
 Every error has the body `{"error": {"code", "message", "remedy"}}`. Boxes are `[x1, y1, x2, y2]` in pixels of the \
 upright page, origin top left."""
 
-# FastAPI can report to OpenTelemetry, and reads the environment for it; requests are nobody else's business.
+# FastAPI can report to OpenTelemetry, and reads the environment for it; requests stay private.
 NO_TELEMETRY: Final[TelemetryConfig] = {
     "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
 }  # fmt: skip
@@ -72,7 +72,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         docs_url=None,  # its page loads from a foreign host
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,  # what generated clients call it
+        generate_unique_id_function=lambda route: route.name,  # the name in generated clients
         lifespan=lifespan,
         exception_handlers={
             OcrError: _on_error,
@@ -98,7 +98,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
                 (413, "too many bytes, pixels or pages"),
                 (415, "no document that is read"),
                 (421, "another Host name"),
-                (422, "an argument that cannot be meant"),
+                (422, "an argument that makes no sense"),
                 (429, "the queue is full; Retry-After tells the seconds"),
                 (500, "a fault of the server or of its engine"),
                 (503, "busy, or not ready yet; Retry-After tells the seconds where they are known"),
@@ -136,23 +136,21 @@ async def _on_error(request: Request, exc: Exception) -> Response:
 async def _on_validation(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     problems = "; ".join(f"{'.'.join(map(str, error['loc']))[:80]}: {error['msg']}" for error in exc.errors()[:5])
-    return failure(BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows what is taken."))
+    return failure(BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows the arguments."))
 
 
 async def _on_http(request: Request, exc: Exception) -> Response:
-    """What the routing itself refuses."""
+    """The answer to a request that the routing itself refuses."""
     assert isinstance(exc, HTTPException)
     path = ascii(request.url.path[:80])
     error: OcrError
     match exc.status_code:
         case 404:
-            error = NotFound(f"There is nothing at {path}.", remedy="GET /docs shows what there is.")
+            error = NotFound(f"There is nothing at {path}.", remedy="GET /docs lists the paths.")
         case 405:
-            error = MethodNotAllowed(
-                f"{path} does not answer {request.method}.", remedy="GET /docs shows what it does."
-            )
+            error = MethodNotAllowed(f"{path} does not answer {request.method}.", remedy="GET /docs shows its methods.")
         case _:
-            error = BadRequest(f"{exc.detail}.", remedy="GET /docs shows what is taken.")
+            error = BadRequest(f"{exc.detail}.", remedy="GET /docs shows the arguments.")
     answer = failure(error, exc.status_code)
     answer.headers.update(exc.headers or {})
     return answer
@@ -163,7 +161,7 @@ async def _on_gone(request: Request, exc: Exception) -> Response:
 
 
 class _LastResort:
-    """ASGI middleware: an exception that nobody foresaw is logged, and answered like any other error."""
+    """ASGI middleware: an unexpected exception is logged, and answered like any other error."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -181,5 +179,5 @@ class _LastResort:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            log.exception("A request failed in a way nobody foresaw.")
+            log.exception("A request failed in a way that this program does not foresee.")
             await failure(unforeseen())(scope, receive, send)

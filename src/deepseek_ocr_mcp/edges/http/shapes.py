@@ -1,7 +1,7 @@
-"""The shapes of the HTTP API: what is asked, what is answered, and the stream that tells of progress.
+"""The shapes of the requests and answers of the HTTP API.
 
-The names of the first DeepSeek-OCR web service are understood and answered in their place
-(`prompt_type`, `grounding`, `raw_text`, `image_dims` …), so that its callers need not change.
+Requests may use the names of the first DeepSeek-OCR web service (`prompt_type`, `grounding`), and answers have its
+fields beside ours (`raw_text`, `image_dims` …), so that its callers need not change.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ExportBlock(BaseModel):
 
 
 class ExportPage(BaseModel):
-    """A page as it was answered; what is not needed is ignored."""
+    """A page of an answer of `POST /ocr`. Fields that an export does not need are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -187,10 +187,10 @@ class PicturesForm(FileForm):
 
 
 def checked(make: Callable[[], M]) -> M:
-    """What `make` makes of a request; what is wrong with it in our words.
+    """The result of `make`, a validation by pydantic.
 
     Raises:
-        BadRequest: something is wrong. What was sent is not repeated: it may be a whole image.
+        BadRequest: the request does not fit. The message does not repeat its values: they may be a whole image.
     """
     try:
         return make()
@@ -199,7 +199,7 @@ def checked(make: Callable[[], M]) -> M:
             f"{'.'.join(str(part)[:40] for part in error['loc']) or 'the body'}: {error['msg']}"
             for error in exc.errors(include_url=False, include_context=False, include_input=False)[:5]
         )
-        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows what is taken.") from None
+        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows the arguments.") from None
 
 
 class Problem(_Shape):
@@ -240,7 +240,9 @@ class PageAnswer(_Shape):
 
     success: Literal[True] = True
     text: Annotated[str, Field(description="all pages of this answer, in reading order")]
-    raw_text: Annotated[str, Field(description="what the model wrote, tags and all; the text where there are none")]
+    raw_text: Annotated[
+        str, Field(description="the model's own text with its tags; the text where the model writes none")
+    ]
     boxes: Annotated[list[LabelledBox], Field(description="of the first page; in pixels of the upright page")]
     image_dims: Annotated[Dimensions, Field(description="pixels of the first page, upright")]
     prompt_type: str
@@ -255,7 +257,7 @@ class PageAnswer(_Shape):
     truncated: bool
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
     contents: Annotated[
-        list[Entry] | None, Field(description="where max_chars cut it: what is on the pages that are read")
+        list[Entry] | None, Field(description="where max_chars cut the text: the pages that are read")
     ] = None
     cached: Annotated[Literal[True] | None, Field(description="all of it was read before")] = None
     timing: Timing
@@ -265,7 +267,7 @@ class PageAnswer(_Shape):
 
     @classmethod
     def of(cls, answer: Answer, asked: FieldsRequest) -> Self:
-        """What the service answered, to what was asked."""
+        """The shape of an answer of the service."""
         return cls(**cls._fields(answer, asked))
 
     @classmethod
@@ -331,7 +333,7 @@ class Health(_Shape):
 
 
 class StatusAnswer(GpuStatus):
-    """The answer of `GET /gpu/status`: what `gpu_status` says, and the first service's names for it."""
+    """The answer of `GET /gpu/status`: the answer of `gpu_status`, with the first service's names beside ours."""
 
     model_location: Literal["gpu", "cpu", "unloaded"]
     idle_time: Annotated[float, Field(description="seconds since the last request ended; 0 while one runs")]
@@ -384,7 +386,7 @@ class Limits(_Shape):
 
 
 class Modes(_Shape):
-    """The answer of `GET /modes`: what can be asked of this server."""
+    """The answer of `GET /modes`: modes, resolutions, limits and version of this server."""
 
     modes: list[ModeAnswer]
     resolutions: list[str]
@@ -409,7 +411,7 @@ class PageImages(_Shape):
 
 
 def as_dict(model: BaseModel) -> dict[str, Any]:
-    """The model for JSON; what is not set is left out, but for what the first service always said."""
+    """The model for JSON. Fields without a value are left out, except those that the first service always sent."""
     data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(model, StatusAnswer):
         data |= {"allocated": model.allocated, "reserved": model.reserved}
@@ -432,8 +434,8 @@ def failure(error: OcrError, status: int | None = None) -> Response:
 
 
 def unforeseen() -> OcrError:
-    """What is told of an exception that nobody foresaw; the log has the rest."""
+    """The error for an unexpected exception. The log has its details."""
     return OcrError(
-        "The request failed in a way nobody foresaw. The server goes on.",
+        "The request failed in a way that this program does not foresee. The server goes on.",
         remedy="Its log on stderr has the details; the operator may want to report them.",
     )

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
 import anyio
-from starlette.responses import FileResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from sse_starlette import EventSourceResponse
+from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from ...errors import OcrError, cause_of
 from .auth import error_body
@@ -18,11 +19,14 @@ from .shapes import log, unforeseen
 __all__ = ["ClientGone", "Emit", "EventStream", "FileAnswer", "while_connected"]
 
 
-PING_S: Final = 15.0  # proxies close what is silent for a minute, some for half of one
+PING_S: Final = 15  # proxies close a connection that is silent for a minute, some after half a minute
+
+
+EVENTS: Final = 8  # that may wait for a slow client before the work waits too
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """The client closed its connection: the answer is not needed any more."""
 
 
 T = TypeVar("T")
@@ -61,53 +65,43 @@ Emit = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 """Sends an event with this name and these data."""
 
 
-class EventStream(Response):
-    """Server-sent events: the work's own, then `error` if it failed. The work ends when the client goes."""
+class EventStream(EventSourceResponse):
+    """Server-sent events: those of the work, then `error` if the work failed. The work ends when the client goes.
 
-    media_type = "text/event-stream"
+    Args:
+        work: emits the events.
+        resources: closed when the stream ends.
+    """
 
     def __init__(self, work: Callable[[Emit], Awaitable[None]], resources: AsyncExitStack) -> None:
-        """
-        Args:
-            resources: closed when the stream ends.
-        """
-        super().__init__(headers={"X-Accel-Buffering": "no"})  # nginx would hold the events back
-        del self.headers["content-length"]
         self._work = work
         self._resources = resources
+        self._events, received = anyio.create_memory_object_stream[dict[str, str]](EVENTS)
+        super().__init__(
+            received,
+            sep="\n",
+            ping=PING_S,
+            headers={"X-Accel-Buffering": "no"},  # nginx would hold the events back
+            data_sender_callable=self._run,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def ping() -> None:
-            while True:
-                await anyio.sleep(PING_S)
-                await send(_chunk(": ping\n\n"))
+        async with self._resources, self._events:
+            await super().__call__(scope, receive, send)
 
-        async def work() -> None:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(ping)
-                await self._told(send)
-                tasks.cancel_scope.cancel()
-
-        async with self._resources:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+    async def _run(self) -> None:
+        async with self._events:
             try:
-                await while_connected(receive, work)
-            except ClientGone:
-                return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._work(self._emit)
+            except OcrError as exc:
+                await self._emit("error", error_body(exc) | {"status": exc.http_status})
+            except Exception:
+                log.exception("A request failed in a way that this program does not foresee.")
+                error = unforeseen()
+                await self._emit("error", error_body(error) | {"status": error.http_status})
 
-    async def _told(self, send: Send) -> None:
-        async def emit(event: str, data: Mapping[str, Any]) -> None:
-            await send(_chunk(f"event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"))
-
-        try:
-            await self._work(emit)
-        except OcrError as exc:
-            await emit("error", error_body(exc) | {"status": exc.http_status})
-        except Exception:
-            log.exception("A request failed in a way nobody foresaw.")
-            error = unforeseen()
-            await emit("error", error_body(error) | {"status": error.http_status})
+    async def _emit(self, event: str, data: Mapping[str, Any]) -> None:
+        await self._events.send({"event": event, "data": json.dumps(data, separators=(",", ":"))})
 
 
 class FileAnswer(FileResponse):
@@ -120,7 +114,3 @@ class FileAnswer(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._resources:
             await super().__call__(scope, receive, send)
-
-
-def _chunk(text: str) -> Message:
-    return {"type": "http.response.body", "body": text.encode(), "more_body": True}

@@ -31,11 +31,12 @@ from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .arguments import StrictTool
 
-__all__ = ["LINK", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
+__all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
 
 
 URI: Final = "ui://deepseek-ocr/view.html"
-LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: what shows its results
+LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: the app that shows its results
+MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether its text is Markdown
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
@@ -66,7 +67,7 @@ def extension() -> Apps:
             mime_type=APP_MIME_TYPE,
             meta={
                 "ui": {
-                    "csp": {"connectDomains": [], "resourceDomains": []},  # it asks nobody for anything
+                    "csp": {"connectDomains": [], "resourceDomains": []},  # it connects to no server
                     "permissions": {"clipboardWrite": {}},  # for its button "Copy"
                     "prefersBorder": False,
                 }
@@ -77,7 +78,7 @@ def extension() -> Apps:
 
 
 async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: whoever shows no apps is told of none, neither in the list of tools nor in that of resources."""
+    """Middleware: a client that shows no apps finds none in the lists of tools and resources."""
     answer = await call_next(ctx)
     if ctx.method not in ("tools/list", "resources/list") or not isinstance(answer, dict) or client_supports_apps(ctx):
         return answer
@@ -92,7 +93,7 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 
 
 class AppView:
-    """What the app is shown: answers that are kept, and their pages. Use it inside `async with view.running():`."""
+    """Serves the app: it keeps answers, and shows their pages. Use it inside `async with view.running():`."""
 
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
@@ -131,10 +132,10 @@ class AppView:
         self._store.forget(name)
 
     def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
-        """`ocr_page`: what the app asks for. Hosts do not offer it to their model.
+        """`ocr_page`, the tool that the app calls. Hosts do not offer it to their model.
 
         Args:
-            callers: tells the caller of a call.
+            callers: names the caller of a call.
         """
 
         async def ocr_page(
@@ -178,7 +179,7 @@ class AppView:
 
 
 def view_html() -> str:
-    """The whole app. What its template links to is put in its place."""
+    """The whole app as one document: scripts, styles and icons stand in the place of the links of its template."""
     html = (VIEW / "view.html").read_text("utf-8")
     sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
     assert sprite is not None, "index.html has lost its icons"

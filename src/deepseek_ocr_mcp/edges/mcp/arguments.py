@@ -1,8 +1,7 @@
-"""The arguments of a tool call, as an agent means them; what cannot be meant is refused in words that teach.
+"""Checks the arguments of a tool call. A refusal names the right argument.
 
-Forgiven are shapes (a list of one file, a number for a range, a null) and never names: an argument
-that is not ours is refused, because what it was to do would not be done. The refusal says which
-argument does it.
+Other shapes of a value are accepted (a list of one file, a number for a range, a null). Unknown names are refused,
+because ignoring an argument would answer another question than the agent asked.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 import logging
 from typing import Any, Final
 
+import anyio
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
@@ -30,6 +30,9 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
+RESULT_GAP_S: Final = 0.03
+"""Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
+TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
 
 _IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
                       "base64", "data", "content")  # fmt: skip
@@ -57,11 +60,11 @@ _INSTEAD: Final = {
 }  # fmt: skip
 
 OCR_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
-"""What to do instead of giving `ocr_image` an argument that it does not have."""
+"""For names that `ocr_image` does not take: the argument to use instead."""
 
 
 class StrictTool(Tool):
-    """A tool that refuses unknown arguments and says what is wrong in its own words."""
+    """A tool that refuses unknown arguments, with a message that an agent can act on."""
 
     hints: dict[str, str] = Field(default_factory=dict, exclude=True)
 
@@ -74,18 +77,21 @@ class StrictTool(Tool):
             arguments["image"] = _one_image(arguments["image"])
         try:
             with request():
-                return await super().run(arguments, context, convert_result)
+                answer = await super().run(arguments, context, convert_result)
+            await _apart_from_progress(context)
+            return answer
         except ToolError as exc:
             cause = exc.__cause__
             if isinstance(cause, OcrError):
                 log.info("A tool refused.", extra=fields(tool=self.name, error=cause.code))
                 if client_supports_apps(context):  # the app says it in its reader's language
-                    said = TextContent(type="text", text=str(cause))
-                    return CallToolResult(content=[said], is_error=True, _meta={ERROR: cause.to_dict()})
+                    text = TextContent(type="text", text=str(cause))
+                    return CallToolResult(content=[text], is_error=True, _meta={ERROR: cause.to_dict()})
                 raise ToolError(str(cause)) from cause
             if isinstance(exc, UnexpectedToolError):
                 raise UnexpectedToolError(
-                    f"{self.name} failed in a way nobody foresaw ({type(cause).__name__}). The server goes on; "
+                    f"{self.name} failed in a way that this program does not foresee ({type(cause).__name__}). "
+                    "The server goes on; "
                     "its log on stderr has the details."
                 ) from cause
             if isinstance(cause, ValidationError):
@@ -96,16 +102,22 @@ class StrictTool(Tool):
 
     def _refusal(self, unknown: list[str]) -> str:
         known = list(self.parameters["properties"])
-        said = f"{self.name} has no argument {', '.join(map(_short, unknown[:MAX_HINTS]))}. "
+        refusal = f"{self.name} has no argument {', '.join(map(_short, unknown[:MAX_HINTS]))}. "
         if not known:
-            return f"{said}It takes none."
+            return f"{refusal}It takes none."
         for name in unknown[:MAX_HINTS]:
             plain = name.lower().replace("-", "_")
             if hint := self.hints.get(plain):
-                said += f"{_short(name)}: {hint}. "
+                refusal += f"{_short(name)}: {hint}. "
             elif near := difflib.get_close_matches(plain[:40], known, n=1):
-                said += f"{_short(name)}: did you mean {near[0]}? "
-        return f"{said}It takes {', '.join(known)}."
+                refusal += f"{_short(name)}: did you mean {near[0]}? "
+        return f"{refusal}It takes {', '.join(known)}."
+
+
+async def _apart_from_progress(context: Any) -> None:
+    """Wait until the client has read the last progress: TypeScript clients drop it if the result comes with it."""
+    if (context.request_context.meta or {}).get("progress_token") is not None:
+        await anyio.sleep(RESULT_GAP_S)
 
 
 def _short(name: object) -> str:

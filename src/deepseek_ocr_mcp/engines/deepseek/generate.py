@@ -1,4 +1,4 @@
-"""Writes what DeepSeek-OCR reads on prepared pages: greedy, in batches, each page as if it were alone.
+"""Has DeepSeek-OCR write the text of pages: greedy, in batches, each page as if it were alone.
 
 Every page is looked at by itself and its vectors are put in its prompt; the prompts of a batch are padded on the
 left, so that no page's text depends on its neighbours. A page ends with a reason: the model's own end (`stop`),
@@ -58,8 +58,8 @@ PROMPT_ELEMENTS: Final = 41.5
 """Numbers that live for each prompt token, and each of the model's `hidden_size`, beside the key-value cache.
 
 Counted over v1 at its real size (tests/engines/test_deepseek_memory.py): most are the experts' inputs and outputs."""
-CONTEXT_BYTES: Final = 700 << 20  # what CUDA takes before any tensor: 300 to 700 MB by card and driver
-WORKING_BYTES: Final = 512 << 20  # kept free beside what is counted: cuBLAS workspaces, recorded steps, fragments
+CONTEXT_BYTES: Final = 700 << 20  # of CUDA itself, before any tensor: 300 to 700 MB by card and driver
+WORKING_BYTES: Final = 512 << 20  # kept free beside the counted tensors: cuBLAS workspaces, recorded steps, fragments
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
@@ -94,7 +94,7 @@ class _Sequence:
 
 @dataclass(frozen=True, slots=True)
 class _ReadingTask:
-    """What is asked of one call of `ModelReader.read`."""
+    """The arguments of one call of `ModelReader.read`."""
 
     pages: Sequence[PageImage]
     options: ReadOptions
@@ -109,7 +109,7 @@ class _ReadingTask:
 
 
 def prompt_for(options: ReadOptions) -> str:
-    """What the model is asked, without the picture. Tags in the request's own words are taken out."""
+    """The question to the model, without the picture. Tags in the request's own words are taken out."""
     return MODES[options.mode].question(options.find_term, options.custom_prompt)
 
 
@@ -117,6 +117,11 @@ def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
     """Token ids as the original's `infer()` makes them: begin, one placeholder per vector, the question.
 
     The original strips the whole text, so a prompt of nothing loses its newline too.
+
+    Args:
+        tokenizer: a `transformers.PreTrainedTokenizerFast`.
+        prompt: the question, without the picture.
+        placeholders: vectors that the picture takes.
     """
     text = f"{IMAGE}\n{prompt.replace(IMAGE, '').strip()}".strip().removeprefix(IMAGE)
     image: int = tokenizer.convert_tokens_to_ids(IMAGE)
@@ -342,6 +347,11 @@ def normalised(pixels: Pixels, kind: Kind, like: torch.Tensor) -> torch.Tensor:
     """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1, of the device and dtype of `like`.
 
     Bytes travel to the card, not floats. A table of 256 values gives each what the original's arithmetic gives it.
+
+    Args:
+        pixels: of one view, or of several.
+        kind: of the model: each has its own arithmetic.
+        like: a tensor of the model.
     """
     levels = torch.from_numpy(level_table(kind)).to(like.device, like.dtype)
     numbers = torch.from_numpy(np.array(pixels)).to(like.device).int()
@@ -395,7 +405,7 @@ class TokenSheet:
         self._positions = positions[:, -1:] + 1
         self._tokens = torch.zeros((len(mask), 1), dtype=torch.long, device=mask.device)
         self.logits: torch.Tensor = model.lm_head(hidden)
-        """`(rows, vocabulary)`: what may come next."""
+        """`(rows, vocabulary)`: how likely each next token is."""
         self._steps = 0  # of this shape
         self._replay: Callable[[], None] | None = None
 
@@ -411,7 +421,7 @@ class TokenSheet:
         return tokens
 
     def write(self, tokens: Sequence[int]) -> None:
-        """Append a token to each row; `logits` tell afterwards what may follow."""
+        """Append a token to each row and compute the `logits` of the next one."""
         if self._used == self._length:
             self._grow()
         self._tokens.copy_(torch.tensor(tokens)[:, None])
@@ -444,10 +454,10 @@ class TokenSheet:
         self._steps, self._replay = 0, None
 
     def _step(self) -> None:
-        """Everything in place, nothing that waits: what can be recorded."""
+        """One decode step. All of it is in place and nothing waits for the card, so it can be recorded."""
         written = self._cache.layers[0].cumulative_length
         self._mask.index_fill_(3, written.reshape(1), True)
-        # A mask of four dimensions is what attention wants: the model makes none of its own.
+        # With a mask of four dimensions, which attention takes as it is, the model makes none of its own.
         hidden = self._hidden(input_ids=self._tokens, attention_mask=self._mask, position_ids=self._positions)
         self.logits.copy_(self._model.lm_head(hidden))
         self._positions.add_(1)
@@ -512,13 +522,13 @@ class _Report:
 
 def _take(row: _Sequence, chosen: int, logits: torch.Tensor, end: int) -> int:
     """The row's next token, noted; `chosen` unless it is banned."""
-    wanted = chosen
+    likeliest = chosen
     banned = row.guard.banned()
     if chosen in banned:
         logits[list(banned)] = -math.inf
         chosen = int(logits.argmax())
     if chosen == end:
         row.finish = "stop"
-    elif row.guard.add(chosen, wanted):
+    elif row.guard.add(chosen, likeliest):
         row.finish = "loop"
     return chosen

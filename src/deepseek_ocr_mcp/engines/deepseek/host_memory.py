@@ -1,4 +1,4 @@
-"""How much host memory this process may still take: the least of what the machine and each of its cgroups allow.
+"""Tells how much host memory this process may still take: the least that the machine or one of our cgroups allows.
 
 A container's limit may be in cgroup v2 or v1, and a limit of any group above ours binds us too: all of them are asked.
 Memory that the kernel gives back by itself (the page cache, where mapped weights are) does not count as taken.
@@ -38,7 +38,7 @@ def _of_machine(root: Path) -> Iterator[int]:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What each cgroup that binds us leaves."""
+    """Bytes that each cgroup above us leaves to this process."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

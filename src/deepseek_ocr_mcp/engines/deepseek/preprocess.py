@@ -24,7 +24,7 @@ Kind = Literal["v1", "v2"]
 """DeepSeek-OCR, or DeepSeek-OCR-2."""
 
 PIXELS_PER_TOKEN: Final = 64  # a side: SAM's patch of 16, then two convolutions that halve
-GREY: Final = (127, 127, 127)  # what pads a view to a square: `int(0.5 * 255)`
+GREY: Final = (127, 127, 127)  # pads a view to a square: `int(0.5 * 255)`
 
 V1_SIDES: Final = {"tiny": 512, "small": 640, "base": 1024, "large": 1280, "gundam": 1024, "auto": 1024}
 V1_SQUASHED: Final = 640  # pixels; up to this side the original squeezes the page into the square
@@ -41,7 +41,7 @@ CROPPED: Final = frozenset({"gundam", "auto"})
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the model sees of one page, as 8-bit RGB."""
+    """The pictures of one page that the model looks at, as 8-bit RGB."""
 
     whole: Pixels
     """The page in one square, `(side, side, 3)`."""
@@ -54,20 +54,26 @@ class Views:
 
 
 def read_page(path: str, width: int, height: int) -> Image.Image:
-    """A page on disk; see `engines.base.PageImage`."""
+    """A page on disk, in RGB; path, width and height are those of an `engines.base.PageImage`."""
 
     with open(path, "rb") as file:
         return Image.frombytes("RGB", (width, height), file.read())
 
 
 def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
-    """The views of `image`, which is in RGB, at a resolution of `modes.RESOLUTIONS`."""
+    """The views of a page.
+
+    Args:
+        image: in RGB.
+        kind: of the model.
+        resolution: one of `modes.RESOLUTIONS`.
+    """
     return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
 
 
 @lru_cache(maxsize=2)
 def level_table(kind: Kind) -> Floats:
-    """What each of the 256 levels of a colour is for the model, from -1 to 1, as the original's arithmetic gives it."""
+    """The 256 levels of a colour as the model takes them, from -1 to 1, by the original's own arithmetic."""
     levels = np.arange(256)
     half = np.float32(0.5)
     if kind == "v1":  # torchvision: ToTensor, Normalize
@@ -125,6 +131,13 @@ def closest_grid(width: int, height: int, tile: int, fewest: int, most: int) -> 
     """Columns and rows whose shape is nearest to the page's (`find_closest_aspect_ratio` of the original).
 
     Of two that are equally near, the one with more tiles wins while the page fills half of them.
+
+    Args:
+        width: of the page, in pixels.
+        height: of the page, in pixels.
+        tile: side of a tile, in pixels.
+        fewest: tiles that a grid may have.
+        most: tiles that a grid may have.
     """
     best, nearest = (1, 1), float("inf")
     for columns, rows in _grids(fewest, most):

@@ -25,5 +25,5 @@ def is_out_of_memory(exc: BaseException) -> bool:
 
 
 def first_line(exc: BaseException) -> str:
-    """What an exception says, in one line without a full stop."""
+    """The first line of an exception's message, without a full stop; its class where it has none."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0].rstrip(".")

@@ -32,7 +32,7 @@ from .shortage import first_line, is_out_of_memory
 __all__ = ["Host", "ParkedModel"]
 
 Host = Literal["file", "pageable", "pinned"]
-"""What the host copy is: the mapped fused file, or memory of our own, locked for the GPU or not."""
+"""The kinds of host copy: the mapped fused file, or memory of our own, locked for the GPU or not."""
 
 CHUNK: Final = 256 << 20  # bytes of one copy; a multiple of every page size
 STAGING_BYTES: Final = 32 << 20  # of each pinned buffer that weights pass through on their way to a card
@@ -50,7 +50,7 @@ class ParkedModel:
         self.model = model
         """In eval mode; the same object for life."""
         self.notes = tuple(notes)
-        """What did not go as it should, as sentences; the model works all the same."""
+        """Sentences about steps that failed though the model works."""
         self._arena = arena
         self._tensors = _tensors(model, arena)
         self._host = torch.device("cpu")
@@ -99,12 +99,12 @@ class ParkedModel:
 
     @property
     def host(self) -> Host:
-        """What the host copy is."""
+        """The kind of the host copy."""
         return self._arena.kind
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights, which is what a device holds of them while the model is placed."""
+        """Bytes of the weights, on the host and, while the model is placed, on the device."""
         return self._arena.nbytes
 
     def place(self, device: str) -> None:
@@ -126,11 +126,11 @@ class ParkedModel:
             arena, moved = self._copied_to(target)
         except BaseException as exc:
             if not is_out_of_memory(exc):
-                traceback.clear_frames(exc.__traceback__)  # they hold what was copied so far
+                traceback.clear_frames(exc.__traceback__)  # its frames hold the part that was copied
                 _give_back(target)
                 raise
             full = first_line(exc)
-        if full:  # outside of `except`: the error's frames, and what they held, are gone
+        if full:  # outside of `except`: the error's frames are gone, and the tensors in them
             _give_back(target)
             raise GpuBusy(
                 f"{device} has no room for the weights ({self.nbytes / 1e9:.1f} GB): {full}.",
@@ -171,7 +171,7 @@ class ParkedModel:
         except BaseException:
             if locked is not None:
                 with contextlib.suppress(RuntimeError):
-                    _wait(target)  # nothing may read what is unlocked
+                    _wait(target)  # nothing may read memory that is being unlocked
                 _unlock(locked.ranges, locked.arena)
             raise
         if locked is not None:
@@ -245,7 +245,7 @@ def _tensors(model: nn.Module, arena: _Arena) -> list[_Tensor]:
 
 
 def _like(model: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` as what `model` is: a frozen parameter or a plain buffer."""
+    """`tensor` as a frozen parameter where `model` is one, else as a plain buffer."""
     if isinstance(model, nn.Parameter) and not isinstance(tensor, nn.Parameter):
         return nn.Parameter(tensor, requires_grad=False)
     return tensor
@@ -268,7 +268,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _give_back(device: torch.device) -> None:
-    """Let the allocator return what is free, so that other programs see it."""
+    """Let the allocator return its free memory to the driver, so that other programs see it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -284,7 +284,7 @@ class _Arena:
     """1-D, uint8."""
     kind: Host
     mapping: mmap.mmap
-    """What `bytes` lies in."""
+    """The mapping that `bytes` lies in."""
     start: int = 0
     """Of `bytes` in the mapping; a multiple of `PAGE`."""
     refused_lock: bool = False
@@ -394,7 +394,7 @@ def _pinned(nbytes: int) -> torch.Tensor:
 
 
 def _when_sent(device: torch.device) -> Callable[[], None]:
-    """What waits until the copies that this thread has begun are complete."""
+    """A function that waits until the copies that this thread has begun are complete."""
     event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(device))
     wait: Callable[[], None] = event.synchronize
@@ -472,7 +472,7 @@ def _assemble(checkpoint: Source, fused: FusedFile) -> tuple[nn.Module, _Arena]:
     with fused.path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != header.begin + header.nbytes:
             raise ValueError("it changed while it was opened")
-        # Private: what is written by mistake stays in this process. One inode: a rename changes nothing here.
+        # Private: a write by mistake stays in this process. One inode: a rename changes nothing here.
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     arena = _Arena(torch.frombuffer(mapping, dtype=torch.uint8)[header.begin :], "file", mapping, header.begin)
     state = {}

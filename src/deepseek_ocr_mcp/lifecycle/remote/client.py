@@ -1,4 +1,4 @@
-"""One endpoint that speaks OpenAI's chat API: what it is asked about a page, and what is taken for an answer.
+"""Asks one endpoint that speaks OpenAI's chat API about pages, and reads its answers.
 
 vLLM, SGLang, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its own prompts and,
 where vLLM serves it, with the n-gram ban that it needs; any other model is asked in words. An answer is read as it is
@@ -38,9 +38,9 @@ __all__ = ["LARGEST_SIDE", "Client", "side_for"]
 
 
 CONNECT_TIMEOUT_S: Final = 10.0
-LOOK_TIMEOUT_S: Final = 10.0  # for what an endpoint answers out of its memory
+LOOK_TIMEOUT_S: Final = 10.0  # for answers that cost an endpoint nothing
 SLEEP_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
-OTHERS_LOOK_S: Final = 1.0  # between two looks at what an endpoint does for others
+OTHERS_LOOK_S: Final = 1.0  # between two looks at the work that an endpoint does for others
 
 LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks at 1920 of them
 MAX_NEW_TOKENS: Final = 8192  # of one page, as in the engine of our own
@@ -93,7 +93,7 @@ class Client:
         self._http: httpx2.AsyncClient | None = None
         self._openai: Any = None
         self._refused: set[str] = set()
-        """Of `_OPTIONAL`, what this endpoint does not take."""
+        """The names in `_OPTIONAL` that this endpoint does not take."""
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
@@ -108,7 +108,7 @@ class Client:
         if http is not None:
             await http.aclose()
 
-    # -- what it is
+    # -- its model
 
     async def look(self) -> Facts:
         """Ask which model it serves and whether it sleeps."""
@@ -150,11 +150,11 @@ class Client:
                 return card
         if self._model or not cards:
             served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
-            wanted = self._model or "any model"
+            model = self._model or "any model"
             raise Down(
                 "the model is missing",
                 EngineUnavailable(
-                    f"{self.url} does not serve {wanted}. It serves: {served}.",
+                    f"{self.url} does not serve {model}. It serves: {served}.",
                     remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
                 ),
                 hopeless=True,
@@ -235,6 +235,13 @@ class Client:
     ) -> dict[str, Any]:
         """Have a page read; the fields of `engines.base.PageText`.
 
+        Args:
+            facts: as the last look found them.
+            page: whose pixels the boxes are in.
+            options: what is asked about it.
+            picture: the page as it is sent.
+            tell: called as the answer comes.
+
         Raises:
             InputTooLarge: the page and its text do not fit what the model can hold.
             EngineUnavailable: the endpoint refused this request and no other.
@@ -281,7 +288,7 @@ class Client:
         return request
 
     async def _answer(self, request: dict[str, Any], tell: OnText) -> Completion:
-        """Send a request, and read what the model writes until it ends or must be cut."""
+        """Send a request, and read the model's words until they end or must be cut."""
         import openai
 
         standard = {name: request.pop(name) for name in _STANDARD if name in request}
@@ -429,7 +436,7 @@ class Client:
             raise self._lost(exc) from None
 
     async def _ask(self, method: str, url: str, timeout: float, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of a short answer; None in the place of what is no JSON."""
+        """Status and JSON of a short answer; None where it is no JSON."""
         response = await self._send(method, url, timeout, body)
         try:
             return response.status_code, response.json()

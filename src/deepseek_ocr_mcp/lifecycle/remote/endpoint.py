@@ -41,7 +41,7 @@ class RemotePage(Part):
 
 @dataclass(slots=True, eq=False)
 class RemoteEndpoint:
-    """An endpoint, and what is known of it."""
+    """An endpoint, and the facts that are known of it."""
 
     client: EndpointClient
     most: int
@@ -57,7 +57,7 @@ class RemoteEndpoint:
     asked: float = -inf
     """When it was last seen to be as we think it is."""
     heard: float = -inf
-    """When it last did what it was asked to."""
+    """When it last did as it was asked."""
     rest_until: float = -inf
     refusals: int = 0
     """One after the other."""
@@ -75,7 +75,7 @@ class RemoteEndpoint:
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while it is looked at or moved."""
     changed: anyio.Event = field(default_factory=anyio.Event)
-    """Set when there is something new for whoever looks after it."""
+    """Set when the task that looks after it has something to do."""
     emptied: anyio.Event = field(default_factory=anyio.Event)
     """Set when its last page has left."""
     served: int = 0
@@ -83,7 +83,7 @@ class RemoteEndpoint:
     last_error: str = ""
 
     def __repr__(self) -> str:
-        return f"<_Endpoint {self.url} {self.state(-inf)} {len(self.pages)} pages>"
+        return f"<RemoteEndpoint {self.url} {self.state(-inf)} {len(self.pages)} pages>"
 
     @property
     def url(self) -> str:

@@ -1,5 +1,5 @@
 """Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
-is lost or told twice.
+is lost or read twice.
 
 - There is no lock: each endpoint has `OCR_REMOTE_CONCURRENCY` places, fewer while it says that it is overloaded. Pages
   stand in one line (`line.Line`: clients take turns) and go where most is free; an endpoint that sleeps is woken only
@@ -62,7 +62,7 @@ FIRST_CHECK_S: Final = 1.0  # after an endpoint was taken out; doubled each time
 LONGEST_CHECK_S: Final = 30.0
 FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say for how long; doubled each time
 LONGEST_REST_S: Final = 30.0
-FORCE_TIMEOUT_S: Final = 10.0  # for what is stopped to have stopped
+FORCE_TIMEOUT_S: Final = 10.0  # until stopped readings have stopped
 OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
 
 
@@ -182,7 +182,7 @@ class RemoteManager:
 
     @asynccontextmanager
     async def _unbroken(self) -> AsyncIterator[None]:
-        """Whoever asked may go away: what is begun within is brought to its end, which has a bound of its own.
+        """A step that is begun within is brought to its end, which has a bound of its own, though its caller goes away.
 
         A move that is broken off leaves vLLM neither here nor there. Only the end of the server does it.
         """
@@ -207,13 +207,13 @@ class RemoteManager:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages; the caller holds a lease. Their files are gone afterwards.
+        """Read some pages; the caller holds a lease; see `base.Lifecycle.read`. Their files are gone afterwards.
 
         Raises:
             Timeout: a page took longer than `OCR_PAGE_TIMEOUT`, all attempts together.
             EngineUnavailable: no endpoint can read, or several failed over this page.
             Cancelled: released by force, or the server closes.
-            OcrError: what an endpoint said about the page.
+            OcrError: an endpoint's own error about the page.
         """
         done: dict[int, RemotePage] = {}
 
@@ -280,14 +280,14 @@ class RemoteManager:
         if page.endpoint is not None:
             page.endpoint.failures += 1
             page.endpoint.last_error = "a page took too long"
-        said = f" The last attempt: {page.trouble.message}" if page.trouble else ""
+        last_attempt = f" The last attempt: {page.trouble.message}" if page.trouble else ""
         return Timeout(
-            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{said}",
+            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{last_attempt}",
             remedy="Send it again, or have the operator raise OCR_PAGE_TIMEOUT; gpu_status shows the endpoints.",
         )
 
     async def _send_pages(self) -> None:
-        """Send what stands in line as long as there is a place for it. Sleeps until something changes."""
+        """Send the pages in line as long as there are places for them. Sleeps until something changes."""
         while True:
             self._line_changed = anyio.Event()
             while self._line and (endpoint := self._best()) is not None:
@@ -324,7 +324,7 @@ class RemoteManager:
                 endpoint.next_check = now
                 endpoint.changed.set()
             return inf
-        # Of what has never been there, an address that is wrong is likelier than a start that is awaited.
+        # An endpoint that never answered has a wrong address more likely than a start that is awaited.
         left = max(
             one.down_since + (0.0 if one.facts is None or (one.down and one.down.hopeless) else PATIENCE_S) - now
             for one in self._endpoints
@@ -471,7 +471,7 @@ class RemoteManager:
             now = anyio.current_time()
             due = endpoint.next_check if endpoint.down else endpoint.heard + CHECK_EVERY_S
             if endpoint.pages and not endpoint.down:
-                due = inf  # what it does tells how it is
+                due = inf  # its answers tell how it is
             if due <= now:
                 async with endpoint.lock:
                     with suppress(Trouble):
@@ -481,7 +481,7 @@ class RemoteManager:
                 await endpoint.changed.wait()
 
     async def _look(self, endpoint: RemoteEndpoint) -> None:
-        """Ask what it is. Caller holds its lock.
+        """Ask an endpoint for its model and its state. Caller holds its lock.
 
         Raises:
             Trouble: it does not say; it has been taken out, or rests.
@@ -511,7 +511,7 @@ class RemoteManager:
         """
         async with endpoint.lock:
             if endpoint.sleeps or anyio.current_time() - endpoint.heard > STALE_S:
-                await self._look(endpoint)  # whoever else can reach it may have moved it
+                await self._look(endpoint)  # others who can reach it may have moved it
             if endpoint.sleeps:
                 await self._wake(endpoint)
 
@@ -649,7 +649,7 @@ class RemoteManager:
                 endpoint.used = False
         except Trouble:
             with suppress(Trouble):
-                await self._look(endpoint)  # what is true now
+                await self._look(endpoint)  # so that its state is true
             endpoint.refuses_sleep = endpoint.usable and not endpoint.sleeps
             raise
         endpoint.heard = anyio.current_time()
@@ -728,7 +728,7 @@ class RemoteManager:
         )
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """None: what an endpoint holds is not ours to see."""
+        """None: the memory of an endpoint is not ours to see."""
         return None
 
     def _refuse_when_closed(self) -> None:

@@ -31,7 +31,7 @@ OnText = Callable[[float, str], None]
 
 
 class Trouble(Exception):
-    """Something of an endpoint's. `what` is for the log: never a word of a request, of a page or of an answer."""
+    """A fault of an endpoint. `what` is for the log: never a word of a request, of a page or of an answer."""
 
     def __init__(self, what: str, error: OcrError) -> None:
         super().__init__(what)
@@ -57,7 +57,7 @@ class Down(Trouble):
         self.hopeless = hopeless
         """Whether waiting will not help: somebody has to mend it."""
         self.sent = sent
-        """Whether what it failed over may have come there."""
+        """Whether the request may have reached the endpoint."""
 
 
 class Broken(Trouble):

@@ -3,16 +3,21 @@
 
 import { copyText, h, icon, toast } from "./dom.js";
 import { errorBox } from "./errors.js";
-import { engineName, number, seconds, t } from "./i18n.js";
+import { engineName, has, language, number, seconds, t } from "./i18n.js";
 import { linkBlocks, prepare, render } from "./markdown.js";
 import { ACTIVE, doing } from "./states.js";
 import { kindOf } from "./viewer.js";
 
 const MOST_LINES = 3000; // of a page, in the list: more would only make the page slow
 
-/** The sentence of a note, with the pages that it is about. */
-function noteText({ text, pages }) {
-  return pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ${text}` : text;
+/** A note: the server's own words in English; in the other languages a sentence for its code, and those words below. */
+function noteBox({ code, text, pages }) {
+  const about = pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ` : "";
+  if (language() === "en" || !has(`note.${code}`)) return h("p", { class: "note", lang: "en" }, about + text);
+  return h("div", { class: "note" },
+    h("p", {}, about + t(`note.${code}`)),
+    h("details", {}, h("summary", {}, t("serverSays")), h("p", { lang: "en" }, text)),
+  );
 }
 
 export class TextPane extends EventTarget {
@@ -191,7 +196,7 @@ export class TextPane extends EventTarget {
       result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
       t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
     ].filter(Boolean).join(" · ");
-    const notes = (result.notes ?? []).map((note) => h("p", { class: "note", lang: "en" }, noteText(note)));
+    const notes = (result.notes ?? []).map(noteBox);
     const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
     if (!page) view.append(this.unread(item));
     else if (tab === "lines") view.append(this.lines(page));

@@ -13,6 +13,7 @@ const SIDE = 1600; // px of a picture: sharp on a large screen
 const SHARP_SIDE = 2400; // px, for a page that is looked at closely
 const KEPT_PICTURES = 24; // of about 300 kB
 const RESULT = "deepseek-ocr/result"; // in _meta of an answer: the name that ocr_page knows it by
+const MARKDOWN = "deepseek-ocr/markdown"; // in _meta of an answer: whether its text is Markdown
 const ERROR = "deepseek-ocr/error";
 const ONCE = ["save_to", "overwrite", "annotate"]; // of the agent's arguments: not when something is read again
 
@@ -180,9 +181,9 @@ function add(answer) {
   if (!pages.size) {
     // A folder, or a document of which nothing is read yet: what the agent was told will do.
     pages.set(1, { page: 1, text: wordsOf(answer), blocks: [], finish: "stop", told: true });
-    told.mode = "free"; // it is no Markdown
   }
-  item.result = { engine: "", model: "", device: "", mode: "document", timing: { load_s: 0, infer_s: 0 }, ...told };
+  const markdown = answer._meta?.[MARKDOWN] ?? false;
+  item.result = { engine: "", model: "", device: "", mode: "document", markdown, timing: { load_s: 0, infer_s: 0 }, ...told };
   settle([...pages.values()]);
 }
 
