@@ -351,16 +351,14 @@ class Jobs:
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
                 ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(
-                    job, [text for text in texts if text.page.source]
-                )  # an error costs nothing to find again
+                await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
         return [page for page in drawn if page.read is None]
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages, or parts of pages, and deliver the pages."""
         parts = {page.number: page.part for page in drawn if page.part is not None}
-        images = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
+        images = {page.number: page.image for page in drawn if page.image is not None}
         pages: list[ReadPage] = []
         unattended = False
         try:
@@ -374,7 +372,7 @@ class Jobs:
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in (*images.values(), *(part.image for part in parts.values())):
+            for image in images.values():
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
