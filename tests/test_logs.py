@@ -89,7 +89,7 @@ async def test_an_engine_that_prints_logs_and_raises_what_it_read_gets_nothing_o
         async with http_client(server) as mcp:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "find", "find_term": WORD})
         assert WORD in said(result), "its caller is told"
-        server.until_logged("in a way nobody foresaw")
+        server.until_logged("in a way that this program does not foresee")
     log = "".join(server.log)
     assert WORD not in log
     assert "ValueError" in log

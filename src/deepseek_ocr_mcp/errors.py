@@ -255,7 +255,7 @@ def unforeseen(exc: BaseException, what: str = "Reading") -> OcrError:
         what: the work that failed, as the subject of a sentence.
     """
     return OcrError(
-        f"{what} failed in a way nobody foresaw ({type(exc).__name__}).",
+        f"{what} failed in a way that this program does not foresee ({type(exc).__name__}).",
         remedy="The server goes on; its log on stderr has the details.",
     )
 

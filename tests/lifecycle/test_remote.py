@@ -547,7 +547,7 @@ async def test_an_unforeseen_failure_is_an_error_and_the_next_page_is_read(caplo
         with pytest.raises(OcrError, match="ZeroDivisionError"):
             await house.read()
         assert await house.read() == "/page"
-    assert "A page failed in a way nobody foresaw." in caplog.text
+    assert "A page failed in a way that this program does not foresee." in caplog.text
 
 
 async def test_an_endpoint_that_does_nothing_is_looked_at_once_a_minute() -> None:

@@ -319,7 +319,7 @@ class Planner:
             # What cannot be opened is its own document to the ledger: its bytes may never have been had.
             return replace(task, document=task.document or f"unread {task.source.url}").failed(exc)
         except Exception as exc:
-            log.exception("A file failed in a way nobody foresaw.")
+            log.exception("A file failed in a way that this program does not foresee.")
             return replace(task, document=f"unread {task.source.url}").failed(_unforeseen(exc))
 
 
@@ -383,7 +383,7 @@ class UnitReader:
         except OcrError as exc:
             failed = task.failed(exc)
         except Exception as exc:
-            log.exception("A unit failed in a way nobody foresaw.")
+            log.exception("A unit failed in a way that this program does not foresee.")
             failed = task.failed(_unforeseen(exc))
         await self._ledger.failed.remote(unit.name, failed.error)
         return failed
@@ -487,6 +487,6 @@ def _remove_folder(folder: str) -> None:
 
 def _unforeseen(exc: BaseException) -> OcrError:
     return OcrError(
-        f"It failed in a way nobody foresaw ({type(exc).__name__}).",
+        f"It failed in a way that this program does not foresee ({type(exc).__name__}).",
         remedy="Run the command again with --log-level info and report what it says.",
     )

@@ -107,8 +107,6 @@ async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) 
 class NotListening(EngineUnavailable):
     """No program listens at the address of the server."""
 
-    code = "not_listening"
-
 
 def run_status(arguments: argparse.Namespace) -> int:
     """Print the status of a running server; where none listens and none was named, the status one would have."""

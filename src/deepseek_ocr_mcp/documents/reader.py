@@ -312,7 +312,7 @@ class DocumentReader:
         """
         if is_whole(self._folder):
             return
-        log.warning("The private folder was removed by somebody, and is made again.")
+        log.warning("The private folder was removed by another program, and is made again.")
         try:
             restore(self._folder)
         except OSError as exc:

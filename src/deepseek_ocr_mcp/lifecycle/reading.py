@@ -228,7 +228,7 @@ class Batches:
         except OcrError as exc:
             batch.was_refused(exc)
         except Exception as exc:
-            log.exception("A batch failed in a way nobody foresaw.")
+            log.exception("A batch failed in a way that this program does not foresee.")
             batch.fail(unforeseen(exc))
         finally:
             self._batch = None

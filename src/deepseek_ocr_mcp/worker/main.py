@@ -187,7 +187,9 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: WireCal
         }
     except Exception as exc:
         traceback.print_exc()
-        log.exception("A call failed in a way nobody foresaw.", extra=logs.fields(call=message["call"]))
+        log.exception(
+            "A call failed in a way that this program does not foresee.", extra=logs.fields(call=message["call"])
+        )
         return {
             "error": OcrError(
                 f"{message['call']} failed: {type(exc).__name__}: {without_paths(one_line(str(exc)))[:MAX_MESSAGE]}",

@@ -392,7 +392,7 @@ class RemoteManager:
                 self._succeeded(endpoint)  # it refused this page, and is well
             page.fail(exc)
         except Exception as exc:
-            log.exception("A page failed in a way nobody foresaw.")
+            log.exception("A page failed in a way that this program does not foresee.")
             page.fail(unforeseen(exc))
         finally:
             endpoint.pages.remove(page)
