@@ -56,6 +56,9 @@ PRODUCT: Final = ("-m", "deepseek_ocr_mcp")
 IN_PROCESS: Final = (str(HERE / "inprocess_server.py"),)
 """The peer: an MCP server that imports its engine into its own process when it starts."""
 
+# onnxruntime reports to its maker by default, and it would be measured, too: in the peers' processes as in ours.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 LOAD: Final = psutil.getloadavg()[0]  # of others: taken before we make our own
 PACKAGES: Final = ("deepseek-ocr-mcp", "mcp", "rapidocr", "onnxruntime", "pillow", "pypdfium2")
 

@@ -11,7 +11,8 @@ pages for the other two beforehand, outside their time; ours draws its own.
 
 The corpus' own evaluate.py gives the scores. Two scores are of the reading order (see `order_scores`), which the corpus
 does not check. `--generated` reads pages that `generated_pages.py` draws instead: the same kinds, but pages that nobody
-tuned anything to. CPU seconds count all processes of a reader; trust them on a machine that others use. Needs
+tuned anything to. `--numbers` reads the tables of `number_pages.py` and counts the groups of digits that each reader
+got exactly right. CPU seconds count all processes of a reader; trust them on a machine that others use. Needs
 rapidfuzz, and the corpus.
 """
 
@@ -44,11 +45,13 @@ import psutil
 from common import PRODUCT, environment, family, ratio, report, sample_page, say, spread, table, verdict
 from generated_pages import write_pages
 from heading_scores import heading_scores
+from number_pages import numbers_right, write_number_pages
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 READERS: Final = ("ours", "RapidOCR", "Tesseract")
 FILE_LIMIT_S: Final = 300.0
 MAX_CER, MIN_F1, MAX_WORSE, MIN_ORDER, MIN_TABLE = 0.15, 0.90, 0.02, 0.9, 0.7
+MIN_NUMBERS: Final = 0.9995
 MAX_TIME, MAX_MEMORY, MAX_RECEIPT, MAX_COLD = 0.5, 0.5, 0.4, 2.0
 # What "the import floor of the runtime" may mean: the libraries that ours runs on; the package that others import to
 # read; the least program that loads the two models and reads a line, which tells how much of ours is theirs.
@@ -304,6 +307,14 @@ def order_scores(evaluate: ModuleType, entry: dict[str, Any], text: str) -> dict
     return {"order": sum(pairs) / len(pairs), "neighbours": sum(follow) / len(follow)}
 
 
+def number_scores(entry: dict[str, Any], text: str) -> dict[str, float | None]:
+    """The share of the groups of digits that are exactly right; of a page of numbers only."""
+    if not entry["category"].startswith("numbers"):
+        return {}
+    right, count = numbers_right(entry["gt"], text)
+    return {"numbers": right / count}
+
+
 def _pieces(evaluate: ModuleType, truth: str) -> Iterator[str]:
     """Runs of words of about `PIECE` letters, within a line of the truth; half as long without word spaces."""
     for line in truth.splitlines():
@@ -376,7 +387,7 @@ async def read_all(
                     if entry["id"] in reader:
                         text = reader[entry["id"]].text
                         scores = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
-                        reader[entry["id"]].scores = scores | heading_scores(entry, text)
+                        reader[entry["id"]].scores = scores | heading_scores(entry, text) | number_scores(entry, text)
                 say(
                     f"{number + 1}/{len(entries)} {entry['id']}: "
                     + "  ".join(
@@ -487,6 +498,7 @@ def summary_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
             ("reading order: neighbours", "neighbours", 3),
             ("the manifest's checks of order (ORD)", "order_checks", 2),
             ("table cells (TAB)", "table_checks", 2),
+            ("numbers exactly right", "numbers", 5),
             ("headings that are none", "false_headings", 3),
             ("headings missed", "missed_headings", 3),
             ("blank pages empty", "blank_ok", 2),
@@ -555,6 +567,17 @@ def claims(results: Results, entries: Sequence[dict[str, Any]], worse: Sequence[
         (f"reading order, neighbours ≥ {MIN_ORDER}", shown(follow), None if follow is None else follow >= MIN_ORDER),
         (f"table cells ≥ {MIN_TABLE}", shown(cells, 2), None if cells is None else cells >= MIN_TABLE),
     ]
+    if (numbers := score("numbers")) is not None:
+        below = [
+            entry["id"]
+            for entry in entries
+            if (results["ours"][entry["id"]].scores["numbers"] or 0)
+            < (results["RapidOCR"][entry["id"]].scores["numbers"] or 0)
+        ]
+        asked = [
+            (f"numbers exactly right ≥ {MIN_NUMBERS}", shown(numbers, 5), numbers >= MIN_NUMBERS),
+            ("numbers below RapidOCR on no page", ", ".join(below) or "none", not below),
+        ]
     for part, limit in (
         ("all files, s", MAX_TIME),
         ("peak on huge pages", MAX_MEMORY),
@@ -589,6 +612,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder with manifest.json (default %(default)s)")
     parser.add_argument("--generated", action="store_true", help="read pages that are drawn for it instead")
+    parser.add_argument("--numbers", action="store_true", help="read tables of numbers that are drawn for it instead")
     parser.add_argument("--seed", type=int, default=1, help="of the pages that are drawn (default %(default)s)")
     parser.add_argument("--categories", default="", metavar="A,B", help="only these")
     parser.add_argument("--files", type=int, default=0, metavar="N", help="only the first N files")
@@ -596,7 +620,7 @@ def main() -> None:
     parser.add_argument("--engine", default="rapidocr", help="OCR_ENGINE of ours (default %(default)s)")
     parser.add_argument("--no-cli", action="store_true", help="leave `deepseek-ocr-mcp ocr` out")
     parser.add_argument("--texts", type=Path, metavar="DIR", help="keep what each reader read in DIR")
-    parser.add_argument("--save", action="store_true", help="write results/reading.md, or generated.md")
+    parser.add_argument("--save", action="store_true", help="write results/reading.md, generated.md or numbers.md")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -612,6 +636,9 @@ def main() -> None:
         if arguments.generated:
             arguments.corpus = Path(cache) / "generated"
             write_pages(arguments.corpus, arguments.seed)
+        if arguments.numbers:
+            arguments.corpus = Path(cache) / "numbers"
+            write_number_pages(arguments.corpus, arguments.seed)
         entries = json.loads((arguments.corpus / "manifest.json").read_text())
         if arguments.categories:
             entries = [entry for entry in entries if entry["category"] in arguments.categories.split(",")]
@@ -647,7 +674,12 @@ def main() -> None:
             f"has {orders} checks of order; ours is scored on {ordered} files, on passages of {PIECE} letters.",
         ]
     )
-    report("generated" if arguments.generated else "reading", __doc__ or "", text, save=arguments.save)
+    report(
+        "numbers" if arguments.numbers else "generated" if arguments.generated else "reading",
+        __doc__ or "",
+        text,
+        save=arguments.save,
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
+FAULT_SETTINGS = f"FAULTS,EAGER_NOTE,{MARK}"  # what fault engines are told, and how children are found
 
 
 ALWAYS_THERE = {
@@ -61,6 +62,7 @@ def fault_engines() -> Iterator[None]:
     """`faults:…` is importable in children, those of a module's fixtures too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS / "engines"), prepend=os.pathsep)
+        patch.setenv("OCR_WORKER_ENV", FAULT_SETTINGS)
         yield
 
 
@@ -127,3 +129,4 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("OCR_", "GPU_")) or name in ("HOST", "PORT"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OCR_WORKER_ENV", FAULT_SETTINGS)

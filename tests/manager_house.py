@@ -37,6 +37,7 @@ class House:
             self.nvml.add_card(free_mb=free_mb)
         self.workers: list[FakeWorker] = []
         self.failures = list(failures)
+        self.load_failures: list[BaseException] = []
         self.spawn_error: Exception | None = None
         engine = EngineSpec(
             "fake",
@@ -54,7 +55,10 @@ class House:
     async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
         if self.spawn_error is not None:
             raise self.spawn_error
-        self.workers.append(FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures))
+        load_errors = {"": self.load_failures}
+        self.workers.append(
+            FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures, load_errors=load_errors)
+        )
         return self.workers[-1]
 
     @asynccontextmanager

@@ -324,7 +324,7 @@ class StdioServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
+            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
         )
         self.lines: list[bytes] = []
         # Bounds every wait for an answer: stdout ends with the process.
@@ -397,7 +397,7 @@ class HttpServer:
             [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", **environment},
+            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
             text=True,
         )
         # Bounds the wait for its first line; whoever asks it anything has a bound of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -217,6 +218,7 @@ def test_help_teaches(arguments: list[str]) -> None:
 
 def test_doctor_says_ok_to_a_sound_machine() -> None:
     done = run("doctor", engine="rapidocr")
+    assert re.search(r"ok +decoder +confined by ", done.stdout), done.stdout
     assert done.returncode == 0, done.stdout
     assert "read '12345'" in done.stdout
     assert "FIX" not in done.stdout
@@ -243,11 +245,12 @@ def test_status_shows_each_of_several_workers() -> None:
 
 
 def test_status_offload_and_release_speak_to_a_running_server() -> None:
-    with http_server(OCR_AUTH_TOKEN="secret") as server:
-        status = run("status", "--url", server.url, "--token", "secret")
+    with http_server(OCR_AUTH_TOKEN="correct-horse-battery") as server:
+        status = run("status", "--url", server.url, "--token", "correct-horse-battery")
         assert "faults" in status.stdout
-        assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="secret").stdout
-        assert "Nothing was loaded" in run("release", "--force", "--url", server.url, "--token", "secret").stdout
+        assert "runs on the CPU" in run("offload", "--url", server.url, OCR_AUTH_TOKEN="correct-horse-battery").stdout
+        released = run("release", "--force", "--url", server.url, "--token", "correct-horse-battery")
+        assert "Nothing was loaded" in released.stdout
         for token, words in (((), "requests without a token"), (("--token", "wrong"), "this token")):
             refused = run("release", "--url", server.url, *token)
             assert refused.returncode == 3

@@ -88,8 +88,37 @@ def test_hosts_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_token_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCR_AUTH_TOKEN", "")
     assert load_settings().ocr_auth_token is None
-    monkeypatch.setenv("OCR_AUTH_TOKEN", "s3cret")
+    monkeypatch.setenv("OCR_AUTH_TOKEN", "s3cret-s3cret-s3cret")
     assert "s3cret" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("OCR_AUTH_TOKEN", "fifteen letters", "16 characters"),
+        ("OCR_AUTH_TOKEN", "long enough, but naïve", "no header can carry"),
+        ("OCR_AUTH_TOKEN", "long enough, but\nof two lines", "no header can carry"),
+        ("OCR_REMOTE_KEY", "schlüssel", "no header can carry"),
+        ("OCR_ALLOWED_HOSTS", "*", "name each one"),
+        ("OCR_ALLOWED_HOSTS", "ocr.example.org,*.example.org:*", "name each one"),
+        ("OCR_ALLOWED_ORIGINS", "*", "name each one"),
+        ("OCR_CORS_ORIGINS", "https://*", "name each one"),
+    ],
+)
+def test_a_setting_that_protects_nothing_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadRequest, match=reason) as caught:
+        load_settings()
+    assert name in caught.value.message
+    assert "schl" not in caught.value.message
+    assert "naïve" not in caught.value.message
+
+
+def test_hosts_with_any_port_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCR_ALLOWED_HOSTS", "10.0.0.5:*, ocr.example.org")
+    assert load_settings().ocr_allowed_hosts == ("10.0.0.5:*", "ocr.example.org")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

@@ -24,22 +24,34 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install", "text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "caller": set(),
     "errors": set(),
     "install": set(),
-    "logs": set(),
+    "text": set(),
+    "logs": {"text"},
     "modes": set(),
     "models": {"modes"},
     "config": {"errors"},
     "observer": {"errors", "logs", "models"},
     "layout": {"layout"},
-    "worker": {"worker", "errors", "logs", ""},
+    "worker": {"worker", "errors", "logs", "text", ""},
     "gpu": {"gpu", *GROUND},
-    "engines": {"", "engines", "gpu.causes", "layout", "worker.protocol", "errors", "install", "logs", "modes"},
+    "engines": {
+        "",
+        "engines",
+        "gpu.causes",
+        "layout",
+        "worker.protocol",
+        "worker.confine",
+        "errors",
+        "install",
+        "logs",
+        "modes",
+    },
     "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
-    "documents": {"", "documents", "worker", "engines.base", "config", "errors"},
+    "documents": {"", "documents", "worker", "engines.base", "config", "errors", "logs", "text"},
     "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},
     "service": {"service", "lifecycle", "documents", "engines", "layout", "gpu", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
@@ -216,7 +228,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         for path in SOURCE.rglob("*.py")
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # The worker hands its environment on, the lifecycle asks which cards are visible, the engines are told their
+    # A child is given a part of the environment, the lifecycle asks which cards are visible, the engines are told their
     # threads and their weights that way, the CLI takes a token for a server that is not its own, and the hub has
     # variables of its own; a program that an engine starts gets a bound on its threads; Ray is told by variables
     # only to listen on loopback and to report nothing.
@@ -225,7 +237,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         "cli/read.py",
         "cli/server.py",
         "batch/cluster.py",
-        "worker/client.py",
+        "worker/environment.py",
         "worker/main.py",
         "lifecycle/build.py",
         "lifecycle/memory.py",

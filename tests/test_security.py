@@ -21,9 +21,11 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
+from deepseek_ocr_mcp.engines import KNOWN, choose_engine
 from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.confine import ALL_BUT_SPYING
 from support import BOUND_S, as_base64, children, http_server, png, running
 
 pytestmark = pytest.mark.anyio
@@ -81,17 +83,27 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
     assert not (tmp_path / "ran").exists()
 
 
-class Decoder:
-    """Ends as it is told at its first picture, and knows what was asked of it."""
+def test_a_worker_keeps_what_its_engine_needs_and_no_more() -> None:
+    kept = {name: spec.rights for name, spec in KNOWN.items() if not spec.is_remote}
+    assert {name for name, rights in kept.items() if rights.tcp or rights.signals} == set()
+    assert {name for name, rights in kept.items() if rights.sockets} == {"deepseek"}  # the driver's daemons
+    assert {name for name, rights in kept.items() if rights.programs} == {"deepseek", "rapidocr", "tesseract"}
+    own, _ = choose_engine("package.module:Class")
+    assert own.rights == ALL_BUT_SPYING
 
-    def __init__(self, end: Exception | None) -> None:
+
+class Decoder:
+    """Ends as it is told over the pictures of one document."""
+
+    def __init__(self, end: Exception, hostile: set[str]) -> None:
         self._end = end
+        self._hostile = hostile
         self.alive = True
 
     async def call(self, method: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
         if method == "inspect":
             return {"format": "PNG", "pages": 1}
-        if self._end is not None:
+        if arguments["path"] in self._hostile:
             self.alive = False
             raise self._end
         await anyio.Path(arguments["out"]).write_bytes(bytes(3))
@@ -110,24 +122,49 @@ class Decoder:
 )
 async def test_a_file_that_ends_its_decoder_costs_its_own_request_only(end: Exception, said: str) -> None:
     started: list[Decoder] = []
+    hostile: set[str] = set()
 
     async def spawn() -> Any:
-        started.append(Decoder(None if started else end))
+        started.append(Decoder(end, hostile))
         return started[-1]
 
     with private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
-            reader.open(PAGE, local=True) as hostile,
+            reader.open(PAGE, local=True) as bad,
             reader.open(PAGE, local=True) as other,
         ):
+            hostile.add(bad.snapshot.path)
             with pytest.raises(UnreadableInput) as caught:
-                await hostile.page(1)
+                await bad.page(1)
             assert (await other.page(1)).width == 1
-        assert len(started) == 2
+        assert len(started) == (3 if isinstance(end, WorkerDied) else 2)  # a death is tried once more, a hang is not
         assert not any(decoder.alive for decoder in started)
     assert caught.value.message == said
     assert "last words" not in str(caught.value)
+
+
+@pytest.mark.parametrize("at", ["inspect", "render"])
+async def test_a_decoder_that_is_killed_over_a_clean_file_costs_nothing(at: str) -> None:
+    deaths = [WorkerDied(-9, "")]
+
+    class Mortal(Decoder):
+        async def call(self, method: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
+            if method == at and deaths:
+                self.alive = False
+                raise deaths.pop()
+            return await super().call(method, arguments, timeout=timeout)
+
+    async def spawn() -> Any:
+        return Mortal(RuntimeError(), set())
+
+    with private_folder() as folder:
+        async with (
+            DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
+            reader.open(PAGE, local=True) as document,
+        ):
+            assert (await document.page(1)).width == 1
+    assert not deaths
 
 
 async def test_a_decoder_that_is_killed_is_replaced() -> None:

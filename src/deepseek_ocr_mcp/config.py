@@ -21,6 +21,7 @@ from .errors import BadRequest
 __all__ = ["Settings", "is_loopback", "load_settings"]
 
 MB = 1024 * 1024
+MIN_TOKEN = 16  # characters; of hex digits, 64 bits: guessed over a network, centuries
 
 _List = Annotated[tuple[str, ...], NoDecode]
 
@@ -32,7 +33,7 @@ def _field(default: Any, group: str, description: str, **limits: Any) -> Any:
 class Settings(BaseSettings):
     """The settings of an operator. Immutable: one object, made once, handed down."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, hide_input_in_errors=True)
 
     # -- engine
     ocr_engine: str = _field(
@@ -104,6 +105,13 @@ class Settings(BaseSettings):
         "Engine",
         "Seconds that `gpu_offload` and `gpu_release` wait for the pages that are being read. Then they answer `busy`.",
         ge=0,
+    )
+
+    ocr_worker_env: _List = _field(
+        (),
+        "Engine",
+        "Names of variables that workers are given beside those that libraries are known to need, separated by commas: "
+        "for an engine of your own. It must be in the environment itself, not in a `.env` file.",
     )
 
     ocr_max_queue: int = _field(
@@ -190,7 +198,12 @@ class Settings(BaseSettings):
         "on", "Results", "`on` keeps pages that were read, so that no page is read twice. `off` keeps none."
     )
     ocr_cache_mb: int = _field(64, "Results", "MiB of pages that memory keeps, for an hour at most.", ge=1)
-    ocr_cache_dir: str = _field("", "Results", "Folder that keeps pages on disk too. Empty: no disk.")
+    ocr_cache_dir: str = _field(
+        "",
+        "Results",
+        "Folder that keeps pages on disk too. Servers of one machine may share it, servers of several machines may "
+        "not: the locks of SQLite do not hold on network disks. Empty: no disk.",
+    )
     ocr_cache_dir_mb: int = _field(1024, "Results", "MiB of pages that the folder may keep.", ge=1)
 
     # -- HTTP
@@ -231,6 +244,14 @@ class Settings(BaseSettings):
         gt=0,
     )
 
+    ocr_drain_seconds: float = _field(
+        25.0,
+        "HTTP",
+        "Seconds that a server which is told to end (SIGTERM) goes on with what it reads. New requests get 503 "
+        "meanwhile; a second signal ends it at once.",
+        ge=0,
+    )
+
     # -- logs
     ocr_log_level: Literal["debug", "info", "warning", "error"] = _field(
         "warning",
@@ -253,7 +274,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins", "ocr_gpus", "ocr_trusted_proxies",
-        "ocr_remote_url",
+        "ocr_remote_url", "ocr_worker_env",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -289,6 +310,27 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("ocr_auth_token", "ocr_remote_key")
+    @classmethod
+    def _token_fits_a_header(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        token = "" if value is None else value.get_secret_value()
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("it has characters that no header can carry; use letters, digits and signs of ASCII")
+        if value is not None and info.field_name == "ocr_auth_token" and len(token) < MIN_TOKEN:
+            raise ValueError(f"it is shorter than {MIN_TOKEN} characters, and nothing slows down who guesses; "
+                             "`openssl rand -hex 32` makes a good one")  # fmt: skip
+        return value
+
+    @field_validator("ocr_allowed_hosts", "ocr_allowed_origins", "ocr_cors_origins")
+    @classmethod
+    def _no_wildcard(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if "*" in entry.removesuffix(":*"):
+                raise ValueError(
+                    f"{entry!r} would let every page in a browser call this server, or means nothing; name each one"
+                )
+        return value
 
     @property
     def max_file_bytes(self) -> int:

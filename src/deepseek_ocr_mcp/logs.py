@@ -25,6 +25,8 @@ from contextvars import ContextVar
 from errno import errorcode
 from typing import Any, Final, Literal
 
+from .text import one_line
+
 __all__ = [
     "LEVELS",
     "MAX_CHILD_LINE",
@@ -176,15 +178,8 @@ def _places(exc: BaseException) -> list[str]:
     return places[-MAX_FRAMES:]
 
 
-def _one_line(text: str) -> str:
-    """The text without control characters, line breaks and colours: no caller can forge a line or drive a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def _shown(value: object) -> str:
-    text = _one_line(str(value)[:MAX_VALUE])
+    text = one_line(str(value)[:MAX_VALUE])
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
@@ -211,9 +206,9 @@ class _Text(_Formatter):
     def line(self, entry: dict[str, Any]) -> str:
         told = entry.pop("traceback", "")
         time_, level_, logger, message = (str(entry.pop(name)) for name in ("time", "level", "logger", "message"))
-        parts = [time_, level_.ljust(7), f"{logger}:", _one_line(message)]
+        parts = [time_, level_.ljust(7), f"{logger}:", one_line(message)]
         parts += [f"{name}={_shown(value)}" for name, value in entry.items()]
-        return "\n    ".join([" ".join(parts), *map(_one_line, str(told).splitlines())])
+        return "\n    ".join([" ".join(parts), *map(one_line, str(told).splitlines())])
 
 
 class _Lines(logging.StreamHandler[Any]):

@@ -192,7 +192,9 @@ async def test_planners_do_not_run_far_ahead() -> None:
 
 
 def test_a_reader_keeps_its_engine_and_its_cores() -> None:
-    settings = reader_settings(Settings(ocr_auth_token="secret-token", gpu_idle_timeout=60), "rapidocr", 1)
+    settings = reader_settings(
+        Settings(ocr_auth_token="a-secret-token-of-a-server", gpu_idle_timeout=60), "rapidocr", 1
+    )
     assert (settings.ocr_threads, settings.gpu_offload_after, settings.gpu_idle_timeout) == (1, -1, -1)
     assert settings.ocr_auth_token is None
     assert reader_settings(Settings(ocr_threads=3), "rapidocr", 1).ocr_threads == 3

@@ -119,6 +119,15 @@ async def test_only_allowed_folders_are_listed_and_no_link_leads_out(scans: Path
     assert await names(scans, local=False) is None
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+async def test_one_odd_link_in_a_folder_costs_that_link(scans: Path) -> None:
+    before = await names(scans)
+    assert before
+    (scans / "circle.png").symlink_to(scans / "circle.png")
+    assert await names(scans) == before
+    assert await names(f"{scans}/**")
+
+
 async def test_the_folder_that_the_texts_go_to_is_passed_over(scans: Path) -> None:
     assert "2024/x.png" in (await names(f"{scans}/**") or [])
     assert not any(

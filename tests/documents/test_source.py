@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import base64 as base64_source
 from deepseek_ocr_mcp.documents import source
-from deepseek_ocr_mcp.documents.output import resolve_output, write_atomically
+from deepseek_ocr_mcp.documents.output import make_folder, resolve_output, write_atomically
 from deepseek_ocr_mcp.documents.reach import allowed_path
 from deepseek_ocr_mcp.documents.source import Snapshot, discard, open_source
 from deepseek_ocr_mcp.errors import (
@@ -103,11 +103,20 @@ async def test_an_absolute_path_is_copied(inbox: Path, scratch: Path) -> None:
     assert await take(f"  {path}\n", scratch) == PNG
 
 
+@posix
+async def test_a_file_whose_name_is_no_utf8_is_found_by_the_name_that_answers_show(inbox: Path, scratch: Path) -> None:
+    path = os.path.join(os.fsencode(inbox), b"caf\xe9.png")
+    os.write(descriptor := os.open(path, os.O_CREAT | os.O_WRONLY), PNG)
+    os.close(descriptor)
+    assert await take(str(inbox / "caf\ufffd.png"), scratch) == PNG
+    assert await take(os.fsdecode(path), scratch) == PNG
+
+
 async def test_the_name_is_the_files_own(inbox: Path, scratch: Path) -> None:
     path = inbox / "two\nlines.png"
     path.write_bytes(PNG)
     snapshot = await open_source(str(path), settings=make_settings(), scratch=str(scratch), local=True)
-    assert snapshot.name == "two?lines.png"
+    assert snapshot.name == "two\\nlines.png"
     discard(snapshot)
     discard(snapshot)  # twice is fine
 
@@ -558,7 +567,7 @@ async def test_a_file_is_written_whole_and_not_over_another(
 ) -> None:
     if not links:
 
-        def link(*_: object) -> None:
+        def link(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "no links here")
 
         monkeypatch.setattr(os, "link", link)
@@ -594,3 +603,56 @@ async def test_a_failed_write_leaves_nothing(inbox: Path, monkeypatch: pytest.Mo
     assert not os.listdir(inbox)
     with pytest.raises(OcrError):
         await write_atomically(str(inbox / "missing" / "a.md"), b"text", False)
+
+
+@posix
+async def test_a_folder_that_becomes_a_link_before_the_writing_leads_nowhere(inbox: Path, tmp_path: Path) -> None:
+    (inbox / "out").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = await resolve(inbox / "out" / "a.md", ocr_allowed_dirs=(str(inbox),))
+    (inbox / "out").rmdir()
+    (inbox / "out").symlink_to(outside)
+    for overwrite in (False, True):
+        with pytest.raises(InputForbidden):
+            await write_atomically(path, b"text", overwrite, (real(inbox),))
+    assert not os.listdir(outside)
+
+
+@posix
+async def test_no_folder_is_made_outside_of_the_allowed_ones(inbox: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (inbox / "door").symlink_to(outside)
+    dirs = (real(inbox),)
+    for path in (inbox / "door", inbox / "door" / "new", outside / "new"):
+        with pytest.raises(InputForbidden):
+            await make_folder(str(path), dirs)
+    await make_folder(str(inbox / "a" / "b"), dirs)
+    await make_folder(str(inbox / "a" / "b"), dirs)
+    assert (inbox / "a" / "b").is_dir()
+    (inbox / "file").touch()
+    for path in (inbox / "file", inbox / "file" / "a"):
+        with pytest.raises(BadRequest):
+            await make_folder(str(path), dirs)
+    assert not os.listdir(outside)
+
+
+@posix
+async def test_a_folder_that_is_turned_while_folders_are_made_leads_nowhere(
+    inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    really = os.mkdir
+
+    def turning(name: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        really(name, mode, dir_fd=dir_fd)
+        if name == "a":
+            (inbox / "a").rmdir()
+            (inbox / "a").symlink_to(outside)
+
+    monkeypatch.setattr(os, "mkdir", turning)
+    with pytest.raises(InputForbidden):
+        await make_folder(str(inbox / "a" / "b"), (real(inbox),))
+    assert not os.listdir(outside)

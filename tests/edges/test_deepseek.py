@@ -34,8 +34,12 @@ def v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_deepseek.make_v2(tmp_path_factory.mktemp("weights") / "tiny-v2")
 
 
+# Two threads only get in each other's way with a model of this size; and on a busy machine it takes its time to load.
+SETTINGS: dict[str, Any] = {"ocr_gpu": "cpu", "ocr_prewarm": "off", "ocr_threads": 1, "ocr_reply_seconds": 600}
+
+
 def deepseek(weights: Path, **more: Any) -> Any:
-    return client("deepseek", **{"ocr_model": str(weights), "ocr_gpu": "cpu", "ocr_prewarm": "off", **more})
+    return client("deepseek", **{"ocr_model": str(weights), "bound_s": 600, **SETTINGS, **more})
 
 
 async def read(mcp: Client, **arguments: Any) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(v1: Path) -> Iterator[Shared]:
-    settings = {"ocr_model": str(v1), "ocr_gpu": "cpu", "ocr_prewarm": "off", "ocr_reply_seconds": 600}
+    settings = {"ocr_model": str(v1), **SETTINGS}
     with start_blocking_portal() as portal, workers_outlive_their_test():
         watch = portal.call(Watch)
         with (
@@ -111,23 +115,22 @@ async def test_v2_is_told_apart_by_its_config(v2: Path) -> None:
         assert (await read(mcp))["model"] == "DeepSeek-OCR-2 (tiny-v2)"
 
 
-async def test_twenty_rounds_of_moving_and_reading_from_eight_callers_change_nothing(v1: Path) -> None:
+async def test_fifty_rounds_of_moving_and_reading_from_eight_callers_change_nothing(v1: Path) -> None:
     """One of the rounds gives everything back: a worker takes five seconds of a core to start."""
     pages = [as_base64(png(60 + 10 * n, 40)) for n in range(4)]
     chance = random.Random(7)
-    patient = {"ocr_busy_wait": 600, "ocr_reply_seconds": 600}
-    async with deepseek(v1, gpu_offload_after=-1, gpu_idle_timeout=-1, bound_s=600, **patient) as mcp:
+    async with deepseek(v1, gpu_offload_after=-1, gpu_idle_timeout=-1, ocr_busy_wait=600) as mcp:
 
         async def text(page: str) -> str:
             result = await mcp.call_tool("ocr_image", {"image": page, "resolution": "tiny"})
             return facts(result)["text"]
 
         before = [await text(page) for page in pages]
-        rounds = iter(range(20))
+        rounds = iter(range(50))
 
         async def caller() -> None:
             for number in rounds:
-                if number == 10:
+                if number == 25:
                     released = facts(await mcp.call_tool("gpu_release", {}))
                     assert released["to"] == "unloaded"
                 elif chance.randrange(3) == 0:

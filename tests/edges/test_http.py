@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -203,6 +204,60 @@ def test_a_signal_ends_the_server_and_its_children(how: signal.Signals) -> None:
         assert server.process.wait(BOUND_S) == 0
         assert not any(alive(worker) for worker in workers)
     assert not any("Traceback" in line for line in server.log)
+
+
+async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_what_comes_then() -> None:
+    with http_server("Unhurried", OCR_DRAIN_SECONDS="25") as server:
+        answers: list[httpx2.Response] = []
+        async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                answers.append(await http.post(server.root + "/ocr", files={"file": ("page.png", png())}))
+
+            tasks.start_soon(read)
+            with anyio.fail_after(20):
+                while (await http.get(server.root + "/gpu/status")).json()["queue"] != 1:
+                    await anyio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(20):
+                while (health := await http.get(server.root + "/health?ready=1")).status_code == 200:
+                    await anyio.sleep(0.01)
+            assert health.json()["error"]["code"] == "not_ready"
+            refused = await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "5"
+        assert [answer.json()["text"] for answer in answers] == [echo()]
+        assert server.process.wait(10) == 0
+
+
+async def test_a_second_signal_ends_a_server_at_once() -> None:
+    with http_server("Patient", OCR_DRAIN_SECONDS="25") as server:
+        async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                with suppress(httpx2.HTTPError):
+                    await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
+
+            tasks.start_soon(read)
+            with anyio.fail_after(20):
+                while (await http.get(server.root + "/gpu/status")).json()["queue"] != 1:
+                    await anyio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(20):
+                while (await http.get(server.root + "/health?ready=1")).status_code == 200:
+                    await anyio.sleep(0.01)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGTERM)
+            assert await anyio.to_thread.run_sync(server.process.wait, 10) == 0
+
+
+async def test_who_only_looks_is_answered_without_a_body(server: HttpServer) -> None:
+    async with httpx2.AsyncClient() as http:
+        for path in ("/", "/health", "/docs"):
+            answer = await http.head(server.root + path)
+            assert answer.status_code == 200, path
+            assert answer.content == b""
+            assert int(answer.headers["content-length"]) > 0
 
 
 async def nothing_is_read(server: HttpServer) -> None:

@@ -102,13 +102,13 @@ async def test_two_servers_over_one_service_do_not_share_their_results() -> None
 
 
 async def test_over_http_the_token_protects_results_too() -> None:
-    with http_server("Verbose", OCR_AUTH_TOKEN="secret") as server:
-        async with http_client(server, token="secret") as mcp:
+    with http_server("Verbose", OCR_AUTH_TOKEN="correct-horse-battery") as server:
+        async with http_client(server, token="correct-horse-battery") as mcp:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "max_chars": 55})
             [link] = links(result)
             assert "line 0019" not in said(result)
             assert await text_of(mcp, link) == WHOLE
-        async with http_client(server, token="secret") as another:
+        async with http_client(server, token="correct-horse-battery") as another:
             assert await text_of(another, link) == WHOLE, "the link works for whoever was given it"
         for token in ("", "wrong"):
             with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the SDK makes of a 401

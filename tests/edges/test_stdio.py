@@ -15,7 +15,7 @@ from support import BOUND_S, alive, as_base64, children, echo, png, stdio_server
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads /proc and sends signals")
 
 RESIDENT_MB = 120
-ENDINGS = ["end of input", signal.SIGTERM, signal.SIGINT]
+ENDINGS = ["end of input", signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 def end(server: object, how: object) -> None:
@@ -141,6 +141,40 @@ def test_the_parent_stays_small_whatever_the_worker_reads() -> None:
             server.call("ocr_image", number, image=as_base64(png(6000, 6000)))  # 108 MB of pixels
             server.answer(number)
         assert resident_mb(server.process.pid) < RESIDENT_MB
+
+
+def test_every_line_is_answered_whatever_is_in_it() -> None:
+    call = '{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}'
+    with stdio_server() as server:
+        server.initialize()
+        assert server.process.stdin is not None
+        for number, params in enumerate(('{"name":"\\ud83d"}', "[1]", '{"a":' + "[" * 250 + "]" * 250 + "}"), start=5):
+            server.process.stdin.write((call % (number, params)).encode() + b"\n")
+            server.process.stdin.flush()
+            answer = server.receive()
+            assert answer["id"] == number
+            assert answer["error"]["code"] in (-32700, -32602)
+
+
+@pytest.mark.parametrize("tool", ["a listing", "a reading", "a completion"])
+def test_a_file_name_that_is_no_utf8_ends_no_server(tmp_path: Path, tool: str) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    file = os.path.join(os.fsencode(folder), b"caf\xe9.png")
+    os.write(descriptor := os.open(file, os.O_CREAT | os.O_WRONLY), png())
+    os.close(descriptor)
+    with stdio_server() as server:
+        server.initialize()
+        if tool == "a completion":
+            prompt = {"type": "ref/prompt", "name": "digitise_document"}
+            argument = {"name": "file", "value": str(folder) + "/"}
+            server.send(id=1, method="completion/complete", params={"ref": prompt, "argument": argument})
+            assert server.answer()["result"]["completion"]["values"] == [f"{folder}/caf\ufffd.png"]
+            return
+        arguments = {"image": str(folder)} if tool == "a listing" else {"image": f"{folder}/caf\ufffd.png"}
+        server.call("ocr_image", **arguments)
+        text = server.answer()["result"]["content"][0]["text"]
+        assert "caf\ufffd.png" in text if tool == "a listing" else text == echo()
 
 
 def test_garbage_on_stdin_does_not_end_the_server() -> None:

@@ -6,6 +6,7 @@ Standard library only: they start in 50 ms. A test names one as `OCR_ENGINE=faul
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -267,6 +268,15 @@ class Refusing(Echo):
         raise UnsupportedMode("Not this one.", remedy="Another.")
 
 
+class TellingPaths(Echo):
+    """An error that says where something lies on this machine."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        raise EngineUnavailable(
+            "/srv/models/secret/model.bin is missing.", remedy="See /srv/models, or https://example.org/a/b."
+        )
+
+
 class Broken(Echo):
     """A bug in an engine: an exception that nobody foresaw."""
 
@@ -300,6 +310,21 @@ class Eager(Echo):
 
     def prewarm(self) -> None:
         sign("prewarmed")
+
+
+class Prying(Echo):
+    """Answers what became of its attempts to look into the process that started it."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        outcomes = {}
+        for name in ("environ", "mem"):
+            try:
+                with Path(f"/proc/{os.getppid()}/{name}").open("rb") as file:
+                    file.read(1)
+                outcomes[name] = "read"
+            except OSError as exc:
+                outcomes[name] = type(exc).__name__
+        return [PageText(json.dumps(outcomes)) for _ in pages]
 
 
 class Counting(Echo):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import re
 import threading
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -17,7 +21,9 @@ from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import detect, models, recognise
 from deepseek_ocr_mcp.engines.rapidocr import engine as rapidocr
 from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
+from deepseek_ocr_mcp.engines.scripts import Unread
 from deepseek_ocr_mcp.engines.sheet import Region
+from deepseek_ocr_mcp.engines.tesseract import engine as tesseract
 from deepseek_ocr_mcp.engines.tesseract.engine import Rereading
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, UnsupportedMode
 from deepseek_ocr_mcp.layout.lines import TextLine
@@ -28,6 +34,7 @@ SENTENCES = [
     "Orders arrive the same afternoon.",
     "We wish you a quiet day.",
 ]
+INK = Region(120.0, 55.0, 160.0, 30.0, 0.0)
 
 
 class Listener:
@@ -254,18 +261,18 @@ def test_tiles_hold_every_line_of_a_page_whole(lines: list[tuple[int, int]], col
     page = Image.new("RGB", (1500, max(ink[3] for ink in inks) + 20), "white")
     for ink in inks:
         ImageDraw.Draw(page).rectangle(ink, "black")
-    tiles = list(detect.tiles(np.asarray(page), rapidocr.FLAT_CONTRAST, calm_cuts=True))
+    tiles = list(detect.tiles(np.asarray(page)))
     for left, top, right, bottom in inks:
         assert any(x1 <= left and y1 <= top and x2 > right and y2 > bottom for x1, y1, x2, y2 in tiles)
     assert all((x2 - x1) * (y2 - y1) <= detect.TILE_PIXELS for x1, y1, x2, y2 in tiles)
 
 
 @settings(max_examples=20, deadline=None)
-@given(width=st.integers(32, 12000), height=st.integers(32, 2000), calm_cuts=st.booleans())
-def test_tiles_of_a_page_without_a_calm_place_overlap_by_a_line(width: int, height: int, calm_cuts: bool) -> None:
+@given(width=st.integers(32, 12000), height=st.integers(32, 2000))
+def test_tiles_of_a_page_without_a_calm_place_overlap_by_a_line(width: int, height: int) -> None:
     busy = np.zeros((height, width, 3), np.uint8)
     busy[::2, ::2] = 255
-    tiles = list(detect.tiles(busy, rapidocr.FLAT_CONTRAST, calm_cuts=calm_cuts))
+    tiles = list(detect.tiles(busy))
     line = min(detect.DET_OVERLAP, width, height)
     for x in {*range(0, width - line, 37), width - line}:
         for y in {*range(0, height - line, 37), height - line}:
@@ -274,12 +281,12 @@ def test_tiles_of_a_page_without_a_calm_place_overlap_by_a_line(width: int, heig
 
 
 def test_a_flat_page_has_no_tiles() -> None:
-    assert list(detect.tiles(np.full((900, 700, 3), 200, np.uint8), rapidocr.FLAT_CONTRAST, calm_cuts=True)) == []
+    assert list(detect.tiles(np.full((900, 700, 3), 200, np.uint8))) == []
 
 
 @pytest.mark.parametrize("ends", [(0, 0), (7, 300), (300, 7), (41, 43)])
 def test_a_line_is_cut_to_its_ink_in_whole_steps(ends: tuple[int, int]) -> None:
-    line = np.full((rapidocr.LINE_HEIGHT, sum(ends) + 100, 3), 230, np.uint8)
+    line = np.full((recognise.LINE_HEIGHT, sum(ends) + 100, 3), 230, np.uint8)
     line[10:30, ends[0] : ends[0] + 100] = 20
     line[:4] = 20  # the line above
     begin, end = recognise.inked_columns(line)
@@ -339,21 +346,172 @@ def test_a_page_that_was_read_is_not_given_to_tesseract(engine, write, monkeypat
     assert read(engine, write(drawn(SENTENCES[:1]))).remark == ""
 
 
-def test_what_tesseract_says_of_an_unreadable_page_is_handed_on(engine, write, monkeypatch) -> None:
-    page = write(drawn(SENTENCES[:1]))
-    monkeypatch.setattr(rapidocr, "seems_unread", lambda lines: "")
-    monkeypatch.setattr(rapidocr, "reread", lambda *_: Rereading("Install what reads it."))
-    answer = engine.read([page], ReadOptions("free"), Listener())[0]
-    assert likeness(answer.text, SENTENCES[:1]) > 0.9
-    assert answer.remark == "Install what reads it."
-
-
 def test_what_tesseract_read_instead_takes_the_place_of_the_page(engine, write, monkeypatch) -> None:
-    page = write(drawn(SENTENCES[:1]))
-    line = TextLine("Ωραίος", (40.0, 40.0, 200.0, 70.0), 0.95)
-    region = Region(120.0, 55.0, 160.0, 30.0, 0.0)
-    monkeypatch.setattr(rapidocr, "seems_unread", lambda lines: "")
-    monkeypatch.setattr(rapidocr, "reread", lambda *_: Rereading("", 0, (line,), (region,)))
-    answer = engine.read([page], ReadOptions("ocr"), Listener())[0]
+    again = Rereading("", (TextLine("Ωραίος", (40.0, 40.0, 200.0, 70.0), 0.95),), (INK,), whole_page=True)
+    monkeypatch.setattr(rapidocr, "find_unread", lambda *_: Unread((0,), whole=True))
+    monkeypatch.setattr(rapidocr, "reread", lambda *_: again)
+    answer = read(engine, write(drawn(SENTENCES[:1])))
     assert answer.text == "Ωραίος"
     assert [block.text for block in answer.blocks] == ["Ωραίος"]
+
+
+# -- no digit is lost
+
+NUMBERS = [["107,713", "1,113", "44,477"], ["300,200", "777", "-12.3"], ["5,305.75", "(5,747)", "2,288,199"]]
+
+
+def numbers(size: int, *, ruled: bool) -> Image.Image:
+    """A page of 1700 * 2200 pixels with numbers in small type: drawn large and reduced, as a PDF page is."""
+    page = Image.new("RGB", (3400, 1200), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(2 * size)
+    for r, row in enumerate(NUMBERS * 3):
+        for c, cell in enumerate(row * 2):
+            x, y = 520 * (c + 1), 120 * (r + 1)
+            draw.text((x, y), cell, "black", font, anchor="rm")
+            if ruled:
+                draw.rectangle((x - 480, y - 60, x + 40, y + 60), outline="black", width=2)
+    whole = Image.new("RGB", (1700, 2200), "white")
+    whole.paste(page.resize((1700, 600), Image.Resampling.LANCZOS), (0, 0))
+    return whole
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+@pytest.mark.parametrize("size", [14, 17])
+def test_small_numbers_on_a_large_page_keep_every_digit(engine, write, size: int, ruled: bool) -> None:
+    text = read(engine, write(numbers(size, ruled=ruled)), "free").text
+    expected = [re.sub(r"\D", "", cell) for row in NUMBERS for cell in row]
+    found = Counter(re.sub(r"\D", "", word) for word in text.split())
+    assert found == Counter(expected * 6)
+
+
+@pytest.mark.parametrize("rows", [(30, 44), (4, 16), (20, 32)])
+def test_a_crop_is_cut_to_the_ink_of_its_line(rows: tuple[int, int]) -> None:
+    crop = np.full((60, 300, 3), 240, np.uint8)
+    for x in range(20, 280, 12):
+        crop[rows[0] : rows[1], x : x + 5] = 20
+    crop[58:] = 20  # a rule
+    assert recognise.inked_rows(crop) == rows
+
+
+def test_a_dash_tells_nothing_about_the_size_of_the_type() -> None:
+    crop = np.full((60, 60, 3), 240, np.uint8)
+    crop[28:32, 15:45] = 20
+    assert recognise.inked_rows(crop) == (0, 60)
+
+
+# -- nothing that stands on the page vanishes
+
+
+def test_raised_and_lowered_figures_take_no_line_away(engine, write) -> None:
+    page = Image.new("RGB", (1240, 420), "white")
+    draw, size = ImageDraw.Draw(page), 34
+    rows = [
+        [("Revenue rose to 24.91", 0), ("2", -8), (" million in 2019", 0), ("3", -8), (" from 18.40.", 0)],
+        [("Area 120 m", 0), ("2", -8), (", volume 35 m", 0), ("3", -8), (", emission 9.6 t CO", 0), ("2", 20)],
+        [("2", -8), (" Restated.   ", 0), ("3", -8), (" Unaudited.", 0)],
+    ]
+    for n, row in enumerate(rows):
+        x = 80.0
+        for part, shift in row:
+            font = ImageFont.load_default(20 if shift else size)
+            draw.text((x, 60 + 110 * n + shift), part, "black", font)
+            x += font.getlength(part)
+    text = unicodedata.normalize("NFKC", read(engine, write(page)).text)
+    assert likeness(text, ["".join(part for part, _ in row) for row in rows]) > 0.95
+
+
+@pytest.mark.parametrize(("dash", "width"), [("-", 8), ("–", 13), ("—", 24)])
+def test_a_dash_that_stands_alone_is_a_cell(engine, write, dash: str, width: int) -> None:
+    rows = [("Region", "Loans", "Bonds", "Other"), ("Northern", "48.11", dash, "3.26"), ("Coastal", dash, dash, "0.13"),
+            ("Central", "12.69", "2.41", dash), ("Southern", "40.75", dash, "-1.42"),
+            ("Islands", dash, "0.31", dash)]  # fmt: skip
+    page = Image.new("RGB", (1240, 520), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            x, y = (80 if c == 0 else 410 + 200 * c), 60 + 70 * r
+            if cell == dash:
+                draw.rectangle((x - width, y - 1, x, y + 1), "black")
+            else:
+                draw.text((x, y), cell, "black", font, anchor="lm" if c == 0 else "rm")
+    table = read(engine, write(page), "document").text.splitlines()
+    assert [tuple(c.strip() for c in line.strip("|").split("|")) for line in table if "---" not in line] == rows
+
+
+def test_specks_and_underlines_are_no_dashes(engine, write) -> None:
+    page = Image.new("RGB", (900, 300), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
+    for r, row in enumerate([("Region", "Loans", "Bonds"), ("Northern", "48.11", ""), ("Coastal", "1.20", "")]):
+        for c, cell in enumerate(row):
+            draw.text((60 + 280 * c, 60 + 70 * r), cell, "black", font, anchor="lm")
+    draw.ellipse((650, 128, 654, 132), fill="black")
+    draw.line((620, 219, 700, 219), "black", 2)
+    assert "-" not in read(engine, write(page), "free").text
+
+
+@pytest.mark.parametrize("size", [(600, 10_000), (9000, 700)])
+def test_a_long_narrow_picture_is_read(engine, write, size: tuple[int, int]) -> None:
+    page = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
+    places = [(20 + x, 60 + y) for x in range(0, size[0] - 500, 600) for y in range(0, size[1] - 60, 300)]
+    for n, place in enumerate(places):
+        draw.text(place, f"Entry {n + 1000}: the parcel was handed over", "black", font)
+    text = read(engine, write(page), "free").text
+    assert sorted(n.replace(" ", "") for n in re.findall(r"Entry ([\d ]+): the parcel was handed over", text)) == [
+        str(n + 1000) for n in range(len(places))
+    ]
+
+
+def test_a_page_on_which_the_first_look_finds_nothing_is_looked_at_again(monkeypatch) -> None:
+    looks = []
+    monkeypatch.setattr(detect, "_detect_at", lambda run, detector, pixels, quarters, scale: looks.append(scale) or [])
+    page = np.broadcast_to(np.uint8(255), (2000, 3200, 3))
+    assert detect.detect(None, None, page) == []
+    assert looks == [0.5, 1.0]
+
+
+# -- no text is dropped in silence
+
+
+def with_invented_script(page: Image.Image, rows: tuple[int, ...]) -> Image.Image:
+    """Lines of signs that belong to no script, as a model sees one that it does not know."""
+    draw, dice = ImageDraw.Draw(page), random.Random(1)
+    for row in rows:
+        for n in range(14):
+            x, y = 40 + 30 * n, 40 + 56 * row
+            points = [(x + dice.choice((2, 12, 22)), y + dice.choice((0, 10, 20, 30))) for _ in range(5)]
+            draw.line(points, "black", 3, joint="curve")
+            draw.ellipse((x + 6, y + 9, x + 18, y + 21), outline="black", width=2)
+    return page
+
+
+def test_lines_of_an_unknown_script_are_noted_and_leave_no_noise(engine, write, monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "find_program", lambda: None)
+    page = with_invented_script(drawn([SENTENCES[0], "", SENTENCES[1], "", SENTENCES[2]]), (1, 3))
+    answer = read(engine, write(page))
+    assert answer.text.splitlines() == SENTENCES[:3]
+    assert answer.remark.startswith("2 of the 5 lines of this page could not be read")
+    for way in ("apt-get install", "brew install", "winget install", "container"):
+        assert way in answer.remark
+
+
+def test_a_page_of_an_unknown_script_is_no_blank_page(engine, write, monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "find_program", lambda: None)
+    answer = read(engine, write(with_invented_script(drawn(["", "", ""]), (0, 1, 2))))
+    assert answer.text == ""
+    assert answer.remark.startswith("Most text on this page could not be read")
+
+
+def test_lines_that_tesseract_read_stand_where_they_stood(engine, write, monkeypatch) -> None:
+    def reread(pixels, unread: Unread, boxes, call) -> Rereading:
+        assert list(boxes) == list(unread.lines)
+        lines = [TextLine(f"line {n}", boxes[n], 0.9) for n in unread.lines]
+        inks = [Region((b[0] + b[2]) / 2, (b[1] + b[3]) / 2, b[2] - b[0], b[3] - b[1], 0.0) for b in boxes.values()]
+        return Rereading("", tuple(lines), tuple(inks), frozenset(unread.lines))
+
+    monkeypatch.setattr(rapidocr, "reread", reread)
+    page = with_invented_script(drawn([SENTENCES[0], "", SENTENCES[1], "", SENTENCES[2]]), (1, 3))
+    answer = read(engine, write(page), "free")
+    rows = answer.text.split("\n")
+    assert [row for row in rows if row] == [SENTENCES[0], "line 1", SENTENCES[1], "line 3", SENTENCES[2]]
+    assert answer.remark == ""

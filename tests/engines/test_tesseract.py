@@ -12,12 +12,13 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
-from deepseek_ocr_mcp.engines.scripts import SCRIPTS, languages_for, remark, seems_unread
+from deepseek_ocr_mcp.engines.scripts import SCRIPTS, Unread, find_unread, languages_for, remark
 from deepseek_ocr_mcp.engines.tesseract import engine as tesseract
 from deepseek_ocr_mcp.engines.tesseract.engine import TesseractEngine, reread
 from deepseek_ocr_mcp.engines.tesseract.program import (
@@ -318,77 +319,163 @@ def line(text: str, score: float, row: int = 0) -> TextLine:
     return TextLine(text, (0, 50 * row, 600, 50 * row + 30), score)
 
 
-@pytest.mark.parametrize(
-    ("lines", "script"),
-    [
-        ([line("", 0.0), line("3J", 0.46, 1)], ""),  # Arabic
-        ([line("H ne ao.", 0.92), line("K co", 0.9, 1)], ""),  # Cyrillic: sure of the few that look like Latin
-        ([line("VUNUILNNLUNLULUILUNISLUMACN", 0.74)], ""),  # Thai
-        ([line("Ωαíο αρ σμεα οι άνθρωποι και ίσοι", 0.87)], "Greek"),
-    ],
-)
-def test_a_page_in_an_unknown_script_is_noticed(lines: list[TextLine], script: str) -> None:
-    assert seems_unread(lines) == script
+ENGLISH = [line("The reading room opens at nine o'clock", 0.99, n) for n in range(4)]
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "shares", "script"),
     [
-        [],
-        [line("The reading room opens at nine o'clock", 0.99)],
-        [line("text of five pixels, which is hard to read", 0.85)],
-        [line("人人生而自由在尊严和权利上一律平等", 0.97)],
-        [line("T Y P E W R I T E R, wide set", 0.95)],
-        [line("The area α + β = γ of the figure is known", 0.98)],
-        [line("~~", 0.3), *(line("The reading room opens at nine o'clock", 0.99, n) for n in range(1, 4))],
-        [TextLine("", (0, 0, 30, 30), 0.1)],  # a picture
+        ([line("", 0.0), line("3J", 0.46, 1)], [1.0, 0.3], ""),  # Arabic
+        ([line("H ne ao.", 0.92), line("K co", 0.9, 1)], [0.7, 0.7], ""),  # Cyrillic: sure of what looks like Latin
+        ([line("VUNUILNNLUNLULUILUNISLUMACN", 0.74)], [0.4], ""),  # Thai
+        ([line("Ωαíο αρ σμεα οι άνθρωποι και ίσοι", 0.87)], [0.2], "Greek"),
     ],
 )
-def test_readable_pages_and_pictures_raise_no_alarm(lines: list[TextLine]) -> None:
-    assert seems_unread(lines) is None
+def test_a_page_in_an_unknown_script_is_noticed(lines: list[TextLine], shares: list[float], script: str) -> None:
+    unread = find_unread(lines, shares)
+    assert (unread.lines, unread.whole, unread.certain) == (tuple(range(len(lines))), True, True)
+    assert unread.script == script
 
 
-def test_a_remark_names_the_script_where_it_is_known() -> None:
+@pytest.mark.parametrize(
+    ("foreign", "share"),
+    [
+        (line("", 0.0, 9), 1.0),  # Korean
+        (line("v onn5a o8", 0.47, 9), 0.4),  # Thai
+        (line("K   co  ", 0.93, 9), 0.7),  # Cyrillic
+        (line("D  v  n  yn", 0.75, 9), 0.45),  # Hebrew
+    ],
+)
+def test_a_foreign_line_between_english_ones_is_noticed(foreign: TextLine, share: float) -> None:
+    unread = find_unread([*ENGLISH[:2], foreign, *ENGLISH[2:]], [0.0, 0.0, share, 0.0, 0.05])
+    assert unread == Unread((2,), frozenset({2}), certain=True, total=5)
+
+
+def test_vietnamese_is_noticed_by_its_words_and_its_text_is_kept() -> None:
+    lines = [
+        line("Thư vin m ca mi ngày vào lúc chín gi sáng", 0.98, 8),
+        line("Dòng sông chy qua làng và núi rồi ra đn bin", 0.98, 9),
+    ]
+    unread = find_unread([*ENGLISH, *lines], [0.0] * 6)
+    assert unread == Unread((4, 5), certain=True, script="Vietnamese", total=6)
+    assert "tesseract-ocr-vie" in remark(unread.script, 2, 6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Il a été à la mer où il a vu des chats et de la pluie, là et là",
+        "Não há mais pão nem sal, só há chá e mel no chão da casa",
+        "È già qui, ma non c'è più sole, né là né qua",
+        "Má to být už tě nemá, já vím, že se to má dít",
+        "Đak je došao u kuću i rekao da će sutra biti kiše",
+    ],
+)
+def test_other_languages_with_short_words_are_not_taken_for_vietnamese(text: str) -> None:
+    assert find_unread([line(text, 0.98, n) for n in range(4)], [0.0] * 4).lines == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "shares"),
+    [
+        ([], []),
+        ([line("The reading room opens at nine o'clock", 0.99)], [0.0]),
+        ([line("text of five pixels, which is hard to read", 0.85)], [0.1]),
+        ([line("人人生而自由在尊严和权利上一律平等", 0.97)], [0.0]),
+        ([line("T Y P E W R I T E R, wide set", 0.95)], [0.0]),
+        ([line("The area α + β = γ of the figure is known", 0.98)], [0.0]),
+        ([line("~~", 0.3), *ENGLISH], [0.0] * 5),
+        ([line("Copy  Paste  Find", 0.95), *ENGLISH], [0.43, 0, 0, 0, 0]),  # pictures between the words of a menu
+        ([TextLine("", (0, 0, 30, 30), 0.1), *ENGLISH], [1.0, 0, 0, 0, 0]),  # a picture
+    ],
+)
+def test_readable_pages_and_pictures_raise_no_alarm(lines: list[TextLine], shares: list[float]) -> None:
+    unread = find_unread(lines, shares)
+    assert (unread.lines, unread.certain) == ((), False)
+
+
+def test_a_remark_names_the_script_where_it_is_known_and_says_how_to_get_its_data_everywhere() -> None:
     assert "Greek" in remark("Greek")
-    assert "tesseract-ocr-ell" in remark("Greek")
-    assert "could not be read" in remark() == remark("Fraktur")
+    for part in ("tesseract-ocr-ell", "brew install", "ell.traineddata", "LANGUAGES"):
+        assert part in remark("Greek")
+    assert remark("Greek", 2, 9).startswith("2 of the 9 lines")
+
+
+@pytest.mark.parametrize("script", ["", "Latin", "Fraktur", "Han", "Japanese"])
+def test_a_script_that_the_bundled_models_read_is_never_named_as_unreadable(script: str) -> None:
+    assert "could not be read" in remark(script) == remark()
+
+
+WHOLE = Unread((0,), certain=True, whole=True, total=1)
+BOX = {0: (30.0, 30.0, 460.0, 80.0)}
 
 
 def test_without_the_program_rereading_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setattr(tesseract, "find_program", lambda: None)
-    again = reread(None, "", Listener())
+    again = reread(None, WHOLE, BOX, Listener())
     assert "apt-get install tesseract-ocr" in again.remark
     assert again.lines == ()
 
 
 def test_rereading_gives_lines_in_pixels_of_the_page(impostor) -> None:
     impostor(f"LANGUAGES = ['eng', 'rus', 'osd']; SAYS = ('95', 'Привет')\n{FOREIGN}")
-    numpy = pytest.importorskip("numpy")
-    again = reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener())
+    again = reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener())
     [found], [ink] = again.lines, again.inks
+    assert again.whole_page
     assert (found.text, found.box) == ("Привет", (40, 40, 440, 70))
     assert (ink.x, ink.y, ink.width, ink.height) == (240, 55, 400, 30)
 
 
+def test_some_lines_are_read_again_with_the_rest_of_the_page_painted_out(impostor, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    impostor(
+        f"if '-l' in sys.argv: open({str(given)!r}, 'wb').write(sys.stdin.buffer.read())\n"
+        f"LANGUAGES = ['eng', 'rus', 'osd']; SAYS = ('95', 'Привет')\n{FOREIGN}"
+    )
+    page = np.full((300, 800, 3), 200, np.uint8)
+    page[50:60, 100:400] = page[150:160, 100:400] = 10
+    again = reread(page, Unread((7,), certain=True, total=9), {7: (30.0, 30.0, 460.0, 80.0)}, Listener())
+    assert [line.text for line in again.lines] == ["Привет"]
+    assert (again.numbers, again.whole_page, again.remark) == ({7}, False, "")
+    seen = np.frombuffer(given.read_bytes()[-300 * 800 :], np.uint8).reshape(300, 800)
+    assert set(np.unique(seen[50:60])) == {10, 200}
+    assert (seen[80:] == 200).all()
+
+
+def test_a_line_that_no_script_fits_is_counted_in_the_remark(impostor) -> None:
+    impostor(f"LANGUAGES = ['eng', 'rus', 'osd']; SAYS = ('43', 'Мзу')\n{FOREIGN}")
+    again = reread(np.zeros((300, 800, 3), np.uint8), Unread((0,), certain=True, total=9), BOX, Listener())
+    assert again.lines == ()
+    assert again.remark.startswith("1 of the 9 lines")
+
+
 def test_rereading_gives_no_garbage_out(impostor) -> None:
     impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('43', 'Mpwset')\n{FOREIGN}")
-    numpy = pytest.importorskip("numpy")
-    again = reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener())
+    again = reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener())
     assert again.lines == ()
     assert "Cyrillic" in again.remark
 
 
+@pytest.mark.parametrize(("script", "sure"), [("2.0", "0.0"), ("0.9", "5.0")])
+def test_a_script_that_is_a_mere_guess_is_not_named(impostor, script: str, sure: str) -> None:
+    guess = FOREIGN.replace("confidence: 3.0", f"confidence: {sure}")
+    guess = guess.replace("confidence: 2'", f"confidence: {script}'")
+    assert guess != FOREIGN
+    impostor(f"LANGUAGES = ['eng', 'osd']; SAYS = ('43', 'Mpwset')\n{guess}")
+    again = reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener())
+    assert again.remark == remark()
+
+
 def test_rereading_runs_no_reading_of_which_nothing_can_come(impostor, tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
     read = tmp_path / "read"
     mark = f"if '-l' in sys.argv: open({str(read)!r}, 'w').close()\n"
     for languages in (["eng", "frk", "osd"], ["eng", "tha", "osd"]):
         impostor(f"{mark}LANGUAGES = {languages}; SAYS = ('95', 'Привет')\n{FOREIGN}")
-        again = reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener())
+        again = reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener())
         assert "tesseract-ocr-rus" in again.remark
         assert not read.exists()
     impostor(f"{mark}LANGUAGES = ['ours', 'osd']; SAYS = ('95', 'Привет')\n{FOREIGN}")
-    assert reread(numpy.zeros((300, 800, 3), numpy.uint8), "", Listener()).lines
+    assert reread(np.zeros((300, 800, 3), np.uint8), WHOLE, BOX, Listener()).lines
     assert read.exists()
 
 

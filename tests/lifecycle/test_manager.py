@@ -462,6 +462,31 @@ async def test_a_crash_while_reading_is_retried_once_in_a_fresh_worker() -> None
         assert "segfault" in manager.status().last_error
 
 
+async def test_a_worker_that_is_killed_while_it_loads_costs_none_of_those_who_wait_for_it() -> None:
+    house = House()
+    house.load_failures = [WorkerDied(-9, "")]
+    answers: list[str] = []
+
+    async def read() -> None:
+        answers.append(await house.read())
+
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        for _ in range(16):
+            tasks.start_soon(read)
+        await anyio.sleep(LOAD_S + 17 * READ_S)
+        assert answers == ["by 1001"] * 16
+        assert manager.status().worker_restarts == 1
+
+
+async def test_a_worker_that_dies_twice_while_it_loads_is_an_error() -> None:
+    house = House()
+    house.load_failures = [WorkerDied(-9, ""), WorkerDied(-9, "")]
+    async with house.open():
+        with pytest.raises(WorkerCrashed, match="SIGKILL"):
+            await house.read()
+        assert await house.read() == "by 1002"
+
+
 async def test_a_page_that_kills_two_workers_is_an_error_with_their_last_words() -> None:
     house = House(failures=[WorkerDied(-11, "first"), WorkerDied(-11, "second")])
     async with house.open() as manager:

@@ -639,7 +639,7 @@ async def test_when_every_card_fails_the_caller_hears_what_the_last_one_said_and
     house = House()
     async with house.open():
         for uuid in house.cards:
-            house.load_errors[uuid] = [WorkerDied(-9, "no memory")]
+            house.load_errors[uuid] = [WorkerDied(-9, "no memory"), WorkerDied(-9, "no memory")]
         with pytest.raises(WorkerCrashed, match="SIGKILL"):
             await house.read("a")
         assert await house.read("b") == [(house.cards[0], "b")]

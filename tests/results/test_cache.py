@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -168,6 +169,7 @@ WRITER = """
 import sys
 from deepseek_ocr_mcp.service.cache import DiskCache
 cache = DiskCache(sys.argv[1], 1 << 22)
+cache.put("0", b"0" * 500)
 print("ready", flush=True)
 for number in range(1_000_000):
     cache.put(str(number), str(number).encode() * 500)
@@ -190,3 +192,15 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_written_and_serves_nothing_
         assert found
         assert all(data == str(n).encode() * 500 for n, data in found.items())
         cache.close()
+
+
+async def test_the_disk_comes_back_when_its_folder_does(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    disk = DiskCache(str(folder), 1 << 20)
+    disk.put("a", b"1")
+    shutil.rmtree(folder)
+    assert disk.get("a") is None
+    disk.put("a", b"2")
+    assert disk.get("a") == b"2"
+    assert DiskCache(str(folder), 1 << 20).get("a") == b"2"
+    disk.close()

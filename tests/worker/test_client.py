@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -14,8 +15,10 @@ import pytest
 
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
 from deepseek_ocr_mcp.worker.client import DECODER, ENGINE_HOST, WorkerDied, WorkerHandle
+from deepseek_ocr_mcp.worker.confine import Rights, landlock_version
 
 pytestmark = pytest.mark.anyio
+linux = pytest.mark.skipif(landlock_version() < 4, reason="this kernel has no Landlock that knows of TCP")
 
 LOAD = {"device": "cpu", "environment": {}}
 
@@ -110,12 +113,20 @@ async def test_an_error_keeps_its_class_its_message_and_its_remedy() -> None:
     assert caught.value.remedy == "Another."
 
 
+async def test_an_error_of_a_child_says_no_path_of_this_machine() -> None:
+    async with worker("TellingPaths") as handle:
+        with pytest.raises(EngineUnavailable) as caught:
+            await handle.call("read", read(), timeout=10)
+    assert caught.value.message == "model.bin is missing."
+    assert caught.value.remedy == "See models, or https://example.org/a/b."
+
+
 async def test_a_bug_in_an_engine_is_an_error_and_the_worker_lives(tmp_path: Path) -> None:
     async with worker("Broken") as handle:
         with pytest.raises(OcrError, match="ValueError: the engine has a bug"):
             await handle.call("read", read(page(tmp_path)), timeout=60)
         assert handle.alive
-        assert "Traceback" in handle.stderr_tail
+        await until(lambda: "Traceback" in handle.stderr_tail)  # which comes by another pipe than the answer
 
 
 async def test_an_engine_that_answers_too_few_pages_is_an_error(tmp_path: Path) -> None:
@@ -215,19 +226,52 @@ async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -
 
 @pytest.mark.parametrize("arguments", [(ENGINE_HOST, "faults:Echo"), (DECODER,)])
 async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    monkeypatch.setenv("OCR_AUTH_TOKEN", "correct-horse-battery-staple")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "correct-horse-battery-staple")
+    for name in ("OCR_AUTH_TOKEN", "RAY_AUTH_TOKEN", "HF_TOKEN", "OPENAI_API_KEY", "SOMETHING_ELSE"):
+        monkeypatch.setenv(name, "correct-horse-battery-staple")
     monkeypatch.setenv("OCR_THREADS", "3")
     handle = await WorkerHandle.spawn(*arguments)
     try:
-        # Until it has answered, it may still be a copy of this process.
-        with pytest.raises(OcrError):
-            await handle.call("no such method", {}, timeout=60)
+        await handle.call("confined", {}, timeout=20)  # until then it may have no environment at all
         given = await anyio.Path(f"/proc/{handle.pid}/environ").read_bytes()
     finally:
         await handle.stop()
     assert b"OCR_THREADS=3" in given
+    assert b"ORT_DISABLE_TELEMETRY=1" in given
     assert b"correct-horse" not in given
+
+
+@linux
+async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it() -> None:
+    handle = await WorkerHandle.spawn(DECODER, rights=Rights(read=()))
+    try:
+        confined = await handle.call("confined", {}, timeout=20)
+        status = await anyio.Path(f"/proc/{handle.pid}/status").read_text()
+    finally:
+        await handle.stop()
+    assert confined == {"landlock": landlock_version(), "seccomp": True}
+    for line in ("NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"):
+        assert line in status
+
+
+@linux
+async def test_no_child_can_look_into_the_server(tmp_path: Path) -> None:
+    """Whatever engine the operator brings: the token is in the server's environment and memory."""
+    async with worker("Prying") as handle:
+        answer = await handle.call("read", read(page(tmp_path)), timeout=10)
+    assert json.loads(answer["pages"][0]["text"]) == {"environ": "PermissionError", "mem": "PermissionError"}
+
+
+def test_the_last_words_of_a_child_have_no_traceback_and_no_path() -> None:
+    tail = """noise
+Traceback (most recent call last):
+  File "/srv/venv/lib/python3.11/site-packages/engine.py", line 5, in load
+    import libfoo
+ImportError: /srv/venv/lib/libfoo.so.9: cannot open shared object file"""
+    assert WorkerDied(1, tail).last_words == "noise ImportError: libfoo.so.9: cannot open shared object file"
+    fatal = 'Fatal Python error: Segmentation fault\n\nCurrent thread 0x01 (most recent call first):\n  File "/a/b.py"'
+    assert WorkerDied(-11, fatal).last_words == "Fatal Python error: Segmentation fault"
+    assert len(WorkerDied(1, "x" * 9000).last_words) == 300
+    assert WorkerDied(1, "").last_words == ""
 
 
 async def test_what_is_a_line_of_our_log_is_not_among_the_last_words(tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ child that no caller took ends with the context. This module is imported first, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from ..worker.client import DECODER, ENGINE_HOST, WorkerHandle
+from ..documents.child import spawn_decoder
+from ..documents.private import private_folder
+from ..worker.client import ENGINE_HOST, WorkerHandle
 from ..worker.protocol import AHEAD
 
 if TYPE_CHECKING:
@@ -21,15 +24,29 @@ __all__ = ["HeadStart"]
 class HeadStart:
     """Gives each child that was started ahead to the first who asks for one like it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | None = None) -> None:
+        """
+        Args:
+            folder: the private folder; default: one is made, and lasts as long as the context.
+        """
         self._children: dict[object, WorkerHandle] = {}
+        self._stack = ExitStack()
+        self._folder = folder
+
+    @property
+    def folder(self) -> str:
+        """The private folder that the decoder is confined to."""
+        if self._folder is None:
+            self._folder = self._stack.enter_context(private_folder())
+        return self._folder
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        while self._children:
-            await self._children.popitem()[1].kill()
+        with self._stack:
+            while self._children:
+                await self._children.popitem()[1].kill()
 
     async def begin(self, engine: EngineSpec | None, env: Mapping[str, str]) -> None:
         """Start a document decoder, and the worker of the engine that is likely to be used, if one is.
@@ -39,11 +56,11 @@ class HeadStart:
         """
         if engine is not None:
             self._children[_key(engine, env)] = await _worker(engine, env, AHEAD)
-        self._children["documents"] = await _decoder(AHEAD)
+        self._children["documents"] = await spawn_decoder(self.folder, AHEAD)
 
     async def decoder(self) -> WorkerHandle:
         """For `DocumentReader(spawn=…)`."""
-        return self._children.pop("documents", None) or await _decoder()
+        return self._children.pop("documents", None) or await spawn_decoder(self.folder)
 
     async def worker(self, engine: EngineSpec, env: Mapping[str, str]) -> WorkerHandle:
         """For `ModelManager(spawn=…)`."""
@@ -54,9 +71,7 @@ def _key(engine: EngineSpec, env: Mapping[str, str]) -> object:
     return engine.target, frozenset(env.items())
 
 
-async def _decoder(*arguments: str) -> WorkerHandle:
-    return await WorkerHandle.spawn(DECODER, *arguments, name="document decoder")
-
-
 async def _worker(engine: EngineSpec, env: Mapping[str, str], *arguments: str) -> WorkerHandle:
-    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, *arguments, env=env, name=f"{engine.name} worker")
+    return await WorkerHandle.spawn(
+        ENGINE_HOST, engine.target, *arguments, env=env, rights=engine.rights, name=f"{engine.name} worker"
+    )

@@ -6,10 +6,11 @@ gone before the process exits, within `SHUTDOWN_S`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -25,6 +26,7 @@ from ..gpu.probe import GpuProbe
 from ..lifecycle.build import build_lifecycle, engine_for
 from ..lifecycle.manager import ModelManager
 from ..service.service import OcrService
+from ..worker.confine import hide_from_children
 from .headstart import HeadStart
 from .signals import until_signal
 
@@ -35,7 +37,8 @@ __all__ = ["build_service", "card_checks", "running_service", "serve_http", "ser
 
 
 SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
-HTTP_DRAIN_S: Final = 1  # open event streams never end by themselves
+HTTP_DRAIN_S: Final = 1  # after OCR_DRAIN_SECONDS: open event streams never end by themselves
+BACKLOG: Final = 128  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
@@ -44,7 +47,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
     Args:
         children: some that were started ahead.
     """
-    children = children or HeadStart()
+    children = children or HeadStart(folder)
     probe = GpuProbe()
     engine, reason = engine_for(settings, probe)
     fallback = KNOWN.get(settings.ocr_fallback)
@@ -61,9 +64,10 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
 @asynccontextmanager
 async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
     """The one lifespan: everything that must end is ended when this context does."""
-    with private_folder() as folder:
-        async with build_service(settings, folder, children).running() as service:
-            yield service
+    async with AsyncExitStack() as stack:
+        if children is None:
+            children = await stack.enter_async_context(HeadStart())
+        yield await stack.enter_async_context(build_service(settings, children.folder, children).running())
 
 
 async def card_checks(settings: Settings) -> AsyncIterator[Check]:
@@ -82,8 +86,10 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
     Args:
         wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
     """
+    from ..edges.mcp.guard import run_stdio
     from ..edges.mcp.server import build_mcp
 
+    hide_from_children()
     stop, cleaned = anyio.Event(), anyio.Event()
     services: list[OcrService] = []
 
@@ -103,7 +109,7 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
         os._exit(0)
 
     async def serve() -> None:
-        await build_mcp(services[0], local=True).run_stdio_async()
+        await run_stdio(build_mcp(services[0], local=True))
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(run_service)
@@ -120,7 +126,7 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
 
 
 async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve streamable HTTP until SIGINT or SIGTERM.
+    """Serve streamable HTTP until SIGINT or SIGTERM; what is being read then is answered first.
 
     Args:
         announce: called with the server's address once it listens.
@@ -131,10 +137,13 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
     import uvicorn
 
     from ..edges.http.auth import check_bind
+    from ..edges.http.drain import Drain
     from ..edges.http.server import build_http
     from ..edges.mcp.server import build_mcp
+    from .connections import KEEP_ALIVE_S, Connections, most_connections, silence_accept_errors
 
-    stop = anyio.Event()
+    hide_from_children()
+    stop, drain = anyio.Event(), Drain()
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -151,7 +160,10 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
         async with running_service(settings) as service:
             server = Server(
                 uvicorn.Config(
-                    build_http(service, build_mcp(service, local=False)),
+                    build_http(service, build_mcp(service, local=False), drain),
+                    http=Connections(most_connections()).protocol,  # type: ignore[arg-type]
+                    timeout_keep_alive=KEEP_ALIVE_S,
+                    backlog=BACKLOG,
                     log_config=None,  # its lines take the form of ours: see logs.py
                     access_log=False,  # edges/access.py writes them, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
@@ -165,14 +177,28 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
             async def serve() -> None:
                 await server.serve(sockets=[listener])
 
+            async def finish() -> None:
+                await drain.finish(settings.ocr_drain_seconds)
+                stop.set()
+
+            silence_accept_errors(asyncio.get_running_loop())
             announce(_address(listener))
-            await until_signal(serve, stop.set)
+            async with anyio.create_task_group() as tasks:
+
+                def signalled() -> None:
+                    if drain.closing:
+                        stop.set()
+                    else:
+                        tasks.start_soon(finish)
+
+                await until_signal(serve, signalled)
+                tasks.cancel_scope.cancel()
 
 
 def _bound_socket(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
         # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
         # asyncio sets it only on sockets that it made itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -71,6 +71,7 @@ async def _examine(settings: Settings) -> int:
     async with running_service(settings) as service:
         if await _check_packages(checks, service):
             await _check_reading(checks, service)
+        await _check_decoder(checks, service)
         status = await settled_status(service)
         _check_hardware(checks, status, needs_gpu=service.engine.gpu_mb > 0 and settings.ocr_gpu != "cpu")
     await _check_folders(checks, settings)
@@ -100,6 +101,14 @@ async def _check_packages(checks: _Checklist, service: OcrService) -> bool:
         return False
     checks.line(True, "engine", f"{engine.name}. {(await service.status()).engine_reason}")
     return True
+
+
+async def _check_decoder(checks: _Checklist, service: OcrService) -> None:
+    """What keeps the program that parses strangers' files from everything else on this machine."""
+    try:
+        checks.line(True, "decoder", f"confined by {await service.confined()}")
+    except OcrError as exc:
+        checks.line(False, "decoder", exc.message, exc.remedy)
 
 
 async def _check_reading(checks: _Checklist, service: OcrService) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ..engines import cpu_engine
 from ..errors import BadRequest, InputNotFound, OcrError
 from ..modes import ONLY_LAYER
+from ..text import well_formed, well_formed_values
 from .shared import INTERRUPTED, ProgressBar, print_error, reading_fields, settings_from
 
 if TYPE_CHECKING:
@@ -160,5 +162,6 @@ def _absolute(file: str) -> str:
 
 def _formatted(answer: Answer, kind: str) -> str:
     if kind == "json":
-        return answer.result.model_dump_json(indent=2, exclude_none=True) + "\n"
-    return answer.result.text + "\n" if answer.result.text else ""
+        data = well_formed_values(answer.result.model_dump(mode="json", exclude_none=True))
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    return well_formed(answer.result.text) + "\n" if answer.result.text else ""

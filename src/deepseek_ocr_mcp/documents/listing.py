@@ -6,6 +6,7 @@ A link to a file is listed; whether it may be read is decided when it is opened.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -189,11 +190,12 @@ class _Walk:
                     saved.add(entry.name)
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.path != self._leave_out:
-                            folders.append(entry.name)
-                    elif self._is_file(entry):
-                        files.append(entry.name)
+                    with contextlib.suppress(OSError):  # a link that goes in a circle, or one that may not be looked at
+                        if entry.is_dir(follow_symlinks=False):
+                            if entry.path != self._leave_out:
+                                folders.append(entry.name)
+                        elif self._is_file(entry):
+                            files.append(entry.name)
         except OSError:  # no permission, or gone meanwhile
             return [], []
         return files, [name for name in folders if not _holds_figures(name, saved)]

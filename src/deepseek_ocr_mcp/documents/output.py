@@ -1,4 +1,9 @@
-"""Where a caller may write: inside the allowed folders, whole files only, moved into place atomically."""
+"""Where a caller may write: inside the allowed folders, whole files only, moved into place atomically.
+
+A path is checked before anything is read, and it may be minutes until it is written. So writing checks once more where
+the folder lies that it has opened, and works in that one by its descriptor: a link that was turned meanwhile leads
+nowhere.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,10 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -15,12 +22,14 @@ import anyio
 from ..config import Settings
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists
 from .paths import is_drive_path, path_of_uri, printable, unwrapped
-from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs
+from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs, path_of_open_file
 
 __all__ = ["disk_error", "make_folder", "resolve_output", "resolve_output_folder", "write_atomically"]
 
 
 OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")
+BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rename, os.link} <= os.supports_dir_fd
+"""Whether this system can be asked for a file in an open folder; Windows can not."""
 
 
 async def resolve_output(save_to: str, *, settings: Settings, local: bool, overwrite: bool) -> str:
@@ -52,24 +61,33 @@ async def resolve_output_folder(save_to: str, *, settings: Settings, local: bool
     )
 
 
-async def make_folder(path: str, *, settings: Settings) -> None:
+async def make_folder(path: str, dirs: Sequence[str]) -> None:
     """Make a folder, and those above it, in an output folder.
+
+    Args:
+        dirs: the allowed folders; none: every folder is.
 
     Raises:
         InputForbidden: a link on the way leads out of the allowed folders, or no permission.
     """
-    await anyio.to_thread.run_sync(_make_folder, path, settings.ocr_allowed_dirs, abandon_on_cancel=True)
+    await anyio.to_thread.run_sync(_make_folder, path, dirs, abandon_on_cancel=True)
 
 
-async def write_atomically(path: str, data: bytes, overwrite: bool) -> None:
+async def write_atomically(path: str, data: bytes, overwrite: bool, dirs: Sequence[str] = ()) -> None:
     """Write a file that is there whole or not at all; two writers without `overwrite` cannot both win.
+
+    Args:
+        path: absolute; its folder exists.
+        data: all of the file.
+        overwrite: whether a file of this name is replaced. A link is replaced, not followed.
+        dirs: the allowed folders; none: every folder is.
 
     Raises:
         OutputExists: the file exists, and `overwrite` is false.
-        InputForbidden: no permission to write there.
+        InputForbidden: no permission to write there, or its folder leads out of the allowed ones by now.
         OcrError: the disk is full or failed.
     """
-    await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite)
+    await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite, dirs)
 
 
 def disk_error(exc: OSError, where: str) -> OcrError:
@@ -98,7 +116,8 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
     path = _output_path(save_to, dirs, local)
     shown = printable(path)
     folder, name = os.path.split(path)
-    if os.path.isdir(path):
+    may_look = not dirs or allowed_path(os.path.realpath(path), dirs)
+    if may_look and os.path.isdir(path):
         raise BadRequest(
             f"`save_to` is {shown!r}, a folder.",
             remedy=f'Name a file in it, for instance "{shown.rstrip("/")}/scan.md".',
@@ -123,13 +142,14 @@ def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tu
     path = _output_path(save_to, dirs, local)
     folder, name = os.path.split(path)
     suffix = os.path.splitext(name)[1].lower()
+    may_look = not dirs or allowed_path(os.path.realpath(path), dirs)
     if "*" in name:
         if suffix not in OUTPUT_SUFFIXES:
             raise BadRequest(
                 f"`save_to` is {printable(path)!r}; files that end like this are not written.",
                 remedy=f"Name a folder, or one of {', '.join(f'{folder}/*{each}' for each in OUTPUT_SUFFIXES)}.",
             )
-    elif suffix and not os.path.isdir(path) and not save_to.rstrip().endswith(("/", os.sep)):
+    elif suffix and not (may_look and os.path.isdir(path)) and not save_to.rstrip().endswith(("/", os.sep)):
         raise BadRequest(
             f"`save_to` is {printable(path)!r}, one file, and `image` names a folder.",
             remedy=f'Name a folder, for instance save_to="{folder}" (or "{folder}/*.json"), or one file as `image`.',
@@ -151,11 +171,60 @@ def _make_folder(path: str, dirs: Sequence[str]) -> None:
     if dirs and not allowed_path(os.path.realpath(path), dirs):
         raise outside_allowed_dirs(f"The folder {printable(os.path.basename(path), 100)}", dirs)
     try:
-        os.makedirs(path, exist_ok=True)
-    except FileExistsError:
+        if dirs and BY_DESCRIPTOR:
+            _make_below(path, dirs)
+        else:
+            os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
         raise BadRequest(f"{printable(path)} is a file, not a folder.", remedy="Choose another folder.") from None
     except OSError as exc:
         raise disk_error(exc, printable(os.path.dirname(path))) from None
+
+
+def _make_below(path: str, dirs: Sequence[str]) -> None:
+    """Make the folders of a path that are missing, each in one that was opened and lies in an allowed folder."""
+    there, missing = path, []
+    while not os.path.isdir(there) and os.path.dirname(there) != there:
+        there, name = os.path.split(there)
+        missing.append(name)
+    while missing:
+        with _opened(there, dirs) as folder, contextlib.suppress(FileExistsError):
+            os.mkdir(missing[-1], dir_fd=folder.descriptor)
+        there = os.path.join(there, missing.pop())
+    with _opened(there, dirs):
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenFolder:
+    """A folder that files are written in."""
+
+    path: str
+    descriptor: int | None
+    """None where the system knows no files in open folders."""
+
+    def name(self, name: str) -> str:
+        """What a file in it is called in a system call that is given `descriptor`."""
+        return name if self.descriptor is not None else os.path.join(self.path, name)
+
+
+@contextmanager
+def _opened(path: str, dirs: Sequence[str]) -> Iterator[_OpenFolder]:
+    """Open a folder to write in.
+
+    Raises:
+        InputForbidden: it does not lie in an allowed folder.
+        OSError: it cannot be opened, or is none.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if BY_DESCRIPTOR else None
+    try:
+        real = os.path.realpath(path) if descriptor is None else path_of_open_file(descriptor, path)
+        if dirs and not allowed_path(real, dirs):
+            raise outside_allowed_dirs(f"The folder {printable(os.path.basename(path), 100)}", dirs)
+        yield _OpenFolder(path, descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _exists(path: str) -> OutputExists:
@@ -165,37 +234,56 @@ def _exists(path: str) -> OutputExists:
     )
 
 
-def _write_atomically(path: str, data: bytes, overwrite: bool) -> None:
-    folder = os.path.dirname(path)
+def _write_atomically(path: str, data: bytes, overwrite: bool, dirs: Sequence[str]) -> None:
+    path, name = os.path.split(path)
     # Not made of the file's name: that may be as long as a name can be.
-    temporary = os.path.join(folder, f".ocr-{secrets.token_hex(8)}.part")
+    temporary = f".ocr-{secrets.token_hex(8)}.part"
     try:
-        try:
-            with os.fdopen(os.open(temporary, CREATE, 0o666), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if overwrite:
-                with contextlib.suppress(OSError):
-                    shutil.copymode(path, temporary)
-                os.replace(temporary, path)
-            else:
-                _link(temporary, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        with _opened(path, dirs) as folder:
+            try:
+                _fill(folder, temporary, data)
+                if overwrite:
+                    _copy_mode(folder, name, temporary)
+                    _rename(folder, temporary, name)
+                else:
+                    _link(folder, temporary, name)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(folder.name(temporary), dir_fd=folder.descriptor)
     except FileExistsError:
-        raise _exists(path) from None
+        raise _exists(os.path.join(path, name)) from None
     except OSError as exc:
-        raise disk_error(exc, printable(folder)) from None
+        raise disk_error(exc, printable(path)) from None
 
 
-def _link(temporary: str, path: str) -> None:
+def _fill(folder: _OpenFolder, name: str, data: bytes) -> None:
+    descriptor = os.open(folder.name(name), CREATE, 0o666, dir_fd=folder.descriptor)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _copy_mode(folder: _OpenFolder, name: str, to: str) -> None:
+    """Give the new file the permissions of the one that it replaces; of a link, none."""
+    with contextlib.suppress(OSError):
+        mode = os.stat(folder.name(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode):
+            os.chmod(folder.name(to), stat.S_IMODE(mode), dir_fd=folder.descriptor)
+
+
+def _rename(folder: _OpenFolder, name: str, to: str) -> None:
+    where = folder.descriptor
+    os.replace(folder.name(name), folder.name(to), src_dir_fd=where, dst_dir_fd=where)
+
+
+def _link(folder: _OpenFolder, temporary: str, name: str) -> None:
     """Give the file its name unless that is taken."""
+    where = folder.descriptor
     try:
-        os.link(temporary, path)
+        os.link(folder.name(temporary), folder.name(name), src_dir_fd=where, dst_dir_fd=where)
     except FileExistsError:
         raise
     except OSError:  # FAT, SMB and Android know no links: take the name first, then fill it
-        os.close(os.open(path, CREATE, 0o666))
-        os.replace(temporary, path)
+        os.close(os.open(folder.name(name), CREATE, 0o666, dir_fd=where))
+        _rename(folder, temporary, name)

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ..errors import BadRequest
+from ..text import one_line, well_formed
 
 __all__ = [
     "READABLE",
@@ -59,8 +60,8 @@ _INVISIBLE: Final = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 
 
 def printable(name: str, limit: int = 200) -> str:
-    """`name` fit for one line of a message: no control characters, no lone surrogates, not endless."""
-    name = "".join(char if char.isprintable() else "?" for char in name)
+    """`name` fit for one line of a message: control characters and lone surrogates are escaped; not endless."""
+    name = one_line(name)
     return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
 
 
@@ -206,5 +207,9 @@ def lookalikes(folder: str, name: str) -> tuple[str, list[str]]:
 
 
 def _folded(name: str) -> str:
-    """Without what eyes do not see: a screenshot's name has a narrow no-break space before PM."""
+    """Without what eyes do not see: a screenshot's name has a narrow no-break space before PM.
+
+    A byte that is no UTF-8 counts as the replacement character, as which every answer shows it.
+    """
+    name = well_formed(name)
     return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).casefold().split())

@@ -1,48 +1,114 @@
-"""The private folder of one process: made for this user only, and removed when the process ends or is dead."""
+"""The folder that a server keeps its pages in: for this user only, never swept by another start, gone at the end.
+
+A folder is made under a name that no sweep looks at, locked, and then given its own: so every folder under such a name
+is locked for as long as its server lives. The lock goes with the process, however that ends, and the next start removes
+what is not locked. A folder that somebody removed under a running server is made again by `restore`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["private_folder"]
+__all__ = ["is_whole", "private_folder", "restore"]
 
 PREFIX: Final = "deepseek-ocr-mcp-"
+UNFINISHED: Final = "deepseek-ocr-mcp.new-"
+LOCK: Final = "lock"
+ABANDONED_S: Final = 86_400.0  # no start takes that long; a folder whose lock somebody deleted is kept that long
+
+_locks: dict[str, int | None] = {}
+"""The folders of this process, each with the descriptor that holds its lock; None where there are no locks."""
 
 
 @contextmanager
 def private_folder() -> Iterator[str]:
-    """A folder for this server's pages, readable by nobody else, gone at the end.
-
-    Folders that a killed server left behind are removed on the way: their lock is free.
-    """
-    _sweep(Path(tempfile.gettempdir()))
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    lock = os.open(os.path.join(folder, "lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    _try_lock(lock)
+    """The path of a folder for this process's pages; at the end it is removed with all that is in it."""
+    base = tempfile.gettempdir()
+    with contextlib.suppress(OSError):
+        _sweep(Path(base))
+    path = os.path.join(base, f"{PREFIX}{secrets.token_hex(6)}")
+    _make(path)
     try:
-        yield folder
+        yield path
     finally:
-        os.close(lock)
+        _unlock(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def is_whole(path: str) -> bool:
+    """Whether a folder that `private_folder` made is there, with its lock."""
+    return os.path.exists(os.path.join(path, LOCK))
+
+
+def restore(path: str) -> None:
+    """Make a private folder of this process again, or its lock, where somebody removed it.
+
+    Raises:
+        OSError: it cannot be made: no permission, no space, another thing under its name.
+    """
+    _unlock(path)
+    if os.path.isdir(path):
+        _locks[path] = _lock(path)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make(path)
+
+
+def _make(path: str) -> None:
+    folder = tempfile.mkdtemp(prefix=UNFINISHED, dir=os.path.dirname(path))
+    try:
+        held = _lock(folder)
+        try:
+            os.rename(folder, path)
+        except BaseException:
+            if held is not None:
+                os.close(held)
+            raise
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    _locks[path] = held
 
 
-def _sweep(folder: Path) -> None:
-    for stale in folder.glob(f"{PREFIX}*/lock"):
+def _lock(folder: str) -> int | None:
+    """Make the lock of a folder and hold it. Windows has no such lock, and renames no folder with an open file."""
+    descriptor = os.open(os.path.join(folder, LOCK), os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    if _try_lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _unlock(path: str) -> None:
+    if (held := _locks.pop(path, None)) is not None:
+        os.close(held)
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders of servers that are gone."""
+    for lock in base.glob(f"{PREFIX}*/{LOCK}"):
         with contextlib.suppress(OSError):
-            lock = os.open(stale, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = os.open(lock, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             try:
-                abandoned = _try_lock(lock)
+                # Held until the folder is gone: a server that restores its lock meanwhile makes another folder.
+                if _try_lock(descriptor):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
             finally:
-                os.close(lock)
-            if abandoned:
-                shutil.rmtree(stale.parent, ignore_errors=True)
+                os.close(descriptor)
+    oldest = time.time() - ABANDONED_S
+    for folder in (*base.glob(f"{UNFINISHED}*"), *base.glob(f"{PREFIX}*")):
+        with contextlib.suppress(OSError):
+            if not is_whole(str(folder)) and folder.lstat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "checked_path",
     "open_named",
     "outside_allowed_dirs",
+    "path_of_open_file",
 ]
 
 
@@ -212,7 +213,7 @@ def _open_file(path: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
         if not stat.S_ISREG(mode):
             raise _not_a_file(name, mode)
         # Asked again of the file that was opened: a link may have been turned in between.
-        if dirs and not allowed_path(_path_of_open_file(descriptor, path), dirs):
+        if dirs and not allowed_path(path_of_open_file(descriptor, path), dirs):
             raise outside_allowed_dirs(name, dirs)
     except BaseException:
         os.close(descriptor)
@@ -220,7 +221,7 @@ def _open_file(path: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
     return descriptor, name
 
 
-def _path_of_open_file(descriptor: int, path: str) -> str:
+def path_of_open_file(descriptor: int, path: str) -> str:
     """Where an open file lies; empty if that cannot be told."""
     with contextlib.suppress(OSError):
         return os.readlink(f"/proc/self/fd/{descriptor}")

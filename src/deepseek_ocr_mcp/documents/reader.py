@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -26,13 +27,20 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..engines.base import PageImage, ReadOptions
-from ..errors import InputNotFound, Timeout, UnreadableInput
-from ..worker.client import DECODER, WorkerDied, WorkerHandle
+from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
+from ..worker.client import WorkerDied
+from ..worker.confine import Confined
+from ..worker.protocol import CONFINED
+from .child import spawn_decoder
+from .private import is_whole, restore
 from .ranges import parse_pages
 from .source import Incoming, Snapshot, discard, open_source
+from .turns import Turns
 
 __all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "UnreadPart"]
 
+
+log = logging.getLogger(__name__)
 
 EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
 EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
@@ -49,15 +57,9 @@ class _Decoder(Protocol):
     async def stop(self) -> None: ...
 
 
-async def _spawn_decoder() -> _Decoder:
-    # numpy compares drawings there and multiplies no matrices; for each thread OpenBLAS reserves address space, and the
-    # decoder has a bound on that.
-    return await WorkerHandle.spawn(DECODER, env={"OPENBLAS_NUM_THREADS": "1"}, name="document decoder")
-
-
 @contextmanager
 def _blamed(what: str, seconds: float) -> Iterator[None]:
-    """Whatever a file does to its decoder is the file's fault."""
+    """What a file does to two decoders, one after the other, is the file's fault."""
     try:
         yield
     except WorkerDied:
@@ -79,18 +81,21 @@ def _write_json(path: str, data: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LayerText:
-    """What a page's own text says, without the page being drawn."""
+    """The text that a page holds itself and a person sees on it."""
 
     width: int
     """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
     height: int
     text: str
     blocks: list[dict[str, Any]] = field(default_factory=list)
-    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`, which is None."""
+    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`; None is for the page's own text.
+
+    Where text that an engine read is among them, each has a `source`: `text_layer` or `read`.
+    """
     usable: bool = False
-    """Whether recognition would find the same, or less. A blank page is usable, and its text is empty."""
+    """The text is all that the page shows. A blank page is usable, and its text is empty."""
     why: str = ""
-    """Why it is not usable, as a part of a sentence: "it has none"."""
+    """Why it is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
     remark: str = ""
     """What a caller should know of the text, as a sentence."""
     partial: bool = False
@@ -118,6 +123,8 @@ class Document:
     _folder: str
     notes: tuple[str, ...] = ()
     """Sentences about what it holds beside its pages."""
+    client: str = ""
+    """Who reads it: clients take turns at the decoder."""
 
     def numbers(self, pages: str) -> list[int]:
         """The pages that a request names, like "1-3,7"."""
@@ -129,7 +136,7 @@ class Document:
         Raises:
             UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
         """
-        return await self._reader.render(self.snapshot, number, os.path.join(self._folder, f"page-{number}"))
+        return await self._reader.render(self, number, os.path.join(self._folder, f"page-{number}"))
 
     async def unread_part(self, number: int) -> UnreadPart:
         """The part of page `number`, from 1, that its text layer does not hold. Its file lasts as that of `page` does.
@@ -137,7 +144,7 @@ class Document:
         Raises:
             UnreadableInput, InputTooLarge: as `page` does.
         """
-        return await self._reader.render_unread(self.snapshot, number, os.path.join(self._folder, f"part-{number}"))
+        return await self._reader.render_unread(self, number, os.path.join(self._folder, f"part-{number}"))
 
     async def text_layer(
         self, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
@@ -154,7 +161,7 @@ class Document:
         """
         if self.format != "PDF":
             return LayerText(0, 0, "", why="a picture has none")
-        return await self._reader.text_layer(self.snapshot, number, options, read)
+        return await self._reader.text_layer(self, number, options, read)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -164,19 +171,19 @@ class Document:
     async def crop(self, image: PageImage, box: Sequence[int]) -> str:
         """Cut a region out of a page. Returns the path of a PNG that lasts until the document is closed."""
         out = f"{image.path}-{'-'.join(map(str, box))}.png"
-        await self._reader.crop(self.snapshot, image, box, out)
+        await self._reader.crop(self, image, box, out)
         return out
 
     async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
         """The page with its boxes drawn: an encoded image and its media type."""
         out = os.path.join(self._folder, "annotated")
-        mime = await self._reader.annotate(self.snapshot, image, blocks, out)
+        mime = await self._reader.annotate(self, image, blocks, out)
         return await anyio.Path(out).read_bytes(), mime
 
     async def preview(self, number: int, side: int) -> Preview:
         """Page `number`, upright, its longer side `side` pixels at most."""
         out = os.path.join(self._folder, f"preview-{number}")
-        drawn = await self._reader.draw("preview", self.snapshot, number, out, side=side)
+        drawn = await self._reader.draw("preview", self, number, out, side=side)
         data = await anyio.Path(out).read_bytes()
         return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
 
@@ -187,7 +194,7 @@ class Document:
     async def picture(self, number: int) -> bytes:
         """Page `number` as PNG."""
         out = os.path.join(self._folder, f"picture-{number}")
-        await self._reader.draw("picture", self.snapshot, number, out, dpi=PICTURE_DPI)
+        await self._reader.draw("picture", self, number, out, dpi=PICTURE_DPI)
         data = await anyio.Path(out).read_bytes()
         await anyio.Path(out).unlink()
         return data
@@ -260,14 +267,20 @@ class DocumentReader:
     """One decoder process at most, started when needed. Use it inside `async with reader.running():`."""
 
     def __init__(
-        self, settings: Settings, folder: str, *, spawn: Callable[[], Awaitable[_Decoder]] = _spawn_decoder
+        self, settings: Settings, folder: str, *, spawn: Callable[[], Awaitable[_Decoder]] | None = None
     ) -> None:
+        """
+        Args:
+            folder: the private folder of this process.
+            spawn: starts a decoder; default: one that is confined to `folder`.
+        """
         self._settings = settings
         self._folder = folder
-        self._spawn = spawn
-        self._lock = anyio.Lock()
+        self._spawn = spawn or partial(spawn_decoder, folder)
+        self._turns = Turns()
         self._exports = anyio.Semaphore(EXPORTS_AT_ONCE)
         self._decoder: _Decoder | None = None
+        self._is_stale = False
         self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
         self._kept: dict[str, Kept] = {}
@@ -291,6 +304,33 @@ class DocumentReader:
             if self._decoder is not None:
                 await self._decoder.stop()
 
+    def check(self) -> None:
+        """Return if a document could be read now, as far as the private folder goes; make that again if it is gone.
+
+        Raises:
+            NotReady: it cannot be made.
+        """
+        if is_whole(self._folder):
+            return
+        log.warning("The private folder was removed by somebody, and is made again.")
+        try:
+            restore(self._folder)
+        except OSError as exc:
+            raise NotReady(
+                f"The folder for pages cannot be made: {exc.strerror or exc}.",
+                remedy="The operator makes the folder for temporary files (TMPDIR) writable again, with space in it.",
+            ) from None
+        self._is_stale = True  # the decoder is confined to the folder that was there before
+
+    async def confined(self) -> Confined:
+        """What holds the decoder back, as the decoder itself tells."""
+        return Confined(**await self._ask("", CONFINED, {}, DECODE_TIMEOUT_S))
+
+    def _fresh_folder(self) -> str:
+        """A new folder in the private one."""
+        self.check()
+        return tempfile.mkdtemp(dir=self._folder)
+
     async def keep(self, snapshot: Snapshot) -> Kept:
         """Keep the file of an open document for later."""
         self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
@@ -305,23 +345,24 @@ class DocumentReader:
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
         """Room for a file that is being sent; gone at the end, whatever came of it."""
-        folder = tempfile.mkdtemp(dir=self._folder)
+        folder = self._fresh_folder()
         try:
             yield Incoming(self._settings, folder)
         finally:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, image: str | Snapshot | Kept, *, local: bool) -> AsyncIterator[Document]:
+    async def open(self, image: str | Snapshot | Kept, *, local: bool, client: str = "") -> AsyncIterator[Document]:
         """The document that an `image` argument names, one that was received, or one that was kept.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
+            client: who asks; clients take turns at the decoder.
 
         Raises:
             OcrError: everything that can be wrong with an input; see `source.py` and `pages.py`.
         """
-        folder = tempfile.mkdtemp(dir=self._folder)
+        folder = self._fresh_folder()
         self._open += 1
         snapshot: Snapshot | None = None
         try:
@@ -333,6 +374,7 @@ class DocumentReader:
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
             facts = await self._call(
+                client,
                 snapshot.name,
                 "inspect",
                 path=snapshot.path,
@@ -341,7 +383,7 @@ class DocumentReader:
                 max_pages=self._settings.ocr_max_pages,
             )
             notes = tuple(map(str, facts.get("notes", ())))
-            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes)
+            yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes, client)
         finally:
             self._open -= 1
             if snapshot is not None:
@@ -357,26 +399,32 @@ class DocumentReader:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
-    async def render(self, snapshot: Snapshot, number: int, out: str) -> PageImage:
+    async def render(self, document: Document, number: int, out: str) -> PageImage:
         """Have page `number` drawn into the file `out`."""
-        size = await self.draw("render", snapshot, number, out)
+        size = await self.draw("render", document, number, out)
         return PageImage(out, int(size["width"]), int(size["height"]))
 
-    async def draw(self, method: str, snapshot: Snapshot, number: int, out: str, **arguments: int) -> dict[str, Any]:
+    async def draw(self, method: str, document: Document, number: int, out: str, **arguments: int) -> dict[str, Any]:
         """Have `method` of the decoder draw page `number` into the file `out`."""
-        given = {"dpi": self._settings.ocr_pdf_dpi, "max_pixels": self._settings.max_pixels, **arguments}
-        what = f"page {number} of {snapshot.name}"
-        return await self._call(what, method, path=snapshot.path, name=snapshot.name, page=number, out=out, **given)
+        snapshot = document.snapshot
+        given: dict[str, Any] = {
+            "dpi": self._settings.ocr_pdf_dpi,
+            "max_pixels": self._settings.max_pixels,
+            **arguments,
+        }
+        given |= {"path": snapshot.path, "name": snapshot.name, "page": number, "out": out}
+        return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
 
-    async def render_unread(self, snapshot: Snapshot, number: int, out: str) -> UnreadPart:
+    async def render_unread(self, document: Document, number: int, out: str) -> UnreadPart:
         """Have the part of page `number` that its text layer does not hold drawn into the file `out`."""
-        left, top, right, bottom = (await self.draw("render_unread", snapshot, number, out))["box"]
+        left, top, right, bottom = (await self.draw("render_unread", document, number, out))["box"]
         return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
 
     async def text_layer(
-        self, snapshot: Snapshot, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
+        self, document: Document, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
     ) -> LayerText:
         """Have the text of page `number` looked up, and merged with what was read of it."""
+        snapshot = document.snapshot
         if snapshot.path in self._silent:
             return LayerText(0, 0, "", why="the text layer of another page could not be read")
         arguments = {
@@ -389,7 +437,7 @@ class DocumentReader:
             "read": None if read is None else list(read),
         }
         try:
-            found = await self._ask("text_layer", arguments, LAYER_TIMEOUT_S)
+            found = await self._ask(document.client, "text_layer", arguments, LAYER_TIMEOUT_S)
         except WorkerDied:
             self._silent.add(snapshot.path)
             return LayerText(0, 0, "", why="the decoder crashed over its text layer")
@@ -398,21 +446,23 @@ class DocumentReader:
             return LayerText(0, 0, "", why="reading its text layer took too long")
         return LayerText(**found)
 
-    async def crop(self, snapshot: Snapshot, image: PageImage, box: Sequence[int], out: str) -> None:
+    async def crop(self, document: Document, image: PageImage, box: Sequence[int], out: str) -> None:
         """Have a region cut into the file `out`."""
-        await self._call(snapshot.name, "crop", image=asdict(image), box=list(box), out=out)
+        name = document.snapshot.name
+        await self._call(document.client, name, "crop", image=asdict(image), box=list(box), out=out)
 
     async def annotate(
-        self, snapshot: Snapshot, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str
+        self, document: Document, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str
     ) -> str:
         """Have the boxes drawn into the file `out`; its media type."""
-        drawn = await self._call(snapshot.name, "annotate", image=asdict(image), blocks=list(blocks), out=out)
+        boxed = {"image": asdict(image), "blocks": list(blocks), "out": out}
+        drawn = await self._call(document.client, document.snapshot.name, "annotate", **boxed)
         return str(drawn["mime"])
 
     async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
         """A drawn page as a file that can be sent, its longer side `side` pixels at most: its path and media type."""
         out = f"{image.path}-{side}"
-        made = await self._call("a page", "encode", image=asdict(image), side=side, out=out)
+        made = await self._call("", "a page", "encode", image=asdict(image), side=side, out=out)
         return out, str(made["mime"])
 
     @asynccontextmanager
@@ -424,7 +474,7 @@ class DocumentReader:
         Args:
             snapshot: the document that they were read from, if it takes part.
         """
-        folder = tempfile.mkdtemp(dir=self._folder)
+        folder = self._fresh_folder()
         try:
             texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
             await anyio.to_thread.run_sync(_write_json, texts, pages)
@@ -448,15 +498,38 @@ class DocumentReader:
         finally:
             await decoder.stop()
 
-    async def _call(self, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
+    async def _call(self, client: str, what: str, method: str, /, **arguments: Any) -> dict[str, Any]:
         with _blamed(what, DECODE_TIMEOUT_S):
-            return await self._ask(method, arguments, DECODE_TIMEOUT_S)
+            return await self._ask(client, method, arguments, DECODE_TIMEOUT_S)
 
-    async def _ask(self, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
-        async with self._lock:
-            if self._decoder is None or not self._decoder.alive:
+    async def _ask(self, client: str, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Have the decoder answer, when it is this client's turn.
+
+        A decoder may die by somebody else's hand: of an administrator, or for the machine's memory. So it is asked
+        once more in a fresh one.
+
+        Raises:
+            WorkerDied: two decoders have died over it.
+        """
+        async with self._turns.turn(client):
+            with contextlib.suppress(WorkerDied):
+                return await (await self._ready()).call(method, arguments, timeout=timeout)
+            return await (await self._ready()).call(method, arguments, timeout=timeout)
+
+    async def _ready(self) -> _Decoder:
+        """The decoder, alive. The caller has its turn."""
+        if self._decoder is not None and self._is_stale:
+            await self._decoder.stop()
+        self._is_stale = False
+        if self._decoder is None or not self._decoder.alive:
+            try:
                 self._decoder = await self._spawn()
-            return await self._decoder.call(method, arguments, timeout=timeout)
+            except OSError as exc:
+                raise EngineUnavailable(
+                    f"The document decoder cannot be started: {exc.strerror or exc}.",
+                    remedy="Free memory or process slots, then try again.",
+                ) from None
+        return self._decoder
 
     async def _watch_idle(self) -> None:
         while True:
@@ -465,7 +538,7 @@ class DocumentReader:
                 with anyio.move_on_after(IDLE_EXIT_S):
                     await self._changed.wait()
                     continue
-                async with self._lock:
+                async with self._turns.turn(""):
                     if self._open == 0 and self._decoder is not None:
                         await self._decoder.stop()
                         self._decoder = None

@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import BadRequest
 from ..install import extra_command
 from ..modes import MODES
+from ..worker.confine import ALL_BUT_SPYING, Rights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,8 @@ class EngineSpec:
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
     gives_lines: bool = False
     """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
+    rights: Rights = ALL_BUT_SPYING
+    """What its worker keeps of the server's rights."""
     asks: str = ""
     """Settings of its own that change the text; they are part of its version."""
 
@@ -126,6 +129,8 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             needs=("torch", "transformers", "safetensors"),
             extra="gpu",
             weights="deepseek-ai/DeepSeek-OCR",
+            # The driver talks to its daemons over sockets, and torch compiles with programs.
+            rights=Rights(sockets=True, programs=True),
         ),
         EngineSpec(
             "rapidocr",
@@ -133,12 +138,14 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             frozenset({"document", "ocr", "free", "find"}),
             needs=("rapidocr", "onnxruntime"),
             gives_lines=True,
+            rights=Rights(programs=True),  # Tesseract reads what its models cannot
         ),
         EngineSpec(
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             frozenset({"document", "ocr", "free", "find"}),
             gives_lines=True,
+            rights=Rights(programs=True),
         ),
         EngineSpec("openai", "", frozenset(MODES), needs=("openai",), extra="remote"),
     )

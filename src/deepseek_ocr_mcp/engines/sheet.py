@@ -18,11 +18,9 @@ from ..layout.find import find_term
 from ..layout.grids import arrange_with_rules
 from ..layout.gutters import split_at_gutters
 from ..layout.lines import Box, Element, Frame, TextLine, cut
-from ..layout.order import arrange
 from ..layout.ticks import with_ticks
 from ..layout.writing import rows_around, to_markdown, to_text
 from .base import PageImage, PageText, TextBlock
-from .rapidocr.steps import ALL_STEPS, Steps
 from .rules import find_drawn
 
 __all__ = [
@@ -52,8 +50,7 @@ STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
-# Orientation.
-LONG: Final = 3.0  # lengths over thickness of a line that tells which way a page lies: several letters
+LONG: Final = 3.0  # times its thickness is a region long that holds several letters: it tells how a page lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +98,12 @@ class Sheet:
     quarters: int
     lines: list[TextLine]
     inks: list[Region]
-    steps: Steps = ALL_STEPS
     rules: tuple[Box, ...] = ()
     """The boxes of the rules that are drawn on the page, in the frame of the lines."""
 
     def _elements(self) -> list[Element]:
         """The page in reading order; tables by their rules where it has any."""
-        if self.steps.columns and self.steps.tables:
-            return arrange_with_rules(self.lines, self.rules)
-        return arrange(self.lines, columns=self.steps.columns, tables=self.steps.tables)
+        return arrange_with_rules(self.lines, self.rules)
 
     def written(self, mode: str) -> PageText:
         """The whole page, one block per line in reading order."""

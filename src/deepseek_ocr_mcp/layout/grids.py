@@ -19,7 +19,7 @@ from .rules import Grid, find_grids, no_tick
 
 __all__ = ["arrange_with_rules"]
 
-# Tuned on the PDFs of the cases and on the ruled pages of benchmarks/generated_pages.py. Where a constant is
+# Tuned on the PDFs of tests/documents and on the ruled pages of benchmarks/generated_pages.py. Where a constant is
 # wrong, a table is read as paragraphs, or a page with frames around its columns as a table.
 LEAST_CELLS: Final = 3  # with text
 FILLED_SHARE: Final = 0.3  # of the cells hold text; the grid of a diagram holds little

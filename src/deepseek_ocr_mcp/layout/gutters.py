@@ -20,7 +20,7 @@ from .rules import Rule, find_grids
 
 __all__ = ["split_at_gutters"]
 
-# Tuned on the shared corpus and on PDFs of the cases: too small, and justified prose falls apart into
+# Tuned on the shared corpus and on the PDFs of tests/documents: too small, and justified prose falls apart into
 # pieces that are read column by column; too large, and two cells of a table are one.
 SPACE_EM: Final = 0.4  # least gap in a line that a gutter may run through
 SPLIT_EM: Final = 0.9  # least gap in a line that suggests a gutter

@@ -16,7 +16,7 @@ from .lines import Box
 
 __all__ = ["Grid", "find_grids", "no_tick"]
 
-# Tuned on the PDFs of the cases and on the ruled pages of benchmarks/generated_pages.py. SNAP and TOUCH are
+# Tuned on the PDFs of tests/documents and on the ruled pages of benchmarks/generated_pages.py. SNAP and TOUCH are
 # in ems: too small, and borders that are drawn in pieces do not meet, so that no table is found; too large, and the
 # narrow columns of a calendar are one.
 SNAP_EM: Final = 0.22  # rules that are closer are one

@@ -23,6 +23,7 @@ __all__ = ["rows_around", "to_markdown", "to_text"]
 LEADING: Final = 1.6  # times the usual distance of two lines of a program: an empty line between them
 LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\s.,…·]*\d+\s*$")
 """Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
+FEW_DOTS: Final = ("..", "…", "··", "__", ". .")  # text without these has no leaders: they are sought first
 DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
 SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
@@ -148,15 +149,18 @@ def _paragraph_text(frame: Frame, element: Element) -> str:
 
 def _with_short_leaders(text: str) -> str:
     """Dots that lead to the number of a page as three, with a space on either side."""
-    if not LEADERS.search(text):
-        return text
-    return DOTS.sub(" ... ", text).strip()
+    return DOTS.sub(" ... ", text).strip() if _leads(text) else text
+
+
+def _leads(text: str) -> bool:
+    """Whether dots in a text lead to the number of a page."""
+    return any(dots in text for dots in FEW_DOTS) and LEADERS.search(text) is not None
 
 
 def _is_listing(frame: Frame, rows: Sequence[Sequence[int]]) -> bool:
     """Whether all rows begin with the same sign, as lines of a log do, or lead to a number."""
     texts = [row_text(frame.lines, [row]) for row in rows]
-    if any(LEADERS.search(text) for text in texts):
+    if any(_leads(text) for text in texts):
         return True
     signs = {text[:1] for text in texts}
     return len(rows) > 2 and len(signs) == 1 and not signs.pop().isalnum()
@@ -167,7 +171,7 @@ def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: fl
     if len(above) > 1 and len(cells_of(frame, above)) > 1:
         return False
     text = frame.lines[above[-1]].text.rstrip()
-    if LEADERS.search(text):
+    if _leads(text):
         return False
     if text.endswith("-"):
         return True

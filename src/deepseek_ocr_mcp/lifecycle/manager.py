@@ -80,7 +80,9 @@ Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
 
 async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
     """A real child process with this engine in it."""
-    return await WorkerHandle.spawn(ENGINE_HOST, engine.target, env=env, name=f"{engine.name} worker")
+    return await WorkerHandle.spawn(
+        ENGINE_HOST, engine.target, env=env, rights=engine.rights, name=f"{engine.name} worker"
+    )
 
 
 @dataclass(slots=True)
@@ -327,8 +329,7 @@ class ModelManager:
         try:
             async with self.lock:
                 if not self.is_ready():
-                    self._refuse_when_closed()
-                    await self._move_to(self.ready_state)
+                    await self._load_twice()
             loading.error = None
         except OcrError as exc:
             loading.error = exc
@@ -341,6 +342,22 @@ class ModelManager:
             self._loading = None
             loading.finished.set()
             self._idle.notify()
+
+    async def _load_twice(self) -> None:
+        """Load. Where the worker dies over it, load once more: many may wait, and it may have been killed by hand.
+
+        Caller holds the lock.
+        """
+        self._refuse_when_closed()
+        try:
+            await self._move_to(self.ready_state)
+        except WorkerDied as died:
+            log.warning(
+                "The worker died while it loaded, and is started once more.",
+                extra=fields(engine=self.engine.name, reason=describe_exit(died.returncode)),
+            )
+            self._refuse_when_closed()
+            await self._move_to(self.ready_state)
 
     async def call(
         self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None

@@ -248,8 +248,7 @@ class Batches:
 
 def crashed(died: WorkerDied) -> WorkerCrashed:
     """The error that tells of a dead worker, with the end of its stderr."""
-    tail = died.stderr_tail.strip()
-    last_words = f" Its last words: {tail}" if tail else ""
+    last_words = f" Its last words: {died.last_words}" if died.last_words else ""
     killed = died.returncode == -9
     return WorkerCrashed(
         f"The worker process ended with {describe_exit(died.returncode)}.{last_words}",

@@ -141,6 +141,8 @@ class DiskCache:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        """Device and number of the file that is open."""
         self._warned = False
 
     def __repr__(self) -> str:
@@ -197,6 +199,8 @@ class DiskCache:
 
         with self._lock:
             try:
+                if self._connection is not None and self._identity != _identity(self._path):
+                    self._drop_connection()  # somebody removed the folder, or put another one in its place
                 connection = self._connection = self._connection or self._connect()
             except (sqlite3.Error, OSError) as exc:
                 self._failed(exc)
@@ -205,6 +209,7 @@ class DiskCache:
             try:
                 with connection:
                     yield connection
+                self._warned = False
             except sqlite3.Error as exc:
                 self._failed(exc)
 
@@ -238,6 +243,7 @@ class DiskCache:
         except BaseException:
             connection.close()
             raise
+        self._identity = _identity(self._path)
         return connection
 
     def _drop_connection(self) -> None:
@@ -247,6 +253,14 @@ class DiskCache:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _digest(key: str, data: bytes) -> bytes:

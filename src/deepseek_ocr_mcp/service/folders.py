@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 import anyio
 import anyio.abc
@@ -27,6 +28,7 @@ from ..documents.listing import Listing, complete_path, list_files
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
 from ..models import Failure, Folder, OcrRequest, OcrResult
+from ..text import one_line, well_formed
 from .answer import Answer
 from .progress import Progress, Terms
 
@@ -203,7 +205,7 @@ class FolderReader:
 
     def _job(self, new: _FolderJob) -> _FolderJob:
         """The job that is at work on the same request, or waits for its caller; else the new one."""
-        key = f"{new.caller.is_local} {new.request.model_dump_json()}"
+        key = f"{new.caller.is_local} {new.request!r}"
         job = self._jobs.pop(key, None)
         if job is None or job.told or job.error is not None:
             job = new
@@ -291,7 +293,7 @@ class FolderReader:
             job.tell()
 
         try:
-            await make_folder(os.path.dirname(target), settings=self._settings)
+            await make_folder(os.path.dirname(target), self._settings.ocr_allowed_dirs)
             while True:
                 try:
                     answer = await self._read_document(request, job.caller, Terms(on_progress=progress))
@@ -383,7 +385,8 @@ class FolderReader:
     async def _write_index(self, job: _FolderJob) -> None:
         if job.index and job.outcomes:
             job.written_at = anyio.current_time()
-            await write_atomically(job.index, _index(job).encode("utf-8", "replace"), True)
+            data = well_formed(_index(job)).encode()
+            await write_atomically(job.index, data, True, self._settings.ocr_allowed_dirs)
 
 
 def _already(source: str, target: str) -> Literal["there", "outdated"] | None:
@@ -402,7 +405,7 @@ def _index(job: _FolderJob) -> str:
     rows, pages, chars, done = [], 0, 0, 0
     for file in job.listing.files:
         outcome = job.outcomes.get(file)
-        name = file.replace("|", "\\|")
+        name = one_line(well_formed(file)).replace("|", "\\|")
         if outcome is None:
             rows.append(f"| {name} |  |  | waiting |")
             continue
@@ -413,8 +416,9 @@ def _index(job: _FolderJob) -> str:
         pages += outcome.pages or 0
         chars += outcome.chars or 0
         state = "older than its file" if outcome.state == "outdated" else "read"
+        target = quote(os.fsencode(file + job.suffix))
         rows.append(
-            f"| [{name}]({quote(file + job.suffix)}) | {_number(outcome.pages)} | {_number(outcome.chars)} | "
+            f"| [{name}]({target}) | {_number(outcome.pages)} | {_number(outcome.chars)} | "
             f"{state}{f'. {_cell(outcome.remark)}' if outcome.remark else ''} |"
         )
     head = f"{done:,} of {len(rows):,} files, {pages:,} pages, {chars:,} characters."
@@ -450,8 +454,10 @@ def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | N
     if not os.path.lexists(path):
         return path, {}
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(INDEX_MAX_BYTES) if os.path.isfile(path) and not os.path.islink(path) else ""
+        # A link is not followed, and a pipe is not waited for.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with open(os.open(path, flags), encoding="utf-8", errors="replace") as file:
+            text = file.read(INDEX_MAX_BYTES) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     except OSError:
         text = ""
     if not text.startswith(INDEX_MARK):
@@ -460,5 +466,5 @@ def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | N
     for line in text.splitlines():
         if match := _ROW.match(line):
             counts = [int(each.replace(",", "")) if each else None for each in (match["pages"], match["chars"])]
-            known[os.path.join(out, unquote(match["target"]))] = (counts[0], counts[1])
+            known[os.path.join(out, os.fsdecode(unquote_to_bytes(match["target"])))] = (counts[0], counts[1])
     return path, known

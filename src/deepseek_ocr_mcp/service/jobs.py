@@ -351,9 +351,7 @@ class Jobs:
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
                 ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(
-                    job, [text for text in texts if text.page.source]
-                )  # an error costs nothing to find again
+                await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
         return [page for page in drawn if page.read is None]
 

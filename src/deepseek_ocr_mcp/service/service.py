@@ -169,8 +169,9 @@ class OcrService:
         """Return if a request could be taken now.
 
         Raises:
-            NotReady: the queue is full, or the server is shutting down.
+            NotReady: the queue is full, there is no folder for pages, or the server is shutting down.
         """
+        self._reader.check()
         if self._manager.state is State.CLOSED:
             raise NotReady("The server is shutting down.", remedy="Ask another one, or start it again.")
         if self._admission.full:
@@ -260,7 +261,9 @@ class OcrService:
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
-                document = await opening.enter_async_context(self._reader.open(image, local=caller.is_local))
+                document = await opening.enter_async_context(
+                    self._reader.open(image, local=caller.is_local, client=caller.name)
+                )
             if scope.cancelled_caught:
                 raise Timeout(
                     f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -377,7 +380,7 @@ class OcrService:
             result.truncated, result.text, result.pages = True, "", []
             return answer
         if output:
-            await save_result(result, work.document, output, request.overwrite)
+            await save_result(result, work.document, output, request.overwrite, self.settings.ocr_allowed_dirs)
             result.saved_to = output
             answer.add("saved", f"The whole text is in {output}.")
         self._fit(answer, request, work, ask)
@@ -445,9 +448,9 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot | Kept) -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
-        async with self._reader.open(upload, local=False) as document:
+        async with self._reader.open(upload, local=False, client=client) as document:
             yield document
 
     def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
@@ -466,6 +469,10 @@ class OcrService:
     def word_document(self, pages: Sequence[Page], title: str, mode: str) -> AbstractAsyncContextManager[str]:
         """The path of a Word document: headings, paragraphs, lists and tables."""
         return self._reader.exported("word_document", dump_pages(pages), title=title, mode=mode)
+
+    async def confined(self) -> str:
+        """What holds the document decoder back on this system, in words."""
+        return str(await self._reader.confined())
 
     async def status(self) -> GpuStatus:
         """The status now. It never waits for a page that is being read."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,18 @@ import anyio.abc
 
 from .. import logs
 from ..errors import Timeout, from_dict
-from .protocol import HEADER_BYTES, PARENT_VARIABLE, ProtocolError, decode, encode, frame_length
+from ..text import one_line, without_paths
+from .confine import ALL_BUT_SPYING, Rights
+from .environment import child_environment
+from .protocol import (
+    HEADER_BYTES,
+    PARENT_VARIABLE,
+    RIGHTS_VARIABLE,
+    ProtocolError,
+    decode,
+    encode,
+    frame_length,
+)
 
 __all__ = ["DECODER", "ENGINE_HOST", "OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
 
@@ -40,8 +52,12 @@ KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterr
 WATCH_S: Final = 0.5  # between two looks, while a call runs, whether its child is alive
 DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
-# A child serves nobody and asks no cluster, and one of them parses strangers' files.
-WITHHELD: Final = frozenset({"OCR_AUTH_TOKEN", "RAY_AUTH_TOKEN"})
+LAST_WORDS_CHARS: Final = 300  # of a dead child, in an answer
+_FRAMES: Final = re.compile(
+    r"\s|Traceback \(|File \"|Thread 0x|Current thread|Stack \(|<no Python frame>|Extension modules:|During handling|"
+    r"The above exception"
+)
+"""How lines begin that say where in the code something happened."""
 
 OnProgress = Callable[[float, str], Awaitable[None]]
 
@@ -53,6 +69,12 @@ class WorkerDied(Exception):
         super().__init__(f"the worker ended with {describe_exit(returncode)}")
         self.returncode = returncode
         self.stderr_tail = stderr_tail
+
+    @property
+    def last_words(self) -> str:
+        """What it wrote about its end, fit for an answer: two lines at most, no traceback, no path."""
+        lines = [line.strip() for line in self.stderr_tail.splitlines() if line and not _FRAMES.match(line)]
+        return without_paths(one_line(" ".join(lines[-2:])))[-LAST_WORDS_CHARS:].strip()
 
 
 def describe_exit(returncode: int | None) -> str:
@@ -81,11 +103,19 @@ class WorkerHandle:
         self._sending = anyio.Lock()
 
     @classmethod
-    async def spawn(cls, *arguments: str, env: Mapping[str, str] | None = None, name: str = "worker") -> Self:
+    async def spawn(
+        cls,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        rights: Rights | None = None,
+        name: str = "worker",
+    ) -> Self:
         """Start `worker/main.py` with these arguments, in a process group of its own.
 
         Args:
-            env: variables to add to this process's own, of which the tokens are withheld.
+            env: variables to add to those that every child is given (`environment.py`).
+            rights: what it keeps of this process's rights; None: all but the way into other processes.
+            name: what it is called in messages and in the log.
         """
         stderr = _StderrTail(name)
         try:
@@ -96,8 +126,9 @@ class WorkerHandle:
                 stdout=subprocess.PIPE,
                 stderr=stderr.write_fd,
                 env={
-                    **{name: value for name, value in os.environ.items() if name.upper() not in WITHHELD},
+                    **child_environment(),
                     PARENT_VARIABLE: str(os.getpid()),
+                    RIGHTS_VARIABLE: (rights or ALL_BUT_SPYING).to_json(),
                     **(env or {}),
                 },
                 start_new_session=True,

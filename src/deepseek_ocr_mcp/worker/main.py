@@ -37,21 +37,28 @@ import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
-from typing import Any, BinaryIO  # noqa: E402
+from dataclasses import asdict  # noqa: E402
+from typing import Any, BinaryIO, Final  # noqa: E402
 
 from .. import logs  # noqa: E402
 from ..errors import Cancelled, InputTooLarge, OcrError  # noqa: E402
+from ..text import one_line, without_paths  # noqa: E402
+from .confine import ALL_BUT_SPYING, Confined, Rights, confine  # noqa: E402
 from .protocol import (  # noqa: E402
     AHEAD,
+    CONFINED,
     HEADER_BYTES,
     PARENT_VARIABLE,
     PROGRESS_EVERY_S,
+    RIGHTS_VARIABLE,
     decode,
     encode,
     frame_length,
 )
 
 __all__ = ["WireCall", "main"]
+
+MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
@@ -101,7 +108,7 @@ class _Wire:
         self.dropped: set[tuple[int, int]] = set()
 
     def send(self, message: dict[str, Any]) -> None:
-        view = memoryview(encode(message))
+        view = memoryview(encode(message, clean=True))
         with self._out_lock:
             while view:
                 view = view[os.write(self._out, view) :]
@@ -148,6 +155,11 @@ def _die_with_parent() -> None:
         _end_group()  # it died before we could ask
 
 
+def _give_up_rights() -> Confined:
+    text = os.environ.pop(RIGHTS_VARIABLE, "")
+    return confine(Rights.from_json(text) if text else ALL_BUT_SPYING)
+
+
 def _build_target(argv: Sequence[str]) -> Any:
     """The object that serves the calls.
 
@@ -165,8 +177,8 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: WireCal
     try:
         method = getattr(target(), message["call"])
         return {"result": method(call=call, **message["args"])}
-    except OcrError as exc:
-        return {"error": exc.to_dict()}
+    except OcrError as exc:  # where things lie on this machine is nobody's business who asks from elsewhere
+        return {"error": {name: without_paths(text) for name, text in exc.to_dict().items()}}
     except MemoryError:
         return {
             "error": InputTooLarge(
@@ -178,7 +190,7 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: WireCal
         log.exception("A call failed in a way nobody foresaw.", extra=logs.fields(call=message["call"]))
         return {
             "error": OcrError(
-                f"{message['call']} failed: {type(exc).__name__}: {exc}",
+                f"{message['call']} failed: {type(exc).__name__}: {without_paths(one_line(str(exc)))[:MAX_MESSAGE]}",
                 remedy="This is a fault of the engine; the server's log on stderr says where.",
             ).to_dict()
         }
@@ -189,6 +201,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
+    confined = _give_up_rights()  # while there is one thread
     logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
@@ -209,7 +222,10 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
         began = time.monotonic()
         level, request = message["log"]
         with logs.serving(request, level=level):
-            reply = _answer(target, message, WireCall(number, line.send, line.cancelled, line.dropped))
+            if message["call"] == CONFINED:
+                reply: dict[str, Any] = {"result": asdict(confined)}
+            else:
+                reply = _answer(target, message, WireCall(number, line.send, line.cancelled, line.dropped))
             log.debug(
                 "A call was answered.",
                 extra=logs.fields(

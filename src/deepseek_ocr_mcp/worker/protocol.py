@@ -13,12 +13,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from ..text import well_formed
+
 __all__ = [
     "AHEAD",
+    "CONFINED",
     "HEADER_BYTES",
     "MAX_FRAME_BYTES",
     "PARENT_VARIABLE",
     "PROGRESS_EVERY_S",
+    "RIGHTS_VARIABLE",
     "ProtocolError",
     "decode",
     "encode",
@@ -29,22 +33,32 @@ AHEAD: Final = "ahead"  # the argument that makes a child do what it can before 
 PROGRESS_EVERY_S: Final = 0.25
 """Seconds between messages of the same progress: each takes a third of a millisecond of the engine's cores."""
 
+CONFINED: Final = "confined"  # the call that asks what is in force in a child, whatever it serves
 HEADER_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
 PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
+RIGHTS_VARIABLE: Final = "DEEPSEEK_OCR_MCP_RIGHTS"  # what a child keeps of the rights that it starts with, as JSON
 
 
 class ProtocolError(Exception):
     """The other side does not speak the protocol."""
 
 
-def encode(message: dict[str, Any]) -> bytes:
-    """One frame, header included. Lone surrogates survive: JSON escapes them.
+def encode(message: dict[str, Any], *, clean: bool = False) -> bytes:
+    """One frame, header included.
+
+    Args:
+        message: a JSON object.
+        clean: whether a lone surrogate becomes U+FFFD, as an answer needs it; else it survives, as a path needs it.
 
     Raises:
         ProtocolError: the message is larger than `MAX_FRAME_BYTES`.
     """
-    body = json.dumps(message, separators=(",", ":")).encode()
+    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        body = well_formed(text).encode() if clean else json.dumps(message, separators=(",", ":")).encode()
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
     return len(body).to_bytes(HEADER_BYTES, "big") + body

@@ -86,6 +86,7 @@ UNTICKED_SIGNS: Final = frozenset("☐🗆")
 """Check boxes, in Unicode and in the codes of Wingdings."""
 SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
 """Signs that are list marks, or check boxes where a page has ticked ones, too."""
+BOX_SIGNS: Final = TICKED_SIGNS | UNTICKED_SIGNS | SQUARES
 DINGBAT_TICKS: Final = {
     "þ": TICKED,
     "ý": TICKED,
@@ -239,10 +240,12 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
             heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
     cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
     marks = []
-    has_ticks = any(_is_ticked(glyph) for _, glyph in glyphs)
+    boxes = [glyph for _, glyph in glyphs if glyph.run.dingbat or glyph.text in BOX_SIGNS]
+    has_ticks = any(map(_is_ticked, boxes))
+    box_signs = {id(glyph): sign for glyph in boxes if (sign := _box_sign(glyph, has_ticks))}
     for number, glyph in glyphs:
         clock.tick()
-        text = _box_sign(glyph, has_ticks) or _clean(glyph.text, glyph.known)
+        text = box_signs.get(id(glyph)) or _clean(glyph.text, glyph.known)
         if not text:
             continue
         size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)

@@ -28,6 +28,7 @@ from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
 from .auth import client_of
 from .bodies import FIELD_BYTES, media_type, read_form
+from .drain import Drain
 from .metrics import Metrics
 from .shapes import (
     DocumentAnswer,
@@ -83,9 +84,10 @@ PREVIEW_HEADERS: Final = {
 class Api:
     """The routes. Each translates a request for the service, and the answer of the service."""
 
-    def __init__(self, service: OcrService, metrics: Metrics) -> None:
+    def __init__(self, service: OcrService, metrics: Metrics, drain: Drain) -> None:
         self._service = service
         self._metrics = metrics
+        self._drain = drain
 
     def add_to(self, app: FastAPI) -> None:
         body = {"requestBody": _read_body()}
@@ -144,6 +146,10 @@ class Api:
         app.get("/metrics", include_in_schema=False)(self.metrics)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/", include_in_schema=False)(self.page)
+        # What watches a server often asks without wanting the answer.
+        app.head("/", include_in_schema=False)(self.page)
+        app.head("/docs", include_in_schema=False)(self.docs)
+        app.head("/health", include_in_schema=False)(self.health)
 
     async def page(self) -> Response:
         return _page(WEB / "index.html")
@@ -217,7 +223,7 @@ class Api:
             _, upload = await self._file(request, stack)
 
             async def look() -> Response:
-                async with self._service.opened(upload) as document:
+                async with self._service.opened(upload, client_of(request.scope)) as document:
                     seen = await document.preview(page, side)
                     headers = {
                         "X-Page-Count": str(document.page_count),
@@ -233,7 +239,7 @@ class Api:
             fields, upload = await self._file(request, stack)
 
             async def look() -> PageImages:
-                async with self._service.opened(upload) as document:
+                async with self._service.opened(upload, client_of(request.scope)) as document:
                     images, size = [], 0
                     for number in document.numbers(fields.get("pages", "")):
                         picture = await document.picture(number)
@@ -281,6 +287,7 @@ class Api:
     ) -> Response:
         refusal = None
         try:
+            self._drain.refuse_when_closing()
             self._service.ready()
         except OcrError as exc:
             if ready is not None:

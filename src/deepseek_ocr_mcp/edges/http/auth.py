@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...config import Settings, is_loopback
 from ...errors import BadRequest, InputForbidden, OcrError, Unauthorized
+from ...text import well_formed_values
 
 __all__ = ["Guard", "SecurityHeaders", "check_bind", "client_of", "error_body", "error_headers", "transport_security"]
 
@@ -94,7 +95,7 @@ def _matches(value: str, allowed: list[str]) -> bool:
 
 def error_body(error: OcrError) -> dict[str, dict[str, str]]:
     """The body of every HTTP error."""
-    return {"error": error.to_dict()}
+    return {"error": well_formed_values(error.to_dict())}
 
 
 def error_headers(error: OcrError) -> dict[str, str]:

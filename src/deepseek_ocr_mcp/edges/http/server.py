@@ -25,6 +25,7 @@ from .access import Access
 from .api import COMPONENTS, WEB, Api, log
 from .auth import Guard, SecurityHeaders, transport_security
 from .bodies import BodyLimits, largest_body
+from .drain import Drain
 from .metrics import Metrics
 from .shapes import ExportRequest, Problem, failure, unforeseen
 from .stream import ClientGone
@@ -47,8 +48,13 @@ NO_TELEMETRY: Final[TelemetryConfig] = {
 }  # fmt: skip
 
 
-def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
-    """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it."""
+def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) -> FastAPI:
+    """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it.
+
+    Args:
+        drain: the door that closes when the server is told to end; default: one that stays open.
+    """
+    drain = drain or Drain()
     settings = service.settings
     mcp_app = mcp.streamable_http_app(
         streamable_http_path="/mcp",
@@ -86,6 +92,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
             Middleware(SecurityHeaders),
             Middleware(_LastResort),
             Middleware(BodyLimits, settings=settings),
+            Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
             Middleware(Guard, settings=settings),
         ],
         responses={
@@ -107,7 +114,7 @@ def build_http(service: OcrService, mcp: MCPServer) -> FastAPI:
         },
     )
     app.state.has_token = settings.ocr_auth_token is not None
-    Api(service, metrics).add_to(app)
+    Api(service, metrics, drain).add_to(app)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app

@@ -33,6 +33,7 @@ from ...models import (
 )
 from ...modes import DEFAULT_MODE, MODES
 from ...service.answer import Answer
+from ...text import well_formed_values
 from .auth import error_body, error_headers
 
 __all__ = [
@@ -415,12 +416,13 @@ def as_dict(model: BaseModel) -> dict[str, Any]:
     data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(model, StatusAnswer):
         data |= {"allocated": model.allocated, "reserved": model.reserved}
-    return data
+    clean: dict[str, Any] = well_formed_values(data)
+    return clean
 
 
 def as_json(model: BaseModel) -> bytes:
-    """`as_dict` as bytes. A model may write half a character: JSON can say even that."""
-    return json.dumps(as_dict(model), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """`as_dict` as bytes."""
+    return json.dumps(as_dict(model), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def failure(error: OcrError, status: int | None = None) -> Response:

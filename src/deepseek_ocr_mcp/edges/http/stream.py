@@ -13,6 +13,7 @@ from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from ...errors import OcrError, cause_of
+from ...text import well_formed_values
 from .auth import error_body
 from .shapes import log, unforeseen
 
@@ -101,7 +102,8 @@ class EventStream(EventSourceResponse):
                 await self._emit("error", error_body(error) | {"status": error.http_status})
 
     async def _emit(self, event: str, data: Mapping[str, Any]) -> None:
-        await self._events.send({"event": event, "data": json.dumps(data, separators=(",", ":"))})
+        text = json.dumps(well_formed_values(data), separators=(",", ":"))
+        await self._events.send({"event": event, "data": text})
 
 
 class FileAnswer(FileResponse):

@@ -154,7 +154,7 @@ class AppView:
             if kept is None:
                 return CallToolResult(content=[], structured_content=structured)
             with self._service.place(callers(ctx).name):
-                async with self._service.opened(kept) as document:
+                async with self._service.opened(kept, callers(ctx).name) as document:
                     if page > document.page_count:
                         raise BadRequest(f"The document has {document.page_count} pages.", remedy="Name one of them.")
                     seen = await document.preview(page, side)

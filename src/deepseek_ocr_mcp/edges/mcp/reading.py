@@ -21,6 +21,7 @@ from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .apps import LINK, MARKDOWN, RESULT, AppView
 from .arguments import OCR_HINTS, StrictTool
+from .guard import clean_progress
 from .results import RESULTS, lean_schema, result_text, structured, structured_result, transition_result
 
 __all__ = ["Callers", "ReadingTool", "memory_tools"]
@@ -69,7 +70,7 @@ class ReadingTool:
         terms = Terms(
             reply_s=self.service.settings.ocr_reply_seconds,
             keep=client_supports_apps(ctx),
-            on_progress=ctx.report_progress,
+            on_progress=clean_progress(ctx),
         )
         answer = await self.service.ocr(request, self.callers(ctx), terms)
         if request.find_term and request.mode != "find":

@@ -18,6 +18,7 @@ from ... import __version__
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
+from .guard import clean_answers
 from .prompts import PromptServer, add_prompts
 from .reading import Callers, ReadingTool, memory_tools
 from .results import add_resources
@@ -66,7 +67,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},  # hosts of apps get another list
         extensions=[extension()],
-        middleware=[hide_from_others],
+        middleware=[clean_answers, hide_from_others],
         tools=[ReadingTool(service, store, view, callers).tool(), *memory_tools(service), view.tool(callers)],
     )
     add_resources(mcp, store)

@@ -16,6 +16,11 @@ __all__ = ["installed_release", "model_file", "model_folder", "new_session", "sh
 
 
 def model_folder() -> Path:
+    """Where the wheel keeps its models.
+
+    Raises:
+        EngineUnavailable: a package is missing.
+    """
     missing = [name for name in ("rapidocr", "onnxruntime", "cv2", "numpy") if find_spec(name) is None]
     spec = find_spec("rapidocr")
     if missing or spec is None or spec.origin is None:
@@ -27,6 +32,11 @@ def model_folder() -> Path:
 
 
 def model_file(folder: Path, part: str) -> Path:
+    """The newest model of a part: `det` finds text, `rec` reads it.
+
+    Raises:
+        EngineUnavailable: there is none.
+    """
     found = sorted(folder.glob(f"PP-OCR*_{part}_*.onnx"))
     if not found:
         raise EngineUnavailable(
@@ -55,10 +65,11 @@ def share_arena() -> None:
 
 
 def new_session(model: str | bytes, threads: int) -> Any:
+    """A model, by its path or its bytes, ready to run on so many threads."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: stopping a run on purpose is logged as an error
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.use_env_allocators", "1")  # see `_share_arena`
+    options.add_session_config_entry("session.use_env_allocators", "1")  # see `share_arena`
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from ..scripts import LATIN, SCRIPTS, Script, languages_for
 
 __all__ = [
     "INSTALL",
+    "UNSEEN",
     "Orientation",
     "Pixels",
     "Program",
@@ -50,9 +52,10 @@ MAX_LANGUAGES: Final = 8  # at once: each takes memory, and time for every word 
 OSD_SIDE: Final = 2000  # pixels that are enough to see how a page lies
 OSD_CHARACTERS: Final = 5  # least number of characters to judge by; the program's own default is 50
 SURE_ORIENTATION: Final = 1.0  # the program's measure; upright pages are called turned at up to 0.7
-SURE_SCRIPT: Final = 1.0  # the same for the script: a wrong one had 0.7, right ones have 1.7 and more
+SURE_SCRIPT: Final = 1.5  # the same for the script: wrong ones had 0.7 and 1.3, right ones have 1.7 and more
 CLEAR_CONFIDENCE: Final = 0.85  # of a page in a script that is not sure
 GOOD_CONFIDENCE: Final = 0.7  # of a page, 0 to 1: the right language has about 0.9, a wrong one about 0.4
+TELLING_LETTERS: Final = 8  # of a page; fewer look clear in a wrong script too, so that all are tried
 ONE_SCRIPT_SHARE: Final = 0.9  # of the letters
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -62,7 +65,7 @@ LATIN_LETTER: Final = re.compile("[A-Za-z\\u00c0-\\u024f]")
 
 LATIN_DATA: Final = frozenset(
     name for script in SCRIPTS.values() if not script.foreign for name in (*script.languages, script.whole)
-)
+) - {"vie"}
 
 INSTALL: Final = (
     "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract; "
@@ -94,6 +97,11 @@ class Orientation:
         """The script; Latin where this says none that is known."""
         return SCRIPTS.get(self.script, LATIN)
 
+    @property
+    def is_sure_of_script(self) -> bool:
+        """Whether the script may be named: a guess at a page of which the program cannot see the top is none."""
+        return self.script_confidence >= SURE_SCRIPT and (self.confidence > 0 or math.isinf(self.script_confidence))
+
 
 UNSEEN: Final = Orientation(0, 0.0, "", 0.0)
 
@@ -109,6 +117,11 @@ class Recognition:
     @property
     def confidence(self) -> float:
         return mean_confidence(self.words)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the program is as sure as of clear text in the right language."""
+        return self.trusted and self.confidence >= CLEAR_CONFIDENCE
 
     @property
     def trusted(self) -> bool:
@@ -146,6 +159,15 @@ class Program:
     def lacks(self, script: Script) -> bool:
         """Whether text in this script cannot be read here."""
         return script.foreign and not languages_for(script, self.languages)
+
+    @property
+    def foreign_scripts(self) -> list[Script]:
+        """The scripts that can be read here and that the bundled models do not know, those without a twin."""
+        known: dict[tuple[str, ...], Script] = {}
+        for script in SCRIPTS.values():
+            if not script.bundled and (languages := languages_for(script, self.languages)):
+                known.setdefault(tuple(languages), script)
+        return list(known.values())
 
     def may_read(self, script: Script) -> bool:
         """Whether `read` may find more than Latin letters on a page in this script.
@@ -230,49 +252,59 @@ class Program:
         settings = ["-l", "+".join(languages), "--psm", "3", "-c", "tessedit_create_tsv=1"]
         return parse_words(self.run(["-", "-", *settings], call, image=_as_pgm(grey)))
 
+    def words_in(self, grey: Pixels, script: Script, call: Call) -> list[Word]:
+        """The words of an upright page in one script, whose data is here."""
+        return self.words(grey, languages_for(script, self.languages)[:MAX_LANGUAGES], call)
+
     def read(self, grey: Pixels, seen: Orientation, call: Call) -> Recognition:
         """The words of a page that may lie on its side, and of which `seen` is known.
 
-        The script's languages are tried together with those of Latin script, among which the program
-        chooses word by word. Where that reads badly, detection may have erred: the page is turned, then
-        each other script that can be read here is tried, unless the script's own data is missing.
+        The script's languages are tried together with those of Latin script, among which the program chooses word
+        by word. Where that reads badly, detection may have erred: each other script that can be read here is tried,
+        unless the script's own data is missing; and the same at each turn in which the page may lie, as it is first.
         """
-        found = seen.known
-        sure = seen.script_confidence >= SURE_SCRIPT
-        own = languages_for(found, self.languages)
-        first = self._tried_first(found)
         turns = [seen.quarters]
         if seen.confidence < SURE_ORIENTATION:
             turns = [0, seen.quarters, (seen.quarters + 2) % 4]
+        found = seen.known
+        others = self._other_scripts(found)
         best = Recognition(turns[0], found, ())
         for quarters in dict.fromkeys(turns):
-            read = self._read(grey, quarters, found, first, call)
+            upright = np.rot90(grey, quarters)
+            read = Recognition(quarters, found, tuple(self.words(upright, self._tried_first(found), call)))
             best = max(best, read, key=lambda r: r.confidence)
             if not best.words:
                 return best  # a blank page is blank however it lies
-            if best.trusted and (sure or best.confidence >= CLEAR_CONFIDENCE):
-                return self._surer(grey, best, own, call)
-        if own or not found.foreign:
-            for other in dict.fromkeys(SCRIPTS.values()):
-                if other != found and (languages := languages_for(other, self.languages)[:MAX_LANGUAGES]):
-                    last = self._read(grey, best.quarters, other, languages, call)
-                    if last.trusted and last.confidence > best.confidence:
-                        best = last
-                    if best.trusted and best.confidence >= CLEAR_CONFIDENCE:
-                        break
+            if read.trusted and (seen.script_confidence >= SURE_SCRIPT or read.is_clear):
+                return self._surer(upright, read, call)
+            for other in others:
+                read = Recognition(quarters, other, tuple(self.words_in(upright, other, call)))
+                if read.trusted and (read.confidence > best.confidence or not best.trusted):
+                    best = read
+                if best.is_clear and sum(len(word.text) for word in best.words) >= TELLING_LETTERS:
+                    return best
+            if best.is_clear:
+                return best
         return best
 
-    def _surer(self, grey: Pixels, reading: Recognition, own: Sequence[str], call: Call) -> Recognition:
+    def _other_scripts(self, found: Script) -> list[Script]:
+        """What a page may be in, if not in the script that was found; none where that cannot be read here."""
+        if self.lacks(found):
+            return []
+        known = {tuple(languages_for(found, self.languages)): found}
+        for script in SCRIPTS.values():
+            if languages := languages_for(script, self.languages):
+                known.setdefault(tuple(languages), script)
+        return [script for script in known.values() if script != found]
+
+    def _surer(self, upright: Pixels, reading: Recognition, call: Call) -> Recognition:
         """Latin words amid another script are often guesses: without Latin data, their lines may read better."""
-        if not (own and reading.script.foreign and any(LATIN_LETTER.search(word.text) for word in reading.words)):
+        mixed = any(LATIN_LETTER.search(word.text) for word in reading.words)
+        if not (mixed and reading.script.foreign and languages_for(reading.script, self.languages)):
             return reading
-        alone = by_line(self._read(grey, reading.quarters, reading.script, own, call).words)
+        alone = by_line(self.words_in(upright, reading.script, call))
         lines = [max(line, alone.get(key, []), key=mean_confidence) for key, line in by_line(reading.words).items()]
         return Recognition(reading.quarters, reading.script, tuple(word for line in lines for word in line))
-
-    def _read(self, grey: Pixels, quarters: int, script: Script, languages: Sequence[str], call: Call) -> Recognition:
-        words = self.words(np.rot90(grey, quarters), languages, call) if languages else []
-        return Recognition(quarters, script, tuple(words))
 
 
 def find_program() -> str | None:

@@ -133,14 +133,26 @@ function* withFormulas(text) {
   if (at < text.length) yield text.slice(at);
 }
 
+let searched = { text: null }; // for each closing delimiter of this text: from where it was looked for, and where it is
+
+/** Where `close` stands next; what was found is kept, so that a page of nothing but opening ones is searched once. */
+function nextEnd(text, from, close) {
+  if (searched.text !== text) searched = { text };
+  const known = searched[close];
+  if (known && known.from <= from && from <= known.end) return known.end;
+  const at = text.indexOf(close, from);
+  return (searched[close] = { from, end: at < 0 ? Infinity : at }).end;
+}
+
 /** The formula that begins at this place of a text. A dollar sign beside a blank or before a figure is money. */
 function formulaAt(text, at) {
   for (const [open, close, display] of DELIMITERS) {
     if (!text.startsWith(open, at)) continue;
-    const end = text.indexOf(close, at + open.length);
-    const source = text.slice(at + open.length, end);
-    if (end < 0 || end - at > LONGEST_FORMULA || !source.trim()) return null;
-    return { source, display, end: end + close.length };
+    const from = at + open.length;
+    const end = nextEnd(text, from, close);
+    if (end - at > LONGEST_FORMULA) return null;
+    const source = text.slice(from, end);
+    return source.trim() ? { source, display, end: end + close.length } : null;
   }
   if (text[at] !== "$" || /\s|\$|^$/.test(text[at + 1] ?? "")) return null;
   for (let end = at + 2; end < Math.min(text.length, at + LONGEST_FORMULA); end++) {
@@ -152,6 +164,19 @@ function formulaAt(text, at) {
     }
   }
   return null;
+}
+
+/** What of a text is no formula, piece by piece. */
+function* outsideFormulas(text) {
+  let from = 0;
+  for (let at = 0; at < text.length; at++) {
+    const formula = formulaAt(text, at);
+    if (!formula) continue;
+    yield text.slice(from, at);
+    from = formula.end;
+    at = from - 1;
+  }
+  yield text.slice(from);
 }
 
 function typeset(source, display) {
@@ -260,7 +285,6 @@ export async function plain(text) {
   return out.join("").replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
 }
 
-const FORMULA = /\\\([\s\S]*?\\\)|\\\[[\s\S]*?\\\]|\$\$[\s\S]*?\$\$/;
 const LETTER = /[\p{L}\p{N}]/u;
 const SOON = 600; // letters: a block that follows stands near the last one
 
@@ -310,7 +334,7 @@ export function linkBlocks(root, blocks) {
   };
   blocks.forEach((block, index) => {
     // Formulas look different once they are set: what stands between them is looked for.
-    for (const piece of block.text.replace(/<[^>]*>/g, " ").split(FORMULA)) {
+    for (const piece of outsideFormulas(block.text.replace(/<[^<>]*>/g, " "))) {
       const wanted = [...piece].filter((char) => LETTER.test(char)).join("");
       if (wanted) place(wanted, index);
     }

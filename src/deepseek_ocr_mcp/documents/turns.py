@@ -1,0 +1,60 @@
+"""The decoder's turns: one call at a time, and clients take turns, so that none waits behind all calls of another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """A lock that goes round among clients; within one client, first come is first served."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: dict[str, deque[anyio.Event]] = {}
+        """By client; whose turn is next stands first."""
+
+    def __repr__(self) -> str:
+        waiting = sum(map(len, self._waiting.values()))
+        return f"<Turns {'held' if self._held else 'free'}, {waiting} of {len(self._waiting)} clients wait>"
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Hold the lock, when it is this client's turn."""
+        await self._acquire(client)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _acquire(self, client: str) -> None:
+        if not self._held:
+            self._held = True
+            return
+        place = anyio.Event()
+        self._waiting.setdefault(client, deque()).append(place)
+        try:
+            await place.wait()
+        except BaseException:
+            if place.is_set():  # it was given the turn in the moment in which it was cancelled
+                self._pass_on()
+            else:
+                self._waiting[client].remove(place)
+                if not self._waiting[client]:
+                    del self._waiting[client]
+            raise
+
+    def _pass_on(self) -> None:
+        if not self._waiting:
+            self._held = False
+            return
+        client = next(iter(self._waiting))
+        places = self._waiting.pop(client)
+        places.popleft().set()
+        if places:
+            self._waiting[client] = places  # behind all others

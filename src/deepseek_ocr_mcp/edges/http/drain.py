@@ -1,0 +1,96 @@
+"""The end of the HTTP server in order: what is being read is answered, new work is refused with the time to come again.
+
+A request counts from its first byte to the last of its answer. Open event streams do not: they end by themselves never.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Final
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ...errors import NotReady
+from .auth import error_body
+
+__all__ = ["Drain"]
+
+WORKING: Final = "POST"  # the method of all that takes time
+RETRY_S: Final = 5  # a server that takes its place is there by then
+
+
+class Drain:
+    """Knows what is under way. `middleware` counts and refuses; `finish` waits."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self._under_way = 0
+        self._done = anyio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Drain {self._under_way} under way{', closing' if self.closing else ''}>"
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """`app` behind the door that `finish` closes."""
+
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["method"] != WORKING:
+                await app(scope, receive, send)
+            elif self.closing:
+                await _refuse(send)
+            else:
+                self._under_way += 1
+                try:
+                    await app(scope, receive, send)
+                finally:
+                    self._under_way -= 1
+                    if not self._under_way:
+                        self._done.set()
+
+        return counted
+
+    def refuse_when_closing(self) -> None:
+        """Raises `NotReady` from the moment that `finish` is called."""
+        if self.closing:
+            raise _closing()
+
+    async def finish(self, within_s: float) -> int:
+        """Refuse new work and wait for what is under way.
+
+        Args:
+            within_s: seconds; what is not done by then is for the caller to end.
+
+        Returns:
+            How many requests are not done.
+        """
+        self.closing = True
+        with anyio.move_on_after(within_s if math.isfinite(within_s) else None):
+            while self._under_way:
+                self._done = anyio.Event()
+                await self._done.wait()
+        return self._under_way
+
+
+def _closing() -> NotReady:
+    error = NotReady("The server is shutting down.", remedy="Send the request again, to the server that takes over.")
+    error.retry_after_s = RETRY_S
+    return error
+
+
+async def _refuse(send: Send) -> None:
+    error = _closing()
+    body = json.dumps(error_body(error)).encode()
+    start: Message = {
+        "type": "http.response.start",
+        "status": error.http_status,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"retry-after", str(RETRY_S).encode()),
+            (b"connection", b"close"),
+        ],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body})

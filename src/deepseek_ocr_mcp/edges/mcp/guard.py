@@ -1,0 +1,164 @@
+"""Every message is answered: what the SDK cannot parse is refused in JSON-RPC's words, and no half character is sent.
+
+The SDK drops a line that it cannot parse, so its client waits for ever, and one text that UTF-8 cannot hold ends its
+writer and with it the server. `guarded_stdio` and `clean_answers` stand between the SDK and the wire.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from mcp.types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    RequestId,
+    jsonrpc_message_adapter,
+)
+from pydantic import ValidationError
+
+from ...text import well_formed, well_formed_values
+
+__all__ = ["clean_answers", "clean_progress", "guarded_stdio", "refusals", "run_stdio"]
+
+MAX_REFUSALS: Final = 100  # of one batch: each of its requests waits for an answer
+
+
+async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: an answer, or an error, with U+FFFD in the place of each lone surrogate."""
+    try:
+        answer = await call_next(ctx)
+    except MCPError as exc:
+        error = exc.error
+        raise MCPError(error.code, well_formed_values(error.message), well_formed_values(error.data)) from exc
+    return well_formed_values(answer) if isinstance(answer, dict) else answer
+
+
+def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None]]:
+    """What tells the caller of a tool how far it is, with messages that can be sent whatever a file is called."""
+
+    async def report(done: float, total: float, message: str) -> None:
+        await ctx.report_progress(done, total, well_formed(message))
+
+    return report
+
+
+async def run_stdio(mcp: MCPServer) -> None:
+    """What `mcp.run_stdio_async()` does, with every line answered."""
+    server = mcp._lowlevel_server  # the SDK has no public way to run a server on other streams than its own
+    async with guarded_stdio() as (reader, writer):
+        await server.run(reader, writer, server.create_initialization_options())
+
+
+@asynccontextmanager
+async def guarded_stdio() -> AsyncIterator[tuple[Any, Any]]:
+    """The SDK's streams of stdin and stdout."""
+    async with stdio_server() as (reader, writer):
+        yield _AnsweringReader(reader, writer), writer
+
+
+class _AnsweringReader:
+    """A `ReadStream` of the SDK that answers by itself what could not be parsed, and hands on the rest."""
+
+    def __init__(self, inner: Any, writer: Any) -> None:
+        self._inner = inner
+        self._writer = writer
+
+    @property
+    def last_context(self) -> Any:
+        """Of the message that was received last; the SDK restores it around its handler."""
+        return self._inner.last_context
+
+    async def receive(self) -> Any:
+        while True:
+            item = await self._inner.receive()
+            if not isinstance(item, ValidationError):
+                return item
+            for refusal in refusals(item):
+                await self._writer.send(SessionMessage(refusal))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        import anyio
+
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def refusals(exc: ValidationError) -> list[JSONRPCError]:
+    """What to answer to a line of which the SDK's parser raised this: one error for each request in it.
+
+    A notification and an answer get none, as JSON-RPC asks; a line of which nobody can tell what it is gets one with
+    the id null.
+    """
+    try:
+        message = _message(exc)
+    except (ValueError, RecursionError):
+        return [_refusal(None, PARSE_ERROR, "This line is no JSON.")]
+    if isinstance(message, list):
+        text = "Batches are not taken: send each message on a line of its own."
+        requests = [each for each in message if isinstance(each, dict) and "method" in each and "id" in each]
+        return [_refusal(each["id"], INVALID_REQUEST, text) for each in requests[:MAX_REFUSALS]] or [
+            _refusal(None, INVALID_REQUEST, text)
+        ]
+    if not isinstance(message, dict):
+        return [_refusal(None, INVALID_REQUEST, "A message is a JSON object.")]
+    if ("id" not in message and "method" in message) or ("method" not in message and "id" in message):
+        return []
+    return [_refusal(message.get("id"), *_reason(message))]
+
+
+def _message(exc: ValidationError) -> Any:
+    """The whole message, out of an error of its parser.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or nested beyond all measure.
+    """
+    for error in exc.errors(include_url=False, include_context=False):
+        if error["type"] == "json_invalid":
+            return json.loads(error["input"])
+        # It is tried as each kind of message: one of them always misses a field, or finds no object at all.
+        if len(error["loc"]) == 1 or (error["type"] == "missing" and len(error["loc"]) == 2):
+            return error["input"]
+    return None
+
+
+def _reason(message: dict[str, Any]) -> tuple[int, str]:
+    if well_formed_values(message) is not message:
+        return PARSE_ERROR, "A text in this message has half of a character: a lone surrogate."
+    if not isinstance(message.get("params", {}), dict):
+        return INVALID_PARAMS, "`params` is a JSON object."
+    try:
+        jsonrpc_message_adapter.validate_python(message, by_name=False)
+    except ValidationError:
+        return INVALID_REQUEST, "This is no request as JSON-RPC 2.0 and MCP have it."
+    return PARSE_ERROR, "This message is nested too deeply."
+
+
+def _refusal(number: object, code: int, text: str) -> JSONRPCError:
+    is_id = isinstance(number, (int, str)) and not isinstance(number, bool)
+    known: RequestId | None = well_formed_values(number) if is_id else None
+    return JSONRPCError(jsonrpc="2.0", id=known, error=ErrorData(code=code, message=text))

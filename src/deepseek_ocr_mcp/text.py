@@ -1,0 +1,57 @@
+"""Text from outside, made fit to be sent and shown: no half characters, no control characters in a line.
+
+A file name that is not UTF-8 and the answer of an engine can hold a lone surrogate, which no encoder of JSON or UTF-8
+takes. Whatever leaves the program passes `well_formed` once, at the edge.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+__all__ = ["one_line", "well_formed", "well_formed_values", "without_paths"]
+
+# A slash that begins a path (not one of an address or of "and/or"), up to the last slash before its name.
+_FOLDERS: Final = re.compile(r"(?<![\w:/.\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"<>|:,;()\[\]]*[\\/])?(?=[^\s/\\])")
+
+
+def well_formed(text: str) -> str:
+    """`text` with U+FFFD in the place of each lone surrogate; the same object if it has none."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def well_formed_values(value: Any) -> Any:
+    """A JSON value whose texts and names are all `well_formed`; the same object where nothing had to change."""
+    match value:
+        case str():
+            return well_formed(value)
+        case dict():
+            clean = {well_formed_values(name): well_formed_values(each) for name, each in value.items()}
+            changed = any(new is not old for new, old in zip(clean.values(), value.values(), strict=False))
+            return clean if changed or list(clean) != list(value) else value
+        case list() | tuple():
+            items = [well_formed_values(each) for each in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        case _:
+            return value
+
+
+def one_line(text: str) -> str:
+    """`text` with every control character, line break, bidirectional mark and lone surrogate written as an escape.
+
+    What a caller sent, or what a file is called, can then neither forge a line nor drive a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def without_paths(text: str) -> str:
+    """`text` with nothing but the last name of each path in it: where things lie on a server is its own business."""
+    return _FOLDERS.sub("", text)
