@@ -29,7 +29,7 @@ from playwright.sync_api import Error, Page, Route, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "engines")]
 
-from browser.rig import AppHost, Shown, bundle_host  # noqa: E402 - it lies with the tests
+from browser.rig import AppHost, Shown, bundle_host, limited  # noqa: E402 - it lies with the tests
 
 PAGES = ROOT / "examples" / "pages"
 IMAGES = ROOT / "docs" / "images"
@@ -205,6 +205,19 @@ def error(page: Page) -> None:
     page.wait_for_selector(".error-box")
 
 
+def notes(page: Page) -> None:
+    page.set_input_files("#picker", {"name": "report.pdf", "mimeType": "application/pdf", "buffer": limited()})
+    page.click("#read")
+    page.wait_for_selector(".note", timeout=60_000)
+
+
+def notes_failed(page: Page) -> None:
+    notes(page)
+    for _ in range(2):
+        page.locator(".pager button").last.click()
+    page.wait_for_selector(".calm")
+
+
 def gpu(page: Page) -> None:
     fake_gpu(page)
     page.reload()
@@ -306,6 +319,11 @@ def app_find(shown: Shown) -> None:
     shown.app.locator(".entry").first.hover()
 
 
+def app_notes(shown: Shown) -> None:
+    shown.call(as_base64(limited()))
+    shown.app.locator(".note").first.wait_for()
+
+
 def app_working(shown: Shown) -> None:
     shown.tell("input", {"image": "/home/me/scans/letter.pdf"})
 
@@ -332,6 +350,7 @@ APP_STATES: dict[str, tuple[str, Callable[[Shown], None]]] = {
     "app-unread": ("rapidocr", app_unread),
     "app-find": ("rapidocr", app_find),
     "app-table": ("rapidocr", app_table),
+    "app-notes": ("rapidocr", app_notes),
     "app-working": ("rapidocr", app_working),
     "app-error": ("rapidocr", app_error),
 }
@@ -347,6 +366,8 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "parts": ("writers:Scholar", parts),
     "download": ("rapidocr", download),
     "error": ("rapidocr", error),
+    "notes": ("rapidocr", notes),
+    "notes-failed": ("rapidocr", notes_failed),
     "gpu": ("rapidocr", gpu),
     "gpus": ("rapidocr", gpus),
     "cpu": ("rapidocr", cpu),

@@ -24,6 +24,7 @@ from playwright.sync_api import (
     Page,
 )
 
+from pdf_maker import Sheet, born_digital, pdf, stream
 from support import wait_until
 
 HERE: Final = Path(__file__).parent
@@ -60,6 +61,15 @@ class Site(Protocol):
 
     @property
     def root(self) -> str: ...
+
+
+def limited() -> bytes:
+    """A PDF whose answer has notes: a file is attached, the second page is blank, the third one is damaged."""
+    file = "<< /Type /Filespec /F (readings.xlsx) /EF << /F 60 0 R >> >>"
+    attached = f"/Names << /EmbeddedFiles << /Names [(a) {file}] >> >>"
+    sheets = [born_digital("First"), Sheet(), born_digital("Third"), born_digital("Fourth")]
+    data = pdf(*sheets, catalog=attached, objects={60: stream("1,2", "/Type /EmbeddedFile")})
+    return data.replace(b"\n10004 0 obj\n<<", b"\n10004 0 obj\n[]")  # objects of pages have even numbers from 10,000
 
 
 class Visitor:

@@ -17,7 +17,7 @@ from fake_vllm import fake_vllm
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults, limited
 from deepseek_ocr_mcp import __version__
 from deepseek_ocr_mcp.models import NoteCode
 from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
@@ -180,6 +180,23 @@ def test_a_note_of_the_server_is_in_the_readers_language_with_the_servers_own_wo
     note = page.locator(".note")
     expect(note).to_contain_text("検索した語句は見つかりませんでした。")
     expect(note.locator("details p[lang=en]")).to_contain_text("'unicorn' was not found")
+
+
+def test_a_page_that_failed_shows_its_note_and_can_be_left(visitor: Visitor, rapid: HttpServer) -> None:
+    visitor.expected.append(TOLD_ANYWAY)  # the picture of the damaged page is refused
+    page = visitor.open(rapid)
+    read(page, ("report.pdf", limited()))
+    notes = page.locator(".note")
+    expect(notes).to_have_count(3)
+    expect(notes.nth(0)).to_contain_text("1 attached file, which was not read: readings.xlsx")
+    expect(notes.nth(1)).to_contain_text("Page 2: blank")
+    for _ in range(2):
+        page.get_by_role("button", name="Next page").click()
+    expect(page.locator(".view")).to_contain_text("This page could not be read. The note says why.")
+    expect(notes.nth(1)).to_contain_text("Page 3: report.pdf is damaged")
+    expect(page.locator(".zoom")).to_be_hidden()
+    page.get_by_role("button", name="Next page").click()
+    expect(shown(page)).to_contain_text("Fourth")
 
 
 def test_what_the_engine_cannot_do_is_shown_with_the_reason(visitor: Visitor, rapid: HttpServer) -> None:

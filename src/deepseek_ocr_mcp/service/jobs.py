@@ -357,22 +357,23 @@ class Jobs:
 
     async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
         """Read these pages, or parts of pages, and deliver the pages."""
+        whole = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
         parts = {page.number: page.part for page in drawn if page.part is not None}
-        images = {page.number: page.image for page in drawn if page.image is not None}
+        parts_drawn = {number: part.image for number, part in parts.items()}
+        numbers = [*whole, *parts]
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted(images):
-                with anyio.CancelScope() as batch.scope, self._lines(job, images):
-                    if whole := {number: image for number, image in images.items() if number not in parts}:
+            if job.wanted(numbers):
+                with anyio.CancelScope() as batch.scope, self._lines(job, numbers):
+                    if whole:
                         pages += await self._read_images(job, whole, {})
-                        images |= whole  # some may have been drawn anew
                     if parts:
-                        pages += await self._read_images(job, {n: part.image for n, part in parts.items()}, parts)
+                        pages += await self._read_images(job, parts_drawn, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in images.values():
+            for image in (*whole.values(), *parts_drawn.values()):  # as they are now: some may have been drawn anew
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
@@ -432,8 +433,12 @@ class Jobs:
             return []
         document = job.work.document
         document.discard(images[number])  # its picture may be gone: an endpoint got it
-        part = await document.unread_part(number) if number in parts else None
-        images[number] = part.image if part else await document.page(number)
+        try:
+            part = await document.unread_part(number) if number in parts else None
+            images[number] = part.image if part else await document.page(number)
+        except OcrError as exc:
+            self._fail(job, [number], exc)
+            return []
         return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:

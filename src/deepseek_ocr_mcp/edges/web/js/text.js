@@ -20,6 +20,21 @@ function noteBox({ code, text, pages }) {
   );
 }
 
+/** Whether a note is about this page, or about the whole answer. Pages are like "1-3,7". */
+const isAbout = ({ pages }, page) =>
+  !pages ||
+  pages.split(",").some((part) => {
+    const [first, last = first] = part.split("-").map(Number);
+    return first <= page && page <= last;
+  });
+
+/** The notes: those about the shown page, or about all pages, come first. */
+function noteList(notes, page) {
+  const here = notes.filter((note) => isAbout(note, page));
+  const elsewhere = notes.filter((note) => !isAbout(note, page));
+  return [...here, ...elsewhere].map(noteBox);
+}
+
 export class TextPane extends EventTarget {
   /**
    * Events: `light`, `pick` with the index of a block; `retry` with the item; `go` with a page.
@@ -196,7 +211,7 @@ export class TextPane extends EventTarget {
       result.timing.load_s >= 0.1 && t("loadedIn", { s: seconds(result.timing.load_s) }),
       t("readIn", { s: seconds(Math.max(0.1, result.timing.infer_s)) }),
     ].filter(Boolean).join(" · ");
-    const notes = (result.notes ?? []).map(noteBox);
+    const notes = noteList(result.notes ?? [], item.page);
     const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
     if (!page) view.append(this.unread(item));
     else if (tab === "lines") view.append(this.lines(page));
@@ -218,7 +233,7 @@ export class TextPane extends EventTarget {
       view.append(article);
     }
     if (page && !["stop", "failed"].includes(page.finish)) notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
-    this.body.replaceChildren(...notes, view);
+    this.body.replaceChildren(...(notes.length ? [h("div", { class: "notes" }, ...notes)] : []), view);
     this.body.scrollTop = 0;
   }
 

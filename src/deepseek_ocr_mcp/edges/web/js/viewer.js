@@ -210,7 +210,8 @@ export class Viewer extends EventTarget {
       this.pagerEnds[0].disabled = this.at <= 1;
       this.pagerEnds[1].disabled = this.at >= this.count;
     }
-    this.tools.hidden = !this.page;
+    this.zoomTools.hidden = !this.page;
+    this.tools.hidden = !this.page && !many; // a page without a picture can be left
     this.boxesButton.hidden = this.blocks.length === 0;
   }
 

@@ -10,7 +10,7 @@ export default {
   "theme.dark": "dark",
   close: "Close",
   cancel: "Cancel",
-  seconds: "{s} s",
+  seconds: "{s}\u00a0s",
   apiDocs: "API",
 
   "welcome.title": "Drop a page, get its text.",
