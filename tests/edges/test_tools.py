@@ -34,7 +34,7 @@ async def test_there_are_four_tools_and_each_teaches_its_use() -> None:
         assert tool.title
         assert len(tool.description or "") > 80
         assert tool.output_schema
-        assert tool.input_schema["additionalProperties"] is False
+        assert "additionalProperties" not in tool.input_schema, "google-genai 2.34 cannot convert it"
         assert tool.annotations is not None
         hints = tool.annotations.model_dump()
         assert all(hints[name] is not None for name in hints)

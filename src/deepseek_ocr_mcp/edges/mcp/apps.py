@@ -174,7 +174,6 @@ class AppView:
             structured_output=False,
         )
         assert isinstance(tool, StrictTool)
-        tool.parameters["additionalProperties"] = False
         return tool
 
 
