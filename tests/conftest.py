@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 MARK = "DEEPSEEK_OCR_MCP_TEST_PROCESS"
-FAULT_SETTINGS = f"FAULTS,EAGER_NOTE,{MARK}"  # what fault engines are told, and how children are found
+FAULT_SETTINGS = f"FAULTS,SIGNS,{MARK}"  # what fault engines are told, and how children are found
 
 
 ALWAYS_THERE = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from ..errors import EngineUnavailable, OcrError, Unauthorized, cause_of
 from .shared import settings_from
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from ..models import GpuStatus
     from ..service.service import OcrService
 
-__all__ = ["NotListening", "endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
+__all__ = ["endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
 
 CALL_TIMEOUT_S: Final = 60.0
+CONNECT_S: Final = 2.0  # for an address of this machine
 FIRST_ANSWERS_S: Final = 10.0  # seconds for the first answers of endpoints
 
 
@@ -75,8 +78,7 @@ async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) 
     """Check an address before a tool is called: is it this product, and does it accept the token?
 
     Raises:
-        NotListening: no program listens there.
-        EngineUnavailable: another program does.
+        EngineUnavailable: no program listens there, or another program does.
         Unauthorized: the token is missing or wrong.
     """
     import httpx2
@@ -84,7 +86,7 @@ async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) 
     try:
         answer = await http.get(httpx2.URL(url).join("/gpu/status"))  # needs the token, and waits for no page
     except httpx2.TransportError as exc:
-        raise NotListening(
+        raise EngineUnavailable(
             f"No server listens at {url} ({type(exc).__name__}).",
             remedy="Start one with `deepseek-ocr-mcp serve --transport http`, or name its address with --url.",
         ) from None
@@ -104,8 +106,14 @@ async def _check_server(http: httpx2.AsyncClient, url: str, *, has_token: bool) 
         )
 
 
-class NotListening(EngineUnavailable):
-    """No program listens at the address of the server."""
+def _is_listening(url: str) -> bool:
+    """Whether any program accepts connections at the address."""
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((address.hostname or "", address.port or 80), timeout=CONNECT_S):
+            return True
+    except OSError:
+        return False
 
 
 def run_status(arguments: argparse.Namespace) -> int:
@@ -118,11 +126,9 @@ def run_status(arguments: argparse.Namespace) -> int:
         async with running_service(settings_from(arguments)) as service:
             return (await settled_status(service)).model_dump(mode="json", exclude_none=True)
 
-    try:
+    if arguments.url or _is_listening(_server_url(arguments)):
         status = anyio.run(_call_server, arguments, "gpu_status", {})
-    except NotListening:
-        if arguments.url:
-            raise
+    else:
         print("No server listens on this machine; a server would find this.", file=sys.stderr)
         status = anyio.run(local)
     print(json.dumps(status, indent=2) if arguments.json else "\n".join(_status_lines(status)))
