@@ -271,6 +271,23 @@ async def test_exports_have_decoders_of_their_own_a_few_at_once_and_leave_nothin
         assert library.left() == []
 
 
+async def test_clients_take_turns_with_exports(library: Library) -> None:
+    ended = []
+    async with library.running() as reader:
+
+        async def export(client: str) -> None:
+            async with reader.exported("word", [{"text": "a page"}], client=client):
+                ended.append(client)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3 * EXPORTS_AT_ONCE):
+                tasks.start_soon(export, "many")
+            await anyio.sleep(DECODE_S / 2)
+            tasks.start_soon(export, "one")
+    assert "one" in ended[: 3 * EXPORTS_AT_ONCE - 1], "it waits for what is under way, and not for what waits"
+    assert len(ended) == 3 * EXPORTS_AT_ONCE + 1
+
+
 async def test_an_export_of_a_document_has_it_inspected_first_and_blames_it_for_a_crash(library: Library) -> None:
     library.script["searchable"] = [WorkerDied(-11, "")]
     async with library.running() as reader:
