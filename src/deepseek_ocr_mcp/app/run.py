@@ -175,6 +175,7 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
             )
 
             async def serve() -> None:
+                announce(_address(listener))  # not before signals are awaited: whoever reads it may send one
                 await server.serve(sockets=[listener])
 
             async def finish() -> None:
@@ -182,7 +183,6 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                 stop.set()
 
             silence_accept_errors(asyncio.get_running_loop())
-            announce(_address(listener))
             async with anyio.create_task_group() as tasks:
 
                 def signalled() -> None:
