@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,8 @@ from deepseek_ocr_mcp import __version__
 ROOT = Path(__file__).parents[1]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 NEEDED = ("scripts/release", "scripts/bundle", "packaging", "src", "pyproject.toml", "README.md", "LICENSE",
-          "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore")  # fmt: skip
+          "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore", "deploy/hashes-cpu.txt",
+          "deploy/hashes-gpu.txt")  # fmt: skip
 VERSION_FILE = "src/deepseek_ocr_mcp/__init__.py"
 
 
@@ -73,17 +76,57 @@ def test_a_release_that_is_in_order_is_built_and_its_last_steps_are_named(clone:
         f"deepseek_ocr_mcp-{__version__}-py3-none-any.whl",
         f"deepseek_ocr_mcp-{__version__}.tar.gz",
         f"deepseek-ocr-mcp-{__version__}.mcpb",
+        f"deepseek-ocr-mcp-{__version__}-cpu.hashes.txt",
+        f"deepseek-ocr-mcp-{__version__}-gpu.hashes.txt",
+        f"deepseek-ocr-mcp-{__version__}-cpu.cdx.json",
+        f"deepseek-ocr-mcp-{__version__}-gpu.cdx.json",
         "SHA256SUMS",
     }
     sums = subprocess.run(
         ["sha256sum", "--check", "SHA256SUMS"], cwd=clone.root / "dist", capture_output=True, text=True
     )
     assert sums.returncode == 0
-    assert sums.stdout.count(": OK") == 3
+    assert sums.stdout.count(": OK") == 7
+    for image in ("cpu", "gpu"):
+        bill = json.loads((clone.root / "dist" / f"deepseek-ocr-mcp-{__version__}-{image}.cdx.json").read_text())
+        check_bill(bill, hashes(image))
     assert f"git tag --annotate v{__version__}" in done.stdout
     assert done.stdout.endswith("The tests were NOT run: this is no release.\n")
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clone.root, capture_output=True, text=True)
     assert status.stdout == "", "it changes nothing but dist/"
+
+
+def check_bill(bill: dict[str, Any], expected: dict[str, set[str]]) -> None:
+    """A CycloneDX bill of materials names this release, and each package with its release and hashes."""
+    assert bill["bomFormat"] == "CycloneDX"
+    main = bill["metadata"]["component"]
+    assert (main["name"], main["version"]) == ("deepseek-ocr-mcp", __version__)
+    found = {
+        f"{each['name']}=={each['version']}": {
+            entry["content"] for reference in each["externalReferences"] for entry in reference["hashes"]
+        }
+        for each in bill["components"]
+    }
+    assert found == expected
+
+
+def hashes(image: str) -> dict[str, set[str]]:
+    """`name==release` to the SHA-256 of its files, as deploy/hashes-*.txt has them."""
+    lines = (ROOT / "deploy" / f"hashes-{image}.txt").read_text().replace(" \\\n", " ").splitlines()
+    return {
+        pin: {entry.removeprefix("--hash=sha256:") for entry in entries}
+        for pin, *entries in (line.split() for line in lines if not line.startswith("#"))
+    }
+
+
+@pytest.mark.parametrize("image", ["cpu", "gpu"])
+def test_every_pinned_release_has_hashes(image: str) -> None:
+    pins = (ROOT / "deploy" / f"constraints-{image}.txt").read_text().splitlines()
+    found = hashes(image)
+    assert set(found) == {pin for pin in pins if not pin.startswith("#")}, "run scripts/constraints --hashes"
+    for pin, entries in found.items():
+        assert entries, pin
+        assert all(re.fullmatch("[0-9a-f]{64}", entry) for entry in entries), "hashes only, and no addresses"
 
 
 def test_without_the_flag_the_tests_are_run_and_must_pass(clone: Clone) -> None:

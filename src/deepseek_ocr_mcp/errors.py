@@ -272,7 +272,7 @@ def _classes() -> dict[str, type[OcrError]]:
     todo: list[type[OcrError]] = [OcrError]
     while todo:
         cls = todo.pop()
-        found[cls.code] = cls
+        found.setdefault(cls.code, cls)  # a subclass without a code of its own does not stand for its parent
         todo.extend(cls.__subclasses__())
     return found
 

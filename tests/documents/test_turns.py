@@ -28,7 +28,7 @@ async def in_order(*clients: str, cancelled: int | None = None) -> list[str]:
         await anyio.lowlevel.checkpoint()
         if cancelled is not None:
             scopes[cancelled].cancel()
-    assert repr(turns) == "<Turns free, 0 of 0 clients wait>"
+    assert repr(turns) == "<Turns 1 free, 0 of 0 clients wait>"
     return served
 
 

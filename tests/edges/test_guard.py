@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from mcp.types import JSONRPCError, jsonrpc_message_adapter
+from mcp.types import JSONRPCError, JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from deepseek_ocr_mcp.edges.mcp.guard import refusals
+from deepseek_ocr_mcp.edges.mcp.guard import refusals, with_a_known_id
 
 CALL = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%s}'
 
@@ -17,7 +17,7 @@ CALL = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%s}'
 def answers(line: str) -> list[dict[str, Any]]:
     """What is answered to a line that the SDK cannot parse."""
     with pytest.raises(ValidationError) as caught:
-        jsonrpc_message_adapter.validate_json(line, by_name=False)
+        jsonrpc_message_adapter.validate_json(with_a_known_id(line), by_name=False)
     return [json.loads(each.model_dump_json(exclude_unset=True)) for each in refusals(caught.value)]
 
 
@@ -50,6 +50,32 @@ def test_a_line_that_cannot_be_parsed_is_answered_with_its_id_where_that_can_be_
     assert type(answer["id"]) is type(number)
     assert answer["error"]["code"] == code
     assert says in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("number", ["null", "true", "false", "1.5", "1.0", "-2e3", "{}", "[7]"])
+def test_a_request_whose_id_is_none_is_refused_with_the_id_null(number: str) -> None:
+    # The SDK takes each of them for a notification.
+    line = f'{{"method":"ping","id" : {number},"jsonrpc":"2.0"}}'
+    assert isinstance(jsonrpc_message_adapter.validate_json(line, by_name=False), JSONRPCNotification)
+    (answer,) = answers(line)
+    assert answer["id"] is None
+    assert answer["error"]["code"] == -32600
+    assert "`id`" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"jsonrpc":"2.0","id":-7,"method":"ping"}',
+        '{"jsonrpc":"2.0","id":"null","method":"ping"}',
+        '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"arguments":{"id":null}}}',
+        '{"jsonrpc":"2.0","method":"notifications/x","params":{"id":1.5}}',
+        '{"jsonrpc":"2.0","id":7,"result":{"id":null}}',
+        '{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}',
+    ],
+)
+def test_a_message_that_is_in_order_passes_as_it_is(line: str) -> None:
+    assert with_a_known_id(line) == line
 
 
 def test_each_request_of_a_batch_is_answered() -> None:

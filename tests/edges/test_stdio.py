@@ -154,6 +154,10 @@ def test_every_line_is_answered_whatever_is_in_it() -> None:
             answer = server.receive()
             assert answer["id"] == number
             assert answer["error"]["code"] in (-32700, -32602)
+        server.process.stdin.write(b'{"jsonrpc":"2.0","id":null,"method":"ping"}\n')
+        server.process.stdin.flush()
+        answer = server.receive()
+        assert (answer["id"], answer["error"]["code"]) == (None, -32600)
 
 
 @pytest.mark.parametrize("tool", ["a listing", "a reading", "a completion"])

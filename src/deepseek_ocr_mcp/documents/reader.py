@@ -278,7 +278,7 @@ class DocumentReader:
         self._folder = folder
         self._spawn = spawn or partial(spawn_decoder, folder)
         self._turns = Turns()
-        self._exports = anyio.Semaphore(EXPORTS_AT_ONCE)
+        self._exports = Turns(EXPORTS_AT_ONCE)
         self._decoder: _Decoder | None = None
         self._is_stale = False
         self._silent: set[str] = set()  # documents whose text layers have cost a decoder
@@ -467,18 +467,24 @@ class DocumentReader:
 
     @asynccontextmanager
     async def exported(
-        self, method: str, pages: Sequence[Mapping[str, Any]], snapshot: Snapshot | None = None, **arguments: Any
+        self,
+        method: str,
+        pages: Sequence[Mapping[str, Any]],
+        snapshot: Snapshot | None = None,
+        client: str = "",
+        **arguments: Any,
     ) -> AsyncIterator[str]:
         """The path of what `method` of a decoder made of these pages, as they were read; it lasts as the context does.
 
         Args:
             snapshot: the document that they were read from, if it takes part.
+            client: who asks; clients take turns.
         """
         folder = self._fresh_folder()
         try:
             texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
             await anyio.to_thread.run_sync(_write_json, texts, pages)
-            async with self._exports:
+            async with self._exports.turn(client):
                 await self._export(method, snapshot, pages=texts, out=out, **arguments)
             yield out
         finally:

@@ -1,4 +1,4 @@
-"""The decoder's turns: one call at a time, and clients take turns, so that none waits behind all calls of another."""
+"""The decoders' turns: few calls at a time, and clients take turns, so that none waits behind all calls of another."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A lock that goes round among clients; within one client, first come is first served."""
+    """A semaphore that goes round among clients; within one client, first come is first served."""
 
-    def __init__(self) -> None:
-        self._held = False
+    def __init__(self, places: int = 1) -> None:
+        """
+        Args:
+            places: how many may hold it at once.
+        """
+        self._free = places
         self._waiting: dict[str, deque[anyio.Event]] = {}
         """By client; whose turn is next stands first."""
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._waiting.values()))
-        return f"<Turns {'held' if self._held else 'free'}, {waiting} of {len(self._waiting)} clients wait>"
+        return f"<Turns {self._free} free, {waiting} of {len(self._waiting)} clients wait>"
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Hold the lock, when it is this client's turn."""
+        """Hold a place, when it is this client's turn."""
         await self._acquire(client)
         try:
             yield
@@ -33,8 +37,8 @@ class Turns:
             self._pass_on()
 
     async def _acquire(self, client: str) -> None:
-        if not self._held:
-            self._held = True
+        if self._free:  # then nobody waits
+            self._free -= 1
             return
         place = anyio.Event()
         self._waiting.setdefault(client, deque()).append(place)
@@ -51,7 +55,7 @@ class Turns:
 
     def _pass_on(self) -> None:
         if not self._waiting:
-            self._held = False
+            self._free += 1
             return
         client = next(iter(self._waiting))
         places = self._waiting.pop(client)

@@ -453,7 +453,9 @@ class OcrService:
         async with self._reader.open(upload, local=False, client=client) as document:
             yield document
 
-    def searchable_pdf(self, upload: Snapshot, pages: Sequence[Page]) -> AbstractAsyncContextManager[str]:
+    def searchable_pdf(
+        self, upload: Snapshot, pages: Sequence[Page], client: str = ""
+    ) -> AbstractAsyncContextManager[str]:
         """The path of a PDF: the document, with the text of `pages` under its pages.
 
         Raises:
@@ -464,11 +466,13 @@ class OcrService:
                 "None of these pages has blocks with text and a box, so no text can be laid under them.",
                 remedy="Read the document with boxes=true, then send its `pages` as they were answered.",
             )
-        return self._reader.exported("searchable_pdf", dump_pages(pages), upload)
+        return self._reader.exported("searchable_pdf", dump_pages(pages), upload, client)
 
-    def word_document(self, pages: Sequence[Page], title: str, mode: str) -> AbstractAsyncContextManager[str]:
+    def word_document(
+        self, pages: Sequence[Page], title: str, mode: str, client: str = ""
+    ) -> AbstractAsyncContextManager[str]:
         """The path of a Word document: headings, paragraphs, lists and tables."""
-        return self._reader.exported("word_document", dump_pages(pages), title=title, mode=mode)
+        return self._reader.exported("word_document", dump_pages(pages), client=client, title=title, mode=mode)
 
     async def confined(self) -> str:
         """What holds the document decoder back on this system, in words."""

@@ -266,16 +266,16 @@ class Api:
                 beside = {name: fields[name] for name in ("format", "title") if fields.get(name)}
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
-            pages, title = asked.as_pages(), asked.title.strip()
+            pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
             if asked.format == "docx":
-                made = self._service.word_document(pages, title, asked.mode)
+                made = self._service.word_document(pages, title, asked.mode, client)
             elif upload is None:
                 raise BadRequest(
                     "A searchable PDF needs the document itself.",
                     remedy="Send a form with the document as `file` and this JSON as `result`.",
                 )
             else:
-                made = self._service.searchable_pdf(upload, pages)
+                made = self._service.searchable_pdf(upload, pages, client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
             return FileAnswer(path, MEDIA_TYPES[asked.format], name, stack.pop_all())

@@ -1,14 +1,18 @@
 """Every message is answered: what the SDK cannot parse is refused in JSON-RPC's words, and no half character is sent.
 
-The SDK drops a line that it cannot parse, so its client waits for ever, and one text that UTF-8 cannot hold ends its
-writer and with it the server. `guarded_stdio` and `clean_answers` stand between the SDK and the wire.
+The SDK drops a line that it cannot parse, so its client waits for ever. It takes a request with an id like null for a
+notification, and does not answer that either. One text that UTF-8 cannot hold ends its writer and with it the server.
+`guarded_stdio` and `clean_answers` stand between the SDK and the wire.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from io import TextIOWrapper
 from typing import Any, Final, Self
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -29,8 +33,11 @@ from pydantic import ValidationError
 
 from ...text import well_formed, well_formed_values
 
-__all__ = ["clean_answers", "clean_progress", "guarded_stdio", "refusals", "run_stdio"]
+__all__ = ["clean_answers", "clean_progress", "guarded_stdio", "refusals", "run_stdio", "with_a_known_id"]
 
+STDIN: Final = 0
+ODD_ID: Final = re.compile(r'"id"\s*:\s*(?:[^\s\d"-]|-?\d+[.eE])')  # neither a text nor a whole number
+NO_REQUEST: Final = '{"id": null, "method": ""}'  # which the SDK cannot parse, so that `refusals` answers it
 MAX_REFUSALS: Final = 100  # of one batch: each of its requests waits for an answer
 
 
@@ -63,8 +70,47 @@ async def run_stdio(mcp: MCPServer) -> None:
 @asynccontextmanager
 async def guarded_stdio() -> AsyncIterator[tuple[Any, Any]]:
     """The SDK's streams of stdin and stdout."""
-    async with stdio_server() as (reader, writer):
-        yield _AnsweringReader(reader, writer), writer
+    import anyio
+
+    with _claimed_stdin() as stdin:
+        lines: Any = _lines(anyio.wrap_file(stdin))  # the SDK only iterates over them
+        async with stdio_server(lines) as (reader, writer):
+            yield _AnsweringReader(reader, writer), writer
+
+
+@contextmanager
+def _claimed_stdin() -> Iterator[TextIOWrapper]:
+    """Standard input for the protocol alone: a child or a library that reads descriptor 0 finds it empty.
+
+    The SDK does the same with a standard input that it opens itself.
+    """
+    wire, nothing = os.dup(STDIN), os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.dup2(nothing, STDIN)
+    finally:
+        os.close(nothing)
+    try:
+        # Nobody closes it: at the end a thread may still wait for a line, and closing would wait for that thread.
+        yield os.fdopen(wire, encoding="utf-8", errors="replace", closefd=False)
+    finally:
+        os.dup2(wire, STDIN)
+
+
+async def _lines(stdin: AsyncIterable[str]) -> AsyncIterator[str]:
+    async for line in stdin:
+        yield with_a_known_id(line)
+
+
+def with_a_known_id(line: str) -> str:
+    """The line; for a request whose id is neither a text nor a whole number, a line that is refused."""
+    if ODD_ID.search(line) is None:  # spares nearly all lines, some of them with whole files, a second parsing
+        return line
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    is_request = isinstance(message, dict) and "method" in message and "id" in message
+    return NO_REQUEST if is_request and not _is_id(message["id"]) else line
 
 
 class _AnsweringReader:
@@ -149,6 +195,8 @@ def _message(exc: ValidationError) -> Any:
 def _reason(message: dict[str, Any]) -> tuple[int, str]:
     if well_formed_values(message) is not message:
         return PARSE_ERROR, "A text in this message has half of a character: a lone surrogate."
+    if not _is_id(message.get("id", 0)):
+        return INVALID_REQUEST, "`id` of a request is a text or a whole number."
     if not isinstance(message.get("params", {}), dict):
         return INVALID_PARAMS, "`params` is a JSON object."
     try:
@@ -159,6 +207,9 @@ def _reason(message: dict[str, Any]) -> tuple[int, str]:
 
 
 def _refusal(number: object, code: int, text: str) -> JSONRPCError:
-    is_id = isinstance(number, (int, str)) and not isinstance(number, bool)
-    known: RequestId | None = well_formed_values(number) if is_id else None
+    known: RequestId | None = well_formed_values(number) if _is_id(number) else None
     return JSONRPCError(jsonrpc="2.0", id=known, error=ErrorData(code=code, message=text))
+
+
+def _is_id(number: object) -> bool:
+    return isinstance(number, (int, str)) and not isinstance(number, bool)
