@@ -413,6 +413,16 @@ def test_ligatures_accents_and_hyphens_become_letters(desk: Desk) -> None:
     assert "solved" in document
 
 
+def test_words_divided_by_the_hyphen_of_unicode_are_healed_in_narrow_columns(desk: Desk) -> None:
+    lines = ["the narrow col‐", "umn of a news‐", "paper has some", "long words and"]
+    sheet = Sheet()
+    for x in (72, 240):
+        sheet.paragraph(x, 100, lines * 4, font="U")
+    text = desk.text(sheet)
+    assert (text.count("column of a newspaper has"), text.count("‐")) == (8, 0)
+    assert len(desk.read("find", "newspaper").blocks) == 16
+
+
 def test_raised_and_lowered_characters_stay_in_their_line(desk: Desk) -> None:
     sheet = Sheet().text(72, 100, "Water is H").text(128.2, 102, "2", 8).text(132.8, 100, "O and 10")
     sheet.text(182.4, 95, "3", 8).text(190.2, 100, "litres of it are heavy.")
@@ -712,6 +722,36 @@ def test_notes_on_the_page_are_read_and_those_beside_it_are_not(desk: Desk) -> N
     comment = "/Subtype /Text /Contents (Only in the margin) /Rect [72 500 92 520]"
     link = "/Subtype /Link /Rect [72 500 92 520] /A << /S /URI /URI (https://example.org) >>"
     assert desk.text(born_digital().annotation(comment).annotation(link)) == desk.text(born_digital())
+
+
+FORM_WITHOUT_FONTS = "/AcroForm << /Fields [] /DA (/F1 12 Tf 0 g) >>"
+
+
+@pytest.mark.parametrize("look", ["/DA (/F1 12 Tf 0 g)", ""])
+@pytest.mark.parametrize("catalog", ["", FORM_WITHOUT_FONTS.replace("/DA", "/DR << /Font << /F1 10 0 R >> >> /DA")])
+def test_a_note_without_an_appearance_is_read_as_it_is_drawn(desk: Desk, look: str, catalog: str) -> None:
+    note = born_digital().annotation(f"/Subtype /FreeText /Contents (Typed words) {look} /Rect [72 500 300 520] /F 4")
+    assert desk.text(note, catalog=catalog).endswith("Typed words")
+    assert desk.draw().crop((100, 440, 420, 480)).convert("L").getextrema()[0] < 128, "it is drawn, too"
+
+
+def test_words_of_a_note_that_is_not_drawn_are_told_in_a_remark(desk: Desk) -> None:
+    """PDFium draws no note without an appearance where a form has no fonts; other programs do."""
+    entries = "/Subtype /FreeText /Contents (Typed words) /DA (/F1 12 Tf 0 g) /Rect [72 500 300 520] /F"
+    found = desk.put(born_digital().annotation(f"{entries} 4"), catalog=FORM_WITHOUT_FONTS).read()
+    assert "1 note is not drawn" in found.remark
+    assert "'Typed words'" in found.remark
+    hidden = desk.put(born_digital().annotation(f"{entries} 2"), catalog=FORM_WITHOUT_FONTS).read()
+    assert (hidden.usable, hidden.remark) == (True, "")
+
+
+@pytest.mark.parametrize("kind", ["Line", "Highlight", "Square", "Ink", "Text"])
+def test_words_in_the_appearance_of_an_annotation_are_read_whatever_its_kind(desk: Desk, kind: str) -> None:
+    looks = {60: stream("BT /F1 12 Tf 2 5 Td (42 metres) Tj ET", LOOK), 61: stream("2 2 m 200 18 l S", LOOK)}
+    note = f"/Subtype /{kind} /Contents (In the margin) /Rect [72 500 300 520] /F 4 /L [74 502 290 518]"
+    assert desk.text(born_digital().annotation(f"{note} /AP << /N 60 0 R >>"), objects=looks).endswith("42 metres")
+    # What draws no words adds none.
+    assert "margin" not in desk.put(born_digital().annotation(f"{note} /AP << /N 61 0 R >>"), objects=looks).read().text
 
 
 def test_what_a_document_holds_beside_its_pages_is_told(desk: Desk) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import anyio.abc
 import pytest
 
+from deepseek_ocr_mcp.documents.reader import LayerText, UnreadPart
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, UnreadableInput, WorkerCrashed
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
@@ -379,6 +381,49 @@ async def test_who_wants_the_text_layer_only_gets_an_empty_page_that_says_why() 
         assert [page.page.text for page in read] == ["first", ""]
         assert read[1].remark == "no usable text layer: it has none."
         assert desk.document.drawn == []
+
+
+class PartlyRead(FakeDocument):
+    """Its page has text of its own, and a part that an engine has to read."""
+
+    def __init__(self, lines: Sequence[tuple[str, list[int]]], remark: str = "") -> None:
+        super().__init__()
+        blocks = [{"label": "line", "text": text, "box": box} for text, box in lines]
+        text = "\n".join(text for text, _ in lines)
+        self._whole = LayerText(900, 900, text, blocks, usable=True, remark=remark)
+
+    async def text_layer(self, number: int, options: ReadOptions, read: object = None) -> LayerText:
+        return self._whole if read is not None else replace(self._whole, usable=False, partial=True, why="drawn")
+
+    async def unread_part(self, number: int) -> UnreadPart:
+        image = await self.page(number)
+        return UnreadPart(replace(image, width=330, height=320), left=50, top=100)
+
+
+UNKNOWN = "2 characters are marked \ufffd."
+
+
+@pytest.mark.parametrize(
+    ("lines", "passed_on"),
+    [
+        ([("stu\ufffd", [138, 183, 267, 223]), ("o\ufffdice", [138, 294, 301, 334])], False),
+        ([("stu\ufffd", [138, 183, 267, 223]), ("A page of other words", [138, 600, 801, 634])], True),
+        ([("a line of many letters", [60, 183, 370, 403])], True),
+        ([("A page of other words", [138, 600, 801, 634])], True),
+    ],
+    ids=["a few characters", "white beside them", "a line", "nothing found"],
+)
+async def test_a_remark_on_scripts_is_passed_on_only_where_a_part_may_hold_more_than_a_few_characters(
+    lines: Sequence[tuple[str, list[int]]], passed_on: bool
+) -> None:
+    engine = FakeLifecycle()
+    engine.engine = replace(engine.engine, gives_lines=True)
+    engine.fields = {1: {"remark": "Most text could not be read."}}
+    desk = Desk(engine, PartlyRead(lines, UNKNOWN), text_layer="auto")
+    async with desk.open():
+        [page] = (await desk.ask(1)).pages()
+        assert page.remark.startswith(UNKNOWN)
+        assert ("Most text" in page.remark) == passed_on
 
 
 # -- errors

@@ -24,6 +24,7 @@ LEADING: Final = 1.6  # times the usual distance of two lines of a program: an e
 LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\s.,…·]*\d+\s*$")
 """Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
 FEW_DOTS: Final = ("..", "…", "··", "__", ". .")  # text without these has no leaders: they are sought first
+HYPHENS: Final = ("-", "\u2010", "\u00ad")  # that divide a word at the end of a line
 DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
 SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
@@ -173,7 +174,7 @@ def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: fl
     text = frame.lines[above[-1]].text.rstrip()
     if _leads(text):
         return False
-    if text.endswith("-"):
+    if text.endswith(HYPHENS):
         return True
     least = SQUARE_CHARS if NO_SPACES.match(text) else PROSE_CHARS
     if sum(reading_length(frame.lines[i].text) for i in above) < least:
@@ -188,7 +189,7 @@ def _join(text: str, more: str) -> str:
     """`more` after `text` in one paragraph: a hyphen at the break is healed, CJK needs no space."""
     if not text or not more:
         return text + more
-    if len(text) > 1 and text[-1] in "-‐\u00ad" and text[-2].isalpha() and more[0].islower():
+    if len(text) > 1 and text[-1] in HYPHENS and text[-2].isalpha() and more[0].islower():
         return text[:-1] + more
     if NO_SPACES.match(text[-1]) and NO_SPACES.match(more[0]):
         return text + more

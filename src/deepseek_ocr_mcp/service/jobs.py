@@ -38,6 +38,12 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
 log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
+SCRAP_CHARS: Final = (
+    12  # fewer in the part of a page that was read: an engine cannot tell whether their script is known
+)
+SCRAP_MARGIN: Final = (
+    4.0  # heights of a line; a part is drawn with 30 points around its text, three lines of small type
+)
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
 MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
 
@@ -532,9 +538,32 @@ async def _merged(
         )
     page = _of_layer(number, layer)
     of_engine = str(fields.get("remark", ""))
+    if of_engine and _is_scrap(part, page.page.blocks):
+        of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
+
+
+def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
+    """Whether a part holds a few characters and nothing else: its lines are short, and reach to all its sides.
+
+    Where no line was found, or one side of the part is empty, there may be text that was not read.
+    """
+    right, bottom = part.left + part.image.width, part.top + part.image.height
+    boxes = []
+    characters = 0
+    for block in blocks:
+        x, y = (block.box[0] + block.box[2]) / 2, (block.box[1] + block.box[3]) / 2
+        if part.left <= x <= right and part.top <= y <= bottom:
+            boxes.append(block.box)
+            characters += len("".join(block.text.split()))
+    if not boxes or characters >= SCRAP_CHARS:
+        return False
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    most = SCRAP_MARGIN * max(low - high for high, low in zip(tops, bottoms, strict=True))
+    sides = (min(lefts) - part.left, min(tops) - part.top, right - max(rights), bottom - max(bottoms))
+    return max(sides) <= most
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:

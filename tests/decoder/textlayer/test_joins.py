@@ -63,6 +63,30 @@ def test_brackets_around_hebrew_open_and_close(say: Say) -> None:
     assert say(Sheet().text(72, 100, shown, 12, "U").text(200, 100, "שלום"[::-1], 12, "U"), "free") == "שלום (ינואר)"
 
 
+@pytest.mark.parametrize("visual", [True, False])
+@pytest.mark.parametrize(
+    ("shown", "read"),
+    [
+        (" ".join(["(PDF)", "קובץ"[::-1], "(Adobe Reader)", "שלום"[::-1]]), "(PDF) קובץ (Adobe Reader) שלום"),
+        (" ".join(["." + "טוב"[::-1], "(Word)", "מסמך"[::-1]]), "מסמך (Word) טוב."),
+        (
+            " ".join(["." + "הישן"[::-1], "(Word 97)", "חדש"[::-1], "[PDF]", "מסמך"[::-1]]),
+            "מסמך [PDF] חדש (Word 97) הישן.",
+        ),
+    ],
+    ids=["in an English line", "in a Hebrew line", "two pairs"],
+)
+def test_brackets_around_latin_words_beside_hebrew_open_and_close(
+    say: Say, shown: str, read: str, visual: bool
+) -> None:
+    """PDFium mirrors a bracket beside Hebrew, so that both of a pair may look alike."""
+    sheet = Sheet()
+    places = [(500 - 7.2 * (len(shown) - n), char) for n, char in enumerate(shown) if char != " "]
+    for x, char in places if visual else places[::-1]:
+        sheet.text(x, 100, char, 12, "U")
+    assert say(sheet, "free") == read
+
+
 def test_a_negative_size_turns_letters_round_as_its_matrix_does(say: Say) -> None:
     sheet = Sheet().raw(
         "BT /F1 -20 Tf -1 0 0 -1 72 700 Tm (PDF Box) Tj ET BT /F1 -14 Tf -1 0 0 -1 72 660 Tm (117) Tj ET"
@@ -74,6 +98,14 @@ def test_flat_characters_stay_in_their_column(say: Say) -> None:
     """一 and ー are as wide as others, and hardly high."""
     sheet = Sheet().stacked(400, 100, "第一条の規定").stacked(378, 100, "一部を改める")
     assert say(sheet, "free").split() == ["第一条の規定", "一部を改める"]
+
+
+@pytest.mark.parametrize("words", [["第一章"], ["データ"], ["第一章", "データ"]])
+def test_a_short_column_with_flat_characters_is_one_word(say: Say, words: list[str]) -> None:
+    sheet = Sheet()
+    for n, word in enumerate(words):
+        sheet.stacked(400 - 22 * n, 100, word)
+    assert say(sheet, "free").split() == words
 
 
 def test_tiers_of_vertical_text_are_read_one_after_the_other(say: Say) -> None:
@@ -128,6 +160,36 @@ def test_check_boxes_that_are_characters_say_whether_they_are_ticked(say: Say) -
     sheet = Sheet().text(72, 100, "☐ by post", 12, "U").text(72, 120, "☑ by courier", 12, "U")
     sheet.text(72, 140, "\uf0a8 in person", 12, "U")
     assert say(sheet, "free").split("\n") == ["[ ] by post", "[x] by courier", "[ ] in person"]
+
+
+def named_font(name: str, kind: str = "Type1", more: str = "") -> str:
+    return f"<< /Type /Font /Subtype /{kind} /BaseFont /{name} {more} >>"
+
+
+WINDOWS = "/Encoding /WinAnsiEncoding"
+WINGDINGS = named_font("ABCDEF+Wingdings-Regular", "TrueType", WINDOWS)
+SYMBOL = named_font("Symbol")
+
+
+@pytest.mark.parametrize(
+    ("font", "code", "read"),
+    [
+        (WINGDINGS, r"\374", "✓"),
+        (WINGDINGS, r"\373", "✗"),
+        (WINGDINGS, r"\376", "[x]"),
+        (WINGDINGS, r"\340", "→"),
+        (WINGDINGS, "n", "■"),
+        (named_font("ZapfDingbats"), "4", "✔"),
+        (named_font("ZapfDingbats"), "8", "✘"),
+        (SYMBOL, r"\256", "→"),
+        (SYMBOL, r"\330", "¬"),
+        (SYMBOL, r"\264", "×"),
+        (named_font("Helvetica", more=WINDOWS), r"\374", "ü"),
+    ],
+)
+def test_a_glyph_of_a_symbol_font_is_read_as_the_sign_that_it_shows(say: Say, font: str, code: str, read: str) -> None:
+    sheet = Sheet().text(72, 100, "Delivered in time").raw(f"BT /S 12 Tf 200 742 Td ({code}) Tj ET")
+    assert say(sheet, "free", objects={16: font}) == f"Delivered in time {read}"
 
 
 BUTTON = "/Subtype /Widget /FT /Btn /F 4 /Rect [{} 700 {} 714] /T (b{}) {}"

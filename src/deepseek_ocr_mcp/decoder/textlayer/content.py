@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import pypdfium2.raw as raw
 
+from .dingbats import symbol_character, symbol_font
+
 __all__ = ["Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
 
 Box = tuple[float, float, float, float]
@@ -138,6 +140,8 @@ class Run:
     """The file holds its font."""
     dingbat: bool = False
     """Its font has pictures for characters, such as check boxes."""
+    symbols: str = ""
+    """Its symbol font, by the key of `dingbats.py`; empty for any other font."""
     font: int = 0
     """The same number for runs of the same font."""
     item: Any = field(default=None, repr=False, compare=False)
@@ -491,6 +495,8 @@ class _GlyphReader:
                 self._space = 3
             return  # a character that no font has, and that shows nothing
         known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1
+        if run.symbols and (sign := symbol_character(run.symbols, text)):
+            text, known = sign, True
         last = self._found[-1] if self._found else None
         if last is not None and run is last.run and not self._space and (last.x, last.y) == origin and known:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
@@ -515,6 +521,7 @@ class _GlyphReader:
             name = buffer.value.lower()
             run.bold = name.endswith(b"-medi") or any(word in name for word in BOLD_NAMES)
             run.dingbat = any(word in name for word in DINGBATS)
+            run.symbols = symbol_font(buffer.value.decode("latin-1")) or ""
             run.embedded = raw.FPDFFont_GetIsEmbedded(font) == 1
             run.font = _address(font)
 

@@ -43,6 +43,8 @@ _SYMBOL: Final = {
     0xA7: "♣", 0xA8: "♦", 0xA9: "♥", 0xAA: "♠", 0xAC: "←", 0xAD: "↑", 0xAE: "→", 0xAF: "↓", 0xB4: "×", 0xB7: "•",
     0xD6: "√", 0xD7: "⋅", 0xDC: "⇐", 0xDD: "⇑", 0xDE: "⇒", 0xDF: "⇓", 0xE0: "◊",
 }  # fmt: skip
+_SYMBOL_LETTERS: Final = frozenset("¬×")
+"""Characters of the Symbol font that stand at other codes than in Windows: such a one is what it says."""
 _ZAPF_DINGBATS: Final = {
     0x33: "✓", 0x34: "✔", 0x35: "✕", 0x36: "✖", 0x37: "✗", 0x38: "✘", 0x48: "★", 0x6C: "●", 0x6D: "❍", 0x6E: "■",
     0x6F: "❏", 0x70: "❐", 0x71: "❑", 0x72: "❒", 0x73: "▲", 0x74: "▼", 0x75: "◆", 0x76: "❖", 0xD4: "➔", 0xD5: "→",
@@ -98,7 +100,7 @@ def symbol_character(font: str, character: str) -> str | None:
             the code plus U+F000.
     """
     key = symbol_font(font)
-    if key is None or len(character) != 1:
+    if key is None or len(character) != 1 or (key == "symbol" and character in _SYMBOL_LETTERS):
         return None
     code = ord(character)
     if _PRIVATE <= code <= _PRIVATE + 0xFF:

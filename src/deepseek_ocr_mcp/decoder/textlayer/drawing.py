@@ -17,7 +17,7 @@ import pypdfium2.raw as raw
 
 from .content import Clock, TooMuch
 
-__all__ = ["Pixels", "activate", "draw", "scale_for"]
+__all__ = ["Pixels", "activate", "draw", "give_appearances", "scale_for"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,6 +53,23 @@ def draw(page: Any, scale: float, clock: Clock) -> Pixels:
     if state == raw.FPDF_RENDER_TOBECONTINUED:
         raise TooMuch("the page takes too long to draw")
     return pixels
+
+
+def give_appearances(page: Any) -> None:
+    """Have PDFium make the appearances of annotations that have none, as every drawing of the page does first.
+
+    The drawing itself stops at its first object. Flattening leaves out what has no appearance.
+    """
+    bitmap = raw.FPDFBitmap_Create(1, 1, 0)
+    if not bitmap:
+        return
+    pause = raw.IFSDK_PAUSE(version=1)
+    pause.NeedToPauseNow = type(pause.NeedToPauseNow)(lambda _: True)
+    try:
+        raw.FPDF_RenderPageBitmap_Start(bitmap, page, 0, 0, 1, 1, 0, raw.FPDF_ANNOT, ctypes.byref(pause))
+        raw.FPDF_RenderPage_Close(page)
+    finally:
+        raw.FPDFBitmap_Destroy(bitmap)
 
 
 def activate(items: Iterable[Any], active: bool) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import pypdfium2
 import pypdfium2.raw as raw
 
 from .content import Box, Clock, TooMuch, upright
+from .drawing import give_appearances
 
 __all__ = ["Button", "Field", "Opened", "opened"]
 
@@ -56,6 +58,8 @@ class Opened:
     page: Any
     fields: list[Field] = field(default_factory=list)
     buttons: list[Button] = field(default_factory=list)
+    undrawn: list[str] = field(default_factory=list)
+    """Words of notes that other programs draw and PDFium does not."""
 
 
 @contextlib.contextmanager
@@ -70,7 +74,7 @@ def opened(document: Any, number: int, path: str, clock: Clock) -> Iterator[Open
     try:
         found = Opened(page)
         if _look_at_annotations(document, found, clock):
-            copy, flattened = _flattened(path, number)
+            copy, flattened = _flattened(path, number, found)
             if flattened is not None:
                 page.close()
                 page = found.page = flattened
@@ -94,7 +98,7 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             if not annotation or raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS:
                 continue
             kind = raw.FPDFAnnot_GetSubtype(annotation)
-            if kind in QUIET:
+            if kind in QUIET and not _holds_text(annotation):
                 continue
             is_drawn = True
             rect = raw.FS_RECTF()
@@ -117,6 +121,16 @@ def _annotation(page: Any, number: int) -> Iterator[Any]:
             raw.FPDFPage_CloseAnnot(annotation)
 
 
+def _holds_text(annotation: Any) -> bool:
+    """Whether an annotation's appearance has text of its own, as the caption of a line has."""
+    objects = (raw.FPDFAnnot_GetObject(annotation, n) for n in range(raw.FPDFAnnot_GetObjectCount(annotation)))
+    return any(item and raw.FPDFPageObj_GetType(item) == raw.FPDF_PAGEOBJ_TEXT for item in objects)
+
+
+def _is_icon(annotation: Any) -> bool:
+    return raw.FPDFAnnot_GetSubtype(annotation) in ICONS and not _holds_text(annotation)
+
+
 def _note_field(form: Any, annotation: Any, found: Opened, box: Box) -> None:
     if raw.FPDFAnnot_GetFormFieldType(form, annotation) in BUTTONS:
         found.buttons.append(Button(raw.FPDFAnnot_IsChecked(form, annotation) == 1, box))
@@ -131,17 +145,34 @@ def _field_text(form: Any, annotation: Any) -> str:
         return ""
     if kind == raw.FPDF_FORMFIELD_TEXTFIELD and raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & PASSWORD_FLAG:
         return ""
-    size = raw.FPDFAnnot_GetFormFieldValue(form, annotation, None, 0)
+    return _string(functools.partial(raw.FPDFAnnot_GetFormFieldValue, form, annotation))
+
+
+def _string(ask: Callable[[Any, Any], int]) -> str:
+    """A string of PDFium's, from the function that writes it into a buffer of a size."""
+    size = ask(None, ctypes.c_ulong(0))
     if not 2 < size <= MAX_VALUE_BYTES:
         return ""
     buffer = ctypes.create_string_buffer(size)
-    raw.FPDFAnnot_GetFormFieldValue(
-        form, annotation, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), ctypes.c_ulong(size)
-    )
+    ask(ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), ctypes.c_ulong(size))
     return buffer.raw[: size - 2].decode("utf-16-le", "replace")
 
 
-def _flattened(path: str, number: int) -> tuple[Any, Any]:
+def _undrawn(page: Any) -> list[str]:
+    """The words of free text that has no appearance, not even one by PDFium, which needs a font in `/AcroForm /DR`."""
+    words = []
+    for n in range(raw.FPDFPage_GetAnnotCount(page)):
+        with _annotation(page, n) as annotation:
+            if (
+                annotation
+                and raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_FREETEXT
+                and not raw.FPDFAnnot_HasKey(annotation, b"AP")
+            ):
+                words.append(_string(functools.partial(raw.FPDFAnnot_GetStringValue, annotation, b"Contents")).strip())
+    return [text for text in words if text]
+
+
+def _flattened(path: str, number: int, found: Opened) -> tuple[Any, Any]:
     """A second document whose page has its visible annotations in its content; the page is None where that fails."""
     copy = None
     try:
@@ -153,9 +184,11 @@ def _flattened(path: str, number: int) -> tuple[Any, Any]:
             for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
                 with _annotation(page, n) as annotation:
                     is_hidden = bool(annotation) and bool(raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS)
-                    is_icon = bool(annotation) and raw.FPDFAnnot_GetSubtype(annotation) in ICONS
+                    is_icon = bool(annotation) and _is_icon(annotation)
                 if is_hidden or is_icon:  # flattening knows nothing of NoView
                     raw.FPDFPage_RemoveAnnot(page, n)
+            give_appearances(page)
+            found.undrawn += _undrawn(page)
             done = raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
         finally:
             page.close()

@@ -37,6 +37,8 @@ from .visibility import Sight, seen
 __all__ = ["PagePlace", "leave_unread", "read_layer"]
 
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
+UNDRAWN_CHARS: Final = 200  # of a note, in a remark
+UNDRAWN_NOTES: Final = 5
 PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
 
 MARGIN_PT: Final = 30.0  # around what is to be read: an engine finds the edges of a page, not of a letter
@@ -93,7 +95,7 @@ def read_layer(
             if read is not None:
                 across, down = page.content.width / place.size[0], page.content.height / place.size[1]
                 layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
-            remarks += layer.remarks()
+            remarks += [*layer.remarks(), *_undrawn(found)]
             writer = _LayerWriter(layer, options, page.content, place.size)
             text, blocks = writer.written(clock)
     except TooMuch as exc:
@@ -110,6 +112,15 @@ def read_layer(
         "why": page.verdict.why if partial else "",
         "remark": " ".join(remarks),
     }
+
+
+def _undrawn(found: Opened) -> list[str]:
+    """A remark on the notes that are not in the picture either."""
+    if not found.undrawn:
+        return []
+    words = "; ".join(repr(text[:UNDRAWN_CHARS]) for text in found.undrawn[:UNDRAWN_NOTES])
+    many = "1 note is" if len(found.undrawn) == 1 else f"{len(found.undrawn)} notes are"
+    return [f"{many} not drawn, because the file holds no appearance of it; other programs show: {words}."]
 
 
 def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:

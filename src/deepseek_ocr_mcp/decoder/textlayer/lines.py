@@ -87,16 +87,6 @@ UNTICKED_SIGNS: Final = frozenset("☐🗆")
 SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
 """Signs that are list marks, or check boxes where a page has ticked ones, too."""
 BOX_SIGNS: Final = TICKED_SIGNS | UNTICKED_SIGNS | SQUARES
-DINGBAT_TICKS: Final = {
-    "þ": TICKED,
-    "ý": TICKED,
-    "x": TICKED,
-    "o": UNTICKED,
-    "¨": UNTICKED,
-    "q": UNTICKED,
-    "r": UNTICKED,
-}
-"""The same, where a font of Wingdings says that its characters are letters."""
 LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
 UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
@@ -240,7 +230,7 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
             heights[id(glyph.run)] = max(ink, heights.get(id(glyph.run), 0.0))
     cos, sin = math.cos(math.radians(way)), math.sin(math.radians(way))
     marks = []
-    boxes = [glyph for _, glyph in glyphs if glyph.run.dingbat or glyph.text in BOX_SIGNS]
+    boxes = [glyph for _, glyph in glyphs if glyph.text in BOX_SIGNS]
     has_ticks = any(map(_is_ticked, boxes))
     box_signs = {id(glyph): sign for glyph in boxes if (sign := _box_sign(glyph, has_ticks))}
     for number, glyph in glyphs:
@@ -278,7 +268,7 @@ def is_strange(text: str) -> bool:
 
 
 def _is_ticked(glyph: Glyph) -> bool:
-    return glyph.text in TICKED_SIGNS or (glyph.run.dingbat and DINGBAT_TICKS.get(glyph.text) == TICKED)
+    return glyph.text in TICKED_SIGNS
 
 
 def _box_sign(glyph: Glyph, has_ticks: bool) -> str:
@@ -287,7 +277,7 @@ def _box_sign(glyph: Glyph, has_ticks: bool) -> str:
         return TICKED
     if glyph.text in UNTICKED_SIGNS or (has_ticks and glyph.text in SQUARES):
         return UNTICKED
-    return DINGBAT_TICKS.get(glyph.text, "") if has_ticks and glyph.run.dingbat else ""
+    return ""
 
 
 @lru_cache(maxsize=4096)
@@ -640,7 +630,7 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
                     if figures:
                         run[first:last] = run[first:last][::-1]
         ordered += run
-    return _with_brackets(ordered) if leftwards else ordered
+    return _with_brackets(ordered, leftwards)
 
 
 def _parts_leftwards(before: Mark, mark: Mark) -> bool:
@@ -687,17 +677,30 @@ def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, boo
             start = n
 
 
-def _with_brackets(marks: Iterable[Mark | None]) -> list[Mark | None]:
-    """Brackets are mirrored in such lines; whether a file means the shape or the character shows in pairs."""
+def _with_brackets(marks: Iterable[Mark | None], leftwards: bool) -> list[Mark | None]:
+    """Brackets are mirrored in such lines; whether a file means the shape or the character shows in pairs.
+
+    PDFium mirrors those beside Hebrew and Arabic, so that two of a pair may look alike.
+    """
     out = list(marks)
     for closing, opening in OPENING.items():
         at = [(n, mark) for n, mark in enumerate(out) if mark is not None and mark.text in (closing, opening)]
-        if len(at) < 2 or [mark.text for _, mark in at[:2]] == [opening, closing]:
+        found = "".join(mark.text for _, mark in at)
+        if len(at) < 2 or _is_balanced(found, opening) or (len(at) % 2 and not leftwards):
             continue
-        for k, (n, mark) in enumerate(at):
-            if at[0][1].text == at[1][1].text:  # both look alike: they take turns
-                text = closing if k % 2 else opening
-            else:
-                text = opening if mark.text == closing else closing
+        mirrored = "".join(opening if char == closing else closing for char in found)
+        if not _is_balanced(mirrored, opening) and len(at) % 2 == 0:
+            mirrored = (opening + closing) * (len(at) // 2)
+        for (n, mark), text in zip(at, mirrored, strict=True):
             out[n] = replace(mark, text=text)
     return out
+
+
+def _is_balanced(brackets: str, opening: str) -> bool:
+    """Whether each bracket that opens is closed, and none is closed before."""
+    depth = 0
+    for char in brackets:
+        depth += 1 if char == opening else -1
+        if depth < 0:
+            return False
+    return depth == 0

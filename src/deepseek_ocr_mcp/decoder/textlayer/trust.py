@@ -50,7 +50,7 @@ VOWEL_LETTERS: Final = {
     "CYRILLIC": frozenset("аеёиоуыэюяіїєѣѳүөұәў"),
     "GREEK": frozenset("αεηιουω"),
 }
-COMMON: Final = frozenset(".,;:!?'\"()-–—/%&’‘“”„«»•…_+=€$£°*#@©®™[]|<>·")
+COMMON: Final = frozenset(".,;:!?'\"()-‐‑–—/%&’‘“”„«»•…_+=€$£°*#@©®™[]|<>·")
 
 
 @dataclass(slots=True)
