@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from leftovers import KEPT
 from support import install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
@@ -148,6 +149,7 @@ def serving(command: Sequence[str], settings: Mapping[str, str] | None = None) -
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        KEPT.add(process.pid)  # the tests of a session share it
 
         def read() -> None:
             assert process.stdout is not None
