@@ -7,6 +7,7 @@ print(live.most)
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+
+SWEEP_BYTES = 256 << 20
 
 
 class LiveBytes(TorchDispatchMode):
@@ -23,6 +26,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.now = 0
         self.most = 0
+        self._swept = 0
         self._known: dict[int, weakref.ref[Any]] = {}
         self._attention = Attention()
 
@@ -47,6 +51,9 @@ class LiveBytes(TorchDispatchMode):
     def _count(self, storage: Any) -> None:
         key, size = id(storage), storage.nbytes()
         self.now += size
+        if self.now > self._swept + SWEEP_BYTES:  # tensors in reference cycles are garbage, and no need of a reading
+            gc.collect()
+            self._swept = self.now
 
         def gone(_: Any) -> None:
             self.now -= size
