@@ -538,7 +538,7 @@ async def _merged(
         )
     page = _of_layer(number, layer)
     of_engine = str(fields.get("remark", ""))
-    if of_engine and _is_scrap(part, page.page.blocks):
+    if of_engine and _is_scrap(part, page.page.blocks or ()):
         of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
@@ -551,7 +551,7 @@ def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
     Where no line was found, or one side of the part is empty, there may be text that was not read.
     """
     right, bottom = part.left + part.image.width, part.top + part.image.height
-    boxes = []
+    boxes: list[Sequence[float]] = []
     characters = 0
     for block in blocks:
         x, y = (block.box[0] + block.box[2]) / 2, (block.box[1] + block.box[3]) / 2
@@ -563,7 +563,7 @@ def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     most = SCRAP_MARGIN * max(low - high for high, low in zip(tops, bottoms, strict=True))
     sides = (min(lefts) - part.left, min(tops) - part.top, right - max(rights), bottom - max(bottoms))
-    return max(sides) <= most
+    return bool(max(sides) <= most)
 
 
 def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:
