@@ -551,7 +551,7 @@ def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
     Where no line was found, or one side of the part is empty, there may be text that was not read.
     """
     right, bottom = part.left + part.image.width, part.top + part.image.height
-    boxes = []
+    boxes: list[Sequence[float]] = []
     characters = 0
     for block in blocks:
         x, y = (block.box[0] + block.box[2]) / 2, (block.box[1] + block.box[3]) / 2

@@ -108,6 +108,29 @@ def test_a_short_column_with_flat_characters_is_one_word(say: Say, words: list[s
     assert say(sheet, "free").split() == words
 
 
+SIDEWAYS = "0 -1 1 0"  # a quarter of a turn to the right, as columns set figures
+
+
+def test_figures_on_their_side_stay_in_their_vertical_line(say: Say) -> None:
+    sheet = (
+        Sheet().stacked(400, 100, "平成の法律第").turned(401.5, 162.4, "2026", SIDEWAYS).stacked(400, 199, "号を改正")
+    )
+    sheet.stacked(378, 100, "一部を改める規定で")
+    assert say(sheet, "free").split() == ["平成の法律第2026号を改正", "一部を改める規定で"]
+
+
+def test_words_and_figures_on_their_side_stand_around_a_single_character(say: Say) -> None:
+    sheet = Sheet().stacked(400, 100, "平成の法律").turned(401.5, 150.4, "Windows 11", SIDEWAYS).stacked(400, 222, "号")
+    sheet.turned(401.5, 224.4, "12", SIDEWAYS).stacked(400, 248, "条の規定")
+    assert say(sheet, "free") == "平成の法律Windows 11号12条の規定"
+
+
+@pytest.mark.parametrize(("x", "y"), [(300, 150), (401.5, 400)])
+def test_a_line_on_its_side_elsewhere_is_a_line_of_its_own(say: Say, x: float, y: float) -> None:
+    sheet = Sheet().stacked(400, 100, "平成の法律").turned(x, y, "a margin note", SIDEWAYS)
+    assert {line for line in say(sheet, "free").split("\n") if line} == {"平成の法律", "a margin note"}
+
+
 def test_tiers_of_vertical_text_are_read_one_after_the_other(say: Say) -> None:
     sheet = Sheet()
     upper = ["春の法律の規定を改める", "政令をここに定める第二", "条の規定に基づき次の通", "り改正するものとし四月"]

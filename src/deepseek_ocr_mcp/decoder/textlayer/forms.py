@@ -123,6 +123,8 @@ def _annotation(page: Any, number: int) -> Iterator[Any]:
 
 def _holds_text(annotation: Any) -> bool:
     """Whether an annotation's appearance has text of its own, as the caption of a line has."""
+    if not raw.FPDFAnnot_HasKey(annotation, b"AP"):
+        return False
     objects = (raw.FPDFAnnot_GetObject(annotation, n) for n in range(raw.FPDFAnnot_GetObjectCount(annotation)))
     return any(item and raw.FPDFPageObj_GetType(item) == raw.FPDF_PAGEOBJ_TEXT for item in objects)
 

@@ -30,6 +30,7 @@ from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
+from .sideways import with_sideways
 from .tables import Ruling, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
@@ -255,6 +256,7 @@ class _Layer:
             ruling = Ruling(_turned(content.rules, way, content), _turned(content.fills, way, content))
             ways.append(_Way(way, lines, ruling, content.dots if way == 0 else []))
         _take_turned_headings(ways, content, clock)
+        _take_sideways(ways, content, clock)
         return cls(ways, page.verdict.doubtful)
 
     @property
@@ -347,6 +349,23 @@ def _take_turned_headings(ways: list[_Way], content: Content, clock: Clock) -> N
             replace(line, placed=box) for line, box, is_held in zip(way.lines, boxes, held, strict=True) if is_held
         ]
         way.lines = [line for line, is_held in zip(way.lines, held, strict=True) if not is_held]
+
+
+def _take_sideways(ways: list[_Way], content: Content, clock: Clock) -> None:
+    """Put what lies on its side in vertical lines into them."""
+    by_angle = {way.angle: way for way in ways}
+    for way in ways:
+        across = by_angle.get((way.angle + 90) % 360)
+        if across is None or not any(line.vertical for line in way.lines):
+            continue
+        sideways = [
+            (line, _turned((mark.glyph.box for mark in line.marks), way.angle, content))
+            for line in across.lines
+            if not line.vertical
+        ]
+        if all(len(boxes) == len(line.marks) for line, boxes in sideways):
+            way.lines, rest = with_sideways(way.lines, sideways, clock)
+            across.lines = [*rest, *(line for line in across.lines if line.vertical)]
 
 
 def _dots(lines: Sequence[LayerLine], dots: Sequence[Box]) -> list[LayerLine]:
