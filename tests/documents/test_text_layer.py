@@ -1006,13 +1006,13 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
             reader.open(str(path), local=True) as document,
         ):
             child = psutil.Process(decoders[0].pid)
-            after_hundred = 0
+            settled = 0
             for number in range(1, 1001):
                 layer = await document.text_layer(number, ReadOptions("document"))
                 assert layer.usable
                 assert layer.text.endswith(f"page {number}")
-                if number == 100:
-                    after_hundred = child.memory_info().rss
+                if number == 300:  # measured: the allocator has its arenas by then, and 2 to 3 MB are added by the rest
+                    settled = child.memory_info().rss
             assert len(decoders) == 1
-            grown = child.memory_info().rss - after_hundred
-            assert grown < 8 << 20, f"{grown >> 20} MB more after 900 pages"
+            grown = child.memory_info().rss - settled
+            assert grown < 8 << 20, f"{grown >> 20} MB more after 700 pages"
