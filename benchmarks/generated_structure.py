@@ -491,7 +491,7 @@ def tables_side_by_side(dice: random.Random) -> Sheet:
     page = Sheet((1400, 600), dice)
     text, bold = font("sans", 22), font("sans bold", 26)
     for left, title in ((90, "Summer"), (760, "Winter")):
-        page.say(left, 60, title, bold)
+        page.say(left, 60, title, bold, heading=True)
         rows = [["Boat", "Leaves", "Returns"]]
         for boat in dice.sample(("Gull", "Heron", "Tern", "Swift", "Petrel", "Crane"), 5):
             rows.append(
@@ -510,10 +510,10 @@ def recipe(dice: random.Random) -> Sheet:
     page = Sheet((1200, 900), dice)
     body, bold = font("sans", 22), font("sans bold", 26)
     page.say(90, 60, "Soup for a winter day", font("sans bold", 44), heading=True)
-    page.say(90, 160, "You need", bold)
+    page.say(90, 160, "You need", bold, heading=True)
     for n, thing in enumerate(dice.sample(GOODS, 8)):
         page.say(90, 205 + n * 29.7, f"{dice.randint(1, 9)} {thing.lower()}", body)
-    page.say(460, 160, "How to cook it", bold)
+    page.say(460, 160, "How to cook it", bold, heading=True)
     y = 205.0
     for n in range(4):
         y, _ = page.paragraph(460, y, 650, f"{n + 1}. {prose(dice, 2)}", body)
@@ -542,7 +542,7 @@ def box_in_text(dice: random.Random) -> Sheet:
         y, rest = page.paragraph(90, y, width, rest, body, until=until)
     page.runs_on = False
     page.draw.rectangle((640, 520, 1010, 840), outline=INK)
-    page.say(660, 540, "Did you know?", font("sans bold", 24))
+    page.say(660, 540, "Did you know?", font("sans bold", 24), heading=True)
     page.paragraph(660, 580, 330, prose(dice, 2), font("sans", 20))
     return page
 
