@@ -1,6 +1,7 @@
 # Sourced by each finding: a temporary folder that goes away at the end, and pinned packages inside it.
 #
 #   python_with NAME==VERSION …   a virtual environment with these packages
+#   python_with_store NAME==…     the same, with what `finding.object_store` needs
 #   node_with NAME@VERSION …      a folder with these packages
 #   python_runs                   runs the program on standard input there; it can `import finding`
 #   node_runs                     runs the module on standard input there
@@ -24,6 +25,11 @@ python_with() {
   "${PYTHON:-python3}" -m venv "$work/venv" || cannot "python3 -m venv"
   "$work/venv/bin/pip" install -q --disable-pip-version-check "$@" >"$work/pip.log" 2>&1 ||
     cannot "pip install $* ($(tail -n 1 "$work/pip.log"))"
+}
+
+python_with_store() {
+  python_with moto==5.2.5 flask==3.1.3 flask-cors==6.0.2 boto3==1.43.117 "$@"
+  export AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
 }
 
 node_with() {

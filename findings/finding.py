@@ -1,12 +1,14 @@
-"""What the findings share: a way to state a behaviour, and PDF files by hand."""
+"""What the findings share: a way to state a behaviour, an object store, and PDF files by hand."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 
-__all__ = ["PDF_FONT", "as_described", "character_map", "pdf", "stream", "versions"]
+__all__ = ["PDF_FONT", "as_described", "character_map", "object_store", "pdf", "stream", "versions"]
 
 PDF_FONT = "/F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
 
@@ -22,6 +24,28 @@ def as_described(what: str, seen: object, described: object) -> None:
     if seen != described:
         print(f"CHANGED, it was: {described!r}")
         sys.exit(1)
+
+
+@contextmanager
+def object_store() -> Iterator[tuple[str, Callable[[str, bytes], object]]]:
+    """moto's S3 server in this process, with a bucket named "papers". Needs `python_with_store` of common.sh.
+
+    Yields:
+        Its address, as host:port, and a function that writes an object: (key, content).
+    """
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        place = "{}:{}".format(*server.get_host_and_port())
+        writer = boto3.client("s3", endpoint_url=f"http://{place}")
+        writer.create_bucket(Bucket="papers")
+        yield place, lambda key, content: writer.put_object(Bucket="papers", Key=key, Body=content)
+    finally:
+        server.stop()
 
 
 def stream(data: str | bytes, entries: str = "") -> bytes:
