@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -33,16 +33,23 @@ SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the mar
 def to_text(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
     """Plain text: one row of the page per line, an empty line between elements, none between items of a list."""
     frame: Frame | None = None
-    chunks: list[str] = []
-    before: Element | None = None
+    written: list[tuple[Element, str]] = []
     for element in arrange(lines) if elements is None else elements:
         if element.kind == "code":
             frame = frame or Frame.of(lines)
             chunk = "\n".join(_program_lines(frame, element))
         else:
             chunk = "\n".join(text for row in element.rows if (text := row_text(lines, row)))
-        if not chunk:
-            continue
+        if chunk:
+            written.append((element, chunk))
+    return _apart(written)
+
+
+def _apart(written: Iterable[tuple[Element, str]]) -> str:
+    """An empty line between elements, but none between the entries of a list."""
+    chunks: list[str] = []
+    before: Element | None = None
+    for element, chunk in written:
         if before is not None and before.kind == element.kind == "list":
             chunks[-1] += "\n" + chunk
         else:
@@ -72,20 +79,9 @@ def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: 
 def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = None) -> str:
     """Markdown: titles as headings, tables as pipe tables, lines of a paragraph joined, hyphens healed."""
     frame = Frame.of(lines)
-    chunks: list[str] = []
-    before: Element | None = None
     texts = [(element, _plain(frame, element)) for element in (arrange(lines) if elements is None else elements)]
-    texts = _joined_paragraphs(texts)
-    for element, text in texts:
-        chunk = _markdown(frame, element, text)
-        if not chunk.strip():
-            continue
-        if before is not None and before.kind == element.kind == "list":
-            chunks[-1] += "\n" + chunk
-        else:
-            chunks.append(chunk)
-        before = element
-    return "\n\n".join(chunks)
+    written = ((element, _markdown(frame, element, text)) for element, text in _joined_paragraphs(texts))
+    return _apart((element, chunk) for element, chunk in written if chunk.strip())
 
 
 def _plain(frame: Frame, element: Element) -> str:
