@@ -115,6 +115,9 @@ def _release(package: str) -> str:
     return release
 
 
+_OF_LINES: Final = frozenset({"document", "ocr", "free", "find"})
+"""The modes of an engine that reads lines of text and understands neither pictures nor questions."""
+
 KNOWN: Final[dict[str, EngineSpec]] = {
     spec.name: spec
     for spec in (
@@ -135,7 +138,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
-            frozenset({"document", "ocr", "free", "find"}),
+            _OF_LINES,
             needs=("rapidocr", "onnxruntime"),
             gives_lines=True,
             rights=Rights(programs=True),  # Tesseract reads what its models cannot
@@ -143,7 +146,7 @@ KNOWN: Final[dict[str, EngineSpec]] = {
         EngineSpec(
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
-            frozenset({"document", "ocr", "free", "find"}),
+            _OF_LINES,
             gives_lines=True,
             rights=Rights(programs=True),
         ),

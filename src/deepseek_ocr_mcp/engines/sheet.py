@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UnsupportedMode
 from ..layout.find import find_term
 from ..layout.grids import arrange_with_rules
 from ..layout.gutters import split_at_gutters
 from ..layout.lines import Box, Element, Frame, TextLine, cut
 from ..layout.ticks import with_ticks
 from ..layout.writing import rows_around, to_markdown, to_text
+from . import KNOWN
 from .base import PageImage, PageText, TextBlock
 from .rules import find_drawn
 
@@ -36,6 +38,7 @@ __all__ = [
     "inset",
     "lay_out_lines",
     "outline",
+    "refuse_other_modes",
     "slice_region",
 ]
 
@@ -135,6 +138,19 @@ class Sheet:
         height, width = self.upright.shape[:2]
         box = _bounds(ink.turned(-self.quarters % 4, width, height), max(width, height), self.page)
         return TextBlock(label, text, box, round(self.lines[line].score, 3))
+
+
+def refuse_other_modes(engine: str, mode: str) -> None:
+    """Refuse a mode that this engine of lines does not have.
+
+    Raises:
+        UnsupportedMode: the mode needs a model that understands pictures or questions.
+    """
+    if mode not in (able := KNOWN[engine].modes):
+        raise UnsupportedMode(
+            f"The {engine} engine cannot do mode {mode!r}: it reads text and nothing else.",
+            remedy=f"Set OCR_ENGINE=deepseek for it, or use one of {', '.join(sorted(able))}.",
+        )
 
 
 def lay_out_lines(

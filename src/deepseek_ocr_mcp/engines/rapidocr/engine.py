@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...errors import EngineUnavailable, UnsupportedMode
+from ...errors import EngineUnavailable
 from ...modes import RESOLUTIONS
 from ..base import Call, PageImage, PageText, ReadOptions
 from ..cores import usable_cores
 from ..scripts import find_unread
-from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline
+from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse_other_modes
 from ..tesseract.engine import Rereading, reread
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
@@ -37,7 +37,6 @@ from .vertical import is_stacked, read_column
 
 __all__ = ["RapidOcrEngine"]
 
-MODES: Final = frozenset({"document", "ocr", "free", "find"})
 DET_SHARE: Final = 0.2  # of a page's time goes into detection, roughly: moves the progress bar, nothing else
 
 
@@ -108,11 +107,7 @@ class RapidOcrEngine:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
             Cancelled: nobody waits any more.
         """
-        if options.mode not in MODES:
-            raise UnsupportedMode(
-                f"The rapidocr engine cannot do mode {options.mode!r}: it reads text and nothing else.",
-                remedy=f"Set OCR_ENGINE=deepseek for it, or use one of {', '.join(sorted(MODES))}.",
-            )
+        refuse_other_modes("rapidocr", options.mode)
         texts = []
         for number, page in enumerate(pages):
 

@@ -20,12 +20,12 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from ...errors import EngineUnavailable, UnsupportedMode
+from ...errors import EngineUnavailable
 from ...layout.lines import Box, TextLine
 from ...modes import RESOLUTIONS
 from ..base import Call, PageImage, PageText, ReadOptions
 from ..scripts import Unread, how_to_install, remark
-from ..sheet import Region, Sheet
+from ..sheet import Region, Sheet, refuse_other_modes
 from .lines import lay_out
 from .program import (
     INSTALL,
@@ -43,7 +43,6 @@ from .program import (
 __all__ = ["Rereading", "TesseractEngine", "reread"]
 
 
-MODES: Final = frozenset({"document", "ocr", "free", "find"})
 EXPECTED_CONFIDENCE: Final = 0.78
 """Of text in the script that was detected. Hebrew read as Thai has up to 0.75, badly printed Greek 0.79."""
 LONGEST_SIDE: Final = 10_000  # pixels; the program refuses 32768
@@ -100,11 +99,7 @@ class TesseractEngine:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
             Cancelled: nobody waits any more.
         """
-        if options.mode not in MODES:
-            raise UnsupportedMode(
-                f"The tesseract engine cannot do mode {options.mode!r}: it reads text and nothing else.",
-                remedy=f"Set OCR_ENGINE=deepseek for it, or use one of {', '.join(sorted(MODES))}.",
-            )
+        refuse_other_modes("tesseract", options.mode)
         texts = []
         for number, page in enumerate(pages):
             texts.append(self._read_page(page, options, call))
