@@ -206,6 +206,19 @@ def test_a_signal_ends_the_server_and_its_children(how: signal.Signals) -> None:
     assert not any("Traceback" in line for line in server.log)
 
 
+async def until_reading(http: httpx2.AsyncClient, root: str) -> None:
+    with anyio.fail_after(20):
+        while (await http.get(root + "/gpu/status")).json()["queue"] != 1:
+            await anyio.sleep(0.01)
+
+
+async def until_not_ready(http: httpx2.AsyncClient, root: str) -> httpx2.Response:
+    with anyio.fail_after(20):
+        while (health := await http.get(root + "/health?ready=1")).status_code == 200:
+            await anyio.sleep(0.01)
+    return health
+
+
 async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_what_comes_then() -> None:
     with http_server("Unhurried", OCR_DRAIN_SECONDS="25") as server:
         answers: list[httpx2.Response] = []
@@ -215,13 +228,9 @@ async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_wh
                 answers.append(await http.post(server.root + "/ocr", files={"file": ("page.png", png())}))
 
             tasks.start_soon(read)
-            with anyio.fail_after(20):
-                while (await http.get(server.root + "/gpu/status")).json()["queue"] != 1:
-                    await anyio.sleep(0.01)
+            await until_reading(http, server.root)
             server.process.send_signal(signal.SIGTERM)
-            with anyio.fail_after(20):
-                while (health := await http.get(server.root + "/health?ready=1")).status_code == 200:
-                    await anyio.sleep(0.01)
+            health = await until_not_ready(http, server.root)
             assert health.json()["error"]["code"] == "not_ready"
             refused = await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
             assert refused.status_code == 503
@@ -239,13 +248,9 @@ async def test_a_second_signal_ends_a_server_at_once() -> None:
                     await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
 
             tasks.start_soon(read)
-            with anyio.fail_after(20):
-                while (await http.get(server.root + "/gpu/status")).json()["queue"] != 1:
-                    await anyio.sleep(0.01)
+            await until_reading(http, server.root)
             server.process.send_signal(signal.SIGTERM)
-            with anyio.fail_after(20):
-                while (await http.get(server.root + "/health?ready=1")).status_code == 200:
-                    await anyio.sleep(0.01)
+            await until_not_ready(http, server.root)
             assert server.process.poll() is None
             server.process.send_signal(signal.SIGTERM)
             assert await anyio.to_thread.run_sync(server.process.wait, 10) == 0
