@@ -16,7 +16,6 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.child import spawn_decoder
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
-from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.worker.confine import landlock_version
 from support import as_base64
@@ -44,7 +43,7 @@ async def test_every_format_is_drawn() -> None:
                     page = await document.page(1)
                     assert page.width >= 120, kind
                     assert (await document.preview(1, 64)).data, kind
-                    await document.text_layer(1, ReadOptions("document"))
+                    await document.text_layer(1)
 
 
 async def test_a_word_document_and_a_searchable_pdf_are_written() -> None:
