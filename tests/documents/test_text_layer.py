@@ -939,7 +939,9 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
             image = await document.page(1)
             assert (layer.width, layer.height) == (image.width, image.height)
             assert layer.usable
-            assert [set(block) for block in layer_answer(layer).blocks] == [{"label", "text", "box", "angle", "words"}] * 6
+            assert [set(block) for block in layer_answer(layer).blocks] == [
+                {"label", "text", "box", "angle", "words"}
+            ] * 6
             scan = await document.text_layer(2)
             assert (scan.usable, scan.why) == (False, "it has none")
             with pytest.raises(BadRequest):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import cv2
@@ -262,8 +263,8 @@ def _corners(region: Region, *, downwards: bool) -> Quad:
 def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
     """The words of a line, each drawn in to its ink.
 
-    The recogniser places a character to a quarter of a line's height. Each end of a word goes to the white nearest to
-    it first, so that no letter is cut.
+    The recogniser places a character to a quarter of a line's height. So two words are parted at the white that is
+    nearest to where one ends.
     """
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high
@@ -275,33 +276,34 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     height, width = crop.shape[:2]
     contrast = column_contrast(crop)
     place = _corners(roomy, downwards=downwards)
-    scale, shift = width / (1 + 2 * reach), reach / (1 + 2 * reach) * width
+    scale = width / (1 + 2 * reach)
+    spans = [match.span() for match in PIECE.finditer(line.text)]
+    due = [(edge_of(line, a[1]) + edge_of(line, b[0])) / 2 for a, b in pairwise(spans)]
+    cuts = [0, *(_nearest_white(contrast, (at + reach) * scale, round(reach * scale)) for at in due), width]
     words = []
-    for match in PIECE.finditer(line.text):
-        start, stop = match.span()
-        begin, end = edge_of(line, start) * scale + shift, edge_of(line, stop) * scale + shift
-        left, right = _inked_part(contrast, begin, end, round(reach * scale))
+    for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
+        left, right = _inked_columns(contrast, first, max(last, first + 1))
         top, bottom = _inked_rows(crop[:, left:right])
-        words.append(WordPlace(start, stop, _part(place, left / width, top / height, right / width, bottom / height)))
+        words.append(WordPlace(*span, _part(place, left / width, top / height, right / width, bottom / height)))
     return tuple(words)
 
 
-def _inked_part(contrast: NDArray[np.uint8], begin: float, end: float, reach: int) -> tuple[int, int]:
-    """The first and the last column (plus one) of the ink of a word that is between two places, about."""
-    first, last = max(0, round(begin) - reach), min(len(contrast), round(end) + reach)
+def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int) -> int:
+    """The column without ink that is nearest to where a word ends; where letters touch, the one with least ink."""
+    at = min(max(0, round(due)), len(contrast) - 1)
+    first, last = max(0, at - max(1, reach)), min(len(contrast), at + max(1, reach) + 1)
+    around = contrast[max(0, at - 4 * reach) : at + 4 * reach + 1]
     part = contrast[first:last]
-    if len(part) < 3 or not part.any():
-        first = min(max(0, round(begin)), len(contrast) - 1)
-        return first, max(first + 1, min(len(contrast), round(end)))
-    inked = part > INK_SHARE * part.max()
-    window = min(len(part), 2 * max(1, reach))
-    away = np.abs(np.arange(window) - window / 2) / window
-    left = int((inked[:window] + away).argmin())
-    right = len(part) - 1 - int((inked[::-1][:window] + away).argmin())
-    inside = left + np.flatnonzero(inked[left : right + 1])
-    if len(inside):
-        left, right = int(inside[0]), int(inside[-1])
-    return first + left, max(first + left, first + right) + 1
+    away = np.abs(np.arange(first, last) - due) / max(1, last - first)
+    inked = part > INK_SHARE * around.max(initial=0)
+    return first + int((inked + away).argmin() if not inked.all() else part.argmin())
+
+
+def _inked_columns(contrast: NDArray[np.uint8], first: int, last: int) -> tuple[int, int]:
+    """The first and the last column (plus one) of the ink between two columns; both where there is none."""
+    part = contrast[first:last]
+    inked = np.flatnonzero(part > INK_SHARE * part.max(initial=0))
+    return (first + int(inked[0]), first + int(inked[-1]) + 1) if len(inked) else (first, last)
 
 
 def _inked_rows(crop: Pixels) -> tuple[int, int]:

@@ -80,4 +80,4 @@ def _block(reading: Reading, line: TextLine, quad: Quad) -> Block:
 
 
 def _box(reading: Reading, quad: Quad) -> list[int]:
-    return list(bounds([quad], reading.width, reading.height))
+    return list(bounds(quad, reading.width, reading.height))

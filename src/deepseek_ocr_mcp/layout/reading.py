@@ -20,7 +20,7 @@ __all__ = ["PIECE", "Reading", "Section", "angle_of", "around", "bounds", "part_
 _CJK: Final = NO_SPACES.pattern[1:-1]
 WORD: Final = re.compile(f"[{_CJK}]+|[^\\s{_CJK}]+")
 """A word. Chinese and Japanese write none apart: a run of their characters is one."""
-PIECE: Final = re.compile(f"[{_CJK}]+|[^\\s\\W{_CJK}](?:[^\\s{_CJK}]*[^\\s\\W{_CJK}])?|[^\\s\\w]+")
+PIECE: Final = re.compile(f"[{_CJK}]+|[^\\s\\W{_CJK}](?:[^\\s{_CJK}]*[^\\s\\W{_CJK}])?|[^\\s\\w{_CJK}]+")
 """A piece of a word that has a place of its own: the word, or the signs before or after it. A search for a word then
 finds its box without the full stop."""
 
@@ -84,6 +84,14 @@ class Reading:
             if sorted(section.order) != list(range(len(section.lines))):
                 raise ValueError("the elements do not hold each line once")
             for line in section.lines:
+                sides = (
+                    *line.box,
+                    line.score,
+                    *(line.quad or ()),
+                    *(side for word in line.words for side in word.quad),
+                )
+                if not math.isfinite(sum(sides)):
+                    raise ValueError("a place is not finite")
                 if any(not 0 <= word.start < word.stop <= len(line.text) for word in line.words):
                     raise ValueError("a word is not in its line")
 
@@ -143,9 +151,9 @@ def angle_of(quad: Quad) -> float:
     return nearest % 360 if abs(angle - nearest) < LEVEL_DEG else angle
 
 
-def bounds(quads: Iterable[Quad], width: int, height: int) -> tuple[int, int, int, int]:
-    """The box in whole pixels around rectangles on a page of that size: inside the page, and not empty."""
-    xs, ys = zip(*((x, y) for quad in quads for x, y in zip(quad[::2], quad[1::2], strict=True)), strict=True)
+def bounds(quad: Quad, width: int, height: int) -> tuple[int, int, int, int]:
+    """The box in whole pixels around a rectangle on a page of that size: inside the page, and not empty."""
+    xs, ys = quad[::2], quad[1::2]
     x1, y1 = min(max(0, round(min(xs))), width - 1), min(max(0, round(min(ys))), height - 1)
     return x1, y1, max(x1 + 1, min(width, round(max(xs)))), max(y1 + 1, min(height, round(max(ys))))
 
@@ -178,10 +186,15 @@ def slice_quad(quad: Quad, begin: float, end: float) -> Quad:
 
 def words_of(line: TextLine) -> list[WordPlace]:
     """The words of a line and their places."""
+    words: list[WordPlace] = []
     pieces = pieces_of(line)
-    words = []
+    n = 0
     for match in WORD.finditer(line.text):
-        quads = [piece.quad for piece in pieces if piece.start < match.end() and match.start() < piece.stop]
+        quads = []
+        while n < len(pieces) and pieces[n].start < match.end():
+            if pieces[n].stop > match.start():
+                quads.append(pieces[n].quad)
+            n += 1
         if quads:
             words.append(WordPlace(*match.span(), around(quads)))
     return words

@@ -582,7 +582,7 @@ def _is_scrap(part: UnreadPart, reading: Reading) -> bool:
     boxes: list[Sequence[float]] = []
     characters = 0
     for line in reading.lines:
-        box = bounds([quad_of(line)], reading.width, reading.height)
+        box = bounds(quad_of(line), reading.width, reading.height)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         if part.left <= x <= right and part.top <= y <= bottom:
             boxes.append(box)
