@@ -269,7 +269,7 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high
         corners, spans = _corners(ink, downwards=downwards), [match.span() for match in PIECE.finditer(line.text)]
-        return tuple(WordPlace(*s, _part(corners, edge_of(line, s[0]), 0, edge_of(line, s[1]), 1)) for s in spans)
+        return tuple(WordPlace(*s, _part(corners, _edge(line, s[0]), 0, _edge(line, s[1]), 1)) for s in spans)
     reach = SNAP * ink.thickness / ink.length
     roomy = slice_region(ink.thicker(WORD_ROOM), -reach, 1 + reach)
     crop = crop_region(upright, roomy, tall=downwards)
@@ -278,7 +278,7 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     place = _corners(roomy, downwards=downwards)
     scale = width / (1 + 2 * reach)
     spans = [match.span() for match in PIECE.finditer(line.text)]
-    due = [(edge_of(line, a[1]) + edge_of(line, b[0])) / 2 for a, b in pairwise(spans)]
+    due = [(_edge(line, a[1]) + _edge(line, b[0])) / 2 for a, b in pairwise(spans)]
     cuts = [0, *(_nearest_white(contrast, (at + reach) * scale, round(reach * scale)) for at in due), width]
     words = []
     for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
@@ -325,7 +325,7 @@ def _part(place: Quad, left: float, top: float, right: float, bottom: float) -> 
     return (*at(left, top), *at(right, top), *at(right, bottom), *at(left, bottom))
 
 
-def edge_of(line: TextLine, at: int) -> float:
+def _edge(line: TextLine, at: int) -> float:
     """The fraction of the line's length at which character `at` begins; in a space, its middle."""
     count = len(line.text)
     if at <= 0 or at >= count:

@@ -15,7 +15,17 @@ from typing import Any, Final
 from .grids import arrange_with_rules
 from .lines import NO_SPACES, RIGHT_TO_LEFT, Box, Element, Quad, TextLine, WordPlace, length_in_ems
 
-__all__ = ["PIECE", "Reading", "Section", "angle_of", "around", "bounds", "part_of", "quad_of", "words_of"]
+__all__ = [
+    "PIECE",
+    "Reading",
+    "Section",
+    "angle_of",
+    "around",
+    "bounds",
+    "part_of",
+    "quad_of",
+    "words_of",
+]
 
 _CJK: Final = NO_SPACES.pattern[1:-1]
 WORD: Final = re.compile(f"[{_CJK}]+|[^\\s{_CJK}]+")
@@ -174,7 +184,7 @@ def around(quads: Sequence[Quad]) -> Quad:
     return (*back(left, top), *back(right, top), *back(right, bottom), *back(left, bottom))
 
 
-def slice_quad(quad: Quad, begin: float, end: float) -> Quad:
+def _slice(quad: Quad, begin: float, end: float) -> Quad:
     """The part of a rectangle between two fractions of its length."""
     x1, y1, x2, y2, x3, y3, x4, y4 = quad
     right, down = (x2 - x1, y2 - y1), (x3 - x4, y3 - y4)
@@ -187,7 +197,7 @@ def slice_quad(quad: Quad, begin: float, end: float) -> Quad:
 def words_of(line: TextLine) -> list[WordPlace]:
     """The words of a line and their places."""
     words: list[WordPlace] = []
-    pieces = pieces_of(line)
+    pieces = _pieces(line)
     n = 0
     for match in WORD.finditer(line.text):
         quads = []
@@ -200,7 +210,7 @@ def words_of(line: TextLine) -> list[WordPlace]:
     return words
 
 
-def pieces_of(line: TextLine) -> tuple[WordPlace, ...]:
+def _pieces(line: TextLine) -> tuple[WordPlace, ...]:
     """The pieces of the words of a line.
 
     Where the engine did not place them, they are placed in shares of the line, as their characters take.
@@ -209,13 +219,13 @@ def pieces_of(line: TextLine) -> tuple[WordPlace, ...]:
         return line.words
     quad = quad_of(line)
     places = ((match.start(), match.end()) for match in PIECE.finditer(line.text))
-    return tuple(WordPlace(*place, slice_quad(quad, *_share(line.text, *place))) for place in places)
+    return tuple(WordPlace(*place, _slice(quad, *_share(line.text, *place))) for place in places)
 
 
 def part_of(line: TextLine, start: int, stop: int) -> Quad:
     """Where characters `start` to `stop` of a line are: around its words, and of a word as much as is among them."""
     quads = []
-    for word in pieces_of(line):
+    for word in _pieces(line):
         first, last = max(start, word.start), min(stop, word.stop)
         if first >= last:
             continue
@@ -223,7 +233,7 @@ def part_of(line: TextLine, start: int, stop: int) -> Quad:
             quads.append(word.quad)
         else:
             share = _share(line.text[word.start : word.stop], first - word.start, last - word.start)
-            quads.append(slice_quad(word.quad, *share))
+            quads.append(_slice(word.quad, *share))
     return around(quads) if quads else quad_of(line)
 
 
