@@ -28,6 +28,7 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines.base import PageImage
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
+from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..worker.client import WorkerDied
 from ..worker.confine import Confined
 from ..worker.protocol import CONFINED
@@ -461,29 +462,37 @@ class DocumentReader:
     @asynccontextmanager
     async def exported(
         self,
-        method: str,
+        format: str,
         pages: Sequence[Mapping[str, Any]],
-        snapshot: Snapshot | None = None,
+        options: ExportOptions,
+        document: Snapshot | Kept | None = None,
         client: str = "",
-        **arguments: Any,
     ) -> AsyncIterator[str]:
-        """The path of what `method` of a decoder made of these pages, as they were read; it lasts as the context does.
+        """The path of a file that a decoder wrote of these pages, as they were read. It lasts as the context does.
 
         Args:
-            snapshot: the document that they were read from, if it takes part.
+            format: a name of `EXPORT_FORMATS`.
+            options: the title and the mode of the pages, and more.
+            document: what the pages were read from, for a format that needs it; else not used.
             client: who asks; clients take turns.
+
+        Raises:
+            BadRequest: the pages hold nothing that the format could show.
+            InputNotFound: the document is not kept any more.
         """
         folder = self._fresh_folder()
         try:
             texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
             await anyio.to_thread.run_sync(_write_json, texts, pages)
+            needed = document if EXPORT_FORMATS[format].needs_document else None
+            snapshot = needed.linked(folder) if isinstance(needed, Kept) else needed
             async with self._exports.turn(client):
-                await self._export(method, snapshot, pages=texts, out=out, **arguments)
+                await self._export(snapshot, format=format, pages=texts, options=asdict(options), out=out)
             yield out
         finally:
             self._remove_soon(folder)
 
-    async def _export(self, method: str, snapshot: Snapshot | None, **arguments: Any) -> None:
+    async def _export(self, snapshot: Snapshot | None, **arguments: Any) -> None:
         settings = self._settings
         decoder = await self._spawn()
         try:
@@ -492,8 +501,8 @@ class DocumentReader:
                     file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
                     most = {"max_pages": settings.ocr_max_pages}
                     await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
-                    arguments |= file | {"dpi": settings.ocr_pdf_dpi}
-                await decoder.call(method, arguments, timeout=EXPORT_TIMEOUT_S)
+                    arguments["document"] = file | {"dpi": settings.ocr_pdf_dpi}
+                await decoder.call("export", arguments, timeout=EXPORT_TIMEOUT_S)
         finally:
             await decoder.stop()
 

@@ -33,6 +33,7 @@ from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
 from ..engines.base import ReadOptions
 from ..errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
+from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..gpu.probe import GpuProbe
 from ..lifecycle.base import Lifecycle, ModelStatus
 from ..logs import request as request_lines
@@ -460,26 +461,41 @@ class OcrService:
         async with self._reader.open(upload, local=False, client=client) as document:
             yield document
 
-    def searchable_pdf(
-        self, upload: Snapshot, pages: Sequence[Page], client: str = ""
+    def export(
+        self,
+        format: str,
+        pages: Sequence[Page],
+        document: Snapshot | Kept | None = None,
+        *,
+        options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+        client: str = "",
     ) -> AbstractAsyncContextManager[str]:
-        """The path of a PDF: the document, with the text of `pages` under its pages.
+        """The path of a file with these pages, as they were read. It lasts as the context does.
+
+        Args:
+            format: a name of `EXPORT_FORMATS`.
+            document: what the pages were read from, for a format that needs it; otherwise not used.
+            options: the title and the mode of the pages, and more.
+            client: who asks; clients take turns.
 
         Raises:
-            BadRequest: no text of these pages has a place on its page.
+            BadRequest: there is no such format, or it needs the document or boxes and they are missing, or the pages
+                have no table for a format of tables.
         """
-        if not any(block.text for page in pages for block in page.blocks or ()):
+        known = EXPORT_FORMATS.get(format)
+        if known is None:
+            raise BadRequest(f"There is no format {format!r}.", remedy=f"Use one of {', '.join(EXPORT_FORMATS)}.")
+        if known.needs_document and document is None:
             raise BadRequest(
-                "None of these pages has blocks with text and a box, so no text can be laid under them.",
-                remedy="Read the document with boxes=true, then send its `pages` as they were answered.",
+                f"A {known.title} needs the document itself.",
+                remedy="Send a form with the document as `file` and this JSON as `result`.",
             )
-        return self._reader.exported("searchable_pdf", dump_pages(pages), upload, client)
-
-    def word_document(
-        self, pages: Sequence[Page], title: str, mode: str, client: str = ""
-    ) -> AbstractAsyncContextManager[str]:
-        """The path of a Word document: headings, paragraphs, lists and tables."""
-        return self._reader.exported("word_document", dump_pages(pages), client=client, title=title, mode=mode)
+        if known.needs_boxes and not any(block.text for page in pages for block in page.blocks or ()):
+            raise BadRequest(
+                f"None of these pages has blocks with text and a box, so no {known.title} can be made of them.",
+                remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
+            )
+        return self._reader.exported(format, dump_pages(pages), options, document, client)
 
     async def confined(self) -> str:
         """What holds the document decoder back on this system, in words."""
