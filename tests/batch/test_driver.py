@@ -383,9 +383,6 @@ def test_the_progress_tells_rate_and_time_left(
     progress.show()
     # 204 of 1,800 pages are read, at 4 a second.
     assert capsys.readouterr().err == "202 of 1,000 files, 204 pages, 4.0 pages/s, 7 min left\n"
-    assert driver._duration(59) == "59 s"
-    assert driver._duration(5 * 3600) == "5 h 00 min"
-    assert driver._duration(100_000) == "1 d 3 h"
 
 
 def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:

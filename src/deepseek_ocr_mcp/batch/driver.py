@@ -31,6 +31,7 @@ from ..errors import BadRequest, EngineUnavailable, OcrError, class_of, from_dic
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from ..text import duration
 from .actors import Task
 from .assembly import SUFFIX, Assembler
 from .cluster import Cluster, cluster, start_ledger, tasks
@@ -520,7 +521,7 @@ class _ProgressLine:
         if rate := self._rate(now):
             said.append(f"{rate:.1f} pages/s" if rate >= 1 else f"{1 / rate:.1f} s/page")
             if (left := self._pages_left()) is not None:
-                said.append(f"{_duration(left / rate)} left")
+                said.append(f"{duration(left / rate)} left")
         elif not self.pages:
             said.append("starting")
         return ", ".join(said)
@@ -538,14 +539,3 @@ class _ProgressLine:
             return None
         unknown = max(0, self._total - (self._done - self._fresh) - documents)
         return max(0.0, pages - self.pages + unknown * pages / documents)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
