@@ -187,6 +187,9 @@ def _add_ocr(commands: _Commands) -> None:
         help="json has boxes (default: by the name of --output, else markdown)",
     )
     ocr.add_argument(
+        "--boxes", choices=["none", "lines", "words"], help="what json shows with its place (default lines)"
+    )
+    ocr.add_argument(
         "-o", "--output", default="", metavar="FILE", help="write the text of one document here; - for standard output"
     )
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here")

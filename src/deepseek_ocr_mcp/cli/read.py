@@ -303,7 +303,7 @@ class FileReader:
         return OcrRequest(
             image=image,
             **fields,
-            boxes=is_json,
+            boxes=arguments.boxes or ("lines" if is_json else "none"),
             raw=is_json,
             max_chars=0,
             save_to=save_to,
