@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic_settings import DotEnvSettingsSource
 
-from deepseek_ocr_mcp.cli.main import _parser
+from deepseek_ocr_mcp.cli.parser import build_parser
 from deepseek_ocr_mcp.config import Settings, load_settings
 from deepseek_ocr_mcp.models import NoteCode
 from deepseek_ocr_mcp.modes import TEXT_LAYERS
@@ -35,7 +35,7 @@ FLAGS_OF_OTHERS = {
     "--gpus", "--constraint", "--generate", "--cli",  # Docker, pip, Ray, MCP Inspector
 }  # fmt: skip
 
-PARSER = _parser()
+PARSER = build_parser()
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -90,6 +90,14 @@ class Summary:
     """Of the documents that failed, the worst."""
     manifest: str = ""
 
+    def lines(self) -> list[str]:
+        """The summary for a person, one fact a line."""
+        parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
+        parts += [f"{self.copied:,} with the same content as another"] if self.copied else []
+        parts += [f"{self.there:,} done before"] if self.there else []
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        return [", ".join(parts) + "."]
+
 
 def run_batch(batch: Batch, settings: Settings) -> Summary:
     """Read all of it; failures and progress go to stderr.

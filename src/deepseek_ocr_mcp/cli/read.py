@@ -18,7 +18,7 @@ from ..engines import cpu_engine
 from ..errors import BadRequest, InputNotFound, OcrError
 from ..modes import DEFAULT_MODE, ONLY_LAYER
 from .output import FORMATS, PRINTED, PagePrinter, limits, print_notes
-from .shared import INTERRUPTED, ProgressBar, print_error, reading_fields, settings_from
+from .shared import INTERRUPTED, ProgressBar, absolute_path, print_error, reading_fields, settings_from
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -72,6 +72,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 async def _read_files(arguments: argparse.Namespace) -> int:
     """Read all files. The children start first: they import and load while this process imports its own modules."""
+    import anyio
+
     from ..app.headstart import HeadStart
     from ..app.signals import until_signal
 
@@ -87,8 +89,9 @@ async def _read_files(arguments: argparse.Namespace) -> int:
             from ..app.run import running_service
             from ..documents.private import private_folder
 
-            with private_folder() as scratch:
-                settings = _with_folder(settings_from(arguments), os.path.realpath(scratch))
+            with private_folder() as folder:
+                scratch = str(await anyio.Path(folder).resolve())
+                settings = _with_folder(settings_from(arguments), scratch)
                 _make_folder(arguments.output_dir)
                 async with running_service(settings, children) as service:
                     reading = FileReader(service, arguments, scratch)
@@ -132,7 +135,7 @@ class FileReader:
     Args:
         service: reads.
         arguments: of the command.
-        scratch: a private folder, for files that standard output gets.
+        scratch: the real path of a private folder, for files that standard output gets.
     """
 
     def __init__(self, service: OcrService, arguments: argparse.Namespace, scratch: str) -> None:
@@ -221,7 +224,7 @@ class FileReader:
                 printer.add(read.page for read in pages)
 
         terms = Terms(on_progress=bar, on_pages=deliver, upload=upload)
-        request = self._request("" if upload else _absolute(file), save_to, overwrite)
+        request = self._request("" if upload else absolute_path(file), save_to, overwrite)
         try:
             answer = await self.service.ocr(request, Caller(), terms)
         except anyio.get_cancelled_exc_class():
@@ -261,7 +264,7 @@ class FileReader:
         return [note for note in notes if note.code != "saved" or not self._is_scratch(answer.result.saved_to)]
 
     def _is_scratch(self, path: str) -> bool:
-        return path.startswith(os.path.realpath(self._scratch) + os.sep)
+        return path.startswith(self._scratch + os.sep)
 
     def _count(self, errors: Mapping[str, OcrError]) -> None:
         self.exit_code = max([self.exit_code, *(error.exit_code for error in errors.values())])
@@ -289,7 +292,7 @@ class FileReader:
         if self.arguments.output not in ("", STDIO):
             return str(Path(self.arguments.output).resolve())
         if self.arguments.format not in PRINTED:
-            return os.path.join(os.path.realpath(self._scratch), f"page{self.suffix}")
+            return os.path.join(self._scratch, f"page{self.suffix}")
         return ""
 
     def _request(self, image: str, save_to: str, overwrite: bool) -> OcrRequest:
@@ -309,10 +312,3 @@ class FileReader:
             save_to=save_to,
             overwrite=overwrite or arguments.overwrite or self._is_scratch(save_to),
         )
-
-
-def _absolute(file: str) -> str:
-    """A shell's user means the folder that the shell is in; anything that is no path stays as it is."""
-    if file.startswith(("file:", "data:", "http:", "https:", "~")):
-        return file
-    return os.path.abspath(file)

@@ -18,7 +18,7 @@ from .words import for_terminal
 if TYPE_CHECKING:
     from ..config import Settings
 
-__all__ = ["INTERRUPTED", "ProgressBar", "print_error", "reading_fields", "settings_from"]
+__all__ = ["INTERRUPTED", "ProgressBar", "absolute_path", "print_error", "reading_fields", "settings_from"]
 
 
 INTERRUPTED: Final = 130  # the exit code that shells report after Ctrl-C
@@ -46,6 +46,13 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     secrets = [secret.get_secret_value() for secret in (settings.ocr_auth_token, settings.ocr_remote_key) if secret]
     logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=secrets)
     return settings
+
+
+def absolute_path(file: str) -> str:
+    """A shell's user means the folder that the shell is in; anything that is no path stays as it is."""
+    if file.startswith(("file:", "data:", "http:", "https:", "~")):
+        return file
+    return os.path.abspath(file)
 
 
 def print_error(error: OcrError, name: str = "") -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InputNotFound, OcrError
+from .shared import absolute_path
 
 if TYPE_CHECKING:
     from .read import FileReader
@@ -62,7 +63,7 @@ async def watch_folders(reading: FileReader) -> None:
     """
     import anyio
 
-    out = os.path.realpath(reading.arguments.output_dir)
+    out = str(await anyio.Path(reading.arguments.output_dir).resolve())
     arrivals = Arrivals()
     if not reading.arguments.quiet:
         folders = ", ".join(reading.arguments.files)
@@ -98,9 +99,7 @@ async def _look(reading: FileReader, out: str) -> dict[str, tuple[Stamp, str]]:
 
     found: dict[str, tuple[Stamp, str]] = {}
     for folder in reading.arguments.files:
-        listing = await list_files(
-            os.path.abspath(folder), settings=reading.service.settings, local=True, leave_out=out
-        )
+        listing = await list_files(absolute_path(folder), settings=reading.service.settings, local=True, leave_out=out)
         if listing is None:
             raise InputNotFound(f"{folder} is no folder.", remedy="Name a folder, or a quoted pattern: 'scans/**'.")
         for name in listing.files:
