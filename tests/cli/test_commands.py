@@ -177,6 +177,10 @@ def test_a_folder_is_printed_file_by_file_in_order(page: Path, tmp_path: Path) -
     (tmp_path / "page 2.png").write_bytes(png(41))
     done = run("ocr", str(tmp_path))
     assert done.stdout == "".join(f"{echo(width)}\n" for width in (41, 42, 40))
+    (tmp_path / "notes.txt").touch()
+    done = run("ocr", str(tmp_path), "-q")
+    assert (done.returncode, done.stdout.count(echo())) == (3, 1)
+    assert "1 name was left out: notes.txt" in done.stderr
     empty = run("ocr", str(tmp_path / "*.webp"))
     assert empty.returncode == 3
     assert "names no file" in empty.stderr

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..service.service import OcrService
     from ..service.work import ReadPage
 
-__all__ = ["INCOMPLETE", "STDIO", "run_ocr"]
+__all__ = ["INCOMPLETE", "STDIO", "FileReader", "check_arguments", "run_ocr"]
 
 STDIO: Final = "-"  # as FILE: standard input; as --output: standard output
 INCOMPLETE: Final = 7  # the exit code of an answer that misses something, with --exit-code
@@ -239,8 +239,11 @@ class FileReader:
     def _finish(self, file: str, answer: Answer, printer: PagePrinter | None) -> None:
         """Print the rest of an answer, its notes, and the errors that it survived."""
         result = answer.result
-        if result.folder is not None and not self._to_files:
-            return  # the list of a folder whose files are read one by one
+        if any(note.code == "left_out" for note in result.notes):
+            self.exit_code = max(self.exit_code, InputNotFound.exit_code)
+        if result.folder is not None and not self._to_files:  # its files are read one by one
+            print_notes(file, [note for note in result.notes if note.code == "left_out"])
+            return
         if printer is not None:
             printer.finish(answer)
         elif self._is_scratch(result.saved_to):
