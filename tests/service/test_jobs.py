@@ -17,7 +17,7 @@ from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrEr
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
 from deepseek_ocr_mcp.service.cache import PageCache
 from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, Ask, Jobs
-from deepseek_ocr_mcp.service.work import TEXT_LAYER, SharedDocument, Work
+from deepseek_ocr_mcp.service.work import TEXT_LAYER, ReadPage, SharedDocument, Work
 from fake_lifecycle import DRAW_S, READ_S, FakeDocument, FakeLifecycle, text_of
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +43,8 @@ class Desk:
         self.text_layer = text_layer
         self.jobs = Jobs(self.engine, fallback, self.cache)  # type: ignore[arg-type]
         self.progress: list[tuple[float, str]] = []
+        self.delivered: list[tuple[float, list[int]]] = []
+        """When pages were delivered while they were read, and their numbers."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[anyio.abc.TaskGroup]:
@@ -64,7 +66,7 @@ class Desk:
         async with AsyncExitStack() as stack:
             await self.join(stack, ask, document, key)
             if ask.outstanding() and not ask.background:
-                await ask.follow(self._note)
+                await ask.follow(self._note, self._take)
 
     async def join(self, stack: AsyncExitStack, ask: Ask, document: FakeDocument, key: str = "k") -> None:
         opened = AsyncExitStack()
@@ -82,6 +84,9 @@ class Desk:
 
     async def _note(self, done: float, message: str) -> None:
         self.progress.append((done, message))
+
+    async def _take(self, pages: Sequence[ReadPage]) -> None:
+        self.delivered.append((anyio.current_time(), [read.page.page for read in pages]))
 
 
 def texts(ask: Ask) -> list[str]:
@@ -102,6 +107,19 @@ async def test_pages_come_in_the_order_in_which_they_were_asked_for() -> None:
         assert texts(ask) == expected(3, 1, 2)
         assert ask.spent.infer_s == 3 * READ_S
         assert ask.spent.load_s == 3
+
+
+async def test_pages_are_delivered_as_they_are_read_in_order_and_once() -> None:
+    desk = Desk()
+    async with desk.open():
+        await desk.ask(2)
+        desk.delivered.clear()
+        await desk.ask(1, 2, 3)
+        assert [number for _, numbers in desk.delivered for number in numbers] == [1, 2, 3]
+        assert len({when for when, _ in desk.delivered}) == 2, "the first two together, the last when it is read"
+        desk.delivered.clear()
+        await desk.ask(1, 2, 3)
+        assert desk.delivered == [], "the answer has all pages at once"
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -33,7 +33,7 @@ from ..worker.client import OnProgress
 from .cache import PageCache
 from .work import TEXT_LAYER, ReadPage, View, Work, reading_of
 
-__all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
+__all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ SCRAP_MARGIN: Final = (
 )
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
 MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
+
+OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
+"""Called with pages that were read, in the order of the document, each page once."""
 
 
 @dataclass(slots=True)
@@ -138,14 +141,24 @@ class Ask:
         self._told.append((len(self._pages) + ahead, message))
         self._changed.set()
 
-    async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
-        """Report the progress until no page is outstanding.
+    async def follow(
+        self, on_progress: Callable[[float, str], Awaitable[None]], on_pages: OnPages | None = None
+    ) -> None:
+        """Report the progress, and the pages as they come, until no page is outstanding.
 
-        Where all pages are there at once, no progress is reported: over HTTP the answer is then no stream of events.
+        Where all pages are there at once, nothing is reported: over HTTP the answer is then no stream of events.
+
+        Args:
+            on_progress: called with pages done and a sentence.
+            on_pages: called with the pages that are there without a gap and that it was not called with before.
         """
-        told = False
+        told, delivered = False, 0
         while told or self.outstanding():
             self._changed = anyio.Event()
+            if on_pages is not None and self._whole > delivered:
+                fresh = self.pages()[delivered:]
+                delivered += len(fresh)
+                await on_pages(fresh)
             while self._told:
                 told = True
                 await on_progress(*self._told.popleft())

@@ -60,7 +60,7 @@ from .answer import (
 )
 from .cache import DiskCache, PageCache, cache_key
 from .folders import FolderReader
-from .jobs import Ask, Jobs
+from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
 from .work import SharedDocument, View, Work
 
@@ -236,7 +236,7 @@ class OcrService:
                     ask = Ask(shared.document.numbers(request.pages), view, limit=limit, client=caller.name)
                     try:
                         report = ProgressReport(terms.on_progress, len(ask.numbers), place)
-                        await self._follow(ask, work, deadline, report)
+                        await self._follow(ask, work, deadline, report, terms.on_pages)
                         answer = await self._answer(request, work, ask, output)
                         await self._look_ahead(answer, work, ask, terms)
                     finally:
@@ -297,7 +297,9 @@ class OcrService:
         key = reading_key if self.engine.gives_lines else cache_key(*page, asdict(options))
         return Work(key, reading_key, shared, options, text_layer)
 
-    async def _follow(self, ask: Ask, work: Work, deadline: float, progress: ProgressReport) -> None:
+    async def _follow(
+        self, ask: Ask, work: Work, deadline: float, progress: ProgressReport, on_pages: OnPages | None
+    ) -> None:
         """Wait until the pages of an ask are there, or until the deadline.
 
         Raises:
@@ -307,7 +309,7 @@ class OcrService:
         if ask.outstanding():
             self._jobs.join(ask, work)
             with anyio.CancelScope(deadline=deadline):
-                await ask.follow(progress)
+                await ask.follow(progress, on_pages)
         read = ask.pages()
         error = ask.error if not read else None if ask.outstanding() else first_error(read)
         if error is not None:
