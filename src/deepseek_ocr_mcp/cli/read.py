@@ -216,17 +216,23 @@ class FileReader:
         quiet, kind = self.arguments.quiet, self.arguments.format
         save_to = save_to or self._target(file)
         printer = None if save_to else PagePrinter(kind)
-        bar = ProgressBar(file, quiet=quiet)
+        bar, scope = ProgressBar(file, quiet=quiet), anyio.CancelScope()
 
         async def deliver(pages: Sequence[ReadPage]) -> None:
             if printer is not None:
                 bar.clear()
-                printer.add(read.page for read in pages)
+                try:
+                    printer.add(read.page for read in pages)
+                except BrokenPipeError:  # nobody reads our stdout any more: `… | head`
+                    scope.cancel()
 
         terms = Terms(on_progress=bar, on_pages=deliver, upload=upload)
         request = self._request("" if upload else absolute_path(file), save_to, overwrite)
         try:
-            answer = await self.service.ocr(request, Caller(), terms)
+            with scope:
+                answer = await self.service.ocr(request, Caller(), terms)
+            if scope.cancel_called:
+                raise BrokenPipeError
         except anyio.get_cancelled_exc_class():
             bar.clear()
             self._stopped(file, printer)

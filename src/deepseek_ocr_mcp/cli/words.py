@@ -37,7 +37,8 @@ _PHRASES: Final = (
     (r"\bSend (?=(?:a|an|fewer|smaller|less|larger)\b)", "Use "),
     (r"\bsend (?=(?:a|an|fewer|smaller|less|larger)\b)", "use "),
     (r"The server goes on; its log on stderr has the details\.", "The log has the details: add --log-level info."),
-    (r"`base64 -w0 FILE`", "base64"),
+    (r",? or ask the user(?: for it)?(?=[.,;])", ""),
+    (r"\bAsk the user for the path\.", "Check the path."),
     # Arguments are flags.
     (r"`?\boverwrite(?:=true)?\b`?(?!-)", "--overwrite"),
     (r"`?\bboxes=\w+\b`?", "--format json"),
