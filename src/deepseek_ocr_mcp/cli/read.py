@@ -269,7 +269,7 @@ class FileReader:
         """The notes of a document; of a folder the summary, because each failed file is printed as an error."""
         notes = answer.result.notes
         if answer.result.folder is not None:
-            return [*notes[:1], *(note for note in notes[1:] if note.code == "left_out")]
+            return [*notes[:1], *(note for note in notes[1:] if note.code not in ("files", "saved"))]
         return [note for note in notes if note.code != "saved" or not self._is_scratch(answer.result.saved_to)]
 
     def _is_scratch(self, path: str) -> bool:
