@@ -12,7 +12,7 @@ import anyio.abc
 import pytest
 
 from deepseek_ocr_mcp.documents.reader import LayerText, UnreadPart
-from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.engines.base import Reading, ReadOptions, TextLine
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, UnreadableInput, WorkerCrashed
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
 from deepseek_ocr_mcp.service.cache import PageCache
@@ -71,7 +71,7 @@ class Desk:
     async def join(self, stack: AsyncExitStack, ask: Ask, document: FakeDocument, key: str = "k") -> None:
         opened = AsyncExitStack()
         shared = SharedDocument(document, opened.aclose)  # type: ignore[arg-type]
-        work = Work(key, shared, FREE, self.text_layer)
+        work = Work(key, f"{key} reading", shared, FREE, self.text_layer)
         await self.jobs.fill(ask, work)
         if not ask.outstanding():
             return
@@ -177,9 +177,9 @@ async def test_who_joins_late_gets_what_was_read_and_waits_for_the_rest_only() -
 class SlowCache(PageCache):
     """Takes its time to keep an entry, as a disk may."""
 
-    async def put(self, key: str, value: dict[str, Any]) -> None:
+    async def put(self, key: str, value: dict[str, Any], *, for_long: bool = True) -> None:
         await anyio.sleep(READ_S)
-        await super().put(key, value)
+        await super().put(key, value, for_long=for_long)
 
 
 async def test_a_page_that_was_read_and_is_not_kept_yet_is_not_read_again() -> None:
@@ -406,11 +406,10 @@ class PartlyRead(FakeDocument):
 
     def __init__(self, lines: Sequence[tuple[str, list[int]]], remark: str = "") -> None:
         super().__init__()
-        blocks = [{"label": "line", "text": text, "box": box} for text, box in lines]
-        text = "\n".join(text for text, _ in lines)
-        self._whole = LayerText(900, 900, text, blocks, usable=True, remark=remark)
+        found = [TextLine(text, tuple(map(float, box)), source="text_layer") for text, box in lines]  # type: ignore[arg-type]
+        self._whole = LayerText(900, 900, Reading.of(900, 900, found).to_dict(), usable=True, remark=remark)
 
-    async def text_layer(self, number: int, options: ReadOptions, read: object = None) -> LayerText:
+    async def text_layer(self, number: int, read: object = None) -> LayerText:
         return self._whole if read is not None else replace(self._whole, usable=False, partial=True, why="drawn")
 
     async def unread_part(self, number: int) -> UnreadPart:
