@@ -193,7 +193,8 @@ def _add_ocr(commands: _Commands) -> None:
     ocr.add_argument(
         "--format",
         choices=list(FORMATS),
-        help="json has boxes (default: by the name of --output, else markdown)",
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)}; json has boxes, pdf is searchable (default: by the name of --output, else markdown)",
     )
     ocr.add_argument(
         "--boxes", choices=["none", "lines", "words"], help="what json shows with its place (default lines)"
