@@ -254,10 +254,11 @@ class PageRenderer:
                 pdf = opened.pdf
             else:
                 pdf = new_pdf()
+                original = document["path"] if opened.format == "JPEG" else ""
                 for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
                     call.raise_if_cancelled()
                     width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
-                    add_picture(pdf, out, {"width": width, "height": height}, document["dpi"])
+                    add_picture(pdf, out, {"width": width, "height": height}, document["dpi"], original)
             lay_under(pdf, pages, upright=options.upright)
             with disk_errors():
                 pdf.save(out)

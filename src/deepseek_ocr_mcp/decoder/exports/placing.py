@@ -30,6 +30,7 @@ __all__ = [
 
 TAGS: Final = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
 LEAST: Final = 1.0  # pixels of a side
+LONGEST_LINE: Final = 80.0  # times its height: a box that is longer has no exact angle
 MOST_SLANT: Final = 40.0  # degrees off a quarter turn up to which a box tells the sides of the text within
 NARROW: Final = frozenset("ijlI.,:;!'|()[]`")
 NO_SPACES: Final = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+")
@@ -204,7 +205,7 @@ def text_sides(box: Rectangle, slant: float, across: bool) -> tuple[float, float
     cosine, sine = math.cos(math.radians(slant)), abs(math.sin(math.radians(slant)))
     length = (wide * cosine - high * sine) / (cosine * cosine - sine * sine)
     height = (high * cosine - wide * sine) / (cosine * cosine - sine * sine)
-    return max(LEAST, length), max(LEAST, height, min(high, 0.05 * wide))
+    return max(LEAST, length), max(LEAST, height, min(high, wide / LONGEST_LINE))
 
 
 def _estimated_words(text: str, box: Rectangle, angle: float) -> list[PlacedWord]:
