@@ -236,6 +236,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
     # only to listen on loopback and to report nothing.
     assert readers <= {
         "config.py",
+        "cli/clients.py",
         "cli/read.py",
         "cli/server.py",
         "batch/cluster.py",

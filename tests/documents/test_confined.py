@@ -15,7 +15,6 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.child import spawn_decoder
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
-from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.export_formats import EXPORT_FORMATS, ExportOptions
 from deepseek_ocr_mcp.worker.confine import landlock_version
@@ -44,7 +43,7 @@ async def test_every_format_is_drawn() -> None:
                     page = await document.page(1)
                     assert page.width >= 120, kind
                     assert (await document.preview(1, 64)).data, kind
-                    await document.text_layer(1, ReadOptions("document"))
+                    await document.text_layer(1)
 
 
 async def test_every_format_of_files_is_written() -> None:

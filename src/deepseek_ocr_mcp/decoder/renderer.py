@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..engines.base import Call, ReadOptions
+from ..engines.base import Call
 from ..export_formats import ExportOptions
 from .encode import encoded_small, encoded_to_send, open_page_image, read_json, shrunk
 from .formats import (
@@ -97,7 +97,6 @@ class PageRenderer:
         page: int,
         dpi: int,
         max_pixels: int,
-        options: dict[str, Any],
         call: Call,
         read: Sequence[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
@@ -107,8 +106,7 @@ class PageRenderer:
             read: the lines that an engine found in the picture that `render_unread` gave, as blocks in pixels of the
                 page. They are merged with the page's own text.
 
-        Returns `text`, `blocks`, `usable`, `partial`, `why`, `remark`, and the `width` and `height` that `render`
-        would give.
+        Returns `reading`, `usable`, `partial`, `why`, `remark`, and the `width` and `height` that `render` would give.
 
         Raises:
             BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
@@ -116,7 +114,7 @@ class PageRenderer:
         call.raise_if_cancelled()
         with decoder_errors(name):
             document = self._open(path, name)
-            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call, read)
+            return document.layer(page, dpi, max_pixels, call, read)
 
     def render_unread(
         self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, Self
 
@@ -26,7 +26,7 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines.base import PageImage, ReadOptions
+from ..engines.base import PageImage
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
 from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..worker.client import WorkerDied
@@ -87,14 +87,10 @@ class LayerText:
     width: int
     """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
     height: int
-    text: str
-    blocks: list[dict[str, Any]] = field(default_factory=list)
-    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`; None is for the page's own text.
-
-    Where text that an engine read is among them, each has a `source`: `text_layer` or `read`.
-    """
+    reading: dict[str, Any] | None = None
+    """What the text says and where, as JSON of a `Reading` in those pixels; None where it is not usable."""
     usable: bool = False
-    """The text is all that the page shows. A blank page is usable, and its text is empty."""
+    """The text is all that the page shows. A blank page is usable, and its reading has no lines."""
     why: str = ""
     """Why it is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
     remark: str = ""
@@ -147,9 +143,7 @@ class Document:
         """
         return await self._reader.render_unread(self, number, os.path.join(self._folder, f"part-{number}"))
 
-    async def text_layer(
-        self, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
-    ) -> LayerText:
+    async def text_layer(self, number: int, read: Sequence[Mapping[str, Any]] | None = None) -> LayerText:
         """The text that page `number`, from 1, holds itself.
 
         Args:
@@ -161,8 +155,8 @@ class Document:
             BadRequest, UnreadableInput, InputTooLarge: as `page` does.
         """
         if self.format != "PDF":
-            return LayerText(0, 0, "", why="a picture has none")
-        return await self._reader.text_layer(self, number, options, read)
+            return LayerText(0, 0, why="a picture has none")
+        return await self._reader.text_layer(self, number, read)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -422,29 +416,28 @@ class DocumentReader:
         return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
 
     async def text_layer(
-        self, document: Document, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
+        self, document: Document, number: int, read: Sequence[Mapping[str, Any]] | None = None
     ) -> LayerText:
         """Have the text of page `number` looked up, and merged with what was read of it."""
         snapshot = document.snapshot
         if snapshot.path in self._silent:
-            return LayerText(0, 0, "", why="the text layer of another page could not be read")
+            return LayerText(0, 0, why="the text layer of another page could not be read")
         arguments = {
             "path": snapshot.path,
             "name": snapshot.name,
             "page": number,
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
-            "options": asdict(options),
             "read": None if read is None else list(read),
         }
         try:
             found = await self._ask(document.client, "text_layer", arguments, LAYER_TIMEOUT_S)
         except WorkerDied:
             self._silent.add(snapshot.path)
-            return LayerText(0, 0, "", why="the decoder crashed over its text layer")
+            return LayerText(0, 0, why="the decoder crashed over its text layer")
         except Timeout:
             self._silent.add(snapshot.path)
-            return LayerText(0, 0, "", why="reading its text layer took too long")
+            return LayerText(0, 0, why="reading its text layer took too long")
         return LayerText(**found)
 
     async def crop(self, document: Document, image: PageImage, box: Sequence[int], out: str) -> None:
