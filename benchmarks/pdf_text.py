@@ -88,7 +88,9 @@ def _layer_reader() -> Callable[[Any, int, str, tuple[int, int]], dict[str, Any]
         from deepseek_ocr_mcp.service.work import reading_of
     except ImportError:  # a build that read anew for each mode
         return lambda document, page, file, size: read_layer(  # type: ignore[return-value]
-            PagePlace(document, page, file, size), options, _nobody  # type: ignore[arg-type, call-arg]
+            PagePlace(document, page, file, size),
+            options,
+            _nobody,  # type: ignore[arg-type, call-arg]
         )
 
     def take(document: Any, page: int, file: str, size: tuple[int, int]) -> dict[str, Any]:
