@@ -27,6 +27,7 @@ __all__ = [
     "LineReader",
     "LineReading",
     "as_input",
+    "as_pixels",
     "inked_columns",
     "inked_rows",
     "straightened",
@@ -37,6 +38,7 @@ LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line for each answer of the model, fixed by the model
 LINE_EDGE: Final = 6  # pixels above and below in which there may be ink of other lines
 MAX_LINE_WIDTH: Final = 4800  # pixels; a longer line is squeezed, because memory follows the longest
+GREY: Final = 127  # of 255: the middle, which is 0 in float
 MIN_SCORE: Final = 0.5  # below it a reading is noise (rapidocr: text_score)
 
 LINE_MARGIN: Final = 8
@@ -95,10 +97,14 @@ NOTHING: Final = LineReading("", 0.0, ())
 
 
 class LineReader:
-    """The recognition model and its alphabet. Holds nothing of any page, so threads may share it."""
+    """The recognition model and its alphabet. Holds nothing of any page, so threads may share it.
+
+    The integer model takes pixels and gives no probabilities but their logarithms, up to a constant for each step.
+    """
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        self._in_integers = session.get_inputs()[0].type == "tensor(uint8)"
         self._alphabet = ["", *session.get_modelmeta().custom_metadata_map["character"].splitlines(), " "]
 
     def read_region(self, run: ModelRun, pixels: Pixels, region: Region) -> LineReading:
@@ -124,7 +130,8 @@ class LineReader:
         way = cv2.INTER_AREA if height > 2 * LINE_HEIGHT else cv2.INTER_LINEAR
         line = cv2.resize(crop, (wide, LINE_HEIGHT), interpolation=way)
         begin, end = inked_columns(line)
-        tensor = as_input(line[:, begin:end], -(-(end - begin) // LINE_STRIDE) * LINE_STRIDE)
+        width = -(-(end - begin) // LINE_STRIDE) * LINE_STRIDE
+        tensor = (as_pixels if self._in_integers else as_input)(line[:, begin:end], width)
         steps = run.model(self._session, tensor)[0]
         best = steps.argmax(axis=1)
         kept = best != 0
@@ -133,7 +140,10 @@ class LineReader:
         unread = _unread_share(line, begin + (at + 0.5) * LINE_STRIDE)
         if not len(at):
             return replace(NOTHING, unread=unread)
-        score = float(steps[at, best[at]].mean())
+        likely = steps[at, best[at]]
+        if self._in_integers:
+            likely = 1 / np.exp(steps[at] - likely[:, None]).sum(axis=1)
+        score = float(likely.mean())
         chars, places = with_spaces([self._alphabet[code] for code in best[at]], [float(step) for step in at])
         centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
         return LineReading("".join(chars), score, centres, unread)
@@ -166,6 +176,13 @@ def as_input(pixels: Pixels, width: int) -> NDArray[np.float32]:
     inside = tensor[0, :, :, : pixels.shape[1]]
     np.multiply(pixels[:, :, ::-1].transpose(2, 0, 1), np.float32(1 / 127.5), out=inside)
     inside -= 1
+    return tensor
+
+
+def as_pixels(pixels: Pixels, width: int) -> Pixels:
+    """RGB pixels as the integer model takes them: `1 * height * width * 3`, grey on the right."""
+    tensor = np.full((1, pixels.shape[0], width, 3), GREY, np.uint8)
+    tensor[0, :, : pixels.shape[1]] = pixels
     return tensor
 
 
