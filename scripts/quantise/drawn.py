@@ -1,4 +1,4 @@
-"""Draws what the models are calibrated with: lines for the recogniser, parts of pages for the detector.
+"""Draws the lines that the recogniser is calibrated with.
 
 Many typefaces, sizes, papers, inks and scripts: a range of values that was never seen is cut off in integers. Nothing
 of the shared corpus is drawn here; the corpus measures the result. The same seed gives the same pixels.
@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from generated_pages import KINDS, scanned  # noqa: E402 - after the folder of the benchmarks is known
-from generated_sheet import (  # noqa: E402
+from generated_pages import scanned
+from generated_sheet import (
     CHINESE,
     ENGLISH,
     FRENCH,
@@ -33,7 +33,7 @@ from generated_sheet import (  # noqa: E402
     money,
 )
 
-__all__ = ["lines", "tiles"]
+__all__ = ["lines"]
 
 LATIN_FACES: Final = (
     "serif", "serif bold", "serif italic", "sans", "sans bold", "mono", "mono bold", "wide", "wide bold", "book",
@@ -43,8 +43,6 @@ CJK_FACES: Final = ("cjk", "cjk bold", "cjk serif")
 LINE_HEIGHT: Final = 48  # pixels, fixed by the recogniser
 STEP: Final = 8  # pixels of a line for each answer of the recogniser
 WIDEST: Final = 1000  # pixels of a line: longer ones tell no more and take longer
-TILE: Final = (800, 512)  # pixels, width and height, of a part of a page
-MULTIPLE: Final = 32  # pixels: the detector halves its input five times
 
 PAPERS: Final = (
     ((255, 255, 255), (20, 20, 20)),
@@ -66,22 +64,6 @@ def lines(count: int, seed: int = 1) -> Iterator[NDArray[np.uint8]]:
         width = max(STEP, min(WIDEST, round(LINE_HEIGHT * image.width / image.height)) // STEP * STEP)
         pixels = np.asarray(image.convert("RGB"))
         yield cv2.resize(pixels, (width, LINE_HEIGHT), interpolation=cv2.INTER_LINEAR)
-
-
-def tiles(count: int, seed: int = 1) -> Iterator[NDArray[np.uint8]]:
-    """Parts of drawn pages of all kinds: `height * width * 3` RGB, both multiples of 32."""
-    for number in range(count):
-        kind = KINDS[number % len(KINDS)]
-        dice = random.Random(f"{seed} tile {number}")
-        image = kind.make(dice).image
-        if kind.effect is not None:
-            image = kind.effect(image, dice)
-        image = image.convert("RGB")
-        share = min(1.0, 1600 / max(image.size))
-        image = image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.BOX)
-        width, height = (min(side, most) // MULTIPLE * MULTIPLE for side, most in zip(image.size, TILE, strict=True))
-        left, top = dice.randint(0, image.width - width), dice.randint(0, (image.height - height) // 2)
-        yield np.asarray(image.crop((left, top, left + width, top + height)))
 
 
 def _line(dice: random.Random) -> Image.Image:
@@ -125,7 +107,9 @@ def _text(dice: random.Random) -> tuple[str, str]:
         return dice.choice((*CHINESE, *JAPANESE))[: dice.randint(4, 20)], dice.choice(CJK_FACES)
     if kind < 0.95:  # characters that no sentence above has
         ideographs = [chr(dice.randint(0x4E00, 0x9FA5)) for _ in range(dice.randint(2, 14))]
-        kana = [chr(dice.randint(*dice.choice(((0x3041, 0x3093), (0x30A1, 0x30F3))))) for _ in range(dice.randint(0, 6))]
+        kana = [
+            chr(dice.randint(*dice.choice(((0x3041, 0x3093), (0x30A1, 0x30F3))))) for _ in range(dice.randint(0, 6))
+        ]
         return "".join(dice.sample(ideographs + kana, len(ideographs + kana))), dice.choice(CJK_FACES)
     return dice.choice("0123456789AaBbgIil?!&"), dice.choice(LATIN_FACES)
 

@@ -1,17 +1,18 @@
-"""Brings a float model of PP-OCR into the form that `integers.py` translates: nothing to fold, one node for a Gelu."""
+"""Brings the float model into the form that `integers.py` translates: constants folded, one node for each Gelu."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import NodeProto, helper, numpy_helper, version_converter
 
-__all__ = ["MICROSOFT", "Graph", "normalised"]
+__all__ = ["MICROSOFT", "OPSET", "Graph", "normalised", "session_of"]
 
 OPSET: Final = 17  # the first that has LayerNormalization
 MICROSOFT: Final = "com.microsoft"
@@ -19,29 +20,49 @@ GELU: Final = ("Div", "Erf", "Add", "Mul", "Mul")
 
 
 class Graph:
-    """The nodes of a model, and who makes and who takes each tensor."""
+    """The nodes and weights of a model, and who takes each tensor."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
         self.nodes = list(model.graph.node)
         self.weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-
-    @property
-    def output(self) -> str:
-        """The one output of the model."""
-        return str(self.model.graph.output[0].name)
+        self.output = str(model.graph.output[0].name)
 
     def takers(self, tensor: str) -> list[NodeProto]:
         """The nodes that take a tensor."""
         return [node for node in self.nodes if tensor in node.input]
 
-    def maker(self, tensor: str) -> NodeProto | None:
-        """The node that makes a tensor; none for weights and the input."""
-        return next((node for node in self.nodes if tensor in node.output), None)
+    def only_taker(self, tensor: str, kind: str) -> NodeProto | None:
+        """The one node that takes a tensor, if there is one and it is of that kind."""
+        takers = self.takers(tensor)
+        return takers[0] if len(takers) == 1 and takers[0].op_type == kind else None
+
+    def upstream(self, tensor: str) -> list[NodeProto]:
+        """The nodes that a tensor is computed by, in their order."""
+        makers = {name: node for node in self.nodes for name in node.output}
+        found: set[str] = set()
+        left = [tensor]
+        while left:
+            node = makers.get(left.pop())
+            if node is not None and node.name not in found:
+                found.add(node.name)
+                left += node.input
+        return [node for node in self.nodes if node.name in found]
+
+
+def session_of(model: onnx.ModelProto, tensors: Sequence[str]) -> Any:
+    """A session of the model, on one thread, that gives these tensors."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def normalised(data: bytes) -> onnx.ModelProto:
-    """The same model in opset 17, constants folded, batch normalisations in the convolutions, each Gelu one node."""
+    """The model of `data` in opset 17, constants folded, batch normalisations in the convolutions."""
     model = version_converter.convert_version(onnx.load_from_string(data), OPSET)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "basic.onnx"
@@ -52,7 +73,6 @@ def normalised(data: bytes) -> onnx.ModelProto:
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         basic = onnx.load(str(path))
     _fuse_gelus(basic)
-    _join_gates(basic)
     return basic
 
 
@@ -64,47 +84,23 @@ def _fuse_gelus(model: onnx.ModelProto) -> None:
     for node in graph.nodes:
         if node.name in gone:
             continue
-        chain = _gelu_from(graph, node)
-        if chain:
+        if chain := _gelu_from(graph, node):
             gone.update(link.name for link in chain)
-            fused.append(
-                helper.make_node("Gelu", [node.input[0]], [chain[-1].output[0]], chain[-1].name, domain=MICROSOFT)
-            )
-        else:
-            fused.append(node)
+            end = chain[-1]
+            node = helper.make_node("Gelu", [node.input[0]], [end.output[0]], end.name, domain=MICROSOFT)
+        fused.append(node)
     del model.graph.node[:]
     model.graph.node.extend(fused)
 
 
-def _join_gates(model: onnx.ModelProto) -> None:
-    """Make `x * (1 + gate)` of each `x + x * gate`: one walk over a large tensor less, and one rounding."""
-    graph = Graph(model)
-    one = numpy_helper.from_array(np.float32(1).reshape(1), "one")
-    for add in graph.nodes:
-        product = graph.maker(add.input[1]) if add.op_type == "Add" else None
-        if product is None or product.op_type != "Mul" or product.input[0] != add.input[0]:
-            continue
-        gate = f"{product.input[1]}:1"
-        plus = helper.make_node("Add", [product.input[1], "one"], [gate], f"{product.name}:1")
-        whole = helper.make_node("Mul", [add.input[0], gate], [add.output[0]], add.name)
-        places = list(model.graph.node)
-        model.graph.node.insert(places.index(product), plus)
-        model.graph.node.remove(product)
-        places = list(model.graph.node)
-        model.graph.node.insert(places.index(add), whole)
-        model.graph.node.remove(add)
-        if all(tensor.name != one.name for tensor in model.graph.initializer):
-            model.graph.initializer.append(one)
-
-
 def _gelu_from(graph: Graph, node: NodeProto) -> list[NodeProto]:
     """The five nodes of the Gelu that begins at `node`; none where there is none."""
-    if node.op_type != "Div" or not np.isclose(graph.weights.get(node.input[1], 0), np.sqrt(2)).all():
+    if node.op_type != GELU[0] or not np.isclose(graph.weights.get(node.input[1], 0), np.sqrt(2)).all():
         return []
     chain = [node]
     for kind in GELU[1:]:
-        takers = graph.takers(chain[-1].output[0])
-        if len(takers) != 1 or takers[0].op_type != kind:
+        following = graph.only_taker(chain[-1].output[0], kind)
+        if following is None:
             return []
-        chain.append(takers[0])
+        chain.append(following)
     return chain if node.input[0] in chain[3].input else []

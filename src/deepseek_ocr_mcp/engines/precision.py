@@ -29,9 +29,9 @@ def choose_precision(setting: str) -> Precision:
     Args:
         setting: `OCR_PRECISION`: `int8` and `float32` mean themselves; `auto` and anything else asks the processor.
     """
-    if setting == "int8" or setting == "float32":
-        return setting
-    return "int8" if has_integer_products() else "float32"
+    if setting == "float32":
+        return "float32"
+    return "int8" if setting == "int8" or has_integer_products() else "float32"
 
 
 @cache
