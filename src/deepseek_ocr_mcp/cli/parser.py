@@ -194,7 +194,7 @@ def _add_ocr(commands: _Commands) -> None:
         "--format",
         choices=list(FORMATS),
         metavar="FORMAT",
-        help=f"{', '.join(FORMATS)} (default: by the name of --output, else markdown); pdf is searchable",
+        help=f"{', '.join(FORMATS)}; json has boxes, pdf is searchable; default: by the name of --output, or markdown",
     )
     ocr.add_argument(
         "--boxes", choices=["none", "lines", "words"], help="what json shows with its place (default lines)"
