@@ -278,6 +278,21 @@ def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
     assert drawn.endswith("\r\x1b[K")
 
 
+def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> None:
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(COMMAND, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert "This is an MCP server" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=BOUND_S)[0] == ""
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(side)
+        os.close(terminal)
+
+
 # -- help, status, doctor, client-config
 
 
