@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -275,6 +274,8 @@ class PageRenderer:
         """
         if sys.platform != "linux":
             return
+        import resource  # which Windows does not have
+
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         limit = used + MEMORY_BASE + max_pixels * BYTES_PER_PIXEL
