@@ -239,14 +239,17 @@ async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpS
         stream(http, "/ocr-pdf", files=document) as told,
     ):
         got = [event async for event in told]
-    names = [name for name, _ in got]
-    assert names[-1] == "result"
-    assert set(names[:-1]) == {"progress"}
-    assert len(got[-1][1]["pages"]) == 12
-    done = [data["done"] for _, data in got[:-1]]
+    assert got[-1][0] == "result"
+    assert {name for name, _ in got[:-1]} == {"page", "progress"}
+    answered = got[-1][1]["pages"]
+    assert len(answered) == 12
+    # Each page as soon as it is read; the last one comes with the answer.
+    assert [data for name, data in got if name == "page"] == answered[:-1]
+    steps = [data for name, data in got if name == "progress"]
+    done = [step["done"] for step in steps]
     assert done == sorted(set(done))
-    assert {data["total"] for _, data in got[:-1]} == {12.0}
-    assert all(set(data) == {"done", "total", "message"} for _, data in got[:-1])
+    assert {step["total"] for step in steps} == {12.0}
+    assert all(set(step) == {"done", "total", "message"} for step in steps)
 
 
 async def test_an_error_while_events_are_told_is_an_event(http: httpx2.AsyncClient) -> None:

@@ -60,7 +60,7 @@ from .answer import (
 from .cache import DiskCache, PageCache, cache_key
 from .folders import FolderReader
 from .jobs import Ask, Jobs
-from .progress import ProgressReport, Terms, position_as_progress, positions_reported
+from .progress import PagesReport, ProgressReport, Terms, position_as_progress, positions_reported
 from .work import SharedDocument, Work
 
 __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
@@ -199,6 +199,14 @@ class OcrService:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
+    async def keep(self, snapshot: Snapshot) -> Kept:
+        """Keep a file that was received, until its holder lets it go."""
+        return await self._reader.keep(snapshot)
+
+    def lend(self, kept: Kept, name: str) -> AbstractAsyncContextManager[Snapshot]:
+        """The file of a kept document as if it had just been received; `read` takes it while the context lasts."""
+        return self._reader.lent(kept, name)
+
     async def ocr(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
         """Read what `request.image` names: a document, or the documents of a folder. Every edge enters here.
 
@@ -233,7 +241,7 @@ class OcrService:
                     limit = None if output else request.max_chars or None
                     ask = Ask(shared.document.numbers(request.pages), limit=limit, client=caller.name)
                     try:
-                        report = ProgressReport(terms.on_progress, len(ask.numbers), place)
+                        report = PagesReport(ProgressReport(terms.on_progress, len(ask.numbers), place), ask, terms)
                         await self._follow(ask, work, deadline, report)
                         answer = await self._answer(request, work, ask, output)
                         await self._look_ahead(answer, work, ask, terms)
@@ -291,7 +299,7 @@ class OcrService:
         )
         return Work(key, shared, options, text_layer)
 
-    async def _follow(self, ask: Ask, work: Work, deadline: float, progress: ProgressReport) -> None:
+    async def _follow(self, ask: Ask, work: Work, deadline: float, progress: PagesReport) -> None:
         """Wait until the pages of an ask are there, or until the deadline.
 
         Raises:

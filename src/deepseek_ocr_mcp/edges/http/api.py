@@ -22,12 +22,13 @@ from ... import __version__
 from ...caller import Caller
 from ...config import MB
 from ...errors import BadRequest, InputTooLarge, NotFound, OcrError, UnreadableInput
-from ...models import OcrRequest
+from ...models import OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
+from ...service.work import ReadPage
 from .auth import client_of
-from .bodies import FIELD_BYTES, media_type, read_form
+from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
 from .metrics import Metrics
 from .shapes import (
@@ -53,6 +54,7 @@ from .shapes import (
     checked,
 )
 from .stream import Emit, EventStream, FileAnswer, while_connected
+from .uploads import Uploads
 
 __all__ = ["COMPONENTS", "WEB", "Api", "log"]
 
@@ -84,8 +86,9 @@ PREVIEW_HEADERS: Final = {
 class Api:
     """The routes. Each translates a request for the service, and the answer of the service."""
 
-    def __init__(self, service: OcrService, metrics: Metrics, drain: Drain) -> None:
+    def __init__(self, service: OcrService, metrics: Metrics, drain: Drain, uploads: Uploads) -> None:
         self._service = service
+        self._uploads = uploads
         self._metrics = metrics
         self._drain = drain
 
@@ -187,16 +190,24 @@ class Api:
                 # A form has no other way to leave out a number or a switch.
                 given = {name: value for name, value in fields.items() if value != ""}
                 asked = checked(lambda: FieldsRequest.model_validate(given))
-                return asked, "", await incoming.snapshot()
+                return (
+                    asked,
+                    "",
+                    await (self._lent(asked.document, request, stack) if asked.document else incoming.snapshot()),
+                )
             case "application/json":
                 body = await request.body()
                 asked = checked(lambda: JsonRequest.model_validate_json(body))
-                return asked, asked.image, None
+                return asked, asked.image, await self._lent(asked.document, request, stack) if asked.document else None
             case _:
                 raise _not_taken(
                     request,
                     "multipart/form-data with the document in the field `file`, or application/json with `image`",
                 )
+
+    async def _lent(self, name: str, request: Request, stack: AsyncExitStack) -> Snapshot:
+        """The file of a document that this client has sent before; it lasts as the stack does."""
+        return await stack.enter_async_context(self._uploads.lent(name, client_of(request.scope)))
 
     async def _file(
         self, request: Request, stack: AsyncExitStack, long_fields: frozenset[str] = frozenset()
@@ -209,7 +220,8 @@ class Api:
         fields = await read_form(
             request, incoming, field_bytes=lambda name: EXPORT_BYTES if name in long_fields else FIELD_BYTES
         )
-        return fields, await incoming.snapshot()
+        name = fields.get(DOCUMENT_FIELD)
+        return fields, await (self._lent(name, request, stack) if name else incoming.snapshot())
 
     # -- looking and taking along
 
@@ -218,15 +230,20 @@ class Api:
         request: Request,
         page: Annotated[int, Query(ge=1, description="its number, from 1")] = 1,
         side: Annotated[int, Query(ge=64, le=2400, description="the longer side in pixels, at most")] = 1200,
+        document: Annotated[str, Query(description="in the place of a form with a file: its name")] = "",
     ) -> Response:
         async with AsyncExitStack() as stack:
-            _, upload = await self._file(request, stack)
+            if document:
+                stack.enter_context(self._service.place(client_of(request.scope)))
+                upload = await self._lent(document, request, stack)
+            else:
+                _, upload = await self._file(request, stack)
 
             async def look() -> Response:
-                async with self._service.opened(upload, client_of(request.scope)) as document:
-                    seen = await document.preview(page, side)
+                async with self._service.opened(upload, client_of(request.scope)) as opened:
+                    seen = await opened.preview(page, side)
                     headers = {
-                        "X-Page-Count": str(document.page_count),
+                        "X-Page-Count": str(opened.page_count),
                         "X-Page-Width": str(seen.width),
                         "X-Page-Height": str(seen.height),
                     }
@@ -261,6 +278,8 @@ class Api:
                 stack.enter_context(self._service.place(client_of(request.scope)))
                 body = await request.body()
                 asked = checked(lambda: ExportRequest.model_validate_json(body))
+                if asked.document:
+                    upload = await self._lent(asked.document, request, stack)
             else:
                 fields, upload = await self._file(request, stack, frozenset({"result"}))
                 beside = {name: fields[name] for name in ("format", "title") if fields.get(name)}
@@ -272,7 +291,7 @@ class Api:
             elif upload is None:
                 raise BadRequest(
                     "A searchable PDF needs the document itself.",
-                    remedy="Send a form with the document as `file` and this JSON as `result`.",
+                    remedy="Send a form with the document as `file` and this JSON as `result`, or name its `document`.",
                 )
             else:
                 made = self._service.searchable_pdf(upload, pages, client)
@@ -375,11 +394,20 @@ class _ReadingRequest:
         async def on_progress(done: float, total: float, message: str) -> None:
             await emit("progress", {"done": done, "total": total, "message": message})
 
-        answer = await self._read(replace(self.terms, on_progress=on_progress, on_position=on_position))
+        async def on_page(read: ReadPage) -> None:
+            page = read.page if self.request.boxes or self.request.mode == "find" else _without_blocks(read.page)
+            await emit("page", as_dict(page.model_copy(update={"raw": None})))
+
+        terms = replace(self.terms, on_progress=on_progress, on_position=on_position, on_page=on_page)
+        answer = await self._read(terms)
         await emit("result", as_dict(answer))
 
     async def _read(self, terms: Terms) -> PageAnswer:
         return self.shape.of(await self.service.ocr(self.request, self.caller, terms), self.asked)
+
+
+def _without_blocks(page: Page) -> Page:
+    return page.model_copy(update={"blocks": None})
 
 
 def _page(path: Path) -> Response:

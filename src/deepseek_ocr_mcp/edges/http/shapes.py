@@ -38,7 +38,11 @@ from .auth import error_body, error_headers
 
 __all__ = [
     "Dimensions",
+    "DoclingAnswer",
+    "DoclingDocument",
+    "DoclingForm",
     "DocumentAnswer",
+    "DocumentFacts",
     "ExportBlock",
     "ExportForm",
     "ExportPage",
@@ -50,6 +54,7 @@ __all__ = [
     "JsonRequest",
     "LabelledBox",
     "Limits",
+    "LoadedPage",
     "Metadata",
     "ModeAnswer",
     "Modes",
@@ -85,6 +90,7 @@ class FieldsRequest(ReadingArguments):
     model_config = ConfigDict(extra="ignore")
 
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
+    document: Annotated[str, Field(description="in the place of a file: the name that POST /documents gave it")] = ""
     prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
     grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
 
@@ -111,9 +117,15 @@ class JsonRequest(FieldsRequest):
         str,
         Field(
             description="base64 or a data: URI; an absolute path inside OCR_ALLOWED_DIRS; "
-            "an https:// address where OCR_ALLOW_URLS is on"
+            "an https:// address where OCR_ALLOW_URLS is on; empty with `document`"
         ),
-    ]
+    ] = ""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if bool(self.image) == bool(self.document):
+            raise ValueError("give either `image` or `document`")
+        return self
 
 
 class Upload(FieldsRequest):
@@ -159,6 +171,7 @@ class ExportRequest(BaseModel):
     format: Annotated[Literal["docx", "pdf"], Field(description="docx, or a searchable pdf")] = "pdf"
     pages: Annotated[list[ExportPage], Field(min_length=1)]
     title: str = ""
+    document: Annotated[str, Field(description="for a pdf: the name that POST /documents gave the document")] = ""
     mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
 
     def as_pages(self) -> list[Page]:
@@ -179,6 +192,46 @@ class FileForm(BaseModel):
     """A form with a document alone."""
 
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+class DocumentFacts(_Shape):
+    """The answer of `POST /documents`."""
+
+    document: Annotated[str, Field(description="refer to it by this name, as `document`; only its sender can")]
+    name: str
+    size: Annotated[int, Field(description="bytes")]
+    received: Annotated[int, Field(description="bytes that are here; less than size: send the rest with PATCH")]
+    sha256: Annotated[str, Field(description="of the whole document; empty until it is here")] = ""
+
+
+class LoadedPage(_Shape):
+    """A page for Open WebUI."""
+
+    page_content: str
+    metadata: Annotated[dict[str, str | int], Field(description="source, page, pages, engine and notes")]
+
+
+class DoclingForm(BaseModel):
+    """The body of `POST /v1/convert/file`. Other fields of docling-serve are ignored."""
+
+    files: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+    to_formats: Annotated[str, Field(description="md or text")] = "md"
+
+
+class DoclingDocument(_Shape):
+    filename: str
+    md_content: str | None = None
+    text_content: str | None = None
+
+
+class DoclingAnswer(_Shape):
+    """The answer of `POST /v1/convert/file`."""
+
+    document: DoclingDocument
+    status: Literal["success", "partial_success"]
+    errors: Annotated[list[dict[str, str]], Field(description="the notes: what limits this answer")]
+    processing_time: Annotated[float, Field(description="seconds")]
+    timings: dict[str, float] = Field(default_factory=dict)
 
 
 class PicturesForm(FileForm):
