@@ -335,6 +335,7 @@ class Api:
                         purpose=mode.purpose,
                         needs=mode.needs,
                         locates=mode.locates,
+                        markdown=mode.is_markdown,
                         available=mode.name in service.engine.modes,
                         why_not=service.why_not(mode.name),
                     )

@@ -429,6 +429,7 @@ class ModeAnswer(_Shape):
     purpose: str
     needs: Annotated[str, Field(description="the field that this mode cannot do without")]
     locates: Annotated[bool, Field(description="whether its text comes with boxes")]
+    markdown: Annotated[bool, Field(description="whether its text is Markdown")]
     available: bool
     why_not: str
 
