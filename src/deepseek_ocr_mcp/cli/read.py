@@ -145,7 +145,7 @@ def _request(file: str, arguments: argparse.Namespace, name: str = "") -> OcrReq
     return OcrRequest(
         image=_absolute(file),
         **reading_fields(arguments),
-        boxes=arguments.format == "json",
+        boxes="lines" if arguments.format == "json" else "none",
         raw=arguments.format == "json",
         max_chars=0,
         save_to=save_to,

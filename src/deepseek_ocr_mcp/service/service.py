@@ -411,7 +411,7 @@ class OcrService:
         if cut is not None:
             result.notes.append(cut)
         for page in result.pages:
-            if not request.boxes and request.mode != "find":
+            if request.boxes == "none" and request.mode != "find":
                 page.blocks = None
             if not request.raw:
                 page.raw = None
