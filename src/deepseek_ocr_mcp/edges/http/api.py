@@ -396,7 +396,9 @@ class _ReadingRequest:
             await emit("progress", {"done": done, "total": total, "message": message})
 
         async def on_page(read: ReadPage) -> None:
-            page = read.page if self.request.boxes or self.request.mode == "find" else _without_blocks(read.page)
+            page = (
+                read.page if self.request.boxes != "none" or self.request.mode == "find" else _without_blocks(read.page)
+            )
             await emit("page", as_dict(page.model_copy(update={"raw": None})))
 
         terms = replace(self.terms, on_progress=on_progress, on_position=on_position, on_page=on_page)
