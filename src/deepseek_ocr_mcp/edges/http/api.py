@@ -344,6 +344,7 @@ class Api:
                 resolutions=list(RESOLUTIONS),
                 engine=service.engine.name,
                 engine_reason=service.reason,
+                exports=list(MEDIA_TYPES),
                 limits=Limits(
                     max_file_mb=settings.ocr_max_file_mb,
                     max_pages=settings.ocr_max_pages,

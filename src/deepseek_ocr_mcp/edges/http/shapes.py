@@ -449,6 +449,7 @@ class Modes(_Shape):
     resolutions: list[str]
     engine: str
     engine_reason: str
+    exports: Annotated[list[str], Field(description="the formats of POST /export")]
     limits: Limits
     auth: bool
     version: str
