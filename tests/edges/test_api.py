@@ -588,18 +588,19 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in answer.headers["permissions-policy"]
-        static = answer.url.path.startswith("/static")
-        assert answer.headers["cache-control"] == ("no-cache" if static else "no-store")
+        page = answer.url.path.startswith(("/static", "/docs"))
+        assert answer.headers["cache-control"] == ("no-cache" if page else "no-store")
 
 
 async def test_without_the_token_only_health_and_the_pages_files_are_open(guarded: HttpServer) -> None:
     async with httpx2.AsyncClient(base_url=guarded.root, timeout=BOUND_S) as http:
-        for path in ("/docs", "/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
+        for path in ("/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
             refused(await http.get(path), 401, "unauthorized")
         for path in ("/ocr", "/static/docs/start.js", "/", "/gpu/release", "/export"):
             refused(await http.post(path), 401, "unauthorized")
         assert (await http.get("/health")).status_code == 200
         assert (await http.get("/static/docs/start.js")).status_code == 200
+        assert (await http.get("/docs")).status_code == 200
         refused(await http.get("/static/../modes"), 401, "unauthorized")  # the client makes /modes of it
         refused(await http.get("/static/%2e%2e/modes"), 404, "not_found")
         assert (await http.get("/")).status_code in (200, 404)

@@ -181,6 +181,17 @@ class Patient(Echo):
             time.sleep(0.005)
 
 
+class StallsOnPage(Echo):
+    """Reads until it is cancelled over a page that is 33 pixels high, and the others at once."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        while any(page.height == 33 for page in pages):
+            call.progress(0.01, "reading")
+            call.raise_if_cancelled()
+            time.sleep(0.005)
+        return super().read(pages, options, call)
+
+
 class SideBySide(Echo):
     """Reads all pages at once, until nobody waits for the second; the others it has read."""
 

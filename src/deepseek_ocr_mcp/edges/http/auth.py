@@ -24,7 +24,7 @@ __all__ = ["Guard", "SecurityHeaders", "check_bind", "client_of", "error_body", 
 
 STATIC: Final = "/static/"
 OPEN_PATHS: Final = frozenset({"/health"})
-OPEN_PAGES: Final = frozenset({"/"})  # to look at: GET and HEAD, as for everything below /static/
+OPEN_PAGES: Final = frozenset({"/", "/docs"})  # to look at: GET and HEAD, as for everything below /static/
 LOOKING: Final = ("GET", "HEAD")
 CORS_MAX_AGE_S: Final = 600
 CORS_EXPOSED: Final = (

@@ -1,7 +1,7 @@
 """The routes of `/documents`: send a document once, in one form or piece by piece, and let it go.
 
 Pieces follow tus 1.0 with creation, creation-with-upload and termination, so its clients work. A piece that is cut off
-counts as far as it came.
+counts as far as it came. Pieces hold no place in the queue: their bytes were announced and found room before.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class DocumentRoutes:
         app.options(PATH, include_in_schema=False)(self.options)
 
     async def create(self, request: Request) -> Response:
-        with self._service.place(client_of(request.scope)):
-            if media_type(request) == "multipart/form-data":
+        if media_type(request) == "multipart/form-data":
+            with self._service.place(client_of(request.scope)):
                 document = await self._uploads.receive(request)
-            elif "upload-length" in request.headers:
-                document = await self._uploads.begin(request)
-            else:
-                raise BadRequest("The request has no document.", remedy=NO_LENGTH_REMEDY)
+        elif "upload-length" in request.headers:
+            document = await self._uploads.begin(request)
+        else:
+            raise BadRequest("The request has no document.", remedy=NO_LENGTH_REMEDY)
         facts = DocumentFacts(
             document=document.name,
             name=document.file_name,
@@ -72,10 +72,8 @@ class DocumentRoutes:
             raise BadRequest(
                 "The piece does not say where it belongs.", remedy=f"Send {TUS_PIECE} with the header Upload-Offset."
             )
-        client = client_of(request.scope)
-        with self._service.place(client):
-            document = self._uploads.get(name, client)
-            await self._uploads.append(document, int(offset), request)
+        document = self._uploads.get(name, client_of(request.scope))
+        await self._uploads.append(document, int(offset), request)
         return Response(status_code=204, headers=_tus(document))
 
     async def look(self, name: str, request: Request) -> Response:

@@ -580,7 +580,7 @@ function listen() {
     veil(false);
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    dropped(event.dataTransfer).then(({ files, skipped }) => addFiles(files, skipped));
+    dropped(event.dataTransfer, addFiles);
   });
 
   $("#controls").addEventListener("submit", (event) => {

@@ -4,13 +4,13 @@ const READABLE = /\.(png|jpe?g|jfif|gif|bmp|webp|tiff?|heic|heif|avif|jp2|j2k|pn
 const MOST = 2000; // files of one drop: more is a mistake
 
 /**
- * The files of a drop: `{files, skipped}`; of folders, those that can be pages. It must be called at once: the browser
- * empties what was dropped when the event is over.
+ * Calls `take` with the files of a drop, and with how many were left out: of folders, those that cannot be pages. It must
+ * be called at once: the browser empties what was dropped when the event is over.
  */
-export function dropped(transfer) {
+export function dropped(transfer, take) {
   const entries = [...(transfer.items ?? [])].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
-  if (!entries.some(([entry]) => entry?.isDirectory)) return Promise.resolve({ files: [...transfer.files], skipped: 0 });
-  return walked(entries);
+  if (entries.some(([entry]) => entry?.isDirectory)) walked(entries).then(({ files, skipped }) => take(files, skipped));
+  else take([...transfer.files], 0);
 }
 
 async function walked(entries) {

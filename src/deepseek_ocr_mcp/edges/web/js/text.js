@@ -236,6 +236,7 @@ export class TextPane extends EventTarget {
       const article = await this.article(page, result.markdown);
       if (shown !== this.shown) return;
       view.append(article);
+      if (article.querySelector("table")) view.append(this.tableButton(view));
     }
     if (page && !["stop", "failed"].includes(page.finish)) notes.push(h("p", { class: "note" }, t(`finish.${page.finish}`)));
     this.body.replaceChildren(...[ACTIVE.has(item.state) && this.strip(), notes.length && h("div", { class: "notes" }, ...notes), view].filter(Boolean));
@@ -274,12 +275,24 @@ export class TextPane extends EventTarget {
       bit.classList.add("unsure");
       bit.title = t("unsure", { part: number(score, { style: "percent", maximumFractionDigits: 0 }) });
     }
-    for (const frame of article.querySelectorAll(".table-frame")) {
-      const wrap = h("div", { class: "table-wrap" });
-      frame.replaceWith(wrap);
-      wrap.append(frame, iconButton("copy", t("copyTable"), () => this.copyTable(frame.firstChild), { class: "quiet icon-only table-copy" }));
-    }
     return article;
+  }
+
+  /** A button that copies the table that is pointed at or focused; it lies above the text and is no part of it. */
+  tableButton(view) {
+    let table = view.querySelector("table");
+    const button = iconButton("copy", t("copyTable"), () => this.copyTable(table), { class: "quiet icon-only table-copy" });
+    const move = ({ target }) => {
+      const frame = target.closest?.(".table-frame");
+      if (!frame) return;
+      table = frame.querySelector("table");
+      const [place, own] = [frame.getBoundingClientRect(), view.getBoundingClientRect()];
+      button.style.top = `${place.top - own.top + 5}px`;
+      button.style.right = `${own.right - place.right + 5}px`;
+      button.classList.add("there");
+    };
+    for (const type of ["pointerover", "focusin"]) view.addEventListener(type, move);
+    return button;
   }
 
   /** What goes on while there is text already. */
