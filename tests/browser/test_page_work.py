@@ -240,9 +240,9 @@ def test_leaving_warns_while_a_page_is_read(visitor: Visitor, serve: Serve) -> N
 
 def test_what_was_read_before_a_cancel_stays(visitor: Visitor, serve: Serve) -> None:
     visitor.expected.append(TOLD_ANYWAY)
-    server = serve("StallsOnPage", OCR_BUSY_WAIT="0.2")
+    server = serve("Stalling", OCR_BUSY_WAIT="0.2")
     page = visitor.open(server)
-    add(page, ("two.tif", tiff(20, 33, 40)))
+    add(page, ("two.tif", tiff(20, 13, 40)))
     page.click("#read")
     expect(shown(page)).to_contain_text("40x20")
     expect(page.locator(".strip")).to_contain_text("Reading page 2 of 3")

@@ -243,8 +243,7 @@ async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpS
     assert {name for name, _ in got[:-1]} == {"page", "progress"}
     answered = got[-1][1]["pages"]
     assert len(answered) == 12
-    # Each page as soon as it is read; the last one comes with the answer.
-    assert [data for name, data in got if name == "page"] == answered[:-1]
+    assert [data for name, data in got if name == "page"] == answered  # each as soon as it is read
     steps = [data for name, data in got if name == "progress"]
     done = [step["done"] for step in steps]
     assert done == sorted(set(done))
@@ -736,7 +735,7 @@ async def test_what_cannot_be_exported_says_why(http: httpx2.AsyncClient) -> Non
     assert "file" in error["remedy"]
     result = json.dumps({"pages": pages})
     error = refused(await http.post("/export", data={"result": result}, files=FILE), 422, "bad_request")
-    assert "boxes=true" in error["remedy"]
+    assert "boxes=words" in error["remedy"]
     refused(await http.post("/export", json={"format": "exe", "pages": pages}), 422, "bad_request")
     refused(await http.post("/export", json={"format": "docx", "pages": []}), 422, "bad_request")
     refused(await http.post("/export", files=FILE), 422, "bad_request")

@@ -14,13 +14,10 @@ import anyio.to_thread
 from ..documents.source import Snapshot
 from ..errors import cause_of
 from .admission import Place
-from .jobs import LOADING_SHARE, Ask
-from .work import ReadPage
+from .jobs import LOADING_SHARE, OnPages
 
 __all__ = [
-    "OnPage",
     "OnPosition",
-    "PagesReport",
     "Progress",
     "ProgressReport",
     "RisingProgress",
@@ -36,9 +33,6 @@ Progress = Callable[[float, float, str], Awaitable[None]]
 
 OnPosition = Callable[[int], Awaitable[None]]
 """Called with the number of requests before this one, while there are any; then with 0."""
-
-OnPage = Callable[[ReadPage], Awaitable[None]]
-"""Called with each page as soon as it is there, in the order in which pages are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +51,8 @@ class Terms:
     on_progress: Progress | None = None
     on_position: OnPosition | None = None
     """Called while requests stand before this one; where it is missing, `on_progress` is called."""
-    on_page: OnPage | None = None
-    """Called while pages are left to be read; the answer has all pages in any case."""
+    on_pages: OnPages | None = None
+    """Called with pages as they are read, while others are still to be read. The answer has all of them again."""
 
     def rising(self) -> Terms:
         """The same, with progress that only rises."""
@@ -94,24 +88,6 @@ class ProgressReport:
             return
         self._last = done
         await self._report(round(done, 3), float(self._total), message)
-
-
-class PagesReport:
-    """Passes on the pages that are there, each once, and then the progress."""
-
-    def __init__(self, report: ProgressReport, ask: Ask, terms: Terms) -> None:
-        self._report = report
-        self._ask = ask
-        self._on_page = terms.on_page
-        self._given: set[int] = set()
-
-    async def __call__(self, done: float, message: str) -> None:
-        if self._on_page is not None and self._ask.outstanding():
-            for read in self._ask.all_pages():
-                if read.page.page not in self._given:
-                    self._given.add(read.page.page)
-                    await self._on_page(read)
-        await self._report(done, message)
 
 
 def position_as_progress(report: Progress | None) -> OnPosition | None:

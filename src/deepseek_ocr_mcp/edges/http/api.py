@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from starlette.responses import FileResponse, Response
 from ... import __version__
 from ...caller import Caller
 from ...config import MB
-from ...errors import BadRequest, InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...errors import InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...export_formats import EXPORT_FORMATS, ExportOptions
 from ...models import OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
@@ -69,10 +71,6 @@ READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "S
 COMPONENTS: Final = "#/components/schemas/"
 NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # characters that some file system refuses in a name
 MAX_TITLE: Final = 100  # characters, in the name of a file
-MEDIA_TYPES: Final = {
-    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "pdf": "application/pdf",
-}
 PREVIEW_HEADERS: Final = {
     name: {"schema": {"type": "integer"}, "description": text}
     for name, text in (
@@ -137,7 +135,10 @@ class Api:
             summary="Pages as PNG of 144 dpi",
             openapi_extra={"requestBody": _form_body(PicturesForm)},
         )(self.pictures)
-        files: dict[str, Any] = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the file"}
+        files: dict[str, Any] = {
+            "content": {known.media_type: {} for known in EXPORT_FORMATS.values()},
+            "description": "the file",
+        }
         app.post(
             "/export",
             response_class=Response,
@@ -286,18 +287,11 @@ class Api:
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
             pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
-            if asked.format == "docx":
-                made = self._service.word_document(pages, title, asked.mode, client)
-            elif upload is None:
-                raise BadRequest(
-                    "A searchable PDF needs the document itself.",
-                    remedy="Send a form with the document as `file` and this JSON as `result`, or name its `document`.",
-                )
-            else:
-                made = self._service.searchable_pdf(upload, pages, client)
+            options = ExportOptions(title, asked.mode, paper=asked.paper, upright=asked.upright)
+            made = self._service.export(asked.format, pages, upload, options=options, client=client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
-            return FileAnswer(path, MEDIA_TYPES[asked.format], name, stack.pop_all())
+            return FileAnswer(path, EXPORT_FORMATS[asked.format].media_type, name, stack.pop_all())
 
     # -- status
 
@@ -344,7 +338,7 @@ class Api:
                 resolutions=list(RESOLUTIONS),
                 engine=service.engine.name,
                 engine_reason=service.reason,
-                exports=list(MEDIA_TYPES),
+                exports=list(EXPORT_FORMATS),
                 limits=Limits(
                     max_file_mb=settings.ocr_max_file_mb,
                     max_pages=settings.ocr_max_pages,
@@ -396,13 +390,11 @@ class _ReadingRequest:
         async def on_progress(done: float, total: float, message: str) -> None:
             await emit("progress", {"done": done, "total": total, "message": message})
 
-        async def on_page(read: ReadPage) -> None:
-            page = (
-                read.page if self.request.boxes != "none" or self.request.mode == "find" else _without_blocks(read.page)
-            )
-            await emit("page", as_dict(page.model_copy(update={"raw": None})))
+        async def on_pages(pages: Sequence[ReadPage]) -> None:
+            for read in pages:
+                await emit("page", as_dict(_as_asked(read.page, self.request)))
 
-        terms = replace(self.terms, on_progress=on_progress, on_position=on_position, on_page=on_page)
+        terms = replace(self.terms, on_progress=on_progress, on_position=on_position, on_pages=on_pages)
         answer = await self._read(terms)
         await emit("result", as_dict(answer))
 
@@ -410,8 +402,14 @@ class _ReadingRequest:
         return self.shape.of(await self.service.ocr(self.request, self.caller, terms), self.asked)
 
 
-def _without_blocks(page: Page) -> Page:
-    return page.model_copy(update={"blocks": None})
+def _as_asked(page: Page, request: OcrRequest) -> Page:
+    """A copy of a page with the boxes that were asked for, and without the model's own text."""
+    blocks = page.blocks
+    if request.boxes == "none" and request.mode != "find":
+        blocks = None
+    elif request.boxes != "words" and blocks:
+        blocks = [block.model_copy(update={"words": None}) for block in blocks]
+    return page.model_copy(update={"blocks": blocks, "raw": None})
 
 
 def _page(path: Path) -> Response:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import Response
 
 from ...errors import BadRequest, OcrError
+from ...export_formats import EXPORT_FORMATS
 from ...models import (
     Block,
     Box,
@@ -29,6 +30,7 @@ from ...models import (
     State,
     Timing,
     Transition,
+    WordBox,
     WorkerStatus,
 )
 from ...modes import DEFAULT_MODE, MODES
@@ -47,6 +49,7 @@ __all__ = [
     "ExportForm",
     "ExportPage",
     "ExportRequest",
+    "ExportWord",
     "FieldsRequest",
     "FileForm",
     "Health",
@@ -139,12 +142,30 @@ class Upload(FieldsRequest):
 Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
+ExportBox = Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+
+
+class ExportWord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    text: str = ""
+    box: ExportBox
+
+
 class ExportBlock(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     label: str = ""
     text: str = ""
-    box: Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+    box: ExportBox
+    angle: float | None = None
+    vertical: Literal[True] | None = None
+    words: list[ExportWord] | None = None
+
+    def as_block(self) -> Block:
+        """The same for the service."""
+        words = self.words and [WordBox(text=word.text, box=word.box) for word in self.words]
+        return Block(**self.model_dump(exclude={"words"}), words=words)
 
 
 class ExportPage(BaseModel):
@@ -157,12 +178,14 @@ class ExportPage(BaseModel):
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     height: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     blocks: list[ExportBlock] | None = None
+    turn: Annotated[Literal[90, 180, 270] | None, Field(description="degrees by which the page is turned")] = None
 
     def as_page(self, place: int) -> Page:
         """The same for the service."""
-        blocks = [Block(label=block.label, text=block.text, box=block.box) for block in self.blocks or ()]
+        blocks = [block.as_block() for block in self.blocks or ()]
         number = place if self.page is None else self.page
-        return Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+        page = Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+        return page.model_copy(update={"turn": self.turn})
 
 
 class ExportRequest(BaseModel):
@@ -170,7 +193,11 @@ class ExportRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    format: Annotated[Literal["docx", "pdf"], Field(description="docx, or a searchable pdf")] = "pdf"
+    format: Annotated[
+        str, Field(description="the kind of file; pdf is searchable", json_schema_extra={"enum": list(EXPORT_FORMATS)})
+    ] = "pdf"
+    paper: Annotated[Literal["a4", "letter"], Field(description="of a Word document")] = "a4"
+    upright: Annotated[bool, Field(description="whether a pdf turns pages that lie on their side")] = False
     pages: Annotated[list[ExportPage], Field(min_length=1)]
     title: str = ""
     document: Annotated[str, Field(description="for a pdf: the name that POST /documents gave the document")] = ""
@@ -184,7 +211,7 @@ class ExportRequest(BaseModel):
 class ExportForm(BaseModel):
     """The body of `POST /export` as a form: for a searchable PDF, which needs the document."""
 
-    format: Literal["docx", "pdf"] = "pdf"
+    format: Annotated[str, Field(json_schema_extra={"enum": list(EXPORT_FORMATS)})] = "pdf"
     title: str = ""
     file: Annotated[bytes, Field(description="the document", json_schema_extra={"format": "binary"})]
     result: Annotated[str, Field(description="JSON: the answer of POST /ocr with boxes=true, or {pages: …} of it")]

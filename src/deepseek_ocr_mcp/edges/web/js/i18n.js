@@ -59,7 +59,8 @@ export function translate(root = document) {
   for (const node of root.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
   for (const node of root.querySelectorAll("[data-t-label]")) {
     node.setAttribute("aria-label", t(node.dataset.tLabel));
-    if (node.matches("button, .sr")) (node.matches(".sr") ? node.parentElement : node).title = t(node.dataset.tLabel);
+    if (node.matches("button")) node.title = t(node.dataset.tLabel);
+    else if (node.closest(".toggle")) node.closest(".toggle").title = t(node.dataset.tLabel);
   }
   for (const node of root.querySelectorAll("[data-t-placeholder]")) node.placeholder = t(node.dataset.tPlaceholder);
 }
