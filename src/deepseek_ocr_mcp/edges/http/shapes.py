@@ -30,7 +30,6 @@ from ...models import (
     State,
     Timing,
     Transition,
-    WordBox,
     WorkerStatus,
 )
 from ...modes import DEFAULT_MODE, MODES
@@ -164,8 +163,7 @@ class ExportBlock(BaseModel):
 
     def as_block(self) -> Block:
         """The same for the service."""
-        words = self.words and [WordBox(text=word.text, box=word.box) for word in self.words]
-        return Block(**self.model_dump(exclude={"words"}), words=words)
+        return Block(**self.model_dump())
 
 
 class ExportPage(BaseModel):

@@ -36,24 +36,23 @@ export const asCsv = (rows) =>
 
 const PLAIN = new Set(["TABLE", "THEAD", "TBODY", "TFOOT", "TR", "TH", "TD", "CAPTION", "P", "H1", "H2", "H3", "H4", "H5", "H6", "UL", "OL", "LI", "BLOCKQUOTE", "PRE", "CODE", "B", "I", "U", "EM", "STRONG", "S", "SUP", "SUB", "BR", "HR", "A"]);
 
+const KEPT = ["href", "colspan", "rowspan", "start"]; // attributes
+const EMPTY = new Set(["BR", "HR"]);
+const quoted = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/"/g, "&quot;");
+
 /** What was rendered, as HTML for a text processor: its structure, and nothing of this page's own. */
-export function bareHtml(root) {
-  const out = document.implementation.createHTMLDocument("");
-  const copied = (node, into) => {
-    for (const child of node.childNodes) {
-      if (child.nodeType === Node.TEXT_NODE) into.append(child.data);
-      else if (child.nodeType !== Node.ELEMENT_NODE || child.matches("button, canvas")) continue;
-      else if (child.dataset?.source !== undefined) into.append(child.dataset.source);
-      else if (!PLAIN.has(child.tagName)) copied(child, into);
-      else {
-        const made = out.createElement(child.tagName);
-        for (const name of ["href", "colspan", "rowspan", "start"]) if (child.hasAttribute(name)) made.setAttribute(name, child.getAttribute(name));
-        if (child.tagName === "TABLE") made.setAttribute("border", "1");
-        copied(child, made);
-        into.append(made);
-      }
+export function bareHtml(node) {
+  let out = "";
+  for (const child of node.childNodes) {
+    if (child.nodeType === Node.TEXT_NODE) out += quoted(child.data);
+    else if (child.nodeType !== Node.ELEMENT_NODE || child.matches("button, canvas")) continue;
+    else if (child.dataset?.source !== undefined) out += quoted(child.dataset.source);
+    else if (!PLAIN.has(child.tagName)) out += bareHtml(child);
+    else {
+      const name = child.tagName.toLowerCase();
+      const attributes = KEPT.filter((attribute) => child.hasAttribute(attribute)).map((attribute) => ` ${attribute}="${quoted(child.getAttribute(attribute))}"`);
+      out += `<${name}${attributes.join("")}${name === "table" ? ' border="1"' : ""}>${EMPTY.has(child.tagName) ? "" : `${bareHtml(child)}</${name}>`}`;
     }
-  };
-  copied(root, out.body);
-  return out.body.innerHTML;
+  }
+  return out;
 }
