@@ -7,7 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,8 +63,24 @@ def _shares(item: pytest.Item) -> bool:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    """asyncio; for a test with the fixture `virtual_time`, trio and a clock that jumps."""
+    if "virtual_time" not in request.fixturenames:
+        return "asyncio"
+    from virtual_time import with_jumping_clock
+
+    return with_jumping_clock()
+
+
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes of waiting take a moment, and whatever would run in a thread is called inline: see `virtual_time.py`.
+
+    A module says `pytest.mark.usefixtures("virtual_time")`.
+    """
+    from virtual_time import inline_threads
+
+    inline_threads(monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -194,18 +194,21 @@ def run_until_killed(folder: Path) -> None:
         allowed.with_name("next").write_text(str(pages))
         allowed.with_name("next").replace(allowed)
 
-    allow(30)
+    allow(40)
     run = Run(folder)
+    slow: list[psutil.Process] = []
     try:
-        run.wait_for(lambda: len(texts(folder)) > 4)
+        run.wait_for(lambda: len(texts(folder)) > 1)
         run.wait_for(run.readers)[0].kill()
-        allow(58)
-        run.wait_for(lambda: len(texts(folder)) > 6)
-        # Two helpers of Ray's take a minute to see that nobody needs them.
-        family = [process for process in run.family() if "Agent" not in process.name()]
+        allow(60)
+        run.wait_for(lambda: len(texts(folder)) > 3)
+        family = run.family()
+        slow = [process for process in family if "Agent" in process.name()]  # Ray's; they take a minute to notice
         os.kill(run.process.pid, signal.SIGKILL)
-        assert psutil.wait_procs(family, timeout=BOUND_S)[1] == [], "something outlives the driver"
+        ours = [process for process in family if process not in slow]
+        assert psutil.wait_procs(ours, timeout=BOUND_S)[1] == [], "something outlives the driver"
     finally:
+        kill_all(slow)
         run.kill()
     allowed.unlink()
 
@@ -226,7 +229,7 @@ def test_fifty_files_a_killed_worker_and_a_killed_driver(tmp_path: Path) -> None
     good, bad = corpus(tmp_path)
     run_until_killed(tmp_path)
     there, before = texts(tmp_path), reads(tmp_path)
-    assert 6 < len(there) < len(good)
+    assert 3 < len(there) < len(good)
     assert there.items() <= good.items(), "a text is half written"
 
     run = Run(tmp_path)
@@ -274,8 +277,9 @@ def test_a_cluster_that_is_there_is_joined_for_the_real_engine_and_left(tmp_path
             assert run.end() == 0, run.said()
             assert head.poll() is None, "it goes on without us"
         finally:
-            kill_all([*head.children(recursive=True), head])
-            head.wait(BOUND_S)
+            family = [*head.children(recursive=True), head]
+            kill_all(family)
+            psutil.wait_procs(family, timeout=BOUND_S)
     found = texts(tmp_path)
     assert {name: words[n] in found[f"{words[n]}.png"] for n, name in enumerate(words)} == dict.fromkeys(words, True)
     rows = manifest(tmp_path)
