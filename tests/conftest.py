@@ -36,13 +36,14 @@ ALWAYS_THERE = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes run the tests: what takes long begins first, and single tests fill the gaps at the end.
 
-    The tests of a file that share something, a server or a browser, stay in one process.
+    The tests of a file that share something, a server or a browser, stay in one process. A file whose tests share what
+    is no fixture names its group itself.
     """
     if not hasattr(config, "workerinput"):
         return
     sharing = {item.path for item in items if _shares(item)}
     for item in items:
-        if item.path in sharing:
+        if item.path in sharing and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).as_posix()))
     items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
 
