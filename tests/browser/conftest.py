@@ -38,7 +38,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.fail("The browser tests need Chromium, and there is none; scripts/test installs it.")
-    made = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=60_000)
+    made = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=2 * WAIT_MS)
     yield made
     made.close()
 

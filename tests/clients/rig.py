@@ -28,7 +28,7 @@ CONFORMANCE_SERVER = HERE / "conformance_server.py"
 STDIO_SERVER = (sys.executable, "-m", "deepseek_ocr_mcp")
 HTTP_SERVER = (*STDIO_SERVER, "serve", "--transport", "http", "--host", "127.0.0.1", "--port", "0")
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 2 * BOUND_S
 NODE_TIMEOUT_S = 120.0
 OLDEST_NODE = (22, 19)  # what MCP Inspector asks for
 

@@ -116,7 +116,7 @@ async def test_an_error_keeps_its_class_its_message_and_its_remedy() -> None:
 async def test_an_error_of_a_child_says_no_path_of_this_machine() -> None:
     async with worker("TellingPaths") as handle:
         with pytest.raises(EngineUnavailable) as caught:
-            await handle.call("read", read(), timeout=10)
+            await handle.call("read", read(), timeout=60)
     assert caught.value.message == "model.bin is missing."
     assert caught.value.remedy == "See models, or https://example.org/a/b."
 
@@ -231,7 +231,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
     monkeypatch.setenv("OCR_THREADS", "3")
     handle = await WorkerHandle.spawn(*arguments)
     try:
-        await handle.call("confined", {}, timeout=20)  # until then it may have no environment at all
+        await handle.call("confined", {}, timeout=60)  # until then it may have no environment at all
         given = await anyio.Path(f"/proc/{handle.pid}/environ").read_bytes()
     finally:
         await handle.stop()
@@ -244,7 +244,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
 async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it() -> None:
     handle = await WorkerHandle.spawn(DECODER, rights=Rights(read=()))
     try:
-        confined = await handle.call("confined", {}, timeout=20)
+        confined = await handle.call("confined", {}, timeout=60)
         status = await anyio.Path(f"/proc/{handle.pid}/status").read_text()
     finally:
         await handle.stop()
@@ -257,7 +257,7 @@ async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it(
 async def test_no_child_can_look_into_the_server(tmp_path: Path) -> None:
     """Whatever engine the operator brings: the token is in the server's environment and memory."""
     async with worker("Prying") as handle:
-        answer = await handle.call("read", read(page(tmp_path)), timeout=10)
+        answer = await handle.call("read", read(page(tmp_path)), timeout=60)
     assert json.loads(answer["pages"][0]["text"]) == {"environ": "PermissionError", "mem": "PermissionError"}
 
 
