@@ -440,6 +440,21 @@ class HttpServer:
         self.process.stderr.close()
 
 
+async def until_answer(
+    http: httpx2.AsyncClient, path: str, condition: Callable[[httpx2.Response], bool]
+) -> httpx2.Response:
+    """Ask a server until its answer is such. A server tells its queue and its health only to those who ask."""
+    with anyio.fail_after(BOUND_S):
+        while not condition(answer := await http.get(path)):
+            await anyio.sleep(0.02)
+    return answer
+
+
+async def until_queue(http: httpx2.AsyncClient, length: int) -> None:
+    """Wait until so many requests wait or are read."""
+    await until_answer(http, "/gpu/status", lambda answer: answer.json()["queue"] == length)
+
+
 class Servers:
     """The HTTP servers of this test process: one for each engine and its settings, started when it is first asked for.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from browser.rig import Visitor, bundle_host
+from browser.rig import WAIT_MS, Visitor, bundle_host
 from support import install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
