@@ -148,7 +148,7 @@ def _has_text(pdf: pypdfium2.PdfDocument, number: int) -> bool:
 # ---------------------------------------------------------------- where text stands
 
 
-class _Piece(NamedTuple):
+class _PlacedText(NamedTuple):
     """Characters on a straight base line, all in pixels of the page: where it begins, its vector, and its height's."""
 
     text: str
@@ -214,17 +214,17 @@ class _LineFrame:
         middle = (box[1] + box[3]) / 2 - self._rise * (box[0] + box[2]) / 2
         return middle - height / 2, middle + height / 2
 
-    def piece(self, text: str, begin: float, end: float) -> _Piece:
+    def piece(self, text: str, begin: float, end: float) -> _PlacedText:
         """Text from one u to another."""
         shift = self._rise * (begin + end) / 2
         height = self._bottom - self._top
         bottom = self._bottom + shift
         start = (begin * self._cosine - bottom * self._sine, begin * self._sine + bottom * self._cosine)
         along = ((end - begin) * self._cosine, (end - begin) * self._sine)
-        return _Piece(text, start, along, (height * self._sine, -height * self._cosine))
+        return _PlacedText(text, start, along, (height * self._sine, -height * self._cosine))
 
 
-def _pieces(line: PlacedLine) -> Iterator[_Piece]:
+def _pieces(line: PlacedLine) -> Iterator[_PlacedText]:
     """The words of a line and the spaces between them, in the order in which they stand."""
     frame = _LineFrame(line)
     mixed = any(_runs_left(word.text) for word in line.words)
@@ -295,7 +295,7 @@ class _InvisibleFont:
         if not self._font:
             raise RuntimeError("PDFium did not take the font of the text.")
 
-    def text_object(self, piece: _Piece, place: _PagePoints) -> Any:
+    def text_object(self, piece: _PlacedText, place: _PagePoints) -> Any:
         """An object to insert into a page."""
         codes = [self._codes.get(char, 1) for char in piece.text]
         item = raw.FPDFPageObj_CreateTextObj(self._pdf, self._font, 1.0)
