@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 import pypdfium2.raw as raw
 
 from .dingbats import symbol_character, symbol_font
 
-__all__ = ["Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
+__all__ = ["UNSEEN", "Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
 
 Box = tuple[float, float, float, float]
 Segment = tuple[int, float, float]
@@ -45,6 +48,13 @@ DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a 
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
 DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
 NO_INK_PT: Final = 0.1
+HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
+HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
+HYPHEN_SIGNS: Final = frozenset("-\u2010\u2011")
+LOOSE_LEAST: Final = 3  # glyphs of a run whose boxes are all alike …
+LOOSE_STEPS: Final = 2  # … while their widths are not
+UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
+"""Characters that show nothing."""
 LAM: Final = "ل"  # with the alef after it, the one ligature that every font has
 SOFT_HYPHEN: Final = 0xAD  # one that is in the file is drawn
 HYPHENS: Final = frozenset({0x02, 0x2D, SOFT_HYPHEN, 0xFFFE})
@@ -444,6 +454,8 @@ class _GlyphReader:
         for before, glyph, after in zip([None, *self._found], self._found, [*self._found[1:], None], strict=False):
             if len(glyph.text) > 1:
                 _put_in_order(before, glyph, after)
+        _tighten(self._found)
+        _doubt_shapes(self._found)
         return self._found
 
     def _take(self, n: int) -> None:
@@ -464,11 +476,22 @@ class _GlyphReader:
         if code == SOFT_HYPHEN or (code in HYPHENS and raw.FPDFText_IsHyphen(self._page, n) == 1):
             code = 0x2D
         text = chr(code) if code < 0x110000 else "\ufffd"
+        run = self._run(n, address)
         if text.isspace() and code > 0x1F:  # `isspace` is true for control codes, which may be letters without a map
             # A gap inside of one command has a text object, too; only one that is in the file counts as written.
-            self._space = max(self._space, 2 if raw.FPDFText_IsGenerated(self._page, n) == 1 else 3)
-            return
-        self._add(n, text, self._run(n, address))
+            is_generated = raw.FPDFText_IsGenerated(self._page, n) == 1
+            if is_generated or not self._has_height(n):
+                self._space = max(self._space, 2 if is_generated else 3)
+                return
+            text = " "  # whether its place holds ink will be measured: a map may call a letter a space
+        self._add(n, text, run)
+
+    def _has_height(self, n: int) -> bool:
+        """Whether the font has a shape for a character: PDFium gives a space a box without height."""
+        left, right, bottom, top = self._edges
+        if not raw.FPDFText_GetCharBox(self._page, n, left, right, bottom, top):
+            return False
+        return min(right.value - left.value, top.value - bottom.value) > NO_INK_PT
 
     def _run(self, n: int, address: int) -> Run:
         run = self._runs.get(address)
@@ -494,7 +517,7 @@ class _GlyphReader:
             if text.isspace():
                 self._space = 3
             return  # a character that no font has, and that shows nothing
-        known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1
+        known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1 and text != " "
         if run.symbols and (sign := symbol_character(run.symbols, text)):
             text, known = sign, True
         last = self._found[-1] if self._found else None
@@ -524,6 +547,51 @@ class _GlyphReader:
             run.symbols = symbol_font(buffer.value.decode("latin-1")) or ""
             run.embedded = raw.FPDFFont_GetIsEmbedded(font) == 1
             run.font = _address(font)
+
+
+def _doubt_shapes(glyphs: Sequence[Glyph]) -> None:
+    """Mark glyphs that have a shape, and a name that has none; and those that are too high for the hyphen they claim."""
+    tallest: dict[int, float] = {}
+    for glyph in glyphs:
+        thin = _thin(glyph.box)
+        tallest[id(glyph.run)] = max(tallest.get(id(glyph.run), 0.0), thin)
+        if UNSEEN.fullmatch(glyph.text):
+            glyph.known = glyph.known and thin <= NO_INK_PT
+    for glyph in glyphs:
+        if glyph.text in HYPHEN_SIGNS and _thin(glyph.box) > HYPHEN_HIGH * tallest[id(glyph.run)] > 0:
+            glyph.known = glyph.known and _thin(glyph.box) <= HYPHEN_EM * glyph.run.size
+
+
+def _thin(box: Box) -> float:
+    return min(box[2] - box[0], box[3] - box[1])
+
+
+def _tighten(glyphs: Sequence[Glyph]) -> None:
+    """Let each box of a font that has one box for all of its glyphs end where the next glyph begins.
+
+    Type 3 fonts may say so. The ink of a full stop is nothing in such a box, and each box overlaps the next ones.
+    """
+    runs: dict[int, list[Glyph]] = {}
+    for glyph in glyphs:
+        runs.setdefault(id(glyph.run), []).append(glyph)
+    for found in runs.values():
+        if len(found) < LOOSE_LEAST or found[0].run.angle != 0:
+            continue
+        first = found[0].box
+        size = (first[2] - first[0], first[3] - first[1])
+        if any(max(abs(g.box[2] - g.box[0] - size[0]), abs(g.box[3] - g.box[1] - size[1])) > NO_INK_PT for g in found):
+            continue
+        steps = [after.x - glyph.x for glyph, after in pairwise(found)]
+        if (
+            len({round(step, 1) for step in steps}) < LOOSE_STEPS
+            or sum(0 < s < size[0] for s in steps) < len(steps) / 2
+        ):
+            continue
+        widths = {glyph.text: step for glyph, step in zip(found, steps, strict=False)}
+        last = widths.get(found[-1].text, median(step for step in steps if step > 0))
+        for glyph, step in zip(found, [*steps, last], strict=True):
+            if 0 < step < size[0]:
+                glyph.box = (glyph.box[0], glyph.box[1], glyph.box[0] + step, glyph.box[3])
 
 
 def _put_in_order(before: Glyph | None, glyph: Glyph, after: Glyph | None) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .content import Box, Clock
 from .drawing import Pixels
 
-__all__ = ["text_area"]
+__all__ = ["connected", "text_area"]
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -122,7 +122,7 @@ def _running(gray: Gray, better: np.ufunc) -> Gray:
 
 def _letters(mask: Mask) -> list[_Letter]:
     """Connected pieces that are as large as letters, from top to bottom."""
-    boxes = _components(mask)
+    boxes = connected(mask)
     if not len(boxes):
         return []
     left, top, right, bottom, ink = boxes.T
@@ -135,7 +135,7 @@ def _letters(mask: Mask) -> list[_Letter]:
     return [_Letter(*map(int, row)) for row in chosen]
 
 
-def _components(mask: Mask) -> Ints:
+def connected(mask: Mask) -> Ints:
     """For each connected piece left, top, right, bottom and its number of pixels; right and bottom are outside."""
     width = mask.shape[1] + 2
     edges = np.zeros((mask.shape[0], width), np.int8)

@@ -30,6 +30,7 @@ from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
+from .shapes import belied
 from .sideways import with_sideways
 from .tables import Ruling, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
@@ -167,11 +168,19 @@ class _Examined:
     def of(cls, found: Opened, clock: Clock) -> _Examined:
         content = look(found.page, clock)
         sight = seen(found.page, content, clock)
+        _doubt_belied(sight, clock)
         sight.shown = _with_buttons(sight.shown, found)
         area = text_area(sight.without_text, clock) if sight.shown else None
         left, top, right, bottom = (side / sight.scale for side in area or (0.0, 0.0, 0.0, 0.0))
         drawn = (left, top, right, bottom) if area is not None else None
         return cls(content, sight, judged(content, sight, drawn, clock))
+
+
+def _doubt_belied(sight: Sight, clock: Clock) -> None:
+    """Mark the glyphs of fonts that draw other letters than they name."""
+    single = [glyph for glyph in sight.shown if id(glyph.run) not in sight.doubled]
+    for glyph in belied(single, sight.with_text, sight.without_text, sight.scale, clock):
+        glyph.known = False
 
 
 def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:

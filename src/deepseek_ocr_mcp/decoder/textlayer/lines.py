@@ -20,7 +20,7 @@ from statistics import median
 from typing import Final
 
 from ...layout.lines import TextLine
-from .content import Box, Clock, Content, Glyph
+from .content import UNSEEN, Box, Clock, Content, Glyph
 
 __all__ = [
     "ASCENT",
@@ -88,7 +88,6 @@ SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
 """Signs that are list marks, or check boxes where a page has ticked ones, too."""
 BOX_SIGNS: Final = TICKED_SIGNS | UNTICKED_SIGNS | SQUARES
 LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
-UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 """What is written without spaces, and from top to bottom too."""
 ACCENTS: Final = {
@@ -292,7 +291,7 @@ def _clean(text: str, known: bool) -> str:
     text = UNSEEN.sub("", text).translate(ADOBE)
     if text in BULLETS:
         return "•"
-    if text and (not known or is_strange(text)):
+    if not known or (text and is_strange(text)):
         return "\ufffd"
     return LIGATURES.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 

@@ -132,12 +132,15 @@ def _compared(line: LayerLine, box: Box, found: Sequence[ReadLine]) -> list[Laye
     shared = "".join(line.text[block.a : block.a + block.size] for block in matcher.get_matching_blocks())
     alike = len("".join(shared.split()))
     unknown = line.text.count(UNKNOWN)
-    if unknown and known and alike >= FILLED_ALIKE * known:
-        return [_filled(line, text, matcher, min(other.score for other in found))]
-    if not unknown and alike >= ALIKE * known:
-        return [line]
     inside = [other for other in found if _share(box, other.box) >= COVERED_SHARE]
     sure = [other for other in inside if other.score >= SURE and any(map(str.isalnum, other.text))]
+    if unknown and known and alike >= FILLED_ALIKE * known:
+        filled = _filled(line, text, matcher, min(other.score for other in found))
+        if UNKNOWN in filled.text and sure and len(sure) == len(found):
+            return [other.as_line() for other in sure]
+        return [filled]
+    if not unknown and alike >= ALIKE * known:
+        return [line]
     if sure and (unknown > known or (not unknown and is_readable(line.text))):
         return [other.as_line() for other in sure]
     return [line]
