@@ -49,6 +49,24 @@ def test_arabic_figures_with_zeros_stay_together_and_in_their_order(say: Say) ->
     assert say(sheet, "free").split("\n") == ["سنة ٢٠٠٥", "سنة ٤٧٥٠٠"]
 
 
+@pytest.mark.parametrize(
+    ("shown", "read"),
+    [
+        ("ריחמב 12.5% לש היילע", "עלייה של 12.5% במחיר"),
+        ("דבלב $45.90 ריחמ", "מחיר $45.90 בלבד"),
+        ("קושהמ 10%-5% ןיב", "בין 5%-10% מהשוק"),
+        ("طقف %12.5 ةبسن", "نسبة 12.5% فقط"),
+    ],
+)
+def test_a_percent_sign_stays_on_its_side_of_the_figures(say: Say, shown: str, read: str) -> None:
+    """`shown` is the line as it stands, from left to right."""
+    sheet = Sheet()
+    for n, char in enumerate(shown):
+        if char != " ":
+            sheet.text(100 + 7.2 * n, 100, char, 12, "U")
+    assert say(sheet, "free") == read
+
+
 def test_a_hebrew_word_in_an_english_line_stays_one_word(say: Say) -> None:
     sheet = Sheet().text(72, 100, "A line with", 12, "U")
     right = 72 + 7.2 * 17

@@ -43,10 +43,12 @@ RULE_PT: Final = 3.0  # an area that is thinner is a line
 RULE_LENGTH_PT: Final = 4.0
 RECTANGLE_SEGMENTS: Final = 6  # of a coloured area that may be a row of a table
 STRAIGHT_PT: Final = 0.6  # how far a line may lean and still be level
+SQUARE_PT: Final = (5.0, 24.0)  # the same of a box to tick
 DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a shape
 
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
 DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
+REPLACED_LEAST: Final = 4  # characters in the place of the one before; the longest ligature of Latin has three
 NO_INK_PT: Final = 0.1
 HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
 HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
@@ -150,6 +152,8 @@ class Run:
     """The file holds its font."""
     dingbat: bool = False
     """Its font has pictures for characters, such as check boxes."""
+    is_replaced: bool = False
+    """The file gives a text of its own in the place of the characters, as `/ActualText` does."""
     symbols: str = ""
     """Its symbol font, by the key of `dingbats.py`; empty for any other font."""
     font: int = 0
@@ -212,6 +216,8 @@ class Content:
     """Small filled shapes, as wide as high: list marks, perhaps."""
     fills: list[Box] = field(default_factory=list)
     """Coloured rectangles: rows of a table, perhaps."""
+    squares: list[Box] = field(default_factory=list)
+    """Shapes as wide as high, as high as a line of text: boxes to tick, perhaps."""
     objects: int = 0
 
 
@@ -343,6 +349,8 @@ class _Scene:
         box = _bounds(item, level.matrix)
         if filled and box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
             self._content.dots.append(box)
+        if box is not None and _is_square(box) and len(self._content.squares) < MAX_DOTS:
+            self._content.squares.append(box)
         inner = raw.FS_MATRIX()
         matrix = level.matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else level.matrix
         segments = list(_outline(item, count, matrix))
@@ -414,6 +422,11 @@ def _is_dot(box: Box) -> bool:
     return DOT_PT[0] <= min(wide, high) <= max(wide, high) <= min(DOT_PT[1], 1.4 * min(wide, high))
 
 
+def _is_square(box: Box) -> bool:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return SQUARE_PT[0] <= min(wide, high) <= max(wide, high) <= min(SQUARE_PT[1], 1.25 * min(wide, high))
+
+
 def _address(item: Any) -> int:
     return ctypes.addressof(item.contents) if item else 0
 
@@ -442,6 +455,8 @@ class _GlyphReader:
         self._space = 0
         self._fresh = True
         self._high = 0
+        self._in_place = 0
+        """How many characters in a row have the place of the one before."""
         self._edges = [ctypes.c_double() for _ in range(4)]
         self._origin = [ctypes.c_double() for _ in range(2)]
 
@@ -480,7 +495,7 @@ class _GlyphReader:
         if text.isspace() and code > 0x1F:  # `isspace` is true for control codes, which may be letters without a map
             # A gap inside of one command has a text object, too; only one that is in the file counts as written.
             is_generated = raw.FPDFText_IsGenerated(self._page, n) == 1
-            if is_generated or not self._has_height(n):
+            if is_generated or not self._has_height(n) or self._is_in_place(n, run):
                 self._space = max(self._space, 2 if is_generated else 3)
                 return
             text = " "  # whether its place holds ink will be measured: a map may call a letter a space
@@ -492,6 +507,17 @@ class _GlyphReader:
         if not raw.FPDFText_GetCharBox(self._page, n, left, right, bottom, top):
             return False
         return min(right.value - left.value, top.value - bottom.value) > NO_INK_PT
+
+    def _is_in_place(self, n: int, run: Run) -> bool:
+        """Whether a character has the place of the one before: both belong to a text for the whole."""
+        x, y = self._origin
+        last = self._found[-1] if self._found else None
+        return (
+            last is not None
+            and last.run is run
+            and bool(raw.FPDFText_GetCharOrigin(self._page, n, x, y))
+            and (last.x, last.y) == self._matrix.point(x.value, y.value)
+        )
 
     def _run(self, n: int, address: int) -> Run:
         run = self._runs.get(address)
@@ -521,7 +547,10 @@ class _GlyphReader:
         if run.symbols and (sign := symbol_character(run.symbols, text)):
             text, known = sign, True
         last = self._found[-1] if self._found else None
-        if last is not None and run is last.run and not self._space and (last.x, last.y) == origin and known:
+        is_in_place = last is not None and run is last.run and (last.x, last.y) == origin
+        self._in_place = self._in_place + 1 if is_in_place else 0
+        run.is_replaced = run.is_replaced or self._in_place >= REPLACED_LEAST
+        if last is not None and is_in_place and not self._space and known:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
             return
@@ -550,7 +579,7 @@ class _GlyphReader:
 
 
 def _doubt_shapes(glyphs: Sequence[Glyph]) -> None:
-    """Mark glyphs that have a shape, and a name that has none; and those that are too high for the hyphen they claim."""
+    """Mark glyphs that have a shape, and a name that has none; and those that are too high for a hyphen."""
     tallest: dict[int, float] = {}
     for glyph in glyphs:
         thin = _thin(glyph.box)

@@ -6,6 +6,7 @@ engine. One that the engine reads otherwise is replaced by what the engine read.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -49,12 +50,12 @@ class ReadLine:
         box = (x1 * across, y1 * down, x2 * across, y2 * down)
         return cls(str(block["text"]), box, 1.0 if score is None else float(score))
 
-    def as_line(self) -> LayerLine:
-        """As a line of the page; its characters stand at equal distances."""
+    def as_line(self, most: float = math.inf) -> LayerLine:
+        """As a line of the page, in type of that size at most; its characters stand at equal distances."""
         x1, y1, x2, y2 = self.box
         text = " ".join(self.text.split())
         vertical = y2 - y1 > 2 * (x2 - x1) and bool(IDEOGRAPH.search(text))
-        size = SIZE * (x2 - x1 if vertical else y2 - y1)
+        size = min(most, SIZE * (x2 - x1 if vertical else y2 - y1))
         run = Run(size=max(size, 0.1), order=0)
         marks: list[Mark] = []
         at: list[int] = []

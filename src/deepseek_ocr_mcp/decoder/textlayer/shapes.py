@@ -1,4 +1,4 @@
-"""Compares the shapes of Latin letters and figures with those of common typefaces: a font may draw others than it names.
+"""Compares the shapes of letters and figures with those of common typefaces: a font may draw others than it names.
 
 Such a font is made on purpose, against copying, or by a broken program; its text is sound to look at, and wrong. Of
 each font some glyphs are taken from the drawing of the page and compared with letters that PDFium draws in Helvetica,

@@ -220,7 +220,8 @@ class _Measurement:
             self._clock.tick()
             if ink < STRAY_PX or bottom - top < STRAY_HIGH_PX:
                 continue
-            if claimed[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1].any():
+            window = np.s_[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1]
+            if (_spread(unclaimed[window]) & claimed[window]).any():
                 continue  # a part of the glyph beside it, such as its outline
             box = (left / scale, top / scale, right / scale, bottom / scale)
             run = self._run_at(box)
@@ -335,6 +336,14 @@ def _layers(boxes: Ints, shape: tuple[int, ...]) -> Layers:
     np.cumsum(summed, axis=0, out=summed)
     np.cumsum(summed, axis=1, out=summed)
     return summed[:-1, :-1]
+
+
+def _spread(mask: Mask) -> Mask:
+    """The mask, a pixel wider on every side."""
+    padded = np.pad(mask, 1)
+    wide = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    spread: Mask = wide[:-2] | wide[1:-1] | wide[2:]
+    return spread
 
 
 def _has_no_box(glyph: Glyph) -> bool:
