@@ -7,7 +7,7 @@ The schemas of the tools show the descriptions of these fields, so write them fo
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -26,6 +26,7 @@ from .modes import (
 __all__ = [
     "Block",
     "Box",
+    "BoxDetail",
     "Doing",
     "Endpoint",
     "EndpointState",
@@ -44,11 +45,15 @@ __all__ = [
     "State",
     "Timing",
     "Transition",
+    "WordBox",
     "WorkerStatus",
 ]
 
 Box = Annotated[list[int], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels, origin top left")]
 Finish = Literal["stop", "length", "loop", "cancelled", "failed"]
+
+BoxDetail = Literal["none", "lines", "words"]
+"""How much of a page comes with boxes: nothing, each line or other piece of text, or also each word."""
 
 NoteCode = Literal[
     "blank",  # no text was found on these pages
@@ -66,6 +71,7 @@ NoteCode = Literal[
     "contents",  # a table of contents of a document that does not fit
     "saved",  # a file was written
     "files",  # the files of a folder, or the state of reading them
+    "left_out",  # names in a folder that were not read, and why
 ]
 """What a note is about. Codes are stable: programs may rely on them. docs/tools.md lists them."""
 
@@ -101,6 +107,22 @@ def _range_text(value: Any) -> Any:
 
 PageRange = Annotated[str, BeforeValidator(_range_text)]
 """The text of a page range. A number or a list of numbers becomes such a text."""
+
+
+_BOX_DETAILS: Final[dict[str, BoxDetail]] = {
+    **dict.fromkeys(("", "0", "false", "no", "off"), "none"),
+    **dict.fromkeys(("1", "true", "yes", "on", "line"), "lines"),
+    "word": "words",
+}
+"""Other values of `boxes`: it was a truth value once."""
+
+
+def _box_detail(value: Any) -> Any:
+    """The level of detail that a value of `boxes` means. An unknown value comes back as it is."""
+    if not isinstance(value, (str, bool, int)):
+        return value
+    name = str(value).strip().lower()
+    return _BOX_DETAILS.get(name, name)
 
 
 _IMAGE = """\
@@ -139,9 +161,11 @@ class ReadingArguments(_Model):
             json_schema_extra={"enum": list(TEXT_LAYERS)},
         ),
     ] = DEFAULT_TEXT_LAYER
-    boxes: Annotated[bool, Field(description="Also each piece of text with its box in pixels of the upright page.")] = (
-        False
-    )
+    boxes: Annotated[
+        BoxDetail,
+        BeforeValidator(_box_detail),
+        Field(description="lines: also each piece of text with its box in pixels of the page; words: each word, too."),
+    ] = "none"
     annotate: Annotated[bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")] = (
         False
     )
@@ -176,6 +200,13 @@ class OcrRequest(ReadingArguments):
         return self
 
 
+class WordBox(_Model):
+    """A word of a block, and the box around its ink."""
+
+    text: str
+    box: Box
+
+
 class Block(_Model):
     """A piece of a page."""
 
@@ -185,6 +216,13 @@ class Block(_Model):
     score: Annotated[float | None, Field(description="confidence, 0 to 1, where the engine has one")] = None
     source: Annotated[Literal["text_layer", "read"] | None, WithJsonSchema({"type": "string"})] = None
     """On a page whose source is mixed: which this is from."""
+    angle: Annotated[float | None, WithJsonSchema({"type": "number"})] = None
+    """Degrees clockwise in which its text runs on the page; None: level, from left to right. 90: downwards, on a page
+    that lies on its side."""
+    vertical: Annotated[Literal[True] | None, WithJsonSchema({"type": "boolean"})] = None
+    """Its characters stand under each other, as in columns of Chinese and Japanese."""
+    words: Annotated[list[WordBox] | None, WithJsonSchema({"type": "array"})] = None
+    """Its words in reading order, with `boxes=words`."""
 
 
 class Page(_Model):
@@ -200,6 +238,8 @@ class Page(_Model):
         Literal["text_layer", "mixed"] | None,
         Field(description="text_layer: the PDF's own text, exact; mixed: part of it; absent: the engine's"),
     ] = None
+    turn: Annotated[int | None, WithJsonSchema({"type": "integer"})] = None
+    """Degrees clockwise, 90, 180 or 270, by which the page has to be turned to be upright; None: it is."""
     finish: Annotated[
         Finish,
         Field(description="stop: read to its end; length, loop, cancelled: cut, and why; failed: not read, see notes"),

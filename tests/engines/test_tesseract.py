@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from answering import page_text
 from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.scripts import SCRIPTS, Unread, find_unread, languages_for, remark
@@ -103,7 +104,9 @@ def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
 
 
 def read(engine: TesseractEngine, page: PageImage, mode: str = "ocr", **options: str) -> PageText:
-    [text] = engine.read([page], ReadOptions(mode, **options), Listener())
+    asked = ReadOptions(mode, **options)
+    [reading] = engine.read([page], asked, Listener())
+    text = page_text(reading, asked)
     for block in text.blocks:
         x1, y1, x2, y2 = block.box
         assert 0 <= x1 < x2 <= page.width

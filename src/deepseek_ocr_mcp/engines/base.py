@@ -1,4 +1,7 @@
-"""Defines what an engine is: the methods it has, and the types that go in and out. Standard library only.
+"""Defines what an engine is: the methods it has, and the types that go in and out.
+
+An engine that reads lines returns a `Reading` for each page, and every mode, search and export is made from that one
+reading. An engine that writes the text of a page itself, as a vision-language model does, returns a `PageText`.
 
 An engine runs in a child process of its own (`worker/main.py`), on one thread, one call at a time. Its module may
 import anything: the parent knows engines by `engines.KNOWN` and never imports their modules.
@@ -8,7 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+if TYPE_CHECKING:
+    from ..layout.lines import TextLine
+    from ..layout.reading import Reading
 
 __all__ = [
     "CPU",
@@ -18,8 +26,20 @@ __all__ = [
     "PageImage",
     "PageText",
     "ReadOptions",
+    "Reading",
     "TextBlock",
+    "TextLine",
 ]
+
+_OF_LAYOUT: Final = {"Reading": "..layout.reading", "TextLine": "..layout.lines"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import layout where an engine names its types: a server that only starts does without its 25 ms."""
+    if name in _OF_LAYOUT:
+        return getattr(import_module(_OF_LAYOUT[name], __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 CPU = "cpu"
 """The device of engines that need no GPU. A GPU is named `cuda`: the child sees only the chosen card."""
@@ -110,7 +130,7 @@ class Engine(Protocol):
     def restore(self, device: str) -> None:
         """Bring offloaded weights back to the GPU they were loaded on."""
 
-    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> Sequence[PageText | Reading]:
         """Read some pages.
 
         Args:
@@ -119,5 +139,5 @@ class Engine(Protocol):
             call: asked whether anybody still waits, and told how far it is.
 
         Returns:
-            One `PageText` per page, in order.
+            One `PageText` or `Reading` per page, in order. A `Reading` is the same whatever the mode is.
         """

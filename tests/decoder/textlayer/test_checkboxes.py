@@ -7,8 +7,9 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
+from answering import layer_answer
 from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
-from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.documents.reader import LayerText
 from pdf_maker import A4, Sheet, pdf
 
 
@@ -17,11 +18,11 @@ def lines(folder: Path, sheet: Sheet) -> list[str]:
     path.write_bytes(pdf(sheet))
     document = pypdfium2.PdfDocument(path)
     try:
-        found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), ReadOptions("free"), lambda: None)
+        found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None)
     finally:
         document.close()
     assert found["usable"]
-    return [line for line in found["text"].split("\n") if line]
+    return [line for line in layer_answer(LayerText(0, 0, **found), "free").text.split("\n") if line]
 
 
 def circle(x: float, y: float, radius: float) -> str:

@@ -11,30 +11,32 @@ import pypdfium2
 import pytest
 from PIL import ImageFont
 
+from answering import LayerAnswer, layer_answer
 from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
-from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.documents.reader import LayerText
 from pdf_maker import MAP, Sheet, letter_map, pdf, stream
 
 LINES = [
     "The quarterly account shows 4,218.60 in the reserve fund",
     "and 917.35 for repairs of the harbour wall in March.",
 ]
-Take = Callable[..., dict[str, Any]]
+Take = Callable[..., LayerAnswer]
 
 
 @pytest.fixture
 def take(tmp_path: Path) -> Take:
     """What is taken from a page, without reading it and with what was read of it."""
 
-    def taken(sheet: Sheet, read: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
+    def taken(sheet: Sheet, read: list[dict[str, Any]] | None = None, **more: Any) -> LayerAnswer:
         path = tmp_path / "page.pdf"
         path.write_bytes(pdf(sheet, **more))
         document = pypdfium2.PdfDocument(path)
         document.init_forms()
         try:
-            return read_layer(PagePlace(document, 0, str(path), (827, 1170)), ReadOptions("free"), lambda: None, read)
+            found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None, read)
         finally:
             document.close()
+        return layer_answer(LayerText(0, 0, **found), "free")
 
     return taken
 
@@ -59,59 +61,59 @@ def embedded(said: dict[str, str]) -> dict[int, str | bytes]:
 
 def test_a_font_that_draws_what_it_names_is_exact(take: Take) -> None:
     found = take(Sheet().paragraph(72, 100, LINES, font="X"), objects=embedded({}))
-    assert (found["usable"], found["remark"]) == (True, "")
-    assert found["text"].split() == " ".join(LINES).split()
+    assert (found.usable, found.remark) == (True, "")
+    assert found.text.split() == " ".join(LINES).split()
 
 
 def test_a_font_with_letters_in_other_places_is_not_believed(take: Take) -> None:
     moved = {chr(97 + n): chr(97 + (7 * n + 3) % 26) for n in range(26)}
     found = take(Sheet().paragraph(72, 100, LINES, font="X"), objects=embedded(moved))
-    assert (found["usable"], found["text"]) == (False, "")
+    assert (found.usable, found.text) == (False, "")
 
 
 def test_latin_letters_that_are_named_chinese_are_not_believed(take: Take) -> None:
     moved = {chr(97 + n): chr(0x4E00 + 7 * n) for n in range(26)}
     found = take(Sheet().paragraph(72, 100, LINES, font="X"), objects=embedded(moved))
-    assert (found["usable"], found["text"]) == (False, "")
+    assert (found.usable, found.text) == (False, "")
 
 
 def test_figures_that_change_places_are_read_from_the_picture(take: Take) -> None:
     sheet = Sheet().paragraph(72, 100, [LINES[1]] * 2, font="X")
     found = take(sheet, objects=embedded({"1": "7", "7": "1"}))
-    assert found["partial"]
-    assert "971.35" not in found["text"]
+    assert found.partial
+    assert "971.35" not in found.text
     boxes = [[100, 120 + 21 * n, 500, 142 + 21 * n] for n in range(2)]
     read = [{"text": LINES[1], "box": box, "score": 0.98} for box in boxes]
     merged = take(sheet, read, objects=embedded({"1": "7", "7": "1"}))
-    assert merged["text"].count("917.35") == 2
-    assert "read from the picture" in merged["remark"]
+    assert merged.text.count("917.35") == 2
+    assert "read from the picture" in merged.remark
 
 
 @pytest.mark.parametrize("name", [" ", "\u00a0", "\u200b", "\u00ad", "\u2009"], ids=ascii)
 def test_a_letter_that_is_named_as_nothing_is_not_dropped_in_silence(take: Take, name: str) -> None:
     sheet = Sheet().paragraph(72, 100, LINES, font="X")
     found = take(sheet, objects={34: stream(letter_map({chr(n): chr(n) for n in range(32, 127)} | {"8": name}))})
-    assert found["partial"]
-    assert "421\ufffd.60" in found["text"].replace(",", "")
+    assert found.partial
+    assert "421\ufffd.60" in found.text.replace(",", "")
 
 
 def test_an_empty_shape_is_a_space_whatever_its_name_is(take: Take) -> None:
     found = take(Sheet().paragraph(72, 100, LINES, font="X"), objects=embedded({" ": "#"}))
-    assert (found["usable"], found["text"].split()) == (True, " ".join(LINES).split())
+    assert (found.usable, found.text.split()) == (True, " ".join(LINES).split())
 
 
 def test_two_letters_named_as_spaces_are_both_noticed(take: Take) -> None:
     """PDFium gives one of two spaces."""
     found = take(Sheet().paragraph(72, 100, LINES, font="X"), objects=embedded({"1": " ", "8": " "}))
-    assert found["partial"]
-    assert found["text"].count("\ufffd") >= 3
+    assert found.partial
+    assert found.text.count("\ufffd") >= 3
 
 
 def test_a_text_for_the_whole_of_other_words_is_compared(take: Take) -> None:
     sheet = Sheet().raw("/Span << /ActualText (Send 900 EUR to Eve) >> BDC").text(72, 100, LINES[0]).raw("EMC")
-    assert take(sheet)["partial"]
+    assert take(sheet).partial
     read = [{"text": LINES[0], "box": [98, 124, 520, 146], "score": 0.98}]
-    assert take(sheet, read)["text"] == LINES[0]
+    assert take(sheet, read).text == LINES[0]
 
 
 def test_boxes_as_large_as_the_font_hide_no_full_stop(take: Take) -> None:
@@ -131,4 +133,4 @@ def test_boxes_as_large_as_the_font_hide_no_full_stop(take: Take) -> None:
         57: stream(bar),
     }
     found = take(Sheet().text(72, 100, "12.1 2.12 1.", 12, "X"), objects=objects)
-    assert (found["usable"], found["text"]) == (True, "12.1 2.12 1.")
+    assert (found.usable, found.text) == (True, "12.1 2.12 1.")

@@ -98,7 +98,9 @@ class FieldsRequest(ReadingArguments):
     def request(self, image: str = "") -> OcrRequest:
         """The same for the service."""
         fields = self.model_dump(include=set(ReadingArguments.model_fields))
-        fields |= {"boxes": self.boxes or self.grounding, "raw": True}  # `raw_text` is always there
+        if self.grounding and self.boxes == "none":
+            fields["boxes"] = "lines"
+        fields["raw"] = True  # `raw_text` is always there
         return OcrRequest(image=image, **fields)
 
 
@@ -288,7 +290,7 @@ class PageAnswer(_Shape):
             "prompt_type": result.mode,
             "metadata": Metadata(
                 mode=result.mode,
-                grounding=asked.boxes or asked.grounding,
+                grounding=asked.boxes != "none" or asked.grounding,
                 has_boxes=bool(boxes),
                 engine=result.engine,
             ),
