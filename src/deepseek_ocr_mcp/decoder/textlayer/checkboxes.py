@@ -38,7 +38,7 @@ MARKS: Final = frozenset("xXvV×✓✔✕✖✗✘☒☑•●■▪◆√/\\")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _CheckBox:
     box: Box
     is_on: bool
     label: Glyph
@@ -61,7 +61,7 @@ def with_check_boxes(
         inside = [glyph for glyph in shown if _is_in(glyph, box)]
         label = _label(box, shown, inside, clock)
         if label is not None and all(glyph.text in MARKS or glyph.run.dingbat for glyph in inside):
-            found.append(_Found(box, is_on, label))
+            found.append(_CheckBox(box, is_on, label))
     if not found:
         return list(shown), []
     kept = [glyph for glyph in shown if not any(_is_in(glyph, each.box) for each in found)]

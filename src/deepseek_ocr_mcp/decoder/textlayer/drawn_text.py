@@ -70,7 +70,7 @@ class _Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _Demand:
     """What makes a line of letters; less is a row of marks, boxes or bars."""
 
     letters: int
@@ -90,9 +90,9 @@ class _Line:
         return len(letters) >= self.letters and len(kinds) >= self.kinds
 
 
-LEVEL_LINE: Final = _Line(4, 3)
-TURNED_LINE: Final = _Line(6, 4, may_be_drawing=False)  # boxes to tick stand under each other, too
-LARGE_LINE: Final = _Line(5, 3, may_be_drawing=False)
+LEVEL_LINE: Final = _Demand(4, 3)
+TURNED_LINE: Final = _Demand(6, 4, may_be_drawing=False)  # boxes to tick stand under each other, too
+LARGE_LINE: Final = _Demand(5, 3, may_be_drawing=False)
 
 
 def text_area(drawing: Pixels, clock: Clock) -> Box | None:
@@ -247,7 +247,7 @@ def _joined(count: int, one: Ints, other: Ints) -> Ints:
             root = root[root]
 
 
-def _area(letters: list[_Letter], least: _Line, clock: Clock) -> Box | None:
+def _area(letters: list[_Letter], least: _Demand, clock: Clock) -> Box | None:
     """The box of all letters, if so many of them, and so many unlike ones, make a line of text."""
     after = _followers(letters, clock) if len(letters) >= least.letters else {}
     for start in set(after) - set(after.values()):
@@ -288,7 +288,7 @@ def _is_beside(letter: _Letter, other: _Letter) -> bool:
     return high <= LIKE_HEIGHT * low and -low / 3 <= gap <= GAP * high and other.left > letter.left and shared > low / 2
 
 
-def _is_text(line: list[_Letter], least: _Line) -> bool:
+def _is_text(line: list[_Letter], least: _Demand) -> bool:
     if not least.is_met_by(line):
         return False
     feet = sorted(letter.bottom for letter in line)
