@@ -29,7 +29,7 @@ from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse
 from ..tesseract.engine import Rereading, reread
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
-from .models import installed_release, integer_model, model_file, model_folder, new_session, share_arena
+from .models import SpareModel, installed_release, integer_model, model_file, model_folder, new_session, share_arena
 from .onnx_weights import without_subnormals
 from .orientation import Turn, find_upright
 from .recognise import LineReader, LineReading, straightened
@@ -90,7 +90,7 @@ class RapidOcrEngine:
         integers = integer_model(recogniser) if choose_precision(precision_setting()) == "int8" else None
         loading = pool.submit(new_session, str(integers or recogniser), 1)
         self._detector = new_session(without_subnormals(detector), usable_cores())
-        self._reader = LineReader(loading.result())
+        self._reader = LineReader(loading.result(), SpareModel(recogniser) if integers is not None else None)
         family, _, size = detector.stem.replace("_det_", " ").partition(" ")
         precision = "int8" if integers is not None else "float32"
         self._model = f"{family} {size} (rapidocr {installed_release(folder)}, {precision})"

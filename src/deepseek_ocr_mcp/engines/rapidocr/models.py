@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import onnxruntime
@@ -16,7 +17,15 @@ import onnxruntime
 from ...errors import EngineUnavailable
 from ...install import install_command
 
-__all__ = ["installed_release", "integer_model", "model_file", "model_folder", "new_session", "share_arena"]
+__all__ = [
+    "SpareModel",
+    "installed_release",
+    "integer_model",
+    "model_file",
+    "model_folder",
+    "new_session",
+    "share_arena",
+]
 
 INTEGER_MODELS: Final = Path(__file__).parent / "integers"
 
@@ -87,3 +96,19 @@ def new_session(model: str | bytes, threads: int) -> Any:
     # Sums of two products overflow on a processor without instructions for four: exact and slow, if it is asked for.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class SpareModel:
+    """A model that is loaded when it is first asked for, for one thread at a time. Threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._session: Any = None
+
+    def session(self) -> Any:
+        """The model, ready to run."""
+        with self._lock:
+            if self._session is None:
+                self._session = new_session(str(self._path), 1)
+            return self._session
