@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from deepseek_ocr_mcp.config import load_settings
 from deepseek_ocr_mcp.engines import KNOWN, precision
 from deepseek_ocr_mcp.engines.base import CPU
 from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
-from deepseek_ocr_mcp.engines.rapidocr.models import integer_model, model_file, model_folder, new_session
-from deepseek_ocr_mcp.engines.rapidocr.recognise import LineReader
+from deepseek_ocr_mcp.engines.rapidocr.models import SpareModel, integer_model, model_file, model_folder, new_session
+from deepseek_ocr_mcp.engines.rapidocr.recognise import SURE_SCORE, LineReader
 from deepseek_ocr_mcp.errors import BadRequest
 
 MOST_BYTES = 9_000_000
@@ -152,3 +152,21 @@ def test_the_model_says_which_arithmetic_it_reads_with(setting: str, monkeypatch
     model = RapidOcrEngine().load(CPU, Nobody())["model"]
     assert model.startswith("PP-OCR")
     assert model.endswith(f", {setting})")
+
+
+def test_a_line_that_the_integer_model_is_unsure_of_is_read_again_in_float() -> None:
+    """Faint, small and blurred type: the score of the reading is then the float model's own."""
+    source = model_file(model_folder(), "rec")
+    whole = integer_model(source)
+    spare = SpareModel(source)
+    exact = LineReader(new_session(str(source), 1))
+    both = LineReader(new_session(str(whole), 1), spare)
+    run: Any = _Run()
+    image = Image.new("RGB", (300, 40), "white")
+    ImageDraw.Draw(image).text((10, 12), "Orders arrive the same day.", "black", ImageFont.load_default(18))
+    clear = np.asarray(image)
+    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(4)))
+    assert both.read_crop(run, clear).score > SURE_SCORE
+    assert spare._session is None, "a sure line needs no second model"
+    assert exact.read_crop(run, blurred).score < SURE_SCORE
+    assert both.read_crop(run, blurred) == exact.read_crop(run, blurred)
