@@ -97,20 +97,20 @@ MODES: Final[dict[str, Mode]] = {
         ),
         Mode(
             "figure",
-            "the data of a chart or the parts of a diagram",
+            "data of a chart or parts of a diagram",
             "Parse the figure.",
             "Write what this figure holds: of a chart its data as a table, of a diagram its parts and how they are "
             "connected. Write nothing else.",
         ),
         Mode(
             "describe",
-            "a description of what the image shows",
+            "what the image shows",
             "Describe this image in detail.",
             "Describe this image in detail.",
         ),
         Mode(
             "find",
-            "the lines that hold find_term, with a box for each hit",
+            "the rows that hold find_term, with a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
             "Write every line of this image in which these words stand, as it stands there, one below the other: "
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",

@@ -9,18 +9,20 @@ A term is one of these:
   count. `^` and `$` are the ends of a line, and a space in the pattern may be a line break on the page.
 - **a list of both**, as a sequence or as a JSON list: any of them is found.
 
-A pattern comes from an agent. So it may be hostile: a search ends after `TIMEOUT_S`, whatever the pattern.
+A pattern comes from an agent and may be hostile: the searches of a term end after `TIMEOUT_S`, whatever its patterns.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Final
@@ -30,14 +32,27 @@ import regex
 from .lines import TextLine
 from .order import reading_order
 
-__all__ = ["BadTerm", "Hit", "Matcher", "SlowPattern", "Span", "as_pattern_hint", "compiled", "find_term", "terms_of"]
+__all__ = [
+    "BadTerm",
+    "Hit",
+    "Matcher",
+    "SlowPattern",
+    "Span",
+    "as_pattern_hint",
+    "compiled",
+    "find_term",
+    "occurs",
+    "terms_of",
+]
 
 MAX_TERM_CHARS: Final = 2000  # longer than any sentence that a person looks for
 MAX_TERMS: Final = 50
 TIMEOUT_S: Final = 0.2
-"""CPU seconds of the search of one page for one pattern. Measured: an ordinary pattern takes 2 ms on a page of 10,000
-characters. Longer would hold the server's other requests longer, once per hostile request; shorter would refuse
-patterns that are only clumsy."""
+"""CPU seconds for the patterns of one term. More would hold the server's other requests longer, once for each hostile
+term; less would refuse patterns that are only clumsy."""
+REFILL: Final = 0.02
+"""CPU seconds that come back in a second, and for each page. Measured: an ordinary pattern takes 1 ms on a page of
+10,000 characters. Less would refuse an ordinary pattern on a long document."""
 
 SAME: Final = str.maketrans(
     {**dict.fromkeys("‘’‚`´′", "'"), **dict.fromkeys("“”„«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
@@ -97,12 +112,36 @@ class _Words:
         return (text.spans(*place) for place in places)
 
 
+@dataclass(slots=True)
+class _Allowance:
+    """The CPU seconds that the patterns of a term may still take."""
+
+    seconds: float = TIMEOUT_S
+    at: float = field(default_factory=time.monotonic)
+
+    def refill(self) -> None:
+        """Add what has come back since the last page."""
+        now = time.monotonic()
+        self.seconds = min(TIMEOUT_S, self.seconds + REFILL * (1 + now - self.at))
+        self.at = now
+
+    @contextmanager
+    def spending(self) -> Iterator[float]:
+        """The seconds that are left; the thread's CPU time inside the context is taken off them."""
+        began = time.thread_time()
+        try:
+            yield max(self.seconds, 0.001)
+        finally:
+            self.seconds -= time.thread_time() - began
+
+
 @dataclass(frozen=True, slots=True)
 class _Pattern:
     """A term that is a pattern."""
 
     term: str
     pattern: regex.Pattern[str]
+    allowance: _Allowance
 
     def found(self, page: _Page) -> Iterator[tuple[Span, ...]]:
         """The spans of each place on the page.
@@ -112,9 +151,10 @@ class _Pattern:
         """
         text = page.printed
         try:
-            places = [match.span() for match in self.pattern.finditer(text.text, timeout=TIMEOUT_S)]
+            with self.allowance.spending() as seconds:
+                places = [match.span() for match in self.pattern.finditer(text.text, timeout=seconds)]
         except (TimeoutError, MemoryError):
-            raise SlowPattern(f"The pattern {self.term} takes too long on this page.") from None
+            raise SlowPattern(f"The search for the pattern {self.term} takes too long.") from None
         return (text.spans(*place) for place in places)
 
 
@@ -123,6 +163,7 @@ class Matcher:
     """A term, ready to be searched for on many pages."""
 
     parts: tuple[_Words | _Pattern, ...]
+    allowance: _Allowance
 
     @property
     def is_plain(self) -> bool:
@@ -141,6 +182,7 @@ class Matcher:
         """
         if not self.parts or not lines:
             return []
+        self.allowance.refill()
         page = _Page(lines, reading_order(lines) if order is None else order)
         rank = {index: n for n, index in enumerate(page.order)}
         hits = [Hit(spans, part.term) for part in self.parts for spans in part.found(page) if spans]
@@ -178,6 +220,16 @@ def find_term(
     return compiled(term).hits(lines, order)
 
 
+def occurs(term: str, text: str) -> bool:
+    """Whether a term stands in a text.
+
+    Raises:
+        BadTerm, SlowPattern: as `find_term`.
+    """
+    lines = [TextLine(line, (0.0, 0.0, 0.0, 0.0), 1.0) for line in text.splitlines()]
+    return bool(compiled(term).hits(lines, range(len(lines))))
+
+
 def compiled(term: str | Sequence[str] | Matcher) -> Matcher:
     """The matcher of a term.
 
@@ -191,8 +243,9 @@ def compiled(term: str | Sequence[str] | Matcher) -> Matcher:
 
 @lru_cache(maxsize=64)
 def _compiled(term: str | tuple[str, ...]) -> Matcher:
-    parts = [part for each in terms_of(term) if (part := _part_of(each)) is not None]
-    return Matcher(tuple(parts))
+    allowance = _Allowance()
+    parts = [part for each in terms_of(term) if (part := _part_of(each, allowance)) is not None]
+    return Matcher(tuple(parts), allowance)
 
 
 def terms_of(term: str | Sequence[str]) -> list[str]:
@@ -229,10 +282,10 @@ def as_pattern_hint(term: str) -> str:
     return ""
 
 
-def _part_of(term: str) -> _Words | _Pattern | None:
+def _part_of(term: str, allowance: _Allowance) -> _Words | _Pattern | None:
     """What finds one term; None where it has no words."""
     if (match := _IN_SLASHES.fullmatch(term)) is not None:
-        return _Pattern(term, _pattern(term, match["body"], match["flags"]))
+        return _Pattern(term, _pattern(term, match["body"], match["flags"]), allowance)
     words = [folded for word in _unquoted(term).split() if (folded := _folded(word))]
     if not words:
         return None

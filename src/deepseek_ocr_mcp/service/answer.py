@@ -19,14 +19,18 @@ from ..documents.ranges import format_pages
 from ..documents.reader import Document, Kept
 from ..engines.markup import FIGURE_LABELS, figure_mark
 from ..errors import OcrError
+from ..layout.escape import unescaped
 from ..models import Block, Entry, Note, NoteCode, OcrRequest, OcrResult, Page
+from ..modes import MODES
 from ..text import well_formed_values
+from .search import missing_terms, not_found
 from .work import TEXT_LAYER, ReadPage
 
 __all__ = [
     "MAX_ANNOTATED_PAGES",
     "MAX_ENTRIES",
     "Answer",
+    "Cut",
     "annotated_page",
     "contents_entry",
     "cut_to_chars",
@@ -95,10 +99,12 @@ def join_texts(pages: list[Page]) -> str:
     return "\n\n".join(page.text for page in pages if page.text)
 
 
-def contents_entry(page: Page) -> Entry:
-    """A page in the table of contents: its first heading, or its first line."""
+def contents_entry(page: Page, mode: str) -> Entry:
+    """A page in the table of contents: its first heading, or its first line, as it is printed."""
     lines = [line.strip() for line in page.text.splitlines() if line.strip()]
-    heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "").lstrip("# ")
+    heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "")
+    if MODES[mode].is_markdown:
+        heading = unescaped(heading.lstrip("# "))
     if len(heading) > HEADING_CHARS:
         heading = heading[: HEADING_CHARS - 1] + "…"
     return Entry(page=page.page, heading=heading, chars=len(page.text))
@@ -134,11 +140,15 @@ def document_notes(document: Document) -> list[Note]:
 
 
 def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
-    """The notes about pages: failed, not read in full, blank. Each sentence stands once, with all its pages."""
+    """The notes about pages: failed, not read in full, blank, without the term. Each sentence stands once."""
     pages: dict[tuple[NoteCode, str], list[int]] = {}
     for page in read:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
+    if request.mode == "find":
+        found = [page for page in read if page.error is None and page.page.text]
+        if missing := missing_terms(request.find_term, [page.page.text for page in found]):
+            pages["not_found", missing] = [page.page.page for page in found]
     return [Note(code=code, text=text, pages=format_pages(numbers)) for (code, text), numbers in pages.items()]
 
 
@@ -153,7 +163,7 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
     if page.page.text:
         return None
     if request.mode == "find":
-        return "not_found", f"{request.find_term!r} was not found."
+        return "not_found", not_found(request.find_term)
     return "blank", "blank, no text was found."
 
 
@@ -163,17 +173,26 @@ def first_error(read: Sequence[ReadPage]) -> OcrError | None:
     return errors[0] if errors and all(errors) else None
 
 
-def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | None]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The pages that fit into `max_chars`."""
+
+    pages: list[Page]
+    note: Note | None = None
+    """Set where the first page itself was cut."""
+    next_max_chars: int | None = None
+    """The characters of that page as a whole."""
+
+
+def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
     """As many whole pages as fit; of a first page that does not fit, whole lines.
 
     Args:
+        pages: with their whole texts.
         max_chars: characters; 0: no limit.
-
-    Returns:
-        The pages to show, and a note where a page itself was cut.
     """
     if not max_chars:
-        return pages, None
+        return Cut(pages)
     shown: list[Page] = []
     used = 0
     for page in pages:
@@ -182,7 +201,7 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | 
             break
         shown.append(page)
     if shown or not pages:
-        return shown, None
+        return Cut(shown)
     page = pages[0].model_copy()
     whole = len(page.text)
     end = page.text.rfind("\n", 0, max_chars + 1)
@@ -191,7 +210,7 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | 
         f"{whole} characters, cut at {len(page.text)}. For all of the page, call again with "
         f'pages="{page.page}" and max_chars={whole}.'
     )
-    return [page], Note(code="cut", text=text, pages=str(page.page))
+    return Cut([page], Note(code="cut", text=text, pages=str(page.page)), whole)
 
 
 def _is_markdown(path: str) -> bool:
