@@ -201,7 +201,7 @@ def _box_detail(value: Any) -> Any:
 
 _IMAGE = """\
 Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
-programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files."""
+programs; https:// where allowed. A folder or /scans/**/*.pdf: lists its files."""
 
 
 class ReadingArguments(_Model):
@@ -219,14 +219,14 @@ class ReadingArguments(_Model):
     ] = ""
     find_term: Annotated[
         FindTerm,
-        Field(description='Words to locate; ["a", "b"]: any of these; /INV-\\d+/: a pattern.'),
+        Field(description="Words to locate, a list (any of them), or a pattern: /INV-[0-9]+/."),
     ] = ""
     custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = ""
-    pages: Annotated[PageRange, Field(description='Like "1-3,7", "5-" or "last". Empty: all.')] = ""
+    pages: Annotated[PageRange, Field(description="Like 1-3,7 or 5- or last. Empty: all.")] = ""
     resolution: Annotated[
         Name,
         Field(
-            description="auto fits the page; tiny to large (512 to 1280 pixels) are faster and coarser.",
+            description="tiny to large (512 to 1280 pixels) are faster and coarser than auto.",
             json_schema_extra={"enum": list(RESOLUTIONS)},
         ),
     ] = DEFAULT_RESOLUTION
@@ -260,8 +260,7 @@ class OcrRequest(ReadingArguments):
     save_to: Annotated[
         str,
         Field(
-            description="Absolute path of the file; its suffix is the format. For a folder as image: a folder, or "
-            "/out/*.json."
+            description="Absolute path of the file; its suffix is the format. For a folder: a folder, or /out/*.json."
         ),
     ] = ""
     overwrite: Annotated[bool, Field(description="Whether files may be replaced.")] = False
@@ -427,6 +426,8 @@ class OcrResult(_Model):
 class FilesWritten(_Model):
     """The answer of `ocr_to_files`."""
 
+    # Its list in an agent's list of tools has no room for more: ocr_image describes notes and timing.
+
     saved_to: Annotated[str, Field(description="the file or the folder that was written; empty: not yet")] = ""
     finished: Annotated[bool, Field(description="false: call again with the same arguments to go on")]
     pages: Annotated[int, Field(description="pages that were read for it")]
@@ -434,11 +435,13 @@ class FilesWritten(_Model):
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str
     engine: str
-    folder: Annotated[Folder | None, Field(description="set where image names a folder or a pattern")] = None
-    notes: Annotated[list[Note], Field(description="what limits the text in the file, and how to go on")] = Field(
+    folder: Annotated[Folder | None, WithJsonSchema({"type": "object"})] = None
+    """Set where `image` names a folder or a pattern."""
+    notes: Annotated[list[Note], WithJsonSchema({"type": "array", "items": {"type": "object"}})] = Field(
         default_factory=list
     )
-    timing: Timing = Field(default_factory=Timing)
+    """What limits the text in the file, and how to go on."""
+    timing: Annotated[Timing, WithJsonSchema({"type": "object"})] = Field(default_factory=Timing)
 
 
 class Gpu(_Model):

@@ -24,7 +24,14 @@ from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, Output
 from .paths import is_drive_path, path_of_uri, printable, unwrapped
 from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs, path_of_open_file
 
-__all__ = ["disk_error", "make_folder", "resolve_output", "resolve_output_folder", "write_atomically"]
+__all__ = [
+    "OUTPUT_SUFFIXES",
+    "disk_error",
+    "make_folder",
+    "resolve_output",
+    "resolve_output_folder",
+    "write_atomically",
+]
 
 
 OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")

@@ -104,7 +104,7 @@ class _Words:
     exact: re.Pattern[str]
     spaceless: re.Pattern[str]
 
-    def found(self, page: _Page) -> Iterator[tuple[Span, ...]]:
+    def found(self, page: _Searched) -> Iterator[tuple[Span, ...]]:
         """The spans of each place on the page."""
         text = page.folded
         places = [match.span() for match in self.exact.finditer(text.text)]
@@ -143,7 +143,7 @@ class _Pattern:
     pattern: regex.Pattern[str]
     allowance: _Allowance
 
-    def found(self, page: _Page) -> Iterator[tuple[Span, ...]]:
+    def found(self, page: _Searched) -> Iterator[tuple[Span, ...]]:
         """The spans of each place on the page.
 
         Raises:
@@ -183,7 +183,7 @@ class Matcher:
         if not self.parts or not lines:
             return []
         self.allowance.refill()
-        page = _Page(lines, reading_order(lines) if order is None else order)
+        page = _Searched(lines, reading_order(lines) if order is None else order)
         rank = {index: n for n, index in enumerate(page.order)}
         hits = [Hit(spans, part.term) for part in self.parts for spans in part.found(page) if spans]
         if len(self.parts) == 1:
@@ -344,7 +344,7 @@ def _width_folded(body: str) -> str:
 
 
 @dataclass
-class _Page:
+class _Searched:
     """The lines of a page as one text, in the two forms that are searched in; each is made when it is needed."""
 
     lines: Sequence[TextLine]

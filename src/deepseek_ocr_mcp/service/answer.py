@@ -152,6 +152,14 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
     return [Note(code=code, text=text, pages=format_pages(numbers)) for (code, text), numbers in pages.items()]
 
 
+_ENDS: Final[dict[str, str]] = {
+    "length": "the model reached the length of its longest answer; the text ends there.",
+    "loop": "the model began to repeat itself, and its text ends there.",
+    "cancelled": "reading was stopped before the end; the text ends there.",
+}
+"""Why the text of a page may miss its end, by `finish`."""
+
+
 def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
     """The code and the sentence of a page's note; None for a page that was read in full."""
     if page.error is not None:
@@ -160,6 +168,8 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
         if page.page.source:
             return "layer_incomplete", page.remark
         return "no_text_layer" if page.engine == TEXT_LAYER else "not_read", page.remark
+    if page.page.finish in _ENDS:
+        return "not_read", _ENDS[page.page.finish]
     if page.page.text:
         return None
     if request.mode == "find":

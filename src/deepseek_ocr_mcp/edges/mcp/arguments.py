@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from ...errors import OcrError
 from ...logs import fields, request
 
-__all__ = ["OCR_HINTS", "StrictTool"]
+__all__ = ["FILES_HINTS", "IMAGE_HINTS", "StrictTool"]
 
 
 log = logging.getLogger(__name__)
@@ -49,18 +49,32 @@ _USE: Final = {
     "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
     "annotate": ("draw", "visualize", "visualise", "overlay"),
     "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),
-    "save_to": ("output", "output_path", "output_file", "output_dir", "out", "save", "save_path", "destination"),
 }  # fmt: skip
+_OUTPUT: Final = ("save_to", "output", "output_path", "output_file", "output_dir", "out", "save", "save_path",
+                  "destination", "overwrite", "write_to", "dest", "target", "outfile", "force")  # fmt: skip
 _INSTEAD: Final = {
     **dict.fromkeys(("language", "lang", "languages", "langs"), "leave it out: the script is recognised by itself"),
-    **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; save_to takes "
-                    ".md, .txt or .json"),
+    **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; ocr_to_files "
+                    "writes other formats, by the suffix of save_to"),
     **dict.fromkeys(("timeout", "timeout_s"), "leave it out: every call is answered in time"),
     **dict.fromkeys(("engine", "model", "gpu", "device"), "leave it out: the operator chooses; gpu_status tells"),
 }  # fmt: skip
 
-OCR_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
-"""For names that `ocr_image` does not take: the argument to use instead."""
+_READING_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
+
+IMAGE_HINTS: Final = _READING_HINTS | dict.fromkeys(
+    _OUTPUT, "ocr_image writes no files; call ocr_to_files with image, save_to and overwrite"
+)
+"""For names that `ocr_image` does not take: what to use instead."""
+
+FILES_HINTS: Final = {
+    **_READING_HINTS,
+    **dict.fromkeys(_OUTPUT, "give that as save_to"),
+    **dict.fromkeys(("overwrite", "force", "replace"), "give that as overwrite"),
+    **{other: "leave it out: a file gets the whole text, and its boxes where its format holds them; ocr_image takes it"
+       for name in ("max_chars", "annotate", "boxes", "find_term") for other in (name, *_USE[name])},
+}  # fmt: skip
+"""The same for `ocr_to_files`."""
 
 
 class StrictTool(Tool):
@@ -139,8 +153,8 @@ def _one_image(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         if len(value) != 1:
             raise ToolError(
-                f"image takes one file, and this is a list of {len(value)}. Call once for each; or give their folder "
-                'or a pattern ("/scans/*.pdf") as image, and a folder as save_to, to have all read.'
+                f"image takes one file, and this is a list of {len(value)}. Call once for each; or call ocr_to_files "
+                'with their folder or a pattern ("/scans/*.pdf") as image, and a folder as save_to.'
             )
         value = value[0]
     elif isinstance(value, dict):
