@@ -141,7 +141,7 @@ def _range_text(value: Any, depth: int = 0) -> Any:
         return ",".join(str(_range_text(part, depth + 1)) for part in value)
     if isinstance(value, dict):
         return _range_of_object(value, depth + 1)
-    return _number_text(value)
+    return value if isinstance(value, float) and not value.is_integer() else _number_text(value)
 
 
 def _separated_by_commas(text: str, depth: int) -> str:
@@ -430,7 +430,7 @@ class FilesWritten(_Model):
 
     saved_to: Annotated[str, Field(description="the file or the folder that was written; empty: not yet")] = ""
     finished: Annotated[bool, Field(description="false: call again with the same arguments to go on")]
-    pages: Annotated[int, Field(description="pages that were read for it")]
+    pages_read: Annotated[int, Field(description="pages that were read for it")]
     chars: Annotated[int, Field(description="characters of their text")]
     page_count: Annotated[int, Field(description="pages in the document")]
     mode: str

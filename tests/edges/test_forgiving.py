@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,7 +41,7 @@ def ask() -> Iterator[Ask]:
         portal.wrap_async_context_manager(running()) as service,
         portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
     ):
-        yield lambda **arguments: portal.call(mcp.call_tool, "ocr_image", arguments)
+        yield lambda tool="ocr_image", **arguments: portal.call(mcp.call_tool, tool, arguments)
 
 
 @pytest.fixture
@@ -81,6 +82,12 @@ SPELLINGS: dict[str, Spell] = {
     "a path in angle brackets": lambda d: f"<{d}/My Scan.png>",
     "a path in curly quotes": lambda d: f"“{d}/My Scan.png”",
     "a path in quotes in backticks": lambda d: f"`'{d}/My Scan.png'`",
+    "a path with a direction mark": lambda d: f"\u202a{d}/scan.png",
+    "a path between isolating marks": lambda d: f"\u2066{d}/scan.png\u2069",
+    "a path with a byte order mark": lambda d: f"\ufeff{d}/scan.png\u200b",
+    "a path with a mark in a quote": lambda d: f'"\u200e{d}/scan.png"',
+    "a file URI with a direction mark": lambda d: "\u202a" + (d / "My Scan.png").as_uri(),
+    "a path with a soft hyphen in its name": lambda d: f"{d}/sc\u00adan.png",
     "a path with spaces around": lambda d: f"  {d}/scan.png \n",
     "a path with a full stop": lambda d: f"{d}/scan.png.",
     "a Markdown link": lambda d: f"[the scan]({d}/My Scan.png)",
@@ -161,15 +168,25 @@ def test_the_linux_inside_windows_reads_drives_and_its_own_share(
         ({"resolution": "1024"}, "document"),
         ({"boxes": "true", "max_chars": "5000", "annotate": "no"}, "document"),
         ({"save_to": None, "pages": None, "overwrite": None}, "document"),
+        ({"save_to": "", "overwrite": False, "unknown": None}, "document"),
+        ({"mode": ["ocr"], "resolution": 1024, "text_layer": False}, "ocr"),
     ],
 )
 def test_a_mode_is_what_the_other_arguments_mean(arguments: dict[str, Any], mode: str, ask: Ask) -> None:
     assert facts(ask(image=PAGE, **arguments))["mode"] == mode
 
 
-def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
+def test_a_term_decides_against_a_mode_that_a_client_filled_in(ask: Ask) -> None:
     result = ask(image=PAGE, mode="document", find_term="total")
-    assert facts(result)["mode"] == "document"
+    assert facts(result)["mode"] == "find"
+    assert "mode=document was not used" in said(result)
+    [note] = facts(result)["notes"]
+    assert note["code"] == "argument_unused"
+
+
+def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
+    result = ask(image=PAGE, mode="ocr", find_term="total")
+    assert facts(result)["mode"] == "ocr"
     assert 'mode="find"' in said(result)
 
 
@@ -179,6 +196,9 @@ def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
         ("last", [9]), ("1..3", [1, 2, 3]), ("1:3", [1, 2, 3]), ("1 to 3", [1, 2, 3]), ("all", list(range(1, 10))),
         ("page 2", [2]), ("first", [1]), ("-1", [9]), (-1, [9]), (2, [2]), (2.0, [2]), ([1, 2], [1, 2]),
         ("[1, 2]", [1, 2]), (["1-2", 7], [1, 2, 7]), ([], list(range(1, 10))),
+        ({"from": 1, "to": 3}, [1, 2, 3]), ({"start": 2, "end": 2}, [2]), ({"start": 8}, [8, 9]), ("1;", [1]),
+        ("1; 3", [1, 3]), ({"page": 2}, [2]), ({"pages": [1, 2]}, [1, 2]), ('{"first": 1, "last": "2"}', [1, 2]),
+        ([{"from": 1, "to": 2}, 5], [1, 2, 5]), ({"end": 2, "start": None}, [1, 2]), ("1,", [1]),
     ],
 )  # fmt: skip
 def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], ask: Ask) -> None:
@@ -221,7 +241,11 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
         ({"image": PAGE, "language": "de"}, ["'language': leave it out"]),
         ({"image": PAGE, "prompt": "Total?"}, ["'prompt': give that as custom_prompt"]),
         ({"image": PAGE, "page": 2}, ["'page': give that as pages"]),
-        ({"image": PAGE, "output_path": "/a.md"}, ["'output_path': give that as save_to"]),
+        ({"image": PAGE, "output_path": "/a.md"}, ["'output_path'", "call ocr_to_files with image, save_to"]),
+        ({"image": PAGE, "save_to": "/a.md", "overwrite": True}, ["'save_to'", "call ocr_to_files"]),
+        ({"image": PAGE, "boxs": True}, ["'boxs'", "did you mean boxes?"]),
+        ({"image": PAGE, "pages": {"chapter": 2}}, ['pages like "1-3,7"']),
+        ({"image": PAGE, "find_term": "/(/"}, ["no pattern", "/INV-"]),
         ({"image": PAGE, "format": "json"}, ["'format'", "mode free"]),
         ({"image": PAGE, "outputs": "json"}, ["'outputs'", "It takes image, mode"]),
         ({"image": PAGE, "mode": "find"}, ["Mode find needs find_term"]),
@@ -232,13 +256,34 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
         ({"image": PAGE, "pages": 0}, ["The first page is 1"]),
         ({"image": PAGE, "pages": "chapter 2"}, ['"1-3,7"']),
         ({"image": PAGE, "pages": True}, ["pages"]),
-        ({"image": PAGE, "save_to": "out.md"}, ["no absolute path", '"/home/me/scan.md"']),
-        ({"image": PAGE, "save_to": "{inbox}"}, ["a folder", '"{inbox}/scan.md"']),
-        ({"image": PAGE, "save_to": "{inbox}/out.docx"}, [".md, .markdown, .txt, .json"]),
-        ({"image": PAGE, "save_to": "{inbox}/*.md"}, ["must end in", "scan.md"]),
     ],
 )
 def test_what_cannot_work_says_what_to_send(arguments: dict[str, Any], words: list[str], inbox: Path, ask: Ask) -> None:
+    refused(ask, arguments, words, inbox)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"save_to": "out.md"}, ["no absolute path", '"/home/me/scan.md"']),
+        ({"save_to": "{inbox}"}, ["a folder", '"{inbox}/scan.md"']),
+        ({"save_to": "{inbox}/out.odt"}, ["must end in .md, "]),
+        ({"save_to": "{inbox}/*.md"}, ["must end in", "scan.md"]),
+        ({"save_to": ""}, ["save_to", "absolute path"]),
+        ({}, ["save_to"]),
+        ({"output_path": "/a.md"}, ["'output_path': give that as save_to"]),
+        ({"save_to": "{inbox}/a.md", "max_chars": 100}, ["'max_chars'", "whole text", "ocr_image"]),
+        ({"save_to": "{inbox}/a.md", "find_term": "x"}, ["'find_term'", "ocr_image takes it"]),
+        ({"save_to": "{inbox}/a.md", "replace": True}, ["'replace': give that as overwrite"]),
+    ],
+)
+def test_a_file_that_cannot_be_written_says_what_to_send(
+    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Ask
+) -> None:
+    refused(partial(ask, "ocr_to_files"), {"image": PAGE, **arguments}, words, inbox)
+
+
+def refused(ask: Ask, arguments: dict[str, Any], words: list[str], inbox: Path) -> None:
     def filled(value: Any) -> Any:
         return value.replace("{inbox}", str(inbox)) if isinstance(value, str) else value
 

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from ...errors import OcrError
 from ...logs import fields, request
 
-__all__ = ["FILES_HINTS", "IMAGE_HINTS", "StrictTool"]
+__all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
+WRITING: Final = ("save_to", "overwrite")
+"""The arguments of `OcrRequest` with which it writes files."""
 RESULT_GAP_S: Final = 0.03
 """Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
 TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
@@ -83,10 +85,16 @@ class StrictTool(Tool):
     hints: dict[str, str] = Field(default_factory=dict, exclude=True)
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
-        if unknown := sorted(arguments.keys() - self.parameters["properties"].keys()):
+        # Some clients send every argument, and null for those that their model left out. An older list of tools had the
+        # arguments for writing on ocr_image: there, their defaults ask for nothing.
+        known = self.parameters["properties"]
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None and (name in known or not (name in WRITING and value in ("", False)))
+        }
+        if unknown := sorted(arguments.keys() - known.keys()):
             raise ToolError(self._refusal(unknown))
-        # Some clients send every argument, and null for those that their model left out.
-        arguments = {name: value for name, value in arguments.items() if value is not None}
         if "image" in arguments:
             arguments["image"] = _one_image(arguments["image"])
         try:

@@ -26,7 +26,7 @@ from ...service.progress import Terms
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .apps import LINK, MARKDOWN, RESULT, AppView
-from .arguments import FILES_HINTS, IMAGE_HINTS, StrictTool
+from .arguments import FILES_HINTS, IMAGE_HINTS, WRITING, StrictTool
 from .guard import clean_progress
 from .results import (
     RESULTS,
@@ -45,7 +45,6 @@ __all__ = ["Callers", "FilesTool", "ReadingTool", "memory_tools"]
 MAX_RESULT_CHARS: Final = 200_000
 """Claude Code moves longer tool results into a file unless the tool asks for more room."""
 
-WRITING: Final = ("save_to", "overwrite")
 FILES_ARGUMENTS: Final = ("image", *WRITING, "mode", "pages", "custom_prompt", "resolution", "text_layer")
 """The arguments of `ocr_to_files`. Boxes, cuts and pictures belong to an answer; a file gets all its format holds."""
 
