@@ -61,7 +61,7 @@ class FakeDecoder:
         return {
             "inspect": {"format": self._format, "pages": self._pages.get(str(arguments.get("name")), 3)},
             "render": {"width": 10, "height": 20},
-            "text_layer": {"width": 10, "height": 20, "text": "its text", "usable": True},
+            "text_layer": {"width": 10, "height": 20, "reading": {"width": 10, "height": 20}, "usable": True},
             "encode": {"mime": "image/png"},
             "annotate": {"mime": "image/png"},
             "preview": {"mime": "image/png", "width": 10, "height": 20},

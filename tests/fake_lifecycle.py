@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from answering import layer_of
 from deepseek_ocr_mcp.documents.reader import LayerText
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
@@ -152,12 +153,12 @@ class FakeDocument:
         self.there.add(f"page-{number}")
         return PageImage(f"page-{number}", 10, 10)
 
-    async def text_layer(self, number: int, options: ReadOptions) -> LayerText:
+    async def text_layer(self, number: int) -> LayerText:
         assert not self.closed
         await anyio.lowlevel.checkpoint()
         if number not in self._layers:
-            return LayerText(10, 10, "", why="it has none")
-        return LayerText(10, 10, self._layers[number], usable=True)
+            return LayerText(10, 10, why="it has none")
+        return layer_of(self._layers[number])
 
     def discard(self, image: PageImage) -> None:
         self.there.discard(image.path)

@@ -234,10 +234,10 @@ def test_without_a_folder_the_bundle_is_not_started(unpacked: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["A", "B"], ["--allow-dir", "A", "B"], ["--allow-dir", "A", "--allow-dir", "B"]])
 def test_folders_may_be_named_as_arguments_of_serve(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepseek_ocr_mcp.cli import main as cli
+    from deepseek_ocr_mcp.cli.parser import build_parser
     from deepseek_ocr_mcp.cli.shared import settings_from
 
-    asked = cli._parser().parse_args(["serve", *arguments])
+    asked = build_parser().parse_args(["serve", *arguments])
     assert settings_from(asked).ocr_allowed_dirs == (os.path.realpath("A"), os.path.realpath("B"))
 
 

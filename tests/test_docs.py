@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic_settings import DotEnvSettingsSource
 
-from deepseek_ocr_mcp.cli.main import _parser
+from deepseek_ocr_mcp.cli.parser import build_parser
 from deepseek_ocr_mcp.config import Settings, load_settings
 from deepseek_ocr_mcp.models import NoteCode
 from deepseek_ocr_mcp.modes import TEXT_LAYERS
@@ -32,10 +32,10 @@ OTHER_VARIABLES = {"OCR_ENV_FILE", "OCR_CA_FILE"}  # read before there are setti
 FLAGS_OF_OTHERS = {
     "--api-key", "--enable-sleep-mode", "--logits-processors", "--max-num-seqs", "--no-enable-prefix-caching",
     "--mm-processor-cache-gb",  # vLLM
-    "--gpus", "--constraint", "--generate", "--cli",  # Docker, pip, Ray, MCP Inspector
+    "--gpus", "--add-host", "--constraint", "--generate", "--cli",  # Docker, pip, Ray, MCP Inspector
 }  # fmt: skip
 
-PARSER = _parser()
+PARSER = build_parser()
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -24,10 +24,11 @@ MODULES = sorted(
     if name not in ("deepseek_ocr_mcp.__main__",)
 )
 
-GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install", "text"}
+GROUND = {"errors", "logs", "modes", "models", "config", "observer", "caller", "install", "text", "export_formats"}
 MAY_IMPORT: dict[str, set[str]] = {
     "caller": set(),
     "errors": set(),
+    "export_formats": {"modes"},
     "install": set(),
     "text": set(),
     "logs": {"text"},
@@ -50,8 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "logs",
         "modes",
     },
-    "decoder": {"decoder", "engines.base", "layout", "errors", "logs", "modes"},
-    "documents": {"", "documents", "worker", "engines.base", "config", "errors", "logs", "text"},
+    "decoder": {"", "decoder", "engines.base", "layout", "errors", "export_formats", "logs", "modes"},
+    "documents": {"", "documents", "worker", "engines.base", "config", "errors", "export_formats", "logs", "text"},
     "lifecycle": {"lifecycle", "worker", "gpu", "engines", *GROUND},
     "service": {"service", "lifecycle", "documents", "engines", "layout", "gpu", "worker.client", *GROUND},
     "edges": {"edges", "service", "", *GROUND},
@@ -85,6 +86,7 @@ HEAVY = {
     "openai",
     "lxml",
     "markdown_it",
+    "xlsxwriter",
     "ray",
     "pyarrow",
     "fsspec",
@@ -234,6 +236,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
     # only to listen on loopback and to report nothing.
     assert readers <= {
         "config.py",
+        "cli/clients.py",
         "cli/read.py",
         "cli/server.py",
         "batch/cluster.py",

@@ -82,6 +82,7 @@ NoteCode = Literal[
     "contents",  # a table of contents of a document that does not fit
     "saved",  # a file was written
     "files",  # the files of a folder, or the state of reading them
+    "left_out",  # names in a folder that were not read, and why
 ]
 """What a note is about. Codes are stable: programs may rely on them. docs/tools.md lists them."""
 

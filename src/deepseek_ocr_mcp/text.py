@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-__all__ = ["one_line", "well_formed", "well_formed_values", "without_paths"]
+__all__ = ["duration", "one_line", "well_formed", "well_formed_values", "without_paths"]
 
 # A slash that begins a path (not one of an address or of "and/or"), up to the last slash before its name.
 _FOLDERS: Final = re.compile(r"(?<![\w:/.\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"<>|:,;()\[\]]*[\\/])?(?=[^\s/\\])")
@@ -55,3 +55,15 @@ def one_line(text: str) -> str:
 def without_paths(text: str) -> str:
     """`text` with nothing but the last name of each path in it: where things lie on a server is its own business."""
     return _FOLDERS.sub("", text)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `59 s`, `12 min`, `5 h 00 min`, `1 d 3 h`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

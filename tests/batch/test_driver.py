@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -358,6 +359,44 @@ def test_the_command_tells_what_became_of_it(desk: Desk, capsys: pytest.CaptureF
         assert said in err
 
 
+def test_names_that_are_left_out_are_rows_and_are_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.scan("a.png")
+    desk.scan("b/notes.txt")
+    summary = desk.run()
+    assert (summary.read, summary.failed, summary.exit_code) == (1, 0, 3)
+    row = desk.manifest()["b/notes.txt"]
+    assert (row.output, row.finish, row.error_code) == ("", "left_out", "input_not_found")
+    assert "neither a picture nor a PDF" in row.error
+    assert "1 name was left out: " in summary.lines()[-1]
+    (desk.scans / "b" / "notes.txt").unlink()
+    summary = desk.run()
+    assert (summary.there, summary.exit_code) == (1, 0)
+    assert list(desk.manifest()) == ["a.png"], "a name that is gone leaves no row"
+
+
+def test_notes_are_in_the_manifest_and_counted_at_the_end(desk: Desk) -> None:
+    blank = {"code": "blank", "text": "blank, no text was found."}
+
+    def answer(desk: Desk, source: SourceDocument) -> Iterator[Task]:
+        task = desk.task(source, pages=20)
+        yield desk.put(task, "1-16", notes=[{**blank, "pages": "2,5"}])
+        scripts = {"code": "not_read", "text": "Arabic could not be read.", "pages": "17"}
+        yield desk.put(task, "17-20", notes=[scripts, {**blank, "pages": "18"}])
+
+    desk.scan("a.png")
+    desk.scan("long.pdf")
+    desk.answers["long.pdf"] = answer
+    summary = desk.run()
+    assert json.loads(desk.manifest()["long.pdf"].notes) == [
+        {**blank, "pages": "2,5,18"},
+        {"code": "not_read", "text": "Arabic could not be read.", "pages": "17"},
+    ]
+    assert desk.manifest()["a.png"].notes == ""
+    assert summary.notes == {"blank": 1, "not_read": 1}
+    assert "blank 1, not_read 1" in summary.lines()[1]
+    assert desk.run().notes == summary.notes, "documents of earlier runs count too"
+
+
 def test_its_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["batch", "--help"])
@@ -383,9 +422,6 @@ def test_the_progress_tells_rate_and_time_left(
     progress.show()
     # 204 of 1,800 pages are read, at 4 a second.
     assert capsys.readouterr().err == "202 of 1,000 files, 204 pages, 4.0 pages/s, 7 min left\n"
-    assert driver._duration(59) == "59 s"
-    assert driver._duration(5 * 3600) == "5 h 00 min"
-    assert driver._duration(100_000) == "1 d 3 h"
 
 
 def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:

@@ -17,7 +17,7 @@ import fsspec
 import pytest
 
 from deepseek_ocr_mcp.batch.actors import _snapshot_of
-from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, list_sources, place_of
+from deepseek_ocr_mcp.batch.files import STATE, Location, SourceList, list_sources, place_of
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
@@ -41,8 +41,8 @@ def files(*names: str, at: Path) -> None:
         (at / name).write_bytes(b"x")
 
 
-def names(sources: list[SourceDocument]) -> list[str]:
-    return [source.name for source in sources]
+def names(sources: SourceList) -> list[str]:
+    return [source.name for source in sources.documents]
 
 
 def test_what_is_written_is_read_listed_and_removed(place: Location) -> None:
@@ -96,7 +96,7 @@ def test_a_folder_is_listed_with_all_below_it(tmp_path: Path) -> None:
     out = place_of(str(tmp_path / "out"))
     found = list_sources(str(tmp_path), out, SETTINGS)
     assert names(found) == ["a/b/c.TIFF", "2.png", "10.pdf"]
-    assert found[1].url == str(tmp_path / "2.png")
+    assert found.documents[1].url == str(tmp_path / "2.png")
     assert names(list_sources(f"{tmp_path}/**/*.tiff", out, SETTINGS)) == ["a/b/c.TIFF"]
     assert names(list_sources(str(tmp_path / "notes.txt"), out, SETTINGS)) == ["notes.txt"]
     assert names(list_sources((tmp_path / "2.png").as_uri(), out, SETTINGS)) == ["2.png"]
@@ -105,7 +105,7 @@ def test_a_folder_is_listed_with_all_below_it(tmp_path: Path) -> None:
 def test_more_files_are_listed_than_a_client_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepseek_ocr_mcp.documents.listing.MAX_FILES", 3)
     files(*(f"{number}.png" for number in range(5)), at=tmp_path)
-    assert len(list_sources(str(tmp_path), place_of("memory://o"), SETTINGS)) == 5
+    assert len(list_sources(str(tmp_path), place_of("memory://o"), SETTINGS).documents) == 5
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
     stamps = []
     for change in (lambda: None, lambda: os.utime(tmp_path / "a.png", (1, 1)), lambda: files("a.png", at=tmp_path)):
         change()
-        stamps.append(list_sources(str(tmp_path), place_of("memory://o"), SETTINGS)[0].stamp)
+        stamps.append(list_sources(str(tmp_path), place_of("memory://o"), SETTINGS).documents[0].stamp)
     assert len(set(stamps)) == 3
     assert all(stamps)
 
@@ -132,9 +132,10 @@ def test_a_bucket_is_listed_like_a_folder() -> None:
     out = place_of("memory://bucket/in/o")
     found = list_sources("memory://bucket/in", out, SETTINGS)
     assert names(found) == ["a.png", "b/c.pdf"]
-    assert found[0].url == "memory:///bucket/in/a.png"
-    assert not found[0].local
-    assert found[0].stamp
+    assert found.documents[0].url == "memory:///bucket/in/a.png"
+    assert not found.documents[0].local
+    assert found.documents[0].stamp
+    assert [each.name for each in found.left_out] == ["memory:///bucket/in/n.txt"]
     assert names(list_sources("memory://bucket/in/**/*.pdf", out, SETTINGS)) == ["b/c.pdf"]
     assert names(list_sources("memory://bucket/in/n.txt", out, SETTINGS)) == ["n.txt"]
 
@@ -182,7 +183,7 @@ async def test_documents_behind_http_are_listed_and_fetched(web: str, tmp_path: 
     out = place_of(str(tmp_path / "out"))
     found = await anyio.to_thread.run_sync(list_sources, f"{web}/", out, SETTINGS)
     assert names(found) == ["a.png", "b/c.pdf"]
-    (one,) = await anyio.to_thread.run_sync(list_sources, f"{web}/b/c.pdf", out, SETTINGS)
+    (one,) = (await anyio.to_thread.run_sync(list_sources, f"{web}/b/c.pdf", out, SETTINGS)).documents
     assert (one.name, one.url) == ("c.pdf", f"{web}/b/c.pdf")
     with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(SETTINGS, folder).running() as reader:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from pathlib import Path
 
 import anyio
@@ -16,8 +15,8 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.child import spawn_decoder
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader
-from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import OcrError
+from deepseek_ocr_mcp.export_formats import EXPORT_FORMATS, ExportOptions
 from deepseek_ocr_mcp.worker.confine import landlock_version
 from support import as_base64
 
@@ -44,21 +43,21 @@ async def test_every_format_is_drawn() -> None:
                     page = await document.page(1)
                     assert page.width >= 120, kind
                     assert (await document.preview(1, 64)).data, kind
-                    await document.text_layer(1, ReadOptions("document"))
+                    await document.text_layer(1)
 
 
-async def test_a_word_document_and_a_searchable_pdf_are_written() -> None:
-    text = [{"page": 1, "width": 333, "height": 222, "text": "# Title\n\nWords", "blocks": [
+async def test_every_format_of_files_is_written() -> None:
+    text = [{"page": 1, "width": 333, "height": 222, "text": "# Title\n\n| a |\n|---|\n| 1 |", "blocks": [
         {"label": "line", "text": "Words 文字", "box": [10, 10, 100, 30]}]}]  # fmt: skip
+    starts = {"docx": b"PK", "xlsx": b"PK", "pdf": b"%PDF", "csv": b"a\r\n1", "html": b"<!DOCTYPE html>"}
     with private_folder() as folder, anyio.fail_after(60):
-        async with DocumentReader(Settings(), folder).running() as reader:
-            async with reader.exported("word_document", text, title="t", mode="document") as path:
-                assert zipfile.is_zipfile(path)
-            async with (
-                reader.open(as_base64(encoded("PDF")), local=True) as document,
-                reader.exported("searchable_pdf", text, document.snapshot) as path,
-            ):
-                assert (await anyio.Path(path).read_bytes()).startswith(b"%PDF")
+        async with (
+            DocumentReader(Settings(), folder).running() as reader,
+            reader.open(as_base64(encoded("PDF")), local=True) as document,
+        ):
+            for name in EXPORT_FORMATS:
+                async with reader.exported(name, text, ExportOptions("t"), document.snapshot) as path:
+                    assert (await anyio.Path(path).read_bytes()).startswith(starts.get(name, b""))
 
 
 async def test_a_file_outside_of_the_private_folder_cannot_be_opened_whatever_is_asked(tmp_path: Path) -> None:

@@ -44,14 +44,17 @@ def a_page(number: int, width: int, height: int, *blocks: tuple[str, list[int]])
     return {"page": number, "width": width, "height": height, "text": "", "blocks": made}
 
 
-def searchable(folder: Path, content: bytes, pages: list[dict[str, Any]]) -> pypdfium2.PdfDocument:
+def searchable(
+    folder: Path, content: bytes, pages: list[dict[str, Any]], *, upright: bool = False
+) -> pypdfium2.PdfDocument:
     path, read, out = folder / "input", folder / "pages.json", folder / "out.pdf"
     path.write_bytes(content)
     read.write_text(json.dumps(pages))
-    given = {"path": str(path), "name": "scan", "max_pixels": MAX_PIXELS, "call": Line()}
+    document = {"path": str(path), "name": "scan", "max_pixels": MAX_PIXELS}
     renderer = PageRenderer()
-    renderer.inspect(**given, max_pages=100)
-    renderer.searchable_pdf(**given, pages=str(read), dpi=DPI, out=str(out))
+    renderer.inspect(**document, max_pages=100, call=Line())
+    options = {"upright": upright}
+    renderer.export("pdf", str(read), options, str(out), Line(), document=document | {"dpi": DPI})
     return pypdfium2.PdfDocument(out.read_bytes())
 
 
@@ -193,8 +196,7 @@ def test_whatever_was_read_a_pdf_comes_of_it(
 
 
 def word(*texts: str, mode: str = "document") -> Any:
-    out = io.BytesIO()
-    word_document([{"text": text} for text in texts], "Title\x0b", mode).save(out)
+    out = io.BytesIO(word_document([{"text": text} for text in texts], "Title\x0b", mode))
     with zipfile.ZipFile(out) as package:
         written = package.read("word/document.xml").decode()
         relations = package.read("word/_rels/document.xml.rels").decode()
@@ -222,7 +224,7 @@ def test_markdown_becomes_headings_lists_and_tables() -> None:
         ("Normal", "A b c line\nand the next"),
         ("List Bullet", "one"),
         ("List Bullet 2", "two"),
-        ("List Number", "first"),
+        ("List", "1. first"),
         ("Quote", "said"),
         ("Normal", "code"),
         ("Normal", ""),

@@ -9,7 +9,7 @@ import pytest
 
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import listing
-from deepseek_ocr_mcp.documents.listing import complete_path, list_files
+from deepseek_ocr_mcp.documents.listing import Unlisted, complete_path, list_files, unlisted_text
 from deepseek_ocr_mcp.errors import BadRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
@@ -126,6 +126,66 @@ async def test_one_odd_link_in_a_folder_costs_that_link(scans: Path) -> None:
     (scans / "circle.png").symlink_to(scans / "circle.png")
     assert await names(scans) == before
     assert await names(f"{scans}/**")
+
+
+async def left_out(image: object, *dirs: Path) -> dict[str, str]:
+    found = await list_files(str(image), settings=make_settings(*dirs), local=True)
+    assert found is not None
+    return {each.name: each.why for each in found.left_out}
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may list every folder")
+async def test_a_folder_that_cannot_be_listed_is_named(scans: Path) -> None:
+    (scans / "2024" / "deep").chmod(0)
+    try:
+        assert "Permission denied" in (await left_out(f"{scans}/**"))["2024/deep"]
+    finally:
+        (scans / "2024" / "deep").chmod(0o755)
+
+
+async def test_a_folder_that_fails_while_it_is_listed_is_named(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(listing.os, "scandir", refuse)
+    assert "Permission denied" in (await left_out(f"{scans}/**"))["2024/deep"]
+
+
+async def test_nothing_that_a_pattern_names_vanishes(scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (scans / "circle.png").symlink_to(scans / "circle.png")
+    (scans / "nowhere.png").symlink_to(tmp_path / "missing.png")
+    (scans / "door").symlink_to(tmp_path / "elsewhere")
+    (scans / "index.md").touch()
+    os.mkfifo(scans / "pipe.png")
+    named = await left_out(f"{scans}/**")
+    assert sorted(named) == ["circle.png", "door", "notes.txt", "nowhere.png", "pipe.png", "raw.dat"]
+    assert "circle" in named["circle.png"]
+    assert "circle or nowhere" in named["nowhere.png"]
+    assert "not followed" in named["door"]
+    assert await left_out(f"{scans}/*.pdf") == {
+        name: why for name, why in named.items() if name not in ("notes.txt", "raw.dat")
+    }, "what a pattern does not name is not missed"
+
+
+async def test_a_file_without_a_suffix_is_listed_by_its_content(scans: Path) -> None:
+    (scans / "scan").write_bytes(b"%PDF-1.7")
+    (scans / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    (scans / "Makefile").write_bytes(b"all:")
+    assert {"scan", "photo"} < set(await names(f"{scans}/*") or [])
+    assert "Makefile" in await left_out(f"{scans}/*")
+
+
+def test_names_that_were_left_out_are_told_in_one_sentence() -> None:
+    names_left = [Unlisted(f"{n}.txt", "by name no picture") for n in range(5)] + [Unlisted("a", "links")]
+    assert unlisted_text(names_left) == (
+        "6 names were left out: 0.txt, 1.txt, 2.txt and 2 more (by name no picture); a (links)."
+    )
+    assert unlisted_text(names_left[:1]) == "1 name was left out: 0.txt (by name no picture)."
 
 
 async def test_the_folder_that_the_texts_go_to_is_passed_over(scans: Path) -> None:

@@ -6,7 +6,6 @@ import random
 import string
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
+from answering import LayerAnswer, layer_answer
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.decoder.renderer import PageRenderer
 from deepseek_ocr_mcp.decoder.textlayer import content as pdf_content
@@ -26,7 +26,6 @@ from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
 from deepseek_ocr_mcp.documents import reader as renderer
 from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader, LayerText
-from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, UnreadableInput
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerHandle
 from pdf_maker import A4, PROSE, Sheet, born_digital, letter_map, pdf, stream
@@ -75,10 +74,9 @@ class Desk:
         dpi: int = 100,
         max_pixels: int = MAX_PIXELS,
         gone: bool = False,
-    ) -> LayerText:
-        options = asdict(ReadOptions(mode, term))
+    ) -> LayerAnswer:
         place = {"path": self.path, "name": "scan", "page": page, "dpi": dpi, "max_pixels": max_pixels}
-        return LayerText(**self.renderer.text_layer(**place, options=options, call=Line(gone)))
+        return layer_answer(LayerText(**self.renderer.text_layer(**place, call=Line(gone))), mode, term)
 
     def draw(self, page: int = 1, dpi: int = 100, max_pixels: int = MAX_PIXELS) -> Image.Image:
         out = str(self.folder / "out")
@@ -813,7 +811,7 @@ def test_a_caller_who_leaves_stops_it(desk: Desk, monkeypatch: pytest.MonkeyPatc
             raise Cancelled("Nobody waits.", remedy="Send it again.")
 
     with pytest.raises(Cancelled):
-        read_layer(PagePlace(document, 0, desk.path, (600, 800)), ReadOptions("document"), ask)
+        read_layer(PagePlace(document, 0, desk.path, (600, 800)), ask)
     document.close()
 
 
@@ -937,15 +935,17 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
         ):
-            layer = await document.text_layer(1, ReadOptions("ocr"))
+            layer = await document.text_layer(1)
             image = await document.page(1)
             assert (layer.width, layer.height) == (image.width, image.height)
             assert layer.usable
-            assert [set(block) for block in layer.blocks] == [{"label", "text", "box", "score"}] * 6
-            scan = await document.text_layer(2, ReadOptions("ocr"))
+            assert [set(block) for block in layer_answer(layer).blocks] == [
+                {"label", "text", "box", "angle", "words"}
+            ] * 6
+            scan = await document.text_layer(2)
             assert (scan.usable, scan.why) == (False, "it has none")
             with pytest.raises(BadRequest):
-                await document.text_layer(3, ReadOptions("ocr"))
+                await document.text_layer(3)
 
 
 @pytest.mark.anyio
@@ -957,7 +957,7 @@ async def test_a_picture_is_not_asked(tmp_path: Path) -> None:
             DocumentReader(Settings(), folder).running() as reader,
             reader.open(str(path), local=True) as document,
         ):
-            assert (await document.text_layer(1, ReadOptions("document"))).why == "a picture has none"
+            assert (await document.text_layer(1)).why == "a picture has none"
 
 
 @pytest.mark.anyio
@@ -976,14 +976,14 @@ async def test_a_form_that_holds_itself_costs_its_document_and_nothing_else(
     with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(Settings(), folder).running() as reader:
             async with reader.open(str(path), local=True) as document:
-                layer = await document.text_layer(1, ReadOptions("document"))
-                assert (layer.usable, layer.text) == (False, "")
+                layer = await document.text_layer(1)
+                assert (layer.usable, layer.reading) == (False, None)
                 assert "too long" in layer.why or "crashed" in layer.why
                 with pytest.raises(UnreadableInput):
                     await document.page(1)
             path.write_bytes(pdf(born_digital()))
             async with reader.open(str(path), local=True) as document:
-                assert (await document.text_layer(1, ReadOptions("document"))).usable
+                assert (await document.text_layer(1)).usable
 
 
 @pytest.mark.anyio
@@ -1008,9 +1008,9 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
             child = psutil.Process(decoders[0].pid)
             settled = 0
             for number in range(1, 1001):
-                layer = await document.text_layer(number, ReadOptions("document"))
+                layer = await document.text_layer(number)
                 assert layer.usable
-                assert layer.text.endswith(f"page {number}")
+                assert layer_answer(layer).text.endswith(f"page {number}")
                 if number == 300:  # by then the heap has what drawing needs: 68 MB, then 4 more at most
                     settled = child.memory_info().rss
             assert len(decoders) == 1

@@ -732,7 +732,7 @@ async def test_what_cannot_be_exported_says_why(http: httpx2.AsyncClient) -> Non
     assert "file" in error["remedy"]
     result = json.dumps({"pages": pages})
     error = refused(await http.post("/export", data={"result": result}, files=FILE), 422, "bad_request")
-    assert "boxes=true" in error["remedy"]
+    assert "boxes=words" in error["remedy"]
     refused(await http.post("/export", json={"format": "exe", "pages": pages}), 422, "bad_request")
     refused(await http.post("/export", json={"format": "docx", "pages": []}), 422, "bad_request")
     refused(await http.post("/export", files=FILE), 422, "bad_request")

@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepseek_ocr_mcp.engines.base import Call, PageImage, PageText, ReadOptions, TextBlock
+from deepseek_ocr_mcp.engines.base import Call, PageImage, PageText, Reading, ReadOptions, TextBlock, TextLine
 from deepseek_ocr_mcp.errors import EngineUnavailable, UnsupportedMode
+from deepseek_ocr_mcp.layout.lines import WordPlace
 
 
 def fingerprint(pixels: bytes) -> str:
@@ -55,6 +57,32 @@ class Echo:
             box = (0, 0, page.width, page.height)
             texts.append(PageText(text, [TextBlock("line", text, box, 1.0)]))
         return texts
+
+
+class Lines(Echo):
+    """Finds two lines on each page."""
+
+    remark = ""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[Reading]:  # type: ignore[override]
+        lines = [TextLine("first line", (10, 10, 110, 30), 0.9), TextLine("second line", (10, 60, 110, 80), 0.8)]
+        return [replace(Reading.of(page.width, page.height, lines), remark=self.remark) for page in pages]
+
+
+class Puzzled(Lines):
+    """Cannot read all of a page."""
+
+    remark = "Some lines could not be read."
+
+
+class Nonsense(Lines):
+    """Gives readings whose words are not in their lines."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[Reading]:  # type: ignore[override]
+        line = TextLine("short", (10, 10, 110, 30))
+        readings = [Reading.of(page.width, page.height, [line]) for page in pages]
+        object.__setattr__(line, "words", (WordPlace(2, 90, (0, 0, 1, 0, 1, 1, 0, 1)),))
+        return readings
 
 
 class Openable(Echo):
@@ -186,6 +214,18 @@ class Patient(Echo):
         while True:
             call.raise_if_cancelled()
             time.sleep(0.005)
+
+
+class Stalling(Echo):
+    """Reads until it is cancelled over a page that is 13 pixels high."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        if any(page.height == 13 for page in pages):
+            sign("reading")
+            while True:
+                call.raise_if_cancelled()
+                time.sleep(0.005)
+        return super().read(pages, options, call)
 
 
 class SideBySide(Echo):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answering import page_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
@@ -88,7 +89,9 @@ def likeness(text: str, rows: list[str]) -> float:
 
 
 def read(engine: RapidOcrEngine, page: PageImage, mode: str = "ocr", **options: str) -> PageText:
-    [text] = engine.read([page], ReadOptions(mode, **options), Listener())
+    asked = ReadOptions(mode, **options)
+    [reading] = engine.read([page], asked, Listener())
+    text = page_text(reading, asked)
     for block in text.blocks:
         x1, y1, x2, y2 = block.box
         assert all(isinstance(value, int) for value in block.box)
@@ -313,8 +316,8 @@ def test_small_print_on_a_large_page_is_read(engine, write) -> None:
 def test_pages_come_back_in_order_with_growing_progress(engine, write) -> None:
     listener = Listener()
     pages = [write(drawn([sentence])) for sentence in SENTENCES[:2]]
-    texts = engine.read(pages, ReadOptions("ocr"), listener)
-    assert [text.text for text in texts] == SENTENCES[:2]
+    readings = engine.read(pages, ReadOptions("ocr"), listener)
+    assert [page_text(reading, ReadOptions("free")).text for reading in readings] == SENTENCES[:2]
     assert listener.heard == sorted(listener.heard)
     assert listener.heard[-1] == pytest.approx(1)
 

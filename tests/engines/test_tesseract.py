@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answering import page_text
 from PIL import Image, ImageDraw, ImageFont
 
 from deepseek_ocr_mcp.engines import KNOWN
@@ -103,7 +104,9 @@ def drawn(rows: list[str], size: int = 28, width: int = 800) -> Image.Image:
 
 
 def read(engine: TesseractEngine, page: PageImage, mode: str = "ocr", **options: str) -> PageText:
-    [text] = engine.read([page], ReadOptions(mode, **options), Listener())
+    asked = ReadOptions(mode, **options)
+    [reading] = engine.read([page], asked, Listener())
+    text = page_text(reading, asked)
     for block in text.blocks:
         x1, y1, x2, y2 = block.box
         assert 0 <= x1 < x2 <= page.width

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, OLD_FILES, DiskCache, PageCache, cache_key
 
 pytestmark = pytest.mark.anyio
 
@@ -204,3 +204,20 @@ async def test_the_disk_comes_back_when_its_folder_does(tmp_path: Path) -> None:
     assert disk.get("a") == b"2"
     assert DiskCache(str(folder), 1 << 20).get("a") == b"2"
     disk.close()
+
+
+async def test_an_entry_that_is_not_for_long_is_not_put_on_disk(tmp_path: Path) -> None:
+    cache = PageCache(disk=DiskCache(str(tmp_path), 10_000))
+    await cache.put("a", entry(1), for_long=False)
+    assert await cache.get("a")
+    cache.close()
+    assert await PageCache(disk=DiskCache(str(tmp_path), 10_000)).get("a") is None
+
+
+def test_the_file_of_an_earlier_release_is_removed(tmp_path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"{OLD_FILES[0]}{suffix}").write_bytes(b"SQLite format 3")
+    disk = DiskCache(str(tmp_path), 10_000)
+    disk.put("a", b"1")
+    disk.close()
+    assert not list(tmp_path.glob(f"{OLD_FILES[0]}*"))

@@ -12,12 +12,12 @@ import anyio.abc
 import pytest
 
 from deepseek_ocr_mcp.documents.reader import LayerText, UnreadPart
-from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.engines.base import Reading, ReadOptions, TextLine
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, GpuBusy, OcrError, UnreadableInput, WorkerCrashed
 from deepseek_ocr_mcp.modes import IGNORE_LAYER, ONLY_LAYER
 from deepseek_ocr_mcp.service.cache import PageCache
 from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, Ask, Jobs
-from deepseek_ocr_mcp.service.work import TEXT_LAYER, SharedDocument, Work
+from deepseek_ocr_mcp.service.work import TEXT_LAYER, ReadPage, SharedDocument, Work
 from fake_lifecycle import DRAW_S, READ_S, FakeDocument, FakeLifecycle, text_of
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +43,8 @@ class Desk:
         self.text_layer = text_layer
         self.jobs = Jobs(self.engine, fallback, self.cache)  # type: ignore[arg-type]
         self.progress: list[tuple[float, str]] = []
+        self.delivered: list[tuple[float, list[int]]] = []
+        """When pages were delivered while they were read, and their numbers."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[anyio.abc.TaskGroup]:
@@ -64,12 +66,12 @@ class Desk:
         async with AsyncExitStack() as stack:
             await self.join(stack, ask, document, key)
             if ask.outstanding() and not ask.background:
-                await ask.follow(self._note)
+                await ask.follow(self._note, self._take)
 
     async def join(self, stack: AsyncExitStack, ask: Ask, document: FakeDocument, key: str = "k") -> None:
         opened = AsyncExitStack()
         shared = SharedDocument(document, opened.aclose)  # type: ignore[arg-type]
-        work = Work(key, shared, FREE, self.text_layer)
+        work = Work(key, f"{key} reading", shared, FREE, self.text_layer)
         await self.jobs.fill(ask, work)
         if not ask.outstanding():
             return
@@ -82,6 +84,9 @@ class Desk:
 
     async def _note(self, done: float, message: str) -> None:
         self.progress.append((done, message))
+
+    async def _take(self, pages: Sequence[ReadPage]) -> None:
+        self.delivered.append((anyio.current_time(), [read.page.page for read in pages]))
 
 
 def texts(ask: Ask) -> list[str]:
@@ -102,6 +107,19 @@ async def test_pages_come_in_the_order_in_which_they_were_asked_for() -> None:
         assert texts(ask) == expected(3, 1, 2)
         assert ask.spent.infer_s == 3 * READ_S
         assert ask.spent.load_s == 3
+
+
+async def test_pages_are_delivered_as_they_are_read_in_order_and_once() -> None:
+    desk = Desk()
+    async with desk.open():
+        await desk.ask(2)
+        desk.delivered.clear()
+        await desk.ask(1, 2, 3)
+        assert [number for _, numbers in desk.delivered for number in numbers] == [1, 2, 3]
+        assert len({when for when, _ in desk.delivered}) == 2, "the first two together, the last when it is read"
+        desk.delivered.clear()
+        await desk.ask(1, 2, 3)
+        assert desk.delivered == [], "the answer has all pages at once"
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -159,9 +177,9 @@ async def test_who_joins_late_gets_what_was_read_and_waits_for_the_rest_only() -
 class SlowCache(PageCache):
     """Takes its time to keep an entry, as a disk may."""
 
-    async def put(self, key: str, value: dict[str, Any]) -> None:
+    async def put(self, key: str, value: dict[str, Any], *, for_long: bool = True) -> None:
         await anyio.sleep(READ_S)
-        await super().put(key, value)
+        await super().put(key, value, for_long=for_long)
 
 
 async def test_a_page_that_was_read_and_is_not_kept_yet_is_not_read_again() -> None:
@@ -388,11 +406,10 @@ class PartlyRead(FakeDocument):
 
     def __init__(self, lines: Sequence[tuple[str, list[int]]], remark: str = "") -> None:
         super().__init__()
-        blocks = [{"label": "line", "text": text, "box": box} for text, box in lines]
-        text = "\n".join(text for text, _ in lines)
-        self._whole = LayerText(900, 900, text, blocks, usable=True, remark=remark)
+        found = [TextLine(text, tuple(map(float, box)), source="text_layer") for text, box in lines]  # type: ignore[arg-type]
+        self._whole = LayerText(900, 900, Reading.of(900, 900, found).to_dict(), usable=True, remark=remark)
 
-    async def text_layer(self, number: int, options: ReadOptions, read: object = None) -> LayerText:
+    async def text_layer(self, number: int, read: object = None) -> LayerText:
         return self._whole if read is not None else replace(self._whole, usable=False, partial=True, why="drawn")
 
     async def unread_part(self, number: int) -> UnreadPart:

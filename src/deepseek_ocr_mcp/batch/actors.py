@@ -59,6 +59,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+ABOUT_FILES: Final = frozenset({"saved", "files", "more", "contents"})  # notes about how an answer was given
 ATTEMPTS: Final = 3  # of a unit over which its actor dies; from the second on nothing else is read beside it
 AHEAD: Final = 20_000  # units that are planned and not done: rows of 1 kB that wait in the driver
 FETCHES: Final = 4  # files that a planner looks into at once
@@ -476,6 +477,7 @@ def _unit_text(result: Any, pages: list[Page], path: str) -> UnitText:
         model=result.model,
         device=result.device,
         figures={file.name: base64.b64encode(file.read_bytes()).decode() for file in sorted(figures.glob("*"))},
+        notes=[note.model_dump() for note in result.notes if note.code not in ABOUT_FILES],
     )
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
+from ..documents.listing import Unlisted
+from ..errors import InputNotFound
 from .actors import RANK, Task
 from .files import Location
-from .state import ManifestRow, Options, Unit, UnitText
+from .state import LEFT_OUT, ManifestRow, Options, Unit, UnitText, merge_notes
 
 __all__ = ["SUFFIX", "Assembler"]
 
@@ -51,6 +53,7 @@ class Assembler:
             seconds=round(sum(part.seconds for part in parts), 3),
             finish=max((part.finish for part in parts), key=RANK.index),
             cut_pages=",".join(part.cut_pages for part in parts if part.cut_pages),
+            notes=merge_notes(part.notes for part in parts),
             engine=parts[0].engine,
             model=parts[0].model,
             device=parts[0].device,
@@ -74,6 +77,16 @@ class Assembler:
             copy_of=known.source,
             stamp=own.stamp,
             written=own.written,
+        )
+
+    def left_out(self, name: Unlisted) -> ManifestRow:
+        """The row of a name that was not opened."""
+        return ManifestRow(
+            source=name.name,
+            finish=LEFT_OUT,
+            error_code=InputNotFound.code,
+            error=f"Left out: {name.why}.",
+            written=round(time.time(), 3),
         )
 
     def row(self, task: Task, **facts: Any) -> ManifestRow:

@@ -25,17 +25,19 @@ from typing import Any, Final
 
 from ..app.run import build_service
 from ..config import Settings
+from ..documents.listing import unlisted_text
 from ..documents.ranges import parse_pages
 from ..engines.base import ReadOptions
-from ..errors import BadRequest, EngineUnavailable, OcrError, class_of, from_dict
+from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, class_of, from_dict
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from ..text import duration
 from .actors import Task
 from .assembly import SUFFIX, Assembler
 from .cluster import Cluster, cluster, start_ledger, tasks
-from .files import SourceDocument, list_sources, place_of
-from .state import MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit
+from .files import SourceDocument, SourceList, list_sources, place_of
+from .state import MANIFEST, UNITS, Manifest, ManifestRow, Options, Unit, count_notes
 
 __all__ = ["Batch", "Summary", "run_batch"]
 
@@ -88,6 +90,22 @@ class Summary:
     exit_code: int = 0
     """Of the documents that failed, the worst."""
     manifest: str = ""
+    notes: dict[str, int] = field(default_factory=dict)
+    """By the code of a note, the documents that have such a note."""
+    left_out: str = ""
+    """How many names were left out, and which; empty: none."""
+
+    def lines(self) -> list[str]:
+        """The summary for a person, one fact a line."""
+        parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
+        parts += [f"{self.copied:,} with the same content as another"] if self.copied else []
+        parts += [f"{self.there:,} done before"] if self.there else []
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        lines = [", ".join(parts) + "."]
+        if self.notes:
+            counts = ", ".join(f"{code} {count:,}" for code, count in sorted(self.notes.items()))
+            lines.append(f"Documents with notes: {counts}. The column `notes` of the manifest has their text.")
+        return [*lines, self.left_out] if self.left_out else lines
 
 
 def run_batch(batch: Batch, settings: Settings) -> Summary:
@@ -188,7 +206,7 @@ class _BatchRun:
     Args:
         batch: what is asked for.
         settings: the operator's.
-        sources: the documents.
+        sources: the documents, and the names that are left out.
         found: the cluster.
         stopped: set when the run is to end.
     """
@@ -197,7 +215,7 @@ class _BatchRun:
         self,
         batch: Batch,
         settings: Settings,
-        sources: Sequence[SourceDocument],
+        sources: SourceList,
         found: Cluster,
         stopped: threading.Event,
     ) -> None:
@@ -208,7 +226,8 @@ class _BatchRun:
         )
         self._batch = batch
         self._settings = settings
-        self._sources = sources
+        self._sources = sources.documents
+        self._left_out = sources.left_out
         self._cluster = found
         self._stopped = stopped
         self._out = place_of(batch.out)
@@ -223,12 +242,15 @@ class _BatchRun:
         """Sources that are done in this run."""
         self._uncounted: list[str] = []
         """Sources that are done, and that the ledger has not counted yet."""
-        self._progress = _ProgressLine(len(sources))
-        self._summary = Summary(documents=len(sources), manifest=self._out.url_of(MANIFEST))
+        self._progress = _ProgressLine(len(self._sources))
+        self._summary = Summary(documents=len(self._sources), manifest=self._out.url_of(MANIFEST))
 
     def run(self) -> Summary:
         """Read what is not read yet, and write the manifest whatever ends it."""
         self._manifest.load()
+        self._manifest.forget_left_out()
+        for each in self._left_out:
+            self._manifest.put(self._assembler.left_out(each))
         self._there = self._out.names()
         todo = [source for source in self._sources if not self._is_done(source)]
         self._refuse_collisions(todo)
@@ -250,6 +272,10 @@ class _BatchRun:
         summary.failed = len(failed)
         summary.exit_code = max((from_dict({"code": row.error_code}).exit_code for row in failed), default=0)
         summary.pages = self._progress.pages
+        summary.notes = count_notes(rows)
+        if self._left_out:
+            summary.left_out = unlisted_text(self._left_out)
+            summary.exit_code = max(summary.exit_code, InputNotFound.exit_code)
         return summary
 
     # -- what is done already
@@ -520,7 +546,7 @@ class _ProgressLine:
         if rate := self._rate(now):
             said.append(f"{rate:.1f} pages/s" if rate >= 1 else f"{1 / rate:.1f} s/page")
             if (left := self._pages_left()) is not None:
-                said.append(f"{_duration(left / rate)} left")
+                said.append(f"{duration(left / rate)} left")
         elif not self.pages:
             said.append("starting")
         return ", ".join(said)
@@ -538,14 +564,3 @@ class _ProgressLine:
             return None
         unknown = max(0, self._total - (self._done - self._fresh) - documents)
         return max(0.0, pages - self.pages + unknown * pages / documents)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

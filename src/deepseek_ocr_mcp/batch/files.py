@@ -20,12 +20,12 @@ from urllib.parse import unquote
 import anyio
 
 from ..config import Settings
-from ..documents.listing import list_files
+from ..documents.listing import SUFFIX, Unlisted, list_files, unlisted_text
 from ..documents.paths import READABLE, path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
-__all__ = ["STATE", "Location", "SourceDocument", "list_sources", "pieces", "place_of"]
+__all__ = ["STATE", "Location", "SourceDocument", "SourceList", "list_sources", "pieces", "place_of"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -52,6 +52,15 @@ class SourceDocument:
     stamp: str
     """Changes when the file does, as far as its file system tells; empty: it does not tell."""
     local: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceList:
+    """The documents that a run reads, and the names that it does not look into."""
+
+    documents: list[SourceDocument]
+    left_out: list[Unlisted]
+    """Each with its whole path or URL."""
 
 
 class Location:
@@ -195,7 +204,7 @@ def place_of(text: str) -> Location:
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
-def list_sources(text: str, out: Location, settings: Settings) -> list[SourceDocument]:
+def list_sources(text: str, out: Location, settings: Settings) -> SourceList:
     """The documents that a path, a pattern or a URL names, those in subfolders of a folder included.
 
     Args:
@@ -207,30 +216,30 @@ def list_sources(text: str, out: Location, settings: Settings) -> list[SourceDoc
     """
     place = place_of(text)
     found = _list_local(place.url, out, settings) if place.local else _list_remote(place, out)
-    if not found:
+    if not found.documents:
+        left_out = f" {unlisted_text(found.left_out)}" if found.left_out else ""
         raise InputNotFound(
-            f"{text} names no file that can be read.",
+            f"{text} names no file that can be read.{left_out}",
             remedy='Name a folder, a file, or a quoted pattern: "scans/**/*.pdf", "s3://bucket/scans/**/*.pdf".',
         )
     return found
 
 
-def _list_local(path: str, out: Location, settings: Settings) -> list[SourceDocument]:
+def _list_local(path: str, out: Location, settings: Settings) -> SourceList:
     pattern = os.path.join(path, "**") if os.path.isdir(path) else path
     leave_out = os.path.realpath(out.url) if out.local else ""
     look = partial(list_files, pattern, settings=settings, local=True, leave_out=leave_out, most=MAX_FILES)
     listing = anyio.run(look)
     if listing is None:
         if not os.path.isfile(path):
-            return []
-        root, names = os.path.split(path)
-        return [SourceDocument(path, names, _local_stamp(path, settings))]
-    root = listing.root
-    return [
-        SourceDocument(path, name, _local_stamp(path, settings))
-        for name in listing.files
-        for path in [os.path.join(root, *name.split("/"))]
-    ]
+            return SourceList([], [])
+        return SourceList([SourceDocument(path, os.path.basename(path), _local_stamp(path, settings))], [])
+
+    def path_of(name: str) -> str:
+        return os.path.normpath(os.path.join(listing.root, *name.split("/")))
+
+    documents = [SourceDocument(path_of(name), name, _local_stamp(path_of(name), settings)) for name in listing.files]
+    return SourceList(documents, [Unlisted(path_of(each.name), each.why) for each in listing.left_out])
 
 
 def _local_stamp(path: str, settings: Settings) -> str:
@@ -242,7 +251,7 @@ def _local_stamp(path: str, settings: Settings) -> str:
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
-def _list_remote(place: Location, out: Location) -> list[SourceDocument]:
+def _list_remote(place: Location, out: Location) -> SourceList:
     fs, root = place.fs, place.root
     with _told(place.url):
         if any(char in place.url for char in "*?["):
@@ -255,7 +264,7 @@ def _list_remote(place: Location, out: Location) -> list[SourceDocument]:
             found = {root: fs.info(root)}
             root = root.rpartition("/")[0]
     mine = f"{out.root}/" if not out.local and type(out.fs) is type(fs) else ""
-    sources = []
+    sources, left_out = [], []
     for path, facts in found.items():
         name = path[len(root) :].lstrip("/")
         if facts.get("type") == "directory" or (mine and path.startswith(mine)):
@@ -264,11 +273,15 @@ def _list_remote(place: Location, out: Location) -> list[SourceDocument]:
             continue
         if len(found) == 1 or _readable(name):
             sources.append(SourceDocument(fs.unstrip_protocol(path), _safe(name), _remote_stamp(facts), local=False))
-    return sorted(sources, key=lambda source: source.name)
+        else:
+            left_out.append(Unlisted(fs.unstrip_protocol(path), SUFFIX))
+    return SourceList(sorted(sources, key=lambda source: source.name), sorted(left_out, key=lambda each: each.name))
 
 
 def _readable(name: str) -> bool:
-    return name.lower().partition("?")[0].endswith(READABLE)
+    """Whether a name may be that of a document. A name without a suffix may be: its planner looks into it."""
+    last = name.lower().partition("?")[0].rpartition("/")[2]
+    return last.endswith(READABLE) or "." not in last
 
 
 def _safe(name: str) -> str:

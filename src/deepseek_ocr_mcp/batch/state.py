@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..engines.base import ReadOptions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
+    "LEFT_OUT",
     "MANIFEST",
     "UNITS",
     "UNIT_PAGES",
@@ -35,12 +37,17 @@ __all__ = [
     "Options",
     "Unit",
     "UnitText",
+    "count_notes",
+    "merge_notes",
     "units_of",
 ]
 
 MANIFEST: Final = "manifest.parquet"
 PARTS: Final = f"{STATE}/manifest"
 UNITS: Final = f"{STATE}/units"
+
+LEFT_OUT: Final = "left_out"  # the `finish` of a row about a name that was not opened
+MAX_PAGE: Final = 1_000_000_000  # beyond the last page of any document
 
 UNIT_PAGES: Final = 16
 """Pages of a document that one worker reads at a time. Fixed: with another number, what a stopped run has read of a
@@ -88,9 +95,12 @@ class ManifestRow:
     seconds: float = 0.0
     """The engine's, all pages together; 0 for a copy."""
     finish: str = ""
-    """`stop`: read to its end; `length`, `loop`: that of the worst page; empty where nothing was read."""
+    """`stop`: read to its end; `length`, `loop`, `failed`: that of the worst page; `left_out`: a name that is no
+    document, or a folder that could not be listed; empty where nothing was read."""
     cut_pages: str = ""
     """Those that were not read to their end, like "3,7"."""
+    notes: str = ""
+    """What limits the text: a JSON list of objects with `code`, `text` and `pages`; empty: nothing does."""
     error_code: str = ""
     error: str = ""
     """What happened and what to do; empty: all is well."""
@@ -141,6 +151,8 @@ class UnitText:
     device: str
     figures: dict[str, str]
     """Pictures that the text links to, by name, in base64."""
+    notes: list[dict[str, str]] = field(default_factory=list)
+    """What limits the text: `code`, `text` and `pages` of each note."""
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode("utf-8", "surrogatepass")
@@ -158,6 +170,24 @@ def units_of(document: str, numbers: list[int]) -> list[Unit]:
     for number in numbers:
         groups.setdefault((number - 1) // UNIT_PAGES, []).append(number)
     return [Unit(document, format_pages(group)) for group in groups.values()]
+
+
+def merge_notes(parts: Iterable[Sequence[dict[str, str]]]) -> str:
+    """The notes of a document as the manifest keeps them. Notes of several units that say the same become one."""
+    from ..documents.ranges import format_pages, parse_pages
+
+    pages: dict[tuple[str, str], set[int]] = {}
+    for note in (note for notes in parts for note in notes):
+        about = pages.setdefault((note["code"], note["text"]), set())
+        about.update(parse_pages(note["pages"], MAX_PAGE) if note["pages"] else ())
+    notes = [{"code": code, "text": text, "pages": format_pages(sorted(on))} for (code, text), on in pages.items()]
+    return json.dumps(notes, ensure_ascii=False) if notes else ""
+
+
+def count_notes(rows: Iterable[ManifestRow]) -> dict[str, int]:
+    """By the code of a note, the rows that have such a note."""
+    codes = (code for row in rows if row.notes for code in {note["code"] for note in json.loads(row.notes)})
+    return dict(Counter(codes))
 
 
 class Manifest:
@@ -182,6 +212,10 @@ class Manifest:
         self._parts = sorted(self._out.names(PARTS))
         for part in self._parts:
             self._add(self._table(part))
+
+    def forget_left_out(self) -> None:
+        """Drop the rows of names that were left out: each run looks anew."""
+        self._rows = {source: row for source, row in self._rows.items() if row.finish != LEFT_OUT}
 
     def get(self, source: str) -> ManifestRow | None:
         return self._rows.get(_clean(source))

@@ -6,18 +6,24 @@ import argparse
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import logs
 from ..errors import OcrError
+from ..text import duration
+from .words import for_terminal
 
 if TYPE_CHECKING:
     from ..config import Settings
 
-__all__ = ["INTERRUPTED", "ProgressBar", "print_error", "reading_fields", "settings_from"]
+__all__ = ["INTERRUPTED", "ProgressBar", "absolute_path", "print_error", "reading_fields", "settings_from"]
 
 
 INTERRUPTED: Final = 130  # the exit code that shells report after Ctrl-C
+PACE_S: Final = 2.0  # seconds, and
+PACE_SHARE: Final = 0.05  # share of the work, from which on the pace predicts the end
 
 
 def reading_fields(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -42,30 +48,66 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
+def absolute_path(file: str) -> str:
+    """A shell's user means the folder that the shell is in; anything that is no path stays as it is."""
+    if file.startswith(("file:", "data:", "http:", "https:", "~")):
+        return file
+    return os.path.abspath(file)
+
+
 def print_error(error: OcrError, name: str = "") -> None:
     """Print an error to stderr, with the name of the file that it is about."""
-    print(f"{name}{': ' if name else ''}{error.message}\n  {error.remedy}", file=sys.stderr)
+    message, remedy = for_terminal(error.message), for_terminal(error.remedy)
+    print(f"{name}{': ' if name else ''}{message}\n  {remedy}", file=sys.stderr)
 
 
 class ProgressBar:
-    """One line of progress on stderr, on a terminal only."""
+    """One line of progress on stderr, on a terminal only, with the time that is left.
 
-    def __init__(self, what: str) -> None:
+    Args:
+        what: the name of the file that is read or fetched.
+        quiet: whether nothing is drawn.
+        clock: seconds; for tests.
+    """
+
+    def __init__(self, what: str, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = os.path.basename(what)[:40]
-        self._shown = sys.stderr.isatty()
+        self._shown = sys.stderr.isatty() and not quiet
+        self._clock = clock
+        self._began: tuple[float, float] | None = None
+        """When the work had begun, and how much of it was done then."""
 
     async def __call__(self, done: float, total: float, message: str) -> None:
         self.draw(done, total, message)
 
     def draw(self, done: float, total: float, message: str) -> None:
+        """Draw the line anew.
+
+        Args:
+            done: pages or bytes that are done.
+            total: pages or bytes in all.
+            message: what is being done.
+        """
+        left = self._time_left(done, total)
         if self._shown:
             width = 24
             full = int(width * min(1.0, done / max(1.0, total)))
-            line = f"{self._what} [{'█' * full}{' ' * (width - full)}] {message}"
+            line = f"{self._what} [{'█' * full}{' ' * (width - full)}] {message}{left and f', {left} left'}"
             sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
             sys.stderr.flush()
 
+    def _time_left(self, done: float, total: float) -> str:
+        """The time that is left at the pace so far; empty while the pace is unknown."""
+        now = self._clock()
+        if self._began is None:
+            self._began = now, done
+        seconds, share = now - self._began[0], done - self._began[1]
+        if seconds < PACE_S or share < PACE_SHARE * total or done >= total:
+            return ""
+        return duration(seconds / share * (total - done))
+
     def clear(self) -> None:
+        """Remove the line."""
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

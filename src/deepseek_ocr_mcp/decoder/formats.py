@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from ..engines.base import Call, ReadOptions
+from ..engines.base import Call
 from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput
 
 __all__ = [
@@ -81,13 +81,7 @@ class OpenDocument(Protocol):
     def notes(self) -> list[str]: ...
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
     def layer(
-        self,
-        page: int,
-        dpi: float,
-        max_pixels: int,
-        options: ReadOptions,
-        call: Call,
-        read: Sequence[Mapping[str, Any]] | None = None,
+        self, page: int, dpi: float, max_pixels: int, call: Call, read: Sequence[Mapping[str, Any]] | None = None
     ) -> dict[str, Any]: ...
     def close(self) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pypdfium2
 import pypdfium2.raw as raw
 
-from ..engines.base import Call, ReadOptions
+from ..engines.base import Call
 from ..errors import InputTooLarge, OcrError, UnreadableInput
 from .formats import MIN_SIDE, check_page, check_smallest, too_many_pages, write_file
 from .textlayer.content import Clock
@@ -155,23 +155,17 @@ class PdfDocument:
                 bitmap.close()
 
     def layer(
-        self,
-        page: int,
-        dpi: float,
-        max_pixels: int,
-        options: ReadOptions,
-        call: Call,
-        read: Sequence[Mapping[str, Any]] | None = None,
+        self, page: int, dpi: float, max_pixels: int, call: Call, read: Sequence[Mapping[str, Any]] | None = None
     ) -> dict[str, Any]:
         width, height, _ = self.fitted(page, dpi, max_pixels)
         place = PagePlace(self._pdf, page - 1, self._path, (width, height))
         try:
-            found = read_layer(place, options, call.raise_if_cancelled, read)
+            found = read_layer(place, call.raise_if_cancelled, read)
         except OcrError:
             raise
         except Exception:  # a damaged text layer is no reason not to draw the page and read it
             traceback.print_exc()
-            found = {"text": "", "blocks": [], "usable": False, "why": "its text layer is damaged", "remark": ""}
+            found = {"reading": None, "usable": False, "why": "its text layer is damaged", "remark": ""}
         return {"width": width, "height": height, **found}
 
     def _sized(self, page: int, width: float, height: float, dpi: float, max_pixels: int) -> tuple[int, int, float]:

@@ -11,7 +11,7 @@ import pillow_heif
 from PIL import Image, ImageChops, ImageFilter, TiffImagePlugin
 from PIL import Image as PilImage
 
-from ..engines.base import Call, ReadOptions
+from ..engines.base import Call
 from ..errors import UnreadableInput
 from .aperture import clean_aperture
 from .formats import MIN_SIDE, check_page, check_size, too_many_pages, write_file
@@ -114,19 +114,12 @@ class PictureDocument:
         return width, height
 
     def layer(
-        self,
-        page: int,
-        dpi: float,
-        max_pixels: int,
-        options: ReadOptions,
-        call: Call,
-        read: Sequence[Mapping[str, Any]] | None = None,
+        self, page: int, dpi: float, max_pixels: int, call: Call, read: Sequence[Mapping[str, Any]] | None = None
     ) -> dict[str, Any]:
         return {
             "width": 0,
             "height": 0,
-            "text": "",
-            "blocks": [],
+            "reading": None,
             "usable": False,
             "why": "a picture has none",
         }

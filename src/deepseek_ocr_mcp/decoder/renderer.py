@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..engines.base import Call, ReadOptions
+from ..engines.base import Call
+from ..export_formats import ExportOptions
 from .encode import encoded_small, encoded_to_send, open_page_image, read_json, shrunk
 from .formats import (
     HEAD_BYTES,
@@ -96,7 +97,6 @@ class PageRenderer:
         page: int,
         dpi: int,
         max_pixels: int,
-        options: dict[str, Any],
         call: Call,
         read: Sequence[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
@@ -106,8 +106,7 @@ class PageRenderer:
             read: the lines that an engine found in the picture that `render_unread` gave, as blocks in pixels of the
                 page. They are merged with the page's own text.
 
-        Returns `text`, `blocks`, `usable`, `partial`, `why`, `remark`, and the `width` and `height` that `render`
-        would give.
+        Returns `reading`, `usable`, `partial`, `why`, `remark`, and the `width` and `height` that `render` would give.
 
         Raises:
             BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
@@ -115,7 +114,7 @@ class PageRenderer:
         call.raise_if_cancelled()
         with decoder_errors(name):
             document = self._open(path, name)
-            return document.layer(page, dpi, max_pixels, ReadOptions(**options), call, read)
+            return document.layer(page, dpi, max_pixels, call, read)
 
     def render_unread(
         self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
@@ -210,50 +209,58 @@ class PageRenderer:
         write_file(out, [data.getvalue()])
         return {"bytes": data.tell()}
 
-    def searchable_pdf(
-        self, path: str, name: str, pages: str, dpi: int, max_pixels: int, out: str, call: Call
+    def export(
+        self,
+        format: str,
+        pages: str,
+        options: dict[str, Any],
+        out: str,
+        call: Call,
+        document: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Write the document to `out` as a PDF with its text under its pages. See `exports/pdf.py`.
+        """Write pages that were read to `out` in a format of `export_formats.py`. See `exports/writers.py`.
 
         Args:
-            pages: a file with what was read: JSON, a list of pages with `page`, `width`, `height` and `blocks`.
+            pages: a file with the pages as they were read: JSON, a list.
+            options: the fields of `ExportOptions`.
+            document: `path`, `name`, `dpi` and `max_pixels` of the document, for a format that needs it.
+
+        Raises:
+            BadRequest: the pages hold nothing that the format could show.
+            UnreadableInput, InputTooLarge: as `render`, for a format that needs the document.
         """
-        from .exports import pdf as exports  # a reading needs no exports
-        from .pdf import PdfDocument
-
-        texts = read_json(pages)
-        with decoder_errors(name):
-            document = self._open(path, name)
-            if isinstance(document, PdfDocument):
-                exports.lay_under(document.pdf, texts)
-                with disk_errors():
-                    document.pdf.save(out)
-                self.close()  # it is no longer what is in the file
-                return {}
-            pictures = []
-            for number in range(1, document.count(max_pages=sys.maxsize) + 1):
-                call.raise_if_cancelled()
-                width, height = document.draw(number, dpi, max_pixels, out, call)
-                pictures.append(exports.picture_for_pdf(out, {"width": width, "height": height}))
-            self.close()
-            write_file(out, [exports.pdf_of_pictures(pictures, texts, dpi)])
-            return {}
-
-    def word_document(self, pages: str, title: str, mode: str, out: str, call: Call) -> dict[str, Any]:
-        """Write what was read to `out` as a Word document. See `exports/word.py`.
-
-        Args:
-            pages: a file with what was read: JSON, a list of pages with `text`.
-        """
-        from .exports.word import word_document  # 15 MB with lxml, which a reading never needs
+        from .exports.writers import written  # a reading needs no exports
 
         self._limit(0)
         call.raise_if_cancelled()
-        document = word_document(read_json(pages), title, mode)
-        data = io.BytesIO()
-        document.save(data)
-        write_file(out, [data.getvalue()])
+        chosen = ExportOptions(**options)
+        if document is None:
+            write_file(out, [written(format, read_json(pages), chosen)])
+        else:
+            self._export_document(document, read_json(pages), chosen, out, call)
         return {}
+
+    def _export_document(
+        self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
+    ) -> None:
+        from .exports import pdf as exports
+        from .pdf import PdfDocument
+
+        with decoder_errors(document["name"]):
+            opened = self._open(document["path"], document["name"])
+            if isinstance(opened, PdfDocument):
+                exports.lay_under(opened.pdf, pages)
+                with disk_errors():
+                    opened.pdf.save(out)
+                self.close()  # it is no longer what is in the file
+                return
+            pictures = []
+            for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
+                call.raise_if_cancelled()
+                width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
+                pictures.append(exports.picture_for_pdf(out, {"width": width, "height": height}))
+            self.close()
+            write_file(out, [exports.pdf_of_pictures(pictures, pages, document["dpi"])])
 
     def _limit(self, max_pixels: int) -> None:
         if not self._limited:

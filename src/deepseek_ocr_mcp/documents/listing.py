@@ -1,12 +1,12 @@
 """A folder or a pattern becomes a list of files: bounded, in a stable order, nothing hidden, nothing from outside.
 
 Links to folders are not followed, so that no pattern runs in circles or out of the allowed folders.
-A link to a file is listed; whether it may be read is decided when it is opened.
+A link to a file is listed; whether it may be read is decided when it is opened. Nothing that a pattern names vanishes:
+the listing says which names were left out, and why. Hidden names and files that this program wrote do not count.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import re
@@ -18,21 +18,47 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..errors import BadRequest, OcrError
-from .paths import MAX_PATH, READABLE, places, unwrapped
+from .paths import MAX_PATH, READABLE, places, printable, unwrapped
 from .reach import allowed_path, below_bases, checked_path
 
-__all__ = ["Listing", "complete_path", "list_files"]
+__all__ = ["Listing", "Unlisted", "complete_path", "list_files", "looks_readable", "unlisted_text"]
 
 MAX_FILES: Final = 10_000
 MAX_ENTRIES: Final = 200_000  # names that a pattern may look at: a second of work
 ENTRIES_PER_FILE: Final = 20  # of them, where the caller says how many files are not too many
 MAX_DEPTH: Final = 60  # folders in folders
 MAX_COMPLETIONS: Final = 100  # what a client may be sent
+SHOWN: Final = 3  # names of each kind, of those that were left out
+NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
+NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 MAX_PATTERNS: Final = 64  # {a,b}{c,d}… multiply
 
 _MAGIC: Final = re.compile(r"[*?\[{]")
 _BRACES: Final = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _FIGURES: Final = "-figures"  # what a saved Markdown keeps its pictures in
+_WRITTEN: Final = (".md", ".markdown", ".txt", ".json", ".html", ".docx", ".csv", ".xlsx", ".hocr", ".xml")
+"""Suffixes that the name of a document has behind its own where this program wrote its text."""
+_OF_FOLDERS: Final = frozenset({"index.md", "manifest.parquet"})  # files about a whole folder that this program writes
+
+_HEAD: Final = 1024  # bytes: a PDF may begin so far into its file
+_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
+                      b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # fmt: skip
+
+NO_SUFFIX: Final = "by name and content neither a picture nor a PDF"
+SUFFIX: Final = "by name neither a picture nor a PDF"
+CIRCLE: Final = "links that lead in a circle or nowhere"
+LINK: Final = "links to folders, which are not followed"
+SPECIAL: Final = "neither files nor folders"
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A name that a pattern names, and that was left out of the listing."""
+
+    name: str
+    """Relative to the root of the listing; `.` is the root."""
+    why: str
+    """What such names are, as a phrase in the plural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,7 @@ class Listing:
     files: tuple[str, ...]
     subfolders: bool = False
     """Whether there are folders in it that were not looked into."""
+    left_out: tuple[Unlisted, ...] = ()
 
 
 async def list_files(
@@ -99,10 +126,11 @@ def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, mos
         if pattern:
             suffix = os.path.splitext(pattern[-1])[1]
             walk = _Walk(dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
-            return Listing(root, tuple(sorted(set(walk.matching(root, "", pattern)), key=_natural)))
+            found = sorted(set(walk.matching(root, "", pattern)), key=_natural)
+            return Listing(root, tuple(found), left_out=walk.left_out())
         walk = _Walk(dirs, leave_out, most)
         found = sorted(walk.matching(root, "", ["*"]), key=_natural)
-        return Listing(root, tuple(found), walk.subfolders)
+        return Listing(root, tuple(found), walk.subfolders, walk.left_out())
     return None
 
 
@@ -132,11 +160,17 @@ class _Walk:
         self._most_entries = most * ENTRIES_PER_FILE if most else MAX_ENTRIES
         self._any_suffix = any_suffix
         self._entries = self._files = 0
+        self._left_out: dict[str, str] = {}
         self.subfolders = False
+
+    def left_out(self) -> tuple[Unlisted, ...]:
+        """The names that the pattern names and that are not among the files, in the order of people."""
+        return tuple(Unlisted(name, self._left_out[name]) for name in sorted(self._left_out, key=_natural))
 
     def matching(self, folder: str, prefix: str, pattern: Sequence[str]) -> Iterator[str]:
         """The files below `folder` that the components of a pattern name, relative to where it began."""
         if prefix.count("/") > MAX_DEPTH:
+            self._left_out[prefix.rstrip("/")] = f"folders below more than {MAX_DEPTH} others"
             return
         head, rest = pattern[0], list(pattern[1:])
         deep = head == "**"
@@ -144,9 +178,9 @@ class _Walk:
             rest = rest[1:]
         if deep and not rest:
             rest = ["*"]
-        files, folders = self._look(folder)
+        files, folders = self._look(folder, prefix)
         if deep:
-            yield from self._files_of(prefix, files, rest) if len(rest) == 1 else ()
+            yield from self._files_of(folder, prefix, files, rest) if len(rest) == 1 else ()
             if len(rest) > 1:
                 for name in self._named(folders, rest[0]):
                     yield from self.matching(os.path.join(folder, name), f"{prefix}{name}/", rest[1:])
@@ -157,11 +191,12 @@ class _Walk:
                 yield from self.matching(os.path.join(folder, name), f"{prefix}{name}/", rest)
         else:
             self.subfolders = self.subfolders or bool(folders)
-            yield from self._files_of(prefix, files, [head])
+            yield from self._files_of(folder, prefix, files, [head])
 
-    def _files_of(self, prefix: str, files: Sequence[str], pattern: Sequence[str]) -> Iterator[str]:
+    def _files_of(self, folder: str, prefix: str, files: Sequence[str], pattern: Sequence[str]) -> Iterator[str]:
+        beside = set(files)
         for name in self._named(files, pattern[0]):
-            if self._any_suffix or name.lower().endswith(READABLE):
+            if self._is_document(folder, prefix, name, beside):
                 self._files += 1
                 if self._files > self._most_files:
                     raise BadRequest(
@@ -170,12 +205,23 @@ class _Walk:
                     )
                 yield prefix + name
 
+    def _is_document(self, folder: str, prefix: str, name: str, beside: set[str]) -> bool:
+        """Whether a file is listed. A file that is not, and that this program did not write, is left out."""
+        if self._any_suffix or name.lower().endswith(READABLE):
+            return True
+        stem, suffix = os.path.splitext(name)
+        if not suffix and looks_readable(os.path.join(folder, name)):
+            return True
+        if name not in _OF_FOLDERS and not (suffix.lower() in _WRITTEN and stem in beside):
+            self._left_out[prefix + name] = SUFFIX if suffix else NO_SUFFIX
+        return False
+
     @staticmethod
     def _named(names: Sequence[str], pattern: str) -> list[str]:
         tests = [re.compile(fnmatch.translate(each.casefold())) for each in _alternatives(pattern)]
         return [name for name in names if any(test.match(name.casefold()) for test in tests)]
 
-    def _look(self, folder: str) -> tuple[list[str], list[str]]:
+    def _look(self, folder: str, prefix: str = "") -> tuple[list[str], list[str]]:
         """The files and the folders in a folder, without what is hidden or ours."""
         files, folders, saved = [], [], set()
         try:
@@ -190,20 +236,60 @@ class _Walk:
                     saved.add(entry.name)
                     if entry.name.startswith("."):
                         continue
-                    with contextlib.suppress(OSError):  # a link that goes in a circle, or one that may not be looked at
-                        if entry.is_dir(follow_symlinks=False):
-                            if entry.path != self._leave_out:
-                                folders.append(entry.name)
-                        elif self._is_file(entry):
+                    match self._kind_of(entry):
+                        case "file":
                             files.append(entry.name)
-        except OSError:  # no permission, or gone meanwhile
+                        case "folder":
+                            folders.append(entry.name)
+                        case why if why:
+                            self._left_out[prefix + entry.name] = why
+        except OSError as exc:
+            self._left_out[prefix.rstrip("/") or "."] = f"folders that could not be listed ({exc.strerror})"
             return [], []
         return files, [name for name in folders if not _holds_figures(name, saved)]
+
+    def _kind_of(self, entry: os.DirEntry[str]) -> str:
+        """`file`, `folder`, or why the name is left out; empty for the folder that the texts go to."""
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                return "" if entry.path == self._leave_out else "folder"
+            if self._is_file(entry):
+                return "file"
+            if entry.is_symlink():
+                return LINK if entry.is_dir() else CIRCLE
+        except OSError:  # a link that goes in a circle, or one that may not be looked at
+            return CIRCLE
+        return SPECIAL
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and self._dirs and not allowed_path(os.path.realpath(entry.path), self._dirs):
             return True  # nothing is asked about what lies outside; to open it will be refused
         return entry.is_file()
+
+
+def looks_readable(path: str) -> bool:
+    """Whether a file begins like a picture or a PDF. A link is not opened: it may lead anywhere."""
+    try:
+        with open(os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT), "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if head.startswith(_SIGNATURES) or b"%PDF-" in head:
+        return True
+    return head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:11] in (b"avi", b"hei", b"mif"))
+
+
+def unlisted_text(left_out: Sequence[Unlisted]) -> str:
+    """A sentence for a person or an agent: how many names were left out, the first of them, and why."""
+    names: dict[str, list[str]] = {}
+    for each in left_out:
+        names.setdefault(each.why, []).append(each.name)
+    parts = []
+    for why, of_kind in names.items():
+        more = f" and {len(of_kind) - SHOWN:,} more" if len(of_kind) > SHOWN else ""
+        parts.append(f"{', '.join(map(printable, of_kind[:SHOWN]))}{more} ({why})")
+    count = "1 name was" if len(left_out) == 1 else f"{len(left_out):,} names were"
+    return f"{count} left out: {'; '.join(parts)}."
 
 
 def _holds_figures(name: str, beside: set[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from ..errors import BadRequest
 
-__all__ = ["format_pages", "parse_pages"]
+__all__ = ["format_pages", "pages_after", "parse_pages"]
 
 MAX_CHARS: Final = 10_000  # longer than any range of OCR_MAX_PAGES pages that a person or a program means
 _PART = re.compile(r"(?P<first>\d{1,9}|last)?(?P<dash>\s*-\s*)?(?P<last>\d{1,9}|last)?", re.ASCII)
@@ -101,3 +101,32 @@ def format_pages(numbers: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def pages_after(text: str, page: int) -> str:
+    """The part of a range that lies behind a page, as a range; `""` where nothing of it does.
+
+    Pages that are counted from the end of the document (`last`) stay, because its length is not known here.
+
+    Args:
+        text: a range that `parse_pages` accepts.
+        page: a page, from 1.
+    """
+    plain = _plain(text)
+    if plain in _ALL:
+        return f"{page + 1}-"
+    parts = []
+    for part in (each.strip() for each in plain.split(",")):
+        match = _PART.fullmatch(part)
+        if match is None or match["first"] == "last" or part == "-1":
+            parts.append(part)
+            continue
+        first = max(int(match["first"] or 1), page + 1)
+        last = int(match["first"] or 0) if not match["dash"] else None
+        if match["dash"] and match["last"] not in (None, "last"):
+            last = int(match["last"])
+        if last is None:
+            parts.append(f"{first}-")
+        elif first <= last:
+            parts.append(str(first) if first == last else f"{first}-{last}")
+    return ",".join(parts)

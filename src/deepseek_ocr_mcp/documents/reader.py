@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, Self
 
@@ -26,8 +26,9 @@ import anyio.abc
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines.base import PageImage, ReadOptions
+from ..engines.base import PageImage
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
+from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..worker.client import WorkerDied
 from ..worker.confine import Confined
 from ..worker.protocol import CONFINED
@@ -86,14 +87,10 @@ class LayerText:
     width: int
     """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
     height: int
-    text: str
-    blocks: list[dict[str, Any]] = field(default_factory=list)
-    """As an engine gives them: `label`, `text`, `box` in those pixels, and `score`; None is for the page's own text.
-
-    Where text that an engine read is among them, each has a `source`: `text_layer` or `read`.
-    """
+    reading: dict[str, Any] | None = None
+    """What the text says and where, as JSON of a `Reading` in those pixels; None where it is not usable."""
     usable: bool = False
-    """The text is all that the page shows. A blank page is usable, and its text is empty."""
+    """The text is all that the page shows. A blank page is usable, and its reading has no lines."""
     why: str = ""
     """Why it is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
     remark: str = ""
@@ -146,9 +143,7 @@ class Document:
         """
         return await self._reader.render_unread(self, number, os.path.join(self._folder, f"part-{number}"))
 
-    async def text_layer(
-        self, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
-    ) -> LayerText:
+    async def text_layer(self, number: int, read: Sequence[Mapping[str, Any]] | None = None) -> LayerText:
         """The text that page `number`, from 1, holds itself.
 
         Args:
@@ -160,8 +155,8 @@ class Document:
             BadRequest, UnreadableInput, InputTooLarge: as `page` does.
         """
         if self.format != "PDF":
-            return LayerText(0, 0, "", why="a picture has none")
-        return await self._reader.text_layer(self, number, options, read)
+            return LayerText(0, 0, why="a picture has none")
+        return await self._reader.text_layer(self, number, read)
 
     def discard(self, image: PageImage) -> None:
         """Delete the file of a page that has been read."""
@@ -421,29 +416,28 @@ class DocumentReader:
         return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
 
     async def text_layer(
-        self, document: Document, number: int, options: ReadOptions, read: Sequence[Mapping[str, Any]] | None = None
+        self, document: Document, number: int, read: Sequence[Mapping[str, Any]] | None = None
     ) -> LayerText:
         """Have the text of page `number` looked up, and merged with what was read of it."""
         snapshot = document.snapshot
         if snapshot.path in self._silent:
-            return LayerText(0, 0, "", why="the text layer of another page could not be read")
+            return LayerText(0, 0, why="the text layer of another page could not be read")
         arguments = {
             "path": snapshot.path,
             "name": snapshot.name,
             "page": number,
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
-            "options": asdict(options),
             "read": None if read is None else list(read),
         }
         try:
             found = await self._ask(document.client, "text_layer", arguments, LAYER_TIMEOUT_S)
         except WorkerDied:
             self._silent.add(snapshot.path)
-            return LayerText(0, 0, "", why="the decoder crashed over its text layer")
+            return LayerText(0, 0, why="the decoder crashed over its text layer")
         except Timeout:
             self._silent.add(snapshot.path)
-            return LayerText(0, 0, "", why="reading its text layer took too long")
+            return LayerText(0, 0, why="reading its text layer took too long")
         return LayerText(**found)
 
     async def crop(self, document: Document, image: PageImage, box: Sequence[int], out: str) -> None:
@@ -468,29 +462,37 @@ class DocumentReader:
     @asynccontextmanager
     async def exported(
         self,
-        method: str,
+        format: str,
         pages: Sequence[Mapping[str, Any]],
-        snapshot: Snapshot | None = None,
+        options: ExportOptions,
+        document: Snapshot | Kept | None = None,
         client: str = "",
-        **arguments: Any,
     ) -> AsyncIterator[str]:
-        """The path of what `method` of a decoder made of these pages, as they were read; it lasts as the context does.
+        """The path of a file that a decoder wrote of these pages, as they were read. It lasts as the context does.
 
         Args:
-            snapshot: the document that they were read from, if it takes part.
+            format: a name of `EXPORT_FORMATS`.
+            options: the title and the mode of the pages, and more.
+            document: what the pages were read from, for a format that needs it; else not used.
             client: who asks; clients take turns.
+
+        Raises:
+            BadRequest: the pages hold nothing that the format could show.
+            InputNotFound: the document is not kept any more.
         """
         folder = self._fresh_folder()
         try:
             texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
             await anyio.to_thread.run_sync(_write_json, texts, pages)
+            needed = document if EXPORT_FORMATS[format].needs_document else None
+            snapshot = needed.linked(folder) if isinstance(needed, Kept) else needed
             async with self._exports.turn(client):
-                await self._export(method, snapshot, pages=texts, out=out, **arguments)
+                await self._export(snapshot, format=format, pages=texts, options=asdict(options), out=out)
             yield out
         finally:
             self._remove_soon(folder)
 
-    async def _export(self, method: str, snapshot: Snapshot | None, **arguments: Any) -> None:
+    async def _export(self, snapshot: Snapshot | None, **arguments: Any) -> None:
         settings = self._settings
         decoder = await self._spawn()
         try:
@@ -499,8 +501,8 @@ class DocumentReader:
                     file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
                     most = {"max_pages": settings.ocr_max_pages}
                     await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
-                    arguments |= file | {"dpi": settings.ocr_pdf_dpi}
-                await decoder.call(method, arguments, timeout=EXPORT_TIMEOUT_S)
+                    arguments["document"] = file | {"dpi": settings.ocr_pdf_dpi}
+                await decoder.call("export", arguments, timeout=EXPORT_TIMEOUT_S)
         finally:
             await decoder.stop()
 

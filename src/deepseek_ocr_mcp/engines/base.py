@@ -1,4 +1,7 @@
-"""Defines what an engine is: the methods it has, and the types that go in and out. Standard library only.
+"""Defines what an engine is: the methods it has, and the types that go in and out.
+
+An engine that reads lines returns a `Reading` for each page, and every mode, search and export is made from that one
+reading. An engine that writes the text of a page itself, as a vision-language model does, returns a `PageText`.
 
 An engine runs in a child process of its own (`worker/main.py`), on one thread, one call at a time. Its module may
 import anything: the parent knows engines by `engines.KNOWN` and never imports their modules.
@@ -10,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from ..layout.lines import TextLine
+from ..layout.reading import Reading
+
 __all__ = [
     "CPU",
     "Call",
@@ -18,7 +24,9 @@ __all__ = [
     "PageImage",
     "PageText",
     "ReadOptions",
+    "Reading",
     "TextBlock",
+    "TextLine",
 ]
 
 CPU = "cpu"
@@ -110,7 +118,7 @@ class Engine(Protocol):
     def restore(self, device: str) -> None:
         """Bring offloaded weights back to the GPU they were loaded on."""
 
-    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> Sequence[PageText | Reading]:
         """Read some pages.
 
         Args:
@@ -119,5 +127,5 @@ class Engine(Protocol):
             call: asked whether anybody still waits, and told how far it is.
 
         Returns:
-            One `PageText` per page, in order.
+            One `PageText` or `Reading` per page, in order. A `Reading` is the same whatever the mode is.
         """

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import EngineUnavailable
-from .base import Call, Engine, PageImage, ReadOptions
+from .base import Call, Engine, PageImage, PageText, Reading, ReadOptions
 
 __all__ = ["EngineHost"]
 
@@ -51,7 +51,11 @@ class EngineHost:
         texts = self._engine.read(images, ReadOptions(**options), call)
         if len(texts) != len(images):
             raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
-        return {"pages": [asdict(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}
+        return {"pages": [_fields(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}
+
+
+def _fields(page: PageText | Reading) -> dict[str, Any]:
+    return {"reading": page.to_dict()} if isinstance(page, Reading) else asdict(page)
 
 
 def _import_engine(target: str) -> Engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import cv2
@@ -15,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnsupportedMode
-from ..layout.find import find_term
-from ..layout.grids import arrange_with_rules
 from ..layout.gutters import split_at_gutters
-from ..layout.lines import Box, Element, Frame, TextLine, cut
+from ..layout.lines import Box, Frame, Quad, TextLine, WordPlace, cut
+from ..layout.reading import PIECE, Reading, Section
 from ..layout.ticks import with_ticks
-from ..layout.writing import rows_around, to_markdown, to_text
 from . import KNOWN
-from .base import PageImage, PageText, TextBlock
+from .base import PageImage
 from .rules import find_drawn
 
 __all__ = [
@@ -50,6 +49,7 @@ TALL: Final = 1.5  # height over width of a region whose text runs downwards
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 
+WORD_ROOM: Final = 1.2  # times the height of a line: where the ink of its words may be; more takes in other lines
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 
@@ -104,40 +104,47 @@ class Sheet:
     rules: tuple[Box, ...] = ()
     """The boxes of the rules that are drawn on the page, in the frame of the lines."""
 
-    def _elements(self) -> list[Element]:
-        """The page in reading order; tables by their rules where it has any."""
-        return arrange_with_rules(self.lines, self.rules)
+    tilt: float = 0.0
+    """Degrees by which its lines go down to the right."""
+    remark: str = ""
+    """A sentence for the caller: what could not be read, and what to do about it."""
 
-    def written(self, mode: str) -> PageText:
-        """The whole page, one block per line in reading order."""
-        elements = self._elements()
-        text = to_markdown(self.lines, elements) if mode == "document" else to_text(self.lines, elements)
-        blocks = [
-            self._block(element.kind if mode == "document" else "line", self.lines[i].text.strip(), i, self.inks[i])
-            for element in elements
-            for i in element.lines
-        ]
-        return PageText(text, tuple(blocks))
+    def reading(self) -> Reading:
+        """The page as every answer is made of it: its lines, arranged, and the places of lines and words."""
+        lines = [self._placed(line, ink) for line, ink in zip(self.lines, self.inks, strict=True)]
+        return Reading(
+            self.page.width,
+            self.page.height,
+            (Section.of(lines, self.rules),) if lines else (),
+            self.quarters,
+            round(self.tilt, 2),
+            self.remark,
+        )
 
-    def found(self, term: str) -> PageText:
-        """One block for each part of a hit in a line; as text, the rows of the page that the hits stand in.
+    def _placed(self, line: TextLine, ink: Region) -> TextLine:
+        """The line with its place and those of its words, in pixels of the page as it was given."""
+        quad = _corners(ink, downwards=_runs_down(line, ink))
+        words = line.words or _words_in_ink(self.upright, line, ink)
+        on_page = tuple(word._replace(quad=self._on_page(word.quad)) for word in words)
+        return replace(line, quad=self._on_page(quad), words=on_page)
 
-        Whole rows, because the amount that belongs to "Total" is a line of its own at the other edge.
-        """
-        elements = self._elements()
-        hits = find_term(self.lines, term, [i for element in elements for i in element.lines])
-        blocks = []
-        for span in (span for hit in hits for span in hit.spans):
-            ink = _drawn_in(self.upright, self.inks[span.line], span.begin, span.end)
-            words = self.lines[span.line].text[span.start : span.stop]
-            blocks.append(self._block(term, words, span.line, ink))
-        around = rows_around(self.lines, elements, [[span.line for span in hit.spans] for hit in hits])
-        return PageText(around, tuple(blocks))
-
-    def _block(self, label: str, text: str, line: int, ink: Region) -> TextBlock:
+    def _on_page(self, quad: Quad) -> Quad:
+        """The corners of a place on the upright page, on the page as it was given."""
         height, width = self.upright.shape[:2]
-        box = _bounds(ink.turned(-self.quarters % 4, width, height), max(width, height), self.page)
-        return TextBlock(label, text, box, round(self.lines[line].score, 3))
+        scale = max(self.page.width, self.page.height) / max(width, height)
+        x1, y1, x2, y2, x3, y3, x4, y4 = quad
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            match self.quarters % 4:  # `np.rot90` undone
+                case 1:
+                    x, y = height - y, x
+                case 2:
+                    x, y = width - x, height - y
+                case 3:
+                    x, y = y, width - x
+            return x * scale, y * scale
+
+        return (*at(x1, y1), *at(x2, y2), *at(x3, y3), *at(x4, y4))
 
 
 def refuse_other_modes(engine: str, mode: str) -> None:
@@ -223,23 +230,6 @@ def inset(region: Region) -> Region:
     return replace(region, width=region.width - margin, height=region.height - margin)
 
 
-def _bounds(region: Region, longest: int, page: PageImage) -> tuple[int, int, int, int]:
-    """The region's box in whole pixels of the page, not empty and inside it.
-
-    `longest` is the longest side of the picture that the region is in, in its pixels.
-    """
-    scale = max(page.width, page.height) / longest
-    left, top, right, bottom = outline(region)
-    x1 = min(max(0, round(left * scale)), page.width - 1)
-    y1 = min(max(0, round(top * scale)), page.height - 1)
-    return (
-        x1,
-        y1,
-        max(x1 + 1, min(page.width, round(right * scale))),
-        max(y1 + 1, min(page.height, round(bottom * scale))),
-    )
-
-
 def slice_region(region: Region, begin: float, end: float) -> Region:
     """The part of a region between two fractions of its length."""
     shift, length = ((begin + end) / 2 - 0.5) * region.length, max(1.0, (end - begin) * region.length)
@@ -249,24 +239,101 @@ def slice_region(region: Region, begin: float, end: float) -> Region:
     return replace(region, x=region.x + shift * cos, y=region.y + shift * sin, width=length)
 
 
-def _drawn_in(pixels: Pixels, ink: Region, begin: float, end: float) -> Region:
-    """The part of a line between two fractions of its length, drawn in to the ink that is there.
+def _runs_down(line: TextLine, ink: Region) -> bool:
+    """Whether the text of a region runs downwards. A single narrow character stands upright in a tall region."""
+    return line.vertical and ink.tall and len(line.text.strip()) > 1
 
-    The fractions come from the recogniser, which places a character to a quarter of a line's
-    height. Each end goes to the white nearest to it first, so that no letter is cut.
+
+def _corners(region: Region, *, downwards: bool) -> Quad:
+    """The corners of a region: top left, top right, bottom right, bottom left of its text held upright."""
+    level = abs(region.angle) < STRAIGHT_DEG
+    turn = 0.0 if level else math.radians(region.angle)
+    along = (math.cos(turn) * region.width / 2, math.sin(turn) * region.width / 2)
+    down = (-math.sin(turn) * region.height / 2, math.cos(turn) * region.height / 2)
+    x, y = region.x, region.y
+    top_left = (x - along[0] - down[0], y - along[1] - down[1])
+    top_right = (x + along[0] - down[0], y + along[1] - down[1])
+    bottom_right = (x + along[0] + down[0], y + along[1] + down[1])
+    bottom_left = (x - along[0] + down[0], y - along[1] + down[1])
+    if downwards:
+        return (*top_right, *bottom_right, *bottom_left, *top_left)
+    return (*top_left, *top_right, *bottom_right, *bottom_left)
+
+
+def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
+    """The words of a line, each drawn in to its ink.
+
+    The recogniser places a character to a quarter of a line's height. So two words are parted at the white that is
+    nearest to where one ends.
     """
+    downwards = _runs_down(line, ink)
+    if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high
+        corners, spans = _corners(ink, downwards=downwards), [match.span() for match in PIECE.finditer(line.text)]
+        return tuple(WordPlace(*s, _part(corners, _edge(line, s[0]), 0, _edge(line, s[1]), 1)) for s in spans)
     reach = SNAP * ink.thickness / ink.length
-    first, last = begin - reach, end + reach
-    contrast = column_contrast(crop_region(pixels, slice_region(ink, first, last), tall=ink.tall))
-    if (count := len(contrast)) < 3 or not contrast.any():
-        return slice_region(ink, max(0.0, begin), min(1.0, end))
-    inked = contrast > INK_SHARE * contrast.max()
-    window = max(1, round(2 * reach / (last - first) * count))  # `reach` to either side of the end
-    away = np.abs(np.arange(window) - window / 2) / window
-    left = int((inked[:window] + away).argmin())
-    right = count - 1 - int((inked[::-1][:window] + away).argmin())
-    inside = left + np.flatnonzero(inked[left : right + 1])
-    if len(inside):
-        left, right = int(inside[0]), int(inside[-1])
-    step = (last - first) / count
-    return slice_region(ink, first + left * step, first + (right + 1) * step)
+    roomy = slice_region(ink.thicker(WORD_ROOM), -reach, 1 + reach)
+    crop = crop_region(upright, roomy, tall=downwards)
+    height, width = crop.shape[:2]
+    contrast = column_contrast(crop)
+    place = _corners(roomy, downwards=downwards)
+    scale = width / (1 + 2 * reach)
+    spans = [match.span() for match in PIECE.finditer(line.text)]
+    due = [(_edge(line, a[1]) + _edge(line, b[0])) / 2 for a, b in pairwise(spans)]
+    cuts = [0, *(_nearest_white(contrast, (at + reach) * scale, round(reach * scale)) for at in due), width]
+    words = []
+    for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
+        left, right = _inked_columns(contrast, first, max(last, first + 1))
+        top, bottom = _inked_rows(crop[:, left:right])
+        words.append(WordPlace(*span, _part(place, left / width, top / height, right / width, bottom / height)))
+    return tuple(words)
+
+
+def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int) -> int:
+    """The column without ink that is nearest to where a word ends; where letters touch, the one with least ink."""
+    at = min(max(0, round(due)), len(contrast) - 1)
+    first, last = max(0, at - max(1, reach)), min(len(contrast), at + max(1, reach) + 1)
+    around = contrast[max(0, at - 4 * reach) : at + 4 * reach + 1]
+    part = contrast[first:last]
+    away = np.abs(np.arange(first, last) - due) / max(1, last - first)
+    inked = part > INK_SHARE * around.max(initial=0)
+    return first + int((inked + away).argmin() if not inked.all() else part.argmin())
+
+
+def _inked_columns(contrast: NDArray[np.uint8], first: int, last: int) -> tuple[int, int]:
+    """The first and the last column (plus one) of the ink between two columns; both where there is none."""
+    part = contrast[first:last]
+    inked = np.flatnonzero(part > INK_SHARE * part.max(initial=0))
+    return (first + int(inked[0]), first + int(inked[-1]) + 1) if len(inked) else (first, last)
+
+
+def _inked_rows(crop: Pixels) -> tuple[int, int]:
+    """The first and the last row (plus one) of the ink in a crop; all rows where there is none."""
+    away = np.abs(crop.astype(np.int16) - np.median(crop, axis=(0, 1)).astype(np.int16)).max(axis=(1, 2))
+    if not away.any():
+        return 0, len(crop)
+    inked = np.flatnonzero(away > INK_SHARE * away.max())
+    return int(inked[0]), int(inked[-1]) + 1
+
+
+def _part(place: Quad, left: float, top: float, right: float, bottom: float) -> Quad:
+    """A part of a place, its sides as fractions of the length and of the height."""
+    x1, y1, x2, y2, _, _, x4, y4 = place
+
+    def at(along: float, down: float) -> tuple[float, float]:
+        return x1 + along * (x2 - x1) + down * (x4 - x1), y1 + along * (y2 - y1) + down * (y4 - y1)
+
+    return (*at(left, top), *at(right, top), *at(right, bottom), *at(left, bottom))
+
+
+def _edge(line: TextLine, at: int) -> float:
+    """The fraction of the line's length at which character `at` begins; in a space, its middle."""
+    count = len(line.text)
+    if at <= 0 or at >= count:
+        return 0.0 if at <= 0 else 1.0
+    if len(line.centres) != count:
+        return at / count
+    if line.text[at - 1].isspace():
+        return line.centres[at - 1]
+    if line.text[at].isspace():
+        return line.centres[at]
+    return (line.centres[at - 1] + line.centres[at]) / 2

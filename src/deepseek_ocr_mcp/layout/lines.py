@@ -10,12 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["Element", "Frame", "Piece", "TextLine", "cut", "reading_length", "row_text", "runs_leftwards",
-           "type_size", "whole"]  # fmt: skip
+__all__ = ["Element", "Frame", "Piece", "Quad", "TextLine", "WordPlace", "cut", "length_in_ems", "reading_length",
+           "row_text", "runs_leftwards", "type_size", "whole"]  # fmt: skip
 
 Box = tuple[float, float, float, float]
+Quad = tuple[float, float, float, float, float, float, float, float]
+"""The corners of a rectangle that may be turned, x and y of each, in pixels of the page: top left, top right, bottom
+right and bottom left of the text when it is held so that it runs to the right. Text of scripts that run to the left is
+held upright. Characters that stand under each other are held as if they lay on their left side."""
 Kind = Literal["title", "line", "list", "table", "code"]
 Row = list[int]
 
@@ -45,6 +49,14 @@ RIGHT_TO_LEFT: Final = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
+class WordPlace(NamedTuple):
+    """A word of a line, or a piece of one: characters `start` to `stop`, and where their ink is on the page."""
+
+    start: int
+    stop: int
+    quad: Quad
+
+
 @dataclass(frozen=True, slots=True)
 class TextLine:
     """One line of text, as an engine or a PDF gives it.
@@ -60,6 +72,12 @@ class TextLine:
     centres: tuple[float, ...] = ()
     vertical: bool = False
     bold: bool = False
+    quad: Quad | None = None
+    """Where the line is on the page as it was given; None: at `box`."""
+    words: tuple[WordPlace, ...] = ()
+    """The pieces of its words, where their places are known."""
+    source: Literal["text_layer", "read"] | None = None
+    """On a PDF page with text of its own: whether the line is that text, which needs no score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +123,13 @@ def cut(line: TextLine, piece: Piece) -> TextLine:
         x1, x2 = x1 + piece.begin * (x2 - x1), x1 + piece.end * (x2 - x1)
     share = max(piece.end - piece.begin, 1e-6)
     centres = tuple((centre - piece.begin) / share for centre in line.centres[piece.start : piece.stop])
-    return replace(line, text=line.text[piece.start : piece.stop], box=(x1, y1, x2, y2), centres=centres)
+    words = tuple(
+        word._replace(start=word.start - piece.start, stop=word.stop - piece.start)
+        for word in line.words
+        if piece.start <= word.start and word.stop <= piece.stop
+    )
+    text = line.text[piece.start : piece.stop]
+    return replace(line, text=text, box=(x1, y1, x2, y2), centres=centres, words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +223,16 @@ class Frame:
         if len(row) == 1:
             return self.sizes[row[0]] / self.type_size
         length = sum(self.boxes[i][2] - self.boxes[i][0] for i in row)
-        return length / (self.type_size * max(0.2, sum(_units(self.lines[i].text) for i in row)))
+        return length / (self.type_size * max(0.2, sum(length_in_ems(self.lines[i].text) for i in row)))
 
 
 def type_size(text: str, length: float) -> float:
     """The size of the type in which `text` is `length` long, if its letters are as wide as most."""
-    return length / max(0.2, _units(text))
+    return length / max(0.2, length_in_ems(text))
 
 
 @lru_cache(maxsize=8192)
-def _units(text: str) -> float:
+def length_in_ems(text: str) -> float:
     """The length of a text in ems: a sum of the usual widths of its characters in a proportional typeface."""
     return sum(_unit(char) for char in text)
 

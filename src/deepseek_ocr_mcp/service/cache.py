@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 KEEP_S: Final = 3600.0  # in memory; an agent comes back within minutes
 PENDING_S: Final = 120.0  # with OCR_CACHE=off: pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
-FILE: Final = "pages-v1.sqlite"
+FILE: Final = "readings-v2.sqlite"
+OLD_FILES: Final = ("pages-v1.sqlite",)  # of earlier releases; their entries cannot be used
 BUSY_S: Final = 2.0  # another server may share the folder
 TOUCH_S: Final = 60.0  # last use is noted no finer than this: a hit need not write
 SLACK: Final = 0.9  # of the bound is left after a clean-up
@@ -86,11 +87,15 @@ class PageCache:
         self._keep(key, data)
         return _loaded(data)
 
-    async def put(self, key: str, value: dict[str, Any]) -> None:
-        """Keep an entry. The entries that were used longest ago make room."""
+    async def put(self, key: str, value: dict[str, Any], *, for_long: bool = True) -> None:
+        """Keep an entry. The entries that were used longest ago make room.
+
+        Args:
+            for_long: whether the entry may be kept on disk, and outlive this process.
+        """
         data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
         self._keep(key, data)
-        if self._disk is not None:
+        if self._disk is not None and for_long:
             await anyio.to_thread.run_sync(self._disk.put, key, data)
 
     def answered(self, key: str) -> None:
@@ -223,14 +228,14 @@ class DiskCache:
         # An OperationalError is temporary: the disk is full, or another server holds the lock.
         if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError):
             self._drop_connection()
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path + suffix)
+            _remove_database(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         import sqlite3
 
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        for name in OLD_FILES:
+            _remove_database(os.path.join(self._folder, name))
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self._path, timeout=BUSY_S, check_same_thread=False)
         try:
@@ -253,6 +258,13 @@ class DiskCache:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _remove_database(path: str) -> None:
+    """Remove a database and the files that SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            os.unlink(path + suffix)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

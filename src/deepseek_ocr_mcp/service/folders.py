@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from ..caller import Caller
 from ..config import Settings
-from ..documents.listing import Listing, complete_path, list_files
+from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
 from ..models import Failure, Folder, Note, NoteCode, OcrRequest, OcrResult
@@ -168,6 +168,8 @@ class FolderReader:
         if listing.subfolders:
             pattern = os.path.join(listing.root, "**")
             answer.add("files", f'Its subfolders are not looked into; image="{pattern}" does.')
+        if listing.left_out:
+            answer.add("left_out", unlisted_text(listing.left_out))
         answer.result.notes += request.notes
         return answer
 
@@ -362,6 +364,8 @@ class FolderReader:
         if job.listing.subfolders:
             pattern = os.path.join(job.listing.root, "**")
             answer.add("files", f'Its subfolders were not looked into; image="{pattern}" does.')
+        if job.listing.left_out:
+            answer.add("left_out", unlisted_text(job.listing.left_out))
         return answer
 
     @staticmethod

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.abc
@@ -22,17 +22,18 @@ import anyio.lowlevel
 from pydantic import ValidationError
 
 from ..documents.reader import LayerText, UnreadPart
-from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, unforeseen
+from ..engines.base import CPU, PageImage, Reading, ReadOptions
+from ..errors import BadRequest, Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, UnreadableInput, unforeseen
+from ..layout.reading import bounds, quad_of
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
 from ..models import Block, Note, Page
 from ..modes import IGNORE_LAYER, ONLY_LAYER
 from ..worker.client import OnProgress
 from .cache import PageCache
-from .work import TEXT_LAYER, ReadPage, Work
+from .work import TEXT_LAYER, ReadPage, View, Work, reading_of
 
-__all__ = ["LOADING_SHARE", "Ask", "Jobs", "Spent"]
+__all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ SCRAP_MARGIN: Final = (
 )
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
 MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
+
+OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
+"""Called with pages that were read, in the order of the document, each page once."""
 
 
 @dataclass(slots=True)
@@ -62,15 +66,23 @@ class Ask:
 
     Args:
         numbers: the pages, ascending.
+        view: how the request looks at readings.
         limit: characters after which no further page is wanted; None: all pages are.
         client: the name of the client, for a fair share of turns.
         background: whether no request waits for these pages yet.
     """
 
     def __init__(
-        self, numbers: Sequence[int], *, limit: int | None = None, client: str = "", background: bool = False
+        self,
+        numbers: Sequence[int],
+        view: View = View(),  # noqa: B008  it is frozen
+        *,
+        limit: int | None = None,
+        client: str = "",
+        background: bool = False,
     ) -> None:
         self.numbers = numbers
+        self.view = view
         self.client = client
         self.background = background
         self.request = request_id()
@@ -114,7 +126,11 @@ class Ask:
     def give(self, read: ReadPage) -> None:
         """Deliver a page. A page that the ask does not name is ignored."""
         if read.page.page not in self._pages and read.page.page in self.numbers:
-            self._pages[read.page.page] = read
+            try:
+                self._pages[read.page.page] = read.seen(self.view)
+            except BadRequest as exc:  # the search for a pattern took too long
+                self.fail(exc)
+                return
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
                 self._whole += 1
                 self._chars += len(there.page.text)
@@ -129,14 +145,24 @@ class Ask:
         self._told.append((len(self._pages) + ahead, message))
         self._changed.set()
 
-    async def follow(self, on_progress: Callable[[float, str], Awaitable[None]]) -> None:
-        """Report the progress until no page is outstanding.
+    async def follow(
+        self, on_progress: Callable[[float, str], Awaitable[None]], on_pages: OnPages | None = None
+    ) -> None:
+        """Report the progress, and the pages as they come, until no page is outstanding.
 
-        Where all pages are there at once, no progress is reported: over HTTP the answer is then no stream of events.
+        Where all pages are there at once, nothing is reported: over HTTP the answer is then no stream of events.
+
+        Args:
+            on_progress: called with pages done and a sentence.
+            on_pages: called with the pages that are there without a gap and that it was not called with before.
         """
-        told = False
+        told, delivered = False, 0
         while told or self.outstanding():
             self._changed = anyio.Event()
+            if on_pages is not None and self._whole > delivered:
+                fresh = self.pages()[delivered:]
+                delivered += len(fresh)
+                await on_pages(fresh)
             while self._told:
                 told = True
                 await on_progress(*self._told.popleft())
@@ -229,8 +255,16 @@ class Jobs:
         for number in ask.numbers:
             if ask.satisfied:
                 return
-            if not ask.has(number) and (entry := await self._cache.get(work.page_key(number))) is not None:
-                ask.give(ReadPage.from_dict(entry))
+            if not ask.has(number) and (page := await self._cached(work, number)) is not None:
+                ask.give(page)
+
+    async def _cached(self, work: Work, number: int) -> ReadPage | None:
+        """A page as the cache has it. An entry that is no page is none: a newer release may have written it."""
+        for key in work.page_keys(number):
+            if (entry := await self._cache.get(key)) is not None:
+                with suppress(ValueError, KeyError, TypeError):
+                    return ReadPage.from_dict(entry)
+        return None
 
     def join(self, ask: Ask, work: Work) -> None:
         """Have the outstanding pages of `ask` read. Unless the ask is in the background, `leave` must follow.
@@ -336,7 +370,7 @@ class Jobs:
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
         try:
             if job.work.text_layer != IGNORE_LAYER:
-                layer = await job.work.document.text_layer(number, job.work.options)
+                layer = await job.work.document.text_layer(number)
                 if layer.usable or job.work.text_layer == ONLY_LAYER:
                     return _Drawn(number, read=_of_layer(number, layer))
                 if layer.partial and self._manager.engine.gives_lines:
@@ -409,7 +443,7 @@ class Jobs:
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
-            options = replace(job.work.options, mode=LINES_MODE, find_term="") if parts else job.work.options
+            options = ReadOptions(LINES_MODE, resolution=job.work.options.resolution) if parts else job.work.options
             reading = await self._read_somewhere(job, images, options, report)
             pages = [
                 await _merged(job, number, parts[number], fields, reading)
@@ -457,11 +491,13 @@ class Jobs:
 
     async def _keep(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
         own = self._manager.engine.name
-        fresh = {page.page.page: page for page in pages if page.page.source or (page.engine == own and not page.remark)}
+        fresh = {
+            page.page.page: page for page in pages if page.page.source or (page.engine == own and page.may_be_kept)
+        }
         job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # waiting requests are answered first
-        for number, page in fresh.items():
-            await self._cache.put(job.work.page_key(number), page.to_dict())
+        for page in fresh.values():
+            await self._cache.put(job.work.page_key(page), page.to_dict(), for_long=not page.is_wanting)
         for number in fresh:
             job.fresh.pop(number, None)
 
@@ -507,45 +543,54 @@ def _is_about_pages(error: OcrError) -> bool:
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
     """A page with its own text; where that text cannot be trusted, an empty page with a remark that says why."""
-    page = Page(
-        page=number,
-        width=layer.width,
-        height=layer.height,
-        text=layer.text,
-        blocks=[Block(**block) for block in layer.blocks],
-        source="text_layer" if layer.usable or layer.partial else None,
-    )
+    source: Literal["text_layer"] | None = "text_layer" if layer.usable or layer.partial else None
+    page = Page(page=number, width=layer.width, height=layer.height, text="", source=source)
     remark = layer.remark
     if layer.why:
         unread = f"not all of it was read: {layer.why}." if layer.partial else f"no usable text layer: {layer.why}."
         remark = f"{unread} {remark}".strip()
-    return ReadPage(page, TEXT_LAYER, "", CPU, remark)
+    try:
+        reading = None if layer.reading is None else reading_of(layer.reading)
+    except ValueError:
+        raise UnreadableInput(
+            f"The text layer of page {number} was answered as something that is no text.",
+            remedy="Call again with text_layer=ignore: then the page is read as a picture.",
+        ) from None
+    return ReadPage(page, TEXT_LAYER, "", CPU, remark, reading=reading)
 
 
 async def _merged(
     job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
 ) -> ReadPage:
     """A page whose own text is merged with the lines that were read of the part that it does not hold."""
-    read = [
-        {**block, "box": [side + (part.left, part.top)[n % 2] for n, side in enumerate(block["box"])]}
-        for block in fields.get("blocks", ())
-    ]
-    layer = await job.work.document.text_layer(number, job.work.options, read)
+    found = _validated(number, part.image, fields, reading).seen(View(LINES_MODE))
+    read = [_shifted(block, part.left, part.top) for block in found.page.blocks or ()]
+    layer = await job.work.document.text_layer(number, read)
     if not layer.usable:
         raise OcrError(
             f"Page {number} was read, but its own text is not usable any more: {layer.why}.",
             remedy="Call again with text_layer=ignore.",
         )
     page = _of_layer(number, layer)
-    of_engine = str(fields.get("remark", ""))
-    if of_engine and _is_scrap(part, page.page.blocks or ()):
+    of_engine = found.remark
+    if of_engine and page.reading is not None and _is_scrap(part, page.reading):
         of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
-    return ReadPage(mixed, reading.engine, reading.model, reading.device, remark)
+    return ReadPage(mixed, reading.engine, reading.model, reading.device, remark, reading=page.reading)
 
 
-def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
+def _shifted(block: Block, left: int, top: int) -> dict[str, Any]:
+    """A block in a part of a page, in pixels of the page."""
+
+    def on_page(box: Sequence[int]) -> list[int]:
+        return [box[0] + left, box[1] + top, box[2] + left, box[3] + top]
+
+    words = [{"text": word.text, "box": on_page(word.box)} for word in block.words or ()]
+    return {"text": block.text, "box": on_page(block.box), "score": block.score, "words": words}
+
+
+def _is_scrap(part: UnreadPart, reading: Reading) -> bool:
     """Whether a part holds a few characters and nothing else: its lines are short, and reach to all its sides.
 
     Where no line was found, or one side of the part is empty, there may be text that was not read.
@@ -553,11 +598,12 @@ def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
     right, bottom = part.left + part.image.width, part.top + part.image.height
     boxes: list[Sequence[float]] = []
     characters = 0
-    for block in blocks:
-        x, y = (block.box[0] + block.box[2]) / 2, (block.box[1] + block.box[3]) / 2
+    for line in reading.lines:
+        box = bounds(quad_of(line), reading.width, reading.height)
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         if part.left <= x <= right and part.top <= y <= bottom:
-            boxes.append(block.box)
-            characters += len("".join(block.text.split()))
+            boxes.append(box)
+            characters += len("".join(line.text.split()))
     if not boxes or characters >= SCRAP_CHARS:
         return False
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
@@ -566,14 +612,19 @@ def _is_scrap(part: UnreadPart, blocks: Sequence[Block]) -> bool:
     return bool(max(sides) <= most)
 
 
-def _validated(number: int, image: PageImage, fields: dict[str, Any], reading: PagesRead) -> ReadPage:
-    remark = str(fields.pop("remark", ""))
-    fields.pop("tokens", None)  # the lifecycle has counted them
+def _validated(number: int, image: PageImage, fields: Mapping[str, Any], read: PagesRead) -> ReadPage:
+    """A page as an engine gave it: a reading, or the text that it wrote."""
     try:
-        page = Page(page=number, width=image.width, height=image.height, **fields)
-    except (ValidationError, TypeError) as exc:
+        if (found := fields.get("reading")) is not None:
+            reading = reading_of(found)
+            page = Page(page=number, width=image.width, height=image.height, text="")
+            return ReadPage(page, read.engine, read.model, read.device, reading.remark, reading=reading)
+        # The lifecycle has counted the tokens.
+        text = {name: value for name, value in fields.items() if name not in ("remark", "tokens")}
+        page = Page(page=number, width=image.width, height=image.height, **text)
+    except (ValidationError, ValueError, TypeError) as exc:
         raise OcrError(
-            f"The engine {reading.engine} answered something that is no page: {type(exc).__name__}.",
+            f"The engine {read.engine} answered something that is no page: {type(exc).__name__}.",
             remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
         ) from exc
-    return ReadPage(page, reading.engine, reading.model, reading.device, remark)
+    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")))

@@ -14,7 +14,7 @@ import anyio.to_thread
 from ..documents.source import Snapshot
 from ..errors import cause_of
 from .admission import Place
-from .jobs import LOADING_SHARE
+from .jobs import LOADING_SHARE, OnPages
 
 __all__ = [
     "OnPosition",
@@ -51,6 +51,8 @@ class Terms:
     on_progress: Progress | None = None
     on_position: OnPosition | None = None
     """Called while requests stand before this one; where it is missing, `on_progress` is called."""
+    on_pages: OnPages | None = None
+    """Called with pages as they are read, while others are still to be read. The answer has all of them again."""
 
     def rising(self) -> Terms:
         """The same, with progress that only rises."""

@@ -33,11 +33,12 @@ from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
 from ..engines.base import ReadOptions
 from ..errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
+from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..gpu.probe import GpuProbe
 from ..lifecycle.base import Lifecycle, ModelStatus
 from ..logs import request as request_lines
 from ..models import GpuStatus, OcrRequest, Page, State, Timing, Transition
-from ..modes import IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
+from ..modes import DEFAULT_MODE, IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from ..observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .admission import Admission, Place
 from .answer import (
@@ -59,10 +60,10 @@ from .answer import (
 )
 from .cache import DiskCache, PageCache, cache_key
 from .folders import FolderReader
-from .jobs import Ask, Jobs
+from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
 from .search import check_term
-from .work import SharedDocument, Work
+from .work import SharedDocument, View, Work
 
 __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
 
@@ -232,10 +233,11 @@ class OcrService:
                 async with self._open(terms.upload or request.image, caller, deadline) as shared:
                     work = await self._work(request, shared)
                     limit = None if output else request.max_chars or None
-                    ask = Ask(shared.document.numbers(request.pages), limit=limit, client=caller.name)
+                    view = View(request.mode, request.find_term)
+                    ask = Ask(shared.document.numbers(request.pages), view, limit=limit, client=caller.name)
                     try:
                         report = ProgressReport(terms.on_progress, len(ask.numbers), place)
-                        await self._follow(ask, work, deadline, report)
+                        await self._follow(ask, work, deadline, report, terms.on_pages)
                         answer = await self._answer(request, work, ask, output)
                         await self._look_ahead(answer, work, ask, terms)
                     finally:
@@ -277,22 +279,28 @@ class OcrService:
             await shared.release()
 
     async def _work(self, request: OcrRequest, shared: SharedDocument) -> Work:
-        """The work that answers this request. Its key names all that the text of a page depends on."""
-        document = shared.document
-        options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
-        layered = document.format == "PDF" and MODES[request.mode].text_alone
+        """The work that answers this request. Its keys name all that a page depends on."""
+        document, text_alone = shared.document, MODES[request.mode].text_alone
+        layered = document.format == "PDF" and text_alone
         text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
-        key = cache_key(
+        options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
+        if self.engine.gives_lines:  # it answers every mode with the same reading
+            options = ReadOptions(DEFAULT_MODE, resolution=request.resolution)
+        page = (
             document.snapshot.sha256,
-            asdict(options),
+            request.resolution,
             text_layer,
             self.settings.ocr_pdf_dpi,
             self.settings.max_pixels,
             await self._engine_version(),
         )
-        return Work(key, shared, options, text_layer)
+        reading_key = cache_key(*page) if text_alone else ""
+        key = reading_key if self.engine.gives_lines else cache_key(*page, asdict(options))
+        return Work(key, reading_key, shared, options, text_layer)
 
-    async def _follow(self, ask: Ask, work: Work, deadline: float, progress: ProgressReport) -> None:
+    async def _follow(
+        self, ask: Ask, work: Work, deadline: float, progress: ProgressReport, on_pages: OnPages | None
+    ) -> None:
         """Wait until the pages of an ask are there, or until the deadline.
 
         Raises:
@@ -302,7 +310,7 @@ class OcrService:
         if ask.outstanding():
             self._jobs.join(ask, work)
             with anyio.CancelScope(deadline=deadline):
-                await ask.follow(progress)
+                await ask.follow(progress, on_pages)
         read = ask.pages()
         error = ask.error if not read else None if ask.outstanding() else first_error(read)
         if error is not None:
@@ -312,7 +320,7 @@ class OcrService:
         """Have the pages read that the next call will ask for, and add a table of contents."""
         left = ask.numbers[len(answer.result.pages) :]
         if terms.reply_s < inf and left and ask.error is None and not answer.result.saved_to:
-            ahead = Ask(left, limit=ask.limit, client=ask.client, background=True)
+            ahead = Ask(left, ask.view, limit=ask.limit, client=ask.client, background=True)
             await self._jobs.fill(ahead, work)
             if ahead.outstanding():
                 self._jobs.join(ahead, work)
@@ -340,7 +348,7 @@ class OcrService:
 
     async def _add_contents(self, answer: Answer, work: Work, ask: Ask) -> None:
         """Add a table of contents, as far as the document is read."""
-        known = Ask(ask.numbers)
+        known = Ask(ask.numbers, ask.view)
         for read in ask.pages():
             known.give(read)
         await self._jobs.fill(known, work)
@@ -355,9 +363,9 @@ class OcrService:
         shown = {page.page for page in answer.result.pages}
         for read in ask.pages():
             if read.page.page in shown or answer.result.saved_to:
-                self._cache.answered(work.page_key(read.page.page))
+                self._cache.answered(work.page_key(read))
             elif read.error is None:
-                await self._cache.put(work.page_key(read.page.page), read.to_dict())
+                await self._cache.put(work.page_key(read), read.to_dict())
 
     async def _answer(self, request: OcrRequest, work: Work, ask: Ask, output: str) -> Answer:
         """The answer, from the pages that are there."""
@@ -407,6 +415,8 @@ class OcrService:
         for page in result.pages:
             if request.boxes == "none" and request.mode != "find":
                 page.blocks = None
+            elif request.boxes != "words":
+                page.blocks = page.blocks and [block.model_copy(update={"words": None}) for block in page.blocks]
             if not request.raw:
                 page.raw = None
 
@@ -456,26 +466,41 @@ class OcrService:
         async with self._reader.open(upload, local=False, client=client) as document:
             yield document
 
-    def searchable_pdf(
-        self, upload: Snapshot, pages: Sequence[Page], client: str = ""
+    def export(
+        self,
+        format: str,
+        pages: Sequence[Page],
+        document: Snapshot | Kept | None = None,
+        *,
+        options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
+        client: str = "",
     ) -> AbstractAsyncContextManager[str]:
-        """The path of a PDF: the document, with the text of `pages` under its pages.
+        """The path of a file with these pages, as they were read. It lasts as the context does.
+
+        Args:
+            format: a name of `EXPORT_FORMATS`.
+            document: what the pages were read from, for a format that needs it; otherwise not used.
+            options: the title and the mode of the pages, and more.
+            client: who asks; clients take turns.
 
         Raises:
-            BadRequest: no text of these pages has a place on its page.
+            BadRequest: there is no such format, or it needs the document or boxes and they are missing, or the pages
+                have no table for a format of tables.
         """
-        if not any(block.text for page in pages for block in page.blocks or ()):
+        known = EXPORT_FORMATS.get(format)
+        if known is None:
+            raise BadRequest(f"There is no format {format!r}.", remedy=f"Use one of {', '.join(EXPORT_FORMATS)}.")
+        if known.needs_document and document is None:
             raise BadRequest(
-                "None of these pages has blocks with text and a box, so no text can be laid under them.",
-                remedy="Read the document with boxes=true, then send its `pages` as they were answered.",
+                f"A {known.title} needs the document itself.",
+                remedy="Send a form with the document as `file` and this JSON as `result`.",
             )
-        return self._reader.exported("searchable_pdf", dump_pages(pages), upload, client)
-
-    def word_document(
-        self, pages: Sequence[Page], title: str, mode: str, client: str = ""
-    ) -> AbstractAsyncContextManager[str]:
-        """The path of a Word document: headings, paragraphs, lists and tables."""
-        return self._reader.exported("word_document", dump_pages(pages), client=client, title=title, mode=mode)
+        if known.needs_boxes and not any(block.text for page in pages for block in page.blocks or ()):
+            raise BadRequest(
+                f"None of these pages has blocks with text and a box, so no {known.title} can be made of them.",
+                remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
+            )
+        return self._reader.exported(format, dump_pages(pages), options, document, client)
 
     async def confined(self) -> str:
         """What holds the document decoder back on this system, in words."""

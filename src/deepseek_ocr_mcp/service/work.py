@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 import anyio
+from pydantic import TypeAdapter
 
 from ..documents.reader import Document
-from ..engines.base import CPU, ReadOptions
+from ..engines.base import CPU, Reading, ReadOptions
 from ..errors import OcrError
-from ..models import Page
+from ..layout.answers import answer, hits
+from ..models import Block, Page
+from .search import term_errors
 
-__all__ = ["TEXT_LAYER", "ReadPage", "SharedDocument", "Work"]
+__all__ = ["TEXT_LAYER", "ReadPage", "SharedDocument", "View", "Work", "reading_of"]
 
 TEXT_LAYER = "text_layer"
 """Stands in the place of an engine's name on pages that no engine has read."""
+
+_READING: Final = TypeAdapter(Reading)
+
+
+def reading_of(fields: Any) -> Reading:
+    """The reading that `Reading.to_dict` described.
+
+    Raises:
+        ValueError: the fields are no reading. They come from a child, which may say anything.
+    """
+    return _READING.validate_python(fields)
 
 
 class SharedDocument:
@@ -50,11 +64,33 @@ class SharedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """How a request looks at a reading."""
+
+    mode: str = "document"
+    find_term: str = ""
+
+    def of(self, reading: Reading) -> tuple[str, list[Block]]:
+        """The text of the page, and its blocks with their words.
+
+        Raises:
+            BadRequest: the search took too long.
+        """
+        with term_errors():
+            text, blocks = hits(reading, self.find_term) if self.mode == "find" else answer(reading, self.mode)
+        return text, [Block(**block) for block in blocks]
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Reading one document with one set of options. Requests for the same work share the pages that it reads."""
 
     key: str
     """The same for every request that can be answered with the same pages."""
+    reading_key: str
+    """The same for every request that can be answered with the same readings, whatever its mode and its term are.
+
+    Empty for a mode that asks for more than the text of the page."""
     shared: SharedDocument
     options: ReadOptions
     text_layer: str
@@ -65,9 +101,14 @@ class Work:
         """The document; it is open while it has a holder."""
         return self.shared.document
 
-    def page_key(self, number: int) -> str:
-        """The key of a page in the cache."""
-        return f"{self.key}-{number}"
+    def page_keys(self, number: int) -> list[str]:
+        """The keys under which a page may be in the cache: as a reading, or as text that was written for one mode."""
+        return [f"{key}-{number}" for key in dict.fromkeys((self.reading_key, self.key)) if key]
+
+    def page_key(self, page: ReadPage) -> str:
+        """The key under which a page is put into the cache."""
+        key = self.reading_key if page.reading is not None and self.reading_key else self.key
+        return f"{key}-{page.page.page}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +116,55 @@ class ReadPage:
     """A page, and who read it."""
 
     page: Page
+    """Without text and blocks where there is a reading: `seen` fills them in."""
     engine: str
     model: str
     device: str
     remark: str = ""
-    """A sentence for the caller. A page that an engine has read with a remark is not cached: another reading may be
-    better."""
+    """A sentence for the caller: what limits the text."""
     cached: bool = False
     error: OcrError | None = None
     """Why the page could not be read: then its text is empty and its `finish` is `failed`."""
+    reading: Reading | None = None
+    """What was found on the page; None for a page whose text an engine wrote itself."""
 
     @classmethod
     def failed(cls, number: int, error: OcrError) -> Self:
         """A page that could not be drawn or read."""
         return cls(Page(page=number, width=0, height=0, text="", finish="failed"), "", "", CPU, error=error)
 
+    @property
+    def is_wanting(self) -> bool:
+        """Whether an engine could not read all of the page. After a restart it may: with data of another language."""
+        return bool(self.remark) and not self.page.source
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether this is as good as another reading. A model that writes text may write better the next time."""
+        return self.reading is not None or not self.remark
+
+    def seen(self, view: View) -> Self:
+        """The page as a request looks at it."""
+        if self.reading is None:
+            return self
+        text, blocks = view.of(self.reading)
+        turn = (360 - 90 * self.reading.quarters) % 360 or None
+        page = self.page.model_copy(update={"text": text, "blocks": blocks, "turn": turn})
+        return replace(self, page=page)
+
     def to_dict(self) -> dict[str, Any]:
         """The page as the cache keeps it; `from_dict` is the inverse."""
-        page = self.page.model_dump(mode="json", exclude_none=True)
+        left_out = set() if self.reading is None else {"text", "blocks", "turn"}
+        page = self.page.model_dump(mode="json", exclude_none=True, exclude=left_out)
         fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        if self.reading is not None:
+            fields["reading"] = self.reading.to_dict()
         return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The page that `to_dict` described."""
+        page = Page(**{"text": "", **data["page"]})
+        reading = reading_of(data["reading"]) if "reading" in data else None
         remark = data.get("remark", "")
-        return cls(Page(**data["page"]), data["engine"], data["model"], data["device"], remark, cached=True)
+        return cls(page, data["engine"], data["model"], data["device"], remark, cached=True, reading=reading)

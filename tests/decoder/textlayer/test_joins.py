@@ -8,8 +8,9 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
+from answering import layer_answer
 from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
-from deepseek_ocr_mcp.engines.base import ReadOptions
+from deepseek_ocr_mcp.documents.reader import LayerText
 from pdf_maker import PROSE, Sheet, pdf, stream
 
 Say = Callable[..., str]
@@ -26,11 +27,11 @@ def say(tmp_path: Path) -> Say:
         document.init_forms()
         try:
             place = PagePlace(document, 0, str(path), (827, 1170))
-            found = read_layer(place, ReadOptions(mode), lambda: None)
+            found = read_layer(place, lambda: None)
         finally:
             document.close()
         assert (found["usable"], found["why"]) == (True, "")
-        return str(found["text"])
+        return layer_answer(LayerText(0, 0, **found), mode).text
 
     return text
 
@@ -158,10 +159,10 @@ def test_a_control_code_that_is_ink_is_never_dropped(tmp_path: Path) -> None:
     path = tmp_path / "page.pdf"
     path.write_bytes(pdf(sheet))
     document = pypdfium2.PdfDocument(path)
-    found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), ReadOptions("free"), lambda: None)
+    found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None)
     document.close()
     assert found["partial"]
-    assert found["text"].endswith("o\ufffdce")
+    assert layer_answer(LayerText(0, 0, **found), "free").text.endswith("o\ufffdce")
     assert "marked \ufffd" in found["remark"]
 
 

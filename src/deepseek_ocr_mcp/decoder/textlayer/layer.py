@@ -1,4 +1,4 @@
-"""Gives a PDF page's own text as an engine would have read it, and says which part of the page it does not hold.
+"""Gives a PDF page's own text as a reading, and says which part of the page the text does not hold.
 
 The text holds the characters that a person sees on the page, and no other (`visibility.py`). What the page shows
 beside them, and characters that are in doubt (`trust.py`), are to be read from a picture of the page without the
@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ...engines.base import ReadOptions
-from ...layout.find import find_term
 from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
-from ...layout.lines import LIST_MARK, Element, TextLine
-from ...layout.writing import rows_around, to_markdown, to_text
+from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
+from ...layout.reading import PIECE, Reading, Section
 from .cells import cut_at_columns
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
@@ -67,21 +65,17 @@ class PagePlace:
 
 
 def read_layer(
-    place: PagePlace,
-    options: ReadOptions,
-    ask: Callable[[], None],
-    read: Sequence[Mapping[str, Any]] | None = None,
+    place: PagePlace, ask: Callable[[], None], read: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
     """Take the text of a page from the file, and merge it with what an engine read.
 
     Args:
-        options: the mode is one for which text is enough.
         ask: raises when nobody waits any more.
-        read: lines that an engine found in the picture of the page without its certain text: `text`, `box` in pixels
-            and `score`. None: it was not asked.
+        read: lines that an engine found in the picture of the page without its certain text, as blocks of an answer
+            in pixels of the page. None: it was not asked.
 
-    Returns `text`, `blocks`, `usable`, `partial` (the text is good, but not all that the page shows), `why` (it is
-    not usable, or not all) and `remark`.
+    Returns `reading` (as `Reading.to_dict` gives it; None where the text is not usable), `usable`, `partial` (the text
+    is good, but not all that the page shows), `why` (it is not usable, or not all) and `remark`.
     """
     clock = Clock(ask)
     try:
@@ -97,17 +91,12 @@ def read_layer(
                 across, down = page.content.width / place.size[0], page.content.height / place.size[1]
                 layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
             remarks += [*layer.remarks(), *_undrawn(found)]
-            writer = _LayerWriter(layer, options, page.content, place.size)
-            text, blocks = writer.written(clock)
+            sections = _LinePlaces(page.content, place.size).sections(layer.groups(clock))
     except TooMuch as exc:
         return _unusable(str(exc))
     partial = bool(page.verdict.why) and read is None
-    if read is not None:
-        for block in blocks:
-            block["source"] = "text_layer" if block["score"] is None else "read"
     return {
-        "text": text,
-        "blocks": blocks,
+        "reading": Reading(*place.size, sections, is_mixed=read is not None).to_dict(),
         "usable": not partial,
         "partial": partial,
         "why": page.verdict.why if partial else "",
@@ -152,7 +141,7 @@ def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:
 
 def _unusable(why: str) -> dict[str, Any]:
     """Text that is not believed is not given either: what no person sees could speak to an agent."""
-    return {"text": "", "blocks": [], "usable": False, "partial": False, "why": why, "remark": ""}
+    return {"reading": None, "usable": False, "partial": False, "why": why, "remark": ""}
 
 
 @dataclass(slots=True)
@@ -406,59 +395,69 @@ def _arranged(lines: list[LayerLine], ruling: Ruling, clock: Clock) -> _Group:
     return _Group(lines, frame, arrange_with_rules(frame, ruling.rules, clock.tick, ruling.fills))
 
 
-# ---------------------------------------------------------------- the answer
+# ---------------------------------------------------------------- the reading
 
 
-class _LayerWriter:
-    """Writes text and blocks as an engine gives them."""
+class _LinePlaces:
+    """Places lines and their words on the page as it would be drawn."""
 
-    def __init__(self, layer: _Layer, options: ReadOptions, content: Content, size: tuple[int, int]) -> None:
-        self._layer = layer
-        self._options = options
-        self._size = size
+    def __init__(self, content: Content, size: tuple[int, int]) -> None:
+        """`size`: width and height of the drawn page, pixels."""
         self._across, self._down = size[0] / content.width, size[1] / content.height
-        self._chunks: list[str] = []
-        self._blocks: list[dict[str, Any]] = []
 
-    def written(self, clock: Clock) -> tuple[str, list[dict[str, Any]]]:
-        is_search = self._options.mode == "find"
-        for group in self._layer.groups(clock):
-            if is_search:
-                self._find(group)
-            else:
-                self._write(group)
-        return ("\n" if is_search else "\n\n").join(chunk for chunk in self._chunks if chunk), self._blocks
-
-    def _find(self, group: _Group) -> None:
-        order = [n for element in group.elements for n in element.lines]
-        hits = find_term(group.frame, self._options.find_term, order)
-        for span in (span for hit in hits for span in hit.spans):
-            line = group.lines[span.line]
-            self._add(self._options.find_term, line.text[span.start : span.stop], line.glyphs_of(span.start, span.stop))
-        spans = [[span.line for span in hit.spans] for hit in hits]
-        self._chunks.append(rows_around(group.frame, group.elements, spans))
-
-    def _write(self, group: _Group) -> None:
-        markdown = self._options.mode == "document"
-        self._chunks.append((to_markdown if markdown else to_text)(group.frame, group.elements))
-        for element in group.elements:
-            for line in (group.lines[n] for n in element.lines):
-                self._add(element.kind if markdown else "line", line.text, line.glyphs)
-
-    def _add(self, label: str, text: str, glyphs: Iterable[Glyph]) -> None:
-        glyphs = list(glyphs)
-        boxes = [glyph.box for glyph in glyphs]
-        x1, y1 = min(box[0] for box in boxes) * self._across, min(box[1] for box in boxes) * self._down
-        x2, y2 = max(box[2] for box in boxes) * self._across, max(box[3] for box in boxes) * self._down
-        width, height = self._size
-        left, top = min(max(0, math.floor(x1)), width - 1), min(max(0, math.floor(y1)), height - 1)
-        right, bottom = max(left + 1, min(width, math.ceil(x2))), max(top + 1, min(height, math.ceil(y2)))
-        scores = [glyph.score for glyph in glyphs if glyph.score is not None]
-        self._blocks.append(
-            {
-                "label": label,
-                "text": text,
-                "box": [left, top, right, bottom],
-                "score": min(scores) if scores else None,
-            }
+    def sections(self, groups: Iterable[_Group]) -> tuple[Section, ...]:
+        """The groups with their lines placed."""
+        return tuple(
+            Section(
+                tuple(self._placed(line, framed) for line, framed in zip(group.lines, group.frame, strict=True)),
+                tuple(group.elements),
+            )
+            for group in groups
         )
+
+    def _placed(self, line: LayerLine, framed: TextLine) -> TextLine:
+        angle = 90.0 if line.vertical else _way(line.marks[0].glyph.run.angle)
+        pieces = []
+        for match in PIECE.finditer(line.text):
+            if glyphs := line.glyphs_of(*match.span()):
+                pieces.append(WordPlace(*match.span(), self._quad(glyphs, angle)))
+        scores = [glyph.score for glyph in line.glyphs if glyph.score is not None]
+        return replace(
+            framed,
+            quad=self._quad(line.glyphs, angle),
+            words=tuple(pieces),
+            vertical=line.vertical,
+            score=min(scores, default=1.0),
+            source="read" if scores else "text_layer",
+        )
+
+    def _quad(self, glyphs: Sequence[Glyph], angle: float) -> Quad:
+        """The corners of the place of these glyphs, whose text runs at this angle.
+
+        Where text runs along the sides of the page, the place is made of whole pixels, so that all ink is in it.
+        """
+        lefts, tops, rights, bottoms = zip(*(glyph.box for glyph in glyphs), strict=True)
+        x1, y1 = math.floor(min(lefts) * self._across), math.floor(min(tops) * self._down)
+        x2, y2 = math.ceil(max(rights) * self._across), math.ceil(max(bottoms) * self._down)
+        if angle % 90:
+            return self._slanted(glyphs, math.radians(angle))
+        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        first = round(angle / 90) % 4
+        (a, b), (c, d), (e, f), (g, h) = corners[first:] + corners[:first]
+        return float(a), float(b), float(c), float(d), float(e), float(f), float(g), float(h)
+
+    def _slanted(self, glyphs: Sequence[Glyph], turn: float) -> Quad:
+        """The rectangle around the boxes of these glyphs that is turned by `turn`, in radians clockwise."""
+        cos, sin = math.cos(turn), math.sin(turn)
+        along, below = [], []
+        for left, top, right, bottom in (glyph.box for glyph in glyphs):
+            for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)):
+                x, y = x * self._across, y * self._down
+                along.append(x * cos + y * sin)
+                below.append(y * cos - x * sin)
+
+        def back(x: float, y: float) -> tuple[float, float]:
+            return x * cos - y * sin, x * sin + y * cos
+
+        left, right, top, bottom = min(along), max(along), min(below), max(below)
+        return (*back(left, top), *back(right, top), *back(right, bottom), *back(left, bottom))

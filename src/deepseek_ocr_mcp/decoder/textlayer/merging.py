@@ -35,22 +35,26 @@ SIZE: Final = 0.9  # of that height is the size of its type
 
 @dataclass(frozen=True, slots=True)
 class ReadLine:
-    """A line that an engine read; `box` in points of the upright page."""
+    """A line that an engine read; boxes in points of the upright page."""
 
     text: str
     box: Box
     score: float
+    words: tuple[tuple[str, Box], ...] = ()
 
     @classmethod
     def of(cls, block: Mapping[str, Any], across: float, down: float) -> ReadLine:
         """From a block in pixels; `across` and `down` are points per pixel."""
-        x1, y1, x2, y2 = block["box"]
+
+        def in_points(box: Sequence[float]) -> Box:
+            return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
         score = block.get("score")
-        box = (x1 * across, y1 * down, x2 * across, y2 * down)
-        return cls(str(block["text"]), box, 1.0 if score is None else float(score))
+        words = tuple((str(word["text"]), in_points(word["box"])) for word in block.get("words", ()))
+        return cls(str(block["text"]), in_points(block["box"]), 1.0 if score is None else float(score), words)
 
     def as_line(self) -> LayerLine:
-        """As a line of the page; its characters stand at equal distances."""
+        """As a line of the page."""
         x1, y1, x2, y2 = self.box
         text = " ".join(self.text.split())
         vertical = y2 - y1 > 2 * (x2 - x1) and bool(IDEOGRAPH.search(text))
@@ -58,21 +62,34 @@ class ReadLine:
         run = Run(size=max(size, 0.1), order=0)
         marks: list[Mark] = []
         at: list[int] = []
-        step = ((y2 - y1) if vertical else (x2 - x1)) / max(1, len(text))
-        for n, char in enumerate(text):
+        for char, (begin, end) in zip(text, self._places(text, vertical=vertical), strict=True):
             if char == " ":
                 at.append(-1)
                 continue
             at.append(len(marks))
-            box = (
-                (x1, y1 + n * step, x2, y1 + (n + 1) * step)
-                if vertical
-                else (x1 + n * step, y1, x1 + (n + 1) * step, y2)
-            )
+            box = (x1, begin, x2, end) if vertical else (begin, y1, end, y2)
             base = box[1] + ASCENT * (box[3] - box[1])
             glyph = Glyph(char, box, box[0], base, run, score=self.score)
             marks.append(Mark(glyph, char, box[0], box[2], base, run.size, -1))
         return LayerLine(marks, vertical, text, at)
+
+    def _places(self, text: str, *, vertical: bool) -> list[tuple[float, float]]:
+        """Where each character begins and ends along the line: at equal distances within its word."""
+        first, last = (1, 3) if vertical else (0, 2)
+        places = _shares(self.box[first], self.box[last], len(text))
+        start = 0
+        for word, box in self.words:
+            if (start := text.find(word, start)) < 0:
+                break
+            places[start : start + len(word)] = _shares(box[first], box[last], len(word))
+            start += len(word)
+        return places
+
+
+def _shares(begin: float, end: float, count: int) -> list[tuple[float, float]]:
+    """A length in equal parts."""
+    step = (end - begin) / max(1, count)
+    return [(begin + n * step, begin + (n + 1) * step) for n in range(count)]
 
 
 def merged(

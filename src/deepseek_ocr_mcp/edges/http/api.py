@@ -21,7 +21,8 @@ from starlette.responses import FileResponse, Response
 from ... import __version__
 from ...caller import Caller
 from ...config import MB
-from ...errors import BadRequest, InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...errors import InputTooLarge, NotFound, OcrError, UnreadableInput
+from ...export_formats import EXPORT_FORMATS, ExportOptions
 from ...models import OcrRequest
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
@@ -67,10 +68,6 @@ READING, DOCUMENTS, MODEL, SERVER = "Reading", "Documents", "Model and GPUs", "S
 COMPONENTS: Final = "#/components/schemas/"
 NO_NAME: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]')  # characters that some file system refuses in a name
 MAX_TITLE: Final = 100  # characters, in the name of a file
-MEDIA_TYPES: Final = {
-    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    "pdf": "application/pdf",
-}
 PREVIEW_HEADERS: Final = {
     name: {"schema": {"type": "integer"}, "description": text}
     for name, text in (
@@ -134,7 +131,10 @@ class Api:
             summary="Pages as PNG of 144 dpi",
             openapi_extra={"requestBody": _form_body(PicturesForm)},
         )(self.pictures)
-        files: dict[str, Any] = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the file"}
+        files: dict[str, Any] = {
+            "content": {EXPORT_FORMATS[kind].media_type: {} for kind in ("docx", "pdf")},
+            "description": "the file",
+        }
         app.post(
             "/export",
             response_class=Response,
@@ -267,18 +267,11 @@ class Api:
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
             pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
-            if asked.format == "docx":
-                made = self._service.word_document(pages, title, asked.mode, client)
-            elif upload is None:
-                raise BadRequest(
-                    "A searchable PDF needs the document itself.",
-                    remedy="Send a form with the document as `file` and this JSON as `result`.",
-                )
-            else:
-                made = self._service.searchable_pdf(upload, pages, client)
+            options = ExportOptions(title, asked.mode)
+            made = self._service.export(asked.format, pages, upload, options=options, client=client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
-            return FileAnswer(path, MEDIA_TYPES[asked.format], name, stack.pop_all())
+            return FileAnswer(path, EXPORT_FORMATS[asked.format].media_type, name, stack.pop_all())
 
     # -- status
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import EngineUnavailable
 from ...modes import RESOLUTIONS
-from ..base import Call, PageImage, PageText, ReadOptions
+from ..base import Call, PageImage, Reading, ReadOptions
 from ..cores import usable_cores
 from ..scripts import find_unread
 from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse_other_modes
@@ -96,41 +96,34 @@ class RapidOcrEngine:
     def restore(self, device: str) -> None:
         """Nothing to do: there is nothing on a GPU."""
 
-    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """One `PageText` per page.
-
-        Blocks of `document`, `ocr` and `free` are lines in reading order. `find` gives one block for
-        each part of a hit in a line: its label is the term, its box surrounds the matching words,
-        and the text holds the row of the page that each hit stands in.
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[Reading]:
+        """One `Reading` per page, whatever the mode is.
 
         Raises:
             UnsupportedMode: the mode needs a model that understands pictures or questions.
             Cancelled: nobody waits any more.
         """
         refuse_other_modes("rapidocr", options.mode)
-        texts = []
+        readings = []
         for number, page in enumerate(pages):
 
             def progress(done: float, message: str, number: int = number) -> None:
                 call.progress((number + done) / len(pages), message)
 
             call.raise_if_cancelled()
-            texts.append(self._read_page(page, options, call, progress))
+            readings.append(self._read_page(page, options, call, progress))
             if number + 1 < len(pages):  # of the last one the answer tells
                 progress(1.0, "page read")
-        return texts
+        return readings
 
     def _read_page(
         self, page: PageImage, options: ReadOptions, call: Call, progress: Callable[[float, str], None]
-    ) -> PageText:
+    ) -> Reading:
         pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
         longest = RESOLUTIONS[options.resolution]
         if longest is not None and longest < max(page.width, page.height):
             pixels = resize(pixels, longest / max(page.width, page.height))
-        found = self._find_lines(pixels, call, progress)
-        sheet, remark = self._sheet(page, found, call)
-        text = sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
-        return replace(text, remark=remark)
+        return self._sheet(page, self._find_lines(pixels, call, progress), call).reading()
 
     def _find_lines(self, pixels: Pixels, call: Call, progress: Callable[[float, str], None]) -> _FoundLines:
         """Where lines are on the upright page, and what the model reads there."""
@@ -167,7 +160,7 @@ class RapidOcrEngine:
             readings[n] = reading
         return readings
 
-    def _sheet(self, page: PageImage, found: _FoundLines, call: Call) -> tuple[Sheet, str]:
+    def _sheet(self, page: PageImage, found: _FoundLines, call: Call) -> Sheet:
         """The page with all lines that can be read here, and a remark on those that cannot."""
         height, width = found.upright.shape[:2]
         tilt = skew(found.regions)
@@ -175,17 +168,18 @@ class RapidOcrEngine:
         unread = find_unread(lines, [reading.unread for reading in found.readings])
         boxes = {n: outline(found.regions[n]) for n in unread.lines}
         again = reread(found.upright, unread, boxes, call) if boxes else Rereading()
+        reread_lines, reread_inks = list(again.lines), list(again.inks)
         if again.whole_page:
             turned, quarters = np.rot90(found.upright, again.quarters), (found.quarters + again.quarters) % 4
-            return Sheet(page, turned, quarters, list(again.lines), list(again.inks)), again.remark
+            return Sheet(page, turned, quarters, reread_lines, reread_inks, remark=again.remark)
         kept = [
             n
             for n, reading in enumerate(found.readings)
             if not (reading.is_noise or n in unread.noise or n in again.numbers)
         ]
-        sheet = Sheet(page, found.upright, found.quarters, list(again.lines), list(again.inks))
+        sheet = Sheet(page, found.upright, found.quarters, reread_lines, reread_inks, tilt=tilt, remark=again.remark)
         if kept:
             inks = [inset(found.regions[n]) for n in kept]
             laid, inks, rules = lay_out_lines(found.upright, [lines[n] for n in kept], inks, tilt)
-            sheet = replace(sheet, lines=[*laid, *again.lines], inks=[*inks, *again.inks], rules=rules)
-        return sheet, again.remark
+            sheet = replace(sheet, lines=[*laid, *reread_lines], inks=[*inks, *reread_inks], rules=rules)
+        return sheet

@@ -23,7 +23,7 @@ import numpy as np
 from ...errors import EngineUnavailable
 from ...layout.lines import Box, TextLine
 from ...modes import RESOLUTIONS
-from ..base import Call, PageImage, PageText, ReadOptions
+from ..base import Call, PageImage, Reading, ReadOptions
 from ..scripts import Unread, how_to_install, remark
 from ..sheet import Region, Sheet, refuse_other_modes
 from .lines import lay_out
@@ -90,8 +90,8 @@ class TesseractEngine:
     def restore(self, device: str) -> None:
         """Nothing to do: there is nothing on a GPU."""
 
-    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        """One `PageText` per page, as the rapidocr engine gives it.
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[Reading]:
+        """One `Reading` per page, whatever the mode is.
 
         A page in a script for which no language data is installed has no text, but a remark.
 
@@ -100,13 +100,13 @@ class TesseractEngine:
             Cancelled: nobody waits any more.
         """
         refuse_other_modes("tesseract", options.mode)
-        texts = []
+        readings = []
         for number, page in enumerate(pages):
-            texts.append(self._read_page(page, options, call))
+            readings.append(self._read_page(page, options, call))
             call.progress((number + 1) / len(pages), "page read")
-        return texts
+        return readings
 
-    def _read_page(self, page: PageImage, options: ReadOptions, call: Call) -> PageText:
+    def _read_page(self, page: PageImage, options: ReadOptions, call: Call) -> Reading:
         if self._program is None:
             raise RuntimeError("read() before load()")
         pixels: Pixels = np.memmap(page.path, np.uint8, "r", shape=(page.height, page.width, 3))
@@ -116,16 +116,16 @@ class TesseractEngine:
         reading = self._program.read(grey, seen, call)
         script = reading.script
         if reading.words and not reading.trusted and self._program.lacks(script) and seen.is_sure_of_script:
-            return PageText(
-                "",
+            return Reading(
+                page.width,
+                page.height,
                 remark=f"The page seems to be in {script.name.replace('_', ' ')} script, and Tesseract has no language "
                 f"data for it (it has {', '.join(self._program.readers)}). Install the data and restart the server "
                 f"({how_to_install(script)}).",
             )
         upright = np.rot90(pixels, reading.quarters)
         lines, inks = lay_out(reading.words, upright.shape[1], upright.shape[0])
-        sheet = Sheet(page, upright, reading.quarters, lines, inks)
-        return sheet.found(options.find_term) if options.mode == "find" else sheet.written(options.mode)
+        return Sheet(page, upright, reading.quarters, lines, inks).reading()
 
 
 def reread(pixels: Pixels, unread: Unread, boxes: Mapping[int, Box], call: Call) -> Rereading:

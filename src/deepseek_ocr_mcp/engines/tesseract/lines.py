@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ...layout.gutters import split_at_gutters
-from ...layout.lines import NO_SPACES, RIGHT_TO_LEFT, TextLine, cut
+from ...layout.lines import NO_SPACES, RIGHT_TO_LEFT, Quad, TextLine, WordPlace, cut
+from ...layout.reading import PIECE, part_of
 from ..sheet import Region, slice_region
 from .program import Word, by_line, mean_confidence
 
@@ -64,23 +65,45 @@ def _line(group: Sequence[Word], tilt: float, width: int, height: int, scale: fl
         boxes.append((x - (x2 - x1) / 2, y - half, x + (x2 - x1) / 2, y + half))
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
-    text, places = _joined(group, boxes, vertical=bottom - top > 1.5 * (right - left) and len(group) > 1)
+    text, places, starts = _joined(group, boxes, vertical=bottom - top > 1.5 * (right - left) and len(group) > 1)
     vertical = bottom - top > 1.5 * (right - left) and len(text) > 1
     begin, extent = (top, bottom - top) if vertical else (left, right - left)
     centres = tuple((place - begin) / extent for place in places)
     if RIGHT_TO_LEFT.search(text):
         centres = ()  # they would run backwards
+    pieces = [
+        WordPlace(start, start + len(word.text), _corners(word.box, scale, vertical=vertical))
+        for start, word in zip(starts, group, strict=True)
+    ]
     dx, dy = (left + right - width) / 2, (top + bottom - height) / 2
     ink = Region(width / 2 + dx * cos - dy * sin, height / 2 + dx * sin + dy * cos, right - left, bottom - top, tilt)
-    return TextLine(text, (left, top, right, bottom), mean_confidence(group), centres, vertical), ink
+    line = TextLine(
+        text, (left, top, right, bottom), mean_confidence(group), centres, vertical, words=_words(text, pieces)
+    )
+    return line, ink
+
+
+def _words(text: str, pieces: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
+    """The words of a line and the signs at them, made of the pieces that the program takes for words.
+
+    Of Korean, the program gives syllables; signs at a word are a part of it, and are placed in their share of it.
+    """
+    whole = TextLine(text, (0.0, 0.0, 0.0, 0.0), words=tuple(pieces))
+    return tuple(WordPlace(*match.span(), part_of(whole, *match.span())) for match in PIECE.finditer(text))
+
+
+def _corners(box: tuple[int, int, int, int], scale: float, *, vertical: bool) -> Quad:
+    """The box of a word as the program gives it, in pixels of the page, its corners in the order of its text."""
+    x1, y1, x2, y2 = (side * scale for side in box)
+    return (x2, y1, x2, y2, x1, y2, x1, y1) if vertical else (x1, y1, x2, y1, x2, y2, x1, y2)
 
 
 def _joined(
     group: Sequence[Word], boxes: Sequence[tuple[float, float, float, float]], *, vertical: bool
-) -> tuple[str, list[float]]:
-    """The words as one text, and the middle of each of its characters along the line."""
+) -> tuple[str, list[float], list[int]]:
+    """The words as one text, the middle of each of its characters along the line, and where each word starts in it."""
     first, last = (1, 3) if vertical else (0, 2)
-    text, places = "", []
+    text, places, starts = "", [], []
     for n, word in enumerate(group):
         begin, end = boxes[n][first], boxes[n][last]
         if n:
@@ -89,9 +112,10 @@ def _joined(
             if gap >= _space(text[-1], word.text[0]) * size:
                 text += " "
                 places.append((boxes[n - 1][last] + begin) / 2)
+        starts.append(len(text))
         text += word.text
         places += [begin + (at + 0.5) / len(word.text) * (end - begin) for at in range(len(word.text))]
-    return text, places
+    return text, places, starts
 
 
 def _space(before: str, after: str) -> float:

@@ -68,8 +68,8 @@ LATIN_DATA: Final = frozenset(
 ) - {"vie"}
 
 INSTALL: Final = (
-    "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract; "
-    "Windows: winget install UB-Mannheim.TesseractOCR), or set OCR_ENGINE=rapidocr."
+    "Install it (Debian and Ubuntu: apt-get install tesseract-ocr; Fedora: dnf install tesseract; macOS: brew install "
+    "tesseract; Windows: winget install UB-Mannheim.TesseractOCR), or set OCR_ENGINE=rapidocr."
 )
 
 
@@ -143,7 +143,10 @@ class Program:
         self.languages = frozenset(line.strip() for line in listed if re.fullmatch(r"[\w/-]+", line.strip()))
         if not self.readers:
             raise EngineUnavailable(
-                f"Tesseract ({path}) has no language data.", remedy="On Debian run: apt-get install tesseract-ocr-eng"
+                f"Tesseract ({path}) has no language data.",
+                remedy="Install it (Debian and Ubuntu: apt-get install tesseract-ocr-eng; Fedora: dnf install "
+                "tesseract-langpack-eng; macOS: brew install tesseract-lang; Windows: choose languages in the "
+                "installer), or set TESSDATA_PREFIX to the folder that has it.",
             )
 
     def version(self, call: Call) -> str:

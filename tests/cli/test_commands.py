@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import tomllib
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -79,8 +78,83 @@ def test_output_dir_gets_one_file_each_and_replaces_none(page: Path, tmp_path: P
         assert (done.returncode, done.stdout) == (0, "")
         assert echo() in (tmp_path / "out" / "texts" / f"page.png{suffix}").read_text()
     again = run("ocr", str(page), "--output-dir", "out/texts", cwd=tmp_path)
-    assert again.returncode == 3
+    assert (again.returncode, "--overwrite" in again.stderr) == (3, True)
     assert run("ocr", str(page), "--output-dir", "out/texts", "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_output_names_the_file_and_the_format_and_dashes_are_standard_input_and_output(
+    page: Path, tmp_path: Path
+) -> None:
+    assert run("ocr", "page.png", "-o", "deep.json", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "deep.json").read_text())["pages"][0]["blocks"]
+    with page.open("rb") as data:
+        done = subprocess.run(
+            [*COMMAND, "ocr", "-", "-o", "-"],
+            env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+            stdin=data,
+            capture_output=True,
+            text=True,
+            timeout=2 * BOUND_S,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, echo() + "\n", "")
+
+
+def test_an_interrupted_reading_leaves_the_pages_that_were_read_and_says_how_to_go_on(
+    tmp_path: Path, signs: Signs
+) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(11, 12, 13, 14))
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", "a.tif"],
+        env={**os.environ, "OCR_ENGINE": "faults:Stalling"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert signs.next() == "reading"
+        assert process.stdout is not None
+        printed = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=BOUND_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert [line.split()[0] for line in printed if line.strip()] == ["40x11", "40x12"]
+    assert (process.returncode, rest.strip()) == (130, "")
+    assert "stopped after page 2" in errors
+    assert "--pages 3-" in errors
+
+
+def test_the_exit_code_can_say_that_something_is_missing(page: Path) -> None:
+    for flags, code in ((["--find", "nowhere"], 0), (["--find", "nowhere", "--exit-code"], 7)):
+        done = run("ocr", str(page), *flags, engine="faults:Blank")
+        assert (done.returncode, "not found" in done.stderr) == (code, True)
+    quiet = run("ocr", str(page), "--find", "nowhere", "-q", engine="faults:Blank")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_a_folder_that_is_watched_is_read_and_so_is_a_file_that_comes_later(page: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", "--watch", ".", "--output-dir", "out"],
+        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == str(tmp_path / "out" / "page.png.md")
+        (tmp_path / "later.png").write_bytes(png(41))
+        assert process.stdout.readline().strip() == str(tmp_path / "out" / "later.png.md")
+        assert echo(41) in (tmp_path / "out" / "later.png.md").read_text()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=BOUND_S)
+        assert process.returncode == 130
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_folder_or_a_quoted_pattern_is_read_into_files_and_only_once(page: Path, tmp_path: Path) -> None:
@@ -103,6 +177,10 @@ def test_a_folder_is_printed_file_by_file_in_order(page: Path, tmp_path: Path) -
     (tmp_path / "page 2.png").write_bytes(png(41))
     done = run("ocr", str(tmp_path))
     assert done.stdout == "".join(f"{echo(width)}\n" for width in (41, 42, 40))
+    (tmp_path / "notes.txt").touch()
+    done = run("ocr", str(tmp_path), "-q")
+    assert (done.returncode, done.stdout.count(echo())) == (3, 1)
+    assert "1 name was left out: notes.txt" in done.stderr
     empty = run("ocr", str(tmp_path / "*.webp"))
     assert empty.returncode == 3
     assert "names no file" in empty.stderr
@@ -277,15 +355,6 @@ def test_status_asks_the_port_of_the_settings() -> None:
         assert "faults" in run("status", PORT=port).stdout
 
 
-def test_client_config_prints_what_each_client_reads() -> None:
-    for client, key in (("claude-desktop", "mcpServers"), ("cursor", "mcpServers"), ("vscode", "servers")):
-        entry = json.loads(run("client-config", client).stdout)[key]["deepseek-ocr"]
-        assert os.path.isabs(entry["command"])
-    entry = tomllib.loads(run("client-config", "codex").stdout)["mcp_servers"]["deepseek-ocr"]
-    assert os.path.isabs(entry["command"])
-    assert run("client-config", "claude-code").stdout.startswith("claude mcp add deepseek-ocr -- /")
-
-
 def test_the_printed_command_starts_a_server() -> None:
     entry = json.loads(run("client-config", "claude-desktop").stdout)["mcpServers"]["deepseek-ocr"]
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
@@ -301,7 +370,7 @@ def test_the_printed_command_starts_a_server() -> None:
 
 
 def test_the_example_config_is_what_the_readme_shows() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     example = (root / "examples" / "claude_desktop_config.json").read_text()
     assert list(json.loads(example)["mcpServers"]) == ["deepseek-ocr"]
     assert example.strip() in (root / "README.md").read_text()

@@ -1,0 +1,74 @@
+"""The commands that hand over at once: `serve`, `batch` and `download`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .. import logs
+from ..errors import BadRequest
+from .shared import ProgressBar, reading_fields, settings_from
+
+__all__ = ["run_batch_command", "run_download", "run_serve"]
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serve MCP until the client or a signal ends it."""
+    stdio = getattr(arguments, "transport", "stdio") == "stdio"
+    wire = None
+    if stdio:
+        # Until the protocol owns stdout, the output of imports goes to stderr.
+        wire = os.dup(1)
+        os.dup2(2, 1)
+    import anyio
+
+    from ..app.run import serve_http, serve_stdio
+
+    settings = settings_from(arguments)
+    if stdio:
+        anyio.run(serve_stdio, settings, wire)
+
+    def announce(url: str) -> None:
+        logs.announce(f"Serving MCP at {url}", url=url)
+
+    anyio.run(serve_http, settings, announce)
+    return 0
+
+
+def run_batch_command(arguments: argparse.Namespace) -> int:
+    """Read a folder on a cluster. Returns the exit code of the worst document."""
+    from ..batch.driver import Batch, run_batch
+    from ..models import OcrRequest
+
+    settings = settings_from(arguments)
+    if arguments.workers < 0:
+        raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
+    request = OcrRequest(image="", **reading_fields(arguments))
+    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older")
+    batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
+    try:
+        summary = run_batch(batch, settings)
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        raise
+    print("\n".join(summary.lines()), file=sys.stderr)
+    print(summary.manifest)
+    return summary.exit_code
+
+
+def run_download(arguments: argparse.Namespace) -> int:
+    """Fetch the weights of DeepSeek-OCR and print their folder."""
+    from ..engines import fetch_weights
+
+    bar = ProgressBar(arguments.model)
+
+    def progress(done: int, total: int) -> None:
+        bar.draw(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB")
+
+    try:
+        folder = fetch_weights(arguments.model, to=arguments.to, on_progress=progress)
+    finally:
+        bar.clear()
+    print(folder)
+    return 0

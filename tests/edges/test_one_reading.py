@@ -1,0 +1,113 @@
+"""A page is read once: each mode, search, detail and picture of it is made from that one reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from deepseek_ocr_mcp.documents.reader import DocumentReader
+from pdf_maker import born_digital, pdf
+from support import as_base64, client, facts, said, written
+
+pytestmark = pytest.mark.anyio
+
+INVOICE = as_base64(written("Invoice KX-4471\nTotal: 74.50\nIBAN DE02 1203 0000"))
+LOOKS: list[dict[str, Any]] = [
+    {},
+    {"mode": "ocr"},
+    {"mode": "free"},
+    {"find_term": "IBAN"},
+    {"find_term": "total"},
+    {"find_term": "nowhere"},
+    {"boxes": "lines"},
+    {"boxes": "words"},
+    {"annotate": True},
+    {"max_chars": 10},
+]
+
+
+async def look(mcp: Client, image: str, **arguments: Any) -> dict[str, Any]:
+    return facts(await mcp.call_tool("ocr_image", {"image": image, **arguments}))
+
+
+async def pages_read(mcp: Client) -> int:
+    return int(facts(await mcp.call_tool("gpu_status", {}))["served"])
+
+
+async def test_every_mode_term_and_detail_of_a_picture_comes_from_one_reading() -> None:
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        answers = [await look(mcp, INVOICE, **arguments) for arguments in LOOKS]
+        assert await pages_read(mcp) == 1
+    document, lines, free, iban, total, nowhere, *_ = answers
+    assert "74.50" in document["text"]
+    assert "74.50" in free["text"]
+    assert lines["text"].splitlines()[0] == "Invoice KX-4471"
+    assert (iban["text"], total["text"], nowhere["text"]) == ("IBAN DE02 1203 0000", "Total: 74.50", "")
+    assert all(answer.get("cached") for answer in answers[1:])
+
+
+async def test_words_come_with_their_boxes_only_where_they_are_asked_for() -> None:
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        [page] = (await look(mcp, INVOICE, boxes="words"))["pages"]
+        words = [word for block in page["blocks"] for word in block["words"]]
+        assert [word["text"] for word in words[:2]] == ["Invoice", "KX-4471"]
+        assert words[0]["box"][2] < words[1]["box"][0]
+        [page] = (await look(mcp, INVOICE, boxes="lines"))["pages"]
+        assert all("words" not in block for block in page["blocks"])
+        [page] = (await look(mcp, INVOICE, find_term="total"))["pages"]
+        [hit] = page["blocks"]
+        assert hit["text"] == "Total", "without the colon behind it"
+
+
+async def test_the_own_text_of_a_page_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up = []
+    text_layer = DocumentReader.text_layer
+
+    async def counted(self: DocumentReader, *args: Any, **kwargs: Any) -> Any:
+        looked_up.append(args)
+        return await text_layer(self, *args, **kwargs)
+
+    monkeypatch.setattr(DocumentReader, "text_layer", counted)
+    document = as_base64(pdf(born_digital()))
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        for arguments in ({}, {"mode": "ocr"}, {"find_term": "word processor"}, {"find_term": "item"}):
+            assert (await look(mcp, document, **arguments))["text"]
+        assert await pages_read(mcp) == 0
+    assert len(looked_up) == 1
+
+
+async def test_an_engine_of_somebodys_own_may_give_readings() -> None:
+    async with client("Lines", ocr_cache="on") as mcp:
+        assert "first line" in (await look(mcp, INVOICE))["text"]
+        [hit] = (await look(mcp, INVOICE, find_term="second"))["pages"][0]["blocks"]
+        assert hit["text"] == "second"
+        assert (await look(mcp, INVOICE, mode="free"))["text"].split() == ["first", "line", "second", "line"]
+        assert await pages_read(mcp) == 1
+
+
+async def test_an_engine_that_writes_text_itself_is_asked_for_each_mode() -> None:
+    async with client(ocr_cache="on") as mcp:
+        for mode in ("document", "ocr", "document"):
+            assert (await look(mcp, INVOICE, mode=mode))["text"]
+        assert await pages_read(mcp) == 2
+
+
+async def test_a_remark_on_a_page_is_kept_with_its_reading_but_not_on_disk(tmp_path: Path) -> None:
+    async with client("Puzzled", ocr_cache="on", ocr_cache_dir=str(tmp_path)) as mcp:
+        for mode in ("document", "free"):
+            result = await mcp.call_tool("ocr_image", {"image": INVOICE, "mode": mode})
+            assert "Some lines could not be read." in said(result)
+        assert await pages_read(mcp) == 1
+    async with client("Puzzled", ocr_cache="on", ocr_cache_dir=str(tmp_path)) as mcp:
+        await look(mcp, INVOICE)
+        assert await pages_read(mcp) == 1, "by now there may be data of another language"
+
+
+async def test_a_reading_that_is_none_is_an_error_of_the_engine() -> None:
+    async with client("Nonsense") as mcp:
+        result = await mcp.call_tool("ocr_image", {"image": INVOICE})
+    assert result.is_error
+    assert "no page" in said(result)
