@@ -25,6 +25,7 @@ from .modes import (
     DEFAULT_RESOLUTION,
     DEFAULT_TEXT_LAYER,
     MODES,
+    PLAIN_MODE,
     RESOLUTIONS,
     TEXT_LAYERS,
     meant_mode,
@@ -282,7 +283,12 @@ class OcrRequest(ReadingArguments):
         return self
 
     def _settle_mode(self) -> None:
-        """Have the term decide against the default mode, which some clients fill in themselves."""
+        """Have other arguments decide against the default mode, which some clients fill in themselves.
+
+        A term asks for a search. A text file gets text without markup.
+        """
+        if self.mode == DEFAULT_MODE and self.save_to.strip().lower().endswith(".txt"):
+            self.mode = PLAIN_MODE
         if self.find_term.strip() and self.mode == DEFAULT_MODE:
             self.mode = "find"
             self._unused(f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer "

@@ -21,6 +21,7 @@ __all__ = [
     "MODES",
     "NOTHING_FOUND",
     "ONLY_LAYER",
+    "PLAIN_MODE",
     "RESOLUTIONS",
     "TEXT_LAYERS",
     "Mode",
@@ -124,6 +125,8 @@ MODES: Final[dict[str, Mode]] = {
 }
 
 DEFAULT_MODE: Final = "document"
+PLAIN_MODE: Final = "free"
+"""The same text without markup."""
 
 RESOLUTIONS: Final[dict[str, int | None]] = {
     "auto": None,

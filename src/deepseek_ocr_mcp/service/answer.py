@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-import anyio
-import anyio.to_thread
-
-from ..documents.output import make_folder, write_atomically
 from ..documents.ranges import format_pages
 from ..documents.reader import Document, Kept
-from ..engines.markup import FIGURE_LABELS, figure_mark
 from ..errors import OcrError
 from ..layout.escape import unescaped
-from ..models import Block, Entry, Note, NoteCode, OcrRequest, OcrResult, Page
+from ..models import Entry, Note, NoteCode, OcrRequest, OcrResult, Page
 from ..modes import MODES
-from ..text import well_formed_values
 from .search import missing_terms, not_found
 from .work import TEXT_LAYER, ReadPage
 
@@ -42,7 +31,6 @@ __all__ = [
     "page_notes",
     "result_of",
     "rounded",
-    "save_result",
 ]
 
 
@@ -221,60 +209,6 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
         f'pages="{page.page}" and max_chars={whole}.'
     )
     return Cut([page], Note(code="cut", text=text, pages=str(page.page)), whole)
-
-
-def _is_markdown(path: str) -> bool:
-    return path.lower().endswith((".md", ".markdown"))
-
-
-def _figures(page: Page) -> list[Block]:
-    """The regions that left a mark in the text, in the order of their numbers."""
-    return [block for block in page.blocks or () if block.label.lower() in FIGURE_LABELS]
-
-
-async def save_result(
-    result: OcrResult, document: Document, path: str, overwrite: bool, dirs: Sequence[str] = ()
-) -> None:
-    """Write the text, and the figures of a Markdown text into a folder beside it, linked.
-
-    Args:
-        dirs: the allowed folders; none: every folder is.
-    """
-    write = partial(write_atomically, overwrite=overwrite, dirs=dirs)
-    texts = [page.text for page in result.pages]
-    if _is_markdown(path):
-        folder = Path(path).with_suffix("").with_name(Path(path).stem + "-figures")
-        for index, page in enumerate(result.pages):
-            if figures := _figures(page):
-                await make_folder(str(folder), dirs)
-                texts[index] = await _with_figures(page, figures, document, folder, write)
-    text = "\n\n".join(text for text in texts if text)
-    await write(path, _serialised(result.model_copy(update={"text": text}), path))
-
-
-async def _with_figures(
-    page: Page, figures: list[Block], document: Document, folder: Path, write: Callable[[str, bytes], Awaitable[None]]
-) -> str:
-    """The page's text with links to its figures, which are cut out into `folder`."""
-    image = await document.page(page.page)
-    text = page.text
-    try:
-        for number, block in enumerate(figures, start=1):
-            name = f"page-{page.page}-figure-{number}.png"
-            data = await anyio.Path(await document.crop(image, block.box)).read_bytes()
-            await write(str(folder / name), data)
-            link = f"{quote(os.fsencode(folder.name))}/{name}"
-            text = text.replace(figure_mark(number), f"![Figure {number}]({link})")
-    finally:
-        document.discard(image)
-    return text
-
-
-def _serialised(result: OcrResult, path: str) -> bytes:
-    if path.lower().endswith(".json"):
-        data = well_formed_values(result.model_dump(mode="json", exclude_none=True))
-        return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
-    return (result.text + "\n").encode("utf-8", "replace")
 
 
 def rounded(fields: dict[str, Any], digits: int = 1) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 
@@ -275,7 +275,7 @@ class FolderReader:
         listed = await list_files(
             job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
         )
-        job.listing = listed or job.listing
+        job.listing = _without_own_files(listed or job.listing, job)
         if not job.outcomes:
             job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
             job.prepared = True
@@ -411,6 +411,15 @@ class FolderReader:
             job.written_at = anyio.current_time()
             data = well_formed(_index(job)).encode()
             await write_atomically(job.index, data, True, self._settings.ocr_allowed_dirs)
+
+
+def _without_own_files(listing: Listing, job: _FolderJob) -> Listing:
+    """The listing without the files of a run before that stand beside their documents: `a.png.pdf` beside `a.png`."""
+    if listing.root != job.out:
+        return listing
+    sources = set(listing.files)
+    own = {file for file in listing.files if file.removesuffix(job.suffix) in sources - {file}}
+    return replace(listing, files=tuple(file for file in listing.files if file not in own)) if own else listing
 
 
 def _already(source: str, target: str) -> Literal["there", "outdated"] | None:

@@ -56,9 +56,9 @@ from .answer import (
     page_notes,
     result_of,
     rounded,
-    save_result,
 )
 from .cache import DiskCache, PageCache, cache_key
+from .files import FileWriter
 from .folders import FolderReader
 from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
@@ -389,7 +389,8 @@ class OcrService:
             result.truncated, result.text, result.pages = True, "", []
             return answer
         if output:
-            await save_result(result, work.document, output, request.overwrite, self.settings.ocr_allowed_dirs)
+            dirs = self.settings.ocr_allowed_dirs
+            await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
             result.saved_to = output
             answer.add("saved", f"The whole text is in {output}.")
         self._fit(answer, request, work, ask)
@@ -501,6 +502,11 @@ class OcrService:
                 remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
             )
         return self._reader.exported(format, dump_pages(pages), options, document, client)
+
+    def _export(
+        self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
+    ) -> AbstractAsyncContextManager[str]:
+        return self.export(format, pages, document, options=options)
 
     async def confined(self) -> str:
         """What holds the document decoder back on this system, in words."""

@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticUndefined
 
 from ...caller import Caller
-from ...documents.output import OUTPUT_SUFFIXES
 from ...errors import BadRequest
+from ...export_formats import EXPORT_FORMATS
 from ...models import FilesWritten, GpuStatus, OcrRequest, OcrResult, Transition
 from ...modes import MODES
 from ...service.answer import Answer
@@ -189,12 +189,13 @@ class FilesTool:
         async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult:
             return await self(ctx, **arguments)
 
+        suffixes = [known.suffix for known in EXPORT_FORMATS.values()]
         ocr_to_files.__signature__ = _signature(FILES_ARGUMENTS, FilesWritten)  # type: ignore[attr-defined]
         tool = _tool(
             ocr_to_files,
             "Write the text of images or PDFs to files",
-            f"Reads like ocr_image and writes all of it to save_to: {' '.join(OUTPUT_SUFFIXES)}. Of a folder, a file "
-            "for each document. If finished is false, call again with the same arguments.",
+            f"Reads like ocr_image and writes all of it to save_to: {' '.join(suffixes)} (searchable). Of a folder, a "
+            "file for each document. If finished is false, call again with the same arguments.",
             _annotations(
                 changes=True,
                 destroys=True,  # overwrite=true replaces files
