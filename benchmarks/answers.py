@@ -24,7 +24,7 @@ answer as structured content pays nothing for that.
 over stdio with a real worker. With `--before`, a server of another checkout does the same, call by call in turns.
 
 **Markdown.** Characters that are printed on a page are escaped where a Markdown reader would take them for markup. The
-benchmark counts the backslashes, lets a CommonMark reader show the text, and compares that with the text of mode `free`,
+benchmark counts the backslashes, lets a CommonMark reader show the text, and compares that with the text of `free`,
 which has no markup: every character but white space and the marks of lists, in order.
 """
 
@@ -235,8 +235,8 @@ def offered_by(server: StdioServer) -> str:
     )
     return (
         f"Before any call: {len(compact(tools))} characters of tools/list with {len(tools)} tools. Models are shown "
-        f"{seen} characters: names, descriptions, input schemas, and {instructions} of instructions. At most {MAX_OFFERED}: "
-        f"{verdict(seen <= MAX_OFFERED)}."
+        f"{seen} characters: names, descriptions, input schemas, and {instructions} of instructions. At most "
+        f"{MAX_OFFERED}: {verdict(seen <= MAX_OFFERED)}."
     )
 
 

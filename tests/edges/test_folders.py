@@ -133,7 +133,7 @@ async def test_a_folder_without_save_to_tells_what_is_in_it(scans: Path) -> None
         ("{out}.md", ["one file", 'save_to="']),
         ("{scans}/a.png", ["one file"]),
         ("texts", ["no absolute path"]),
-        ("{out}/*.docx", ["not written", "*.json"]),
+        ("{out}/*.odt", ["not written", ".json"]),
         ("{out}/deeper/down", ["There is no folder {out}/deeper"]),
     ],
 )

@@ -274,7 +274,7 @@ def test_on_the_command_line_it_is_an_option(tmp_path: Path) -> None:
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=60)
 
-    assert run().stdout.split("\n\n")[0] == "# A Title of this Page"
+    assert run().stdout.split("\n\n")[0] == "A Title of this Page"
     assert "1653x2339" in run().stdout
     assert run("--text-layer", "ignore").stdout.startswith("1653x2339")
     only = run("--text-layer", "only")

@@ -108,6 +108,12 @@ def test_signs_of_one_shape_on_the_page_and_in_a_pattern_are_the_same() -> None:
     assert found(page("a–b", "a_b"), "/a[–_]b/") == [["a–b"], ["a_b"]]
 
 
+def test_a_brace_that_counts_nothing_is_a_brace() -> None:
+    assert found(page("{e} and {1}"), "/{e}/") == [["{e}"]]
+    assert found(page("aab ab"), "/a{2}b/") == [["aab"]]
+    assert found(page("$[{] 1"), "/[{]/") == [["{"]]
+
+
 @pytest.mark.parametrize("term", ["/home/me/scan.pdf", "/usr/lib/", "1/2", "/", "//", "and/or", "/no\\"])
 def test_a_path_is_no_pattern(term: str) -> None:
     assert found(page(f"see {term} there"), term) == [[term]]
@@ -137,6 +143,7 @@ def test_quotes_around_a_term_are_not_part_of_it() -> None:
         ("/*a/", "no pattern"),
         ("/(?R)a/", "calls itself"),
         ("/(a(?1)?)/", "calls itself"),
+        ("/((a{9}){99}){99}/", "too often"),
         ("/" + "(" * 900 + ")" * 900 + "/", "no pattern"),
         ("x" * 3000, "2000"),
         ([str(n) for n in range(80)], "80 terms"),

@@ -47,6 +47,9 @@ __all__ = [
 
 MAX_TERM_CHARS: Final = 2000  # longer than any sentence that a person looks for
 MAX_TERMS: Final = 50
+MAX_PATTERN_SIZE: Final = 2000
+"""Groups of a pattern, each as often as its counts repeat it. The compiler of `regex` writes them out: 100,000 take it
+0.4 s and 200 MB, which no timeout bounds. No pattern that was met comes near."""
 TIMEOUT_S: Final = 0.2
 """CPU seconds for the patterns of one term. More would hold the server's other requests longer, once for each hostile
 term; less would refuse patterns that are only clumsy."""
@@ -59,7 +62,8 @@ SAME: Final = str.maketrans(
 )
 _PAIRS: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "»": "«", "「": "」"}
 _IN_SLASHES: Final = re.compile(r"/(?P<body>(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])+)/(?P<flags>[gimsu]{0,5})")
-_PATTERN_TOKEN: Final = re.compile(r"\\.|\[\^?\]?|\]| +|[^\x00-\x7f]", re.DOTALL)
+_PATTERN_TOKEN: Final = re.compile(r"\\.|\[\^?\]?|\]| +|\{\d*,?\d*\}|[{()]|[^\x00-\x7f]", re.DOTALL)
+_COUNT: Final = re.compile(r"\{(?P<least>\d*),?(?P<most>\d*)\}")
 _RECURSION: Final = re.compile(r"\(\?(?:R|[+-]?\d|&|P>)")
 _PATTERN_SIGNS: Final = re.compile(r"\\[bdswBDSW.]|\.[*+]|\(\?|\[[^\]]+\][*+?{]|[*|^]|\$$")
 
@@ -314,33 +318,63 @@ def _pattern(term: str, body: str, flags: str) -> regex.Pattern[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sets that a later release of regex will read in another way
-            return regex.compile(_width_folded(body), options, cache_pattern=False)
+            return regex.compile(_PatternReader.read(term, body), options, cache_pattern=False)
     except (regex.error, RecursionError, OverflowError, ValueError) as exc:
         reason = exc.msg if isinstance(exc, regex.error) else "it is nested too deeply"
         raise BadTerm(f"{term} is no pattern: {reason}.") from None
 
 
-def _width_folded(body: str) -> str:
-    """The pattern for a text that is folded by `_width`. A space in it is any white space, also the end of a line."""
-    in_class = False
+@dataclass(slots=True)
+class _PatternReader:
+    """Turns a pattern into one for a text that is folded by `_width`, and measures it.
 
-    def token(match: re.Match[str]) -> str:
-        nonlocal in_class
+    A space in it is any white space, also the end of a line. A brace that counts nothing is a brace: `regex` would take
+    it for a measure of likeness, whose search needs memory without bounds.
+    """
+
+    in_class: bool = False
+    sizes: list[int] = field(default_factory=lambda: [1])
+    """The size of each group that is open, the whole pattern first."""
+    closed: tuple[int, int] = (0, -1)
+    """The size of the group that ended last, and where it ended."""
+
+    @classmethod
+    def read(cls, term: str, body: str) -> str:
+        """The pattern.
+
+        Raises:
+            BadTerm: it repeats groups in groups too often.
+        """
+        reader = cls()
+        folded = _PATTERN_TOKEN.sub(reader._token, body)
+        if sum(reader.sizes) > MAX_PATTERN_SIZE:
+            raise BadTerm(f"The pattern {term} repeats its groups too often.")
+        return folded
+
+    def _token(self, match: re.Match[str]) -> str:
         found = match[0]
         if found[0] == "\\":
             return found
-        if found[0] == "[":
-            in_class = True
+        if found[0] == "[" or found == "]":
+            self.in_class = found[0] == "["
             return found
-        if found == "]":
-            in_class = False
-            return found
+        if self.in_class:
+            return found if found.isascii() else "".join(re.escape(char) for char in _width(found))
         if found[0] == " ":
-            return found if in_class else r"\s+"
+            return r"\s+"
+        if found == "(":
+            self.sizes.append(1)
+        elif found == ")" and len(self.sizes) > 1:
+            self.closed = self.sizes.pop(), match.end()
+            self.sizes[-1] += self.closed[0]
+        elif count := _COUNT.fullmatch(found):
+            size, end = self.closed
+            if end == match.start():
+                self.sizes[-1] += size * max(int(count["most"] or count["least"] or 1) - 1, 0)
+        if found.isascii():
+            return r"\{" if found == "{" else found
         same = "".join(re.escape(char) for char in _width(found))
-        return same if in_class or len(same) < 3 else f"(?:{same})"
-
-    return _PATTERN_TOKEN.sub(token, body)
+        return same if len(same) < 3 else f"(?:{same})"
 
 
 @dataclass
