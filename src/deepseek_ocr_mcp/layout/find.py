@@ -314,11 +314,12 @@ def _pattern(term: str, body: str, flags: str) -> regex.Pattern[str]:
     """
     if _RECURSION.search(body):
         raise BadTerm(f"The pattern {term} calls itself.")
+    source = _PatternReader.read(term, body)
     options = regex.IGNORECASE | regex.MULTILINE | (regex.DOTALL if "s" in flags else 0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sets that a later release of regex will read in another way
-            return regex.compile(_PatternReader.read(term, body), options, cache_pattern=False)
+            return regex.compile(source, options, cache_pattern=False)
     except (regex.error, RecursionError, OverflowError, ValueError) as exc:
         reason = exc.msg if isinstance(exc, regex.error) else "it is nested too deeply"
         raise BadTerm(f"{term} is no pattern: {reason}.") from None
