@@ -9,10 +9,8 @@ from typing import Any, Final
 from ..documents.ranges import format_pages
 from ..documents.reader import Document, Kept
 from ..errors import OcrError
-from ..layout.escape import unescaped
 from ..models import Entry, Note, NoteCode, OcrRequest, OcrResult, Page
 from ..modes import MODES
-from .search import missing_terms, not_found
 from .work import TEXT_LAYER, ReadPage
 
 __all__ = [
@@ -92,6 +90,8 @@ def contents_entry(page: Page, mode: str) -> Entry:
     lines = [line.strip() for line in page.text.splitlines() if line.strip()]
     heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "")
     if MODES[mode].is_markdown:
+        from ..layout.escape import unescaped
+
         heading = unescaped(heading.lstrip("# "))
     if len(heading) > HEADING_CHARS:
         heading = heading[: HEADING_CHARS - 1] + "…"
@@ -134,6 +134,8 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
     if request.mode == "find":
+        from .search import missing_terms
+
         found = [page for page in read if page.error is None and page.page.text]
         if missing := missing_terms(request.find_term, [page.page.text for page in found]):
             pages["not_found", missing] = [page.page.page for page in found]
@@ -161,6 +163,8 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
     if page.page.text:
         return None
     if request.mode == "find":
+        from .search import not_found
+
         return "not_found", not_found(request.find_term)
     return "blank", "blank, no text was found."
 

@@ -1,6 +1,6 @@
 """The terms of a search: checked before a page is read, and named in notes where they are not found.
 
-See `layout.find` for the terms that there are.
+See `layout.find` for the terms that there are. This module imports layout: a server that only starts does without it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ def check_term(request: OcrRequest, engine: EngineSpec) -> None:
     Raises:
         BadRequest: it is no pattern, or too long; or the engine is a vision-language model, which finds words only.
     """
-    if request.mode != "find":
-        return
     with term_errors():
         matcher = compiled(request.find_term)
     if not matcher.is_plain and engine.name in KNOWN and not engine.gives_lines:

@@ -62,7 +62,6 @@ from .files import FileWriter
 from .folders import FolderReader
 from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
-from .search import check_term
 from .work import SharedDocument, View, Work
 
 __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
@@ -445,7 +444,10 @@ class OcrService:
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
             raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
-        check_term(request, self.engine)
+        if request.mode == "find":
+            from .search import check_term
+
+            check_term(request, self.engine)
         if request.text_layer not in TEXT_LAYERS:
             raise BadRequest(
                 f"There is no text_layer {request.text_layer!r}.", remedy=f"Use one of {', '.join(TEXT_LAYERS)}."
