@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pypdfium2
@@ -13,9 +14,13 @@ import pytest
 
 from deepseek_ocr_mcp.export_formats import EXPORT_FORMATS
 from pdf_maker import Sheet, born_digital, pdf
-from support import client, facts, png, said
+from support import Call, blocking_client, facts, png, said
 
-pytestmark = pytest.mark.anyio
+
+@pytest.fixture(scope="module")
+def call() -> Iterator[Call]:
+    with blocking_client() as shared:
+        yield shared
 
 
 def table() -> Sheet:
@@ -42,11 +47,10 @@ def text_of(data: bytes, suffix: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", EXPORT_FORMATS)
-async def test_the_suffix_decides_the_format(suffix: str, tmp_path: Path) -> None:
+def test_the_suffix_decides_the_format(suffix: str, tmp_path: Path, call: Call) -> None:
     source, target = tmp_path / "in.pdf", tmp_path / f"out.{suffix}"
     source.write_bytes(pdf(born_digital(), table()))
-    async with client() as mcp:
-        result = await mcp.call_tool("ocr_to_files", {"image": str(source), "save_to": str(target)})
+    result = call("ocr_to_files", image=str(source), save_to=str(target))
     answer = facts(result)
     assert (answer["saved_to"], answer["finished"], answer["pages_read"]) == (str(target), True, 2)
     assert answer["chars"] > 100
@@ -57,11 +61,10 @@ async def test_the_suffix_decides_the_format(suffix: str, tmp_path: Path) -> Non
     assert ("concept" in text) is (suffix not in ("csv", "xlsx"))
 
 
-async def test_a_json_file_has_the_boxes_of_lines_and_the_notes(tmp_path: Path) -> None:
+def test_a_json_file_has_the_boxes_of_lines_and_the_notes(tmp_path: Path, call: Call) -> None:
     (tmp_path / "in.pdf").write_bytes(pdf(born_digital()))
-    async with client() as mcp:
-        arguments = {"image": f"{tmp_path}/in.pdf", "save_to": f"{tmp_path}/out.json"}
-        facts(await mcp.call_tool("ocr_to_files", arguments))
+    arguments = {"image": f"{tmp_path}/in.pdf", "save_to": f"{tmp_path}/out.json"}
+    facts(call("ocr_to_files", **arguments))
     saved = json.loads((tmp_path / "out.json").read_text())
     [page] = saved["pages"]
     assert page["blocks"][0]["text"] == "A Title of this Page"
@@ -69,36 +72,33 @@ async def test_a_json_file_has_the_boxes_of_lines_and_the_notes(tmp_path: Path) 
     assert saved["notes"] == []
 
 
-async def test_a_text_file_has_no_markup(tmp_path: Path) -> None:
+def test_a_text_file_has_no_markup(tmp_path: Path, call: Call) -> None:
     (tmp_path / "in.pdf").write_bytes(pdf(born_digital("The __init__ of *it*")))
-    async with client() as mcp:
-        for name, mode in (("a.txt", {}), ("b.txt", {"mode": "document"})):
-            arguments = {"image": f"{tmp_path}/in.pdf", "save_to": f"{tmp_path}/{name}", **mode}
-            facts(await mcp.call_tool("ocr_to_files", arguments))
-            assert (tmp_path / name).read_text().startswith("The __init__ of *it*\n")
+    for name, mode in (("a.txt", {}), ("b.txt", {"mode": "document"})):
+        arguments = {"image": f"{tmp_path}/in.pdf", "save_to": f"{tmp_path}/{name}", **mode}
+        facts(call("ocr_to_files", **arguments))
+        assert (tmp_path / name).read_text().startswith("The __init__ of *it*\n")
 
 
-async def test_a_document_without_a_table_costs_that_document_alone(tmp_path: Path) -> None:
+def test_a_document_without_a_table_costs_that_document_alone(tmp_path: Path, call: Call) -> None:
     inbox = tmp_path / "in"
     inbox.mkdir()
     (inbox / "a.pdf").write_bytes(pdf(born_digital()))
     (inbox / "b.pdf").write_bytes(pdf(table()))
-    async with client() as mcp:
-        refused = await mcp.call_tool("ocr_to_files", {"image": f"{inbox}/a.pdf", "save_to": f"{tmp_path}/a.csv"})
-        assert refused.is_error
-        assert "no table" in said(refused)
-        assert not (tmp_path / "a.csv").exists()
-        answer = facts(await mcp.call_tool("ocr_to_files", {"image": str(inbox), "save_to": f"{tmp_path}/out/*.csv"}))
+    refused = call("ocr_to_files", image=f"{inbox}/a.pdf", save_to=f"{tmp_path}/a.csv")
+    assert refused.is_error
+    assert "no table" in said(refused)
+    assert not (tmp_path / "a.csv").exists()
+    answer = facts(call("ocr_to_files", image=str(inbox), save_to=f"{tmp_path}/out/*.csv"))
     folder = answer["folder"]
     assert (folder["read"], folder["failed"], folder["left"]) == (1, 1, 0)
     assert "Tea,2.50" in (tmp_path / "out" / "b.pdf.csv").read_text()
 
 
-async def test_files_that_were_written_beside_their_documents_are_no_documents(tmp_path: Path) -> None:
+def test_files_that_were_written_beside_their_documents_are_no_documents(tmp_path: Path, call: Call) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    async with client() as mcp:
-        arguments = {"image": str(tmp_path), "save_to": f"{tmp_path}/*.pdf"}
-        for read in (1, 0):
-            folder = facts(await mcp.call_tool("ocr_to_files", arguments))["folder"]
-            assert (folder["found"], folder["read"]) == (1, read)
+    arguments = {"image": str(tmp_path), "save_to": f"{tmp_path}/*.pdf"}
+    for read in (1, 0):
+        folder = facts(call("ocr_to_files", **arguments))["folder"]
+        assert (folder["found"], folder["read"]) == (1, read)
     assert set(os.listdir(tmp_path)) == {"a.png", "a.png.pdf", "index.md"}

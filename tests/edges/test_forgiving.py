@@ -15,33 +15,22 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from mcp import Client
-from mcp.types import CallToolResult
 
 from deepseek_ocr_mcp.documents import paths
-from deepseek_ocr_mcp.edges.mcp.server import build_mcp
-from leftovers import workers_outlive_their_test
-from support import as_base64, client, echo, facts, png, running, said, tiff
+from support import Call, as_base64, blocking_client, client, echo, facts, png, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
 
 PAGE = as_base64(png())
 DOCUMENT = as_base64(tiff(*range(11, 20)))
 Spell = Callable[[Path], Any]
-Ask = Callable[..., CallToolResult]
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
+def ask() -> Iterator[Call]:
     """Calls `ocr_image` on one server that all these tests share, as a client on its machine."""
-    with (
-        start_blocking_portal() as portal,
-        workers_outlive_their_test(),
-        portal.wrap_async_context_manager(running()) as service,
-        portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
-    ):
-        yield lambda tool="ocr_image", **arguments: portal.call(mcp.call_tool, tool, arguments)
+    with blocking_client() as call:
+        yield call
 
 
 @pytest.fixture
@@ -119,18 +108,18 @@ SPELLINGS: dict[str, Spell] = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_an_image_is_read_however_it_is_written(spelling: str, inbox: Path, ask: Ask) -> None:
+def test_an_image_is_read_however_it_is_written(spelling: str, inbox: Path, ask: Call) -> None:
     assert facts(ask(image=SPELLINGS[spelling](inbox)))["text"] == echo()
 
 
-def test_a_pdf_is_read_as_base64_and_under_a_wrong_type(ask: Ask) -> None:
+def test_a_pdf_is_read_as_base64_and_under_a_wrong_type(ask: Call) -> None:
     pdf = (Path(__file__).parents[2] / "examples" / "pages" / "letter.pdf").read_bytes()
     for image in (as_base64(pdf), f"data:image/png;base64,{as_base64(pdf)}"):
         assert facts(ask(image=image, pages="1"))["page_count"] >= 1
 
 
 def test_the_linux_inside_windows_reads_drives_and_its_own_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Call
 ) -> None:
     drive = tmp_path / "mnt" / "c" / "Users" / "me"
     drive.mkdir(parents=True)
@@ -172,11 +161,11 @@ def test_the_linux_inside_windows_reads_drives_and_its_own_share(
         ({"mode": ["ocr"], "resolution": 1024, "text_layer": False}, "ocr"),
     ],
 )
-def test_a_mode_is_what_the_other_arguments_mean(arguments: dict[str, Any], mode: str, ask: Ask) -> None:
+def test_a_mode_is_what_the_other_arguments_mean(arguments: dict[str, Any], mode: str, ask: Call) -> None:
     assert facts(ask(image=PAGE, **arguments))["mode"] == mode
 
 
-def test_a_term_decides_against_a_mode_that_a_client_filled_in(ask: Ask) -> None:
+def test_a_term_decides_against_a_mode_that_a_client_filled_in(ask: Call) -> None:
     result = ask(image=PAGE, mode="document", find_term="total")
     assert facts(result)["mode"] == "find"
     assert "mode=document was not used" in said(result)
@@ -184,7 +173,7 @@ def test_a_term_decides_against_a_mode_that_a_client_filled_in(ask: Ask) -> None
     assert note["code"] == "argument_unused"
 
 
-def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
+def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Call) -> None:
     result = ask(image=PAGE, mode="ocr", find_term="total")
     assert facts(result)["mode"] == "ocr"
     assert 'mode="find"' in said(result)
@@ -201,7 +190,7 @@ def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
         ([{"from": 1, "to": 2}, 5], [1, 2, 5]), ({"end": 2, "start": None}, [1, 2]), ("1,", [1]),
     ],
 )  # fmt: skip
-def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], ask: Ask) -> None:
+def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], ask: Call) -> None:
     answer = facts(ask(image=DOCUMENT, pages=pages))
     assert [page["page"] for page in answer["pages"]] == read
 
@@ -212,11 +201,11 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"image": "/mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Ask the user", "base64"]),
-        ({"image": "file:///mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Ask the user"]),
-        ({"image": "/mnt/data/invoice.pdf"}, ["sandbox", "Ask the user"]),
-        ({"image": "sandbox:/mnt/data/invoice.pdf"}, ["conversation", "Ask the user"]),
-        ({"image": "attachment://invoice.pdf"}, ["conversation", "Ask the user", "saved"]),
+        ({"image": "/mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Call the user", "base64"]),
+        ({"image": "file:///mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Call the user"]),
+        ({"image": "/mnt/data/invoice.pdf"}, ["sandbox", "Call the user"]),
+        ({"image": "sandbox:/mnt/data/invoice.pdf"}, ["conversation", "Call the user"]),
+        ({"image": "attachment://invoice.pdf"}, ["conversation", "Call the user", "saved"]),
         ({"image": "attachment:invoice.pdf"}, ["conversation"]),
         ({"image": "blob:https://example.org/1"}, ["conversation"]),
         ({"image": "image.png"}, ["relative path", "there is no such file in", '"/home/me/image.png"']),
@@ -258,7 +247,9 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
         ({"image": PAGE, "pages": True}, ["pages"]),
     ],
 )
-def test_what_cannot_work_says_what_to_send(arguments: dict[str, Any], words: list[str], inbox: Path, ask: Ask) -> None:
+def test_what_cannot_work_says_what_to_send(
+    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Call
+) -> None:
     refused(ask, arguments, words, inbox)
 
 
@@ -278,12 +269,12 @@ def test_what_cannot_work_says_what_to_send(arguments: dict[str, Any], words: li
     ],
 )
 def test_a_file_that_cannot_be_written_says_what_to_send(
-    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Ask
+    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Call
 ) -> None:
     refused(partial(ask, "ocr_to_files"), {"image": PAGE, **arguments}, words, inbox)
 
 
-def refused(ask: Ask, arguments: dict[str, Any], words: list[str], inbox: Path) -> None:
+def refused(ask: Call, arguments: dict[str, Any], words: list[str], inbox: Path) -> None:
     def filled(value: Any) -> Any:
         return value.replace("{inbox}", str(inbox)) if isinstance(value, str) else value
 
@@ -306,7 +297,7 @@ async def test_a_relative_path_that_can_mean_two_files_names_both(inbox: Path, t
         assert facts(await mcp.call_tool("ocr_image", {"image": "scan.png"}))["text"] == echo()
 
 
-def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: Path, ask: Ask) -> None:
+def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: Path, ask: Call) -> None:
     (inbox / "SCAN.png").write_bytes(png(50))
     refused = ask(image=f"{inbox}/Scan.png")
     assert refused.is_error
@@ -314,7 +305,7 @@ def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: P
 
 
 def test_a_file_where_an_assistant_has_its_sandbox_is_read_if_it_is_there(
-    inbox: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, ask: Call
 ) -> None:
     monkeypatch.setattr(paths, "SANDBOXES", (f"{inbox}/",))
     assert facts(ask(image=f"{inbox}/scan.png"))["text"] == echo()
