@@ -201,11 +201,11 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"image": "/mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Call the user", "base64"]),
-        ({"image": "file:///mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Call the user"]),
-        ({"image": "/mnt/data/invoice.pdf"}, ["sandbox", "Call the user"]),
-        ({"image": "sandbox:/mnt/data/invoice.pdf"}, ["conversation", "Call the user"]),
-        ({"image": "attachment://invoice.pdf"}, ["conversation", "Call the user", "saved"]),
+        ({"image": "/mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Ask the user", "base64"]),
+        ({"image": "file:///mnt/user-data/uploads/invoice.pdf"}, ["sandbox", "Ask the user"]),
+        ({"image": "/mnt/data/invoice.pdf"}, ["sandbox", "Ask the user"]),
+        ({"image": "sandbox:/mnt/data/invoice.pdf"}, ["conversation", "Ask the user"]),
+        ({"image": "attachment://invoice.pdf"}, ["conversation", "Ask the user", "saved"]),
         ({"image": "attachment:invoice.pdf"}, ["conversation"]),
         ({"image": "blob:https://example.org/1"}, ["conversation"]),
         ({"image": "image.png"}, ["relative path", "there is no such file in", '"/home/me/image.png"']),
