@@ -337,6 +337,10 @@ class PageAnswer(_Shape):
     device: str
     truncated: bool
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
+    next_max_chars: Annotated[
+        int | None,
+        Field(description="give this as max_chars, with the same pages, for the whole of a page that was cut"),
+    ] = None
     contents: Annotated[
         list[Entry] | None, Field(description="where max_chars cut the text: the pages that are read")
     ] = None
@@ -381,6 +385,7 @@ class PageAnswer(_Shape):
             "device": result.device,
             "truncated": result.truncated,
             "next_pages": result.next_pages,
+            "next_max_chars": result.next_max_chars,
             "contents": result.contents,
             "cached": result.cached,
             "timing": result.timing,
