@@ -239,14 +239,16 @@ async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpS
         stream(http, "/ocr-pdf", files=document) as told,
     ):
         got = [event async for event in told]
-    names = [name for name, _ in got]
-    assert names[-1] == "result"
-    assert set(names[:-1]) == {"progress"}
-    assert len(got[-1][1]["pages"]) == 12
-    done = [data["done"] for _, data in got[:-1]]
+    assert got[-1][0] == "result"
+    assert {name for name, _ in got[:-1]} == {"page", "progress"}
+    answered = got[-1][1]["pages"]
+    assert len(answered) == 12
+    assert [data for name, data in got if name == "page"] == answered  # each as soon as it is read
+    steps = [data for name, data in got if name == "progress"]
+    done = [step["done"] for step in steps]
     assert done == sorted(set(done))
-    assert {data["total"] for _, data in got[:-1]} == {12.0}
-    assert all(set(data) == {"done", "total", "message"} for _, data in got[:-1])
+    assert {step["total"] for step in steps} == {12.0}
+    assert all(set(step) == {"done", "total", "message"} for step in steps)
 
 
 async def test_an_error_while_events_are_told_is_an_event(http: httpx2.AsyncClient) -> None:
@@ -585,18 +587,19 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in answer.headers["permissions-policy"]
-        static = answer.url.path.startswith("/static")
-        assert answer.headers["cache-control"] == ("no-cache" if static else "no-store")
+        page = answer.url.path.startswith(("/static", "/docs"))
+        assert answer.headers["cache-control"] == ("no-cache" if page else "no-store")
 
 
 async def test_without_the_token_only_health_and_the_pages_files_are_open(guarded: HttpServer) -> None:
     async with httpx2.AsyncClient(base_url=guarded.root, timeout=BOUND_S) as http:
-        for path in ("/docs", "/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
+        for path in ("/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
             refused(await http.get(path), 401, "unauthorized")
         for path in ("/ocr", "/static/docs/start.js", "/", "/gpu/release", "/export"):
             refused(await http.post(path), 401, "unauthorized")
         assert (await http.get("/health")).status_code == 200
         assert (await http.get("/static/docs/start.js")).status_code == 200
+        assert (await http.get("/docs")).status_code == 200
         refused(await http.get("/static/../modes"), 401, "unauthorized")  # the client makes /modes of it
         refused(await http.get("/static/%2e%2e/modes"), 404, "not_found")
         assert (await http.get("/")).status_code in (200, 404)
