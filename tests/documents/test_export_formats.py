@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -104,6 +105,13 @@ def test_an_unknown_suffix_has_no_format_and_every_format_has_its_own_suffix() -
 def test_a_format_that_needs_the_document_is_not_made_of_pages_alone() -> None:
     with pytest.raises(BadRequest):
         file_of("pdf", page("x"))
+
+
+def test_the_documentation_lists_every_format_by_its_suffixes() -> None:
+    page_of_docs = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+    rows = re.findall(r"^\| (`\..*?) \| (.*?) \|", page_of_docs, re.MULTILINE)
+    listed = {tuple(re.findall("`(.*?)`", suffixes)): title for suffixes, title in rows}
+    assert list(listed) == [(known.suffix, *known.other_suffixes) for known in EXPORT_FORMATS.values()]
 
 
 # -- text is text
