@@ -3,7 +3,8 @@
 Draws a page of words and numbers, turns or skews it, and stores it as a scanner does: a JPEG in a PDF, 200 dpi. Our
 tool `ocr_to_files` and OCRmyPDF (github.com/ocrmypdf/OCRmyPDF) make a searchable PDF of it. OCRmyPDF reads with
 Tesseract, turns pages (`--rotate-pages`), and changes no picture (`--output-type pdf --optimize 0`). On skewed pages it
-has a second try with `--deskew`, which draws the picture anew, so that places do not compare.
+has a second try with `--deskew`, which draws the picture anew, so that places do not compare. Where Tesseract reads
+nothing of a page, all figures are 0.
 
 - *own*: words of the program's own reading that `pdftotext` (Poppler) finds in its PDF.
 - *Poppler, PDFium, pdf.js*: printed words that each reader of PDF finds. pdf.js needs `--pdfjs`.
