@@ -183,7 +183,7 @@ function addFiles(files, skipped = 0) {
 }
 
 /** Writes an item down, as it is and where it stands. */
-const keep = (item) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item));
+const keep = (item, page = null) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
 function choose(item) {
   chosen = item;
@@ -264,7 +264,7 @@ function row(item) {
 
 function move(item, by) {
   queue.move(item, by);
-  queue.items.forEach(keep);
+  for (const each of queue.items) keep(each);
   announce(t("moved", { name: item.name, n: queue.items.indexOf(item) + 1, count: queue.items.length }));
 }
 
@@ -431,7 +431,7 @@ viewer.addEventListener("turned", ({ detail }) => chosen && chosen.turns.set(cho
 viewer.addEventListener("thumb", ({ detail }) => chosen && !chosen.previews.has(detail) && queue.preview(chosen, detail, THUMB_SIDE));
 result.addEventListener("go", ({ detail }) => turn(chosen, detail));
 result.addEventListener("retry", ({ detail }) => (token.wanted(), queue.start([detail])));
-result.addEventListener("edited", ({ detail }) => keep(detail));
+result.addEventListener("edited", ({ detail }) => keep(detail, detail.read));
 result.formats = () => catalogue.exports ?? [];
 result.withDocument = (item, use) => queue.withDocument(item, use);
 result.addEventListener("cancel", ({ detail }) => queue.cancel(detail));
@@ -552,7 +552,10 @@ function listen() {
   $("#keep").checked = archive.on;
   $("#keep").addEventListener("change", async (event) => {
     await archive.turn(event.target.checked);
-    if (event.target.checked) queue.items.forEach(keep);
+    for (const item of queue.items) {
+      item.written = null;
+      keep(item);
+    }
     announce(t(event.target.checked ? "keep.on" : "keep.off"));
   });
   archive.addEventListener("full", () => toast(t("keep.full"), "bad"));
