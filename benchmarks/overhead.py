@@ -76,6 +76,7 @@ def serve_engine(mode: str) -> None:
     """Read the documents whose paths come on stdin, one a line; answer each with a line of JSON."""
     from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
     from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
+    from deepseek_ocr_mcp.layout.answers import answer
 
     engine, options = RapidOcrEngine(), ReadOptions(mode)
     engine.load("cpu", _Nobody())
@@ -90,7 +91,7 @@ def serve_engine(mode: str) -> None:
                 at = time.perf_counter()
                 [page] = engine.read([PageImage(file.name, width, height)], options, _Nobody())
                 reading += time.perf_counter() - at
-            texts.append(page.text)
+            texts.append(answer(page, mode)[0])
         total = time.perf_counter() - began
         answer = {"total": total, "engine": reading, "inside": total, "pages": len(texts)}
         print(json.dumps(answer | {"text": "\n\n".join(filter(None, texts))}), flush=True)

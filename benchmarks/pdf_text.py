@@ -27,7 +27,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,32 +54,56 @@ def serve(source: str) -> None:
     sys.path.insert(0, source)
     import pypdfium2
 
-    from deepseek_ocr_mcp.engines.base import ReadOptions
-
-    try:
-        from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
-    except ImportError:  # a build from before the page was drawn
-        from deepseek_ocr_mcp.documents.text_layer import read_layer  # type: ignore[import-not-found,no-redef]
-
-        PagePlace = None  # type: ignore[assignment,misc]
+    taking = _layer_reader()
     for line in sys.stdin:
         asked = json.loads(line)
         try:
             document = pypdfium2.PdfDocument(asked["file"])
             document.init_forms()
-            page, options = asked["page"], ReadOptions("ocr")
+            page = asked["page"]
             width, height = document.get_page_size(page)
             size = (max(4, round(width * DPI / 72)), max(4, round(height * DPI / 72)))
             began = time.process_time()
-            if PagePlace is not None:
-                taken = read_layer(PagePlace(document, page, asked["file"], size), options, lambda: None)
-            else:
-                taken = read_layer(document, page, asked["file"], size, options, lambda: None)  # type: ignore[call-arg]
+            taken = taking(document, page, asked["file"], size)
             taken |= {"ms": (time.process_time() - began) * 1000, "size": size, "pages": len(document)}
             document.close()
         except Exception as exc:
             taken = {"why": f"{type(exc).__name__}: {exc}", "usable": False, "text": "", "blocks": [], "broken": True}
         print(json.dumps(taken), flush=True)
+
+
+def _layer_reader() -> Callable[[Any, int, str, tuple[int, int]], dict[str, Any]]:
+    """How the build that is on the path takes the text of a page: `text`, `blocks`, `usable` and `why`."""
+    from deepseek_ocr_mcp.engines.base import ReadOptions
+
+    options = ReadOptions("ocr")
+    try:
+        from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
+    except ImportError:  # a build from before the page was drawn
+        from deepseek_ocr_mcp.documents.text_layer import read_layer as old  # type: ignore[import-not-found]
+
+        return lambda document, page, file, size: old(document, page, file, size, options, _nobody)  # type: ignore[no-any-return]
+    try:
+        from deepseek_ocr_mcp.layout.answers import answer
+        from deepseek_ocr_mcp.service.work import reading_of
+    except ImportError:  # a build that read anew for each mode
+        return lambda document, page, file, size: read_layer(  # type: ignore[return-value]
+            PagePlace(document, page, file, size),
+            options,
+            _nobody,  # type: ignore[arg-type, call-arg]
+        )
+
+    def take(document: Any, page: int, file: str, size: tuple[int, int]) -> dict[str, Any]:
+        found = read_layer(PagePlace(document, page, file, size), _nobody)
+        reading = found.pop("reading")
+        text, blocks = ("", []) if reading is None else answer(reading_of(reading), "ocr")
+        return found | {"text": text, "blocks": blocks}
+
+    return take
+
+
+def _nobody() -> None:
+    """Nobody stops waiting."""
 
 
 class Child:
@@ -315,6 +339,7 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
     from deepseek_ocr_mcp.decoder.renderer import PageRenderer
     from deepseek_ocr_mcp.engines.base import CPU, PageImage, ReadOptions
     from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
+    from deepseek_ocr_mcp.layout.answers import answer
     from steps import Nobody
 
     chosen = pages[:: max(1, len(pages) // count)][:count]
@@ -329,7 +354,8 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
             place |= {"max_pixels": MAX_PIXELS, "out": out, "call": nobody}
             began = time.process_time()
             size = renderer.render(**place)
-            text = engine.read([PageImage(out, size["width"], size["height"])], ReadOptions("ocr"), nobody)[0].text
+            [reading] = engine.read([PageImage(out, size["width"], size["height"])], ReadOptions("ocr"), nobody)
+            text = answer(reading, "ocr")[0]
             whole = time.process_time() - began
             spent[0] += whole
             spent[1] += found.ours["ms"] / 1000

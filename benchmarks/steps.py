@@ -29,6 +29,8 @@ from deepseek_ocr_mcp.engines import sheet
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import detect, engine, orientation, recognise
 from deepseek_ocr_mcp.engines.scripts import Unread
+from deepseek_ocr_mcp.layout import reading as layout_reading
+from deepseek_ocr_mcp.layout.answers import answer
 from deepseek_ocr_mcp.layout.lines import whole
 from deepseek_ocr_mcp.layout.order import arrange
 from generated_pages import write_pages
@@ -64,9 +66,9 @@ STEPS: Final[dict[str, tuple[Patch, ...]]] = {
     "other_scripts": ((engine, "find_unread", lambda lines, shares: Unread()),),
     "straightened": ((engine, "skew", lambda regions: 0.0),),
     "gutters": ((sheet, "split_at_gutters", lambda lines, rules: [whole(n, line) for n, line in enumerate(lines)]),),
-    "rules": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines)),),
-    "columns": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines, columns=False)),),
-    "tables": ((sheet, "arrange_with_rules", lambda lines, rules: arrange(lines, tables=False)),),
+    "rules": ((layout_reading, "arrange_with_rules", lambda lines, rules: arrange(lines)),),
+    "columns": ((layout_reading, "arrange_with_rules", lambda lines, rules: arrange(lines, columns=False)),),
+    "tables": ((layout_reading, "arrange_with_rules", lambda lines, rules: arrange(lines, tables=False)),),
 }
 """What is done beside detecting lines and recognising them: the names in the engine's modules, and what stands in."""
 
@@ -134,9 +136,9 @@ def _read(
     cpu = 0.0
     for entry in entries:
         began = time.process_time()
-        texts = reader.read(pages[entry["id"]], ReadOptions("document"), Nobody())
+        readings = reader.read(pages[entry["id"]], ReadOptions("document"), Nobody())
         cpu += time.process_time() - began
-        text = "\n\n".join(page.text for page in texts)
+        text = "\n\n".join(answer(reading, "document")[0] for reading in readings)
         scores[entry["id"]] = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
     return scores, cpu
 

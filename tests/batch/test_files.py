@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import threading
@@ -87,6 +89,15 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
     first, second = place_of(str(tmp_path)).locked(), place_of(str(tmp_path)).locked()
     with first, pytest.raises(BadRequest, match="Another batch"), second:
         pass
+    with place_of(str(tmp_path)).locked():
+        pass
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with place_of(str(tmp_path)).locked():
         pass
 

@@ -134,29 +134,6 @@ def test_the_exit_code_can_say_that_something_is_missing(page: Path) -> None:
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
 
-def test_a_folder_that_is_watched_is_read_and_so_is_a_file_that_comes_later(page: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "ocr", "--watch", ".", "--output-dir", "out"],
-        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == str(tmp_path / "out" / "page.png.md")
-        (tmp_path / "later.png").write_bytes(png(41))
-        assert process.stdout.readline().strip() == str(tmp_path / "out" / "later.png.md")
-        assert echo(41) in (tmp_path / "out" / "later.png.md").read_text()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=BOUND_S)
-        assert process.returncode == 130
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_folder_or_a_quoted_pattern_is_read_into_files_and_only_once(page: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "deep.tif").write_bytes(tiff(11, 12))

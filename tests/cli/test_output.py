@@ -12,7 +12,7 @@ import pytest
 from deepseek_ocr_mcp.cli.output import PagePrinter, limits
 from deepseek_ocr_mcp.cli.parser import build_parser
 from deepseek_ocr_mcp.cli.read import check_arguments
-from deepseek_ocr_mcp.cli.shared import ProgressBar
+from deepseek_ocr_mcp.cli.shared import ProgressBar, reading_fields
 from deepseek_ocr_mcp.documents.ranges import pages_after
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.models import Note, OcrResult, Page
@@ -135,6 +135,23 @@ def test_arguments_that_cannot_be_meant_are_refused(words: list[str], said: str)
 def test_a_folder_has_no_single_output(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="--output takes"):
         check_arguments(arguments(str(tmp_path), "-o", "a.md"))
+
+
+@pytest.mark.parametrize(
+    ("words", "term"),
+    [
+        (["--find", "Total"], "Total"),
+        (["--find", "Total", "--find", "Sum"], ["Total", "Sum"]),
+        (["--find", r"INV-\d+/\d", "--regex"], r"/INV-\d+\/\d/"),
+        (["--find", r"a\/b", "--regex"], r"/a\/b/"),
+        (["--find", "a//b", "--regex"], r"/a\/\/b/"),
+        (["--find", "km/h", "--whole-word"], r"/\bkm\/h\b/"),
+        ([], ""),
+    ],
+)
+def test_flags_of_a_search_become_a_term(words: list[str], term: str | list[str]) -> None:
+    fields = reading_fields(arguments("a.png", *words))
+    assert (fields["find_term"], fields["mode"]) == (term, "find" if term else "document")
 
 
 @pytest.mark.parametrize("words", [["ocr", "a.png", "--over"], ["ocr", "a.png", "--output-d", "x"], ["--vers"]])

@@ -15,7 +15,8 @@ from deepseek_ocr_mcp.cli.words import for_terminal
 SOURCE = Path(deepseek_ocr_mcp.__file__).parent
 OF_AGENTS = re.compile(
     r"\b(?:gpu_release|gpu_offload|save_to|find_term|custom_prompt|text_layer|ocr_image)\b"
-    r"|\b(?:overwrite|image|pages|boxes)=|[Cc]all again|the operator sets?\b|[Ss]end (?:it|the request|the page) again"
+    r"|\b(?:overwrite|image|pages|boxes)=|[Cc]all again|the operator sets?\b|ask the user"
+    r"|[Ss]end (?:it|the request|the page) again"
 )
 """Names and phrases that mean nothing at a terminal."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from support import as_base64, client, facts, said, written
 
 pytestmark = pytest.mark.anyio
 
+ROOT = Path(__file__).parents[2]
 INVOICE = as_base64(written("Invoice KX-4471\nTotal: 74.50\nIBAN DE02 1203 0000"))
 LOOKS: list[dict[str, Any]] = [
     {},
@@ -86,6 +89,27 @@ async def test_an_engine_of_somebodys_own_may_give_readings() -> None:
         assert hit["text"] == "second"
         assert (await look(mcp, INVOICE, mode="free"))["text"].split() == ["first", "line", "second", "line"]
         assert await pages_read(mcp) == 1
+
+
+STAND_INS = {
+    "my_ocr": "def find_lines(page): return [('Total: 74.50', (10, 10, 130, 30), 0.9)]",
+    "my_model": "def ask(page, question): return question",
+}
+
+
+@pytest.mark.parametrize(("name", "answered"), [("LineEngine", "Total: 74.50"), ("TextEngine", "74.50")])
+async def test_the_engines_that_the_documentation_shows_read(
+    name: str, answered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own-engine.md").read_text(), re.DOTALL)
+    [code] = [block for block in blocks if f"class {name}" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 13
+    (tmp_path / "shown.py").write_text(code)
+    for module, stand_in in STAND_INS.items():
+        (tmp_path / f"{module}.py").write_text(stand_in)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    async with client(f"shown:{name}") as mcp:
+        assert (await look(mcp, INVOICE, find_term="74.50"))["text"].count(answered)
 
 
 async def test_an_engine_that_writes_text_itself_is_asked_for_each_mode() -> None:

@@ -6,6 +6,7 @@ or not at all: by a rename where the file system renames at once, by the one req
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -177,20 +178,27 @@ class Location:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            try:
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # Windows has no such locks
-                pass
-            except OSError:
+            if not _has_lock(lock):
                 raise BadRequest(
                     f"Another batch is writing to {self.url}.",
                     remedy="Wait for it, or stop it; then run this command again.",
-                ) from None
+                )
             yield
         finally:
             os.close(lock)
+
+
+def _has_lock(descriptor: int) -> bool:
+    """Take the lock of an open file. True also where there are no such locks: on Windows and on some network disks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except OSError as exc:
+        return exc.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
 
 
 def place_of(text: str) -> Location:

@@ -284,7 +284,7 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
         _open_webui_program,
         _open_webui_server,
         "Fill these in at Admin Settings → External Tools → Add. Open WebUI in a container reaches this machine as "
-        "host.docker.internal: docs/clients.md says what the server needs then.",
+        "host.docker.internal: docs/recipes.md says what the server needs then.",
         {},
     ),
     "goose": ClientSpec(

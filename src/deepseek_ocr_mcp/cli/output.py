@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..export_formats import EXPORT_FORMATS, export_format
 from ..text import well_formed, well_formed_values
 from .words import for_terminal
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from ..models import Note, Page
     from ..service.answer import Answer
 
-__all__ = ["FORMATS", "LIMITING", "PRINTED", "PagePrinter", "limits", "print_notes"]
+__all__ = ["FORMATS", "LIMITING", "PRINTED", "PagePrinter", "format_of", "limits", "print_notes"]
 
-FORMATS: Final = {"markdown": ".md", "text": ".txt", "json": ".json"}
-"""The formats of `--format`, with the suffix of their files."""
+NAMES: Final = {"md": "markdown", "txt": "text", "xml": "alto"}  # for formats that people call otherwise
+FORMATS: Final = {NAMES.get(known.name, known.name): known for known in EXPORT_FORMATS.values()}
+"""The formats of `--format`."""
 PRINTED: Final = ("markdown", "text", "json")
 """The formats that are text: standard output gets them as they are."""
 
@@ -26,6 +28,12 @@ LIMITING: Final = frozenset(
      "more", "left_out"}
 )  # fmt: skip
 """Codes of notes that say that something is missing from an answer. A blank page misses nothing."""
+
+
+def format_of(path: str) -> str:
+    """The name of the format that the suffix of a path asks for; empty where no such format is written."""
+    known = export_format(path)
+    return NAMES.get(known.name, known.name) if known else ""
 
 
 class PagePrinter:

@@ -155,7 +155,16 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
         metavar="MODE",
     )
-    command.add_argument("--find", dest="find_term", metavar="WORDS", help="locate WORDS: mode find")
+    command.add_argument(
+        "--find",
+        dest="find_term",
+        action="append",
+        metavar="WORDS",
+        help="print the lines that hold WORDS (mode find); given several times, any of them",
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--whole-word", action="store_true", help="WORDS of --find are no part of a longer word")
+    how.add_argument("--regex", action="store_true", help="WORDS of --find are a regular expression")
     command.add_argument(
         "--prompt", dest="custom_prompt", default="", metavar="TEXT", help="the question of mode freeform"
     )
@@ -184,7 +193,8 @@ def _add_ocr(commands: _Commands) -> None:
     ocr.add_argument(
         "--format",
         choices=list(FORMATS),
-        help="json has boxes (default: by the name of --output, else markdown)",
+        metavar="FORMAT",
+        help=f"{', '.join(FORMATS)}; json has boxes, pdf is searchable; default: by the name of --output, or markdown",
     )
     ocr.add_argument(
         "--boxes", choices=["none", "lines", "words"], help="what json shows with its place (default lines)"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ..engines import cpu_engine
 from ..errors import BadRequest, InputNotFound, OcrError
 from ..modes import DEFAULT_MODE, ONLY_LAYER
-from .output import FORMATS, PRINTED, PagePrinter, limits, print_notes
+from .output import FORMATS, PRINTED, PagePrinter, format_of, limits, print_notes
 from .shared import INTERRUPTED, ProgressBar, absolute_path, print_error, reading_fields, settings_from
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ __all__ = ["INCOMPLETE", "STDIO", "FileReader", "check_arguments", "run_ocr"]
 STDIO: Final = "-"  # as FILE: standard input; as --output: standard output
 INCOMPLETE: Final = 7  # the exit code of an answer that misses something, with --exit-code
 CHUNK: Final = 1 << 20
-SUFFIX_FORMATS: Final = {suffix: name for name, suffix in FORMATS.items()} | {".markdown": "markdown", ".htm": "html"}
 
 
 def run_ocr(arguments: argparse.Namespace) -> int:
@@ -59,9 +58,9 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise BadRequest("Standard input (-) is one document.", remedy="Name it once.")
     if arguments.watch and (not arguments.output_dir or STDIO in arguments.files):
         raise BadRequest("--watch needs a folder for the texts.", remedy="Name one: --output-dir texts.")
-    named = SUFFIX_FORMATS.get(os.path.splitext(output)[1].lower())
-    if output and named is None:
-        known = ", ".join(FORMATS.values())
+    named = format_of(output)
+    if output and not named:
+        known = ", ".join(each.suffix for each in FORMATS.values())
         raise BadRequest(f"--output {output} ends in no format that is written.", remedy=f"Use one of {known}.")
     if named and arguments.format not in (None, named):
         raise BadRequest(
@@ -142,7 +141,7 @@ class FileReader:
         self.service = service
         self.arguments = arguments
         self.exit_code = 0
-        self.suffix = FORMATS[arguments.format]
+        self.suffix = FORMATS[arguments.format].suffix
         self._scratch = scratch
         self._to_files = bool(arguments.output_dir) or arguments.output not in ("", STDIO)
 
@@ -216,17 +215,23 @@ class FileReader:
         quiet, kind = self.arguments.quiet, self.arguments.format
         save_to = save_to or self._target(file)
         printer = None if save_to else PagePrinter(kind)
-        bar = ProgressBar(file, quiet=quiet)
+        bar, scope = ProgressBar(file, quiet=quiet), anyio.CancelScope()
 
         async def deliver(pages: Sequence[ReadPage]) -> None:
             if printer is not None:
                 bar.clear()
-                printer.add(read.page for read in pages)
+                try:
+                    printer.add(read.page for read in pages)
+                except BrokenPipeError:  # nobody reads our stdout any more: `… | head`
+                    scope.cancel()
 
         terms = Terms(on_progress=bar, on_pages=deliver, upload=upload)
         request = self._request("" if upload else absolute_path(file), save_to, overwrite)
         try:
-            answer = await self.service.ocr(request, Caller(), terms)
+            with scope:
+                answer = await self.service.ocr(request, Caller(), terms)
+            if scope.cancel_called:
+                raise BrokenPipeError
         except anyio.get_cancelled_exc_class():
             bar.clear()
             self._stopped(file, printer)
@@ -263,7 +268,7 @@ class FileReader:
         """The notes of a document; of a folder the summary, because each failed file is printed as an error."""
         notes = answer.result.notes
         if answer.result.folder is not None:
-            return [*notes[:1], *(note for note in notes[1:] if note.code == "left_out")]
+            return [*notes[:1], *(note for note in notes[1:] if note.code not in ("files", "saved"))]
         return [note for note in notes if note.code != "saved" or not self._is_scratch(answer.result.saved_to)]
 
     def _is_scratch(self, path: str) -> bool:
@@ -305,12 +310,11 @@ class FileReader:
         fields = reading_fields(arguments)
         if arguments.format == "text" and fields["mode"] == DEFAULT_MODE:
             fields["mode"] = "free"  # the same text without Markdown
-        is_json = arguments.format == "json"
         return OcrRequest(
             image=image,
             **fields,
-            boxes=arguments.boxes or ("lines" if is_json else "none"),
-            raw=is_json,
+            boxes=arguments.boxes or FORMATS[arguments.format].boxes,
+            raw=arguments.format == "json",
             max_chars=0,
             save_to=save_to,
             overwrite=overwrite or arguments.overwrite or self._is_scratch(save_to),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,19 +22,30 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "ProgressBar", "absolute_path", "print_error", "reading_fields", "settings_from"]
 
 
+_ESCAPED_OR_SLASH: Final = re.compile(r"\\.|/", re.DOTALL)  # a slash that nothing escapes would end the pattern
 INTERRUPTED: Final = 130  # the exit code that shells report after Ctrl-C
 PACE_S: Final = 2.0  # seconds, and
 PACE_SHARE: Final = 0.05  # share of the work, from which on the pace predicts the end
 
 
 def reading_fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `_add_reading` as fields of a request."""
+    """The arguments that say which pages are read, and how, as fields of a request."""
     names = ("custom_prompt", "pages", "resolution", "text_layer")
+    terms = [_term(each, arguments) for each in arguments.find_term or ()]
     return {
-        "mode": "find" if arguments.find_term is not None else arguments.mode,
-        "find_term": arguments.find_term or "",
+        "mode": "find" if terms else arguments.mode,
+        "find_term": terms[0] if len(terms) == 1 else terms or "",
         **{name: getattr(arguments, name) for name in names},
     }
+
+
+def _term(words: str, arguments: argparse.Namespace) -> str:
+    """The term of a search: the words themselves, or a pattern between slashes."""
+    if not (arguments.regex or arguments.whole_word):
+        return words
+    pattern = words if arguments.regex else rf"\b{re.escape(words)}\b"
+    body = _ESCAPED_OR_SLASH.sub(lambda match: r"\/" if match[0] == "/" else match[0], pattern)
+    return f"/{body}/"
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:

@@ -64,13 +64,13 @@ async def watch_folders(reading: FileReader) -> None:
     import anyio
 
     out = str(await anyio.Path(reading.arguments.output_dir).resolve())
-    arrivals, told = Arrivals(), set[str]()
+    arrivals, named = Arrivals(), set[str]()
     if not reading.arguments.quiet:
         folders = ", ".join(reading.arguments.files)
         print(f"Watching {folders}; texts go to {out}. Press Ctrl-C to end.", file=sys.stderr, flush=True)
     while True:
         began = time.monotonic()
-        found = await _look(reading, out, told)
+        found = await _look(reading, out, named)
         pause = max(LOOK_S, (time.monotonic() - began) / LOOK_SHARE)
         for source in arrivals.ready({source: stamp for source, (stamp, _) in found.items()}):
             stamp, name = found[source]
@@ -93,11 +93,11 @@ async def _read(reading: FileReader, source: str, stamp: Stamp, target: str) -> 
         reading.failed(exc, source)
 
 
-async def _look(reading: FileReader, out: str, told: set[str]) -> dict[str, tuple[Stamp, str]]:
+async def _look(reading: FileReader, out: str, named: set[str]) -> dict[str, tuple[Stamp, str]]:
     """All files: by path, their stamps and their names in the folder.
 
     Args:
-        told: the names that were left out, and that are not named again.
+        named: the names that were left out, and that are not named again.
     """
     from ..documents.listing import list_files, unlisted_text
 
@@ -106,8 +106,8 @@ async def _look(reading: FileReader, out: str, told: set[str]) -> dict[str, tupl
         listing = await list_files(absolute_path(folder), settings=reading.service.settings, local=True, leave_out=out)
         if listing is None:
             raise InputNotFound(f"{folder} is no folder.", remedy="Name a folder, or a quoted pattern: 'scans/**'.")
-        if (fresh := [each for each in listing.left_out if each.name not in told]) and not reading.arguments.quiet:
-            told.update(each.name for each in fresh)
+        if (fresh := [each for each in listing.left_out if each.name not in named]) and not reading.arguments.quiet:
+            named.update(each.name for each in fresh)
             print(f"{folder}: {unlisted_text(fresh)}", file=sys.stderr, flush=True)
         for name in listing.files:
             path = os.path.join(listing.root, *name.split("/"))

@@ -27,6 +27,7 @@ _PHRASES: Final = (
     (r"[Cc]all `?gpu_(release|offload)`?", rf"run `{PROGRAM} \1`"),
     (r"`?\bgpu_(release|offload|status)\b`?", rf"`{PROGRAM} \1`"),
     # A call is a command that is run.
+    (r"\b[Cc]all `?ocr_to_files`? with", "run the command again with"),
     (r"\bCall `?ocr_image`? again|\bSend (?:the request|the page|it) again|\bCall again", "Run the command again"),
     (r"\bsend (?:the request|the page) again|\bcall again|\bask again", "run the command again"),
     (r"\bRead the file again\b", "Run the command again"),
@@ -37,7 +38,8 @@ _PHRASES: Final = (
     (r"\bSend (?=(?:a|an|fewer|smaller|less|larger)\b)", "Use "),
     (r"\bsend (?=(?:a|an|fewer|smaller|less|larger)\b)", "use "),
     (r"The server goes on; its log on stderr has the details\.", "The log has the details: add --log-level info."),
-    (r"`base64 -w0 FILE`", "base64"),
+    (r",? or ask the user(?: for it)?(?=[.,;])", ""),
+    (r"\bAsk the user for the path\.", "Check the path."),
     # Arguments are flags.
     (r"`?\boverwrite(?:=true)?\b`?(?!-)", "--overwrite"),
     (r"`?\bboxes=\w+\b`?", "--format json"),

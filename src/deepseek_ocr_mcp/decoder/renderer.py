@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -243,24 +242,24 @@ class PageRenderer:
     def _export_document(
         self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
     ) -> None:
-        from .exports import pdf as exports
+        from .exports.pdf import add_picture, lay_under, new_pdf
         from .pdf import PdfDocument
 
         with decoder_errors(document["name"]):
             opened = self._open(document["path"], document["name"])
             if isinstance(opened, PdfDocument):
-                exports.lay_under(opened.pdf, pages)
-                with disk_errors():
-                    opened.pdf.save(out)
-                self.close()  # it is no longer what is in the file
-                return
-            pictures = []
-            for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
-                call.raise_if_cancelled()
-                width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
-                pictures.append(exports.picture_for_pdf(out, {"width": width, "height": height}))
-            self.close()
-            write_file(out, [exports.pdf_of_pictures(pictures, pages, document["dpi"])])
+                pdf = opened.pdf
+            else:
+                pdf = new_pdf()
+                original = document["path"] if opened.format == "JPEG" else ""
+                for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
+                    call.raise_if_cancelled()
+                    width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
+                    add_picture(pdf, out, {"width": width, "height": height}, document["dpi"], original)
+            lay_under(pdf, pages, upright=options.upright)
+            with disk_errors():
+                pdf.save(out)
+            self.close()  # it is no longer what is in the file
 
     def _limit(self, max_pixels: int) -> None:
         if not self._limited:
@@ -275,6 +274,8 @@ class PageRenderer:
         """
         if sys.platform != "linux":
             return
+        import resource  # which Windows does not have
+
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
         limit = used + MEMORY_BASE + max_pixels * BYTES_PER_PIXEL

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from ..layout.lines import TextLine
-from ..layout.reading import Reading
+if TYPE_CHECKING:
+    from ..layout.lines import TextLine
+    from ..layout.reading import Reading
 
 __all__ = [
     "CPU",
@@ -28,6 +30,16 @@ __all__ = [
     "TextBlock",
     "TextLine",
 ]
+
+_OF_LAYOUT: Final = {"Reading": "..layout.reading", "TextLine": "..layout.lines"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import layout where an engine names its types: a server that only starts does without its 25 ms."""
+    if name in _OF_LAYOUT:
+        return getattr(import_module(_OF_LAYOUT[name], __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 CPU = "cpu"
 """The device of engines that need no GPU. A GPU is named `cuda`: the child sees only the chosen card."""

@@ -22,16 +22,15 @@ import anyio.lowlevel
 from pydantic import ValidationError
 
 from ..documents.reader import LayerText, UnreadPart
-from ..engines.base import CPU, PageImage, Reading, ReadOptions
+from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, UnreadableInput, unforeseen
-from ..layout.reading import bounds, quad_of
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
 from ..models import Block, Note, Page
 from ..modes import IGNORE_LAYER, ONLY_LAYER
 from ..worker.client import OnProgress
 from .cache import PageCache
-from .work import TEXT_LAYER, ReadPage, View, Work, reading_of
+from .work import TEXT_LAYER, ReadPage, View, Work, import_layout, reading_of
 
 __all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 
@@ -39,12 +38,6 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
-SCRAP_CHARS: Final = (
-    12  # fewer in the part of a page that was read: an engine cannot tell whether their script is known
-)
-SCRAP_MARGIN: Final = (
-    4.0  # heights of a line; a part is drawn with 30 points around its text, three lines of small type
-)
 LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
 MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
 
@@ -305,6 +298,7 @@ class Jobs:
     # -- one job
 
     async def _run(self, job: _DocumentJob) -> None:
+        import_layout()  # while the engine gets ready
         try:
             while await self._read_all(job):
                 job.changed = anyio.Event()
@@ -569,7 +563,7 @@ async def _merged(
         )
     page = _of_layer(number, layer)
     of_engine = found.remark
-    if of_engine and page.reading is not None and _is_scrap(part, page.reading):
+    if of_engine and page.is_scrap(part):
         of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
@@ -584,28 +578,6 @@ def _shifted(block: Block, left: int, top: int) -> dict[str, Any]:
 
     words = [{"text": word.text, "box": on_page(word.box)} for word in block.words or ()]
     return {"text": block.text, "box": on_page(block.box), "score": block.score, "words": words}
-
-
-def _is_scrap(part: UnreadPart, reading: Reading) -> bool:
-    """Whether a part holds a few characters and nothing else: its lines are short, and reach to all its sides.
-
-    Where no line was found, or one side of the part is empty, there may be text that was not read.
-    """
-    right, bottom = part.left + part.image.width, part.top + part.image.height
-    boxes: list[Sequence[float]] = []
-    characters = 0
-    for line in reading.lines:
-        box = bounds(quad_of(line), reading.width, reading.height)
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        if part.left <= x <= right and part.top <= y <= bottom:
-            boxes.append(box)
-            characters += len("".join(line.text.split()))
-    if not boxes or characters >= SCRAP_CHARS:
-        return False
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    most = SCRAP_MARGIN * max(low - high for high, low in zip(tops, bottoms, strict=True))
-    sides = (min(lefts) - part.left, min(tops) - part.top, right - max(rights), bottom - max(bottoms))
-    return bool(max(sides) <= most)
 
 
 def _validated(number: int, image: PageImage, fields: Mapping[str, Any], read: PagesRead) -> ReadPage:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from pydantic import TypeAdapter
 
-from ..documents.reader import Document
-from ..engines.base import CPU, Reading, ReadOptions
+from ..documents.reader import Document, UnreadPart
+from ..engines.base import CPU, ReadOptions
 from ..errors import OcrError
-from ..layout.answers import answer, hits
 from ..models import Block, Page
 
-__all__ = ["TEXT_LAYER", "ReadPage", "SharedDocument", "View", "Work", "reading_of"]
+if TYPE_CHECKING:
+    from ..engines.base import Reading
+
+__all__ = ["TEXT_LAYER", "ReadPage", "SharedDocument", "View", "Work", "import_layout", "reading_of"]
 
 TEXT_LAYER = "text_layer"
 """Stands in the place of an engine's name on pages that no engine has read."""
-
-_READING: Final = TypeAdapter(Reading)
 
 
 def reading_of(fields: Any) -> Reading:
@@ -29,7 +28,14 @@ def reading_of(fields: Any) -> Reading:
     Raises:
         ValueError: the fields are no reading. They come from a child, which may say anything.
     """
-    return _READING.validate_python(fields)
+    from .readings import checked
+
+    return checked(fields)
+
+
+def import_layout() -> None:
+    """Import the modules that make text of readings: 25 ms that a server does not need to start."""
+    from . import readings  # noqa: F401
 
 
 class SharedDocument:
@@ -71,8 +77,9 @@ class View:
 
     def of(self, reading: Reading) -> tuple[str, list[Block]]:
         """The text of the page, and its blocks with their words."""
-        text, blocks = hits(reading, self.find_term) if self.mode == "find" else answer(reading, self.mode)
-        return text, [Block(**block) for block in blocks]
+        from .readings import seen
+
+        return seen(reading, self.mode, self.find_term)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,12 @@ class ReadPage:
         turn = (360 - 90 * self.reading.quarters) % 360 or None
         page = self.page.model_copy(update={"text": text, "blocks": blocks, "turn": turn})
         return replace(self, page=page)
+
+    def is_scrap(self, part: UnreadPart) -> bool:
+        """Whether this part of the page holds a few characters and nothing else."""
+        from .readings import is_scrap
+
+        return self.reading is not None and is_scrap(part, self.reading)
 
     def to_dict(self) -> dict[str, Any]:
         """The page as the cache keeps it; `from_dict` is the inverse."""

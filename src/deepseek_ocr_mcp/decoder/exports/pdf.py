@@ -1,244 +1,316 @@
-"""What was read, as a file: a Word document out of its Markdown, or its own pages with the text laid under them.
+"""Lays the text that was read under the pages of a PDF: invisible, in place, to be searched and copied.
 
-Runs in the child process that documents are parsed in. Never fails over what a text holds: a model wrote it.
-Nothing of it becomes a link, a field, a script or an address to load.
+A page looks as it did before, point for point. A page that has text of its own keeps that, and gets only what was read
+beside it. PDFium writes the file:
+its own calls for fonts without a file's encoding (`FPDFText_LoadCidType2Font`) replace a PDF writer of our own, and
+neither fpdf2, which cannot change a PDF, nor pikepdf, which has no fonts, would.
 
-A searchable PDF looks as it did before, point for point. Its text is invisible, in a font without shapes, and as
-exact as its boxes are: a line for an engine that boxes lines, a share of the box for one that boxes paragraphs.
-A page that has text of its own is left alone. A Word document has headings, paragraphs, lists and tables;
-formulas stay as they were written, and where things stood on the page is not kept.
+A word is one piece of text, stretched to the width of its box, and the space after it is another. Poppler breaks a
+word where its base line moves by half a point. So the words of a line that is skewed are level, each a little lower
+or higher than the one before. On a page that was drawn at 30 degrees it finds 87 % of them, and none of turned words.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import html
 import io
+import math
 import re
 import struct
+import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import pypdfium2
 import pypdfium2.raw as raw
+from PIL import Image, ImageChops
 
 from ..encode import open_page_image
+from .placing import PlacedLine, is_without_spaces, placed_blocks, quarter_of, text_sides
 
-__all__ = ["PdfPicture", "lay_under", "pdf_of_pictures", "picture_for_pdf"]
+__all__ = ["add_picture", "lay_under", "new_pdf"]
 
-GLYPH_WIDTH: Final = 500  # thousandths of the size of the text; any would do, as lines are stretched to fit
 OWN_TEXT: Final = 8  # characters: a page with more has text of its own, not just a number that a scanner wrote
-SURROGATES: Final = range(0xD800, 0xE000)
+GLYPH_WIDTH: Final = 500  # thousandths of the size of the text; any would do, as words are stretched to fit
+MAX_CODES: Final = 0xFFFE  # different characters in one document
 JPEG_QUALITY: Final = 88
-TAGS: Final = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
+EXIF_ORIENTATION: Final = 0x0112
+RUNS_RIGHT: Final = re.compile(
+    "[A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+(?:[.,:/+-][A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+)*"
+)
+"""Numbers and Latin letters within a Hebrew or Arabic word."""
+LEAST_GAP: Final = 0.1  # pixels: the width of a space between words that touch
+LINE_END: Final = 4.0  # pixels: the space that ends a line; without it pdf.js joins lines of a page that is skewed
 
 
-class PdfPicture(NamedTuple):
-    """A page of a picture file: upright RGB, as JPEG or as rows."""
+def lay_under(pdf: pypdfium2.PdfDocument, pages: Sequence[Mapping[str, Any]], *, upright: bool = False) -> None:
+    """Put the text of `pages` under the pages of a PDF that is open.
 
-    width: int
-    height: int
-    data: bytes
-    filter: str
-    """`DCTDecode` or `FlateDecode`."""
-
-
-def lay_under(pdf: pypdfium2.PdfDocument, pages: Sequence[Mapping[str, Any]]) -> None:
-    """Put the text of `pages` under the pages of a PDF that is open."""
-    texts = [page for page in pages if 1 <= page["page"] <= len(pdf) and not _has_text(pdf, page["page"])]
-    if not texts:
-        return
-    with contextlib.closing(pypdfium2.PdfDocument(_pdf([_PdfPage.of(page) for page in texts]))) as overlay:
-        for index, text in enumerate(texts):
-            page = pdf[text["page"] - 1]
-            laid = overlay.page_as_xobject(index, pdf).as_pageobject()
-            laid.set_matrix(pypdfium2.PdfMatrix(*_to_page(page, text["width"], text["height"])))
-            page.insert_obj(laid)
+    Args:
+        pages: as they were read: `page`, `width`, `height` and `blocks`; perhaps `turn`.
+        upright: whether pages are turned by their `turn`, so that a viewer shows them upright.
+    """
+    texts = [page for page in pages if 1 <= page["page"] <= len(pdf)]
+    lines = {number: _missing_lines(pdf, page) for number, page in enumerate(texts)}
+    font = None
+    if characters := {char for found in lines.values() for line in found for word in line.words for char in word.text}:
+        font = _InvisibleFont(pdf, characters)
+    for number, text in enumerate(texts):
+        page = pdf[text["page"] - 1]
+        if font is not None and lines[number]:
+            place = _PagePoints.of(page, text["width"], text["height"])
+            for line in lines[number]:
+                for piece in _pieces(line):
+                    raw.FPDFPage_InsertObject(page, font.text_object(piece, place))
             page.gen_content()
-            page.close()
+        if upright and (turn := text.get("turn")):
+            page.set_rotation((page.get_rotation() + int(turn)) % 360)
+        page.close()
 
 
-def pdf_of_pictures(pictures: Sequence[PdfPicture], pages: Sequence[Mapping[str, Any]], dpi: int) -> bytes:
-    """A PDF of these pictures, each with the text of its page under it."""
-    texts = {page["page"]: page for page in pages}
-    sheets = []
-    for number, picture in enumerate(pictures, start=1):
-        sheet = _PdfPage.of(texts[number]) if number in texts else _PdfPage(picture.width, picture.height, [])
-        sheets.append(sheet._replace(picture=picture, points=(picture.width * 72 / dpi, picture.height * 72 / dpi)))
-    return _pdf(sheets)
+def new_pdf() -> Any:
+    """A PDF without pages."""
+    return pypdfium2.PdfDocument.new()
+
+
+def add_picture(pdf: Any, path: str, size: Mapping[str, Any], dpi: float, original: str = "") -> None:
+    """Add a page with a picture to a PDF.
+
+    A JPEG that shows the page as it is goes in as it is. Any other picture goes in as JPEG or as packed rows, whichever
+    is smaller: photographs suit the one, drawn pages the other. The page is written and taken over packed, because
+    PDFium holds the rows of a picture unpacked until its document is written.
+
+    Args:
+        pdf: from `new_pdf`.
+        path: a page that was drawn.
+        size: its `width` and `height` in pixels.
+        dpi: pixels of it that make an inch.
+        original: the file that it was drawn from; empty: that is no JPEG.
+    """
+    picture = _grey_if_grey(open_page_image(path, size))
+    jpeg, packed = _unchanged_jpeg(original, picture.size), io.BytesIO()
+    if jpeg is None:
+        encoded = io.BytesIO()
+        picture.save(encoded, "JPEG", quality=JPEG_QUALITY)
+        if len(zlib.compress(picture.tobytes())) > encoded.tell():
+            jpeg = encoded.getvalue()
+    width, height = picture.width * 72 / dpi, picture.height * 72 / dpi
+    with contextlib.closing(pypdfium2.PdfDocument.new()) as sheet:
+        page, image = sheet.new_page(width, height), pypdfium2.PdfImage.new(sheet)
+        if jpeg is None:
+            image.set_bitmap(pypdfium2.PdfBitmap.from_pil(picture))
+        else:
+            image.load_jpeg(io.BytesIO(jpeg), inline=True)
+        image.set_matrix(pypdfium2.PdfMatrix().scale(width, height))
+        page.insert_obj(image)
+        page.gen_content()
+        sheet.save(packed)
+    with contextlib.closing(pypdfium2.PdfDocument(packed)) as sheet:
+        pdf.import_pages(sheet)
+
+
+def _grey_if_grey(picture: Image.Image) -> Image.Image:
+    """A picture without colours as one plane: a third of the rows."""
+    red, green, blue = picture.split()
+    if ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox():
+        return picture
+    return red
+
+
+def _unchanged_jpeg(path: str, size: tuple[int, int]) -> bytes | None:
+    """The bytes of a JPEG that every reader of PDF shows as it was drawn; None: there is none, or it may differ."""
+    if not path:
+        return None
+    with Image.open(path, formats=["JPEG"]) as image:
+        if image.format != "JPEG" or image.mode not in ("L", "RGB") or image.size != size:
+            return None
+        if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            return None
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _missing_lines(pdf: pypdfium2.PdfDocument, page: Mapping[str, Any]) -> list[PlacedLine]:
+    """The lines that the page in the PDF does not hold. Where it has text of its own, what was read beside that."""
+    has_text = _has_text(pdf, page["page"])
+    return [line for block in placed_blocks(page) if not has_text or block.source == "read" for line in block.lines]
 
 
 def _has_text(pdf: pypdfium2.PdfDocument, number: int) -> bool:
     page = pdf[number - 1]
-    text = page.get_textpage()
-    try:
+    with contextlib.closing(page), contextlib.closing(page.get_textpage()) as text:
         return bool(text.count_chars() > OWN_TEXT)
-    finally:
-        text.close()
-        page.close()
 
 
-def _to_page(page: pypdfium2.PdfPage, width: int, height: int) -> tuple[float, ...]:
-    """The matrix from a sheet of `width` by `height`, origin bottom left, to the page's own space.
-
-    PDFium knows how the page is turned and cropped.
-    """
-
-    def point(x: int, y: int) -> tuple[float, float]:
-        to_x, to_y = ctypes.c_double(), ctypes.c_double()
-        raw.FPDF_DeviceToPage(page, 0, 0, width, height, 0, x, y, to_x, to_y)
-        return to_x.value, to_y.value
-
-    (left, bottom), (right, also_bottom), (also_left, top) = point(0, height), point(width, height), point(0, 0)
-    return (
-        (right - left) / width,
-        (also_bottom - bottom) / width,
-        (also_left - left) / height,
-        (top - bottom) / height,
-        left,
-        bottom,
-    )
+# ---------------------------------------------------------------- where text stands
 
 
-class _PdfPage(NamedTuple):
-    """A page to write: its lines in pixels, and perhaps the picture that they stand on."""
+class _Piece(NamedTuple):
+    """Characters on a straight base line, all in pixels of the page: where it begins, its vector, and its height's."""
 
-    width: int
-    height: int
-    lines: list[tuple[str, float, float, float, float]]
-    """Text, left, top, width, height."""
-    picture: PdfPicture | None = None
-    points: tuple[float, float] | None = None
-    """Size of the page; None: a point for each pixel."""
+    text: str
+    """In the order in which the characters stand."""
+    start: tuple[float, float]
+    along: tuple[float, float]
+    up: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _PagePoints:
+    """The way from pixels of a page, as it was drawn, to the points of the page's own space."""
+
+    origin: tuple[float, float]
+    right: tuple[float, float]
+    """The vector of one pixel to the right."""
+    down: tuple[float, float]
 
     @classmethod
-    def of(cls, page: Mapping[str, Any]) -> _PdfPage:
-        return cls(page["width"], page["height"], list(_lines(page)))
+    def of(cls, page: pypdfium2.PdfPage, width: int, height: int) -> _PagePoints:
+        """PDFium knows how the page is turned and cropped."""
 
+        def point(x: int, y: int) -> tuple[float, float]:
+            to_x, to_y = ctypes.c_double(), ctypes.c_double()
+            raw.FPDF_DeviceToPage(page, 0, 0, width, height, 0, x, y, to_x, to_y)
+            return to_x.value, to_y.value
 
-def _lines(page: Mapping[str, Any]) -> Iterator[tuple[str, float, float, float, float]]:
-    for block in page.get("blocks") or ():
-        left, top, right, bottom = block["box"]
-        lines = [line for raw in TAGS.sub(" ", block["text"]).splitlines() if (line := html.unescape(raw).strip())]
-        width, height = right - left, bottom - top
-        if lines and width > 0 and height > 0:
-            share = height / len(lines)
-            for index, line in enumerate(lines):
-                yield line, left, top + index * share, width, share
-
-
-def _pdf(sheets: Sequence[_PdfPage]) -> bytes:
-    """A PDF, written object by object."""
-    objects: list[bytes] = []
-
-    def add(dictionary: str, stream: bytes | None = None, *, packed: bool = False) -> int:
-        if stream is None:
-            objects.append(dictionary.encode())
-        else:
-            if not packed:
-                stream, dictionary = zlib.compress(stream), f"{dictionary} /Filter /FlateDecode"
-            objects.append(b"<< %s /Length %d >>\nstream\n%s\nendstream" % (dictionary.encode(), len(stream), stream))
-        return len(objects)
-
-    add("<< /Type /Catalog /Pages 2 0 R >>")
-    add("")  # the pages: known at the end
-    codes = _Codes()
-    to_unicode = add("")  # what it says is known when all text is written
-    glyphs = add("", b"\0\1" * 65536)  # every character has the one glyph
-    font_file = add("", _font())
-    descriptor = add(
-        "<< /Type /FontDescriptor /FontName /GlyphLessFont /Flags 5 /FontBBox [0 0 500 1000] /ItalicAngle 0 "
-        f"/Ascent 1000 /Descent -1 /CapHeight 1000 /StemV 80 /FontFile2 {font_file} 0 R >>"
-    )
-    descendant = add(
-        "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /GlyphLessFont "
-        "/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> "
-        f"/FontDescriptor {descriptor} 0 R /CIDToGIDMap {glyphs} 0 R /DW {GLYPH_WIDTH} >>"
-    )
-    font = add(
-        "<< /Type /Font /Subtype /Type0 /BaseFont /GlyphLessFont /Encoding /Identity-H "
-        f"/DescendantFonts [{descendant} 0 R] /ToUnicode {to_unicode} 0 R >>"
-    )
-    kids = []
-    for sheet in sheets:
-        width, height = sheet.points or (sheet.width, sheet.height)
-        resources = f"/Font << /F {font} 0 R >>"
-        if (picture := sheet.picture) is not None:
-            image = add(
-                f"/Type /XObject /Subtype /Image /Width {picture.width} /Height {picture.height} "
-                f"/ColorSpace /DeviceRGB /BitsPerComponent 8 /Filter /{picture.filter}",
-                picture.data,
-                packed=True,
-            )
-            resources += f" /XObject << /I {image} 0 R >>"
-        content = add("", _content(sheet, width, height, codes))
-        page = f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width:.3f} {height:.3f}] "
-        kids.append(add(f"{page}/Resources << {resources} >> /Contents {content} 0 R >>"))
-    objects[1] = f"<< /Type /Pages /Count {len(kids)} /Kids [{' '.join(f'{kid} 0 R' for kid in kids)}] >>".encode()
-    mapping = zlib.compress(codes.to_unicode())
-    objects[to_unicode - 1] = b"<< /Filter /FlateDecode /Length %d >>\nstream\n%s\nendstream" % (len(mapping), mapping)
-    return _file(objects)
-
-
-def _content(sheet: _PdfPage, width: float, height: float, codes: _Codes) -> bytes:
-    parts = []
-    if sheet.picture is not None:
-        parts.append(f"q {width:.3f} 0 0 {height:.3f} 0 0 cm /I Do Q")
-    parts.append(f"q {width / sheet.width:.6f} 0 0 {height / sheet.height:.6f} 0 0 cm BT 3 Tr")
-    for text, left, top, wide, high in sheet.lines:
-        code = codes.of(text)
-        stretch = 100 * wide / (len(code) / 2 * high * GLYPH_WIDTH / 1000)
-        parts.append(
-            f"/F {high:.2f} Tf {stretch:.3f} Tz 1 0 0 1 {left:.2f} {sheet.height - top - high:.2f} Tm <{code.hex()}> Tj"
+        (x, y), (right_x, right_y), (down_x, down_y) = point(0, 0), point(width, 0), point(0, height)
+        return cls(
+            (x, y), ((right_x - x) / width, (right_y - y) / width), ((down_x - x) / height, (down_y - y) / height)
         )
-    parts.append("ET Q")
-    return "\n".join(parts).encode()
+
+    def vector(self, x: float, y: float) -> tuple[float, float]:
+        """In points, of a vector in pixels."""
+        return x * self.right[0] + y * self.down[0], x * self.right[1] + y * self.down[1]
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """In points, of a place in pixels."""
+        there = self.vector(x, y)
+        return self.origin[0] + there[0], self.origin[1] + there[1]
 
 
-def _file(objects: Sequence[bytes]) -> bytes:
-    out = bytearray(b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n")
-    offsets = []
-    for number, content in enumerate(objects, start=1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
-    start = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
-    return bytes(out)
+class _LineFrame:
+    """A line, seen as if it were level but for its slant: u goes ahead, v goes down, both in pixels."""
+
+    def __init__(self, line: PlacedLine) -> None:
+        quarter, self._slant = quarter_of(line.angle)
+        self._cosine, self._sine = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[quarter]
+        self._rise = math.tan(math.radians(self._slant))
+        self.boxes = [self._seen(word.box) for word in line.words]
+        tops, bottoms = zip(*map(self._extent, self.boxes), strict=True)
+        self._top, self._bottom = min(tops), max(bottoms)
+
+    def _seen(self, box: Sequence[float]) -> tuple[float, float, float, float]:
+        left, top, right, bottom = box
+        us = (left * self._cosine + top * self._sine, right * self._cosine + bottom * self._sine)
+        vs = (top * self._cosine - left * self._sine, bottom * self._cosine - right * self._sine)
+        return min(us), min(vs), max(us), max(vs)
+
+    def _extent(self, box: tuple[float, float, float, float]) -> tuple[float, float]:
+        """The top and the bottom of a word where its line meets u = 0."""
+        _, height = text_sides(box, self._slant, across=False)
+        middle = (box[1] + box[3]) / 2 - self._rise * (box[0] + box[2]) / 2
+        return middle - height / 2, middle + height / 2
+
+    def piece(self, text: str, begin: float, end: float) -> _Piece:
+        """Text from one u to another."""
+        shift = self._rise * (begin + end) / 2
+        height = self._bottom - self._top
+        bottom = self._bottom + shift
+        start = (begin * self._cosine - bottom * self._sine, begin * self._sine + bottom * self._cosine)
+        along = ((end - begin) * self._cosine, (end - begin) * self._sine)
+        return _Piece(text, start, along, (height * self._sine, -height * self._cosine))
 
 
-class _Codes:
-    """Two bytes for each character: its number in Unicode; for those beyond, numbers that Unicode leaves free.
+def _pieces(line: PlacedLine) -> Iterator[_Piece]:
+    """The words of a line and the spaces between them, in the order in which they stand."""
+    frame = _LineFrame(line)
+    mixed = any(_runs_left(word.text) for word in line.words)
+    words = [
+        _Stretch(_as_it_stands(word.text), box[0], box[2], word.spaced or mixed)
+        for word, box in zip(line.words, frame.boxes, strict=True)
+    ]
+    if mixed:
+        words.sort(key=lambda word: word.begin)
+    words = list(_joined(words))
+    for number, word in enumerate(words):
+        yield frame.piece(word.text, word.begin, word.end)
+        if number + 1 == len(words):
+            yield frame.piece(" ", word.end, word.end + LINE_END)
+        elif word.spaced:
+            yield frame.piece(" ", word.end, max(word.end + LEAST_GAP, words[number + 1].begin))
 
-    Half characters, which UTF-16 would make of them, are no text to most readers.
-    """
 
-    def __init__(self) -> None:
-        self._beyond: dict[str, int] = {}
+class _Stretch(NamedTuple):
+    """A word and its place on its line."""
 
-    def of(self, text: str) -> bytes:
-        return b"".join(self._code(char).to_bytes(2, "big") for char in text)
+    text: str
+    begin: float
+    end: float
+    spaced: bool
 
-    def _code(self, char: str) -> int:
-        if (number := ord(char)) in SURROGATES:
-            return ord("\ufffd")
-        if number <= 0xFFFF:
-            return number
-        if len(self._beyond) < len(SURROGATES):
-            self._beyond.setdefault(char, SURROGATES[len(self._beyond)])
-        return self._beyond.get(char, ord("\ufffd"))
 
-    def to_unicode(self) -> bytes:
-        """The PDF's own table of what the codes mean. A range may not go over 256 codes, a block not over 100."""
+def _joined(words: Sequence[_Stretch]) -> Iterator[_Stretch]:
+    """The words, those of scripts without spaces in one: PDFium would put each on a line of its own in a column."""
+    open_word: _Stretch | None = None
+    for word in words:
+        if open_word is None:
+            open_word = word
+        elif not open_word.spaced and is_without_spaces(open_word.text) and is_without_spaces(word.text):
+            open_word = _Stretch(open_word.text + word.text, open_word.begin, max(open_word.end, word.end), word.spaced)
+        else:
+            yield open_word
+            open_word = word
+    if open_word is not None:
+        yield open_word
+
+
+def _runs_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(char) in ("R", "AL") for char in text)
+
+
+def _as_it_stands(text: str) -> str:
+    """The characters of a word from left to right: readers of PDF turn Hebrew and Arabic round again."""
+    if not _runs_left(text):
+        return text
+    return RUNS_RIGHT.sub(lambda match: match[0][::-1], text[::-1])
+
+
+# ---------------------------------------------------------------- the font
+
+
+class _InvisibleFont:
+    """A font without shapes for the characters of one document."""
+
+    def __init__(self, pdf: pypdfium2.PdfDocument, characters: Iterable[str]) -> None:
+        self._pdf = pdf
+        self._codes = {char: code for code, char in enumerate(["\ufffd", *sorted({*characters, " "})][:MAX_CODES], 1)}
+        font = _font_file()
+        glyphs = b"\0\0" + b"\0\1" * len(self._codes)  # every character has the one glyph
+        self._font = raw.FPDFText_LoadCidType2Font(
+            pdf, _bytes(font), len(font), self._to_unicode(), _bytes(glyphs), len(glyphs)
+        )
+        if not self._font:
+            raise RuntimeError("PDFium did not take the font of the text.")
+
+    def text_object(self, piece: _Piece, place: _PagePoints) -> Any:
+        """An object to insert into a page."""
+        codes = [self._codes.get(char, 1) for char in piece.text]
+        item = raw.FPDFPageObj_CreateTextObj(self._pdf, self._font, 1.0)
+        raw.FPDFText_SetCharcodes(item, (ctypes.c_uint32 * len(codes))(*codes), len(codes))
+        raw.FPDFTextObj_SetTextRenderMode(item, raw.FPDF_TEXTRENDERMODE_INVISIBLE)
+        stretch = 1 / (len(codes) * GLYPH_WIDTH / 1000)
+        along, up, start = place.vector(*piece.along), place.vector(*piece.up), place.point(*piece.start)
+        raw.FPDFPageObj_SetMatrix(item, raw.FS_MATRIX(along[0] * stretch, along[1] * stretch, *up, *start))
+        return item
+
+    def _to_unicode(self) -> bytes:
+        """The PDF's own table of what the codes mean. A block may not go over 100 rows."""
         rows = [
-            b"<%02X00> <%02XFF> <%02X00>" % (high, high, high) for high in range(256) if high << 8 not in SURROGATES
-        ]
-        rows += [
-            b"<%04X> <%04X> <%s>" % (code, code, char.encode("utf-16-be").hex().upper().encode())
-            for char, code in self._beyond.items()
+            b"<%04X> <%s>" % (code, char.encode("utf-16-be", "replace").hex().upper().encode())
+            for char, code in self._codes.items()
         ]
         blocks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
         return b"\n".join(
@@ -247,24 +319,29 @@ class _Codes:
                 b"/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def",
                 b"/CMapName /Adobe-Identity-UCS def /CMapType 2 def",
                 b"1 begincodespacerange <0000> <FFFF> endcodespacerange",
-                *(b"%d beginbfrange\n%s\nendbfrange" % (len(block), b"\n".join(block)) for block in blocks),
+                *(b"%d beginbfchar\n%s\nendbfchar" % (len(block), b"\n".join(block)) for block in blocks),
                 b"endcmap CMapName currentdict /CMap defineresource pop end end",
             ]
         )
 
 
-def _font() -> bytes:
+def _bytes(data: bytes) -> Any:
+    return (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
+
+
+def _font_file() -> bytes:
     """A TrueType font with two glyphs: none, and a line from corner to corner.
 
     Text that nobody sees needs no shapes. But readers take a character's place from its glyph, and leave out what
-    has none; the line encloses nothing, so that even who paints it paints nothing.
+    has none; the line encloses nothing, so that even who paints it paints nothing. It reaches two units below the base
+    line: PDFium rounds one to 0, which Poppler takes for a font that does not say.
     """
     tables = {
         b"glyf": struct.pack(">5hHHBBhh", 1, 0, 0, 500, 1000, 1, 0, 0x31, 0x01, 500, 1000),
         b"head": struct.pack(
             ">IIIIHHQQhhhhHHhhh", 0x10000, 0x10000, 0, 0x5F0F3CF5, 0, 1000, 0, 0, 0, 0, 500, 1000, 0, 8, 2, 0, 0
         ),
-        b"hhea": struct.pack(">IhhhHhhhhhhhhhhhH", 0x10000, 1000, 0, 0, 500, 0, 0, 500, 1, *(0,) * 7, 1),
+        b"hhea": struct.pack(">IhhhHhhhhhhhhhhhH", 0x10000, 1000, -2, 0, 500, 0, 0, 500, 1, *(0,) * 7, 1),
         b"hmtx": struct.pack(">Hhh", 500, 0, 0),
         b"loca": struct.pack(">HHH", 0, 0, 10),  # in units of two bytes
         b"maxp": struct.pack(">IH13H", 0x10000, 2, 2, 1, 0, 0, 1, *(0,) * 8),
@@ -277,14 +354,3 @@ def _font() -> bytes:
         directory += struct.pack(">4sIII", tag, total, at + len(body), len(table))
         body += padded
     return directory + body
-
-
-def picture_for_pdf(path: str, size: Mapping[str, Any]) -> PdfPicture:
-    """As JPEG or as packed rows, whichever is smaller: photographs suit the one, drawn pages the other."""
-    image = open_page_image(path, size)
-    jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=JPEG_QUALITY)
-    packed = zlib.compress(image.tobytes())
-    if len(packed) <= jpeg.tell():
-        return PdfPicture(image.width, image.height, packed, "FlateDecode")
-    return PdfPicture(image.width, image.height, jpeg.getvalue(), "DCTDecode")

@@ -17,13 +17,23 @@ from typing import Any, Final
 
 from .elements import xml_text
 
-__all__ = ["PlacedBlock", "PlacedLine", "PlacedWord", "is_right_to_left", "placed_blocks", "quarter_of", "text_sides"]
+__all__ = [
+    "PlacedBlock",
+    "PlacedLine",
+    "PlacedWord",
+    "is_right_to_left",
+    "is_without_spaces",
+    "placed_blocks",
+    "quarter_of",
+    "text_sides",
+]
 
 TAGS: Final = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
 LEAST: Final = 1.0  # pixels of a side
+LONGEST_LINE: Final = 80.0  # times its height: a box that is longer has no exact angle
 MOST_SLANT: Final = 40.0  # degrees off a quarter turn up to which a box tells the sides of the text within
 NARROW: Final = frozenset("ijlI.,:;!'|()[]`")
-NO_SPACES: Final = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+NO_SPACES: Final = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+")
 """Characters of scripts that set no spaces between words."""
 
 Rectangle = tuple[float, float, float, float]
@@ -59,6 +69,8 @@ class PlacedBlock:
     label: str
     box: Rectangle
     lines: Sequence[PlacedLine]
+    source: str = ""
+    """On a page of several sources: `text_layer` or `read`."""
 
 
 def placed_blocks(page: Mapping[str, Any]) -> list[PlacedBlock]:
@@ -71,6 +83,11 @@ def quarter_of(angle: float) -> tuple[int, float]:
     """The quarter turn that is nearest to an angle, 0, 90, 180 or 270, and the degrees clockwise from there."""
     quarter = round(angle / 90) * 90
     return quarter % 360, angle - quarter
+
+
+def is_without_spaces(text: str) -> bool:
+    """Whether all characters are of scripts that set no spaces between words."""
+    return NO_SPACES.fullmatch(text) is not None
 
 
 def is_right_to_left(text: str) -> bool:
@@ -106,6 +123,7 @@ def _placed(block: Mapping[str, Any]) -> PlacedBlock | None:
         str(block.get("label") or ""),
         box,
         [PlacedLine(line, _around(line), angle, vertical, score) for line in lines],
+        str(block.get("source") or ""),
     )
 
 
@@ -148,7 +166,9 @@ def _lines_of_words(words: Sequence[PlacedWord], texts: Sequence[str]) -> Iterat
     if at == len(words) and sum(map(len, lines)) == len(words):
         yield from (line for line in lines if line)
         return
-    gaps = [not (NO_SPACES.match(word.text[-1]) and NO_SPACES.match(after.text)) for word, after in pairwise(words)]
+    gaps = [
+        not (is_without_spaces(word.text[-1]) and is_without_spaces(after.text[0])) for word, after in pairwise(words)
+    ]
     yield [PlacedWord(word.text, word.box, gap) for word, gap in zip(words, [*gaps, False], strict=True)]
 
 
@@ -185,7 +205,7 @@ def text_sides(box: Rectangle, slant: float, across: bool) -> tuple[float, float
     cosine, sine = math.cos(math.radians(slant)), abs(math.sin(math.radians(slant)))
     length = (wide * cosine - high * sine) / (cosine * cosine - sine * sine)
     height = (high * cosine - wide * sine) / (cosine * cosine - sine * sine)
-    return max(LEAST, length), max(LEAST, height, min(high, 0.05 * wide))
+    return max(LEAST, length), max(LEAST, height, min(high, wide / LONGEST_LINE))
 
 
 def _estimated_words(text: str, box: Rectangle, angle: float) -> list[PlacedWord]:
