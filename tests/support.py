@@ -302,8 +302,8 @@ class Signs:
         os.close(self._pipe)
 
 
-def ended(process: subprocess.Popen[Any]) -> None:
-    """End a server of ours as its user would, so that it takes along its children and its folder."""
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """End a server as its user would, so that it takes along its children and its folder; kill it if it does not."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -372,7 +372,7 @@ class StdioServer:
 
     def close(self) -> None:
         self._watchdog.cancel()
-        ended(self.process)
+        end_process(self.process)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             with suppress(BrokenPipeError):
@@ -434,10 +434,25 @@ class HttpServer:
             assert self._news.wait_for(is_there, bound_s), f"{parts} was not logged in time:\n{''.join(self.log)}"
 
     def close(self) -> None:
-        ended(self.process)
+        end_process(self.process)
         self._drain.join(BOUND_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+
+async def until_answer(
+    http: httpx2.AsyncClient, path: str, condition: Callable[[httpx2.Response], bool]
+) -> httpx2.Response:
+    """Ask a server until its answer is such. A server tells its queue and its health only to those who ask."""
+    with anyio.fail_after(BOUND_S):
+        while not condition(answer := await http.get(path)):
+            await anyio.sleep(0.02)
+    return answer
+
+
+async def until_queue(http: httpx2.AsyncClient, length: int) -> None:
+    """Wait until so many requests wait or are read."""
+    await until_answer(http, "/gpu/status", lambda answer: answer.json()["queue"] == length)
 
 
 class Servers:

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -19,25 +18,15 @@ from deepseek_ocr_mcp.errors import InputNotFound, OcrError, Timeout, Unreadable
 from deepseek_ocr_mcp.export_formats import ExportOptions
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_decoder import DECODE_S, FakeDecoder
-from virtual_time import counted_steps, inline_threads, virtual_time
+from virtual_time import counted_steps
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 DOCUMENT = ReadOptions("document")
 
 
 def content(path: str | Path) -> bytes:
     return Path(path).read_bytes()
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return virtual_time()
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    inline_threads(monkeypatch)
 
 
 class Library:

@@ -18,7 +18,21 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from support import BOUND_S, HttpServer, Servers, as_base64, echo, facts, http_client, http_server, png, said, tiff
+from support import (
+    BOUND_S,
+    HttpServer,
+    Servers,
+    as_base64,
+    echo,
+    facts,
+    http_client,
+    http_server,
+    png,
+    said,
+    tiff,
+    until_answer,
+    until_queue,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -102,26 +116,19 @@ async def stream(
 
 async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
     """Wait until so many requests hold a place and the engine is loaded."""
-    with anyio.fail_after(BOUND_S):
-        while (status := (await http.get("/gpu/status")).json())["queue"] != queue or status["state"] != "host":
-            await anyio.sleep(0.02)
+    sought = {"queue": queue, "state": "host"}
+    await until_answer(http, "/gpu/status", lambda answer: sought.items() <= answer.json().items())
 
 
 @asynccontextmanager
 async def asking(server: HttpServer) -> AsyncIterator[tuple[httpx2.AsyncClient, anyio.abc.TaskGroup]]:
     """A client, and tasks that it leaves alone at the end; nobody waits before or after."""
     async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http:
-        await until_nobody_waits(http)
+        await until_queue(http, 0)
         async with anyio.create_task_group() as tasks:
             yield http, tasks
             tasks.cancel_scope.cancel()
-        await until_nobody_waits(http)
-
-
-async def until_nobody_waits(http: httpx2.AsyncClient) -> None:
-    with anyio.fail_after(BOUND_S):
-        while (await http.get("/gpu/status")).json()["queue"]:
-            await anyio.sleep(0.01)
+        await until_queue(http, 0)
 
 
 # -- the first service's own requests and answers
@@ -367,7 +374,7 @@ async def test_a_file_over_the_limit_is_refused_as_it_comes(http: httpx2.AsyncCl
     assert "6 MiB" in error["message"]
     too_long = {"custom_prompt": "x" * 70_000}
     refused(await http.post("/ocr", data=too_long, files=FILE), 413, "input_too_large")
-    await until_nobody_waits(http)
+    await until_queue(http, 0)
 
 
 async def test_a_body_that_says_how_large_it_is_is_refused_before_it_comes(
@@ -443,7 +450,7 @@ async def test_who_hangs_up_stops_the_work(patient: HttpServer) -> None:
                 tasks.start_soon(ask)
                 await until_reading(http)
                 tasks.cancel_scope.cancel()
-            await until_nobody_waits(http)
+            await until_queue(http, 0)
             assert (await http.post("/gpu/release")).json()["to"] == "unloaded"  # not busy
             assert (await http.get("/gpu/status")).json()["last_error"] == ""  # nor killed
 
@@ -457,11 +464,9 @@ async def test_who_hangs_up_in_the_middle_of_its_upload_leaves_nothing(
         b"POST /ocr HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         b'Content-Length: 9999\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
     )
-    with anyio.fail_after(BOUND_S):
-        while (await http.get("/gpu/status")).json()["queue"] != 1:
-            await anyio.sleep(0.01)
+    await until_queue(http, 1)
     connection.close()
-    await until_nobody_waits(http)
+    await until_queue(http, 0)
     assert not any("Traceback" in line for line in server.log)
 
 
@@ -511,9 +516,7 @@ async def test_a_full_queue_refuses_on_every_edge_and_says_when_to_come_again(pa
             transport = httpx2.AsyncHTTPTransport(local_address=address)
             other = httpx2.AsyncClient(base_url=patient.root, transport=transport, timeout=BOUND_S)
             tasks.start_soon(lambda other=other: other.post("/ocr", files=FILE))
-        with anyio.fail_after(BOUND_S):
-            while (await http.get("/health")).json()["ready"]:
-                await anyio.sleep(0.02)
+        await until_answer(http, "/health", lambda answer: not answer.json()["ready"])
         answer = await http.get("/health?ready")
         refused(answer, 503, "not_ready")
         assert answer.headers["retry-after"]
