@@ -209,6 +209,10 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     assert sum(bodies) == 0
     assert saved(page, "Word").startswith(b"PK")
     page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(shown(page)).to_contain_text("kept in the browser")
+    expect(page.locator(".sheet-image")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(page.get_by_role("heading", name="Drop a page")).to_be_visible()
@@ -478,3 +482,18 @@ def test_tables_are_saved_for_excel_and_word_has_the_paper_of_the_readers_countr
             page.get_by_role("menuitem", name=".xlsx").click()
         with zipfile.ZipFile(download.value.path()) as book:
             assert "xl/workbook.xml" in book.namelist()
+
+
+def test_a_page_that_lies_on_its_side_is_shown_upright(visitor: Visitor, rapid: HttpServer) -> None:
+    image = Image.open(io.BytesIO(written("Hello from the harbour\nSee you at nine\nBring the lantern")))
+    out = io.BytesIO()
+    image.rotate(-90, expand=True).save(out, "PNG")
+    page = visitor.open(rapid)
+    read(page, ("side.png", out.getvalue()))
+    expect(shown(page)).to_contain_text("Hello from the harbour")
+    box = page.locator(".box").first.bounding_box()
+    sheet = page.locator(".sheet-frame").bounding_box()
+    assert box is not None
+    assert sheet is not None
+    assert box["width"] > 3 * box["height"]
+    assert box["y"] - sheet["y"] < sheet["height"] / 3  # the first line is at the top

@@ -110,9 +110,13 @@ class Uploads:
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(SWEEP_S)
-            for document in list(self._documents.values()):
-                if document.used + KEPT_S < self._clock():
-                    await self._drop(document)
+            await self.expire()
+
+    async def expire(self) -> None:
+        """Drop the documents that nobody has asked for in `KEPT_S` seconds."""
+        for document in list(self._documents.values()):
+            if document.used + KEPT_S < self._clock():
+                await self._drop(document)
 
     def get(self, name: str, client: str) -> StoredDocument:
         """The document of this client with this name.

@@ -182,6 +182,17 @@ function addFiles(files, skipped = 0) {
   if (!before) $("#read").focus({ preventScroll: true });
 }
 
+/** Files that were cleared come back with their results. */
+function bringBack(items) {
+  queue.restore(items);
+  for (const item of items) {
+    item.written = null;
+    keep(item);
+    queue.preview(item, 1);
+  }
+  choose(items[0]);
+}
+
 /** Writes an item down, as it is and where it stands. */
 const keep = (item, page = null) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
@@ -522,10 +533,12 @@ const commands = {
   camera: () => $("#camera").click(),
   screenshot,
   clear: () => {
-    for (const item of [...queue.items]) queue.remove(item);
+    const before = [...queue.items];
+    for (const item of before) queue.remove(item);
     archive.clear();
     choose(null);
     $("#welcome [data-do=choose]").focus();
+    if (before.some((item) => item.result)) toast(t("cleared"), "", { text: t("undo"), act: () => bringBack(before) });
   },
   "cancel-all": () => queue.items.forEach((item) => queue.cancel(item)),
 };

@@ -142,6 +142,7 @@ export class Queue extends EventTarget {
     this.cancel(item);
     item.sender?.abort();
     if (item.document) api.forget(item.document);
+    Object.assign(item, { document: "", upload: { place: "", at: 0 }, sent: 0 }); // it may come back
     this.items = this.items.filter((other) => other !== item);
     for (const preview of [...item.previews.values(), ...item.thumbs.values()]) URL.revokeObjectURL(preview.url);
     item.previews.clear();

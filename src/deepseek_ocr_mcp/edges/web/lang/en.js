@@ -341,4 +341,6 @@ export default {
   "says.autoNoPackages": "Chosen by itself: {a} are not installed. This installs them: {b}",
   "says.auto": "Chosen by itself: {a}.",
   "says.chosen": "The operator chose {a}.",
+  cleared: "All files are cleared.",
+  undo: "Undo",
 };
