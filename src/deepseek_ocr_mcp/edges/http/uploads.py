@@ -187,7 +187,12 @@ class Uploads:
         document = self._new(incoming.name, client, size)
         document.arriving = _Arriving(incoming, stack)
         if media_type(request) == TUS_PIECE:
-            await self.append(document, 0, request)
+            try:
+                await self.append(document, 0, request)
+            except BaseException:  # its client does not know its name yet, and begins anew
+                with anyio.CancelScope(shield=True):
+                    await self._drop(document)
+                raise
         return document
 
     async def append(self, document: StoredDocument, offset: int, request: Request) -> None:

@@ -169,6 +169,7 @@ export class Queue extends EventTarget {
   }
 
   async upload(item) {
+    if (!item.file.size) throw new ApiError({ code: "unreadable_input" }); // an empty file is no page, and a folder has no bytes
     const before = this.sending;
     let done;
     this.sending = new Promise((resolve) => (done = resolve));

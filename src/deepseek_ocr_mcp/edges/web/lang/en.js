@@ -343,4 +343,5 @@ export default {
   "says.chosen": "The operator chose {a}.",
   cleared: "All files are cleared.",
   undo: "Undo",
+  "note.left_out": "Files of the folder were left out.",
 };

@@ -343,4 +343,5 @@ export default {
   "says.chosen": "管理者が {a} を選びました。",
   cleared: "すべて消しました。",
   undo: "元に戻す",
+  "note.left_out": "フォルダー内の一部のファイルを除きました。",
 };

@@ -343,4 +343,5 @@ export default {
   "says.chosen": "由管理员指定：{a}。",
   cleared: "已清除所有文件。",
   undo: "撤销",
+  "note.left_out": "文件夹中有些文件被略过。",
 };

@@ -343,4 +343,5 @@ export default {
   "says.chosen": "由管理員指定：{a}。",
   cleared: "已清除所有檔案。",
   undo: "復原",
+  "note.left_out": "資料夾中有些檔案被略過。",
 };
