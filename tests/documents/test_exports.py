@@ -201,6 +201,13 @@ def test_whatever_was_read_a_pdf_comes_of_it(
 # -- Word
 
 
+def test_a_word_document_has_pages_of_the_paper_that_was_asked_for() -> None:
+    for paper, width in (("a4", 210), ("letter", 215.9)):
+        made = docx.Document(io.BytesIO(word_document([{"text": "x"}], "", "document", paper)))
+        assert made.sections[0].page_width is not None
+        assert made.sections[0].page_width.mm == pytest.approx(width, abs=0.1)
+
+
 def word(*texts: str, mode: str = "document") -> Any:
     out = io.BytesIO(word_document([{"text": text} for text in texts], "Title\x0b", mode))
     with zipfile.ZipFile(out) as package:
