@@ -48,14 +48,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to run where pytest-xdist ignores groups: each process would start every server and load every model."""
     if not getattr(session.config.option, "loadgroup", False):
         return
     for item in session.items:
-        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2].rpartition("::")[2]:
-            raise pytest.UsageError(f"pytest {pytest.__version__} and this pytest-xdist do not keep a group together.")
+        if (mark := item.get_closest_marker("xdist_group")) and not item.nodeid.endswith(f"@{mark.args[0]}"):
+            reason = (
+                f"pytest {pytest.__version__} with this pytest-xdist does not keep the tests of a group together.\n"
+            )
+            os.write(2, reason.encode())  # xdist itself only says that a process of its ended
+            raise pytest.UsageError(reason)
 
 
 def _shares(item: pytest.Item) -> bool:
