@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answering import page_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from answering import page_text
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import detect, models, recognise
 from deepseek_ocr_mcp.engines.rapidocr import engine as rapidocr

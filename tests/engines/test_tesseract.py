@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from answering import page_text
 from PIL import Image, ImageDraw, ImageFont
 
+from answering import page_text
 from deepseek_ocr_mcp.engines import KNOWN
 from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.scripts import SCRIPTS, Unread, find_unread, languages_for, remark

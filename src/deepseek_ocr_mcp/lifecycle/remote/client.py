@@ -64,6 +64,7 @@ _NO_IMAGES: Final = re.compile(
 _TOO_LONG: Final = re.compile(
     r"context.(length|window|size)|max_model_len|maximum model length|too many tokens|prompt is too long", re.IGNORECASE
 )
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _ENDED_BY_A_FAULT: Final = ("abort", "error")
 """Finish reasons of vLLM and SGLang for an answer that they gave up: it is asked for again."""
 _KEEP_ALIVE: Final = [
@@ -456,11 +457,18 @@ class Client:
 
     def _lost(self, cause: BaseException) -> Trouble:
         """What a failed connection means."""
-        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)):
+        if isinstance(
+            cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+        ):
             why = str(cause).partition("\n")[0][:QUOTED] or type(cause).__name__
+            remedy = "Start it, or correct OCR_REMOTE_URL."
+            if "CERTIFICATE_VERIFY_FAILED" in why:
+                remedy = "Set SSL_CERT_FILE to a PEM file with the certificate of the authority that signed its own."
+            elif self._settings.proxy:
+                remedy = "Start it, or correct OCR_REMOTE_URL or OCR_REMOTE_PROXY."
             return Down(
                 "it cannot be reached",
-                self._unavailable(f"cannot be reached: {why}", "Start it, or correct OCR_REMOTE_URL."),
+                self._unavailable(f"cannot be reached: {why}", remedy),
                 sent=False,
             )
         if isinstance(cause, _Oversized):
