@@ -320,6 +320,16 @@ async def test_the_server_behind_a_gateway_can_be_named_and_is_asked_as_it_wants
     assert all(call == "GET /v1/models" for call in gateway.calls), "other paths are the gateway's own"
 
 
+async def test_a_named_server_behind_a_gateway_may_serve_a_model_that_is_not_listed() -> None:
+    with fake_vllm("mine/ocr", listed=["mine/known"], owner="openai") as gateway:
+        async with remote(gateway, ocr_model="mine/ocr") as mcp:
+            missing = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+        async with remote(gateway, ocr_model="mine/ocr", ocr_remote_server="vllm") as mcp:
+            assert (await read(mcp))["model"] == "mine/ocr"
+    assert "does not serve mine/ocr. It serves: mine/known." in said(missing)
+    assert "OCR_REMOTE_SERVER" in said(missing)
+
+
 async def test_a_list_of_models_that_is_refused_is_no_failure_where_the_model_is_named() -> None:
     with fake_vllm(list_status=403) as vllm:
         async with remote(vllm, ocr_model=vllm.model) as mcp:

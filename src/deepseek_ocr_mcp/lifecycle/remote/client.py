@@ -157,6 +157,8 @@ class Client:
         if wanted:
             if (name := served_name(wanted, list(cards))) is not None:
                 return cards.get(name, {}), name
+            if self._settings.server and self._settings.server not in map(owner_of, cards.values()):
+                return {}, wanted  # a gateway serves more than it lists: LiteLLM, of a pattern, the names that it knows
             raise self._missing(wanted, cards)
         models = {name: card for name, card in cards.items() if not is_pattern(name)}
         if not models:
@@ -171,6 +173,10 @@ class Client:
         remedy = "Set OCR_MODEL to a model that it serves, or leave it empty."
         if any(map(is_pattern, cards)):
             remedy = "Set OCR_MODEL to the name of a model that fits one of these patterns."
+        elif not any(map(owner_of, cards.values())):
+            remedy += (
+                " If it is a gateway that serves more than it lists, name the server behind it: OCR_REMOTE_SERVER."
+            )
         elif "ollama" in map(owner_of, cards.values()):
             remedy = f"Run `ollama pull {model}` there, or set OCR_MODEL to a model that it serves."
         error = EngineUnavailable(f"{self.url} does not serve {model}. It serves: {served}.", remedy=remedy)
