@@ -304,7 +304,7 @@ class Client:
             cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
             raise self._lost(cause) from None
 
-    async def _written(self, events: AsyncIterator[_Piece], tell: OnText) -> Completion:
+    async def _written(self, events: AsyncIterator[_AnswerPiece], tell: OnText) -> Completion:
         """What the events of an answer say; a repetition and a text without end are cut."""
         guard, tokens, finish, counted, is_done = TextGuard(), 0, "", False, False
         async for piece in events:
@@ -326,7 +326,7 @@ class Client:
             raise Broken("its answer broke off", self._unavailable("broke its answer off"))
         return completed(guard.text, finish, tokens)
 
-    async def _events(self, response: Any) -> AsyncGenerator[_Piece, None]:
+    async def _events(self, response: Any) -> AsyncGenerator[_AnswerPiece, None]:
         """The events of a stream; see the HTML standard, "Server-sent events"."""
         if "text/event-stream" not in response.headers.get("content-type", ""):
             raise self._nonsense("its answer is no stream of events")
@@ -340,7 +340,7 @@ class Client:
                     continue
                 content = line[5:].strip()
                 if content == b"[DONE]":
-                    yield _Piece(is_last=True)
+                    yield _AnswerPiece(is_last=True)
                     return
                 try:
                     event = json.loads(content)
@@ -350,7 +350,7 @@ class Client:
                     raise self._nonsense("an event of its answer is no object")
                 yield self._understood(event)
 
-    def _understood(self, event: dict[str, Any]) -> _Piece:
+    def _understood(self, event: dict[str, Any]) -> _AnswerPiece:
         """What an event adds to the answer."""
         if event.get("error") is not None:
             raise Broken("it failed while it answered", self._unavailable("failed while it answered"))
@@ -360,7 +360,7 @@ class Client:
             tokens = None
         choices = event.get("choices")
         if choices == []:
-            return _Piece(tokens=tokens)
+            return _AnswerPiece(tokens=tokens)
         try:
             choice = choices[0]  # type: ignore[index]
             reason = choice.get("finish_reason")
@@ -373,7 +373,7 @@ class Client:
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         if not isinstance(text, str | None) or not isinstance(reason, str | None):
             raise self._nonsense("an event of its answer is no part of a chat completion")
-        return _Piece(text or "", is_thought, reason or "", tokens)
+        return _AnswerPiece(text or "", is_thought, reason or "", tokens)
 
     # -- HTTP
 
@@ -557,7 +557,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _AnswerPiece:
     """What one event adds to an answer."""
 
     text: str = ""
