@@ -43,7 +43,7 @@ RUNS_RIGHT: Final = re.compile(
     "[A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+(?:[.,:/+-][A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+)*"
 )
 """Numbers and Latin letters within a Hebrew or Arabic word."""
-LEAST_GAP: Final = 0.15  # times the height of a line, between two words; Poppler takes up to 0.1 for none
+LEAST_GAP: Final = 0.2  # times the height of a line, between two words; Poppler takes up to 0.15 for none
 LEAST_WORD: Final = 1.0  # pixels: the width of a word whose box is hidden by others
 LINE_END: Final = 4.0  # pixels: the width of the space that ends a line
 LEVEL: Final = 0.3  # degrees: the words of a line that is skewed less stand at one height for every reader
@@ -297,15 +297,17 @@ def _joined(words: Sequence[_Stretch]) -> Iterator[_Stretch]:
 
 
 def _parted(words: Sequence[_Stretch], gap: float) -> list[_Stretch]:
-    """The words with a gap where a space is: boxes around the words of a skewed line may overlap."""
+    """The words with a gap where a space is, and none where there is none: readers take a gap for a space.
+
+    Boxes around the words of a skewed line may overlap, and boxes around ink leave a gap between a figure and a sign.
+    """
     parted = list(words)
     for number, (word, after) in enumerate(pairwise(words)):
-        if word.spaced and after.begin - word.end < gap:
-            middle = (word.end + after.begin) / 2
-            parted[number] = parted[number]._replace(end=max(parted[number].begin + LEAST_WORD, middle - gap / 2))
-            parted[number + 1] = after._replace(
-                begin=middle + gap / 2, end=max(after.end, middle + gap / 2 + LEAST_WORD)
-            )
+        width = max(gap, after.begin - word.end) if word.spaced else 0.0
+        middle = (word.end + after.begin) / 2
+        parted[number] = parted[number]._replace(end=max(parted[number].begin + LEAST_WORD, middle - width / 2))
+        begin = middle + width / 2
+        parted[number + 1] = after._replace(begin=begin, end=max(after.end, begin + LEAST_WORD))
     return parted
 
 
