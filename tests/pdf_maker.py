@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,7 +14,7 @@ PROSE = [
     "evolved through several technological milestones. Many of them were",
     "made by people who wanted to write without retyping whole documents.",
 ]
-FIRST_FONT, FIRST_PAGE = 1_000, 10_000
+FIRST_FONT, FONT_STEP, FIRST_PAGE = 1_000, 5, 10_000
 MAP = (
     "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
     "1 begincodespacerange <00> <ff> endcodespacerange\n{} endcmap end end"
@@ -155,7 +156,7 @@ def pdf(*sheets: Sheet, catalog: str = "", objects: dict[int, str | bytes] | Non
     """The file. Objects of your own have numbers from 50 to 99; pages begin at 10,000."""
     blocks = sorted({int(found, 16) for sheet in sheets for part in sheet.parts for found in BLOCK.findall(part)})
     fonts = "/F1 10 0 R /F2 11 0 R /N 14 0 R /X 15 0 R /S 16 0 R "
-    fonts += " ".join(f"/T{block:02x} {FIRST_FONT + 3 * block} 0 R" for block in blocks)
+    fonts += " ".join(f"/T{block:02x} {FIRST_FONT + FONT_STEP * block} 0 R" for block in blocks)
     made: dict[int, str | bytes] = {
         10: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
         11: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica-Bold /Encoding /WinAnsiEncoding >>",
@@ -215,12 +216,12 @@ def picture_entries(space: str, bits: int) -> str:
 
 
 def drawn_font(block: int) -> dict[int, str | bytes]:
-    """A font of drawings for 256 characters. All of them look like a block."""
+    """A font of drawings for 256 characters: white space is white, a dash is flat, all others look like a block."""
     width = 1000 if block >= 0x2E else 600
-    number = FIRST_FONT + 3 * block
+    number = FIRST_FONT + FONT_STEP * block
     names = {
-        "Encoding": f"<< /Differences [0 {'/g ' * 256}] >>",
-        "CharProcs": f"<< /g {number + 1} 0 R >>",
+        "Encoding": f"<< /Differences [0 {' '.join(f'/{drawing(256 * block + n)}' for n in range(256))}] >>",
+        "CharProcs": f"<< /block {number + 1} 0 R /dash {number + 3} 0 R /white {number + 4} 0 R >>",
         "ToUnicode": f"{number + 2} 0 R",
         "Widths": f"[{f'{width} ' * 256}]",
     }
@@ -230,4 +231,14 @@ def drawn_font(block: int) -> dict[int, str | bytes]:
         number: f"<< /Type /Font /Subtype /Type3 {box} {entries} >>",
         number + 1: stream(f"{width} 0 60 0 {width - 60} 700 d1 60 0 {width - 120} 700 re f"),
         number + 2: stream(MAP.format(f"1 beginbfrange <00> <ff> <{block:02x}00> endbfrange")),
+        number + 3: stream(f"{width} 0 60 280 {width - 60} 350 d1 60 280 {width - 120} 70 re f"),
+        number + 4: stream(f"{width} 0 0 0 0 0 d1"),
     }
+
+
+def drawing(code: int) -> str:
+    """Which of the font's drawings a character has."""
+    category = unicodedata.category(chr(code)) if code < 0x110000 else "Co"
+    if category in ("Zs", "Zl", "Zp") or (category == "Cf" and code != 0xAD):
+        return "white"
+    return "dash" if category == "Pd" or code == 0xAD else "block"

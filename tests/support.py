@@ -45,6 +45,11 @@ GREY: Colour = (120, 130, 140)
 NPM_TIMEOUT_S = 600
 BOUND_S = 60.0
 """Seconds within which all comes true that a test waits for, on a machine that does other things too."""
+SETTINGS: dict[str, Any] = {"ocr_cache": "off", "ocr_reply_seconds": 600}
+"""Of every service and server, where a test says nothing else: a test that reads the same page twice wants it read
+twice, and a call waits for a worker however long a busy machine takes to start one."""
+ENVIRONMENT = {**{name.upper(): str(value) for name, value in SETTINGS.items()}, "OCR_DRAIN_SECONDS": "0"}
+"""The same for a server in a process of its own."""
 
 
 def install_node_modules(folder: Path, missing: Callable[[], list[str]]) -> None:
@@ -182,9 +187,7 @@ async def running(engine: str = "Echo", *, watch: Watch | None = None, **setting
     """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
     name = engine if engine[0].islower() else f"faults:{engine}"
     with private_folder() as folder:
-        # A test that reads the same page twice wants it read twice, unless it is about the cache.
-        settings = {"ocr_cache": "off", **settings}
-        service = build_service(Settings(ocr_engine=name, **settings), folder)
+        service = build_service(Settings(ocr_engine=name, **{**SETTINGS, **settings}), folder)
         if watch is not None:
             watch.follow(service)
         async with service.running():
@@ -341,7 +344,7 @@ class StdioServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
+            env={**os.environ, "OCR_ENGINE": name, **ENVIRONMENT, **environment},
         )
         self.lines: list[bytes] = []
         # Bounds every wait for an answer: stdout ends with the process.
@@ -414,7 +417,7 @@ class HttpServer:
             [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
+            env={**os.environ, "OCR_ENGINE": name, **ENVIRONMENT, **environment},
             text=True,
         )
         # Bounds the wait for its first line; whoever asks it anything has a bound of its own.

@@ -57,7 +57,7 @@ def guarded(serve: Servers) -> HttpServer:
 @pytest.fixture
 def patient(serve: Servers) -> HttpServer:
     """Reads for ever, and takes three requests, one of a client."""
-    return serve("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="1")
+    return serve("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="2")
 
 
 @pytest.fixture

@@ -61,6 +61,22 @@ class Grid:
         across = left - self.snap <= box[0] and box[2] <= right + self.snap
         return (row, column) if across and top - self.snap <= box[1] and box[3] <= bottom + self.snap else None
 
+    def rows_around(self, box: Box, owner: list[list[tuple[int, int]]]) -> int:
+        """How many rows the cell has that holds the whole box; 0 where none does.
+
+        Args:
+            owner: what `owners` gives: cells may be merged.
+        """
+        row = bisect_right(self.ys, (box[1] + box[3]) / 2) - 1
+        column = bisect_right(self.xs, (box[0] + box[2]) / 2) - 1
+        if not (0 <= row < len(self.ys) - 1 and 0 <= column < len(self.xs) - 1):
+            return 0
+        same = [(r, c) for r, cells in enumerate(owner) for c, first in enumerate(cells) if first == owner[row][column]]
+        rows, columns = {r for r, _ in same}, {c for _, c in same}
+        left, right = self.xs[min(columns)] - self.snap, self.xs[max(columns) + 1] + self.snap
+        top, bottom = self.ys[min(rows)] - self.snap, self.ys[max(rows) + 1] + self.snap
+        return len(rows) if left <= box[0] and box[2] <= right and top <= box[1] and box[3] <= bottom else 0
+
     def owners(self) -> list[list[tuple[int, int]]]:
         """For each cell the first of those that it is one with, because no border is drawn between them.
 

@@ -105,13 +105,32 @@ def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
         if start is not None and (
             at - last > IDLE_ROWS or frame.is_block(rows[at]) or _is_far(frame, boxes, counts, at)
         ):
-            yield from _parted(frame, rows, counts, start, last + 1)
+            yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
             start = None
         if count > 1:
             start = at if start is None else start
             last = at
     if start is not None:
-        yield from _parted(frame, rows, counts, start, last + 1)
+        yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+
+
+def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: int) -> int:
+    """The end of a range of rows with those that go on with a cell of its last row: one that is not the first.
+
+    They begin where the cell begins, and stand closer than the rows of the table do.
+    """
+    lefts = [frame.union(cell)[0] for cell in cells_of(frame, rows[stop - 1])[1:]]
+    begins = [r for r in range(start + 1, stop) if counts[r] > 1]
+    gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in begins]
+    most = min([CONTINUATION_EM * frame.em, *(CONTINUATION_SHARE * gap for gap in gaps)])
+    while stop < len(rows) and counts[stop] == 1 and gaps and not frame.is_block(rows[stop]):
+        box = frame.union(rows[stop])
+        if box[1] - frame.union(rows[stop - 1])[3] > most:
+            break
+        if not any(abs(left - box[0]) <= CONTINUATION_EM * frame.em for left in lefts):
+            break
+        stop += 1
+    return stop
 
 
 def wide_tables(frame: Frame, lines: Row) -> Iterator[list[Row]]:

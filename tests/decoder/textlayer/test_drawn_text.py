@@ -44,6 +44,17 @@ def test_a_letter_far_from_its_line_is_in_the_area() -> None:
     assert right > 455
 
 
+@pytest.mark.parametrize("matrix", ["0 1 -1 0 300 300", "0 -1 1 0 300 600"], ids=["upwards", "downwards"])
+def test_letters_that_run_along_the_side_are_found(matrix: str) -> None:
+    sheet = Sheet().raw(f"q {matrix} cm").raw("1 0 0 1 0 -842 cm").strokes(0, 0, "PLAN SECTION", 14).raw("Q")
+    assert area(sheet) is not None
+
+
+def test_letters_of_a_poster_are_found() -> None:
+    thick = Sheet(parts=[part.replace("1.2 w", "9 w") for part in Sheet().strokes(60, 500, "CANAL", 110).parts])
+    assert area(thick) is not None
+
+
 def grid() -> Sheet:
     sheet = Sheet()
     for n in range(20):
@@ -68,7 +79,19 @@ def chart() -> Sheet:
     return sheet
 
 
-@pytest.mark.parametrize("sheet", [Sheet(), grid(), dots(), chart(), Sheet().box(60, 60, 500, 700, "0.9 0.9 1")])
+def column_of_boxes() -> Sheet:
+    """Some of them ticked."""
+    sheet = Sheet()
+    for n in range(24):
+        sheet.raw(f"72 {700 - 16 * n} 10 10 re S")
+        if n % 3 == 0:
+            sheet.raw(f"72 {700 - 16 * n} m 82 {710 - 16 * n} l S 72 {710 - 16 * n} m 82 {700 - 16 * n} l S")
+    return sheet
+
+
+@pytest.mark.parametrize(
+    "sheet", [Sheet(), grid(), dots(), chart(), column_of_boxes(), Sheet().box(60, 60, 500, 700, "0.9 0.9 1")]
+)
 def test_rules_dots_bars_and_grounds_are_no_letters(sheet: Sheet) -> None:
     assert area(sheet) is None
 

@@ -50,6 +50,24 @@ def test_arabic_figures_with_zeros_stay_together_and_in_their_order(say: Say) ->
     assert say(sheet, "free").split("\n") == ["سنة ٢٠٠٥", "سنة ٤٧٥٠٠"]
 
 
+@pytest.mark.parametrize(
+    ("shown", "read"),
+    [
+        ("ריחמב 12.5% לש היילע", "עלייה של 12.5% במחיר"),
+        ("דבלב $45.90 ריחמ", "מחיר $45.90 בלבד"),
+        ("קושהמ 10%-5% ןיב", "בין 5%-10% מהשוק"),
+        ("طقف %12.5 ةبسن", "نسبة 12.5% فقط"),
+    ],
+)
+def test_a_percent_sign_stays_on_its_side_of_the_figures(say: Say, shown: str, read: str) -> None:
+    """`shown` is the line as it stands, from left to right."""
+    sheet = Sheet()
+    for n, char in enumerate(shown):
+        if char != " ":
+            sheet.text(100 + 7.2 * n, 100, char, 12, "U")
+    assert say(sheet, "free") == read
+
+
 def test_a_hebrew_word_in_an_english_line_stays_one_word(say: Say) -> None:
     sheet = Sheet().text(72, 100, "A line with", 12, "U")
     right = 72 + 7.2 * 17
@@ -338,3 +356,34 @@ def test_captions_between_tables_with_level_rules_part_them(say: Say) -> None:
         stock = [("Item", "Store", "Count"), ("Bolts", "North", str(bolts)), ("Nuts", "South", str(nuts))]
         expected += [f"Stock in {month}", table(stock)]
     assert say(sheet) == "\n\n".join(expected)
+
+
+def test_a_cell_of_the_last_row_keeps_its_second_line(say: Say) -> None:
+    """Without rules nothing but the place of that line tells that it goes on with a cell."""
+    sheet = Sheet()
+    rows = [
+        ("4.1", "The tenant keeps the garden", "in good order and tidy.", "120"),
+        ("4.2", "The owner repairs", "the roof.", "85"),
+    ]
+    for n, (number, first, second, fee) in enumerate([("Clause", "Meaning", "", "Fee"), *rows]):
+        y = 100 + 40 * n
+        sheet.text(72, y, number, 10).text(132, y, first, 10).text(320, y, fee, 10)
+        if second:
+            sheet.text(132, y + 12, second, 10)
+    assert say(sheet).split("\n")[2:] == [
+        "| 4.1 | The tenant keeps the garden in good order and tidy. | 120 |",
+        "| 4.2 | The owner repairs the roof. | 85 |",
+    ]
+
+
+def test_a_name_on_its_side_beside_several_rows_is_in_their_table(say: Say) -> None:
+    sheet = Sheet()
+    for x in (72, 100, 200, 260):
+        sheet.rule(x, 140, x, 220)
+    sheet.rule(72, 140, 260, 140).rule(72, 220, 260, 220)
+    for y in (160, 180, 200):
+        sheet.rule(100, y, 260, y)
+    sheet.turned(90, 205, "Exports", "0 1 -1 0", 10)
+    for n, (name, tons) in enumerate((("Coffee", "48"), ("Tea", "17"), ("Cocoa", "5"), ("Sugar", "33"))):
+        sheet.text(104, 154 + 20 * n, name, 10).text(204, 154 + 20 * n, tons, 10)
+    assert say(sheet).split("\n")[0] == "| Exports | Coffee | 48 |"

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 import pypdfium2.raw as raw
 
 from .dingbats import symbol_character, symbol_font
 
-__all__ = ["Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
+__all__ = ["UNSEEN", "Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
 
 Box = tuple[float, float, float, float]
 Segment = tuple[int, float, float]
@@ -40,11 +43,20 @@ RULE_PT: Final = 3.0  # an area that is thinner is a line
 RULE_LENGTH_PT: Final = 4.0
 RECTANGLE_SEGMENTS: Final = 6  # of a coloured area that may be a row of a table
 STRAIGHT_PT: Final = 0.6  # how far a line may lean and still be level
+SQUARE_PT: Final = (5.0, 24.0)  # the same of a box to tick
 DOT_PT: Final = (1.0, 9.0)  # least and greatest size of a list mark drawn as a shape
 
 BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sfbx")
 DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
+REPLACED_LEAST: Final = 4  # characters in the place of the one before; the longest ligature of Latin has three
 NO_INK_PT: Final = 0.1
+HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
+HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
+HYPHEN_SIGNS: Final = frozenset("-\u2010\u2011")
+LOOSE_LEAST: Final = 3  # glyphs of a run whose boxes are all alike …
+LOOSE_STEPS: Final = 2  # … while their widths are not
+UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
+"""Characters that show nothing."""
 LAM: Final = "ل"  # with the alef after it, the one ligature that every font has
 SOFT_HYPHEN: Final = 0xAD  # one that is in the file is drawn
 HYPHENS: Final = frozenset({0x02, 0x2D, SOFT_HYPHEN, 0xFFFE})
@@ -140,6 +152,8 @@ class Run:
     """The file holds its font."""
     dingbat: bool = False
     """Its font has pictures for characters, such as check boxes."""
+    is_replaced: bool = False
+    """The file gives a text of its own in the place of the characters, as `/ActualText` does."""
     symbols: str = ""
     """Its symbol font, by the key of `dingbats.py`; empty for any other font."""
     font: int = 0
@@ -202,6 +216,8 @@ class Content:
     """Small filled shapes, as wide as high: list marks, perhaps."""
     fills: list[Box] = field(default_factory=list)
     """Coloured rectangles: rows of a table, perhaps."""
+    squares: list[Box] = field(default_factory=list)
+    """Shapes as wide as high, as high as a line of text: boxes to tick, perhaps."""
     objects: int = 0
 
 
@@ -333,6 +349,8 @@ class _Scene:
         box = _bounds(item, level.matrix)
         if filled and box is not None and _is_dot(box) and len(self._content.dots) < MAX_DOTS:
             self._content.dots.append(box)
+        if box is not None and _is_square(box) and len(self._content.squares) < MAX_DOTS:
+            self._content.squares.append(box)
         inner = raw.FS_MATRIX()
         matrix = level.matrix.after(Matrix.of(inner)) if raw.FPDFPageObj_GetMatrix(item, inner) else level.matrix
         segments = list(_outline(item, count, matrix))
@@ -404,6 +422,11 @@ def _is_dot(box: Box) -> bool:
     return DOT_PT[0] <= min(wide, high) <= max(wide, high) <= min(DOT_PT[1], 1.4 * min(wide, high))
 
 
+def _is_square(box: Box) -> bool:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return SQUARE_PT[0] <= min(wide, high) <= max(wide, high) <= min(SQUARE_PT[1], 1.25 * min(wide, high))
+
+
 def _address(item: Any) -> int:
     return ctypes.addressof(item.contents) if item else 0
 
@@ -432,6 +455,8 @@ class _GlyphReader:
         self._space = 0
         self._fresh = True
         self._high = 0
+        self._in_place = 0
+        """How many characters in a row have the place of the one before."""
         self._edges = [ctypes.c_double() for _ in range(4)]
         self._origin = [ctypes.c_double() for _ in range(2)]
 
@@ -444,6 +469,8 @@ class _GlyphReader:
         for before, glyph, after in zip([None, *self._found], self._found, [*self._found[1:], None], strict=False):
             if len(glyph.text) > 1:
                 _put_in_order(before, glyph, after)
+        _tighten(self._found)
+        _doubt_shapes(self._found)
         return self._found
 
     def _take(self, n: int) -> None:
@@ -464,11 +491,33 @@ class _GlyphReader:
         if code == SOFT_HYPHEN or (code in HYPHENS and raw.FPDFText_IsHyphen(self._page, n) == 1):
             code = 0x2D
         text = chr(code) if code < 0x110000 else "\ufffd"
+        run = self._run(n, address)
         if text.isspace() and code > 0x1F:  # `isspace` is true for control codes, which may be letters without a map
             # A gap inside of one command has a text object, too; only one that is in the file counts as written.
-            self._space = max(self._space, 2 if raw.FPDFText_IsGenerated(self._page, n) == 1 else 3)
-            return
-        self._add(n, text, self._run(n, address))
+            is_generated = raw.FPDFText_IsGenerated(self._page, n) == 1
+            if is_generated or not self._has_height(n) or self._is_in_place(n, run):
+                self._space = max(self._space, 2 if is_generated else 3)
+                return
+            text = " "  # whether its place holds ink will be measured: a map may call a letter a space
+        self._add(n, text, run)
+
+    def _has_height(self, n: int) -> bool:
+        """Whether the font has a shape for a character: PDFium gives a space a box without height."""
+        left, right, bottom, top = self._edges
+        if not raw.FPDFText_GetCharBox(self._page, n, left, right, bottom, top):
+            return False
+        return min(right.value - left.value, top.value - bottom.value) > NO_INK_PT
+
+    def _is_in_place(self, n: int, run: Run) -> bool:
+        """Whether a character has the place of the one before: both belong to a text for the whole."""
+        x, y = self._origin
+        last = self._found[-1] if self._found else None
+        return (
+            last is not None
+            and last.run is run
+            and bool(raw.FPDFText_GetCharOrigin(self._page, n, x, y))
+            and (last.x, last.y) == self._matrix.point(x.value, y.value)
+        )
 
     def _run(self, n: int, address: int) -> Run:
         run = self._runs.get(address)
@@ -494,11 +543,14 @@ class _GlyphReader:
             if text.isspace():
                 self._space = 3
             return  # a character that no font has, and that shows nothing
-        known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1
+        known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1 and text != " "
         if run.symbols and (sign := symbol_character(run.symbols, text)):
             text, known = sign, True
         last = self._found[-1] if self._found else None
-        if last is not None and run is last.run and not self._space and (last.x, last.y) == origin and known:
+        is_in_place = last is not None and run is last.run and (last.x, last.y) == origin
+        self._in_place = self._in_place + 1 if is_in_place else 0
+        run.is_replaced = run.is_replaced or self._in_place >= REPLACED_LEAST
+        if last is not None and is_in_place and not self._space and known:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
             return
@@ -524,6 +576,51 @@ class _GlyphReader:
             run.symbols = symbol_font(buffer.value.decode("latin-1")) or ""
             run.embedded = raw.FPDFFont_GetIsEmbedded(font) == 1
             run.font = _address(font)
+
+
+def _doubt_shapes(glyphs: Sequence[Glyph]) -> None:
+    """Mark glyphs that have a shape, and a name that has none; and those that are too high for a hyphen."""
+    tallest: dict[int, float] = {}
+    for glyph in glyphs:
+        thin = _thin(glyph.box)
+        tallest[id(glyph.run)] = max(tallest.get(id(glyph.run), 0.0), thin)
+        if UNSEEN.fullmatch(glyph.text):
+            glyph.known = glyph.known and thin <= NO_INK_PT
+    for glyph in glyphs:
+        if glyph.text in HYPHEN_SIGNS and _thin(glyph.box) > HYPHEN_HIGH * tallest[id(glyph.run)] > 0:
+            glyph.known = glyph.known and _thin(glyph.box) <= HYPHEN_EM * glyph.run.size
+
+
+def _thin(box: Box) -> float:
+    return min(box[2] - box[0], box[3] - box[1])
+
+
+def _tighten(glyphs: Sequence[Glyph]) -> None:
+    """Let each box of a font that has one box for all of its glyphs end where the next glyph begins.
+
+    Type 3 fonts may say so. The ink of a full stop is nothing in such a box, and each box overlaps the next ones.
+    """
+    runs: dict[int, list[Glyph]] = {}
+    for glyph in glyphs:
+        runs.setdefault(id(glyph.run), []).append(glyph)
+    for found in runs.values():
+        if len(found) < LOOSE_LEAST or found[0].run.angle != 0:
+            continue
+        first = found[0].box
+        size = (first[2] - first[0], first[3] - first[1])
+        if any(max(abs(g.box[2] - g.box[0] - size[0]), abs(g.box[3] - g.box[1] - size[1])) > NO_INK_PT for g in found):
+            continue
+        steps = [after.x - glyph.x for glyph, after in pairwise(found)]
+        if (
+            len({round(step, 1) for step in steps}) < LOOSE_STEPS
+            or sum(0 < s < size[0] for s in steps) < len(steps) / 2
+        ):
+            continue
+        widths = {glyph.text: step for glyph, step in zip(found, steps, strict=False)}
+        last = widths.get(found[-1].text, median(step for step in steps if step > 0))
+        for glyph, step in zip(found, [*steps, last], strict=True):
+            if 0 < step < size[0]:
+                glyph.box = (glyph.box[0], glyph.box[1], glyph.box[0] + step, glyph.box[3])
 
 
 def _put_in_order(before: Glyph | None, glyph: Glyph, after: Glyph | None) -> None:

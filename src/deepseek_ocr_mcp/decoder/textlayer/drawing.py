@@ -17,7 +17,7 @@ import pypdfium2.raw as raw
 
 from .content import Clock, TooMuch
 
-__all__ = ["Pixels", "activate", "draw", "give_appearances", "scale_for"]
+__all__ = ["Pixels", "activate", "difference", "draw", "give_appearances", "scale_for"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,6 +53,19 @@ def draw(page: Any, scale: float, clock: Clock) -> Pixels:
     if state == raw.FPDF_RENDER_TOBECONTINUED:
         raise TooMuch("the page takes too long to draw")
     return pixels
+
+
+def difference(one: Pixels, other: Pixels) -> Pixels:
+    """How much two drawings differ at each pixel, in the channel that differs most."""
+    height, width = one.shape[:2]
+    out = np.zeros(height * width, np.uint8)
+    a, b = one.reshape(-1, 4), other.reshape(-1, 4)
+    changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
+    if len(changed):
+        x, y = a[changed], b[changed]
+        apart = np.maximum(x, y) - np.minimum(x, y)
+        out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
+    return out.reshape(height, width)
 
 
 def give_appearances(page: Any) -> None:

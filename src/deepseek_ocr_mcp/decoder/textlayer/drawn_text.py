@@ -9,6 +9,7 @@ reading of a page, a miss leaves the page's note about its pictures.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from .content import Box, Clock
 from .drawing import Pixels
 
-__all__ = ["text_area"]
+__all__ = ["connected", "text_area"]
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -31,11 +32,11 @@ WIDEST: Final = 2.2  # times the height: an M, or two letters that touch
 FILL: Final = (0.08, 0.9)  # of the box of a letter is ink
 NARROW: Final = 0.35  # of the height: an I fills its box
 MIN_INK_PX: Final = 40  # in the whole drawing
-LINE_LETTERS: Final = 4  # side by side
-LINE_KINDS: Final = 3  # of them are unlike
+BOXES: Final = 0.6  # of a line are squares of one size: a column of boxes to tick
 LIKE_HEIGHT: Final = 1.9  # times: a capital beside a small letter
 GAP: Final = 1.3  # of the greater height, from letter to letter and over a narrow space
 LEVEL: Final = 0.25  # of the height: how far the feet of most letters may lie apart
+COARSE: Final = 3  # how many times letters may be larger than `LETTER_PX`
 MAX_LETTERS: Final = 4_000  # from the top; a scan of a page of print has as many
 
 
@@ -56,6 +57,43 @@ class _Letter:
         """About the same for letters that look alike."""
         return round(4 * (self.right - self.left) / self.height), round(self.ink / (self.height * 1.5))
 
+    @property
+    def is_solid(self) -> bool:
+        """It may be a bar of a chart."""
+        return self.ink > FILL[1] * self.height * (self.right - self.left)
+
+    def is_square_like(self, other: _Letter) -> bool:
+        """Both are squares of one size, and may be boxes to tick."""
+        wide, high = self.right - self.left, self.height
+        apart = max(abs(other.right - other.left - wide), abs(other.height - high), abs(wide - high))
+        return apart <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What makes a line of letters; less is a row of marks, boxes or bars."""
+
+    letters: int
+    """Side by side."""
+    kinds: int
+    """Unlike each other."""
+    may_be_drawing: bool = True
+
+    def is_met_by(self, letters: Sequence[_Letter]) -> bool:
+        if self.may_be_drawing:
+            kinds = {letter.kind for letter in letters}
+        else:
+            kinds = {letter.kind for letter in letters if not letter.is_solid}
+            middle = sorted(letters, key=lambda letter: letter.height)[len(letters) // 2]
+            if sum(letter.is_square_like(middle) for letter in letters) > BOXES * len(letters):
+                return False
+        return len(letters) >= self.letters and len(kinds) >= self.kinds
+
+
+LEVEL_LINE: Final = _Demand(4, 3)
+TURNED_LINE: Final = _Demand(6, 4, may_be_drawing=False)  # boxes to tick stand under each other, too
+LARGE_LINE: Final = _Demand(5, 3, may_be_drawing=False)
+
 
 def text_area(drawing: Pixels, clock: Clock) -> Box | None:
     """Where the drawing of a page without its text shows letters, in pixels; None where it has no line of them."""
@@ -63,17 +101,47 @@ def text_area(drawing: Pixels, clock: Clock) -> Box | None:
     if found is None:
         return None
     gray, left, top = found
-    closed = _eroded(_dilated(gray))
-    opened = _dilated(_eroded(gray))
-    areas: list[Box] = []
-    for stands_out in ((closed - gray) >= CONTRAST, (gray - opened) >= CONTRAST):
-        clock.check()
-        if stands_out.any() and (area := _area(_letters(stands_out), clock)) is not None:
-            areas.append(area)
+    areas = _areas(gray, clock)
+    for area in _large_areas(_reduced(gray), clock):
+        x1, y1, x2, y2 = (COARSE * (side - HAT_PX) for side in area)
+        areas.append((x1, y1, x2, y2))
     if not areas:
         return None
     lefts, tops, rights, bottoms = zip(*areas, strict=True)
     return min(lefts) + left, min(tops) + top, max(rights) + left, max(bottoms) + top
+
+
+def _areas(gray: Gray, clock: Clock) -> list[Box]:
+    """Where letters stand side by side, dark or light, and dark ones one above the other."""
+    dark, light = _standing_out(gray)
+    found = [_area(_letters(mask), LEVEL_LINE, clock) for mask in (dark, light)]
+    turned = _letters(dark.T)  # their feet are on the right where they run upwards, else on the left
+    mirrored = [_Letter(each.left, -each.bottom, each.right, -each.top, each.ink) for each in turned]
+    if (area := _area(turned, TURNED_LINE, clock)) is not None:
+        found.append((area[1], area[0], area[3], area[2]))
+    elif (area := _area(mirrored, TURNED_LINE, clock)) is not None:
+        found.append((-area[3], area[0], -area[1], area[2]))
+    return [area for area in found if area is not None]
+
+
+def _large_areas(gray: Gray, clock: Clock) -> list[Box]:
+    found = (_area(_letters(mask), LARGE_LINE, clock) for mask in _standing_out(gray))
+    return [area for area in found if area is not None]
+
+
+def _standing_out(gray: Gray) -> tuple[Mask, Mask]:
+    """Strokes that are darker than what is around them, and those that are lighter."""
+    closed, opened = _eroded(_dilated(gray)), _dilated(_eroded(gray))
+    return (closed - gray) >= CONTRAST, (gray - opened) >= CONTRAST
+
+
+def _reduced(gray: Gray) -> Gray:
+    """The drawing at a fraction of its size: in it, the letters of a poster are as large as those of a letter."""
+    height, width = gray.shape[0] // COARSE * COARSE, gray.shape[1] // COARSE * COARSE
+    parts = gray[:height, :width].reshape(height // COARSE, COARSE, width // COARSE, COARSE)
+    reduced = np.full((height // COARSE + 2 * HAT_PX, width // COARSE + 2 * HAT_PX), 255, np.uint8)
+    reduced[HAT_PX:-HAT_PX, HAT_PX:-HAT_PX] = parts.mean(axis=(1, 3))
+    return reduced
 
 
 def _cropped(drawing: Pixels) -> tuple[Gray, int, int] | None:
@@ -122,7 +190,7 @@ def _running(gray: Gray, better: np.ufunc) -> Gray:
 
 def _letters(mask: Mask) -> list[_Letter]:
     """Connected pieces that are as large as letters, from top to bottom."""
-    boxes = _components(mask)
+    boxes = connected(mask)
     if not len(boxes):
         return []
     left, top, right, bottom, ink = boxes.T
@@ -135,7 +203,7 @@ def _letters(mask: Mask) -> list[_Letter]:
     return [_Letter(*map(int, row)) for row in chosen]
 
 
-def _components(mask: Mask) -> Ints:
+def connected(mask: Mask) -> Ints:
     """For each connected piece left, top, right, bottom and its number of pixels; right and bottom are outside."""
     width = mask.shape[1] + 2
     edges = np.zeros((mask.shape[0], width), np.int8)
@@ -179,14 +247,14 @@ def _joined(count: int, one: Ints, other: Ints) -> Ints:
             root = root[root]
 
 
-def _area(letters: list[_Letter], clock: Clock) -> Box | None:
-    """The box of all letters that stand beside others, if any of them make a line of text."""
-    after = _followers(letters, clock) if len(letters) >= LINE_LETTERS else {}
+def _area(letters: list[_Letter], least: _Demand, clock: Clock) -> Box | None:
+    """The box of all letters, if so many of them, and so many unlike ones, make a line of text."""
+    after = _followers(letters, clock) if len(letters) >= least.letters else {}
     for start in set(after) - set(after.values()):
         line = [start]
         while line[-1] in after and len(line) <= len(letters):
             line.append(after[line[-1]])
-        if _is_text([letters[n] for n in line]):
+        if _is_text([letters[n] for n in line], least):
             return (  # of every piece that may be a letter: what stands apart must not be cut off
                 min(letter.left for letter in letters),
                 min(letter.top for letter in letters),
@@ -220,8 +288,8 @@ def _is_beside(letter: _Letter, other: _Letter) -> bool:
     return high <= LIKE_HEIGHT * low and -low / 3 <= gap <= GAP * high and other.left > letter.left and shared > low / 2
 
 
-def _is_text(line: list[_Letter]) -> bool:
-    if len(line) < LINE_LETTERS or len({letter.kind for letter in line}) < LINE_KINDS:
+def _is_text(line: list[_Letter], least: _Demand) -> bool:
+    if not least.is_met_by(line):
         return False
     feet = sorted(letter.bottom for letter in line)
     usual = feet[len(feet) // 2]

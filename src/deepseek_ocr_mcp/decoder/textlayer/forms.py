@@ -58,6 +58,8 @@ class Opened:
     page: Any
     fields: list[Field] = field(default_factory=list)
     buttons: list[Button] = field(default_factory=list)
+    inks: list[Box] = field(default_factory=list)
+    """Where somebody drew by hand: words, perhaps."""
     undrawn: list[str] = field(default_factory=list)
     """Words of notes that other programs draw and PDFium does not."""
 
@@ -98,16 +100,16 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             if not annotation or raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS:
                 continue
             kind = raw.FPDFAnnot_GetSubtype(annotation)
+            rect = raw.FS_RECTF()
+            has_place = matrix is not None and bool(raw.FPDFAnnot_GetRect(annotation, rect))
+            box = matrix.box(rect.left, rect.bottom, rect.right, rect.top) if matrix is not None else (0, 0, 0, 0)
+            if kind == raw.FPDF_ANNOT_INK and has_place and not _holds_text(annotation):
+                found.inks.append(box)
             if kind in QUIET and not _holds_text(annotation):
                 continue
             is_drawn = True
-            rect = raw.FS_RECTF()
-            if kind != raw.FPDF_ANNOT_WIDGET or document.formenv is None or matrix is None:
-                continue
-            if raw.FPDFAnnot_GetRect(annotation, rect):
-                _note_field(
-                    document.formenv, annotation, found, matrix.box(rect.left, rect.bottom, rect.right, rect.top)
-                )
+            if kind == raw.FPDF_ANNOT_WIDGET and document.formenv is not None and has_place:
+                _note_field(document.formenv, annotation, found, box)
     return is_drawn
 
 

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, Final
 
 from ...layout.grids import arrange_with_rules
@@ -22,12 +23,14 @@ from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
 from ...layout.reading import PIECE, Reading, Section
 from .cells import cut_at_columns
+from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
 from .drawn_text import text_area
 from .forms import Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
+from .shapes import belied
 from .sideways import with_sideways
 from .tables import Ruling, cut_at_rules
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
@@ -90,7 +93,7 @@ def read_layer(
             if read is not None:
                 across, down = page.content.width / place.size[0], page.content.height / place.size[1]
                 layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
-            remarks += [*layer.remarks(), *_undrawn(found)]
+            remarks += [*layer.remarks(), *_undrawn(found), *(_unread_inks(found, layer) if read is not None else [])]
             sections = _LinePlaces(page.content, place.size).sections(layer.groups(clock))
     except TooMuch as exc:
         return _unusable(str(exc))
@@ -111,6 +114,16 @@ def _undrawn(found: Opened) -> list[str]:
     words = "; ".join(repr(text[:UNDRAWN_CHARS]) for text in found.undrawn[:UNDRAWN_NOTES])
     many = "1 note is" if len(found.undrawn) == 1 else f"{len(found.undrawn)} notes are"
     return [f"{many} not drawn, because the file holds no appearance of it; other programs show: {words}."]
+
+
+def _unread_inks(found: Opened, layer: _Layer) -> list[str]:
+    """A remark on what was drawn by hand and where no text was read."""
+    glyphs = [glyph for line in layer.lines for glyph in line.glyphs if glyph.score is not None]
+    unread = sum(not any(_is_inside(glyph, box) for glyph in glyphs) for box in found.inks)
+    if not unread:
+        return []
+    many = "1 drawing by hand holds" if unread == 1 else f"{unread} drawings by hand hold"
+    return [f"{many} no words that could be read."]
 
 
 def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:
@@ -151,16 +164,33 @@ class _Examined:
     content: Content
     sight: Sight
     verdict: Verdict
+    inks: list[Box]
 
     @classmethod
     def of(cls, found: Opened, clock: Clock) -> _Examined:
         content = look(found.page, clock)
         sight = seen(found.page, content, clock)
+        _doubt_belied(sight, clock)
         sight.shown = _with_buttons(sight.shown, found)
+        sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
+        content.dots = [dot for dot in content.dots if not any(_is_within(dot, box) for box in boxes)]
         area = text_area(sight.without_text, clock) if sight.shown else None
-        left, top, right, bottom = (side / sight.scale for side in area or (0.0, 0.0, 0.0, 0.0))
-        drawn = (left, top, right, bottom) if area is not None else None
-        return cls(content, sight, judged(content, sight, drawn, clock))
+        drawn = [tuple(side / sight.scale for side in area)] if area is not None else []
+        return cls(content, sight, judged(content, sight, _around([*drawn, *found.inks]), clock), found.inks)
+
+
+def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
+    if not boxes:
+        return None
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _doubt_belied(sight: Sight, clock: Clock) -> None:
+    """Mark the glyphs of fonts that draw other letters than they name."""
+    single = [glyph for glyph in sight.shown if id(glyph.run) not in sight.doubled]
+    for glyph in belied(single, sight.with_text, sight.without_text, sight.scale, clock):
+        glyph.known = False
 
 
 def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
@@ -177,7 +207,12 @@ def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
 
 
 def _is_inside(glyph: Glyph, box: Box) -> bool:
-    x, y = (glyph.box[0] + glyph.box[2]) / 2, (glyph.box[1] + glyph.box[3]) / 2
+    return _is_within(glyph.box, box)
+
+
+def _is_within(part: Box, box: Box) -> bool:
+    """Whether the middle of a box is in another one."""
+    x, y = (part[0] + part[2]) / 2, (part[1] + part[3]) / 2
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
@@ -269,7 +304,10 @@ class _Layer:
         if upright is None:
             upright = _Way(0, [], Ruling(page.content.rules, page.content.fills), page.content.dots)
             self.ways.insert(0, upright)
-        upright.lines += [line.as_line() for line in rest]
+        usual = median(line.size for line in upright.lines) if upright.lines else math.inf
+        for line in rest:  # what is written by hand is no heading, however large it is
+            by_hand = any(_is_within(line.box, box) for box in page.inks)
+            upright.lines.append(line.as_line(usual if by_hand else math.inf))
         return self
 
     def remarks(self) -> list[str]:

@@ -20,7 +20,7 @@ from statistics import median
 from typing import Final
 
 from ...layout.lines import TextLine
-from .content import Box, Clock, Content, Glyph
+from .content import UNSEEN, Box, Clock, Content, Glyph
 
 __all__ = [
     "ASCENT",
@@ -88,7 +88,6 @@ SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
 """Signs that are list marks, or check boxes where a page has ticked ones, too."""
 BOX_SIGNS: Final = TICKED_SIGNS | UNTICKED_SIGNS | SQUARES
 LIGATURES: Final = re.compile("[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc]")
-UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
 IDEOGRAPH: Final = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 """What is written without spaces, and from top to bottom too."""
 ACCENTS: Final = {
@@ -292,7 +291,7 @@ def _clean(text: str, known: bool) -> str:
     text = UNSEEN.sub("", text).translate(ADOBE)
     if text in BULLETS:
         return "•"
-    if text and (not known or is_strange(text)):
+    if not known or (text and is_strange(text)):
         return "\ufffd"
     return LIGATURES.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
@@ -597,11 +596,11 @@ def _parts(before: Mark, mark: Mark) -> bool:
 
 @lru_cache(maxsize=4096)
 def direction(text: str) -> str:
-    """`R`, `L`, `N` for figures, `S` for what belongs to figures beside it, or nothing."""
+    """`R`, `L`, `N` for figures, `S` for what belongs to figures on both its sides, `T` to one of them, or nothing."""
     kind = unicodedata.bidirectional(text[:1])
     if kind in ("R", "AL"):
         return "R"
-    return {"L": "L", "EN": "N", "AN": "N", "CS": "S", "ES": "S", "ET": "S"}.get(kind, "")
+    return {"L": "L", "EN": "N", "AN": "N", "CS": "S", "ES": "S", "ET": "T"}.get(kind, "")
 
 
 def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
@@ -617,6 +616,8 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
             seen.append(None)
         seen.append(mark)
     kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
+    if any(mark is not None and unicodedata.bidirectional(mark.text[0]) == "AL" for mark in seen):
+        kinds = ["" if kind == "T" else kind for kind in kinds]  # beside figures of Arabic a percent sign is neutral
     if leftwards:
         seen.reverse()
         kinds.reverse()
@@ -659,8 +660,9 @@ def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, boo
     """
     ways: list[bool | None] = []
     for n, kind in enumerate(kinds):
-        between = kind == "S" and n > 0 and kinds[n - 1] == "N" and kinds[n + 1 : n + 2] == ["N"]
-        if kind == "L" or (leftwards and (kind == "N" or between)):
+        beside = [*kinds[max(0, n - 1) : n], *kinds[n + 1 : n + 2]]
+        belongs = (kind in "ST" and beside == ["N", "N"]) or (kind == "T" and "N" in beside)
+        if kind == "L" or (leftwards and (kind == "N" or belongs)):
             ways.append(True)
         else:
             ways.append(False if kind == "R" else None)
@@ -668,7 +670,7 @@ def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, boo
     known = [n for n, way in enumerate(ways) if way is not None]
     for a, b in pairwise(known):
         # Two figures with a space between them are read in the line's direction.
-        if ways[a] == ways[b] == against and not (kinds[a] == kinds[b] == "N" and b > a + 1):
+        if ways[a] == ways[b] == against and not (kinds[a] in "NT" and kinds[b] in "NT" and b > a + 1):
             ways[a + 1 : b] = [against] * (b - a - 1)
     start = 0
     for n in range(1, len(ways) + 1):

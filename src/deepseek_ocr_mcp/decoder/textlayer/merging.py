@@ -6,6 +6,7 @@ engine. One that the engine reads otherwise is replaced by what the engine read.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -53,12 +54,12 @@ class ReadLine:
         words = tuple((str(word["text"]), in_points(word["box"])) for word in block.get("words", ()))
         return cls(str(block["text"]), in_points(block["box"]), 1.0 if score is None else float(score), words)
 
-    def as_line(self) -> LayerLine:
-        """As a line of the page."""
+    def as_line(self, most: float = math.inf) -> LayerLine:
+        """As a line of the page, in type of that size at most."""
         x1, y1, x2, y2 = self.box
         text = " ".join(self.text.split())
         vertical = y2 - y1 > 2 * (x2 - x1) and bool(IDEOGRAPH.search(text))
-        size = SIZE * (x2 - x1 if vertical else y2 - y1)
+        size = min(most, SIZE * (x2 - x1 if vertical else y2 - y1))
         run = Run(size=max(size, 0.1), order=0)
         marks: list[Mark] = []
         at: list[int] = []
@@ -149,12 +150,15 @@ def _compared(line: LayerLine, box: Box, found: Sequence[ReadLine]) -> list[Laye
     shared = "".join(line.text[block.a : block.a + block.size] for block in matcher.get_matching_blocks())
     alike = len("".join(shared.split()))
     unknown = line.text.count(UNKNOWN)
-    if unknown and known and alike >= FILLED_ALIKE * known:
-        return [_filled(line, text, matcher, min(other.score for other in found))]
-    if not unknown and alike >= ALIKE * known:
-        return [line]
     inside = [other for other in found if _share(box, other.box) >= COVERED_SHARE]
     sure = [other for other in inside if other.score >= SURE and any(map(str.isalnum, other.text))]
+    if unknown and known and alike >= FILLED_ALIKE * known:
+        filled = _filled(line, text, matcher, min(other.score for other in found))
+        if UNKNOWN in filled.text and sure and len(sure) == len(found):
+            return [other.as_line() for other in sure]
+        return [filled]
+    if not unknown and alike >= ALIKE * known:
+        return [line]
     if sure and (unknown > known or (not unknown and is_readable(line.text))):
         return [other.as_line() for other in sure]
     return [line]

@@ -31,13 +31,18 @@ class Ruling:
     fills: list[Box] = field(default_factory=list)
 
     def holds_in_cells(self, boxes: Sequence[Box], clock: Clock) -> list[bool]:
-        """Whether each box lies in one cell of a grid, beside another of them: names of columns that are turned."""
+        """Whether each box lies in a cell of a grid, beside another of them or along several rows.
+
+        They are turned names of columns, or of groups of rows.
+        """
         held = [False] * len(boxes)
         for grid in find_grids(self.rules, USUAL_SIZE, clock.tick, self.fills) if boxes else ():
             cells = [grid.cell_around(box) for box in boxes]
             rows = [cell[0] for cell in cells if cell is not None]
+            owner = grid.owners()
             for n, cell in enumerate(cells):
-                held[n] = held[n] or (cell is not None and rows.count(cell[0]) > 1)
+                is_beside = cell is not None and rows.count(cell[0]) > 1
+                held[n] = held[n] or is_beside or grid.rows_around(boxes[n], owner) > 1
         return held
 
 

@@ -163,7 +163,7 @@ def _doubtful(shown: Sequence[Glyph]) -> set[int]:
     doubtful: set[int] = set()
     for glyph in shown:
         fonts[glyph.run.font].append(glyph)
-        if not glyph.known or is_strange(glyph.text) or _is_crowded(glyph):
+        if not glyph.known or is_strange(glyph.text) or _is_crowded(glyph) or glyph.run.is_replaced:
             doubtful.add(id(glyph))
     for glyphs in fonts.values():
         if len(glyphs) >= FONT_LETTERS and not glyphs[0].run.dingbat and _is_suspicious(glyphs):

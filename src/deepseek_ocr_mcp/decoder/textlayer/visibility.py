@@ -16,8 +16,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .content import Clock, Content, Glyph, Run, TooMuch
-from .drawing import Pixels, activate, draw, scale_for
+from .content import Box, Clock, Content, Glyph, Run, TooMuch
+from .drawing import Pixels, activate, difference, draw, scale_for
+from .drawn_text import connected
 
 __all__ = ["Sight", "seen"]
 
@@ -30,8 +31,17 @@ SEEN: Final = 24  # of 255, in the channel that differs most: less than this is 
 WEAK: Final = 10  # … but this is enough for a thin character of a run that is seen else
 THIN_PX: Final = 4  # a box that is thinner grows by a pixel: PDFium snaps glyphs to pixels
 LEAST_SHARE: Final = 0.03  # of a box is ink, or the glyph is cut off; a thin diagonal stroke fills a tenth
+BLANK_SHARE: Final = 0.2  # the same of what the file calls a space: its box is that of its shape, which fills it
 SMALL_PX: Final = 12  # of a box: a stop or a comma, whose ink may be lost in smoothing; it goes with its neighbours
 ASTRAY_PX: Final = 6  # of ink that no box holds, near a glyph without ink: it is drawn beside its box
+GAP_EM: Final = 0.1  # least width of a space
+STRAY_PX: Final = 8  # of ink that no box explains, in one piece as high as a letter: less is a part of a letter
+STRAY_HIGH_PX: Final = 5
+STRAY_GAP_PX: Final = 2  # from the nearest box
+STRAY_EM: Final = (0.35, 1.2)  # how high such a piece is
+STRAY_REACH_EM: Final = 12.0  # from it to a glyph of its line
+MAX_STRAYS: Final = 200  # more is a font whose boxes say nothing
+MANY_BOXES: Final = 1_500  # from here on it is faster to sum their corners up than to fill them
 FLAT_PT: Final = 0.1  # PDFium knows no height
 LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
 A4_SIDE_PT: Final = 842.0
@@ -54,6 +64,8 @@ class Sight:
     without_text: Pixels
     shown: list[Glyph] = field(default_factory=list)
     hidden: list[Glyph] = field(default_factory=list)
+    doubled: set[int] = field(default_factory=set)
+    """The `id` of each run that has copies, as of a shadow: its ink is that of several."""
 
 
 def seen(page: Any, content: Content, clock: Clock) -> Sight:
@@ -75,6 +87,8 @@ def seen(page: Any, content: Content, clock: Clock) -> Sight:
         measurement.part_runs()
         least_pt = LEGIBLE_PT * min(1.0, max(content.width, content.height) / A4_SIDE_PT)
         _sort(sight, measurement.glyphs, measurement.visible(), least_pt)
+        sight.shown += measurement.strays()
+        sight.doubled = measurement.doubled
     return sight
 
 
@@ -85,7 +99,7 @@ def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float)
         tallest[id(glyph.run)] = max(tallest[id(glyph.run)], glyph.box[3] - glyph.box[1], glyph.run.size)
     gap = False
     for glyph, is_visible in zip(glyphs, visible.tolist(), strict=True):
-        if not is_visible and glyph.text.isspace():
+        if not is_visible and (glyph.text.isspace() or _is_gap(glyph)):
             gap = True  # a control code that shows nothing is the space that it says it is
             continue
         glyph.space, gap = 3 if gap else glyph.space, False
@@ -101,14 +115,19 @@ class _Measurement:
         self._items = [run.item for run in content.runs]
         self._sight = sight
         self._clock = clock
+        self._given = content.glyphs
         self.glyphs, self._twins = _without_twins(content.glyphs, clock)
-        self._change = _difference(sight.with_text, sight.without_text)
+        self._change = difference(sight.with_text, sight.without_text)
         self._ink: Mask = self._change >= SEEN
         self._boxes = _pixel_boxes(self.glyphs, sight.scale, self._change.shape)
         self._areas: Ints = (self._boxes[:, 2] - self._boxes[:, 0]) * (self._boxes[:, 3] - self._boxes[:, 1])
         self._counts = _inside(self._ink, self._boxes)
         self._faint: dict[int, int] = {}
         """Pixels that are at least faintly ink, of the glyphs that were measured by themselves."""
+
+    @property
+    def doubled(self) -> set[int]:
+        return set(self._twins)
 
     def part_runs(self) -> None:
         """Measure glyphs by themselves where other runs' boxes hold most of their ink, too.
@@ -160,7 +179,7 @@ class _Measurement:
             left_out = {id(other): other for run in runs for other in (run, *self._twins.get(id(run), ()))}
             activate(self._items, True)
             activate((run.item for run in left_out.values() if run.item is not None), False)
-            own = _difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
+            own = difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
             yield [n for key in each.runs for n in by_run[key]], own
         if passes:
             activate(self._items, False)
@@ -169,15 +188,66 @@ class _Measurement:
         """For each glyph whether a person sees it."""
         visible: Mask = (self._counts > 0) & (self._counts >= LEAST_SHARE * self._areas)
         visible |= np.array([_has_no_box(glyph) for glyph in self.glyphs])
-        if not visible.all():
-            self._follow_runs(visible)
+        is_blank: Mask = np.array([not glyph.known and glyph.text == " " for glyph in self.glyphs])
+        blanks = np.flatnonzero(is_blank)
+        if len(blanks):  # beside a space that shows nothing stands the ink of its neighbours
+            outside = self._ink & (_layers(np.delete(self._boxes, blanks, axis=0), self._ink.shape) == 0)
+            visible[blanks] = _inside(outside, self._boxes[blanks]) > BLANK_SHARE * self._areas[blanks]
+        flat: Mask = np.array([_is_flat(glyph) and glyph.run.embedded for glyph in self.glyphs])
+        visible &= ~flat  # the font has no shape for it: the ink in its place is that of its neighbours
+        if not (visible | is_blank).all():
+            self._follow_runs(visible, ~(is_blank | flat))
             self._find_astray(visible)
         return visible
 
-    def _follow_runs(self, visible: Mask) -> None:
+    def strays(self) -> list[Glyph]:
+        """Ink of text that no glyph explains, as glyphs that nobody knows: PDFium drops one of two spaces, say.
+
+        The ink of glyphs whose boxes are too small for it is none, nor is what is smaller than a letter.
+        """
+        limit = np.array([self._ink.shape[1], self._ink.shape[0]] * 2)
+        # The copies of a shadow explain their ink, too, and so does what is drawn beside its box.
+        explained = [_reach(glyph) if _is_flat(glyph) else glyph for glyph in self._given]
+        boxes = _pixel_boxes(explained, self._sight.scale, self._ink.shape)
+        grown = np.clip(boxes + np.array([-1, -1, 1, 1]) * STRAY_GAP_PX, 0, limit)
+        unclaimed = self._ink & (_layers(grown, self._ink.shape) == 0)
+        found: list[Glyph] = []
+        if np.count_nonzero(unclaimed) < STRAY_PX:
+            return found
+        scale = self._sight.scale
+        claimed = self._ink & (_layers(boxes, self._ink.shape) > 0)
+        for left, top, right, bottom, ink in connected(unclaimed).tolist():
+            self._clock.tick()
+            if ink < STRAY_PX or bottom - top < STRAY_HIGH_PX:
+                continue
+            window = np.s_[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1]
+            if (_spread(unclaimed[window]) & claimed[window]).any():
+                continue  # a part of the glyph beside it, such as its outline
+            box = (left / scale, top / scale, right / scale, bottom / scale)
+            run = self._run_at(box)
+            if run is not None and STRAY_EM[0] * run.size <= box[3] - box[1] <= STRAY_EM[1] * run.size:
+                found.append(Glyph("\ufffd", box, box[0], box[3], run, known=False))
+        return found if len(found) <= MAX_STRAYS else []
+
+    def _run_at(self, box: Box) -> Run | None:
+        """The run on whose line a box stands."""
+        for glyph in self.glyphs:
+            run = glyph.run
+            if (
+                run.embedded
+                and abs(run.angle) < 1
+                and glyph.y - run.size <= box[1]
+                and box[3] <= glyph.y + run.size / 3
+            ):
+                left, right = glyph.x - STRAY_REACH_EM * run.size, glyph.x + STRAY_REACH_EM * run.size
+                if left <= box[0] and box[2] <= right:
+                    return run
+        return None
+
+    def _follow_runs(self, visible: Mask, able: Mask) -> None:
         """Let faint and tiny characters go with the run that they are in, where most of it is seen."""
         tiny = (self._areas <= SMALL_PX) & (self._areas > 0)
-        missing = np.flatnonzero(~visible).tolist()
+        missing = np.flatnonzero(able & ~visible).tolist()
         candidates = [n for n in missing if tiny[n] or self._is_faint(n)]
         if not candidates:
             return
@@ -222,19 +292,6 @@ class _Measurement:
             visible[numbers] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
 
 
-def _difference(one: Pixels, other: Pixels) -> Pixels:
-    """How much two drawings differ at each pixel, in the channel that differs most."""
-    height, width = one.shape[:2]
-    out = np.zeros(height * width, np.uint8)
-    a, b = one.reshape(-1, 4), other.reshape(-1, 4)
-    changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
-    if len(changed):
-        x, y = a[changed], b[changed]
-        apart = np.maximum(x, y) - np.minimum(x, y)
-        out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
-    return out.reshape(height, width)
-
-
 def _pixel_boxes(glyphs: Sequence[Glyph], scale: float, shape: tuple[int, ...]) -> Ints:
     """For each glyph left, top, right, bottom in pixels, inside the drawing; right and bottom are outside."""
     boxes = np.array([glyph.box for glyph in glyphs], np.float64) * scale
@@ -264,15 +321,43 @@ def _inside(mask: Mask, boxes: Ints) -> Ints:
 
 
 def _layers(boxes: Ints, shape: tuple[int, ...]) -> Layers:
-    layers = np.zeros(shape, np.int16)
-    for left, top, right, bottom in boxes.tolist():
-        layers[top:bottom, left:right] += 1
-    return layers
+    if len(boxes) < MANY_BOXES:
+        layers = np.zeros(shape, np.int16)
+        for left, top, right, bottom in boxes.tolist():
+            layers[top:bottom, left:right] += 1
+        return layers
+    # What begins and what ends at each corner, summed up.
+    width = shape[1] + 1
+    corners = np.zeros((shape[0] + 1) * width, np.int16)
+    x1, y1, x2, y2 = boxes.T
+    for x, y, sign in ((x1, y1, 1), (x2, y2, 1), (x2, y1, -1), (x1, y2, -1)):
+        np.add.at(corners, y * width + x, sign)
+    summed = corners.reshape(shape[0] + 1, width)
+    np.cumsum(summed, axis=0, out=summed)
+    np.cumsum(summed, axis=1, out=summed)
+    return summed[:-1, :-1]
+
+
+def _spread(mask: Mask) -> Mask:
+    """The mask, a pixel wider on every side."""
+    padded = np.pad(mask, 1)
+    wide = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    spread: Mask = wide[:-2] | wide[1:-1] | wide[2:]
+    return spread
 
 
 def _has_no_box(glyph: Glyph) -> bool:
     """Whether PDFium lacks a character that is in a font which is not in the file: it draws nothing, others do."""
-    return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0] and not glyph.run.embedded
+    return _is_flat(glyph) and not glyph.run.embedded
+
+
+def _is_flat(glyph: Glyph) -> bool:
+    return glyph.box[3] - glyph.box[1] < FLAT_PT and glyph.box[2] > glyph.box[0]
+
+
+def _is_gap(glyph: Glyph) -> bool:
+    """Whether the font in the file has an empty shape for a character: a wrong map may give a space any name."""
+    return _is_flat(glyph) and glyph.run.embedded and glyph.box[2] - glyph.box[0] > GAP_EM * glyph.run.size
 
 
 def _reach(glyph: Glyph) -> Glyph:

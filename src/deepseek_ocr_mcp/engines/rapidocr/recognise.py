@@ -69,6 +69,8 @@ FAINT_INK: Final = 0.25  # of the strongest contrast in a line: a column with le
 DROPPED_STOP: Final = 1.9  # times the usual advance after a full stop or comma: there was a space
 DROPPED_SENTENCE: Final = 1.25  # the same where a capital follows a small letter and a stop
 DROPPED_SPACE: Final = 3.2  # the same between letters, where m and w are wide themselves
+FULL_WIDTH_FROM: Final = "\uff00"
+HALF_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 CJK_FROM: Final = "\u2e80"  # scripts from here on are written without spaces
 
 
@@ -136,7 +138,12 @@ class LineReader:
         score = float(steps[at, best[at]].mean())
         chars, places = with_spaces([self._alphabet[code] for code in best[at]], [float(step) for step in at])
         centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
-        return LineReading("".join(chars), score, centres, unread)
+        return LineReading(_half_width("".join(chars)), score, centres, unread)
+
+
+def _half_width(text: str) -> str:
+    """A line without a letter of Chinese or Japanese has no full-width letters either: the model mixes both."""
+    return text if any(CJK_FROM <= char < FULL_WIDTH_FROM for char in text) else text.translate(HALF_WIDTH)
 
 
 def with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[float]]:
