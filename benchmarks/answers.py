@@ -360,14 +360,14 @@ def escapes(server: StdioServer, path: Path) -> Escapes:
     for markdown, plain in zip(*pages, strict=True):
         chars += len(markdown)
         backslashes += len(ESCAPE.findall(markdown))
-        seen, wanted = printed(shown(markdown)), printed(BULLET.sub("•", plain))
-        matcher = SequenceMatcher(None, seen, wanted, autojunk=False)
-        same += sum(block.size for block in matcher.get_matching_blocks()) if seen != wanted else len(wanted)
-        total += max(len(seen), len(wanted))
+        ours, theirs = printed(shown(markdown)), printed(BULLET.sub("•", plain))
+        matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+        same += sum(block.size for block in matcher.get_matching_blocks()) if ours != theirs else len(theirs)
+        total += max(len(ours), len(theirs))
     return Escapes(chars, backslashes, same / total if total else 1.0)
 
 
-def escapes_told(found: dict[str, Escapes]) -> str:
+def escapes_table(found: dict[str, Escapes]) -> str:
     """The table of escapes, and whether the claim holds."""
     rows = [
         [
@@ -420,7 +420,7 @@ def main() -> None:
             written[path.name] = escapes(server, path)
         offered = offered_by(server)
     searched = [path for path in paths if path.name in SEARCHED] or [path for path in paths if path.suffix == ".png"]
-    text = "\n\n".join([judged(answers, offered), searches_of(searched, arguments.before), escapes_told(written)])
+    text = "\n\n".join([judged(answers, offered), searches_of(searched, arguments.before), escapes_table(written)])
     report("answers", __doc__ or "", text, save=arguments.save)
 
 
