@@ -62,7 +62,7 @@ SAME: Final = str.maketrans(
     {**dict.fromkeys("‘’‚`´′", "'"), **dict.fromkeys("“”„«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
 )
 _PAIRS: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "»": "«", "「": "」"}
-_IN_SLASHES: Final = re.compile(r"/(?P<body>(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])+)/(?P<flags>[gimsu]{0,5})")
+_IN_SLASHES: Final = re.compile(r"/(?P<body>(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+)/(?P<flags>[gimsu]{0,5})")
 _PATTERN_TOKEN: Final = re.compile(r"\\.|\[\^?\]?|\]| +|\{\d*,?\d*\}|[{()]|[^\x00-\x7f]", re.DOTALL)
 _COUNT: Final = re.compile(r"\{(?P<least>\d*),?(?P<most>\d*)\}")
 _RECURSION: Final = re.compile(r"\(\?(?:R|[+-]?\d|&|P>)")
