@@ -228,6 +228,15 @@ class Stalling(Echo):
         return super().read(pages, options, call)
 
 
+class RunningOut(Echo):
+    """Cannot be used any more from a page on that is 13 pixels high."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        if any(page.height == 13 for page in pages):
+            raise EngineUnavailable("The engine has run out.", remedy="Fill it.")
+        return super().read(pages, options, call)
+
+
 class SideBySide(Echo):
     """Reads all pages at once, until nobody waits for the second; the others it has read."""
 

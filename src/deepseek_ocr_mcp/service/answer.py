@@ -49,7 +49,8 @@ class Answer:
     kept: Kept | None = None
     """The document, for a caller that asked to keep it."""
     errors: Mapping[str, OcrError] = field(default_factory=dict)
-    """The errors that the answer survived: of pages (`page 3`), or of files in a folder by their names."""
+    """The errors that the answer survived: of pages (`page 3`, `pages that are left`), or of files in a folder by their
+    names."""
 
     def add(self, code: NoteCode, text: str, pages: str = "") -> None:
         """Add a note to the result."""

@@ -379,6 +379,8 @@ class OcrService:
         read, late = ask.pages(), ask.error is None and bool(ask.outstanding())
         result = result_of(request, work.document, read, (self._manager.engine.name, self._manager.device))
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
+        if ask.error is not None:
+            errors["pages that are left"] = ask.error
         answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
         result.notes += [*request.notes, *ask.notes, *document_notes(work.document), *page_notes(read, request)]

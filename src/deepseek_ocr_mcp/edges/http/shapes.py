@@ -157,6 +157,8 @@ class ExportBlock(BaseModel):
     label: str = ""
     text: str = ""
     box: ExportBox
+    score: Annotated[float | None, Field(ge=0, le=1, description="confidence, for hOCR and ALTO")] = None
+    source: Literal["text_layer", "read"] | None = None
     angle: float | None = None
     vertical: Literal[True] | None = None
     words: list[ExportWord] | None = None
