@@ -142,11 +142,7 @@ class StdioServer:
         assert self.popen.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.popen.stdin.close()
-        try:
-            self.popen.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
+        end_process(self.popen)
         self.popen.stdout.close()
         self._errors.close()
 
@@ -169,6 +165,15 @@ class StdioServer:
                 return result
         self._errors.seek(0)
         sys.exit(f"The server ended over {method}:\n{self._errors.read().decode(errors='replace')[-2000:]}")
+
+
+def end_process(process: subprocess.Popen[Any]) -> int:
+    """The exit status of a process that was told to end; one that does not is killed."""
+    try:
+        return process.wait(CLOSE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def text_of(result: dict[str, Any]) -> str:
@@ -195,11 +200,7 @@ def http_server(*program: str, **settings: str) -> Iterator[tuple[psutil.Process
         yield psutil.Process(process.pid), line.split()[-1]
     finally:
         process.terminate()
-        try:
-            process.wait(CLOSE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process)
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

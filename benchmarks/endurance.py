@@ -45,7 +45,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image, ImageDraw, ImageFont
 
-from common import MB, PRODUCT, environment, report, resident_mb, say, table, verdict
+from common import MB, PRODUCT, end_process, environment, report, resident_mb, say, table, verdict
 
 PAGES: Final = 24
 BOUND_S: Final = 180.0  # an answer that takes longer is missing
@@ -314,15 +314,11 @@ class Stdio:
         assert self.popen.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.popen.stdin.close()
-        try:
-            return self.popen.wait(5)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            return self.popen.wait()
-        finally:
-            assert self.popen.stdout is not None
-            self.popen.stdout.close()
-            self.folder.cleanup()
+        status = end_process(self.popen)
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+        self.folder.cleanup()
+        return status
 
 
 async def at_stdio(stdio: Stdio, until: float, seed: int, tally: Tally) -> None:

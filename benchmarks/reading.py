@@ -42,7 +42,7 @@ from typing import Any, Final
 import anyio
 import psutil
 
-from common import PRODUCT, environment, family, ratio, report, sample_page, say, spread, table, verdict
+from common import PRODUCT, end_process, environment, family, ratio, report, sample_page, say, spread, table, verdict
 from generated_pages import write_pages
 from heading_scores import heading_scores
 from number_pages import numbers_right, write_number_pages
@@ -217,11 +217,7 @@ class StockRapidOcr:
     def close(self) -> None:
         assert self._popen.stdin is not None
         self._popen.stdin.close()
-        try:
-            self._popen.wait(5)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
+        end_process(self._popen)
 
 
 def serve_rapidocr() -> None:

@@ -7,7 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,15 +36,26 @@ ALWAYS_THERE = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes run the tests: what takes long begins first, and single tests fill the gaps at the end.
 
-    The tests of a file that share something, a server or a browser, stay in one process.
+    The tests of a file that share something, a server or a browser, stay in one process. A file whose tests share what
+    is no fixture names its group itself.
     """
     if not hasattr(config, "workerinput"):
         return
     sharing = {item.path for item in items if _shares(item)}
     for item in items:
-        if item.path in sharing:
+        if item.path in sharing and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).as_posix()))
     items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where pytest-xdist ignores groups: each process would start every server and load every model."""
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2].rpartition("::")[2]:
+            raise pytest.UsageError(f"pytest {pytest.__version__} and this pytest-xdist do not keep a group together.")
 
 
 def _shares(item: pytest.Item) -> bool:
@@ -53,8 +64,24 @@ def _shares(item: pytest.Item) -> bool:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    """asyncio; for a test with the fixture `virtual_time`, trio and a clock that jumps."""
+    if "virtual_time" not in request.fixturenames:
+        return "asyncio"
+    from virtual_time import with_jumping_clock
+
+    return with_jumping_clock()
+
+
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes of waiting take a moment, and whatever would run in a thread is called inline: see `virtual_time.py`.
+
+    A module says `pytest.mark.usefixtures("virtual_time")`.
+    """
+    from virtual_time import inline_threads
+
+    inline_threads(monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

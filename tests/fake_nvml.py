@@ -97,6 +97,8 @@ class FakeNvml:
         self.hanging: dict[str, threading.Event] = {}
         """Function name to the event that ends its hang."""
         self.calls: Counter[str] = Counter()
+        self.shutdowns = threading.Semaphore(0)
+        """Counts the calls of `nvmlShutdown`, for a test that waits for them."""
         self.initialised = False
         self.driver = "580.65.06"
         self.cuda = 13000
@@ -126,6 +128,7 @@ class FakeNvml:
     def nvmlShutdown(self) -> None:
         self._enter("nvmlShutdown")
         self.initialised = False
+        self.shutdowns.release()
 
     def nvmlSystemGetDriverVersion(self) -> str:
         self._enter("nvmlSystemGetDriverVersion")

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-GRACE_S: Final = 10.0
+GRACE_S: Final = 60.0
 """Seconds in which a process that was told to end may end."""
 PROC: Final = Path("/proc")
 KEPT: Final[set[int]] = set()

@@ -44,6 +44,11 @@ GREY: Colour = (120, 130, 140)
 NPM_TIMEOUT_S = 600
 BOUND_S = 60.0
 """Seconds within which all comes true that a test waits for, on a machine that does other things too."""
+SETTINGS: dict[str, Any] = {"ocr_cache": "off", "ocr_reply_seconds": 600}
+"""Of every service and server, where a test says nothing else: a test that reads the same page twice wants it read
+twice, and a call waits for a worker however long a busy machine takes to start one."""
+ENVIRONMENT = {**{name.upper(): str(value) for name, value in SETTINGS.items()}, "OCR_DRAIN_SECONDS": "0"}
+"""The same for a server in a process of its own."""
 
 
 def install_node_modules(folder: Path, missing: Callable[[], list[str]]) -> None:
@@ -181,9 +186,7 @@ async def running(engine: str = "Echo", *, watch: Watch | None = None, **setting
     """A service with a fault engine (or, with a name that has a small first letter, a real one)."""
     name = engine if engine[0].islower() else f"faults:{engine}"
     with private_folder() as folder:
-        # A test that reads the same page twice wants it read twice, unless it is about the cache.
-        settings = {"ocr_cache": "off", **settings}
-        service = build_service(Settings(ocr_engine=name, **settings), folder)
+        service = build_service(Settings(ocr_engine=name, **{**SETTINGS, **settings}), folder)
         if watch is not None:
             watch.follow(service)
         async with service.running():
@@ -302,8 +305,8 @@ class Signs:
         os.close(self._pipe)
 
 
-def ended(process: subprocess.Popen[Any]) -> None:
-    """End a server of ours as its user would, so that it takes along its children and its folder."""
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """End a server as its user would, so that it takes along its children and its folder; kill it if it does not."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -324,7 +327,7 @@ class StdioServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
+            env={**os.environ, "OCR_ENGINE": name, **ENVIRONMENT, **environment},
         )
         self.lines: list[bytes] = []
         # Bounds every wait for an answer: stdout ends with the process.
@@ -372,7 +375,7 @@ class StdioServer:
 
     def close(self) -> None:
         self._watchdog.cancel()
-        ended(self.process)
+        end_process(self.process)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert pipe is not None
             with suppress(BrokenPipeError):
@@ -397,7 +400,7 @@ class HttpServer:
             [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OCR_ENGINE": name, "OCR_CACHE": "off", "OCR_DRAIN_SECONDS": "0", **environment},
+            env={**os.environ, "OCR_ENGINE": name, **ENVIRONMENT, **environment},
             text=True,
         )
         # Bounds the wait for its first line; whoever asks it anything has a bound of its own.
@@ -434,10 +437,25 @@ class HttpServer:
             assert self._news.wait_for(is_there, bound_s), f"{parts} was not logged in time:\n{''.join(self.log)}"
 
     def close(self) -> None:
-        ended(self.process)
+        end_process(self.process)
         self._drain.join(BOUND_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+
+async def until_answer(
+    http: httpx2.AsyncClient, path: str, condition: Callable[[httpx2.Response], bool]
+) -> httpx2.Response:
+    """Ask a server until its answer is such. A server tells its queue and its health only to those who ask."""
+    with anyio.fail_after(BOUND_S):
+        while not condition(answer := await http.get(path)):
+            await anyio.sleep(0.02)
+    return answer
+
+
+async def until_queue(http: httpx2.AsyncClient, length: int) -> None:
+    """Wait until so many requests wait or are read."""
+    await until_answer(http, "/gpu/status", lambda answer: answer.json()["queue"] == length)
 
 
 class Servers:

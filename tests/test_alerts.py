@@ -179,9 +179,9 @@ def test_prometheus_itself_scrapes_a_server_with_the_example_and_its_token(tmp_p
             def holds(query: str) -> Callable[[], bool]:
                 return lambda: bool((found := ask("query", query=query)) and found["result"])
 
-            wait_until(holds('up{job="deepseek-ocr"} == 1'), 30)
-            wait_until(holds('deepseek_ocr_build_info{engine="Echo"} == 1'), 10)
-            wait_until(holds('deepseek_ocr_model_state{state="unloaded"} == 1'), 10)
+            wait_until(holds('up{job="deepseek-ocr"} == 1'))
+            wait_until(holds('deepseek_ocr_build_info{engine="Echo"} == 1'))
+            wait_until(holds('deepseek_ocr_model_state{state="unloaded"} == 1'))
             (group,) = ask("rules")["groups"]
             assert len(group["rules"]) == 11
         finally:

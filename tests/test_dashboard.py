@@ -103,7 +103,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             def twice_more() -> None:
                 """Two scrapes: what changes shows between them."""
                 before = float(found[0]["value"][1]) if (found := made.query(scraped)) else 0
-                wait_until(lambda: (now := made.query(scraped)) and float(now[0]["value"][1]) >= before + 2, 30)
+                wait_until(lambda: (now := made.query(scraped)) and float(now[0]["value"][1]) >= before + 2)
 
             twice_more()
             for width in (41, 42):  # a series that comes with the first page has its second value after the second
@@ -117,7 +117,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 @pytest.mark.parametrize(("title", "query", "legend"), targets("prometheus"))
 def test_each_query_is_answered_by_our_metrics(prometheus: Prometheus, title: str, query: str, legend: str) -> None:
-    wait_until(lambda: prometheus.query(query), 10)
+    wait_until(lambda: prometheus.query(query))
     for series in prometheus.query(query):
         for label in re.findall(r"\{\{(\w+)\}\}", legend):
             assert label in series["metric"], f"{title}: its legend asks for {label}"

@@ -118,7 +118,7 @@ def test_every_setting_that_a_page_names_is_one(page: Path) -> None:
 @each_page
 def test_every_command_of_a_shell_block_is_one_that_a_shell_and_our_program_understand(page: Path) -> None:
     found = commands(page)
-    syntax = subprocess.run(["bash", "-n", "-c", "\n".join(found)], capture_output=True, text=True, timeout=30)
+    syntax = subprocess.run(["bash", "-n", "-c", "\n".join(found)], capture_output=True, text=True, timeout=60)
     assert syntax.returncode == 0, f"{page.name}: {syntax.stderr}"
     for line in found:
         for words in calls(line):

@@ -327,6 +327,6 @@ async def test_when_a_server_is_killed_the_other_goes_on_and_all_new_work_goes_t
             victim.close()
             rig.servers["Patient"] = rig.start("Patient", port)  # and it is used again
             while await engine_at(rig, mine) != "Patient":
-                await anyio.sleep(0.05)
+                await anyio.sleep(0.05)  # nginx tries a server that failed again when its second is over
 
     assert done[0]["text"] == echo(41)  # what the other was reading was read

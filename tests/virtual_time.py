@@ -11,11 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-__all__ = ["Steps", "counted_steps", "inline_threads", "virtual_time"]
+__all__ = ["Steps", "counted_steps", "inline_threads", "with_jumping_clock"]
 
 
-def virtual_time() -> tuple[str, dict[str, Any]]:
-    """What an `anyio_backend` fixture returns."""
+def with_jumping_clock() -> tuple[str, dict[str, Any]]:
+    """The value of the fixture `anyio_backend`."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0.002)}
 
 

@@ -1,4 +1,5 @@
-"""Draws the sample pages beside this file. Needs Pillow and the DejaVu fonts (Debian: fonts-dejavu-core).
+"""Draws the sample pages beside this file. Needs Pillow and the DejaVu fonts (Debian, Ubuntu:
+fonts-dejavu-core; Fedora: dejavu-sans-fonts).
 
 Everything on the pages is invented. Run it again after a change: python examples/pages/make_pages.py
 """

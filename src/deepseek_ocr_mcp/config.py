@@ -239,7 +239,7 @@ class Settings(BaseSettings):
     ocr_upload_timeout: float = _field(
         20.0,
         "HTTP",
-        "Seconds that the body of a request may stall. Then the request is cut. A body slower than 16 KiB a second is "
+        "Seconds that the body of a request may stall. Then the request is cut. A body slower than 4 KiB a second is "
         "cut too.",
         gt=0,
     )

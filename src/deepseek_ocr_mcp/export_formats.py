@@ -46,6 +46,8 @@ class ExportOptions:
     """Of the document."""
     mode: str = DEFAULT_MODE
     """The mode that the pages were read in: whether their text is Markdown."""
+    paper: Literal["a4", "letter"] = "a4"
+    """The size of the pages of a Word document."""
     upright: bool = False
     """Whether a searchable PDF turns pages that lie on their side or upside down, as `Page.turn` says."""
 

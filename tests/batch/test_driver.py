@@ -271,7 +271,7 @@ def test_a_run_that_is_stopped_notes_what_is_whole(desk: Desk) -> None:
     def stop(desk: Desk, source: SourceDocument) -> Iterator[Task]:
         wait_until((desk.out / "a.png.md").exists)
         os.kill(os.getpid(), signal.SIGTERM)
-        over.wait(20)
+        assert over.wait(60)
         yield from ()
 
     over = threading.Event()

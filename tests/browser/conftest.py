@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from browser.rig import Visitor, bundle_host
+from browser.rig import WAIT_MS, Visitor, bundle_host
 from support import install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.fail("The browser tests need Chromium, and there is none; scripts/test installs it.")
-    made = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=60_000)
+    made = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=2 * WAIT_MS)
     yield made
     made.close()
 

@@ -28,7 +28,7 @@ from pdf_maker import Sheet, born_digital, pdf, stream
 from support import wait_until
 
 HERE: Final = Path(__file__).parent
-WAIT_MS: Final = 30_000  # for anything: two cores that others use too are slow
+WAIT_MS: Final = 60_000  # for anything: two cores that others use too are slow
 TOLD_ANYWAY: Final = "Failed to load resource"  # Chromium's own line for every answer that is an error
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from fake_vllm import fake_vllm
 
-from support import BOUND_S, Signs, alive, children, echo, http_server, png, tiff, written
+from support import BOUND_S, Signs, alive, children, echo, http_server, png, tiff, wait_until, written
 
 COMMAND = [sys.executable, "-m", "deepseek_ocr_mcp"]
 
@@ -124,6 +124,23 @@ def test_an_interrupted_reading_leaves_the_pages_that_were_read_and_says_how_to_
     assert (process.returncode, rest.strip()) == (130, "")
     assert "stopped after page 2" in errors
     assert "--pages 3-" in errors
+
+
+def test_an_interrupt_ends_the_wait_for_standard_input(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", "-", "-o", str(tmp_path / "out.md")],
+        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: children(process.pid))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(BOUND_S) == 130
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_exit_code_can_say_that_something_is_missing(page: Path) -> None:
@@ -259,6 +276,21 @@ def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
     os.close(terminal)
     assert "page 1 of 1" in drawn
     assert drawn.endswith("\r\x1b[K")
+
+
+def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> None:
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(COMMAND, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert "This is an MCP server" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=BOUND_S)[0] == ""
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(side)
+        os.close(terminal)
 
 
 # -- help, status, doctor, client-config

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from leftovers import KEPT
-from support import install_node_modules, node_module_version
+from support import BOUND_S, end_process, install_node_modules, node_module_version
 
 HERE = Path(__file__).parent
 MODULES = HERE / "node_modules"
@@ -28,8 +28,7 @@ CONFORMANCE_SERVER = HERE / "conformance_server.py"
 STDIO_SERVER = (sys.executable, "-m", "deepseek_ocr_mcp")
 HTTP_SERVER = (*STDIO_SERVER, "serve", "--transport", "http", "--host", "127.0.0.1", "--port", "0")
 
-READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 5.0
+READY_TIMEOUT_S = 2 * BOUND_S
 NODE_TIMEOUT_S = 120.0
 OLDEST_NODE = (22, 19)  # what MCP Inspector asks for
 
@@ -168,10 +167,5 @@ def serving(command: Sequence[str], settings: Mapping[str, str] | None = None) -
                 pytest.fail(f"{' '.join(command)} did not come up:\n{''.join(said)[-4000:]}")
             yield addresses[0]
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_TIMEOUT_S)
-            reader.join(STOP_TIMEOUT_S)
+            end_process(process)
+            reader.join(BOUND_S)

@@ -117,7 +117,7 @@ def test_a_folder_that_was_removed_is_made_again_and_locked(tmp_path: Path, remo
 async def test_a_server_whose_folder_was_removed_reads_on() -> None:
     """By the ageing of /tmp, or an administrator: its decoder was confined to a folder that is no more."""
     page = as_base64(png())
-    with private_folder() as folder, anyio.fail_after(30):
+    with private_folder() as folder, anyio.fail_after(60):
         async with DocumentReader(Settings(), folder).running() as reader:
             async with reader.open(page, local=True) as document:
                 assert (await document.page(1)).width == 40

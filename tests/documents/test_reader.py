@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -16,27 +15,18 @@ from deepseek_ocr_mcp.documents.private import LOCK
 from deepseek_ocr_mcp.documents.reader import EXPORTS_AT_ONCE, IDLE_EXIT_S, DocumentReader
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import InputNotFound, OcrError, Timeout, UnreadableInput
+from deepseek_ocr_mcp.export_formats import ExportOptions
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_decoder import DECODE_S, FakeDecoder
-from virtual_time import counted_steps, inline_threads, virtual_time
+from virtual_time import counted_steps
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 DOCUMENT = ReadOptions("document")
 
 
 def content(path: str | Path) -> bytes:
     return Path(path).read_bytes()
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return virtual_time()
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    inline_threads(monkeypatch)
 
 
 class Library:
@@ -265,16 +255,16 @@ async def test_exports_have_decoders_of_their_own_a_few_at_once_and_leave_nothin
 
         async def export() -> None:
             nonlocal most
-            async with reader.exported("word", [{"text": "a page"}]) as path:
+            async with reader.exported("docx", [{"text": "a page"}], ExportOptions()) as path:
                 most = max(most, sum(decoder.alive for decoder in library.decoders))
-                assert content(path) == b"word"
+                assert content(path) == b"export"
 
         began = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             for _ in range(2 * EXPORTS_AT_ONCE):
                 tasks.start_soon(export)
         assert anyio.current_time() - began == pytest.approx(2 * DECODE_S)
-        assert [decoder.calls for decoder in library.decoders] == [["word"]] * 2 * EXPORTS_AT_ONCE
+        assert [decoder.calls for decoder in library.decoders] == [["export"]] * 2 * EXPORTS_AT_ONCE
         assert most <= EXPORTS_AT_ONCE
         await anyio.sleep(1)
         assert library.left() == []
@@ -285,7 +275,7 @@ async def test_clients_take_turns_with_exports(library: Library) -> None:
     async with library.running() as reader:
 
         async def export(client: str) -> None:
-            async with reader.exported("word", [{"text": "a page"}], client=client):
+            async with reader.exported("docx", [{"text": "a page"}], ExportOptions(), client=client):
                 ended.append(client)
 
         async with anyio.create_task_group() as tasks:
@@ -298,13 +288,13 @@ async def test_clients_take_turns_with_exports(library: Library) -> None:
 
 
 async def test_an_export_of_a_document_has_it_inspected_first_and_blames_it_for_a_crash(library: Library) -> None:
-    library.script["searchable"] = [WorkerDied(-11, "")]
+    library.script["export"] = [WorkerDied(-11, "")]
     async with library.running() as reader:
         async with reader.open(str(library.file), local=True) as document:
             with pytest.raises(UnreadableInput, match=r"crashed over a\.pdf"):
-                async with reader.exported("searchable", [], document.snapshot):
+                async with reader.exported("pdf", [], ExportOptions(), document.snapshot):
                     raise AssertionError
-            assert library.decoders[1].calls == ["inspect", "searchable"]
+            assert library.decoders[1].calls == ["inspect", "export"]
             assert not library.decoders[1].alive
             await document.page(1)
         await anyio.sleep(1)

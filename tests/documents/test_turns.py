@@ -51,7 +51,7 @@ async def test_who_is_given_the_turn_and_cancelled_at_once_passes_it_on() -> Non
         async with turns.turn(name):
             served.append(name)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             async with turns.turn("first"):
                 scope = anyio.CancelScope()

@@ -18,7 +18,21 @@ import pypdfium2
 import pytest
 from PIL import Image
 
-from support import BOUND_S, HttpServer, Servers, as_base64, echo, facts, http_client, http_server, png, said, tiff
+from support import (
+    BOUND_S,
+    HttpServer,
+    Servers,
+    as_base64,
+    echo,
+    facts,
+    http_client,
+    http_server,
+    png,
+    said,
+    tiff,
+    until_answer,
+    until_queue,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +57,7 @@ def guarded(serve: Servers) -> HttpServer:
 @pytest.fixture
 def patient(serve: Servers) -> HttpServer:
     """Reads for ever, and takes three requests, one of a client."""
-    return serve("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="1")
+    return serve("Patient", OCR_MAX_QUEUE="3", OCR_UPLOAD_TIMEOUT="2")
 
 
 @pytest.fixture
@@ -102,26 +116,19 @@ async def stream(
 
 async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
     """Wait until so many requests hold a place and the engine is loaded."""
-    with anyio.fail_after(BOUND_S):
-        while (status := (await http.get("/gpu/status")).json())["queue"] != queue or status["state"] != "host":
-            await anyio.sleep(0.02)
+    sought = {"queue": queue, "state": "host"}
+    await until_answer(http, "/gpu/status", lambda answer: sought.items() <= answer.json().items())
 
 
 @asynccontextmanager
 async def asking(server: HttpServer) -> AsyncIterator[tuple[httpx2.AsyncClient, anyio.abc.TaskGroup]]:
     """A client, and tasks that it leaves alone at the end; nobody waits before or after."""
     async with httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http:
-        await until_nobody_waits(http)
+        await until_queue(http, 0)
         async with anyio.create_task_group() as tasks:
             yield http, tasks
             tasks.cancel_scope.cancel()
-        await until_nobody_waits(http)
-
-
-async def until_nobody_waits(http: httpx2.AsyncClient) -> None:
-    with anyio.fail_after(BOUND_S):
-        while (await http.get("/gpu/status")).json()["queue"]:
-            await anyio.sleep(0.01)
+        await until_queue(http, 0)
 
 
 # -- the first service's own requests and answers
@@ -239,14 +246,16 @@ async def test_progress_comes_as_events_and_the_answer_is_the_last(steady: HttpS
         stream(http, "/ocr-pdf", files=document) as told,
     ):
         got = [event async for event in told]
-    names = [name for name, _ in got]
-    assert names[-1] == "result"
-    assert set(names[:-1]) == {"progress"}
-    assert len(got[-1][1]["pages"]) == 12
-    done = [data["done"] for _, data in got[:-1]]
+    assert got[-1][0] == "result"
+    assert {name for name, _ in got[:-1]} == {"page", "progress"}
+    answered = got[-1][1]["pages"]
+    assert len(answered) == 12
+    assert [data for name, data in got if name == "page"] == answered  # each as soon as it is read
+    steps = [data for name, data in got if name == "progress"]
+    done = [step["done"] for step in steps]
     assert done == sorted(set(done))
-    assert {data["total"] for _, data in got[:-1]} == {12.0}
-    assert all(set(data) == {"done", "total", "message"} for _, data in got[:-1])
+    assert {step["total"] for step in steps} == {12.0}
+    assert all(set(step) == {"done", "total", "message"} for step in steps)
 
 
 async def test_an_error_while_events_are_told_is_an_event(http: httpx2.AsyncClient) -> None:
@@ -365,7 +374,7 @@ async def test_a_file_over_the_limit_is_refused_as_it_comes(http: httpx2.AsyncCl
     assert "6 MiB" in error["message"]
     too_long = {"custom_prompt": "x" * 70_000}
     refused(await http.post("/ocr", data=too_long, files=FILE), 413, "input_too_large")
-    await until_nobody_waits(http)
+    await until_queue(http, 0)
 
 
 async def test_a_body_that_says_how_large_it_is_is_refused_before_it_comes(
@@ -441,7 +450,7 @@ async def test_who_hangs_up_stops_the_work(patient: HttpServer) -> None:
                 tasks.start_soon(ask)
                 await until_reading(http)
                 tasks.cancel_scope.cancel()
-            await until_nobody_waits(http)
+            await until_queue(http, 0)
             assert (await http.post("/gpu/release")).json()["to"] == "unloaded"  # not busy
             assert (await http.get("/gpu/status")).json()["last_error"] == ""  # nor killed
 
@@ -455,11 +464,9 @@ async def test_who_hangs_up_in_the_middle_of_its_upload_leaves_nothing(
         b"POST /ocr HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         b'Content-Length: 9999\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
     )
-    with anyio.fail_after(BOUND_S):
-        while (await http.get("/gpu/status")).json()["queue"] != 1:
-            await anyio.sleep(0.01)
+    await until_queue(http, 1)
     connection.close()
-    await until_nobody_waits(http)
+    await until_queue(http, 0)
     assert not any("Traceback" in line for line in server.log)
 
 
@@ -509,9 +516,7 @@ async def test_a_full_queue_refuses_on_every_edge_and_says_when_to_come_again(pa
             transport = httpx2.AsyncHTTPTransport(local_address=address)
             other = httpx2.AsyncClient(base_url=patient.root, transport=transport, timeout=BOUND_S)
             tasks.start_soon(lambda other=other: other.post("/ocr", files=FILE))
-        with anyio.fail_after(BOUND_S):
-            while (await http.get("/health")).json()["ready"]:
-                await anyio.sleep(0.02)
+        await until_answer(http, "/health", lambda answer: not answer.json()["ready"])
         answer = await http.get("/health?ready")
         refused(answer, 503, "not_ready")
         assert answer.headers["retry-after"]
@@ -585,18 +590,19 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in answer.headers["permissions-policy"]
-        static = answer.url.path.startswith("/static")
-        assert answer.headers["cache-control"] == ("no-cache" if static else "no-store")
+        page = answer.url.path.startswith(("/static", "/docs"))
+        assert answer.headers["cache-control"] == ("no-cache" if page else "no-store")
 
 
 async def test_without_the_token_only_health_and_the_pages_files_are_open(guarded: HttpServer) -> None:
     async with httpx2.AsyncClient(base_url=guarded.root, timeout=BOUND_S) as http:
-        for path in ("/docs", "/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
+        for path in ("/openapi.json", "/modes", "/gpu/status", "/metrics", "/static", "/staticx", "/nothing"):
             refused(await http.get(path), 401, "unauthorized")
         for path in ("/ocr", "/static/docs/start.js", "/", "/gpu/release", "/export"):
             refused(await http.post(path), 401, "unauthorized")
         assert (await http.get("/health")).status_code == 200
         assert (await http.get("/static/docs/start.js")).status_code == 200
+        assert (await http.get("/docs")).status_code == 200
         refused(await http.get("/static/../modes"), 401, "unauthorized")  # the client makes /modes of it
         refused(await http.get("/static/%2e%2e/modes"), 404, "not_found")
         assert (await http.get("/")).status_code in (200, 404)

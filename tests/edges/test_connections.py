@@ -1,12 +1,12 @@
-"""Connections that say nothing, do not listen, or are too many; over real sockets."""
+"""Connections that say nothing, do not listen, or are too many; over real sockets, by a clock that is put forward."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -14,7 +14,13 @@ import pytest
 import uvicorn
 
 from deepseek_ocr_mcp.app import connections as module
-from deepseek_ocr_mcp.app.connections import Connections, silence_accept_errors
+from deepseek_ocr_mcp.app.connections import (
+    HEAD_S,
+    STALL_S,
+    BoundedConnection,
+    Connections,
+    silence_accept_errors,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -33,10 +39,66 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class WatchedConnections(Connections):
+    """Wakes whoever waits for a change, and puts the clock of the event loop forward."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.came = 0
+        """Connections since the beginning."""
+        self._news = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._bound = anyio.fail_after(60)
+
+    def add(self, connection: BoundedConnection) -> None:
+        self.came += 1
+        super().add(connection)
+        self._wake()
+
+    def remove(self, connection: BoundedConnection) -> None:
+        super().remove(connection)
+        self._wake()
+
+    def busy(self, connection: BoundedConnection) -> None:
+        super().busy(connection)
+        self._wake()
+
+    def unread(self, connection: BoundedConnection) -> None:
+        super().unread(connection)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until this is true of the connections."""
+        while not condition():
+            await self._news.wait()
+
+    async def until_all_busy(self, count: int) -> None:
+        """Wait until there are so many connections, with a request each."""
+        await self.until(lambda: len(self) == count and not self._idle)
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """For a minute of the real clock."""
+        with self._bound as self._scope:
+            yield
+
+    async def forward(self, seconds: float) -> None:
+        """Let so much time pass at once; whatever was to happen by then has happened."""
+        now = self._loop.time
+        self._scope.deadline += seconds
+        self._loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+        for _ in range(3):  # a timer, what it closes, and who hears of it
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
-async def serving(limit: int = 100) -> AsyncIterator[tuple[int, Connections]]:
+async def serving(limit: int = 100) -> AsyncIterator[tuple[int, WatchedConnections]]:
     """The port, and what is known of its connections."""
-    connections = Connections(limit)
+    connections = WatchedConnections(limit)
     config = uvicorn.Config(
         application,
         http=connections.protocol,
@@ -51,7 +113,7 @@ async def serving(limit: int = 100) -> AsyncIterator[tuple[int, Connections]]:
         lambda: connections.protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
     try:
-        with anyio.fail_after(20):
+        with connections.bounded():
             yield server.sockets[0].getsockname()[1], connections
     finally:
         for each in list(state.connections):
@@ -83,49 +145,48 @@ async def received(made: socket.socket) -> bytes:
         return b""
 
 
-async def test_who_says_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEAD_S", 0.1)
+async def test_who_says_nothing_is_cut() -> None:
     async with serving() as (port, connections):
         with await connect(port) as silent:
+            await connections.until(lambda: len(connections) == 1)
+            await connections.forward(HEAD_S - 1)
+            assert len(connections) == 1
+            await connections.forward(2)
             assert await received(silent) == b""
         assert len(connections) == 0
 
 
-async def test_who_sends_the_head_of_a_request_byte_by_byte_is_cut_between_two_requests_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "HEAD_S", 0.2)
+async def test_who_sends_the_head_of_a_request_byte_by_byte_is_cut_between_two_requests_too() -> None:
     async with serving() as (port, connections):
         with await connect(port) as slow:
             assert (await ask(slow)).startswith(b"HTTP/1.1 200")
             await asyncio.get_running_loop().sock_sendall(slow, b"GET / HTT")
+            for _ in range(4):
+                await connections.forward(HEAD_S)
             assert await received(slow) == b""
         assert len(connections) == 0
 
 
-async def test_who_waits_for_its_answer_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEAD_S", 0.05)
+async def test_who_waits_for_its_answer_is_not_cut() -> None:
     async with serving() as (port, connections):
         with await connect(port) as patient:
             await asyncio.get_running_loop().sock_sendall(patient, REQUEST % b"wait")
-            await anyio.sleep(0.3)
+            await connections.until_all_busy(1)
+            await connections.forward(100 * HEAD_S)
             assert len(connections) == 1
 
 
-async def test_who_does_not_read_its_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL_S", 0.2)
+async def test_who_does_not_read_its_answer_is_cut() -> None:
     async with serving() as (port, connections):
         with await connect(port) as deaf:
             await asyncio.get_running_loop().sock_sendall(deaf, REQUEST % b"large")
-            while not len(connections):
-                await anyio.sleep(0.01)
-            while len(connections):
-                await anyio.sleep(0.01)
+            await connections.until(lambda: bool(connections._unread))
+            await connections.forward(STALL_S + 1)
+            await connections.until(lambda: not len(connections))
 
 
-async def test_who_reads_slowly_but_steadily_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL_S", 0.2)
-    async with serving() as (port, _):
+async def test_who_reads_slowly_but_steadily_gets_all_of_it() -> None:
+    async with serving() as (port, connections):
         with await connect(port) as slow:
             loop, got = asyncio.get_running_loop(), 0
             await loop.sock_sendall(slow, REQUEST % b"large")
@@ -133,7 +194,7 @@ async def test_who_reads_slowly_but_steadily_gets_all_of_it(monkeypatch: pytest.
                 piece = await loop.sock_recv(slow, 1 << 20)
                 assert piece, "it was cut"
                 got += len(piece)
-                await anyio.sleep(0.02)
+                await connections.forward(1)
 
 
 async def test_what_waits_for_slow_readers_is_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +204,7 @@ async def test_what_waits_for_slow_readers_is_bounded_in_all(monkeypatch: pytest
         for _ in range(4):
             made.append(await connect(port))
             await asyncio.get_running_loop().sock_sendall(made[-1], REQUEST % b"large")
-        while len(connections) > 2:
-            await anyio.sleep(0.01)
+        await connections.until(lambda: connections.came == 4 and len(connections) == 2)
         assert sum(each.held_bytes for each in connections._unread) <= 2 * LARGE
         for each in made:
             each.close()
@@ -168,8 +228,7 @@ async def test_where_all_are_busy_a_further_connection_is_closed_and_the_others_
         with await connect(port) as first, await connect(port) as second:
             for each in (first, second):
                 await asyncio.get_running_loop().sock_sendall(each, REQUEST % b"wait")
-            while connections._idle or len(connections) < 2:
-                await anyio.sleep(0.01)
+            await connections.until_all_busy(2)
             with await connect(port) as third:
                 assert await received(third) == b""
             assert len(connections) == 2

@@ -45,7 +45,7 @@ async def test_what_is_under_way_is_answered_before_the_end() -> None:
     async def finish() -> None:
         left.append(await drain.finish(10))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(requests.ask)
             tasks.start_soon(requests.ask)

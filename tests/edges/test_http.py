@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,6 +29,8 @@ from support import (
     png,
     said,
     tiff,
+    until_answer,
+    until_queue,
 )
 
 pytestmark = pytest.mark.anyio
@@ -206,54 +209,54 @@ def test_a_signal_ends_the_server_and_its_children(how: signal.Signals) -> None:
     assert not any("Traceback" in line for line in server.log)
 
 
-async def until_reading(http: httpx2.AsyncClient, root: str) -> None:
-    with anyio.fail_after(20):
-        while (await http.get(root + "/gpu/status")).json()["queue"] != 1:
-            await anyio.sleep(0.01)
+async def until_not_ready(http: httpx2.AsyncClient) -> httpx2.Response:
+    return await until_answer(http, "/health?ready=1", lambda answer: answer.status_code != 200)
 
 
-async def until_not_ready(http: httpx2.AsyncClient, root: str) -> httpx2.Response:
-    with anyio.fail_after(20):
-        while (health := await http.get(root + "/health?ready=1")).status_code == 200:
-            await anyio.sleep(0.01)
-    return health
-
-
-async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_what_comes_then() -> None:
-    with http_server("Unhurried", OCR_DRAIN_SECONDS="25") as server:
+async def test_a_server_that_is_told_to_end_answers_what_it_reads_and_refuses_what_comes_then(tmp_path: Path) -> None:
+    held = tmp_path / "allowed"  # pages that the engine may read
+    held.write_text("0")
+    with http_server("Noting", FAULTS=str(tmp_path), OCR_DRAIN_SECONDS=str(BOUND_S)) as server:
         answers: list[httpx2.Response] = []
-        async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
+        async with (
+            httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http,
+            anyio.create_task_group() as tasks,
+        ):
 
             async def read() -> None:
-                answers.append(await http.post(server.root + "/ocr", files={"file": ("page.png", png())}))
+                answers.append(await http.post("/ocr", files={"file": ("page.png", png())}))
 
             tasks.start_soon(read)
-            await until_reading(http, server.root)
+            await until_queue(http, 1)
             server.process.send_signal(signal.SIGTERM)
-            health = await until_not_ready(http, server.root)
+            health = await until_not_ready(http)
             assert health.json()["error"]["code"] == "not_ready"
-            refused = await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
+            refused = await http.post("/ocr", files={"file": ("page.png", png())})
             assert refused.status_code == 503
             assert refused.headers["retry-after"] == "5"
+            held.unlink()
         assert [answer.json()["text"] for answer in answers] == [echo()]
-        assert server.process.wait(10) == 0
+        assert server.process.wait(BOUND_S) == 0
 
 
 async def test_a_second_signal_ends_a_server_at_once() -> None:
     with http_server("Patient", OCR_DRAIN_SECONDS="25") as server:
-        async with httpx2.AsyncClient(timeout=30) as http, anyio.create_task_group() as tasks:
+        async with (
+            httpx2.AsyncClient(base_url=server.root, timeout=BOUND_S) as http,
+            anyio.create_task_group() as tasks,
+        ):
 
             async def read() -> None:
                 with suppress(httpx2.HTTPError):
-                    await http.post(server.root + "/ocr", files={"file": ("page.png", png())})
+                    await http.post("/ocr", files={"file": ("page.png", png())})
 
             tasks.start_soon(read)
-            await until_reading(http, server.root)
+            await until_queue(http, 1)
             server.process.send_signal(signal.SIGTERM)
-            await until_not_ready(http, server.root)
+            await until_not_ready(http)
             assert server.process.poll() is None
             server.process.send_signal(signal.SIGTERM)
-            assert await anyio.to_thread.run_sync(server.process.wait, 10) == 0
+            assert await anyio.to_thread.run_sync(server.process.wait, BOUND_S) == 0
 
 
 async def test_who_only_looks_is_answered_without_a_body(server: HttpServer) -> None:

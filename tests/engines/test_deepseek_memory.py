@@ -37,6 +37,8 @@ LANGUAGE = {
 }
 MIB = 1 << 20
 
+pytestmark = pytest.mark.xdist_group("engines/test_deepseek_memory.py")  # they share the models of `full_size`
+
 
 @lru_cache(maxsize=2)
 def full_size(kind: str) -> Any:

@@ -282,7 +282,7 @@ def test_two_that_open_at_once_convert_once(checkpoint: Checkpoint, monkeypatch:
 
     def slow_load(dtype: Any) -> Any:
         started.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return load(dtype)
 
     monkeypatch.setattr(checkpoint, "load_model", slow_load)
@@ -290,7 +290,7 @@ def test_two_that_open_at_once_convert_once(checkpoint: Checkpoint, monkeypatch:
     threads = [threading.Thread(target=lambda: models.append(ParkedModel.open(checkpoint, BF16))) for _ in range(2)]
     for thread in threads:
         thread.start()
-        assert started.wait(30)
+        assert started.wait(60)
     go_on.set()
     for thread in threads:
         thread.join(60)
@@ -701,7 +701,7 @@ def test_two_workers_that_opened_the_weights_hold_the_file_once(checkpoint: Chec
         held = [proportional_kb(child.pid, "native-bfloat16.safetensors") for child in children]
     finally:
         for child in children:
-            child.communicate("\n", timeout=30)
+            child.communicate("\n", timeout=60)
     assert all(0.4 * 65_536 < kb < 0.6 * 65_536 for kb in held)
 
 

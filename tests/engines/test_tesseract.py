@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -32,6 +31,7 @@ from deepseek_ocr_mcp.engines.tesseract.program import (
 )
 from deepseek_ocr_mcp.errors import Cancelled, EngineUnavailable, OcrError, UnsupportedMode
 from deepseek_ocr_mcp.layout.lines import TextLine
+from support import Signs, until_dead
 
 SENTENCES = [
     "The reading room opens at nine.",
@@ -218,9 +218,8 @@ def test_a_run_ends_at_its_limit(impostor) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
-def test_the_program_dies_with_the_process_that_started_it(impostor, tmp_path: Path) -> None:
-    mark = tmp_path / "pid"
-    impostor(f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+def test_the_program_dies_with_the_process_that_started_it(impostor, signs: Signs) -> None:
+    impostor(f"os.write(os.open({signs.path!r}, os.O_WRONLY), f'{{os.getpid()}}\\n'.encode()); time.sleep(600)")
     code = (
         "from deepseek_ocr_mcp.engines.tesseract.program import Program, find_program\n"
         "program = Program.__new__(Program); program.path = find_program()\n"
@@ -230,17 +229,11 @@ def test_the_program_dies_with_the_process_that_started_it(impostor, tmp_path: P
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
-        until = time.monotonic() + 10
-        while not (mark.is_file() and mark.read_text()) and time.monotonic() < until:
-            time.sleep(0.05)
+        program = int(signs.next())
     finally:
         parent.kill()
         parent.wait()
-    program = Path("/proc") / mark.read_text() / "stat"
-    until = time.monotonic() + 2
-    while program.exists() and program.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until_dead([program])
 
 
 def test_a_failing_program_is_quoted(impostor) -> None:

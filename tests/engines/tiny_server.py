@@ -18,10 +18,9 @@ from socket import create_server
 import httpx2
 from tiny_deepseek import BOS, EOS, LANGUAGE, PAD, make_v2, write_tokenizer
 
-from support import wait_until
+from support import end_process, wait_until
 
-STOP_TIMEOUT_S = 30
-START_TIMEOUT_S = 120  # torch and transformers, on two cores that others use too
+START_TIMEOUT_S = 300  # torch and transformers, on two cores that many others use too
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
@@ -99,12 +98,7 @@ def served(command: Callable[[int], Sequence[str]], start_s: float, **environmen
             wait_until(up, start_s)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end_process(process)
 
 
 def transformers_serve(folder: Path) -> AbstractContextManager[str]:

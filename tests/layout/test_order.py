@@ -302,7 +302,7 @@ def test_five_thousand_cells_in_one_row_take_no_longer() -> None:
     lines = [line("12 34", 70 * n, 40) for n in range(5000)]
     started = time.process_time()
     assert reading_order(lines) == list(range(5000))
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 20, "quadratic work would take minutes"
 
 
 coordinate = st.floats(-50, 3000, allow_nan=False)

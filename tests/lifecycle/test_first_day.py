@@ -18,7 +18,7 @@ from fake_nvml import FakeNvml
 from fake_worker import FakeWorker
 from manager_house import House
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 PAGE = PageImage("/nowhere", 10, 10)
 NAMES = ["load", "read", "recorded steps", "offload", "restore", "same text", "release"]

@@ -33,7 +33,7 @@ from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, PREWARM_S, READ_S, WEIGHT
 from manager_house import House
 from virtual_time import counted_steps
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 PAGE = PageImage("/nowhere", 10, 10)
 FREE = ReadOptions("free")

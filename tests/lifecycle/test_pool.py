@@ -40,7 +40,7 @@ from fake_nvml import FakeNvml
 from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, READ_S, RESTORE_S, WEIGHTS_MB, FakeWorker
 from virtual_time import counted_steps
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 
 def lost() -> GpuLost:

@@ -23,7 +23,7 @@ from deepseek_ocr_mcp.lifecycle.remote.manager import MAX_LOST, PATIENCE_S, Remo
 from deepseek_ocr_mcp.lifecycle.remote.trouble import Broken, Down, EncodedPage, Facts, OnText, Overloaded, Trouble
 from deepseek_ocr_mcp.models import Endpoint, State
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 READ_S, WAKE_S, RELOAD_S, SLEEP_S = 5.0, 2.0, 20.0, 1.0
 FREE = ReadOptions("free")

@@ -14,7 +14,7 @@ from fake_worker import CONTEXT_MB, LOAD_S, OFFLOAD_S, OPEN_S, PREWARM_S, READ_S
 from manager_house import House
 from virtual_time import counted_steps
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_threads")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 SUCCEEDED_S = OFFLOAD_S + SETTLE_S + OPEN_S + 1
 """From the end of a page to a successor in its place."""

@@ -32,7 +32,11 @@ from deepseek_ocr_mcp.service.answer import Answer
 from deepseek_ocr_mcp.service.folders import INDEX_EVERY_S, INDEX_MARK, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
 from deepseek_ocr_mcp.service.progress import Terms
 
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.usefixtures("virtual_time"),
+    pytest.mark.skipif(os.name == "nt", reason="paths of POSIX"),
+]
 
 READ_S = 10.0
 """Seconds for each document."""

@@ -20,7 +20,7 @@ from deepseek_ocr_mcp.service.jobs import MAX_UNATTENDED, Ask, Jobs
 from deepseek_ocr_mcp.service.work import TEXT_LAYER, ReadPage, SharedDocument, Work
 from fake_lifecycle import DRAW_S, READ_S, FakeDocument, FakeLifecycle, text_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 FREE = ReadOptions("free")
 

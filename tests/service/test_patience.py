@@ -28,7 +28,7 @@ from fake_decoder import FakeDecoder
 from fake_nvml import FakeNvml
 from fake_worker import LOAD_S, READ_S, FakeWorker
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 REPLY_S = 12.0
 """Enough for two pages, not for three: each is drawn and read in a little over five seconds."""

@@ -16,6 +16,7 @@ import pytest
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
 from deepseek_ocr_mcp.worker.client import DECODER, ENGINE_HOST, WorkerDied, WorkerHandle
 from deepseek_ocr_mcp.worker.confine import Rights, landlock_version
+from support import BOUND_S, alive, until_dead
 
 pytestmark = pytest.mark.anyio
 linux = pytest.mark.skipif(landlock_version() < 4, reason="this kernel has no Landlock that knows of TCP")
@@ -44,17 +45,11 @@ def read(*pages: dict[str, Any]) -> dict[str, Any]:
     return {"pages": list(pages), "options": {"mode": "free"}}
 
 
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-async def until(condition: Any) -> None:
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.sleep(0.01)
+async def last_words(handle: WorkerHandle) -> str:
+    """All that it wrote to stderr. Ends it: stderr comes by another pipe than its answers."""
+    await handle.stop()
+    assert await anyio.to_thread.run_sync(handle._stderr._done.wait, BOUND_S)
+    return handle.stderr_tail
 
 
 async def test_a_call_returns_what_the_engine_answered(tmp_path: Path) -> None:
@@ -116,7 +111,7 @@ async def test_an_error_keeps_its_class_its_message_and_its_remedy() -> None:
 async def test_an_error_of_a_child_says_no_path_of_this_machine() -> None:
     async with worker("TellingPaths") as handle:
         with pytest.raises(EngineUnavailable) as caught:
-            await handle.call("read", read(), timeout=10)
+            await handle.call("read", read(), timeout=60)
     assert caught.value.message == "model.bin is missing."
     assert caught.value.remedy == "See models, or https://example.org/a/b."
 
@@ -126,7 +121,7 @@ async def test_a_bug_in_an_engine_is_an_error_and_the_worker_lives(tmp_path: Pat
         with pytest.raises(OcrError, match="ValueError: the engine has a bug"):
             await handle.call("read", read(page(tmp_path)), timeout=60)
         assert handle.alive
-        await until(lambda: "Traceback" in handle.stderr_tail)  # which comes by another pipe than the answer
+        assert "Traceback" in await last_words(handle)
 
 
 async def test_an_engine_that_answers_too_few_pages_is_an_error(tmp_path: Path) -> None:
@@ -146,8 +141,9 @@ async def test_nothing_that_an_engine_prints_breaks_the_wire(tmp_path: Path) -> 
         for _ in range(2):
             answer = await handle.call("read", read(page(tmp_path)), timeout=60)
             assert answer["pages"][0]["text"].startswith("4x2 ")
-        await until(lambda: "grandchild" in handle.stderr_tail)
-    assert "printed by an engine" in handle.stderr_tail
+        words = await last_words(handle)
+    assert "grandchild" in words
+    assert "printed by an engine" in words
     assert "written to fd 1" in handle.stderr_tail
 
 
@@ -178,7 +174,7 @@ async def test_a_hung_worker_is_killed_when_the_bound_passes(tmp_path: Path) -> 
         with pytest.raises(Timeout, match=r"within 0\.3 s"):
             await handle.call("read", read(page(tmp_path)), timeout=0.3)
         assert not handle.alive
-        assert not running(handle.pid)
+        assert not alive(handle.pid)
 
 
 async def cancel_while_reading(handle: WorkerHandle, folder: Path) -> None:
@@ -212,16 +208,17 @@ async def test_what_a_worker_started_ends_with_it(tmp_path: Path) -> None:
     async with worker("Forking") as handle:
         answer = await handle.call("read", read(page(tmp_path)), timeout=60)
         grandchild = int(answer["pages"][0]["text"])
-        assert running(grandchild)
+        assert alive(grandchild)
         await handle.stop()
-        await until(lambda: not running(grandchild))
+        until_dead([grandchild])
 
 
 async def test_the_tail_of_stderr_is_bounded_and_keeps_the_end(tmp_path: Path) -> None:
     async with worker("Talkative") as handle:
         await handle.call("read", read(page(tmp_path)), timeout=60)
-        await until(lambda: handle.stderr_tail.endswith("the end"))
-        assert len(handle.stderr_tail) <= 8192
+        words = await last_words(handle)
+    assert words.endswith("the end")
+    assert len(words) <= 8192
 
 
 @pytest.mark.parametrize("arguments", [(ENGINE_HOST, "faults:Echo"), (DECODER,)])
@@ -231,7 +228,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
     monkeypatch.setenv("OCR_THREADS", "3")
     handle = await WorkerHandle.spawn(*arguments)
     try:
-        await handle.call("confined", {}, timeout=20)  # until then it may have no environment at all
+        await handle.call("confined", {}, timeout=60)  # until then it may have no environment at all
         given = await anyio.Path(f"/proc/{handle.pid}/environ").read_bytes()
     finally:
         await handle.stop()
@@ -244,7 +241,7 @@ async def test_no_child_is_given_the_token(monkeypatch: pytest.MonkeyPatch, argu
 async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it() -> None:
     handle = await WorkerHandle.spawn(DECODER, rights=Rights(read=()))
     try:
-        confined = await handle.call("confined", {}, timeout=20)
+        confined = await handle.call("confined", {}, timeout=60)
         status = await anyio.Path(f"/proc/{handle.pid}/status").read_text()
     finally:
         await handle.stop()
@@ -257,7 +254,7 @@ async def test_a_child_keeps_the_rights_that_it_is_given_and_says_what_holds_it(
 async def test_no_child_can_look_into_the_server(tmp_path: Path) -> None:
     """Whatever engine the operator brings: the token is in the server's environment and memory."""
     async with worker("Prying") as handle:
-        answer = await handle.call("read", read(page(tmp_path)), timeout=10)
+        answer = await handle.call("read", read(page(tmp_path)), timeout=60)
     assert json.loads(answer["pages"][0]["text"]) == {"environ": "PermissionError", "mem": "PermissionError"}
 
 
@@ -277,6 +274,7 @@ ImportError: /srv/venv/lib/libfoo.so.9: cannot open shared object file"""
 async def test_what_is_a_line_of_our_log_is_not_among_the_last_words(tmp_path: Path) -> None:
     async with worker("Marking") as handle:
         await handle.call("read", read(page(tmp_path)), timeout=60)
-        await until(lambda: handle.stderr_tail.endswith("the end"))
-    assert "a line of ours" not in handle.stderr_tail
-    assert handle.stderr_tail.startswith("before \x1enoise\nafter \x1e{}\n\x1exxx")
+        words = await last_words(handle)
+    assert words.endswith("the end")
+    assert "a line of ours" not in words
+    assert words.startswith("before \x1enoise\nafter \x1e{}\n\x1exxx")

@@ -39,7 +39,7 @@ def attempt_all():
     attempt("parent's environment", lambda: open(f"/proc/{os.getppid()}/environ").read())
     attempt("parent's memory", lambda: open(f"/proc/{os.getppid()}/mem", "rb").read(1))
     attempt("signal to the parent", lambda: os.kill(os.getppid(), 0))
-    attempt("tcp", lambda: socket.create_connection(("127.0.0.1", port), timeout=5).close())
+    attempt("tcp", lambda: socket.create_connection(("127.0.0.1", port), timeout=60).close())
     attempt("udp", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close())
     attempt("program", lambda: subprocess.run([sys.executable, "-c", ""], check=True))
     attempt("library", lambda: __import__("sqlite3"))

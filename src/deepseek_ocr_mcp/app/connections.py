@@ -183,7 +183,11 @@ class BoundedConnection(H11Protocol):
         self._stop_reading_timer()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.held_bytes:  # to close it in order would wait for a client that does not read
+        if self._reading_timer is not None:  # uvicorn counts from the end of writing; who reads steadily needs longer
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif self.held_bytes:  # to close it in order would wait for a client that does not read
             self.cut("its answer was not read")
         else:
             super().timeout_keep_alive_handler()

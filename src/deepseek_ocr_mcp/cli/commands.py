@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Final
 
 from .. import logs
 from ..errors import BadRequest
@@ -13,10 +14,20 @@ from .shared import ProgressBar, reading_fields, settings_from
 __all__ = ["run_batch_command", "run_download", "run_serve"]
 
 
+FOR_A_PERSON: Final = """\
+This is an MCP server: it speaks with a program on standard input and output, and waits for one.
+  deepseek-ocr-mcp client-config CLIENT   print the entry with which a client starts it
+  deepseek-ocr-mcp ocr FILE               print the text of a file
+  deepseek-ocr-mcp --help                 list all commands
+Press Ctrl-C to end."""
+
+
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve MCP until the client or a signal ends it."""
     stdio = getattr(arguments, "transport", "stdio") == "stdio"
     wire = None
+    if stdio and sys.stdin.isatty():
+        print(FOR_A_PERSON, file=sys.stderr)
     if stdio:
         # Until the protocol owns stdout, the output of imports goes to stderr.
         wire = os.dup(1)

@@ -43,7 +43,7 @@ def _takes_value(action: argparse.Action) -> bool:
 
 
 def _kind(action: argparse.Action) -> str:
-    """What a value of the argument is: `words`, `folders`, `files` or `nothing` that can be completed."""
+    """The kind of the argument's values: `words`, `folders`, `files`, or `nothing` that a shell could complete."""
     if action.choices is not None:
         return "words"
     name = action.metavar if isinstance(action.metavar, str) else (action.dest or "").upper()

@@ -15,6 +15,7 @@ from .doctor import run_doctor
 from .output import FORMATS
 from .read import INCOMPLETE, run_ocr
 from .server import run_offload, run_release, run_status
+from .words import for_terminal
 
 __all__ = ["build_parser"]
 
@@ -152,7 +153,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         "--mode",
         choices=list(MODES),
         default=DEFAULT_MODE,
-        help="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + f" (default {DEFAULT_MODE})",
+        help=for_terminal("; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()))
+        + f" (default {DEFAULT_MODE})",
         metavar="MODE",
     )
     command.add_argument(
@@ -188,7 +190,7 @@ def _add_serve(commands: _Commands) -> None:
 
 def _add_ocr(commands: _Commands) -> None:
     ocr = commands.add("ocr", "Print the text of images and PDFs.", run_ocr, epilog=OCR_EPILOG)
-    ocr.add_argument("files", nargs="+", metavar="FILE")
+    ocr.add_argument("files", nargs="+", metavar="FILE", help="pictures, PDFs, folders, quoted patterns, or -")
     _add_reading(ocr)
     ocr.add_argument(
         "--format",

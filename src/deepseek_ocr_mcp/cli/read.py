@@ -10,7 +10,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -183,13 +183,11 @@ class FileReader:
                 self.failed(exc, name)
 
     async def _read_stdin(self) -> None:
-        import anyio.to_thread
-
         if sys.stdin.isatty():
             raise BadRequest("Standard input is a terminal.", remedy="Send a document: `… ocr - < scan.pdf`.")
         async with self.service.receive() as incoming:
             incoming.call("stdin")
-            while piece := await anyio.to_thread.run_sync(sys.stdin.buffer.read, CHUNK, abandon_on_cancel=True):
+            async for piece in _pieces(sys.stdin.fileno()):
                 await incoming.write(piece)
             await self.read_document("stdin", upload=await incoming.snapshot())
 
@@ -319,3 +317,21 @@ class FileReader:
             save_to=save_to,
             overwrite=overwrite or arguments.overwrite or self._is_scratch(save_to),
         )
+
+
+async def _pieces(descriptor: int) -> AsyncIterator[bytes]:
+    """The bytes of an open file, a piece at a time. No thread waits for a pipe: it would outlive an interrupt."""
+    import anyio
+    import anyio.to_thread
+
+    is_pollable = os.name == "posix"
+    while True:
+        if is_pollable:
+            try:
+                await anyio.wait_readable(descriptor)
+            except PermissionError:  # a file on a disk, which can be read at once
+                is_pollable = False
+        piece = await anyio.to_thread.run_sync(os.read, descriptor, CHUNK)
+        if not piece:
+            return
+        yield piece

@@ -77,13 +77,13 @@ class ProgressBar:
     """One line of progress on stderr, on a terminal only, with the time that is left.
 
     Args:
-        what: the name of the file that is read or fetched.
+        name: the path of a file, or the name of a model.
         quiet: whether nothing is drawn.
         clock: seconds; for tests.
     """
 
-    def __init__(self, what: str, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what = os.path.basename(what)[:40]
+    def __init__(self, name: str, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = os.path.basename(name)[:40]
         self._shown = sys.stderr.isatty() and not quiet
         self._clock = clock
         self._began: tuple[float, float] | None = None
@@ -98,13 +98,13 @@ class ProgressBar:
         Args:
             done: pages or bytes that are done.
             total: pages or bytes in all.
-            message: what is being done.
+            message: the step that runs, as a phrase.
         """
         left = self._time_left(done, total)
         if self._shown:
             width = 24
             full = int(width * min(1.0, done / max(1.0, total)))
-            line = f"{self._what} [{'█' * full}{' ' * (width - full)}] {message}{left and f', {left} left'}"
+            line = f"{self._name} [{'█' * full}{' ' * (width - full)}] {message}{left and f', {left} left'}"
             sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
             sys.stderr.flush()
 

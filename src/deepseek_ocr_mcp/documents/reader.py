@@ -347,6 +347,19 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
+    async def lent(self, kept: Kept, name: str) -> AsyncIterator[Snapshot]:
+        """The file of a kept document under a name for messages, as if it had just been received.
+
+        Raises:
+            InputNotFound: nobody holds it any more.
+        """
+        folder = self._fresh_folder()
+        try:
+            yield replace(await anyio.to_thread.run_sync(kept.linked, folder), name=name)
+        finally:
+            self._remove_soon(folder)
+
+    @asynccontextmanager
     async def open(self, image: str | Snapshot | Kept, *, local: bool, client: str = "") -> AsyncIterator[Document]:
         """The document that an `image` argument names, one that was received, or one that was kept.
 

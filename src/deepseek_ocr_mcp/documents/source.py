@@ -158,6 +158,11 @@ class Incoming:
         self._size = 0
         self.name = "image"
 
+    @property
+    def size(self) -> int:
+        """Bytes that have come so far."""
+        return self._size + len(self._pending)
+
     def call(self, name: str) -> None:
         """Name it in messages. Some clients send whole paths: what counts is after the last slash."""
         self.name = printable(name.replace("\\", "/").rpartition("/")[2], 100).strip() or "image"

@@ -52,6 +52,7 @@ STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 WORD_ROOM: Final = 1.2  # times the height of a line: where the ink of its words may be; more takes in other lines
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
+EDGE_INK: Final = 0.25  # the same at the edge of a word, where pixels are half white
 
 LONG: Final = 3.0  # times its thickness is a region long that holds several letters: it tells how a page lies
 
@@ -195,10 +196,7 @@ def _where_it_stands(box: Box, tilt: float, width: int, height: int) -> Region:
 
 def crop_region(pixels: Pixels, region: Region, *, tall: bool | None = None) -> Pixels:
     """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = outline(region)
-    x1, y1 = min(max(0, math.floor(left)), width - 1), min(max(0, math.floor(top)), height - 1)
-    x2, y2 = max(x1 + 1, min(width, math.ceil(right))), max(y1 + 1, min(height, math.ceil(bottom)))
+    x1, y1, x2, y2 = _pixel_bounds(region, pixels)
     crop: Pixels = np.ascontiguousarray(pixels[y1:y2, x1:x2])
     if abs(region.angle) >= STRAIGHT_DEG:
         size = (max(1, round(region.width)), max(1, round(region.height)))
@@ -207,6 +205,14 @@ def crop_region(pixels: Pixels, region: Region, *, tall: bool | None = None) -> 
         crop = cv2.warpAffine(crop, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     downwards = region.tall if tall is None else tall
     return np.ascontiguousarray(np.rot90(crop)) if downwards else crop
+
+
+def _pixel_bounds(region: Region, pixels: Pixels) -> tuple[int, int, int, int]:
+    """The whole pixels that a region reaches: at least one each way, and within the page."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = outline(region)
+    x1, y1 = min(max(0, math.floor(left)), width - 1), min(max(0, math.floor(top)), height - 1)
+    return x1, y1, max(x1 + 1, min(width, math.ceil(right))), max(y1 + 1, min(height, math.ceil(bottom)))
 
 
 def column_contrast(pixels: Pixels) -> NDArray[np.uint8]:
@@ -271,7 +277,7 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
         corners, spans = _corners(ink, downwards=downwards), [match.span() for match in PIECE.finditer(line.text)]
         return tuple(WordPlace(*s, _part(corners, _edge(line, s[0]), 0, _edge(line, s[1]), 1)) for s in spans)
     reach = SNAP * ink.thickness / ink.length
-    roomy = slice_region(ink.thicker(WORD_ROOM), -reach, 1 + reach)
+    roomy = _in_whole_pixels(slice_region(ink.thicker(WORD_ROOM), -reach, 1 + reach), upright)
     crop = crop_region(upright, roomy, tall=downwards)
     height, width = crop.shape[:2]
     contrast = column_contrast(crop)
@@ -288,6 +294,14 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     return tuple(words)
 
 
+def _in_whole_pixels(region: Region, pixels: Pixels) -> Region:
+    """The region as its crop shows it: one that is not tilted goes from pixel to pixel, within the page."""
+    if abs(region.angle) >= STRAIGHT_DEG:
+        return region
+    x1, y1, x2, y2 = _pixel_bounds(region, pixels)
+    return Region((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.0)
+
+
 def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int) -> int:
     """The column without ink that is nearest to where a word ends; where letters touch, the one with least ink."""
     at = min(max(0, round(due)), len(contrast) - 1)
@@ -302,7 +316,7 @@ def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int) -> int:
 def _inked_columns(contrast: NDArray[np.uint8], first: int, last: int) -> tuple[int, int]:
     """The first and the last column (plus one) of the ink between two columns; both where there is none."""
     part = contrast[first:last]
-    inked = np.flatnonzero(part > INK_SHARE * part.max(initial=0))
+    inked = np.flatnonzero(part > EDGE_INK * part.max(initial=0))
     return (first + int(inked[0]), first + int(inked[-1]) + 1) if len(inked) else (first, last)
 
 
@@ -311,7 +325,7 @@ def _inked_rows(crop: Pixels) -> tuple[int, int]:
     away = np.abs(crop.astype(np.int16) - np.median(crop, axis=(0, 1)).astype(np.int16)).max(axis=(1, 2))
     if not away.any():
         return 0, len(crop)
-    inked = np.flatnonzero(away > INK_SHARE * away.max())
+    inked = np.flatnonzero(away > EDGE_INK * away.max())
     return int(inked[0]), int(inked[-1]) + 1
 
 

@@ -18,6 +18,7 @@ TAG: Final = re.compile(r"<(?=[A-Za-z/!?][^<>]*>)")
 ENTITY: Final = re.compile(r"&(?=#\d{1,7};|#[xX][0-9a-fA-F]{1,6};|[A-Za-z][A-Za-z0-9]{0,31};)")
 LINK: Final = re.compile(r"\](?=\(|\[|:)")
 RUN: Final = re.compile(r"`+|\*+|_+|~+")
+FORMULA: Final = re.compile(r"\${2,}")
 BLOCK: Final = re.compile(
     r"""^(?P<space>\s*)(?:
       (?P<mark>\#{1,6}(?=\s|$)                   # a heading
@@ -65,6 +66,8 @@ def escape_inline(text: str, *, heading: bool = False) -> str:
     if any(char in text for char in "\\`*_~<&]"):
         places.update(match.start() for pattern in (BACKSLASH, TAG, ENTITY, LINK) for match in pattern.finditer(text))
         places.update(_delimiters(text))
+    if text.count("$$") > 1:  # a formula stands between two
+        places.update(n for match in FORMULA.finditer(text) for n in range(*match.span()))
     return "".join("\\" + char if n in places else char for n, char in enumerate(text)) if places else text
 
 

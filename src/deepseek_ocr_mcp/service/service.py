@@ -200,6 +200,14 @@ class OcrService:
         """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
+    async def keep(self, snapshot: Snapshot) -> Kept:
+        """Keep a file that was received, until its holder lets it go."""
+        return await self._reader.keep(snapshot)
+
+    def lend(self, kept: Kept, name: str) -> AbstractAsyncContextManager[Snapshot]:
+        """The file of a kept document as if it had just been received; `read` takes it while the context lasts."""
+        return self._reader.lent(kept, name)
+
     async def ocr(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
         """Read what `request.image` names: a document, or the documents of a folder. Every edge enters here.
 

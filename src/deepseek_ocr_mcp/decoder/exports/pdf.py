@@ -43,7 +43,15 @@ RUNS_RIGHT: Final = re.compile(
 )
 """Numbers and Latin letters within a Hebrew or Arabic word."""
 LEAST_GAP: Final = 0.1  # pixels: the width of a space between words that touch
-LINE_END: Final = 4.0  # pixels: the space that ends a line; without it pdf.js joins lines of a page that is skewed
+LINE_END: Final = 4.0  # pixels: the width of the space that ends a line
+LEVEL: Final = 0.3  # degrees: the words of a line that is skewed less stand at one height for every reader
+UPSIDE_DOWN_LIFT: Final = 0.42
+"""Times the height of a line by which a space in a line that is upside down stands off.
+
+PDFium sorts pieces of text at one height from left to right, which turns the words of such a line round. It takes a
+piece that is off by half the width of a character for the next line, but writes no line break before 0.5. Measured with
+PDFium 152 on drawn pages: 0.3 to 0.45 give the words in order and in one line.
+"""
 
 
 def lay_under(pdf: pypdfium2.PdfDocument, pages: Sequence[Mapping[str, Any]], *, upright: bool = False) -> None:
@@ -62,8 +70,8 @@ def lay_under(pdf: pypdfium2.PdfDocument, pages: Sequence[Mapping[str, Any]], *,
         page = pdf[text["page"] - 1]
         if font is not None and lines[number]:
             place = _PagePoints.of(page, text["width"], text["height"])
-            for line in lines[number]:
-                for piece in _pieces(line):
+            for line, following in zip(lines[number], [*lines[number][1:], None], strict=True):
+                for piece in _pieces(line, following):
                     raw.FPDFPage_InsertObject(page, font.text_object(piece, place))
             page.gen_content()
         if upright and (turn := text.get("turn")):
@@ -148,7 +156,7 @@ def _has_text(pdf: pypdfium2.PdfDocument, number: int) -> bool:
 # ---------------------------------------------------------------- where text stands
 
 
-class _Piece(NamedTuple):
+class _PlacedText(NamedTuple):
     """Characters on a straight base line, all in pixels of the page: where it begins, its vector, and its height's."""
 
     text: str
@@ -198,11 +206,14 @@ class _LineFrame:
         quarter, self._slant = quarter_of(line.angle)
         self._cosine, self._sine = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[quarter]
         self._rise = math.tan(math.radians(self._slant))
-        self.boxes = [self._seen(word.box) for word in line.words]
+        self.is_level = abs(self._slant) < LEVEL
+        self.is_upside_down = quarter == 180
+        self.boxes = [self.seen(word.box) for word in line.words]
         tops, bottoms = zip(*map(self._extent, self.boxes), strict=True)
         self._top, self._bottom = min(tops), max(bottoms)
 
-    def _seen(self, box: Sequence[float]) -> tuple[float, float, float, float]:
+    def seen(self, box: Sequence[float]) -> tuple[float, float, float, float]:
+        """A box of the page as the line sees it."""
         left, top, right, bottom = box
         us = (left * self._cosine + top * self._sine, right * self._cosine + bottom * self._sine)
         vs = (top * self._cosine - left * self._sine, bottom * self._cosine - right * self._sine)
@@ -214,33 +225,49 @@ class _LineFrame:
         middle = (box[1] + box[3]) / 2 - self._rise * (box[0] + box[2]) / 2
         return middle - height / 2, middle + height / 2
 
-    def piece(self, text: str, begin: float, end: float) -> _Piece:
-        """Text from one u to another."""
-        shift = self._rise * (begin + end) / 2
+    def piece(self, text: str, begin: float, end: float, lines_below: float = 0.0) -> _PlacedText:
+        """Text from one u to another, so many times its height below its place."""
         height = self._bottom - self._top
-        bottom = self._bottom + shift
+        bottom = self._bottom + self._rise * (begin + end) / 2 + lines_below * height
         start = (begin * self._cosine - bottom * self._sine, begin * self._sine + bottom * self._cosine)
         along = ((end - begin) * self._cosine, (end - begin) * self._sine)
-        return _Piece(text, start, along, (height * self._sine, -height * self._cosine))
+        return _PlacedText(text, start, along, (height * self._sine, -height * self._cosine))
 
 
-def _pieces(line: PlacedLine) -> Iterator[_Piece]:
-    """The words of a line and the spaces between them, in the order in which they stand."""
+def _pieces(line: PlacedLine, following: PlacedLine | None) -> Iterator[_PlacedText]:
+    """The words of a line and the spaces between them, in the order in which they stand.
+
+    Args:
+        following: the line whose text comes next.
+    """
     frame = _LineFrame(line)
     mixed = any(_runs_left(word.text) for word in line.words)
-    words = [
+    stretches = [
         _Stretch(_as_it_stands(word.text), box[0], box[2], word.spaced or mixed)
         for word, box in zip(line.words, frame.boxes, strict=True)
     ]
     if mixed:
-        words.sort(key=lambda word: word.begin)
-    words = list(_joined(words))
-    for number, word in enumerate(words):
+        stretches.sort(key=lambda word: word.begin)
+    words = list(_joined(stretches))
+    lift = UPSIDE_DOWN_LIFT if frame.is_upside_down else 0.0
+    for word, after in zip(words, [*words[1:], None], strict=True):
         yield frame.piece(word.text, word.begin, word.end)
-        if number + 1 == len(words):
-            yield frame.piece(" ", word.end, word.end + LINE_END)
+        if after is None:
+            yield frame.piece(" ", word.end, word.end + LINE_END, _line_end(frame, following))
         elif word.spaced:
-            yield frame.piece(" ", word.end, max(word.end + LEAST_GAP, words[number + 1].begin))
+            yield frame.piece(" ", word.end, max(word.end + LEAST_GAP, after.begin), -lift)
+
+
+def _line_end(frame: _LineFrame, following: PlacedLine | None) -> float:
+    """Where the space at the end of a line stands: so many times the height of the line below it.
+
+    On a skewed page the next line may begin at the height at which this one ends. PDFium would take both for one line,
+    and sort their words, if the space were not off them both.
+    """
+    if frame.is_level or following is None:
+        return 0.0
+    begins, ends = frame.seen(following.words[0].box), frame.boxes[-1]
+    return 1.0 if begins[1] + begins[3] < ends[1] + ends[3] else -1.0
 
 
 class _Stretch(NamedTuple):
@@ -295,7 +322,7 @@ class _InvisibleFont:
         if not self._font:
             raise RuntimeError("PDFium did not take the font of the text.")
 
-    def text_object(self, piece: _Piece, place: _PagePoints) -> Any:
+    def text_object(self, piece: _PlacedText, place: _PagePoints) -> Any:
         """An object to insert into a page."""
         codes = [self._codes.get(char, 1) for char in piece.text]
         item = raw.FPDFPageObj_CreateTextObj(self._pdf, self._font, 1.0)

@@ -13,26 +13,31 @@ import docx
 import docx.document
 import docx.text.paragraph
 from docx.enum.text import WD_BREAK
+from docx.shared import Inches, Mm
 
 from .elements import ExportElement, StyledRun, TableCell, elements_of, placed_cells, xml_text
 
 __all__ = ["word_document"]
 
 MAX_COLUMNS: Final = 60  # Word takes 63
+PAPERS: Final = {"a4": (Mm(210), Mm(297)), "letter": (Inches(8.5), Inches(11))}
+"""Width and height of a page."""
 MAX_LIST_LEVEL: Final = 3  # Word's template has three levels of lists
 PLAIN_STYLES: Final = {"quote": "Quote", "bullet": "List Bullet", "number": "List"}
 """The paragraph styles of Word. `List Number` counts on its own, and would print other numbers than the page."""
 
 
-def word_document(pages: Sequence[Mapping[str, Any]], title: str, mode: str) -> bytes:
+def word_document(pages: Sequence[Mapping[str, Any]], title: str, mode: str, paper: str = "a4") -> bytes:
     """A Word document; each page of the original begins a new one.
 
     Args:
         pages: with `text`.
         title: of the document; may be empty.
         mode: the mode that the pages were read in.
+        paper: one of `PAPERS`.
     """
     document = docx.Document()
+    document.sections[0].page_width, document.sections[0].page_height = PAPERS[paper]
     facts = document.core_properties
     facts.title, facts.author, facts.comments = xml_text(title)[:255], "", ""  # not python-docx's own
     for index, page in enumerate(pages):

@@ -26,7 +26,7 @@ def written(format: str, pages: Sequence[Mapping[str, Any]], options: ExportOpti
         case "docx":
             from .word import word_document
 
-            return word_document(pages, title, mode)
+            return word_document(pages, title, mode, options.paper)
         case "html":
             from .web import html_document
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +24,13 @@ from ...caller import Caller
 from ...config import MB
 from ...errors import InputTooLarge, NotFound, OcrError, UnreadableInput
 from ...export_formats import EXPORT_FORMATS, ExportOptions
-from ...models import OcrRequest
+from ...models import OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
+from ...service.work import ReadPage
 from .auth import client_of
-from .bodies import FIELD_BYTES, media_type, read_form
+from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
 from .metrics import Metrics
 from .shapes import (
@@ -54,6 +56,7 @@ from .shapes import (
     checked,
 )
 from .stream import Emit, EventStream, FileAnswer, while_connected
+from .uploads import Uploads
 
 __all__ = ["COMPONENTS", "WEB", "Api", "log"]
 
@@ -81,8 +84,9 @@ PREVIEW_HEADERS: Final = {
 class Api:
     """The routes. Each translates a request for the service, and the answer of the service."""
 
-    def __init__(self, service: OcrService, metrics: Metrics, drain: Drain) -> None:
+    def __init__(self, service: OcrService, metrics: Metrics, drain: Drain, uploads: Uploads) -> None:
         self._service = service
+        self._uploads = uploads
         self._metrics = metrics
         self._drain = drain
 
@@ -132,7 +136,7 @@ class Api:
             openapi_extra={"requestBody": _form_body(PicturesForm)},
         )(self.pictures)
         files: dict[str, Any] = {
-            "content": {EXPORT_FORMATS[kind].media_type: {} for kind in ("docx", "pdf")},
+            "content": {known.media_type: {} for known in EXPORT_FORMATS.values()},
             "description": "the file",
         }
         app.post(
@@ -187,16 +191,24 @@ class Api:
                 # A form has no other way to leave out a number or a switch.
                 given = {name: value for name, value in fields.items() if value != ""}
                 asked = checked(lambda: FieldsRequest.model_validate(given))
-                return asked, "", await incoming.snapshot()
+                return (
+                    asked,
+                    "",
+                    await (self._lent(asked.document, request, stack) if asked.document else incoming.snapshot()),
+                )
             case "application/json":
                 body = await request.body()
                 asked = checked(lambda: JsonRequest.model_validate_json(body))
-                return asked, asked.image, None
+                return asked, asked.image, await self._lent(asked.document, request, stack) if asked.document else None
             case _:
                 raise _not_taken(
                     request,
                     "multipart/form-data with the document in the field `file`, or application/json with `image`",
                 )
+
+    async def _lent(self, name: str, request: Request, stack: AsyncExitStack) -> Snapshot:
+        """The file of a document that this client has sent before; it lasts as the stack does."""
+        return await stack.enter_async_context(self._uploads.lent(name, client_of(request.scope)))
 
     async def _file(
         self, request: Request, stack: AsyncExitStack, long_fields: frozenset[str] = frozenset()
@@ -209,7 +221,8 @@ class Api:
         fields = await read_form(
             request, incoming, field_bytes=lambda name: EXPORT_BYTES if name in long_fields else FIELD_BYTES
         )
-        return fields, await incoming.snapshot()
+        name = fields.get(DOCUMENT_FIELD)
+        return fields, await (self._lent(name, request, stack) if name else incoming.snapshot())
 
     # -- looking and taking along
 
@@ -218,15 +231,20 @@ class Api:
         request: Request,
         page: Annotated[int, Query(ge=1, description="its number, from 1")] = 1,
         side: Annotated[int, Query(ge=64, le=2400, description="the longer side in pixels, at most")] = 1200,
+        document: Annotated[str, Query(description="in the place of a form with a file: its name")] = "",
     ) -> Response:
         async with AsyncExitStack() as stack:
-            _, upload = await self._file(request, stack)
+            if document:
+                stack.enter_context(self._service.place(client_of(request.scope)))
+                upload = await self._lent(document, request, stack)
+            else:
+                _, upload = await self._file(request, stack)
 
             async def look() -> Response:
-                async with self._service.opened(upload, client_of(request.scope)) as document:
-                    seen = await document.preview(page, side)
+                async with self._service.opened(upload, client_of(request.scope)) as opened:
+                    seen = await opened.preview(page, side)
                     headers = {
-                        "X-Page-Count": str(document.page_count),
+                        "X-Page-Count": str(opened.page_count),
                         "X-Page-Width": str(seen.width),
                         "X-Page-Height": str(seen.height),
                     }
@@ -261,13 +279,15 @@ class Api:
                 stack.enter_context(self._service.place(client_of(request.scope)))
                 body = await request.body()
                 asked = checked(lambda: ExportRequest.model_validate_json(body))
+                if asked.document:
+                    upload = await self._lent(asked.document, request, stack)
             else:
                 fields, upload = await self._file(request, stack, frozenset({"result"}))
                 beside = {name: fields[name] for name in ("format", "title") if fields.get(name)}
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
             pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
-            options = ExportOptions(title, asked.mode)
+            options = ExportOptions(title, asked.mode, paper=asked.paper, upright=asked.upright)
             made = self._service.export(asked.format, pages, upload, options=options, client=client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
@@ -309,6 +329,7 @@ class Api:
                         purpose=mode.purpose,
                         needs=mode.needs,
                         locates=mode.locates,
+                        markdown=mode.is_markdown,
                         available=mode.name in service.engine.modes,
                         why_not=service.why_not(mode.name),
                     )
@@ -317,6 +338,7 @@ class Api:
                 resolutions=list(RESOLUTIONS),
                 engine=service.engine.name,
                 engine_reason=service.reason,
+                exports=list(EXPORT_FORMATS),
                 limits=Limits(
                     max_file_mb=settings.ocr_max_file_mb,
                     max_pages=settings.ocr_max_pages,
@@ -368,11 +390,26 @@ class _ReadingRequest:
         async def on_progress(done: float, total: float, message: str) -> None:
             await emit("progress", {"done": done, "total": total, "message": message})
 
-        answer = await self._read(replace(self.terms, on_progress=on_progress, on_position=on_position))
+        async def on_pages(pages: Sequence[ReadPage]) -> None:
+            for read in pages:
+                await emit("page", as_dict(_as_asked(read.page, self.request)))
+
+        terms = replace(self.terms, on_progress=on_progress, on_position=on_position, on_pages=on_pages)
+        answer = await self._read(terms)
         await emit("result", as_dict(answer))
 
     async def _read(self, terms: Terms) -> PageAnswer:
         return self.shape.of(await self.service.ocr(self.request, self.caller, terms), self.asked)
+
+
+def _as_asked(page: Page, request: OcrRequest) -> Page:
+    """A copy of a page with the boxes that were asked for, and without the model's own text."""
+    blocks = page.blocks
+    if request.boxes == "none" and request.mode != "find":
+        blocks = None
+    elif request.boxes != "words" and blocks:
+        blocks = [block.model_copy(update={"words": None}) for block in blocks]
+    return page.model_copy(update={"blocks": blocks, "raw": None})
 
 
 def _page(path: Path) -> Response:

@@ -24,11 +24,12 @@ __all__ = ["Guard", "SecurityHeaders", "check_bind", "client_of", "error_body", 
 
 STATIC: Final = "/static/"
 OPEN_PATHS: Final = frozenset({"/health"})
-OPEN_PAGES: Final = frozenset({"/"})  # to look at: GET and HEAD, as for everything below /static/
+OPEN_PAGES: Final = frozenset({"/", "/docs"})  # to look at: GET and HEAD, as for everything below /static/
 LOOKING: Final = ("GET", "HEAD")
 CORS_MAX_AGE_S: Final = 600
 CORS_EXPOSED: Final = (
-    "Mcp-Session-Id", "Retry-After", "X-Page-Count", "X-Page-Height", "X-Page-Width", "X-Request-ID",
+    "Location", "Mcp-Session-Id", "Retry-After", "Tus-Resumable", "Upload-Length", "Upload-Offset", "X-Page-Count",
+    "X-Page-Height", "X-Page-Width", "X-Request-ID",
 )  # fmt: skip
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -144,7 +145,7 @@ class Guard:
         self._cors = CORSMiddleware(
             self._with_token,
             allow_origins=settings.ocr_cors_origins,
-            allow_methods=("DELETE", "GET", "POST"),
+            allow_methods=("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"),
             allow_headers=("*",),  # there are no cookies: a client with the token may send any header
             expose_headers=CORS_EXPOSED,
             max_age=CORS_MAX_AGE_S,

@@ -17,7 +17,7 @@ from .auth import error_body
 
 __all__ = ["Drain"]
 
-WORKING: Final = "POST"  # the method of all that takes time
+WORKING: Final = frozenset({"PATCH", "POST", "PUT"})  # the methods of all that takes time
 RETRY_S: Final = 5  # a server that takes its place is there by then
 
 
@@ -36,7 +36,7 @@ class Drain:
         """`app` behind the door that `finish` closes."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["method"] != WORKING:
+            if scope["type"] != "http" or scope["method"] not in WORKING:
                 await app(scope, receive, send)
             elif self.closing:
                 await _refuse(send)

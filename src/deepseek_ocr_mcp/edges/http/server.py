@@ -25,10 +25,13 @@ from .access import Access
 from .api import COMPONENTS, WEB, Api, log
 from .auth import Guard, SecurityHeaders, transport_security
 from .bodies import BodyLimits, largest_body
+from .documents import DocumentRoutes
 from .drain import Drain
+from .loaders import Loaders
 from .metrics import Metrics
 from .shapes import ExportRequest, Problem, failure, unforeseen
 from .stream import ClientGone
+from .uploads import Uploads
 
 __all__ = ["build_http"]
 
@@ -36,8 +39,9 @@ CLIENT_GONE: Final = 499  # for the access log; the client is gone
 
 DESCRIPTION: Final = """\
 Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
-or JSON with an `image`. With `Accept: text/event-stream` they tell how far they are. The same server speaks MCP at \
-`/mcp`.
+or JSON with an `image`. With `Accept: text/event-stream` they tell how far they are, and give each page as soon as it \
+is read. A document that was sent to `POST /documents` is not sent again: give its name as `document`. The same server \
+speaks MCP at `/mcp`.
 
 Every error has the body `{"error": {"code", "message", "remedy"}}`. Boxes are `[x1, y1, x2, y2]` in pixels of the \
 upright page, origin top left."""
@@ -64,10 +68,11 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
     )
 
     metrics = Metrics(service)
+    uploads = Uploads(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with mcp.session_manager.run():
+        async with uploads.running(), mcp.session_manager.run():
             yield
 
     app = _App(
@@ -102,6 +107,7 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
                 (403, "an origin, a path or an address that the operator keeps out"),
                 (404, "no such file or address"),
                 (408, "the body came too slowly"),
+                (409, "a piece of an upload that belongs elsewhere"),
                 (413, "too many bytes, pixels or pages"),
                 (415, "no document that is read"),
                 (421, "another Host name"),
@@ -114,7 +120,9 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
         },
     )
     app.state.has_token = settings.ocr_auth_token is not None
-    Api(service, metrics, drain).add_to(app)
+    Api(service, metrics, drain, uploads).add_to(app)
+    DocumentRoutes(service, uploads).add_to(app)
+    Loaders(service).add_to(app)
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app

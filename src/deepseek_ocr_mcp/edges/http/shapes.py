@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.responses import Response
 
 from ...errors import BadRequest, OcrError
+from ...export_formats import EXPORT_FORMATS
 from ...models import (
     Block,
     Box,
@@ -38,11 +39,16 @@ from .auth import error_body, error_headers
 
 __all__ = [
     "Dimensions",
+    "DoclingAnswer",
+    "DoclingDocument",
+    "DoclingForm",
     "DocumentAnswer",
+    "DocumentFacts",
     "ExportBlock",
     "ExportForm",
     "ExportPage",
     "ExportRequest",
+    "ExportWord",
     "FieldsRequest",
     "FileForm",
     "Health",
@@ -50,6 +56,7 @@ __all__ = [
     "JsonRequest",
     "LabelledBox",
     "Limits",
+    "LoadedPage",
     "Metadata",
     "ModeAnswer",
     "Modes",
@@ -85,6 +92,7 @@ class FieldsRequest(ReadingArguments):
     model_config = ConfigDict(extra="ignore")
 
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
+    document: Annotated[str, Field(description="in the place of a file: the name that POST /documents gave it")] = ""
     prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
     grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
 
@@ -113,9 +121,15 @@ class JsonRequest(FieldsRequest):
         str,
         Field(
             description="base64 or a data: URI; an absolute path inside OCR_ALLOWED_DIRS; "
-            "an https:// address where OCR_ALLOW_URLS is on"
+            "an https:// address where OCR_ALLOW_URLS is on; empty with `document`"
         ),
-    ]
+    ] = ""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if bool(self.image) == bool(self.document):
+            raise ValueError("give either `image` or `document`")
+        return self
 
 
 class Upload(FieldsRequest):
@@ -127,12 +141,29 @@ class Upload(FieldsRequest):
 Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
+ExportBox = Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+
+
+class ExportWord(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    text: str = ""
+    box: ExportBox
+
+
 class ExportBlock(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     label: str = ""
     text: str = ""
-    box: Annotated[list[Pixel], Field(min_length=4, max_length=4)]
+    box: ExportBox
+    angle: float | None = None
+    vertical: Literal[True] | None = None
+    words: list[ExportWord] | None = None
+
+    def as_block(self) -> Block:
+        """The same for the service."""
+        return Block(**self.model_dump())
 
 
 class ExportPage(BaseModel):
@@ -145,12 +176,14 @@ class ExportPage(BaseModel):
     width: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     height: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     blocks: list[ExportBlock] | None = None
+    turn: Annotated[Literal[90, 180, 270] | None, Field(description="degrees by which the page is turned")] = None
 
     def as_page(self, place: int) -> Page:
         """The same for the service."""
-        blocks = [Block(label=block.label, text=block.text, box=block.box) for block in self.blocks or ()]
+        blocks = [block.as_block() for block in self.blocks or ()]
         number = place if self.page is None else self.page
-        return Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+        page = Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
+        return page.model_copy(update={"turn": self.turn})
 
 
 class ExportRequest(BaseModel):
@@ -158,9 +191,14 @@ class ExportRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    format: Annotated[Literal["docx", "pdf"], Field(description="docx, or a searchable pdf")] = "pdf"
+    format: Annotated[
+        str, Field(description="the kind of file; pdf is searchable", json_schema_extra={"enum": list(EXPORT_FORMATS)})
+    ] = "pdf"
+    paper: Annotated[Literal["a4", "letter"], Field(description="of a Word document")] = "a4"
+    upright: Annotated[bool, Field(description="whether a pdf turns pages that lie on their side")] = False
     pages: Annotated[list[ExportPage], Field(min_length=1)]
     title: str = ""
+    document: Annotated[str, Field(description="for a pdf: the name that POST /documents gave the document")] = ""
     mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
 
     def as_pages(self) -> list[Page]:
@@ -171,7 +209,7 @@ class ExportRequest(BaseModel):
 class ExportForm(BaseModel):
     """The body of `POST /export` as a form: for a searchable PDF, which needs the document."""
 
-    format: Literal["docx", "pdf"] = "pdf"
+    format: Annotated[str, Field(json_schema_extra={"enum": list(EXPORT_FORMATS)})] = "pdf"
     title: str = ""
     file: Annotated[bytes, Field(description="the document", json_schema_extra={"format": "binary"})]
     result: Annotated[str, Field(description="JSON: the answer of POST /ocr with boxes=true, or {pages: …} of it")]
@@ -181,6 +219,46 @@ class FileForm(BaseModel):
     """A form with a document alone."""
 
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+
+
+class DocumentFacts(_Shape):
+    """The answer of `POST /documents`."""
+
+    document: Annotated[str, Field(description="refer to it by this name, as `document`; only its sender can")]
+    name: str
+    size: Annotated[int, Field(description="bytes")]
+    received: Annotated[int, Field(description="bytes that are here; less than size: send the rest with PATCH")]
+    sha256: Annotated[str, Field(description="of the whole document; empty until it is here")] = ""
+
+
+class LoadedPage(_Shape):
+    """A page for Open WebUI."""
+
+    page_content: str
+    metadata: Annotated[dict[str, str | int], Field(description="source, page, pages, engine and notes")]
+
+
+class DoclingForm(BaseModel):
+    """The body of `POST /v1/convert/file`. Other fields of docling-serve are ignored."""
+
+    files: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+    to_formats: Annotated[str, Field(description="md or text")] = "md"
+
+
+class DoclingDocument(_Shape):
+    filename: str
+    md_content: str | None = None
+    text_content: str | None = None
+
+
+class DoclingAnswer(_Shape):
+    """The answer of `POST /v1/convert/file`."""
+
+    document: DoclingDocument
+    status: Literal["success", "partial_success"]
+    errors: Annotated[list[dict[str, str]], Field(description="the notes: what limits this answer")]
+    processing_time: Annotated[float, Field(description="seconds")]
+    timings: dict[str, float] = Field(default_factory=dict)
 
 
 class PicturesForm(FileForm):
@@ -378,6 +456,7 @@ class ModeAnswer(_Shape):
     purpose: str
     needs: Annotated[str, Field(description="the field that this mode cannot do without")]
     locates: Annotated[bool, Field(description="whether its text comes with boxes")]
+    markdown: Annotated[bool, Field(description="whether its text is Markdown")]
     available: bool
     why_not: str
 
@@ -395,6 +474,7 @@ class Modes(_Shape):
     resolutions: list[str]
     engine: str
     engine_reason: str
+    exports: Annotated[list[str], Field(description="the formats of POST /export")]
     limits: Limits
     auth: bool
     version: str

@@ -5,6 +5,8 @@ import { memory } from "./dom.js";
 
 const HEALTH_EVERY_MS = 1500;
 const HEALTH_TIMEOUT_MS = 4000;
+const PIECE_BYTES = 2 ** 20; // of an upload: what is lost when the line breaks; proxies take as much without being told to
+const PIECE_TYPE = "application/offset+octet-stream";
 
 export class ApiError extends Error {
   constructor({ code = "internal", message = "", remedy = "" } = {}, status = 0, retryAfter = null) {
@@ -13,12 +15,16 @@ export class ApiError extends Error {
   }
 }
 
+/** The file is not on the disk any more as it was when it was chosen. */
+const changed = (file) => Object.assign(new ApiError({ code: "file_changed" }), { values: { name: file.name } });
+
 /** `gone` when the server does not answer; `back` when it does, after that or after an answer that was lost. */
 export const connection = new EventTarget();
 let watching = false;
 
 const session = () => sessionStorage;
-const hooks = { askToken: async () => null };
+const hooks = { askToken: async () => false };
+let declined = false; // whoever has closed the dialog once is asked again only when they ask for something themselves
 
 export const token = {
   get: () => memory.get("token", session) ?? memory.get("token"),
@@ -28,7 +34,16 @@ export const token = {
   },
   /** `ask(again)` shows a dialog, or joins the one that is open, and returns whether a token was given. */
   onAsk: (ask) => (hooks.askToken = ask),
+  /** The reader wants something from the server now: a dialog that was closed may be shown again. */
+  wanted: () => (declined = false),
 };
+
+async function askToken(again) {
+  if (declined) return false;
+  const given = await hooks.askToken(again);
+  declined = !given;
+  return given;
+}
 
 export const isGone = () => watching;
 
@@ -56,10 +71,13 @@ export async function lost() {
 
 export const gone = () => new ApiError({ code: "unreachable" });
 
-async function send(path, options = {}) {
+const authorization = (used) => (used ? { Authorization: `Bearer ${used}` } : {});
+
+/** `quiet`: the page asks by itself, and no dialog is shown for it. */
+async function send(path, { quiet = false, ...options } = {}) {
   for (;;) {
     const used = token.get();
-    const headers = { ...options.headers, ...(used ? { Authorization: `Bearer ${used}` } : {}) };
+    const headers = { ...options.headers, ...authorization(used) };
     let response;
     try {
       response = await fetch(path, { cache: "no-store", credentials: "omit", ...options, headers });
@@ -72,7 +90,53 @@ async function send(path, options = {}) {
     const failure = await failed(response);
     if (response.status !== 401) throw failure;
     // Another request may have brought a token meanwhile.
-    if (token.get() === used && !(await hooks.askToken(Boolean(used)))) throw failure;
+    if (token.get() === used && (quiet || !(await askToken(Boolean(used))))) throw failure;
+  }
+}
+
+/** Sends bytes and tells how many have left; `fetch` cannot tell. Answers as `fetch` does. */
+function put(method, path, headers, body, onSent, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const stop = () => request.abort();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", (event) => onSent(event.loaded));
+    request.addEventListener("load", () => {
+      const empty = request.status === 204;
+      const headersOf = ["Location", "Upload-Offset", "Retry-After"].map((name) => [name, request.getResponseHeader(name)]);
+      resolve(new Response(empty ? null : request.responseText, { status: request.status, headers: headersOf.filter(([, value]) => value !== null) }));
+    });
+    request.addEventListener("error", () => (lost(), reject(gone())));
+    request.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")));
+    request.addEventListener("loadend", () => signal?.removeEventListener("abort", stop));
+    signal?.addEventListener("abort", stop);
+    request.send(body);
+  });
+}
+
+/** One piece of an upload, from a byte on; the token is asked for where it is needed. */
+async function sendPiece(file, place, from, { onSent, signal }) {
+  const piece = file.slice(from, from + PIECE_BYTES);
+  let bytes;
+  try {
+    bytes = await piece.arrayBuffer();
+  } catch {
+    throw changed(file);
+  }
+  if (bytes.byteLength !== piece.size) throw changed(file);
+  const headers = { "Tus-Resumable": "1.0.0", "Content-Type": PIECE_TYPE };
+  if (place) headers["Upload-Offset"] = String(from);
+  else {
+    const name = String.fromCharCode(...new TextEncoder().encode(file.name.slice(-200)));
+    Object.assign(headers, { "Upload-Length": String(file.size), "Upload-Metadata": `filename ${btoa(name)}` });
+  }
+  for (;;) {
+    const used = token.get();
+    const response = await put(place ? "PATCH" : "POST", place || "/documents", { ...headers, ...authorization(used) }, bytes, (sent) => onSent(from + sent), signal);
+    if (response.ok) return response;
+    const failure = await failed(response);
+    if (response.status !== 401 || (token.get() === used && !(await askToken(Boolean(used))))) throw failure;
   }
 }
 
@@ -123,29 +187,54 @@ async function* events(response) {
 
 export const api = {
   modes: () => json("/modes"),
-  status: () => json("/gpu/status"),
+  status: () => json("/gpu/status", { quiet: true }),
   offload: () => json("/gpu/offload", { method: "POST" }),
   release: (force) => json(`/gpu/release${force ? "?force=true" : ""}`, { method: "POST" }),
 
+  /**
+   * Sends a file, once; returns the name that the server knows it by. An upload that was cut goes on where it was:
+   * give the `upload` again, an object of the caller's that remembers the place.
+   */
+  async upload(file, upload, { onSent, signal }) {
+    if (upload.place) {
+      try {
+        const seen = await send(upload.place, { method: "HEAD", signal });
+        upload.at = Number(seen.headers.get("Upload-Offset"));
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        upload.place = "";
+      }
+    }
+    if (!upload.place) upload.at = 0;
+    do {
+      const response = await sendPiece(file, upload.place, upload.at, { onSent, signal });
+      upload.place ||= response.headers.get("Location");
+      upload.at = Number(response.headers.get("Upload-Offset"));
+      onSent(upload.at);
+    } while (upload.at < file.size);
+    return upload.place.split("/").pop();
+  },
+
+  /** Lets a document go that the server keeps; it would go by itself. */
+  forget: (document) => send(`/documents/${document}`, { method: "DELETE", quiet: true, keepalive: true }).catch(() => {}),
+
   /** One page as the engine sees it: a picture, its size in the pixels that boxes are in, and how many there are. */
-  async preview(file, page, side, signal) {
-    const body = new FormData();
-    body.append("file", file, file.name);
-    const response = await send(`/preview?page=${page}&side=${side}`, { method: "POST", body, signal });
+  async preview(document, page, side, signal) {
+    const response = await send(`/preview?document=${document}&page=${page}&side=${side}`, { method: "POST", signal });
     const fact = (name) => Number.parseInt(response.headers.get(name), 10);
     return { blob: await response.blob(), width: fact("X-Page-Width"), height: fact("X-Page-Height"), count: fact("X-Page-Count") };
   },
 
-  /** Reads a file; returns the answer. Aborting the signal stops the work on the server. */
-  async read(file, fields, { signal, onQueued, onProgress }) {
-    const body = new FormData();
-    body.append("file", file, file.name);
-    for (const [name, value] of Object.entries(fields)) if (value !== "") body.append(name, String(value));
-    const response = await send("/ocr", { method: "POST", body, signal, headers: { Accept: "text/event-stream" } });
+  /** Reads a document; returns the answer. Aborting the signal stops the work on the server. */
+  async read(document, fields, { signal, onQueued, onProgress, onPage }) {
+    const given = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== ""));
+    const headers = { Accept: "text/event-stream", "Content-Type": "application/json" };
+    const response = await send("/ocr", { method: "POST", body: JSON.stringify({ document, ...given }), signal, headers });
     let answer = null;
     for await (const [name, data] of events(response)) {
       if (name === "queued") onQueued(data.position);
       else if (name === "progress") onProgress(data);
+      else if (name === "page") onPage(data);
       else if (name === "result") answer = data; // and on to the end: a stream that is left early counts as broken
       else if (name === "error") throw new ApiError(data.error, data.status, data.retry_after ?? null);
     }
@@ -154,15 +243,8 @@ export const api = {
     throw gone();
   },
 
-  async exportDocx({ pages, mode }, title) {
-    const body = JSON.stringify({ format: "docx", title, mode, pages });
-    return (await send("/export", { method: "POST", headers: { "Content-Type": "application/json" }, body })).blob();
-  },
-
-  async exportPdf(file, { pages, mode }, title) {
-    const body = new FormData();
-    body.append("file", file, file.name);
-    body.append("result", JSON.stringify({ format: "pdf", title, mode, pages }));
-    return (await send("/export", { method: "POST", body })).blob();
+  /** A file made of what was read. `given`: format, title, mode, pages; for a PDF the document. */
+  async export(given) {
+    return (await send("/export", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given) })).blob();
   },
 };

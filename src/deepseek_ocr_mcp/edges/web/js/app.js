@@ -1,37 +1,45 @@
 // Puts the page together: files come in, the queue reads them, the viewer and the text show what was read.
 
 import { api, connection, token } from "./api.js";
+import { Archive } from "./archive.js";
 import { $, announce, h, icon, iconButton, memory, toast } from "./dom.js";
 import { titleOf } from "./errors.js";
+import { dropped } from "./folders.js";
 import { GpuPanel } from "./gpu.js";
 import { has, seconds, size, startLanguage, t } from "./i18n.js";
-import { Queue, SHARP_SIDE } from "./queue.js";
+import { Queue, SHARP_SIDE, THUMB_SIDE } from "./queue.js";
 import { ResultPane } from "./result.js";
-import { ACTIVE, doing } from "./states.js";
+import { pagesWith, pattern, ranges } from "./search.js";
+import { inWords } from "./server.js";
+import { ACTIVE, doing, lacks, sent } from "./states.js";
 import { together } from "./together.js";
 import { Viewer } from "./viewer.js";
+import { mark } from "./words.js";
 
 const TICK_MS = 1000;
 const THEMES = ["system", "light", "dark"];
 const NEEDS = { find_term: "field.find_term", custom_prompt: "field.custom_prompt" };
 
-let catalogue = { modes: [], resolutions: [], limits: {}, auth: false };
+let catalogue = { modes: [], resolutions: [], limits: {}, auth: false, exports: [] };
+let locked = false; // whether the server wants a token that nobody has given
 let mode = "document";
 let chosen = null;
 const terms = { find_term: "", custom_prompt: "" };
 
 const queue = new Queue((item) => {
   const spec = modeOf(mode);
-  item.asked = { mode, find_term: terms.find_term.trim() };
+  item.asked = { mode, find_term: terms.find_term.trim(), markdown: spec?.markdown ?? false };
   return {
     mode,
     find_term: spec?.needs === "find_term" ? terms.find_term.trim() : "",
     custom_prompt: spec?.needs === "custom_prompt" ? terms.custom_prompt.trim() : "",
     pages: item.pages.trim(),
     resolution: $("#resolution").value || "auto",
-    boxes: spec?.locates ? "true" : "false",
+    text_layer: $("#text-layer").value,
+    boxes: spec?.locates ? "words" : "none",
   };
 });
+const archive = new Archive();
 const viewer = new Viewer($("#page-pane"));
 const result = new ResultPane($("#text-pane"));
 const unlight = together(viewer, result);
@@ -45,8 +53,11 @@ const isWork = () => queue.items.length > 0;
 async function loadModes() {
   try {
     catalogue = await api.modes();
+    locked = false;
   } catch (error) {
-    if (error.code !== "unreachable") toast(titleOf(error), "bad");
+    locked = error.code === "unauthorized";
+    if (locked) paintLocked();
+    else if (error.code !== "unreachable") toast(titleOf(error), "bad");
     return;
   }
   const remembered = memory.get("mode");
@@ -56,15 +67,22 @@ async function loadModes() {
   paintModes();
 }
 
+/** In the place of the modes: the server tells them only to those who have the token. */
+function paintLocked() {
+  $("#token-button").hidden = false;
+  $("#mode-list").replaceChildren(h("p", { class: "locked" }, icon("key"), h("span", {}, t("token.title"), "."), h("button", { type: "button", class: "link", onclick: () => $("#token-button").click() }, t("token.enter"))));
+}
+
 const modeText = (kind, spec) => (has(`mode.${spec.name}.${kind}`) ? t(`mode.${spec.name}.${kind}`) : kind === "name" ? spec.name : spec.purpose);
 
 function paintModes() {
+  if (locked) return paintLocked();
   const focused = document.activeElement?.name === "mode" ? document.activeElement.value : null;
   $("#mode-list").replaceChildren(
     ...catalogue.modes.map((spec) => {
       const input = h("input", { type: "radio", name: "mode", value: spec.name, class: "sr", "aria-describedby": "mode-purpose", checked: spec.name === mode, onchange: () => chooseMode(spec) });
       input.setAttribute("aria-disabled", String(!spec.available));
-      const label = h("label", { class: `mode ${spec.available ? "" : "off"}`, title: spec.available ? modeText("purpose", spec) : spec.why_not }, input, icon(spec.name), h("span", {}, modeText("name", spec)));
+      const label = h("label", { class: `mode ${spec.available ? "" : "off"}`, title: spec.available ? modeText("purpose", spec) : inWords(spec.why_not) || spec.why_not }, input, icon(spec.name), h("span", {}, modeText("name", spec)));
       return label;
     }),
   );
@@ -100,7 +118,7 @@ function paintOptions(spec) {
   purpose.replaceChildren(
     ...(spec.available
       ? [modeText("purpose", spec)]
-      : [h("b", {}, t("mode.off", { mode: modeText("name", spec) })), " ", h("span", { lang: "en" }, spec.why_not)]),
+      : [h("b", {}, t("mode.off", { mode: modeText("name", spec) })), " ", inWords(spec.why_not) || h("span", { lang: "en" }, spec.why_not)]),
   );
   const current = modeOf(mode);
   $("#term-field").hidden = !current?.needs;
@@ -111,22 +129,24 @@ function paintOptions(spec) {
     $("#term").value = terms[current.needs];
   }
   $("#pages-field").hidden = !(chosen && chosen.count > 1);
+  $("#layer-field").hidden = !queue.items.some((item) => /\.pdf$/i.test(item.name) || item.file.type === "application/pdf");
   $("#pages").placeholder = t("field.pages.all");
   if (document.activeElement !== $("#pages")) $("#pages").value = chosen?.pages ?? "";
 }
 
-/** What the button would read: what was not read yet, or the chosen file again. */
+/** What the button would read: what was not read yet, or else all files again. */
 function toRead() {
-  const open = queue.items.filter((item) => !["done", "error"].includes(item.state) && !ACTIVE.has(item.state));
-  if (open.length) return open;
-  return chosen && !ACTIVE.has(chosen.state) && chosen.error?.code !== "too_large_here" ? [chosen] : [];
+  const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && item.error?.code !== "too_large_here");
+  const open = idle.filter((item) => !["done", "error"].includes(item.state));
+  return open.length ? open : idle;
 }
 
 function paintRead() {
   const items = toRead();
-  const again = items.length === 1 && items[0].state !== "ready";
-  $("#read-label").textContent = again ? t("readAgain") : items.length > 1 ? t("read.many", { n: items.length }) : t("read.one");
-  $("#read").disabled = items.length === 0;
+  const again = items.length > 0 && items.every((item) => ["done", "error"].includes(item.state));
+  $("#read-label").textContent = again ? (items.length > 1 ? t("readAgain.many", { n: items.length }) : t("readAgain")) : items.length > 1 ? t("read.many", { n: items.length }) : t("read.one");
+  // Not `disabled`: that would take the keyboard's focus away.
+  $("#read").setAttribute("aria-disabled", String(items.length === 0));
   // To read again is possible, not urgent.
   $("#read").className = again ? "plain" : "primary";
 }
@@ -141,6 +161,7 @@ function submit() {
   }
   const items = toRead();
   if (!items.length) return;
+  token.wanted();
   queue.start(items);
   if (matchMedia("(max-width: 680px)").matches) $(".panes").scrollIntoView({ behavior: "smooth" });
   if (!ACTIVE.has(chosen?.state)) choose(items[0]);
@@ -148,15 +169,21 @@ function submit() {
 
 // -- files
 
-function addFiles(files) {
-  const list = [...files].filter((file) => file.size > 0 || file.type);
+function addFiles(files, skipped = 0) {
+  const list = [...files];
+  if (skipped) toast(t("skipped", { n: skipped }));
   if (!list.length) return;
+  token.wanted();
   const before = queue.items.length;
   const added = queue.add(list, catalogue.limits?.max_file_mb);
   if (!before || !chosen || !ACTIVE.has(chosen.state)) choose(added[0]);
+  for (const item of added) keep(item);
   announce(t("added", { n: added.length }));
   if (!before) $("#read").focus({ preventScroll: true });
 }
+
+/** Writes an item down, as it is and where it stands. */
+const keep = (item) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item));
 
 function choose(item) {
   chosen = item;
@@ -169,17 +196,26 @@ function choose(item) {
 function remove(item) {
   const at = queue.items.indexOf(item);
   queue.remove(item);
+  archive.forget(item);
   announce(t("removed", { name: item.name }));
   if (chosen === item) choose(queue.items[Math.min(at, queue.items.length - 1)] ?? null);
   ($(`#files [aria-current=true]`) ?? $("[data-do=choose]")).focus();
 }
 
 const metaOf = (item) => {
+  const hits = wanted && item.state === "done" ? pagesWith(item, wanted).reduce((sum, [, n]) => sum + n, 0) : 0;
+  if (hits) return t("search.hits", { n: hits });
   if (ACTIVE.has(item.state)) return doing(item);
   if (item.state === "error") return titleOf(item.error);
   if (item.state === "cancelled") return t("state.cancelled");
+  if (item.uploading && item.sent < item.file.size) return sent(item);
   const facts = [item.count > 1 && t("pages.n", { n: item.count }), size(item.file.size)];
-  if (item.state === "done") facts.push(t("readIn", { s: seconds(Math.max(0.1, item.result.timing.total_s)) }));
+  if (item.state === "done") {
+    const unread = item.result.pages.filter((page) => page.finish === "failed").length;
+    if (unread) facts.unshift(t("unreadPages", { n: unread }));
+    else if (lacks(item.result)) facts.unshift(t("lacks"));
+    if (item.result.timing.total_s > 0) facts.push(t("readIn", { s: seconds(Math.max(0.1, item.result.timing.total_s)) }));
+  }
   return facts.filter(Boolean).join(" · ");
 };
 
@@ -228,32 +264,36 @@ function row(item) {
 
 function move(item, by) {
   queue.move(item, by);
+  queue.items.forEach(keep);
   announce(t("moved", { name: item.name, n: queue.items.indexOf(item) + 1, count: queue.items.length }));
 }
 
 function paintRow(item) {
   const parts = rows.get(item.id);
   if (!parts) return;
-  parts.node.className = `file ${item.state}${item === chosen ? " chosen" : ""}${parts.node.classList.contains("dragged") ? " dragged" : ""}`;
+  const lacking = item.state === "done" && lacks(item.result);
+  parts.node.className = `file ${item.state}${lacking ? " lacking" : ""}${item === chosen ? " chosen" : ""}${parts.node.classList.contains("dragged") ? " dragged" : ""}`;
   if (item === chosen) parts.open.setAttribute("aria-current", "true");
   else parts.open.removeAttribute("aria-current");
   const meta = metaOf(item);
   if (parts.meta.textContent !== meta) parts.meta.textContent = meta;
-  parts.bar.style.width = item.state === "reading" ? `${Math.max(3, 100 * item.fraction)}%` : "";
+  const moving = item.state === "reading" || (item.state === "sending" && item.sent > 0);
+  parts.bar.style.width = moving ? `${Math.max(3, 100 * item.fraction)}%` : "";
+  parts.node.classList.toggle("moving", moving);
   const preview = item.previews.get(1);
   if (preview && parts.thumb.firstChild?.src !== preview.url) parts.thumb.replaceChildren(h("img", { src: preview.url, alt: "", draggable: "false" }));
   parts.thumb.classList.toggle("waits", !preview && !item.previewErrors.size);
-  const look = [item.state, document.documentElement.lang, queue.items.length > 1].join();
+  const look = [item.state, lacking, document.documentElement.lang, queue.items.length > 1].join();
   if (look === parts.painted) return;
   parts.painted = look;
-  parts.state.replaceChildren(...(item.state === "done" ? [icon("check")] : item.state === "error" ? [icon("alert")] : []));
+  parts.state.replaceChildren(...(item.state === "error" || lacking ? [icon("alert")] : item.state === "done" ? [icon("check")] : []));
   const working = ACTIVE.has(item.state);
   const focused = parts.tools.contains(document.activeElement);
   parts.tools.replaceChildren(
     ...(queue.items.length > 1
       ? [iconButton("up", t("moveUp", { name: item.name }), () => move(item, -1), { class: "quiet icon-only order" }), iconButton("down", t("moveDown", { name: item.name }), () => move(item, 1), { class: "quiet icon-only order" })]
       : []),
-    ...(item.state === "error" && item.error.code !== "too_large_here" ? [iconButton("again", t("retryFile", { name: item.name }), () => queue.start([item]))] : []),
+    ...((item.state === "error" && item.error.code !== "too_large_here") || (item.state === "done" && queue.items.length > 1) ? [iconButton("again", t("retryFile", { name: item.name }), () => (token.wanted(), queue.start([item])))] : []),
     working ? iconButton("close", t("cancelFile", { name: item.name }), () => queue.cancel(item)) : iconButton("close", t("remove", { name: item.name }), () => remove(item)),
   );
   if (focused) parts.open.focus();
@@ -306,18 +346,20 @@ function paintPanes() {
     queue.preview(item, item.page);
     queue.first(item, item.page);
   }
-  viewer.show(preview, { note: failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }) });
+  const { read } = item;
+  viewer.show(preview, { note: failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }), turned: item.turns.get(item.page) ?? read?.turn ?? 0 });
   viewer.setPager(item.page, item.count);
-  const read = item.state === "done" ? item.read : null;
-  const painted = [item.id, item.page, item.state, item.resultNumber, Boolean(preview)].join();
+  const unread = new Set(item.answer?.pages.filter((page) => page.finish === "failed").map((page) => page.page));
+  viewer.setStrip(item.count, item.page, (page) => (item.thumbs.get(page) ?? item.previews.get(page))?.url ?? "", (page) => unread.has(page) || item.previewErrors.has(page));
+  const painted = [item.id, item.page, Boolean(read), item.state, item.resultNumber, Boolean(preview)].join();
   if (painted !== paintPanes.last) {
     paintPanes.last = painted;
-    viewer.setBlocks(read?.blocks ?? [], { found: item.result?.mode === "find" });
+    viewer.setBlocks(read?.blocks ?? [], { found: item.answer?.mode === "find" });
     unlight();
   }
   const reading = item.state === "reading" && !/^loading/.test(item.progress.message ?? "") && item.progress;
-  const at = reading ? item.progress.done : 0;
-  viewer.setScan(reading && (item.progress.total === 1 || item.page === pageBeingRead(item)) ? at - Math.floor(Math.min(at, item.progress.total - 0.001)) : null);
+  const at = reading && !read ? item.progress.done : 0;
+  viewer.setScan(reading && !read && (item.progress.total === 1 || item.page === pageBeingRead(item)) ? at - Math.floor(Math.min(at, item.progress.total - 0.001)) : null);
   result.show(item, preview);
 }
 
@@ -327,7 +369,6 @@ const pageBeingRead = (item) => (item.pages ? item.page : Math.min(item.count ||
 function turn(item, page) {
   if (page < 1 || page > item.count) return;
   item.page = page;
-  item.followed = false;
   paintPanes();
   announce(t("pageOf", { page, count: item.count }));
 }
@@ -341,33 +382,36 @@ queue.addEventListener("list", () => {
 queue.addEventListener("item", ({ detail: item }) => {
   if (item.state === "done" && item.result && item.seen !== item.result) {
     item.seen = item.result;
-    if (item.followed) item.page = item.result.pages[0].page;
-    item.followed = false;
     item.resultNumber = ++results;
-    announce(t("doneFile", { name: item.name }));
+    announce(t(lacks(item.result) ? "doneFile.lacks" : "doneFile", { name: item.name }));
     for (const page of item.result.pages) item.previewErrors.delete(page.page);
+    keep(item);
   } else if (item.state === "error" && item.said !== item.error) {
     item.said = item.error;
     announce(`${item.name}: ${titleOf(item.error)}`);
   }
-  // The page that is read is the page that is shown.
-  if (item.state === "reading" && item === chosen && item.progress.total > 1 && !item.pages) {
-    const page = pageBeingRead(item);
-    if (page !== item.page) {
-      item.page = page;
-      item.followed = true;
-    }
-  }
   // What it means for the engine is shown at once, not at the next look.
-  if (item.toldState !== item.state) gpu?.wake?.();
+  if (item.toldState !== item.state) {
+    gpu?.wake?.();
+    paintRead();
+  }
   item.toldState = item.state;
   paintRow(item);
   paintOverall();
-  paintRead();
   if (item === chosen) paintPanes();
+});
+queue.addEventListener("page", ({ detail: item }) => {
+  if (item !== chosen) return;
+  // The first page that is there is shown; from then on nobody's page is turned.
+  if (item.partial.pages.length === 1 && !item.read) item.page = item.partial.pages[0].page;
+  paintPanes();
 });
 queue.addEventListener("preview", ({ detail: item }) => {
   paintRow(item);
+  if (item.kept !== item.previews.get(1)) {
+    item.kept = item.previews.get(1);
+    keep(item);
+  }
   if (item !== chosen) return;
   paintPanes();
   paintOptions(modeOf(mode));
@@ -383,10 +427,67 @@ setInterval(() => {
 
 viewer.addEventListener("page", ({ detail }) => chosen && turn(chosen, chosen.page + detail));
 viewer.addEventListener("sharper", () => chosen && queue.preview(chosen, chosen.page, SHARP_SIDE));
+viewer.addEventListener("turned", ({ detail }) => chosen && chosen.turns.set(chosen.page, detail));
+viewer.addEventListener("thumb", ({ detail }) => chosen && !chosen.previews.has(detail) && queue.preview(chosen, detail, THUMB_SIDE));
 result.addEventListener("go", ({ detail }) => turn(chosen, detail));
-result.addEventListener("retry", ({ detail }) => queue.start([detail]));
+result.addEventListener("retry", ({ detail }) => (token.wanted(), queue.start([detail])));
+result.addEventListener("edited", ({ detail }) => keep(detail));
+result.formats = () => catalogue.exports ?? [];
+result.withDocument = (item, use) => queue.withDocument(item, use);
 result.addEventListener("cancel", ({ detail }) => queue.cancel(detail));
 result.doneItems = () => queue.items.filter((item) => item.state === "done" && item.result);
+
+// -- finding in all that was read
+
+let wanted = null;
+
+function search() {
+  const term = $("#search").value;
+  wanted = pattern(term, { whole: $("#search-whole").checked, regex: $("#search-regex").checked });
+  $("#search").classList.toggle("wrong", Boolean(term.trim()) && !wanted);
+  const files = wanted ? queue.items.map((item) => pagesWith(item, wanted)).filter((pages) => pages.length) : [];
+  const n = files.flat().reduce((sum, [, hits]) => sum + hits, 0);
+  $("#search-result").textContent = !term.trim() ? "" : !wanted ? t("search.noPattern") : n ? t("search.found", { hits: t("search.hits", { n }), files: t("search.files", { n: files.length }) }) : t("search.none");
+  for (const item of queue.items) paintRow(item);
+  paintFound();
+}
+
+/** Marks what is looked for in the text that is shown. */
+function paintFound() {
+  const view = $("#text-view");
+  mark("found", wanted && view ? ranges(view, wanted) : []);
+}
+
+/** Goes to the next page that has what is looked for, in this file or another. */
+function toNext(step) {
+  if (!wanted) return;
+  const places = queue.items.flatMap((item) => pagesWith(item, wanted).map(([page]) => ({ item, page })));
+  if (!places.length) return;
+  const here = places.findIndex(({ item, page }) => item === chosen && page === chosen.page);
+  const there = places.at((here < 0 ? (step > 0 ? 0 : -1) : here + step) % places.length);
+  if (there.item !== chosen) choose(there.item);
+  turn(there.item, there.page);
+}
+
+function startSearch() {
+  let timer = 0;
+  $("#search").addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(search, 150); // ms
+  });
+  for (const id of ["#search-whole", "#search-regex"]) $(id).addEventListener("change", search);
+  $("#search").addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      toNext(event.shiftKey ? -1 : 1);
+    } else if (event.key === "Escape" && $("#search").value) {
+      event.preventDefault();
+      $("#search").value = "";
+      search();
+    }
+  });
+  new MutationObserver(() => wanted && paintFound()).observe($("#text-pane"), { childList: true, subtree: true });
+}
 
 // -- ways in
 
@@ -395,11 +496,34 @@ async function sample() {
   addFiles([new File([await response.blob()], "stations.png", { type: "image/png" })]);
 }
 
+/** One picture of a screen, a window or a tab that the reader chooses. */
+async function screenshot() {
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: false });
+  } catch {
+    return; // the reader has changed their mind
+  }
+  const video = h("video", { muted: true });
+  video.srcObject = stream;
+  await video.play();
+  const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  for (const track of stream.getTracks()) track.stop();
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  addFiles([new File([blob], `${t("screenshotName")} ${clock()}.png`, { type: "image/png" })]);
+}
+
+const clock = () => new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
+
 const commands = {
   choose: () => $("#picker").click(),
   sample,
+  camera: () => $("#camera").click(),
+  screenshot,
   clear: () => {
     for (const item of [...queue.items]) queue.remove(item);
+    archive.clear();
     choose(null);
     $("#welcome [data-do=choose]").focus();
   },
@@ -408,16 +532,35 @@ const commands = {
 
 function listen() {
   document.addEventListener("click", (event) => commands[event.target.closest("[data-do]")?.dataset.do]?.());
-  $("#picker").addEventListener("change", (event) => {
-    addFiles(event.target.files);
-    event.target.value = "";
+  for (const picker of ["#picker", "#camera"]) {
+    $(picker).addEventListener("change", (event) => {
+      addFiles(event.target.files);
+      event.target.value = "";
+    });
+  }
+  // Where files can be chosen from a camera, and where the browser can show the page a screen.
+  for (const button of document.querySelectorAll("[data-do=camera]")) button.hidden = !matchMedia("(pointer: coarse)").matches;
+  for (const button of document.querySelectorAll("[data-do=screenshot]")) button.hidden = !navigator.mediaDevices?.getDisplayMedia || matchMedia("(pointer: coarse)").matches;
+  $(".brand").addEventListener("click", (event) => {
+    // The start is where there are no files; nobody who presses a logo wants to lose theirs.
+    event.preventDefault();
+    if (isWork()) $("#main").focus();
   });
+  addEventListener("beforeunload", (event) => {
+    if (queue.items.some((item) => ACTIVE.has(item.state))) event.preventDefault();
+  });
+  $("#keep").checked = archive.on;
+  $("#keep").addEventListener("change", async (event) => {
+    await archive.turn(event.target.checked);
+    if (event.target.checked) queue.items.forEach(keep);
+    announce(t(event.target.checked ? "keep.on" : "keep.off"));
+  });
+  archive.addEventListener("full", () => toast(t("keep.full"), "bad"));
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
-    const time = new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
-    addFiles(files.map((file) => (file.name === "image.png" ? new File([file], `${t("pastedName")} ${time}.png`, { type: file.type }) : file)));
+    addFiles(files.map((file) => (file.name === "image.png" ? new File([file], `${t("pastedName")} ${clock()}.png`, { type: file.type }) : file)));
   });
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -437,7 +580,7 @@ function listen() {
     veil(false);
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    addFiles(event.dataTransfer.files);
+    dropped(event.dataTransfer, addFiles);
   });
 
   $("#controls").addEventListener("submit", (event) => {
@@ -511,13 +654,15 @@ function startToken() {
     const { settle, given } = asked;
     asked = null;
     settle(given);
+    if (!given) return;
+    gpu?.wake?.();
+    if (locked) loadModes();
+    queue.resume();
   });
   commands["token-cancel"] = () => dialog.close();
   $("#token-button").addEventListener("click", async () => {
-    if (!(await ask(false))) return;
-    gpu.wake?.();
-    await loadModes();
-    queue.resume();
+    token.wanted();
+    if (await ask(false)) loadModes();
   });
 }
 
@@ -533,7 +678,7 @@ function startConnection() {
     banner.replaceChildren(icon("alert"), h("span", {}, h("b", {}, t("gone")), " ", t("gone.remedy")));
   });
   connection.addEventListener("back", () => {
-    if (!catalogue.modes.length) loadModes();
+    if (!catalogue.modes.length && !locked) loadModes();
     if (!wasGone) return;
     wasGone = false;
     banner.className = "banner good";
@@ -564,8 +709,20 @@ async function start() {
   gpu = new GpuPanel();
   gpu.hurried = () => queue.items.some((item) => ACTIVE.has(item.state));
   listen();
+  startSearch();
   paintList();
   paintRead();
+  const kept = await archive.items();
+  if (kept.length) {
+    for (const item of kept) {
+      item.seen = item.result;
+      item.resultNumber = ++results;
+      item.kept = item.previews.get(1);
+    }
+    queue.restore(kept);
+    choose(kept[0]);
+    for (const item of kept) if (!item.previews.has(1) && item.state !== "error") queue.preview(item, 1);
+  }
   await loadModes();
   document.documentElement.dataset.ready = "";
   gpu.watch();

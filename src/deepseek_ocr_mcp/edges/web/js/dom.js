@@ -109,6 +109,17 @@ export async function copyText(text) {
   if (!done) throw new Error("copy");
 }
 
+/** Copies text and, for programs that take it, the same as HTML. `html` makes it: the click may be over by then. */
+export async function copyRich(html, text) {
+  if (!globalThis.ClipboardItem || !navigator.clipboard?.write) return copyText(text);
+  try {
+    const rich = html().then((made) => new Blob([made], { type: "text/html" }));
+    await navigator.clipboard.write([new ClipboardItem({ "text/html": rich, "text/plain": new Blob([text], { type: "text/plain" }) })]);
+  } catch {
+    await copyText(text);
+  }
+}
+
 export function saveFile(blob, name) {
   const url = URL.createObjectURL(blob);
   h("a", { href: url, download: name }).click();

@@ -4,6 +4,7 @@ import { api, connection, isGone } from "./api.js";
 import { $, announce, h, icon, iconButton } from "./dom.js";
 import { errorBox } from "./errors.js";
 import { engineName, mebibytes, number, seconds, t } from "./i18n.js";
+import { inWords } from "./server.js";
 
 const OPEN_EVERY_MS = 1000;
 const QUIET_EVERY_MS = 5000;
@@ -134,7 +135,7 @@ export class GpuPanel {
 
     this.engine.replaceChildren(
       h("p", { class: "engine-name" }, name, status.model && h("span", { class: "muted" }, status.model)),
-      h("p", { class: "muted small-text", lang: "en" }, status.engine_reason),
+      h("p", { class: "muted small-text", lang: inWords(status.engine_reason) ? null : "en" }, inWords(status.engine_reason) || status.engine_reason),
     );
     const gpu = Boolean(status.endpoints) || (status.gpus.length > 0 && status.device !== "cpu" && !CPU_ENGINES.has(status.engine));
     const places = gpu ? ["unloaded", "host", "gpu"] : ["unloaded", "host"];

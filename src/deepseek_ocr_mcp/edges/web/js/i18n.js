@@ -54,13 +54,15 @@ export function spoken(languages) {
   return "en";
 }
 
-/** Fills what stands in the HTML: `data-t` is the text, `data-t-label` the accessible name. */
+/** Fills what stands in the HTML: `data-t` is the text, `data-t-label` the accessible name, `data-t-placeholder` what a field shows while it is empty. */
 export function translate(root = document) {
   for (const node of root.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
   for (const node of root.querySelectorAll("[data-t-label]")) {
     node.setAttribute("aria-label", t(node.dataset.tLabel));
     if (node.matches("button")) node.title = t(node.dataset.tLabel);
+    else if (node.closest(".toggle")) node.closest(".toggle").title = t(node.dataset.tLabel);
   }
+  for (const node of root.querySelectorAll("[data-t-placeholder]")) node.placeholder = t(node.dataset.tPlaceholder);
 }
 
 function preferred() {

@@ -268,7 +268,8 @@ export async function plain(text) {
   await prepare(text);
   const out = [];
   const walk = (node) => {
-    if (node.nodeType === Node.TEXT_NODE) out.push(node.data.replace(/\n/g, " "));
+    // After a break, the line end of the source is the same break once more.
+    if (node.nodeType === Node.TEXT_NODE) out.push((node.previousSibling?.nodeName === "BR" ? node.data.replace(/^\n/, "") : node.data).replace(/\n/g, " "));
     else if (node.dataset?.source !== undefined) out.push(node.dataset.source);
     else if (node.tagName === "BR") out.push("\n");
     else if (node.tagName === "TABLE") {

@@ -1,23 +1,47 @@
-// The files, their order and their reading. A file is read by one request; two are under way at a time, so that the
-// next is uploaded while one is read. What a lost server cut off is read again when the server is back.
+// The files, their order and their reading. Each file is sent once; what follows names it. Two files are read at a
+// time, and one is sent. What a lost server cut off goes on when the server is back; what was read before stays.
 
 import { ApiError, answers, api, connection, gone, isGone } from "./api.js";
 import { ACTIVE } from "./states.js";
 
 const AT_ONCE = 2;
 const PREVIEWS_AT_ONCE = 2;
-const PREVIEW_SIDE = 1600; // px: sharp on a large screen; also the thumbnail
+export const PREVIEW_SIDE = 1600; // px: sharp on a large screen; also the thumbnail
 export const SHARP_SIDE = 2400; // px: what the server draws at most
+export const THUMB_SIDE = 160; // px: of the pages in the strip
 const FULL_RETRIES = 20; // of a request that was told to come again: the queue is full, the model is being loaded
 const CUT_RETRIES = 3;
 const COME_AGAIN_S = 5; // where the server names no time
 const KEPT_PREVIEWS = 24; // pictures of about 300 kB
+const PACE_AFTER_S = 1.5; // before that, the seconds left would be a guess
 
 let ids = 0;
+const newId = () => `${Date.now().toString(36)}-${++ids}-${Math.random().toString(36).slice(2, 8)}`;
+
+/** How much is done of something that takes time, and how many seconds are left. */
+export class Pace {
+  constructor() {
+    this.began = performance.now();
+    this.first = null;
+    this.done = 0;
+  }
+
+  /** `done`: from 0 to 1. */
+  at(done) {
+    this.first ??= { done, at: performance.now() };
+    this.done = done;
+  }
+
+  get left() {
+    const passed = (performance.now() - (this.first?.at ?? 0)) / 1000;
+    const gained = this.done - (this.first?.done ?? 0);
+    return this.first && passed >= PACE_AFTER_S && gained > 0 ? (passed * (1 - this.done)) / gained : null;
+  }
+}
 
 export class Item {
   constructor(file, name = file.name) {
-    this.id = ++ids;
+    this.id = newId();
     this.file = file;
     this.name = name;
     /** ready · waiting (for its turn here) · sending · queued (there) · reading · later (told to come again) · cut · done · error · cancelled */
@@ -27,32 +51,58 @@ export class Item {
     this.pages = "";
     this.previews = new Map();
     this.previewErrors = new Map();
+    this.thumbs = new Map();
+    this.turns = new Map();
     this.result = null;
+    /** The pages that are there while the others are being read, in the form of a result. */
+    this.partial = null;
     this.error = null;
     this.progress = null;
+    this.pace = null;
     this.position = 0;
     this.tries = this.cuts = 0;
+    /** The name that the server knows the file by; "": it was not sent, or is not kept any more. */
+    this.document = "";
+    this.upload = { place: "", at: 0 };
+    this.sent = 0;
+  }
+
+  /** What there is to show: the answer, or the pages that are read so far. */
+  get answer() {
+    return this.state === "done" ? this.result : ACTIVE.has(this.state) ? this.partial : null;
   }
 
   /** The page of the answer that is shown, if it was read. */
   get read() {
-    return this.result?.pages.find((page) => page.page === this.page);
+    return this.answer?.pages.find((page) => page.page === this.page);
   }
 
   get fraction() {
     if (this.state === "done") return 1;
+    if (this.state === "sending") return this.file.size ? this.sent / this.file.size : 0;
     return this.progress ? this.progress.done / this.progress.total : 0;
   }
 }
 
+/** Resolves as the promise does, or fails when the signal says stop; the promise goes on. */
+function abortable(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(new DOMException("stopped", "AbortError"));
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    promise.then(resolve, reject);
+  });
+}
+
 export class Queue extends EventTarget {
-  /** Events: `list` (files came, went or moved), `item` and `preview` with the item. `fields(item)` gives a request's fields. */
+  /** Events: `list` (files came, went or moved), `item`, `page` and `preview` with the item. `fields(item)` gives a request's fields. */
   constructor(fields) {
     super();
     this.items = [];
     this.fields = fields;
     this.previewing = 0;
     this.wanted = [];
+    this.sending = Promise.resolve();
     connection.addEventListener("back", () => this.resume());
   }
 
@@ -67,7 +117,7 @@ export class Queue extends EventTarget {
 
   add(files, limitMb) {
     const added = files.map((file) => {
-      const item = new Item(file, file.name);
+      const item = new Item(file, file.shownName ?? file.name);
       if (limitMb && file.size > limitMb * 2 ** 20) {
         item.state = "error";
         item.error = new ApiError({ code: "too_large_here", limit: limitMb });
@@ -82,11 +132,20 @@ export class Queue extends EventTarget {
     return added;
   }
 
+  /** Items as they were before the page was loaded. */
+  restore(items) {
+    this.items.push(...items);
+    this.tell("list");
+  }
+
   remove(item) {
     this.cancel(item);
+    item.sender?.abort();
+    if (item.document) api.forget(item.document);
     this.items = this.items.filter((other) => other !== item);
-    for (const preview of item.previews.values()) URL.revokeObjectURL(preview.url);
+    for (const preview of [...item.previews.values(), ...item.thumbs.values()]) URL.revokeObjectURL(preview.url);
     item.previews.clear();
+    item.thumbs.clear();
     this.wanted = this.wanted.filter((job) => job.item !== item);
     this.tell("list");
   }
@@ -99,12 +158,59 @@ export class Queue extends EventTarget {
     this.tell("list");
   }
 
+  // -- sending
+
+  /** The name of the item's document; it is sent before, where the server does not have it. One file is sent at a time. */
+  send(item) {
+    if (item.document) return Promise.resolve(item.document);
+    item.uploading ??= this.upload(item).finally(() => (item.uploading = null));
+    return item.uploading;
+  }
+
+  async upload(item) {
+    const before = this.sending;
+    let done;
+    this.sending = new Promise((resolve) => (done = resolve));
+    await before;
+    try {
+      item.sender = new AbortController();
+      item.sendPace = new Pace();
+      for (let cuts = 0; ; cuts++) {
+        try {
+          const onSent = (sent) => {
+            item.sent = Math.min(sent, item.file.size);
+            item.sendPace.at(item.file.size ? item.sent / item.file.size : 1);
+            this.tell("item", item);
+          };
+          return (item.document = await api.upload(item.file, item.upload, { onSent, signal: item.sender.signal }));
+        } catch (error) {
+          if (error.code === "queue_full" && cuts < FULL_RETRIES) await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? COME_AGAIN_S) * 1000));
+          else if (error.code !== "unreachable" || cuts >= CUT_RETRIES || !(await answers())) throw error;
+        }
+      }
+    } finally {
+      done();
+    }
+  }
+
+  /** Does something with the item's document, and once more with a fresh one where the server has let it go. */
+  async withDocument(item, use) {
+    const document = await this.send(item);
+    try {
+      return await use(document);
+    } catch (error) {
+      if (error.code !== "input_not_found") throw error;
+      if (item.document === document) Object.assign(item, { document: "", upload: { place: "", at: 0 } });
+      return use(await this.send(item));
+    }
+  }
+
   // -- reading
 
   start(items) {
     for (const item of items) {
       if (!ACTIVE.has(item.state) && item.error?.code !== "too_large_here") {
-        this.set(item, "waiting", { error: null, progress: null, position: 0, tries: 0, cuts: 0 });
+        this.set(item, "waiting", { error: null, progress: null, partial: null, position: 0, tries: 0, cuts: 0 });
       }
     }
     this.pump();
@@ -119,22 +225,48 @@ export class Queue extends EventTarget {
 
   async run(item) {
     const controller = (item.controller = new AbortController());
-    this.set(item, "sending", { progress: null });
+    const { signal } = controller;
+    const fields = this.fields(item);
+    this.set(item, "sending", { progress: null, partial: null, pace: null });
     try {
-      const result = await api.read(item.file, this.fields(item), {
-        signal: controller.signal,
-        onQueued: (position) => this.set(item, "queued", { position }),
-        onProgress: (progress) => this.set(item, "reading", { progress }),
-      });
+      await abortable(this.send(item), signal);
+      const result = await this.withDocument(item, (document) =>
+        api.read(document, fields, {
+          signal,
+          onQueued: (position) => this.set(item, "queued", { position }),
+          onProgress: (progress) => {
+            item.pace ??= new Pace();
+            item.pace.at(progress.done / progress.total);
+            this.set(item, "reading", { progress });
+          },
+          onPage: (page) => this.take(item, page),
+        }),
+      );
       item.count = result.page_count;
       if (!result.pages.some((page) => page.page === item.page)) item.page = result.pages[0]?.page ?? 1;
-      this.set(item, "done", { result, error: null, progress: null });
+      this.set(item, "done", { result, partial: null, error: null, progress: null });
     } catch (error) {
       await this.failed(item, error, controller);
     } finally {
       if (item.controller === controller) item.controller = null;
       this.pump();
     }
+  }
+
+  /** A page that is read while others are not. */
+  take(item, page) {
+    item.partial ??= { pages: [], mode: item.asked?.mode ?? "", markdown: item.asked?.markdown ?? false, notes: [], timing: {} };
+    if (page.finish !== "failed") item.partial.pages.push(page);
+    item.partial.pages.sort((a, b) => a.page - b.page);
+    this.tell("page", item);
+  }
+
+  /** The pages that were read before the reading was stopped, as an answer that says so. */
+  kept(item) {
+    const { pages } = item.partial;
+    const note = { code: "stopped_here", text: "", pages: "" };
+    const facts = { page_count: item.count || pages.at(-1).page, engine: "", model: "", device: "", timing: { load_s: 0, infer_s: 0, total_s: 0 } };
+    return { ...item.partial, ...facts, text: pages.map((page) => page.text).filter(Boolean).join("\n\n"), notes: [note], partial: true };
   }
 
   async failed(item, error, controller) {
@@ -159,11 +291,13 @@ export class Queue extends EventTarget {
     }
   }
 
+  /** Stops the reading. The pages that are read stay. */
   cancel(item) {
     if (!ACTIVE.has(item.state)) return;
     clearTimeout(item.timer);
     item.controller?.abort();
-    this.set(item, item.result ? "done" : "cancelled", { error: null, progress: null });
+    const result = item.partial?.pages.length ? this.kept(item) : item.result;
+    this.set(item, result ? "done" : "cancelled", { result, partial: null, error: null, progress: null });
   }
 
   resume() {
@@ -185,7 +319,7 @@ export class Queue extends EventTarget {
 
   /** Asks for a picture of a page; `preview` is told when it is there. The page that is looked at comes first. */
   preview(item, page, side = PREVIEW_SIDE, tries = 0) {
-    const there = item.previews.get(page);
+    const there = (side === THUMB_SIDE ? item.thumbs : item.previews).get(page);
     if (item.previewErrors.has(page) || (there && there.side >= side)) return;
     if (this.wanted.some((job) => job.item === item && job.page === page && job.side === side)) return;
     this.wanted.push({ item, page, side, tries });
@@ -203,13 +337,14 @@ export class Queue extends EventTarget {
     job.running = true;
     this.previewing += 1;
     const { item, page, side, tries } = job;
+    const into = side === THUMB_SIDE ? item.thumbs : item.previews;
     try {
-      const { blob, width, height, count } = await api.preview(item.file, page, side);
+      const { blob, width, height, count } = await this.withDocument(item, (document) => api.preview(document, page, side));
       if (this.items.includes(item)) {
-        const old = item.previews.get(page);
+        const old = into.get(page);
         if (old) URL.revokeObjectURL(old.url);
-        item.previews.delete(page);
-        item.previews.set(page, { url: URL.createObjectURL(blob), width, height, side, key: `${item.id}/${page}` });
+        into.delete(page);
+        into.set(page, { url: URL.createObjectURL(blob), blob, width, height, side, key: `${item.id}/${page}` });
         item.count = count;
         this.forget(item);
       }
@@ -219,7 +354,7 @@ export class Queue extends EventTarget {
         return;
       }
       // A picture that cannot be drawn larger is still there as it was.
-      if (!item.previews.has(page)) item.previewErrors.set(page, error);
+      if (error.name !== "AbortError" && !into.has(page)) item.previewErrors.set(page, error);
     } finally {
       this.previewing -= 1;
       this.wanted = this.wanted.filter((other) => other !== job);

@@ -1,22 +1,43 @@
-// The text of a file on the page: cancelled, tried again, and saved in the forms that people need.
+// The text of a file on the page: cancelled, tried again, put right, and saved in the forms that people need.
 
 import { api } from "./api.js";
-import { announce, h, icon, menu, saveFile, toast } from "./dom.js";
+import { announce, h, icon, iconButton, menu, saveFile, toast } from "./dom.js";
 import { remedyOf, titleOf } from "./errors.js";
 import { t } from "./i18n.js";
-import { plain } from "./markdown.js";
+import { plain, prepare, render } from "./markdown.js";
+import { asCsv, cells } from "./tables.js";
 import { TextPane } from "./text.js";
+import { zip } from "./zip.js";
+
+const LETTER_REGIONS = new Set(["US", "CA", "MX", "PH", "CL", "CO", "VE", "CR", "GT", "PA", "SV", "NI", "DO", "PR"]);
+const BOM = "\ufeff"; // without it, Excel takes a CSV for the code page of its country
+const FROM_SERVER = [["html", "save.html"], ["docx", "save.docx"], ["pdf", "save.pdf"], ["xlsx", "save.xlsx"], ["hocr", "save.hocr"], ["xml", "save.alto"]];
+const BOXED = new Set(["pdf", "hocr", "xml"]); // formats that need places of words
+const OF_TABLES = new Set(["xlsx"]);
+const OF_ALL = new Set(["docx"]); // of several files in one
+
+/** The paper of a Word document: that of the reader's country. */
+const paper = () => (LETTER_REGIONS.has(new Intl.Locale(navigator.language).maximize().region) ? "letter" : "a4");
 
 export class ResultPane extends TextPane {
   /** Events beside those of the text: `cancel` with the item. */
   constructor(root) {
     super(root);
     this.doneItems = () => [];
+    /** Which formats the server makes. */
+    this.formats = () => [];
+    this.withDocument = (_item, _use) => Promise.reject(new Error("no queue"));
   }
 
   moreActions() {
     const save = h("button", { type: "button", class: "quiet small" }, icon("download"), h("span", {}, t("download")));
-    return menu(save, () => this.saves());
+    this.editButton = iconButton("edit", t("edit"), () => this.edit(!this.editing), { "aria-pressed": "false" });
+    return [this.editButton, menu(save, () => this.saves())];
+  }
+
+  painted() {
+    this.editButton.hidden = this.item?.state !== "done" || !this.item.read;
+    this.editButton.setAttribute("aria-pressed", String(this.editing));
   }
 
   canRetry(item) {
@@ -34,40 +55,110 @@ export class ResultPane extends TextPane {
   saves() {
     const one = this.item;
     const all = this.doneItems();
-    const stem = stemOf(one.name);
-    const kinds = (items, name) => [
-      { text: "Markdown", hint: ".md", act: () => saveText(items.map((item) => item.result.text).join("\n\n"), `${name}.md`) },
-      { text: t("save.txt"), hint: ".txt", act: async () => saveText(await plainOf(items), `${name}.txt`) },
-      { text: "JSON", hint: ".json", act: () => saveText(JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.result })) : items[0].result, null, 2), `${name}.json`, "application/json") },
-    ];
-    const list = kinds([one], stem);
-    list.push({ text: t("save.docx"), hint: ".docx", act: () => this.export("docx", one, stem) });
-    if (one.result.pages.some((page) => page.blocks?.length)) list.push({ text: t("save.pdf"), hint: ".pdf", act: () => this.export("pdf", one, stem) });
-    if (all.length > 1) list.push({ heading: t("save.all", { n: all.length }) }, ...kinds(all, "ocr"));
+    const list = this.kinds([one], stemOf(one.name));
+    const made = this.formats();
+    const hasTables = this.hasTables([one]);
+    for (const [format, key] of FROM_SERVER) {
+      if (!made.includes(format) || (OF_TABLES.has(format) && !hasTables)) continue;
+      if (BOXED.has(format) && !one.result.pages.some((page) => page.blocks?.length)) continue;
+      list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, [one]), format === "pdf" ? `${stemOf(one.name)}-searchable.pdf` : `${stemOf(one.name)}.${format}`) });
+    }
+    list.push({ text: t("save.zip"), hint: ".zip", act: () => this.saved(() => this.everything([one]), `${stemOf(one.name)}.zip`) });
+    if (all.length > 1) {
+      list.push({ heading: t("save.all", { n: all.length }) }, ...this.kinds(all, "ocr"));
+      for (const [format, key] of FROM_SERVER) {
+        if (OF_ALL.has(format) && made.includes(format)) list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, all), `ocr.${format}`) });
+      }
+      list.push({ text: t("save.zip.all"), hint: ".zip", act: () => this.saved(() => this.everything(all), "ocr.zip") });
+    }
     return list;
   }
 
-  async export(format, item, stem) {
+  /** The forms that need no server. */
+  kinds(items, name) {
+    const list = [
+      { text: "Markdown", hint: ".md", act: () => this.saved(async () => textBlob(markdownOf(items)), `${name}.md`) },
+      { text: t("save.txt"), hint: ".txt", act: () => this.saved(async () => textBlob(await plainOf(items)), `${name}.txt`) },
+      { text: "JSON", hint: ".json", act: () => this.saved(async () => textBlob(jsonOf(items), "application/json"), `${name}.json`) },
+    ];
+    if (this.hasTables(items)) list.push({ text: t("save.csv"), hint: ".csv", act: () => this.saved(async () => textBlob(BOM + (await csvOf(items)), "text/csv"), `${name}.csv`) });
+    return list;
+  }
+
+  hasTables(items) {
+    return items.some(({ result }) => result.markdown && result.pages.some((page) => /^\s*\|.*\|\s*$|<table\b/im.test(page.text)));
+  }
+
+  async saved(make, name) {
     announce(t("saving"));
     try {
-      const blob = await (format === "docx" ? api.exportDocx(item.result, stem) : api.exportPdf(item.file, item.result, stem));
-      saveFile(blob, format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.docx`);
+      saveFile(await make(), name);
     } catch (error) {
       toast(`${titleOf(error)} ${remedyOf(error)}`, "bad");
     }
   }
+
+  /** What the server makes of these files; several of them become one, each with its name above. */
+  exported(format, items) {
+    const pages = items.flatMap((item) => (items.length > 1 ? titled(item) : item.result.pages)).map((page) => slim(page, BOXED.has(format)));
+    const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].result.mode, pages, paper: paper() };
+    if (format !== "pdf") return api.export(given);
+    return this.withDocument(items[0], (document) => api.export({ ...given, document }));
+  }
+
+  /** A zip with each form of each file. */
+  async everything(items) {
+    const files = [];
+    for (const item of items) {
+      const stem = stemOf(item.name);
+      files.push([`${stem}.md`, textBlob(markdownOf([item]))], [`${stem}.txt`, textBlob(await plainOf([item]))], [`${stem}.json`, textBlob(jsonOf([item]), "application/json")]);
+      if (this.hasTables([item])) files.push([`${stem}.csv`, textBlob(BOM + (await csvOf([item])), "text/csv")]);
+      for (const format of ["docx", "pdf"]) {
+        if (!this.formats().includes(format) || (BOXED.has(format) && !item.result.pages.some((page) => page.blocks?.some((block) => block.text)))) continue;
+        files.push([format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.${format}`, await this.exported(format, [item])]);
+      }
+    }
+    return zip(files);
+  }
 }
 
-const stemOf = (name) => name.replace(/\.[^.]{1,5}$/, "") || "page";
+const stemOf = (name) => name.replace(/^.*\//, "").replace(/\.[^.]{1,5}$/, "") || "page";
 
-function saveText(text, name, type = "text/plain") {
-  saveFile(new Blob([text.endsWith("\n") ? text : `${text}\n`], { type: `${type};charset=utf-8` }), name);
-}
+const textBlob = (text, type = "text/plain") => new Blob([text.endsWith("\n") ? text : `${text}\n`], { type: `${type};charset=utf-8` });
+
+/** Characters of a file's name that Markdown would take for markup. */
+const escaped = (name) => name.replace(/[\\`*_[\]<>#|]/g, "\\$&");
+
+const markdownOf = (items) => (items.length > 1 ? items.map((item) => `# ${escaped(item.name)}\n\n${item.result.text}`).join("\n\n") : items[0].result.text);
+
+const jsonOf = (items) => JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.result })) : items[0].result, null, 2);
+
+/** A page with no more than an export needs: it is sent over the line. */
+const slim = ({ page, text, width, height, turn, blocks }, boxed) => ({ page, text, width, height, turn, blocks: boxed ? blocks : undefined });
+
+const titled = (item) => item.result.pages.map((page, n) => (n ? page : { ...page, text: item.result.markdown ? `# ${escaped(item.name)}\n\n${page.text}` : `${item.name}\n\n${page.text}` }));
 
 async function plainOf(items) {
   const parts = [];
-  for (const { result } of items) {
+  for (const { name, result } of items) {
+    if (items.length > 1) parts.push(`== ${name} ==`);
     for (const page of result.pages) if (page.text) parts.push(result.markdown ? await plain(page.text) : page.text);
   }
   return parts.join("\n\n");
+}
+
+/** All tables, a blank line between two; of several files, each with its name above. */
+async function csvOf(items) {
+  const parts = [];
+  for (const { name, result } of items) {
+    const tables = [];
+    for (const page of result.pages) {
+      await prepare(page.text);
+      const rendered = h("div", {}, render(page.text));
+      tables.push(...[...rendered.querySelectorAll("table")].map((table) => asCsv(cells(table))));
+    }
+    if (tables.length && items.length > 1) parts.push(asCsv([[name]]));
+    parts.push(...tables);
+  }
+  return parts.join("\r\n\r\n");
 }

@@ -19,7 +19,11 @@ export function together(viewer, text) {
   for (const side of [viewer, text]) {
     side.addEventListener("light", ({ detail }) => light(detail));
     side.addEventListener("pick", ({ detail }) => pick(detail, side));
+    side.addEventListener("word", ({ detail }) => (viewer.lightWord(detail), text.lightWord(detail)));
   }
+  // A page that is shown larger than its pane moves with its text, and the text with the page.
+  viewer.addEventListener("moved", ({ detail }) => text.follow(detail));
+  text.addEventListener("scrolled", ({ detail }) => viewer.follow(detail));
   return () => {
     pinned = -1;
     viewer.pin(-1);

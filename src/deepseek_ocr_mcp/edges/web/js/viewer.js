@@ -22,7 +22,10 @@ const KINDS = [
 export const kindOf = (label) => KINDS.find(([pattern]) => pattern.test(label))?.[1] ?? "text";
 
 export class Viewer extends EventTarget {
-  /** Events: `light` and `pick` with `detail` = index of a block or -1; `page` with a step; `sharper`. */
+  /**
+   * Events: `light` and `pick` with `detail` = index of a block or -1; `word` with `{block, word}` or null; `page` with a
+   * step; `sharper`; `turned` with the degrees; `moved` with the index of the block that is uppermost.
+   */
   constructor(root) {
     super();
     this.root = root;
@@ -32,6 +35,8 @@ export class Viewer extends EventTarget {
     this.page = null;
     this.blocks = [];
     this.boxesShown = true;
+    /** Degrees clockwise by which the page is shown turned. */
+    this.turned = 0;
     this.build();
   }
 
@@ -39,7 +44,9 @@ export class Viewer extends EventTarget {
     this.image = h("img", { class: "sheet-image", alt: "", draggable: "false" });
     this.overlay = svg("svg", { class: "overlay", "aria-hidden": "true", preserveAspectRatio: "none" });
     this.scan = h("div", { class: "scan", hidden: true });
-    this.sheet = h("div", { class: "sheet-frame" }, this.image, this.overlay, this.scan);
+    this.word = svg("rect", { class: "word", rx: 2, hidden: "" });
+    this.upright = h("div", { class: "sheet-upright" }, this.image, this.overlay, this.scan);
+    this.sheet = h("div", { class: "sheet-frame" }, this.upright);
     this.tag = h("div", { class: "box-tag", hidden: true });
     this.empty = h("div", { class: "stage-empty" });
     this.stage = h("div", { class: "stage", tabindex: "0", role: "group" }, this.sheet, this.tag, this.empty);
@@ -48,7 +55,8 @@ export class Viewer extends EventTarget {
     // Over the number lies a list of all pages: the browser's own, so that fingers and keys know it.
     this.pageList = h("select", { class: "page-list", onchange: () => this.send("page", Number(this.pageList.value) - this.at) });
     this.tools = h("div", { class: "tools", role: "toolbar" });
-    this.root.replaceChildren(this.stage, this.tools);
+    this.strip = h("ol", { class: "strip-pages", hidden: true });
+    this.root.replaceChildren(h("div", { class: "stage-wrap" }, this.strip, this.stage), this.tools);
     this.relabel();
     this.listen();
     new ResizeObserver(() => this.place()).observe(this.stage);
@@ -70,6 +78,7 @@ export class Viewer extends EventTarget {
       this.percent,
       iconButton("plus", t("zoomIn"), () => this.zoom(STEP)),
       iconButton("fit", t("zoomFit"), () => this.fit()),
+      iconButton("rotate", t("rotate"), () => this.rotate(90)),
     );
     this.percent.title = t("zoomFit");
     this.tools.replaceChildren(this.pager, this.zoomTools);
@@ -81,9 +90,10 @@ export class Viewer extends EventTarget {
   }
 
   /** Shows a page: `{url, width, height}` in pixels of the upright page, or null with a sentence. */
-  show(page, { note = "", busy = false, alt = "" } = {}) {
-    const same = page && this.page && page.key === this.page.key;
+  show(page, { note = "", busy = false, alt = "", turned = 0 } = {}) {
+    const same = page && this.page && page.key === this.page.key && this.turned === turned;
     this.page = page;
+    this.turned = turned;
     this.sheet.hidden = !page;
     this.empty.hidden = Boolean(page);
     this.empty.replaceChildren(...(busy ? [h("div", { class: "sheet-ghost" }, h("span", { class: "sr" }, t("loadingPage")))] : note ? [icon("alert"), h("p", {}, note)] : []));
@@ -91,7 +101,7 @@ export class Viewer extends EventTarget {
       if (this.image.getAttribute("src") !== page.url) this.image.src = page.url;
       this.image.alt = alt;
       this.overlay.setAttribute("viewBox", `0 0 ${page.width} ${page.height}`);
-      this.root.style.setProperty("--ratio", String(page.height / page.width));
+      this.root.style.setProperty("--ratio", String(this.size.height / this.size.width));
     } else this.image.removeAttribute("src");
     if (!same) this.fit(false);
     else this.place();
@@ -104,6 +114,29 @@ export class Viewer extends EventTarget {
     this.paintTools();
   }
 
+  /** Pixels of the page as it is shown. */
+  get size() {
+    const { width, height } = this.page;
+    return this.turned % 180 ? { width: height, height: width } : { width, height };
+  }
+
+  /** A box of the page in pixels of the page as it is shown. */
+  onSheet([x1, y1, x2, y2]) {
+    const { width, height } = this.page;
+    if (this.turned === 90) return [height - y2, x1, height - y1, x2];
+    if (this.turned === 180) return [width - x2, height - y2, width - x1, height - y1];
+    if (this.turned === 270) return [y1, width - x2, y2, width - x1];
+    return [x1, y1, x2, y2];
+  }
+
+  rotate(by) {
+    if (!this.page) return;
+    this.turned = (this.turned + by + 360) % 360;
+    this.root.style.setProperty("--ratio", String(this.size.height / this.size.width));
+    this.fit();
+    this.send("turned", this.turned);
+  }
+
   /** `found`: the boxes are hits of a search, numbered and marked as with a pen. */
   setBlocks(blocks, { found = false, first = 1 } = {}) {
     this.blocks = blocks;
@@ -113,7 +146,9 @@ export class Viewer extends EventTarget {
         const [x1, y1, x2, y2] = block.box;
         return svg("rect", { x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1), rx: 2, class: `box ${kindOf(block.label)}`, "data-block": index });
       }),
+      this.word,
     );
+    this.lightWord(null);
     this.found = found;
     this.first = first;
     this.light(-1);
@@ -132,6 +167,25 @@ export class Viewer extends EventTarget {
     this.paintTag();
   }
 
+  /** Marks a word of a block on the picture; null: none. */
+  lightWord(at) {
+    const box = at && this.blocks[at.block]?.words?.[at.word]?.box;
+    this.word.toggleAttribute("hidden", !box);
+    if (!box) return;
+    const [x1, y1, x2, y2] = box;
+    for (const [name, value] of Object.entries({ x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1) })) this.word.setAttribute(name, value);
+  }
+
+  /** The word of the picture at a point of the screen, as `{block, word}`; null: none. */
+  wordAt(block, event) {
+    const words = this.blocks[block]?.words;
+    const matrix = words && this.overlay.getScreenCTM();
+    if (!matrix) return null;
+    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse());
+    const word = words.findIndex(({ box: [x1, y1, x2, y2] }) => x >= x1 && x <= x2 && y >= y1 && y <= y2);
+    return word < 0 ? null : { block, word };
+  }
+
   pin(index) {
     for (const node of this.overlay.children) node.classList.toggle("pinned", Number(node.dataset.block) === index);
   }
@@ -140,15 +194,38 @@ export class Viewer extends EventTarget {
   reveal(index) {
     const block = this.blocks[index];
     if (!block || !this.page) return;
-    const high = ((block.box[3] - block.box[1]) * this.fitted.height) / this.page.height;
+    const [, upper, , lower] = this.onSheet(block.box);
+    const high = ((lower - upper) * this.fitted.height) / this.size.height;
     if (this.found && high * this.scale < READABLE) this.zoom(READABLE / (high * this.scale));
-    const factor = (this.fitted.width * this.scale) / this.page.width;
-    const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
+    const factor = (this.fitted.width * this.scale) / this.size.width;
+    const [x1, y1, x2, y2] = this.onSheet(block.box).map((value) => value * factor);
     const { clientWidth, clientHeight } = this.stage;
     const shift = (at, low, high, room) => (low + at < 24 || high + at > room - 24 ? room / 2 - (low + high) / 2 : at);
     this.x = shift(this.x, x1, x2, clientWidth);
     this.y = shift(this.y, y1, y2, clientHeight);
     this.place();
+  }
+
+  /** Moves a block to the upper edge, because the text was scrolled there; only where the page is larger than its pane. */
+  follow(index) {
+    const block = this.blocks[index];
+    if (!block || !this.page || this.scale <= 1 || this.dragging) return;
+    const factor = (this.fitted.width * this.scale) / this.size.width;
+    this.y = 24 - this.onSheet(block.box)[1] * factor;
+    this.place();
+  }
+
+  /** Tells which block is uppermost, when somebody has moved the page. */
+  tellMoved() {
+    if (this.scale <= 1 || !this.blocks.length) return;
+    const factor = (this.fitted.width * this.scale) / this.size.width;
+    let best = -1;
+    let least = Infinity;
+    this.blocks.forEach((block, index) => {
+      const [, top, , bottom] = this.onSheet(block.box).map((value) => value * factor);
+      if (this.y + bottom > 0 && this.y + top < least) [best, least] = [index, this.y + top];
+    });
+    if (best >= 0) this.send("moved", best);
   }
 
   /** A light that travels down the page while it is read; null: none. */
@@ -180,8 +257,9 @@ export class Viewer extends EventTarget {
     if (!this.page) return;
     const { clientWidth, clientHeight } = this.stage;
     const room = [Math.max(40, clientWidth - 2 * MARGIN), Math.max(40, clientHeight - MARGIN - TOOLS)];
-    const factor = Math.min(room[0] / this.page.width, room[1] / this.page.height, 1.5);
-    this.fitted = { width: this.page.width * factor, height: this.page.height * factor };
+    const { size } = this;
+    const factor = Math.min(room[0] / size.width, room[1] / size.height, 1.5);
+    this.fitted = { width: size.width * factor, height: size.height * factor };
     const width = this.fitted.width * this.scale;
     const height = this.fitted.height * this.scale;
     const bound = (at, length, whole, low, high) =>
@@ -193,6 +271,11 @@ export class Viewer extends EventTarget {
     style.width = `${width}px`;
     style.height = `${height}px`;
     style.transform = `translate(${this.x}px, ${this.y}px)`;
+    const across = this.turned % 180 !== 0;
+    this.upright.style.width = `${across ? height : width}px`;
+    this.upright.style.height = `${across ? width : height}px`;
+    this.upright.style.transform = this.turned ? `translate(-50%, -50%) rotate(${this.turned}deg)` : "";
+    this.upright.classList.toggle("turned", this.turned !== 0);
     this.stage.classList.toggle("zoomed", this.scale > 1);
     this.percent.textContent = number(this.scale, { style: "percent", maximumFractionDigits: 0 });
     this.paintTag();
@@ -215,15 +298,48 @@ export class Viewer extends EventTarget {
     this.boxesButton.hidden = this.blocks.length === 0;
   }
 
+  /** The pages in small, beside the page. `thumb(page)`: the address of a picture, or "" until it is there. */
+  setStrip(count, at, thumb, failed) {
+    this.strip.hidden = count < 2;
+    if (this.strip.hidden) return;
+    if (this.strip.children.length !== count) {
+      this.seen?.disconnect();
+      // A picture is asked for when its place comes into view.
+      this.seen = new IntersectionObserver((entries) => {
+        for (const entry of entries) if (entry.isIntersecting) this.send("thumb", Number(entry.target.dataset.page));
+      }, { root: this.strip, rootMargin: "200px" });
+      this.strip.replaceChildren(...Array.from({ length: count }, (_, n) => {
+        const button = h("button", { type: "button", class: "strip-page", tabindex: "-1", onclick: () => this.send("page", n + 1 - this.at) }, h("span", { class: "thumb waits" }), h("span", { class: "strip-number" }, String(n + 1)));
+        button.dataset.page = String(n + 1);
+        button.setAttribute("aria-label", t("pageOf", { page: n + 1, count }));
+        this.seen.observe(button);
+        return h("li", {}, button);
+      }));
+    }
+    for (const { firstChild: button } of this.strip.children) {
+      const page = Number(button.dataset.page);
+      const place = button.firstChild;
+      const url = thumb(page);
+      if (url && place.firstChild?.src !== url) place.replaceChildren(h("img", { src: url, alt: "", draggable: "false" }));
+      place.classList.toggle("waits", !url && !failed(page));
+      button.classList.toggle("failed", failed(page));
+      if (page === at) {
+        if (button.getAttribute("aria-current") !== "true") button.scrollIntoView({ block: "nearest", inline: "nearest" });
+        button.setAttribute("aria-current", "true");
+      } else button.removeAttribute("aria-current");
+      button.tabIndex = page === at ? 0 : -1;
+    }
+  }
+
   paintTag() {
     const block = this.blocks[this.lit];
     this.tag.hidden = !block || !this.page || !this.boxesShown;
     if (this.tag.hidden) return;
-    const factor = (this.fitted.width * this.scale) / this.page.width;
+    const factor = (this.fitted.width * this.scale) / this.size.width;
     const score = typeof block.score === "number" ? number(block.score, { style: "percent", maximumFractionDigits: 0 }) : "";
     const name = this.found ? t("hit", { n: this.first + this.lit }) : t(`label.${kindOf(block.label)}`);
     this.tag.textContent = [name, score].filter(Boolean).join(" · ");
-    const [x1, y1, x2, y2] = block.box.map((value) => value * factor);
+    const [x1, y1, x2, y2] = this.onSheet(block.box).map((value) => value * factor);
     const { offsetWidth, offsetHeight } = this.tag;
     // Beside a line where there is room, so that it hides none; above a hit, whose line goes on.
     let left = this.x + x2 + 8;
@@ -238,6 +354,13 @@ export class Viewer extends EventTarget {
 
   listen() {
     const { stage } = this;
+    this.strip.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.send("page", step);
+      this.strip.querySelector("[aria-current]")?.focus();
+    });
     const blockAt = (event) => (event.target.dataset?.block === undefined ? -1 : Number(event.target.dataset.block));
     const pointers = new Map();
     let moved = 0;
@@ -246,7 +369,10 @@ export class Viewer extends EventTarget {
     stage.addEventListener("pointerover", (event) => {
       if (!this.dragging) this.send("light", blockAt(event));
     });
-    stage.addEventListener("pointerleave", () => this.send("light", -1));
+    stage.addEventListener("pointerleave", () => (this.send("light", -1), this.send("word", null)));
+    stage.addEventListener("pointermove", (event) => {
+      if (!this.dragging) this.send("word", this.wordAt(blockAt(event), event));
+    });
     stage.addEventListener("pointerdown", (event) => {
       if (!this.page || event.button !== 0) return;
       pointers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -280,6 +406,7 @@ export class Viewer extends EventTarget {
     const release = (event) => {
       if (!pointers.delete(event.pointerId)) return;
       if (event.type === "pointerup" && moved < 4) this.send("pick", blockAt(event));
+      if (this.dragging) this.tellMoved();
       this.dragging = false;
       stage.classList.remove("dragging");
     };
@@ -301,6 +428,7 @@ export class Viewer extends EventTarget {
         this.x -= event.deltaX;
         this.y -= event.deltaY;
         this.place(false);
+        this.tellMoved();
       }
     }, { passive: false });
     stage.addEventListener("keydown", (event) => {
@@ -310,9 +438,11 @@ export class Viewer extends EventTarget {
         this.x += pan[0];
         this.y += pan[1];
         this.place();
+        this.tellMoved();
       } else if (event.key === "+" || event.key === "=") this.zoom(STEP);
       else if (event.key === "-") this.zoom(1 / STEP);
       else if (event.key === "0") this.fit();
+      else if (event.key === "r" || event.key === "R") this.rotate(event.shiftKey ? -90 : 90);
       else if (event.key === "PageDown" || (event.key === "ArrowRight" && this.count > 1)) this.send("page", 1);
       else if (event.key === "PageUp" || (event.key === "ArrowLeft" && this.count > 1)) this.send("page", -1);
       else return;

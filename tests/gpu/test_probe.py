@@ -21,16 +21,6 @@ from deepseek_ocr_mcp.models import Gpu
 from fake_nvml import FakeNvml
 
 
-@pytest.fixture
-def nvml() -> FakeNvml:
-    return FakeNvml()
-
-
-@pytest.fixture
-def probe(nvml: FakeNvml) -> GpuProbe:
-    return GpuProbe(nvml, sees_host_pids=True)
-
-
 class Clock:
     now = 1000.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,16 +186,6 @@ def test_a_card_that_no_code_was_compiled_for_is_named() -> None:
 # -- what the probe finds
 
 
-@pytest.fixture
-def nvml() -> FakeNvml:
-    return FakeNvml()
-
-
-@pytest.fixture
-def probe(nvml: FakeNvml) -> GpuProbe:
-    return GpuProbe(nvml, sees_host_pids=True)
-
-
 def test_the_probe_reads_the_facts_of_driver_and_card(nvml: FakeNvml, probe: GpuProbe) -> None:
     card = nvml.add_card(name="NVIDIA H200", capability=(9, 0), compute_mode=3, fabric_state=2)
     card.take(pid=7, mb=100)
@@ -303,11 +291,12 @@ def test_nvml_is_shut_down_when_nobody_asks_and_started_again_by_the_next_questi
     nvml.add_card()
     probe = GpuProbe(nvml, rest_after=0.02)
     assert len(probe.cards()) == 1
-    assert wait_until(lambda: nvml.calls["nvmlShutdown"] == 1)
+    assert nvml.shutdowns.acquire(timeout=60)
     assert not nvml.initialised
     assert len(probe.cards()) == 1
     assert nvml.calls["nvmlInit"] == 2
-    assert wait_until(lambda: nvml.calls["nvmlShutdown"] == 2)
+    assert nvml.shutdowns.acquire(timeout=60)
+    assert nvml.calls["nvmlShutdown"] == 2
 
 
 def test_many_questions_set_one_timer(nvml: FakeNvml) -> None:
@@ -324,10 +313,3 @@ def test_many_questions_set_one_timer(nvml: FakeNvml) -> None:
     assert nvml.calls["nvmlShutdown"] == 1
     probe.rest()
     assert nvml.calls["nvmlShutdown"] == 1
-
-
-def wait_until(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return true()

@@ -1,0 +1,411 @@
+"""The page in a real Chromium: what a person's work goes through, from the upload to what is taken along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+from playwright.sync_api import CDPSession, Page, expect
+
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited
+from browser.test_page import TOKEN, Serve, add, pdf, read, shown
+from support import BOUND_S, HttpServer, png, tiff, wait_until, written
+
+pytestmark = pytest.mark.browser
+
+expect.set_options(timeout=WAIT_MS)
+
+
+@pytest.fixture
+def scholar(serve: Serve) -> HttpServer:
+    return serve("writers:Scholar", OCR_MAX_FILE_MB="1")
+
+
+@pytest.fixture
+def rapid(serve: Serve) -> HttpServer:
+    return serve("rapidocr")
+
+
+def uploaded(page: Page) -> list[int]:
+    """The bytes of the bodies that the page sends from now on."""
+    bodies: list[int] = []
+    page.on("request", lambda request: bodies.append(len(request.post_data_buffer or b"")))
+    return bodies
+
+
+def saved(page: Page, name: str, *, last: bool = False) -> bytes:
+    """What the entry of the menu with this name saves."""
+    page.get_by_role("button", name="Download").click()
+    entry = page.get_by_role("menuitem", name=name)
+    with page.expect_download() as download:
+        (entry.last if last else entry.first).click()
+    return Path(download.value.path()).read_bytes()
+
+
+# -- tokens
+
+
+def test_a_token_that_is_not_given_is_asked_for_once_and_can_be_given_later(visitor: Visitor, serve: Serve) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.open(serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN), ready=False)
+    dialog = page.locator("dialog")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("html[data-ready]")
+    expect(page.locator(".locked")).to_contain_text("asks for a token")
+    # The state is asked for every five seconds: no dialog comes for it.
+    with page.expect_response("**/gpu/status"):
+        pass
+    with page.expect_response("**/gpu/status"):
+        pass
+    expect(dialog).to_be_hidden()
+    page.get_by_role("button", name="Enter the token").click()
+    page.get_by_label("Token", exact=True).fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator(".mode")).to_have_count(7)
+    read(page, ("page.png", png()))
+
+
+def test_the_api_page_opens_without_a_token_and_uses_the_one_that_was_given(visitor: Visitor, serve: Serve) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    server = serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN)
+    context = visitor.context(server)
+    page = context.new_page()
+    page.goto(f"{server.root}/docs")
+    expect(page.get_by_role("link", name="start page")).to_be_visible()
+    page.goto(server.root)
+    page.get_by_label("Token", exact=True).fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("html[data-ready]")
+    page.goto(f"{server.root}/docs")
+    expect(page.get_by_role("link", name="/ocr-pdf")).to_be_visible()
+
+
+# -- files
+
+
+def drop(session: CDPSession, *paths: Path) -> None:
+    """Drop files or folders on the page, as a file manager does."""
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+
+
+def test_a_dropped_folder_is_read_file_by_file(visitor: Visitor, scholar: HttpServer, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "b.png").write_bytes(png())
+    (folder / "notes.docx").write_bytes(b"no page")
+    (folder / "deeper" / "a.tif").write_bytes(tiff(20))
+    page = visitor.open(scholar)
+    drop(page.context.new_cdp_session(page), folder)
+    expect(page.locator(".file-name")).to_have_text(["scans/b.png", "scans/deeper/a.tif"])
+    expect(page.locator(".toast")).to_contain_text("1 file was left out")
+    page.click("#read")
+    expect(page.locator(".file.done")).to_have_count(2)
+
+
+def test_a_file_that_changed_on_disk_is_named_as_such(visitor: Visitor, scholar: HttpServer, tmp_path: Path) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    path = tmp_path / "page.png"
+    path.write_bytes(png(60, 60))
+    page = visitor.open(scholar)
+    page.route("**/documents", lambda route: route.abort())  # so that it is not sent at once
+    page.route("**/health", lambda route: route.abort())
+    visitor.expected.append("net::ERR_FAILED")
+    page.set_input_files("#picker", str(path))
+    expect(page.locator(".banner")).to_be_visible()
+    path.write_bytes(png(90, 90))
+    page.unroute("**/documents")
+    page.unroute("**/health")
+    page.click("#read")
+    expect(page.locator(".error-box")).to_contain_text("page.png has changed on your disk")
+
+
+def test_a_document_is_sent_once_whatever_is_done_with_it(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    data = pdf("Alpha page", "Omega page", "Third page")
+    bodies = uploaded(page)
+    read(page, ("three.pdf", data))
+    page.get_by_role("button", name="Next page").click()
+    expect(shown(page)).to_contain_text("Omega page")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.locator(".file.done")).to_have_count(1)
+    assert sum(bodies) < 1.05 * len(data) + 1024
+    assert saved(page, "Searchable PDF").startswith(b"%PDF-")
+
+
+def test_over_a_slow_line_files_arrive_with_a_percentage_and_the_time_left(
+    visitor: Visitor, scholar: HttpServer
+) -> None:
+    page = visitor.open(scholar)
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    slow = {"offline": False, "latency": 20, "downloadThroughput": 10_000_000, "uploadThroughput": 60_000}
+    session.send("Network.emulateNetworkConditions", slow)
+    noise = Image.effect_noise((500, 560), 90)
+    out = io.BytesIO()
+    noise.save(out, "PNG")
+    assert 200_000 < len(out.getvalue()) < 900_000
+    add(page, ("a.png", out.getvalue()), ("b.png", out.getvalue()))
+    page.click("#read")
+    expect(page.locator(".file-meta").first).to_contain_text(re.compile(r"Uploading, \d+%"))
+    expect(page.locator(".file-meta").first).to_contain_text("left")
+    expect(page.locator(".file.done")).to_have_count(2)
+
+
+def test_an_upload_that_is_cut_goes_on_where_it_was(visitor: Visitor, serve: Serve) -> None:
+    visitor.expected += [TOLD_ANYWAY, "net::ERR"]
+    page = visitor.open(serve("writers:Scholar", OCR_MAX_FILE_MB="6"))
+    offsets: list[str] = []
+    page.on(
+        "request",
+        lambda sent: offsets.append(sent.headers.get("upload-offset", "")) if "/documents/" in sent.url else None,
+    )
+    cut = [False]
+
+    def once(route: object) -> None:
+        if cut[0]:
+            route.continue_()  # type: ignore[attr-defined]
+        else:
+            cut[0] = True
+            route.abort("connectionreset")  # type: ignore[attr-defined]
+
+    page.route("**/documents/*", once)
+    image = Image.effect_noise((1400, 1600), 90)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    assert len(out.getvalue()) > 2 << 20
+    read(page, ("large.png", out.getvalue()))
+    assert cut[0]
+    assert str(1 << 20) in offsets
+    assert offsets.count("") >= 1  # where it was: HEAD
+
+
+# -- nothing is lost
+
+
+def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid: HttpServer) -> None:
+    context = visitor.context(rapid)
+    page = visitor.visit(context, rapid)
+    read(page, ("note.png", written("kept in the browser")))
+    expect(page.get_by_label("Keep files and texts")).to_be_checked()
+    page.get_by_role("link", name="DeepSeek OCR, start").click()
+    expect(page.locator(".file.done")).to_have_count(1)  # the logo empties nothing
+    page.wait_for_timeout(300)  # ms, in which it is written down
+    bodies = uploaded(page)
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    expect(page.locator(".file.done")).to_have_count(1)
+    expect(shown(page)).to_contain_text("kept in the browser")
+    expect(page.locator(".sheet-image")).to_be_visible()
+    assert sum(bodies) == 0
+    assert saved(page, "Word").startswith(b"PK")
+    page.get_by_role("button", name="Clear").click()
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    expect(page.get_by_role("heading", name="Drop a page")).to_be_visible()
+
+
+def test_nothing_is_kept_where_the_reader_does_not_want_it(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    read(page, ("page.png", png()))
+    page.get_by_label("Keep files and texts").uncheck()
+    expect(page.locator("#live")).to_contain_text("Nothing is kept")
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    expect(page.get_by_role("heading", name="Drop a page")).to_be_visible()
+
+
+def test_leaving_warns_while_a_page_is_read(visitor: Visitor, serve: Serve) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.open(serve("Patient", OCR_BUSY_WAIT="0.2", OCR_MAX_QUEUE="4"))
+    add(page, ("page.png", png()))
+    page.click("#read")
+    expect(page.locator(".file.reading")).to_have_count(1)
+    page.close(run_before_unload=True)
+    wait_until(lambda: (page.wait_for_timeout(20), visitor.problems)[1], BOUND_S)  # Playwright tells while it waits
+    assert visitor.problems == ["dialog: "]  # the browser's own words
+    visitor.problems.clear()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".file-meta")).to_have_text("Cancelled")
+
+
+def test_what_was_read_before_a_cancel_stays(visitor: Visitor, serve: Serve) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    server = serve("Stalling", OCR_BUSY_WAIT="0.2")
+    page = visitor.open(server)
+    add(page, ("two.tif", tiff(20, 13, 40)))
+    page.click("#read")
+    expect(shown(page)).to_contain_text("40x20")
+    expect(page.locator(".strip")).to_contain_text("Reading page 2 of 3")
+    page.locator(".strip").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".note")).to_contain_text("You stopped the reading")
+    expect(shown(page)).to_contain_text("40x20")
+    expect(page.locator(".file.done.lacking")).to_have_count(1)
+    wait_until(lambda: httpx2.get(f"{server.root}/gpu/status", timeout=BOUND_S).json()["queue"] == 0)
+
+
+# -- what is read, and how well
+
+
+def test_a_file_with_a_page_that_failed_has_no_plain_tick(visitor: Visitor, rapid: HttpServer) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.open(rapid)
+    read(page, ("report.pdf", limited()))
+    row = page.locator(".file.done.lacking")
+    expect(row).to_have_count(1)
+    expect(row.locator(".file-meta")).to_contain_text("1 page not read")
+    expect(row.locator(".file-state use")).to_have_attribute("href", "#i-alert")
+    expect(page.locator(".strip-page.failed")).to_have_count(1)
+
+
+def test_read_again_reads_all_files_and_the_keyboard_stays_where_it_was(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    read(page, ("a.png", png()), ("b.png", png(60)))
+    expect(page.locator("#read")).to_be_focused()
+    with page.expect_request(lambda sent: sent.url.endswith("/ocr")):
+        page.get_by_role("button", name="Read all 2 files again").click()
+    expect(page.locator(".file.done")).to_have_count(2)
+    expect(page.locator("#read")).to_be_focused()
+    expect(page.get_by_role("button", name="Read a.png again")).to_have_count(1)
+
+
+# -- taking along
+
+
+def test_several_files_are_saved_as_one_with_their_names(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("first.png", written("Alpha\nBeta")), ("second.png", written("Gamma")))
+    heading = page.locator(".menu-heading")
+    text = saved(page, "Plain text", last=True).decode()
+    assert "== first.png ==" in text
+    assert "== second.png ==" in text
+    assert not [line for line in text.splitlines() if line.startswith(" ")]
+    markdown = saved(page, "Markdown", last=True).decode()
+    assert markdown.startswith("# first.png\n")
+    word = zipfile.ZipFile(io.BytesIO(saved(page, "Word", last=True))).read("word/document.xml").decode()
+    assert "second.png" in word
+    assert "Gamma" in word
+    page.get_by_role("button", name="Download").click()
+    expect(heading).to_have_text("All 2 files in one")
+
+
+def test_a_result_is_saved_whole_as_a_zip(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    read(page, ("paper.png", png(400, 560)))
+    with zipfile.ZipFile(io.BytesIO(saved(page, "All of these in a zip"))) as made:
+        assert made.testzip() is None
+        names = set(made.namelist())
+        assert {"paper.md", "paper.txt", "paper.json", "paper.csv", "paper.docx", "paper-searchable.pdf"} <= names
+        assert json.loads(made.read("paper.json"))["engine"] == "Scholar"
+        rows = list(csv.reader(io.StringIO(made.read("paper.csv").decode("utf-8-sig"))))
+    assert ["Tide", "Height in m", ""] in rows
+
+
+def test_a_table_is_copied_with_tabs_and_as_html(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar, permissions=["clipboard-read", "clipboard-write"])
+    read(page, ("paper.png", png(400, 560)))
+    page.locator(".prose table").hover()
+    page.get_by_role("button", name="Copy the table").click()
+    expect(page.locator(".toast")).to_contain_text("Copied")
+    kinds = """async () => {
+        const [item] = await navigator.clipboard.read();
+        const of = async (type) => (await item.getType(type)).text();
+        return [await of("text/plain"), await of("text/html")];
+    }"""
+    plain, html = page.evaluate(kinds)
+    assert "Tide\tHeight in m" in plain
+    assert '<td rowspan="2">Tide' in html
+    assert "data-" not in html
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.locator(".toast")).to_have_count(2)
+    plain, html = page.evaluate(kinds)
+    assert plain.startswith("# Tides of the northern coast")
+    assert "<table" in html
+    assert "<h1>" in html
+
+
+def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("note.png", written("Hello from the harbour")))
+    page.get_by_role("button", name="Edit the text").click()
+    area = page.get_by_label("Text of page 1")
+    expect(area).to_be_focused()
+    area.fill("Hello from the *lighthouse*")
+    page.get_by_role("button", name="Done").click()
+    expect(shown(page).locator("em")).to_have_text("lighthouse")
+    assert "lighthouse" in saved(page, "Markdown").decode()
+    word = zipfile.ZipFile(io.BytesIO(saved(page, "Word"))).read("word/document.xml").decode()
+    assert "lighthouse" in word
+    page.wait_for_timeout(300)  # ms, in which it is written down
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    expect(shown(page)).to_contain_text("lighthouse")
+    page.get_by_role("button", name="Edit the text").click()
+    page.get_by_role("button", name="As it was read").click()
+    page.get_by_role("button", name="Done").click()
+    expect(shown(page)).to_contain_text("harbour")
+
+
+# -- looking
+
+
+def test_a_page_is_turned_with_its_boxes(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    read(page, ("paper.png", png(400, 560)))
+    box = page.locator('.box[data-block="2"]')
+
+    def shape() -> tuple[float, float]:
+        frame = box.bounding_box()
+        assert frame is not None
+        return frame["width"], frame["height"]
+
+    wide, high = shape()
+    assert wide > high
+    page.get_by_role("button", name="Turn the page").click()
+    turned_wide, turned_high = shape()
+    assert turned_high > turned_wide
+    box.hover(force=True)
+    expect(page.locator('.bit.lit[data-block="2"]').first).to_be_visible()
+    page.locator(".stage").press("Shift+R")
+    assert shape() == pytest.approx((wide, high), abs=1)
+
+
+def test_the_pages_in_small_lead_to_the_pages(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("three.pdf", pdf("Alpha page", "Omega page", "Third page")))
+    small = page.locator(".strip-page")
+    expect(small).to_have_count(3)
+    expect(small.nth(2).locator("img")).to_be_visible()
+    small.nth(2).click()
+    expect(shown(page)).to_contain_text("Third page")
+    expect(small.nth(2)).to_have_attribute("aria-current", "true")
+    page.keyboard.press("ArrowUp")
+    expect(shown(page)).to_contain_text("Omega page")
+
+
+def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("first.png", written("Harbour fees 2025")), ("second.pdf", pdf("nothing here", "the harbourmaster")))
+    field = page.get_by_role("searchbox", name="Search all texts")
+    field.fill("harbour")
+    expect(page.locator("#search-result")).to_have_text("2 hits in 2 files")
+    expect(page.locator(".file-meta").first).to_have_text("1 hit")
+    field.press("Enter")  # from the first file, which is shown, to the next hit
+    expect(shown(page)).to_contain_text("harbourmaster")
+    page.get_by_label("Whole words").check()
+    expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
+    page.get_by_label("Whole words").uncheck()
+    page.get_by_label("Pattern").check()
+    field.fill(r"20\d\d")
+    expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
+    field.fill("(")
+    expect(page.locator("#search-result")).to_have_text("This is no pattern.")
