@@ -37,7 +37,7 @@ EXAMPLES = ROOT / "examples"
 RECEIPT = EXAMPLES / "pages" / "receipt.png"
 PROGRAM = Path(sys.executable).with_name("deepseek-ocr-mcp")
 TOKEN = "a-token-for-tests-only"
-TOOLS = ["ocr_image", "gpu_status", "gpu_offload", "gpu_release"]
+TOOLS = ["ocr_image", "ocr_to_files", "gpu_status", "gpu_offload", "gpu_release"]
 FILES = {
     "claude-desktop": "claude_desktop_config.json",
     "claude-code": "claude_code.sh",

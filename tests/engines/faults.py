@@ -138,6 +138,13 @@ class Remarking(Echo):
         return [PageText("what was read", remark="The rest is in a script of its own.") for _ in pages]
 
 
+class Unfinished(Echo):
+    """A model that does not come to its end: on a page that is 20 pixels high by its limit, on others in a loop."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("what was read", finish="length" if page.height == 20 else "loop") for page in pages]
+
+
 class Blank(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         return [PageText("") for _ in pages]
