@@ -8,19 +8,19 @@ from collections.abc import Sequence
 __all__ = ["is_pattern", "served_name"]
 
 
-def served_name(wanted: str, listed: Sequence[str]) -> str | None:
+def served_name(model: str, listed: Sequence[str]) -> str | None:
     """The name under which to ask for a model; None where no entry of the list is that model.
 
     The name itself comes first. Then names count as the same that differ only in capitals, in Ollama's tag `:latest`
     or in the prefix `models/` of Google's list. Then a pattern of a gateway (`openai/*`) stands for every name that
     fits, and the operator's own name is asked for.
     """
-    if wanted in listed:
-        return wanted
+    if model in listed:
+        return model
     for name in listed:
-        if not is_pattern(name) and _plain(name) == _plain(wanted):
+        if not is_pattern(name) and _plain(name) == _plain(model):
             return name
-    return wanted if any(is_pattern(name) and _fits(wanted, name) for name in listed) else None
+    return model if any(is_pattern(name) and _fits(model, name) for name in listed) else None
 
 
 def is_pattern(name: str) -> bool:
