@@ -224,6 +224,9 @@ def test_tags_of_thoughts_without_an_end_cost_no_time() -> None:
         ("DeepSeek-AI/DeepSeek-OCR", ["deepseek-ai/deepseek-ocr"], "deepseek-ai/deepseek-ocr"),
         ("openai/gpt-6", ["anthropic/*", "openai/*"], "openai/gpt-6"),
         ("anything", ["*"], "anything"),
+        ("vendor/a/model-x", ["vendor/*/model-*"], "vendor/a/model-x"),
+        ("ab", ["ab*b"], None),
+        ("a" * 200, ["*a" * 100 + "b"], None),
         ("openai/gpt-6", ["anthropic/*"], None),
         ("a.b", ["aXb"], None),
         ("a", [], None),
@@ -248,11 +251,8 @@ def test_the_ban_of_repetitions_is_sent_as_each_server_takes_it() -> None:
     assert sglang["custom_params"] == ban
     assert sglang["skip_special_tokens"] is request_for("vllm")["skip_special_tokens"] is False
     others: list[Server] = ["ollama", "llama.cpp", "lmstudio", "openai", ""]
-    for plain in (
-        *map(request_for, others),
-        request_for("vllm", grounding=False),
-        request_for("sglang", grounding=False),
-    ):
+    in_words = (request_for("vllm", grounding=False), request_for("sglang", grounding=False))
+    for plain in (*map(request_for, others), *in_words):
         assert not plain.keys() & {"vllm_xargs", "custom_params", "custom_logit_processor", "skip_special_tokens"}
 
 

@@ -116,11 +116,11 @@ class Client:
 
     async def look(self) -> Facts:
         """Ask which model it serves and whether it sleeps."""
-        model_set = self._settings.model
+        named = self._settings.model
         status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
-        if model_set and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
+        if named and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
             # It keeps no list, or not for this key. The operator's word is enough; a page shows whether it is right.
-            return Facts(model_set, self._settings.server, self._has_grounding(model_set))
+            return Facts(named, self._settings.server, self._has_grounding(named))
         if (failure := self._failure(status, listed)) is not None:
             raise failure
         card, model = self._chosen(listed)
@@ -153,16 +153,13 @@ class Client:
         cards = {
             entry["id"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         }
-        model_set = self._settings.model
-        if model_set:
-            if (name := served_name(model_set, list(cards))) is not None:
+        named = self._settings.model
+        if named:
+            if (name := served_name(named, list(cards))) is not None:
                 return cards.get(name, {}), name
             if self._settings.server and self._settings.server not in map(owner_of, cards.values()):
-                return (
-                    {},
-                    model_set,
-                )  # a gateway serves more than it lists: LiteLLM, of a pattern, the names that it knows
-            raise self._missing(model_set, cards)
+                return {}, named  # a gateway serves more than it lists: LiteLLM lists known names for a pattern
+            raise self._missing(named, cards)
         models = {name: card for name, card in cards.items() if not is_pattern(name)}
         if not models:
             raise self._missing("a model that it names", cards)
