@@ -31,6 +31,7 @@ FEW: Final = 2.0  # the same of lines that are read again where that can be done
 # The same for a page as a whole, tuned on photos and scans that are hard to read.
 READABLE_SCORE: Final = 0.78  # readable lines score 0.82 and more, in noise and at 5 pixels too
 READABLE_DENSITY: Final = 0.8  # characters per thickness: readable lines have 1.3 to 3, unread ones 0 to 0.7
+READ_SHARE: Final = 0.05  # of its ink is unread, at most, in a line whose letters only stand far apart
 UNREAD_SHARE: Final = 0.5  # of the length of all lines
 
 # Vietnamese, whose words are one syllable each. French has 0.1 of such words, Portuguese 0.15, Vietnamese 0.5.
@@ -160,7 +161,7 @@ def find_unread(lines: Sequence[TextLine], shares: Sequence[float]) -> Unread:
     if sum(lengths[n] for n in telling) < ENOUGH:  # a page of a few words
         telling = [n for n, length in enumerate(lengths) if length >= SHORT]
     noise = [n for n in telling if _is_noise(lines[n], shares[n])]
-    doubtful = [n for n in telling if n in noise or _is_doubtful(lines[n], lengths[n])]
+    doubtful = [n for n in telling if n in noise or _is_doubtful(lines[n], lengths[n], shares[n])]
     unread, total = (sum(lengths[n] for n in numbers) for numbers in (doubtful, telling))
     if doubtful and unread >= UNREAD_SHARE * total:
         greek = sum(_is_greek(lines[n].text) for n in doubtful) > len(doubtful) / 2
@@ -223,11 +224,12 @@ def _is_noise(line: TextLine, share: float) -> bool:
     return share >= NO_CHARACTERS or (share >= FEW_CHARACTERS and line.score < UNSURE_SCORE)
 
 
-def _is_doubtful(line: TextLine, length: float) -> bool:
+def _is_doubtful(line: TextLine, length: float, share: float) -> bool:
     """Whether a line may be foreign, faint or badly blurred."""
     text = "".join(line.text.split())
     density = (len(text) + len(NO_SPACES.findall(text))) / length
-    return _is_greek(text) or line.score < READABLE_SCORE or density < READABLE_DENSITY
+    sparse = density < READABLE_DENSITY and (share > READ_SHARE or not text)
+    return _is_greek(text) or line.score < READABLE_SCORE or sparse
 
 
 def _vietnamese(lines: Sequence[TextLine]) -> list[int]:
