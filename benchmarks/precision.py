@@ -1,4 +1,4 @@
-"""Claim: with the recognition model in integers, a page takes 0.62 of RapidOCR's CPU time and loses nothing to measure.
+"""Claim: with the recognition model in integers, a page takes 0.62 of the CPU time of float32 and loses nothing.
 
 Two servers over stdio, one with `OCR_PRECISION=float32` and one with `int8`, take turns on each file, each on one
 thread, with the model loaded. The corpus' own evaluate.py scores both, as in reading.py; `--generated` and `--numbers`
