@@ -1,4 +1,5 @@
-"""Claim: an agent pays for the text of a page and little else, and for positions a third less than with any peer.
+"""Claim: an agent pays for the text of a page and little else, for positions a third less than with any peer, and for a
+search in a page that was read no time.
 
 The cost of an answer is its characters: a model counts tokens, and tokens follow characters. Our server reads each page
 once, over stdio. The benchmark then writes the same lines in the formats of other servers, so that every format holds
@@ -18,6 +19,14 @@ Our columns hold the answer that the client gets. Most clients show their model 
 instead. `before` is this server's structured content as it was when it held the whole text and the text of each page.
 `find` searches the longest word that the page has once; `find str.` is its structured content. A peer that repeats its
 answer as structured content pays nothing for that.
+
+**Searches.** A document is read once, in mode `document`. Then the benchmark searches it, for another term each time,
+over stdio with a real worker. With `--before`, a server of another checkout does the same, call by call in turns.
+
+**Markdown.** Characters that are printed on a page are escaped where a Markdown reader would take them for markup. The
+benchmark counts the backslashes, lets a CommonMark reader show the text, and compares that with the text of `free`,
+which has no markup: every character but white space and hyphens at the end of a line, in order. A bullet is a bullet,
+whatever its sign is.
 """
 
 from __future__ import annotations
@@ -26,18 +35,32 @@ import argparse
 import json
 import re
 import statistics
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Final
 
-from common import PAGES, PRODUCT, StdioServer, ratio, report, say, table, text_of, verdict
+from markdown_it import MarkdownIt
+
+from common import PAGES, PRODUCT, StdioServer, ratio, report, say, spread, table, text_of, verdict
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
+SETTINGS: Final = {"OCR_ENGINE": "rapidocr", "OCR_CACHE": "on", "OCR_REPLY_SECONDS": "250"}
 HUGE: Final = "huge_"  # the same text as others, and minutes to read
 MIN_CHARS: Final = 200  # in a shorter text, the frame outweighs the text
 MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
+MAX_OFFERED: Final = 3600  # characters that a model reads before any call
+MAX_SEARCH_S, MIN_FASTER = 0.030, 30.0
+SEARCHES: Final = 8  # in each document, in turns
+MAX_ESCAPES: Final = 0.005  # of the characters
+SEARCHED: Final = ("scan_phototest.tif", "table_bankstatement.png", "fr_paper.png", "receipt_rewe_rot90_de.pdf")
+ESCAPE: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
+BULLET: Final = re.compile(r"^\s*[-*+•](?=\s|$)", re.MULTILINE)
+HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-\n(?=[^\W\d_])")
 
 
 @dataclass
@@ -209,19 +232,177 @@ def judged(answers: dict[str, Answer], offered: str) -> str:
 def offered_by(server: StdioServer) -> str:
     """The texts that a model reads before it has called a tool."""
     tools = server.list("tools")
-    seen = sum(len(compact(tool[part])) for tool in tools for part in ("name", "description", "inputSchema"))
+    instructions = len(server.instructions)
+    seen = instructions + sum(
+        len(json.dumps(tool[part])) for tool in tools for part in ("name", "description", "inputSchema")
+    )
     return (
-        f"Before any call: {len(compact(tools))} characters of tools/list, of which models are shown {seen} "
-        "(names, descriptions, input schemas)."
+        f"Before any call: {len(compact(tools))} characters of tools/list with {len(tools)} tools. Models are shown "
+        f"{seen} characters: names, descriptions, input schemas, and {instructions} of instructions. At most "
+        f"{MAX_OFFERED}: {verdict(seen <= MAX_OFFERED)}."
+    )
+
+
+# -- searches
+
+
+def terms_of(text: str) -> list[str]:
+    """Words of a text, the longest first, each once: what an agent may search for."""
+    return sorted(dict.fromkeys(re.findall(r"[^\W\d_]{5,}", text)), key=len, reverse=True)[:SEARCHES]
+
+
+@dataclass
+class Searches:
+    """The seconds of the searches in one document, for each server."""
+
+    first: list[float]
+    """Of the reading before."""
+    each: list[list[float]] = field(default_factory=list)
+
+
+def search(servers: Sequence[StdioServer], path: Path) -> Searches:
+    """Read a document with each server, then search it for one term after the other, in turns."""
+    first, text = [], ""
+    for server in servers:
+        began = time.perf_counter()
+        text = text_of(server.result("ocr_image", image=str(path), max_chars=0))
+        first.append(time.perf_counter() - began)
+    found = Searches(first, [[] for _ in servers])
+    for number, term in enumerate(terms_of(text)):
+        turns = list(enumerate(servers))
+        for n, server in turns if number % 2 else reversed(turns):
+            began = time.perf_counter()
+            server.result("ocr_image", image=str(path), find_term=term)
+            found.each[n].append(time.perf_counter() - began)
+    return found
+
+
+def searches_of(paths: Sequence[Path], before: str) -> str:
+    """The table of searches, and whether the claim holds."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(StdioServer(PRODUCT, **SETTINGS))]
+        if before:
+            source = {"PYTHONPATH": str(Path(before).resolve() / "src")}
+            servers.append(stack.enter_context(StdioServer(PRODUCT, **SETTINGS, **source)))
+        for server in servers:
+            server.initialize()
+            server.call("ocr_image", image=str(PAGES / "receipt.png"))  # loads the model
+        found = {}
+        for path in paths:
+            say(f"search in {path.name}")
+            found[path.name] = search(servers, path)
+    rows = [
+        [name, *(f"{seconds:.2f}" for seconds in each.first), *(spread([1000 * s for s in of], 1) for of in each.each)]
+        for name, each in found.items()
+    ]
+    names = ["ours", "before"][: len(servers)]
+    head = ["document", *(f"{name}: read, s" for name in names), *(f"{name}: search, ms" for name in names)]
+    slowest = max(statistics.median(each.each[0]) for each in found.values())
+    lines = [
+        "Searches in a document that was read, median (least–most):",
+        table(head, rows),
+        f"- Median of the slowest document: {1000 * slowest:.1f} ms, at most {1000 * MAX_SEARCH_S:.0f}: "
+        f"{verdict(slowest <= MAX_SEARCH_S)}.",
+    ]
+    if before:
+        faster = [statistics.median(b) / statistics.median(a) for a, b in (each.each for each in found.values())]
+        median = statistics.median(faster)
+        lines.append(
+            f"- Against the checkout before: ×{median:.0f} (×{min(faster):.0f}–×{max(faster):.0f}) faster, at least "
+            f"×{MIN_FASTER:.0f}: {verdict(median >= MIN_FASTER)}."
+        )
+    return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+
+
+# -- Markdown
+
+
+@dataclass
+class Escapes:
+    """The Markdown of one document, as it is written and as a reader shows it."""
+
+    chars: int
+    backslashes: int
+    same: float
+    """The share of the printed characters that the reader shows, in order."""
+
+
+def shown(markdown: str) -> str:
+    """The text that a CommonMark reader with tables shows, with the numbers and the bullets of lists."""
+    parts, in_cell = [], False
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown):
+        if token.type in ("th_open", "td_open", "th_close", "td_close"):
+            in_cell = token.type.endswith("open")
+        elif token.type == "list_item_open":
+            parts.append(f"{token.info}{token.markup}" if token.info else "•")
+        elif token.type == "inline":
+            text = "".join(child.content or "\n" for child in token.children or ())
+            parts.append(text if in_cell else BULLET.sub("•", text))
+        elif token.type in ("fence", "code_block"):
+            parts.append(token.content)
+    return "\n".join(parts)
+
+
+def printed(text: str) -> str:
+    """The characters of a text without white space, and with words whole that a line breaks."""
+    return "".join(HYPHEN.sub("", text).split())
+
+
+def escapes(server: StdioServer, path: Path) -> Escapes:
+    """Compare the Markdown of a document with its plain text. Both are of one reading."""
+    pages = [
+        [page["text"] for page in server.result("ocr_image", image=str(path), mode=mode, max_chars=0)
+         ["structuredContent"]["pages"]]
+        for mode in ("document", "free")
+    ]  # fmt: skip
+    chars = backslashes = 0
+    same = total = 0
+    for markdown, plain in zip(*pages, strict=True):
+        chars += len(markdown)
+        backslashes += len(ESCAPE.findall(markdown))
+        ours, theirs = printed(shown(markdown)), printed(BULLET.sub("•", plain))
+        matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+        same += sum(block.size for block in matcher.get_matching_blocks()) if ours != theirs else len(theirs)
+        total += max(len(ours), len(theirs))
+    return Escapes(chars, backslashes, same / total if total else 1.0)
+
+
+def escapes_table(found: dict[str, Escapes]) -> str:
+    """The table of escapes, and whether the claim holds."""
+    rows = [
+        [
+            name,
+            str(each.chars),
+            str(each.backslashes),
+            f"{each.backslashes / max(each.chars, 1):.2%}",
+            f"{each.same:.2%}",
+        ]
+        for name, each in found.items()
+        if each.backslashes or each.same < 1
+    ]
+    share = sum(each.backslashes for each in found.values()) / max(sum(each.chars for each in found.values()), 1)
+    whole = sum(each.same == 1 for each in found.values())
+    return "\n\n".join(
+        [
+            f"Markdown, of {len(found)} documents; those with escapes or differences:",
+            table(["document", "characters", "backslashes", "share", "shown as printed"], rows) if rows else "none",
+            f"- Backslashes are {share:.3%} of all characters, less than {MAX_ESCAPES:.1%}: "
+            f"{verdict(share < MAX_ESCAPES)}."
+            f"\n- A CommonMark reader shows {whole} of {len(found)} documents exactly as printed, the others "
+            f"{min(each.same for each in found.values()):.2%} at least.",
+        ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples-only", action="store_true", help="leave the shared corpus out")
+    parser.add_argument("--examples-only", action="store_true", help="leave the corpus out")
+    parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FOLDER", help="pages beside the examples")
+    parser.add_argument("--before", default="", metavar="FOLDER", help="a checkout to compare searches with")
     parser.add_argument("--save", action="store_true", help="keep the result in results/")
     arguments = parser.parse_args()
-    folders = [PAGES] if arguments.examples_only or not CORPUS.is_dir() else [PAGES, CORPUS]
+    corpus: Path = arguments.corpus
+    folders = [PAGES] if arguments.examples_only or not corpus.is_dir() else [PAGES, corpus]
     paths = [
         path
         for folder in folders
@@ -229,14 +410,18 @@ def main() -> None:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(HUGE)
     ]
     answers: dict[str, Answer] = {}
-    with StdioServer(PRODUCT, OCR_ENGINE="rapidocr", OCR_CACHE="on") as server:
+    written: dict[str, Escapes] = {}
+    with StdioServer(PRODUCT, **SETTINGS) as server:
         server.initialize()
         for path in paths:
             say(path.name)
             if answer := measure(server, path):
                 answers[path.name] = answer
+            written[path.name] = escapes(server, path)
         offered = offered_by(server)
-    report("answers", __doc__ or "", judged(answers, offered), save=arguments.save)
+    searched = [path for path in paths if path.name in SEARCHED] or [path for path in paths if path.suffix == ".png"]
+    text = "\n\n".join([judged(answers, offered), searches_of(searched, arguments.before), escapes_table(written)])
+    report("answers", __doc__ or "", text, save=arguments.save)
 
 
 if __name__ == "__main__":

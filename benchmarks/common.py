@@ -109,8 +109,9 @@ class StdioServer:
     def initialize(self) -> float:
         """Seconds from spawn until `initialize` was answered."""
         client = {"name": "benchmark", "version": "1"}
-        self._request("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
+        answer = self._request("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
         seconds = time.perf_counter() - self.began
+        self.instructions: str = answer.get("instructions", "")
         self._send(method="notifications/initialized")
         return seconds
 

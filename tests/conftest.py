@@ -48,14 +48,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: 0 if item.get_closest_marker("slow") else 1 if item.path in sharing else 2)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to run where pytest-xdist ignores groups: each process would start every server and load every model."""
     if not getattr(session.config.option, "loadgroup", False):
         return
     for item in session.items:
-        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid.rpartition("]")[2].rpartition("::")[2]:
-            raise pytest.UsageError(f"pytest {pytest.__version__} and this pytest-xdist do not keep a group together.")
+        if (mark := item.get_closest_marker("xdist_group")) and not item.nodeid.endswith(f"@{mark.args[0]}"):
+            reason = (
+                f"pytest {pytest.__version__} with this pytest-xdist does not keep the tests of a group together.\n"
+            )
+            os.write(2, reason.encode())  # xdist itself only says that a process of its ended
+            raise pytest.UsageError(reason)
 
 
 def _shares(item: pytest.Item) -> bool:
@@ -95,9 +98,12 @@ def fault_engines() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """A shell that starts this in the background has it ignore SIGINT, which its children would inherit."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Children would inherit signals that are ignored: SIGINT in the background of a shell, SIGHUP below `nohup`."""
+    handlers = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from anyio.from_thread import start_blocking_portal
 from faults import fingerprint
 from filelock import FileLock
 from mcp import Client
@@ -37,7 +38,7 @@ from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.models import Doing
 from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.service.service import OcrService
-from leftovers import KEPT
+from leftovers import KEPT, workers_outlive_their_test
 
 Colour = tuple[int, int, int]
 GREY: Colour = (120, 130, 140)
@@ -215,6 +216,22 @@ async def client(
             Client(build_mcp(service, local=local), mode=mode, extensions=SHOWS_APPS if apps else None) as made,
         ):
             yield made
+
+
+Call = Callable[..., CallToolResult]
+"""Calls a tool, `ocr_image` by default, with arguments by name."""
+
+
+@contextmanager
+def blocking_client(engine: str = "Echo") -> Iterator[Call]:
+    """One MCP client on this machine that all tests of a module share, for tests without an event loop of their own."""
+    with (
+        start_blocking_portal() as portal,
+        workers_outlive_their_test(),
+        portal.wrap_async_context_manager(running(engine)) as service,
+        portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
+    ):
+        yield lambda tool="ocr_image", **arguments: portal.call(mcp.call_tool, tool, arguments)
 
 
 def said(result: CallToolResult) -> str:

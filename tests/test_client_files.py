@@ -21,12 +21,14 @@ import anyio
 import httpx2
 import jsonschema
 import pytest
+import yaml
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 import deepseek_ocr_mcp
 from clients.rig import MODULES, find_node, install_modules
+from deepseek_ocr_mcp.cli.clients import CLIENTS, entry_for_program, entry_for_server
 from deepseek_ocr_mcp.config import Settings
 from support import BOUND_S, HttpServer, Servers, as_base64, facts, png, said
 
@@ -35,40 +37,58 @@ EXAMPLES = ROOT / "examples"
 RECEIPT = EXAMPLES / "pages" / "receipt.png"
 PROGRAM = Path(sys.executable).with_name("deepseek-ocr-mcp")
 TOKEN = "a-token-for-tests-only"
-TOOLS = ["ocr_image", "gpu_status", "gpu_offload", "gpu_release"]
+TOOLS = ["ocr_image", "ocr_to_files", "gpu_status", "gpu_offload", "gpu_release"]
 FILES = {
     "claude-desktop": "claude_desktop_config.json",
     "claude-code": "claude_code.sh",
     "cursor": "cursor_mcp.json",
     "vscode": "vscode_mcp.json",
     "codex": "codex_config.toml",
+    "windsurf": "windsurf_mcp_config.json",
+    "zed": "zed_settings.json",
+    "lm-studio": "lm_studio_mcp.json",
+    "open-webui": "open_webui.txt",
+    "goose": "goose_config.yaml",
+    "gemini-cli": "gemini_settings.json",
 }
-
-
-def printed(client: str, *arguments: str) -> str:
-    command = [str(PROGRAM), "client-config", client, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+JSON_KEYS = {"vscode": "servers", "zed": "context_servers"}
+PLACES = ("${env:OCR_AUTH_TOKEN}", "${input:ocr-token}", "${OCR_AUTH_TOKEN}", "$OCR_AUTH_TOKEN",
+          "<OCR_AUTH_TOKEN of the server>")  # fmt: skip
+"""The places for the token in the entries of the clients."""
 
 
 def entry(client: str, text: str) -> dict[str, Any]:
     """The server as this client reads it."""
-    if client == "codex":
-        found = tomllib.loads(text)["mcp_servers"]
-    elif client == "claude-code":
-        words = shlex.split(text)
-        assert words[:3] == ["claude", "mcp", "add"]
-        if "--" in words:
-            name, dashes, *rest = words[3:]
-            assert dashes == "--"
-            return {"name": name, "command": rest[0], "args": rest[1:]}
-        assert words[3:5] == ["--transport", "http"]
-        assert words[7] == "--header"
-        header, _, value = words[8].partition(": ")
-        return {"name": words[5], "url": words[6], "headers": {header: value}}
-    else:
-        found = json.loads(text)["servers" if client == "vscode" else "mcpServers"]
-    ((name, made),) = found.items()
-    return {"name": name, **made}
+    match client:
+        case "codex":
+            found = tomllib.loads(text)["mcp_servers"]
+        case "goose":
+            found = yaml.safe_load(text)["extensions"]
+        case "claude-code":
+            return _claude_code(shlex.split(text))
+        case "open-webui":
+            *command, _, url, _, key = text.splitlines()
+            words = shlex.split(" ".join(command))
+            fields = {"name": "deepseek-ocr", "url": url.removeprefix("URL: ")}
+            fields["headers"] = {"Authorization": f"Bearer {key.removeprefix('Key: ')}"}
+            return fields | {"command": words[0], "args": words[1:]} if words else fields
+        case _:
+            found = json.loads(text)[JSON_KEYS.get(client, "mcpServers")]
+    ((name, fields),) = found.items()
+    names = {"cmd": "command", "uri": "url", "serverUrl": "url", "httpUrl": "url"}
+    return {"name": name, **{names.get(key, key): value for key, value in fields.items()}}
+
+
+def _claude_code(words: list[str]) -> dict[str, Any]:
+    assert words[:3] == ["claude", "mcp", "add"]
+    if "--" in words:
+        name, dashes, *rest = words[3:]
+        assert dashes == "--"
+        return {"name": name, "command": rest[0], "args": rest[1:]}
+    assert words[3:5] == ["--transport", "http"]
+    assert words[7] == "--header"
+    header, _, value = words[8].partition(": ")
+    return {"name": words[5], "url": words[6], "headers": {header: value}}
 
 
 async def serves(command: list[str], folder: Path, **environment: str) -> list[str]:
@@ -81,24 +101,22 @@ async def serves(command: list[str], folder: Path, **environment: str) -> list[s
             return [tool.name for tool in (await client.list_tools()).tools]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("client", FILES)
-async def test_an_example_is_what_the_program_prints_and_starts_a_server(client: str, tmp_path: Path) -> None:
+def test_an_example_is_what_the_program_prints(client: str) -> None:
     example = (EXAMPLES / FILES[client]).read_text()
-    assert example == printed(client).replace(str(PROGRAM), "deepseek-ocr-mcp")
-    made = entry(client, example)
-    assert made["name"] == "deepseek-ocr"
-    assert made["command"] == "deepseek-ocr-mcp"
-    assert await serves([str(PROGRAM), *made["args"]], tmp_path) == TOOLS
+    assert example == entry_for_program(client).replace(str(PROGRAM), "deepseek-ocr-mcp") + "\n"
+    found = entry(client, example)
+    assert found["name"] == "deepseek-ocr"
+    assert found["command"] == "deepseek-ocr-mcp"
+    assert found["args"] == (["serve", "--transport", "http"] if client == "open-webui" else [])
 
 
 def test_every_client_has_its_example_and_every_example_its_line() -> None:
-    text = (EXAMPLES / "README.md").read_text()
-    for client, file in FILES.items():
-        assert f"(`{client}`) | [{file}]({file}) |" in text
-    from deepseek_ocr_mcp.cli.clients import CLIENTS
-
+    rows = [line for line in (EXAMPLES / "README.md").read_text().splitlines() if line.startswith("|")]
     assert set(FILES) == set(CLIENTS)
+    for client, file in FILES.items():
+        (row,) = [row for row in rows if f"| `{client}` |" in row]
+        assert row.endswith(f"| [{file}]({file}) |")
 
 
 @pytest.fixture
@@ -109,22 +127,18 @@ def server(serve: Servers) -> HttpServer:
 @pytest.mark.anyio
 @pytest.mark.parametrize("client", FILES)
 async def test_a_server_elsewhere_is_reached_as_the_program_prints_it(client: str, server: HttpServer) -> None:
-    text = printed(client, "--url", server.url)
+    text = entry_for_server(client, server.url)
     assert TOKEN not in text
-    made = entry(client, text)
+    found = entry(client, text)
     if client == "claude-desktop":
-        assert made["args"][:3] == ["-y", "mcp-remote", server.url]
-        bearer = made["args"][-1].replace("Authorization:${AUTH_HEADER}", made["env"]["AUTH_HEADER"])
-        bearer = bearer.replace("<OCR_AUTH_TOKEN of the server>", TOKEN)
-    elif client == "codex":
-        assert made["url"] == server.url
-        assert made["bearer_token_env_var"] == "OCR_AUTH_TOKEN"
-        bearer = f"Bearer {TOKEN}"
+        assert found["args"][:3] == ["-y", "mcp-remote", server.url]
+        bearer = found["args"][-1].replace("Authorization:${AUTH_HEADER}", found["env"]["AUTH_HEADER"])
     else:
-        assert made["url"] == server.url
-        bearer = made["headers"]["Authorization"]
-        for place in ("${env:OCR_AUTH_TOKEN}", "${input:ocr-token}", "$OCR_AUTH_TOKEN"):
-            bearer = bearer.replace(place, TOKEN)
+        assert found["url"] == server.url
+        variable = found.get("bearer_token_env_var")
+        bearer = f"Bearer ${variable}" if variable else found["headers"]["Authorization"]
+    for place in PLACES:
+        bearer = bearer.replace(place, TOKEN)
     assert bearer == f"Bearer {TOKEN}"
     async with (
         httpx2.AsyncClient(headers={"Authorization": bearer}, timeout=60) as http,

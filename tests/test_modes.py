@@ -69,7 +69,36 @@ def test_a_request_speaks_our_words_whoever_makes_it() -> None:
     assert OcrRequest(image="x").mode == "document"
 
 
-@pytest.mark.parametrize("pages", [True, 1.5, math.nan, math.inf, {"from": 1}, object()])
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        (4417, "4417"), (4417.0, "4417"), (12.5, "12.5"), (["4417"], "4417"), ([4417], "4417"), ([], ""),
+        (["a", 2], '["a", "2"]'), (("ü", "b"), '["ü", "b"]'),
+    ],
+)  # fmt: skip
+def test_a_term_may_be_a_number_or_a_list(term: object, text: str) -> None:
+    assert OcrRequest(image="x", find_term=term).find_term == text  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("term", [True, {"text": "a"}, [["a"]], [True], object()])
+def test_what_is_no_term_is_refused_by_its_type(term: object) -> None:
+    with pytest.raises(ValidationError):
+        OcrRequest(image="x", find_term=term)  # type: ignore[arg-type]
+
+
+def test_arguments_without_effect_are_noted() -> None:
+    def notes(**arguments: str) -> list[str]:
+        return [note.text for note in OcrRequest(image="x", **arguments).notes]
+
+    assert notes() == notes(find_term="y") == notes(mode="find", find_term="y") == notes(custom_prompt="Why?") == []
+    assert "mode=document was not used" in notes(mode="document", find_term="y")[0]
+    assert "find_term was not used" in notes(mode="ocr", find_term="y")[0]
+    assert "custom_prompt was not used" in notes(mode="document", custom_prompt="Why?")[0]
+    assert "custom_prompt was not used" in notes(find_term="y", custom_prompt="Why?")[0]
+    assert OcrRequest(image="x", mode="markdown", find_term="y").model_copy().notes
+
+
+@pytest.mark.parametrize("pages", [True, 1.5, math.nan, math.inf, {"from": 1, "until": 2}, {}, object()])
 def test_what_is_no_page_range_is_refused_by_its_type(pages: object) -> None:
     with pytest.raises(ValidationError):
         OcrRequest(image="x", pages=pages)  # type: ignore[arg-type]

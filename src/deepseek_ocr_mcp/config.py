@@ -8,20 +8,33 @@ servers in whatever folder is open, and a stranger's `.env` file there could nam
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import BadRequest
 
-__all__ = ["Settings", "is_loopback", "load_settings"]
+__all__ = ["REMOTE_SERVERS", "Settings", "is_loopback", "json_object", "load_settings", "per_endpoint"]
 
 MB = 1024 * 1024
 MIN_TOKEN = 16  # characters; of hex digits, 64 bits: guessed over a network, centuries
+
+REMOTE_SERVERS: Final = ("vllm", "sglang", "ollama", "llama.cpp", "lmstudio", "openai")
+"""The servers whose ways with a request are known; see `lifecycle/remote/request.py`."""
+
+_FIXED_FIELDS: Final = frozenset({"messages", "model", "n", "stream"})
+_FIXED_HEADERS: Final = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
+)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+MIN_SECRET: Final = 8  # characters of a header that the log strikes out: a short one is a word of other lines, too
 
 _List = Annotated[tuple[str, ...], NoDecode]
 
@@ -96,8 +109,8 @@ class Settings(BaseSettings):
     ocr_page_timeout: float = _field(
         300.0,
         "Engine",
-        "Seconds that a page may take to read. Then its worker is killed. At an endpoint: seconds for all attempts "
-        "together.",
+        "Seconds that a page may take to read. Then its worker is killed. At an endpoint: seconds from the first byte "
+        "of the answer, all attempts together.",
         gt=0,
     )
     ocr_busy_wait: float = _field(
@@ -129,8 +142,50 @@ class Settings(BaseSettings):
         "Endpoints",
         "Addresses of endpoints that speak OpenAI's chat API, separated by commas, like `http://10.0.0.5:8000/v1`.",
     )
-    ocr_remote_key: SecretStr | None = _field(None, "Endpoints", "The bearer token for all endpoints.")
-    ocr_remote_concurrency: int = _field(32, "Endpoints", "Pages that one endpoint has at once.", ge=1, le=1024)
+    ocr_remote_key: SecretStr | None = _field(
+        None,
+        "Endpoints",
+        "The bearer token for all endpoints, or a JSON object with a token for each address.",
+    )
+    ocr_remote_headers: SecretStr | None = _field(
+        None,
+        "Endpoints",
+        'Headers of every request, as a JSON object, like `{"X-Team": "ocr"}`. A value that is an object itself holds '
+        "the headers for the address that is its name.",
+    )
+    ocr_remote_fields: str = _field(
+        "",
+        "Endpoints",
+        'A JSON object that is merged into every request for a page, like `{"reasoning_effort": "none"}`. The value '
+        "`null` leaves a field out.",
+    )
+    ocr_remote_server: str = _field(
+        "",
+        "Endpoints",
+        "The server that reads behind a gateway: `vllm`, `sglang`, `ollama`, `llama.cpp`, `lmstudio` or `openai`, or a "
+        "JSON object with one of them for each address. Empty: the server that the endpoint names.",
+    )
+    ocr_remote_concurrency: int = _field(
+        32,
+        "Endpoints",
+        "Pages that one endpoint has at once, at most. The server begins with two and learns how many the endpoint "
+        "can take.",
+        ge=1,
+        le=1024,
+    )
+    ocr_remote_queue_timeout: float = _field(
+        600.0,
+        "Endpoints",
+        "Seconds that a page may wait at endpoints for the first byte of its answer, all attempts together. From that "
+        "byte on, `OCR_PAGE_TIMEOUT` counts.",
+        gt=0,
+    )
+    ocr_remote_proxy: SecretStr | None = _field(
+        None,
+        "Endpoints",
+        "The HTTP proxy for all endpoints, like `http://proxy.example.org:3128`. Empty: none. The server ignores "
+        "`HTTPS_PROXY` and its like.",
+    )
     ocr_remote_prompts: Literal["auto", "deepseek", "words"] = _field(
         "auto",
         "Endpoints",
@@ -306,7 +361,42 @@ class Settings(BaseSettings):
     def _each_endpoint_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))
 
-    @field_validator("ocr_auth_token", "ocr_remote_key", mode="before")
+    @field_validator("ocr_remote_fields")
+    @classmethod
+    def _fields_of_a_request(cls, value: str) -> str:
+        if fixed := sorted(json_object(value).keys() & _FIXED_FIELDS):
+            raise ValueError(f"{', '.join(fixed)}: the server sets this itself; OCR_MODEL names the model")
+        return value
+
+    @field_validator("ocr_remote_server")
+    @classmethod
+    def _known_server(cls, value: str) -> str:
+        for name in per_endpoint(value).values():
+            if name not in REMOTE_SERVERS:
+                raise ValueError(f"{str(name)[:40]!r} is no server that is known; the names are "
+                                 f"{', '.join(REMOTE_SERVERS)}")  # fmt: skip
+        return value
+
+    @field_validator("ocr_remote_headers")
+    @classmethod
+    def _headers_that_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        for name, entry in json_object(value.get_secret_value() if value else "").items():
+            for header, text in (entry if isinstance(entry, dict) else {name: entry}).items():
+                if not _HEADER_NAME.fullmatch(header) or header.lower() in _FIXED_HEADERS:
+                    raise ValueError(f"{header[:40]!r} is no header that you can set")
+                if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+                    raise ValueError(f"the value of {header} is no text that a header can carry")
+        return value
+
+    @field_validator("ocr_remote_key")
+    @classmethod
+    def _key_of_each_address(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = per_endpoint(value.get_secret_value() if value else "").values()
+        if not all(isinstance(key, str) for key in keys):
+            raise ValueError("a key is a text; give a JSON object of texts, with addresses as names")
+        return value
+
+    @field_validator("ocr_auth_token", "ocr_remote_key", "ocr_remote_headers", "ocr_remote_proxy", mode="before")
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -333,12 +423,49 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def secrets(self) -> list[str]:
+        """Every text that no line of the log may show."""
+        headers = json_object(self.ocr_remote_headers.get_secret_value() if self.ocr_remote_headers else "")
+        values: list[str] = []
+        for entry in headers.values():
+            values += entry.values() if isinstance(entry, dict) else [entry]
+        keys = per_endpoint(self.ocr_remote_key.get_secret_value() if self.ocr_remote_key else "").values()
+        proxy = urlsplit(self.ocr_remote_proxy.get_secret_value()).password if self.ocr_remote_proxy else None
+        token = self.ocr_auth_token.get_secret_value() if self.ocr_auth_token else ""
+        long = (value for value in values if len(value) >= MIN_SECRET)
+        return [secret for secret in (token, *keys, *long, proxy) if secret]
+
+    @property
     def max_file_bytes(self) -> int:
         return self.ocr_max_file_mb * MB
 
     @property
     def max_pixels(self) -> int:
         return self.ocr_max_megapixels * 1_000_000
+
+
+def per_endpoint(value: str) -> dict[str, Any]:
+    """A setting that may differ from endpoint to endpoint, by address; the name "" stands for every endpoint.
+
+    Raises:
+        ValueError: the value begins like a JSON object and is none.
+    """
+    return json_object(value) if value.lstrip().startswith("{") else {"": value} if value else {}
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that is written there; an empty text is an empty one.
+
+    Raises:
+        ValueError: it is none. The text is not repeated: it may hold a secret.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError('it is no JSON object; write it like {"name": "value"}')
+    return found
 
 
 def load_settings(env_file: str | None = None, overrides: Mapping[str, object] | None = None) -> Settings:

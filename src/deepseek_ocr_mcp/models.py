@@ -6,16 +6,26 @@ The schemas of the tools show the descriptions of these fields, so write them fo
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from .modes import (
     DEFAULT_MODE,
     DEFAULT_RESOLUTION,
     DEFAULT_TEXT_LAYER,
     MODES,
+    PLAIN_MODE,
     RESOLUTIONS,
     TEXT_LAYERS,
     meant_mode,
@@ -32,6 +42,8 @@ __all__ = [
     "EndpointState",
     "Entry",
     "Failure",
+    "FilesWritten",
+    "FindTerm",
     "Folder",
     "Gpu",
     "GpuStatus",
@@ -96,17 +108,81 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _range_text(value: Any) -> Any:
-    """A page range as text, from a number or a list of numbers: 2, [1, 2], [[1, 3]]."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(str(_range_text(part)) for part in value)
+def _number_text(value: Any) -> Any:
+    """A number as text, a whole number without a decimal point. Other values come back as they are."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+def _name_text(value: Any) -> Any:
+    """A name as text, from a number, a truth value, or a list of one of these."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return str(value).lower() if isinstance(value, bool) else _number_text(value)
+
+
+Name = Annotated[str, BeforeValidator(_name_text)]
+"""A name out of a list of names. `resolution=1024` and `text_layer=false` are understood."""
+
+
+_RANGE_ENDS: Final = (
+    ("from", "to"), ("start", "end"), ("first", "last"), ("begin", "end"), ("start_page", "end_page"), ("min", "max"),
+)  # fmt: skip
+_RANGE_KEYS: Final = ("pages", "page", "range", "number")
+MAX_RANGE_DEPTH: Final = 4
+
+
+def _range_text(value: Any, depth: int = 0) -> Any:
+    """A page range as text: from 2, [1, 2], [[1, 3]], {"from": 1, "to": 3}, {"page": 2}, "1;"."""
+    if isinstance(value, str):
+        return _separated_by_commas(value, depth)
+    if depth > MAX_RANGE_DEPTH:
+        raise ValueError('write pages like "1-3,7"')
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(_range_text(part, depth + 1)) for part in value)
+    if isinstance(value, dict):
+        return _range_of_object(value, depth + 1)
+    return value if isinstance(value, float) and not value.is_integer() else _number_text(value)
+
+
+def _separated_by_commas(text: str, depth: int) -> str:
+    """The text of a range with commas alone between its parts; of an object as JSON, the range that it means."""
+    if text.lstrip()[:1] == "{" and depth <= MAX_RANGE_DEPTH:
+        try:
+            return str(_range_text(json.loads(text), depth + 1))
+        except (ValueError, RecursionError):
+            return text
+    return text.replace(";", ",").strip(", \n\t") or text
+
+
+def _range_of_object(value: dict[Any, Any], depth: int) -> str:
+    """The range of an object with a first and a last page, or with one page or range."""
+    given = {str(key).lower(): each for key, each in value.items() if each is not None}
+    for first, last in _RANGE_ENDS:
+        if given and given.keys() <= {first, last}:
+            return "-".join(str(_range_text(given.get(end, ""), depth)) for end in (first, last))
+    if len(given) == 1 and (key := next(iter(given))) in _RANGE_KEYS:
+        return str(_range_text(given[key], depth))
+    raise ValueError('write pages like "1-3,7"')
 
 
 PageRange = Annotated[str, BeforeValidator(_range_text)]
-"""The text of a page range. A number or a list of numbers becomes such a text."""
+"""The text of a page range. Numbers, lists and objects that mean one become such a text."""
+
+
+def _term_text(value: Any) -> Any:
+    """A term as text: a number, or a list of texts and numbers, which becomes a JSON list."""
+    if isinstance(value, (list, tuple)):
+        terms = [_number_text(each) for each in value]
+        if not all(isinstance(each, str) for each in terms):
+            raise ValueError('write find_term like "Total", or like ["Total", "Sum"] to find any of them')
+        return terms[0] if len(terms) == 1 else json.dumps(terms, ensure_ascii=False) if terms else ""
+    return _number_text(value)
+
+
+FindTerm = Annotated[str, BeforeValidator(_term_text)]
+"""The words to find, a pattern between slashes, or a JSON list of these, of which any is to be found."""
 
 
 _BOX_DETAILS: Final[dict[str, BoxDetail]] = {
@@ -127,7 +203,7 @@ def _box_detail(value: Any) -> Any:
 
 _IMAGE = """\
 Absolute path (/home/me/scan.pdf, C:\\scans\\a.png) or file:// URI of an image or PDF; base64 or data: URI for \
-programs; https:// where allowed. A folder or pattern (/scans/**/*.pdf) lists its files or, with save_to, reads all."""
+programs; https:// where allowed. A folder or /scans/**/*.pdf: lists its files."""
 
 
 class ReadingArguments(_Model):
@@ -137,67 +213,93 @@ class ReadingArguments(_Model):
     """
 
     mode: Annotated[
-        str,
+        Name,
         Field(
             description="; ".join(f"{mode.name}: {mode.purpose}" for mode in MODES.values()) + ".",
             json_schema_extra={"enum": list(MODES), "default": DEFAULT_MODE},
         ),
     ] = ""
-    find_term: Annotated[str, Field(description="The words that mode find locates.")] = ""
+    find_term: Annotated[
+        FindTerm,
+        Field(description="Words to locate, a list (any of them), or a pattern: /INV-[0-9]+/."),
+    ] = ""
     custom_prompt: Annotated[str, Field(description="What mode freeform asks about the page.")] = ""
-    pages: Annotated[PageRange, Field(description='Like "1-3,7", "5-" or "last". Empty: all.')] = ""
+    pages: Annotated[PageRange, Field(description="Like 1-3,7 or 5- or last. Empty: all.")] = ""
     resolution: Annotated[
-        str,
+        Name,
         Field(
-            description="auto fits the page; tiny to large shrink it to 512 to 1280 pixels: faster, coarser.",
+            description="tiny to large (512 to 1280 pixels) are faster and coarser than auto.",
             json_schema_extra={"enum": list(RESOLUTIONS)},
         ),
     ] = DEFAULT_RESOLUTION
     text_layer: Annotated[
-        str,
+        Name,
         Field(
-            description="auto: PDF pages with sound text of their own give it, exact and at once; ignore: read all; "
-            "only: none.",
+            description="auto: PDF pages give their own sound text, exact and at once; ignore: read all; only: none.",
             json_schema_extra={"enum": list(TEXT_LAYERS)},
         ),
     ] = DEFAULT_TEXT_LAYER
     boxes: Annotated[
         BoxDetail,
         BeforeValidator(_box_detail),
-        Field(description="lines: also each piece of text with its box in pixels of the page; words: each word, too."),
+        Field(description="lines: also each piece of text with its box in page pixels; words: each word, too."),
     ] = "none"
-    annotate: Annotated[bool, Field(description="Also the page as an image with its boxes drawn (first 5 pages).")] = (
-        False
-    )
+    annotate: Annotated[bool, Field(description="Also an image of the page with its boxes (first 5 pages).")] = False
     max_chars: Annotated[
-        int, Field(ge=0, description="Longest text to return; what is left is named by next_pages. 0: no limit.")
+        int, Field(ge=0, description="Longest text to return; next_pages names the rest. 0: no limit.")
     ] = 20_000
     raw: Annotated[bool, Field(description="Also the text as the model wrote it, tags and all, page by page.")] = False
 
 
 class OcrRequest(ReadingArguments):
-    """The arguments of `ocr_image` and `ocr`, as the service takes them from every edge.
+    """The arguments of `ocr_image`, `ocr_to_files` and `ocr`, as the service takes them from every edge.
 
     It replaces the names that agents use for modes, resolutions and uses of the text layer by ours. A request without a
-    mode gets the mode that its other arguments ask for.
+    mode gets the mode that its other arguments ask for. `notes` names each argument that this leaves without effect.
     """
 
     image: Annotated[str, Field(description=_IMAGE)]
     save_to: Annotated[
         str,
         Field(
-            description="Absolute path of a file for the whole text: .md, .txt, or .json with boxes. For a folder as "
-            "image: a folder, or /out/*.json."
+            description="Absolute path of the file; its suffix is the format. For a folder: a folder, or /out/*.json."
         ),
     ] = ""
-    overwrite: Annotated[bool, Field(description="Whether save_to may replace files.")] = False
+    overwrite: Annotated[bool, Field(description="Whether files may be replaced.")] = False
+
+    _notes: list[Note] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[Note]:
+        """The arguments that have no effect, in sentences."""
+        return list(self._notes)
 
     @model_validator(mode="after")
     def _in_our_words(self) -> Self:
         self.mode = meant_mode(self.mode, self.find_term, self.custom_prompt)
         self.resolution = meant_resolution(self.resolution)
         self.text_layer = meant_text_layer(self.text_layer)
+        self._settle_mode()
         return self
+
+    def _settle_mode(self) -> None:
+        """Have other arguments decide against the default mode, which some clients fill in themselves.
+
+        A term asks for a search. A text file gets text without markup.
+        """
+        if self.mode == DEFAULT_MODE and self.save_to.strip().lower().endswith(".txt"):
+            self.mode = PLAIN_MODE
+        if self.find_term.strip() and self.mode == DEFAULT_MODE:
+            self.mode = "find"
+            self._unused(f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer "
+                         "is the whole text.")  # fmt: skip
+        elif self.find_term.strip() and self.mode != "find":
+            self._unused(f'find_term was not used: only mode="find" looks for words, and the mode is {self.mode}.')
+        if self.custom_prompt.strip() and self.mode != "freeform":
+            self._unused(f'custom_prompt was not used: only mode="freeform" asks it, and the mode is {self.mode}.')
+
+    def _unused(self, text: str) -> None:
+        self._notes.append(Note(code="argument_unused", text=text))
 
 
 class WordBox(_Model):
@@ -312,6 +414,9 @@ class OcrResult(_Model):
     device: str
     truncated: Annotated[bool, Field(description="true: the text was cut at max_chars or pages are left")] = False
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: no page is left")] = ""
+    next_max_chars: Annotated[
+        int | None, Field(description="give this as max_chars, with the same pages, for the whole of what was cut")
+    ] = None
     contents: Annotated[
         list[Entry] | None,
         Field(description="where not all fits: the pages that are read by now"),
@@ -323,6 +428,27 @@ class OcrResult(_Model):
         default_factory=list
     )
     timing: Timing = Field(default_factory=Timing)
+
+
+class FilesWritten(_Model):
+    """The answer of `ocr_to_files`."""
+
+    # Its list in an agent's list of tools has no room for more: ocr_image describes notes and timing.
+
+    saved_to: Annotated[str, Field(description="the file or the folder that was written; empty: not yet")] = ""
+    finished: Annotated[bool, Field(description="false: call again with the same arguments to go on")]
+    pages_read: Annotated[int, Field(description="pages that were read for it")]
+    chars: Annotated[int, Field(description="characters of their text")]
+    page_count: Annotated[int, Field(description="pages in the document")]
+    mode: str
+    engine: str
+    folder: Annotated[Folder | None, WithJsonSchema({"type": "object"})] = None
+    """Set where `image` names a folder or a pattern."""
+    notes: Annotated[list[Note], WithJsonSchema({"type": "array", "items": {"type": "object"}})] = Field(
+        default_factory=list
+    )
+    """What limits the text in the file, and how to go on."""
+    timing: Annotated[Timing, WithJsonSchema({"type": "object"})] = Field(default_factory=Timing)
 
 
 class Gpu(_Model):

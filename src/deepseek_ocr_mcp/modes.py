@@ -21,6 +21,7 @@ __all__ = [
     "MODES",
     "NOTHING_FOUND",
     "ONLY_LAYER",
+    "PLAIN_MODE",
     "RESOLUTIONS",
     "TEXT_LAYERS",
     "Mode",
@@ -71,7 +72,7 @@ MODES: Final[dict[str, Mode]] = {
     for mode in (
         Mode(
             "document",
-            "Markdown of the whole page, in reading order",
+            "Markdown, in reading order",
             "<|grounding|>Convert the document to markdown.",
             "Convert this page to Markdown: all of its text in reading order, with headings, lists and tables, and "
             "formulas as LaTeX. Write the Markdown and nothing else.",
@@ -80,7 +81,7 @@ MODES: Final[dict[str, Mode]] = {
         ),
         Mode(
             "ocr",
-            "every line of text with its box",
+            "line by line, with boxes",
             "<|grounding|>OCR this image.",
             "Write every line of text in this image as it stands there, one below the other, and nothing else.",
             locates=True,
@@ -89,7 +90,7 @@ MODES: Final[dict[str, Mode]] = {
         ),
         Mode(
             "free",
-            "plain text without layout",
+            "plain text",
             "Free OCR.",
             "Write all text of this image in reading order, without any formatting, and nothing else.",
             is_markdown=False,
@@ -97,20 +98,20 @@ MODES: Final[dict[str, Mode]] = {
         ),
         Mode(
             "figure",
-            "the data of a chart or the parts of a diagram",
+            "data of a chart or diagram",
             "Parse the figure.",
             "Write what this figure holds: of a chart its data as a table, of a diagram its parts and how they are "
             "connected. Write nothing else.",
         ),
         Mode(
             "describe",
-            "a description of what the image shows",
+            "what the image shows",
             "Describe this image in detail.",
             "Describe this image in detail.",
         ),
         Mode(
             "find",
-            "the lines that hold find_term, with a box for each hit",
+            "the rows that hold find_term, a box for each hit",
             "Locate <|ref|>{term}<|/ref|> in the image.",
             "Write every line of this image in which these words stand, as it stands there, one below the other: "
             f"{{term}}\nIf they stand nowhere, write {NOTHING_FOUND}. Write nothing else.",
@@ -124,6 +125,8 @@ MODES: Final[dict[str, Mode]] = {
 }
 
 DEFAULT_MODE: Final = "document"
+PLAIN_MODE: Final = "free"
+"""The same text without markup."""
 
 RESOLUTIONS: Final[dict[str, int | None]] = {
     "auto": None,

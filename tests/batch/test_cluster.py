@@ -22,7 +22,7 @@ import pytest
 from deepseek_ocr_mcp.worker.client import ENGINE_HOST
 from support import BOUND_S, echo, png, tiff, wait_until, written
 
-LIMIT_S = 240.0
+LIMIT_S = 400.0
 pytestmark = pytest.mark.slow
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from PIL import Image
-from playwright.sync_api import CDPSession, Page, expect
+from playwright.sync_api import CDPSession, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited
 from browser.test_page import TOKEN, Serve, add, pdf, read, shown
@@ -171,12 +171,12 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(visitor: Visitor, serve: Ser
     )
     cut = [False]
 
-    def once(route: object) -> None:
+    def once(route: Route) -> None:
         if cut[0]:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
         else:
             cut[0] = True
-            route.abort("connectionreset")  # type: ignore[attr-defined]
+            route.abort("connectionreset")
 
     page.route("**/documents/*", once)
     image = Image.effect_noise((1400, 1600), 90)
@@ -208,6 +208,10 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     expect(page.locator(".sheet-image")).to_be_visible()
     assert sum(bodies) == 0
     assert saved(page, "Word").startswith(b"PK")
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(shown(page)).to_contain_text("kept in the browser")
+    expect(page.locator(".sheet-image")).to_be_visible()
     page.get_by_role("button", name="Clear").click()
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -409,3 +413,87 @@ def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> No
     expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
     field.fill("(")
     expect(page.locator("#search-result")).to_have_text("This is no pattern.")
+
+
+def test_the_word_under_the_pointer_lights_up_on_the_page_and_in_the_text(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("note.png", written("Hello from the harbour\nSee you at nine")))
+    marked = """() => [...(CSS.highlights.get("word") ?? [])].map((range) => range.toString())"""
+    image = page.locator(".sheet-image").bounding_box()
+    line = page.locator(".box").first.bounding_box()
+    assert image is not None
+    assert line is not None
+    page.mouse.move(line["x"] + line["width"] - 12, line["y"] + line["height"] / 2)
+    expect(page.locator(".word")).to_be_visible()
+    assert page.evaluate(marked) == ["harbour"]
+    # And from the text to the page: the first word is at the left.
+    bit = page.locator(".bit").first.bounding_box()
+    assert bit is not None
+    page.mouse.move(bit["x"] + 6, bit["y"] + 10)
+    wait_until(lambda: page.evaluate(marked) == ["Hello"])
+    word = page.locator(".word").bounding_box()
+    assert word is not None
+    assert abs(word["x"] - line["x"]) < 8
+    assert word["width"] < line["width"] / 3
+
+
+def test_a_page_shown_large_moves_with_its_text_and_the_text_with_it(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid, viewport={"width": 1280, "height": 560})
+    read(page, ("long.png", written("\n".join(f"This is line number {n}" for n in range(40)))))
+    for _ in range(3):
+        page.get_by_role("button", name="Zoom in").click()
+    first = page.locator('.box[data-block="0"]')
+    before = first.bounding_box()
+    page.locator(".text-body").hover()
+    page.mouse.wheel(0, 500)
+    assert before is not None
+    wait_until(lambda: (first.bounding_box() or before)["y"] < before["y"] - 30)
+    page.locator(".stage").hover()
+    page.mouse.wheel(0, -5000)
+    wait_until(lambda: page.evaluate("document.querySelector('.text-body').scrollTop") < 60)
+
+
+def test_lines_that_were_read_with_doubt_are_marked(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+
+    def doubtful(route: Route) -> None:
+        body = route.fetch().text()
+        route.fulfill(body=re.sub(r'"score":[\d.]+', '"score":0.55', body), content_type="text/event-stream")
+
+    page.route("**/ocr", doubtful)
+    read(page, ("note.png", written("Hello from the harbour")))
+    expect(page.locator(".bit.unsure").first).to_have_attribute("title", re.compile("55%"))
+
+
+def test_tables_are_saved_for_excel_and_word_has_the_paper_of_the_readers_country(
+    visitor: Visitor, scholar: HttpServer
+) -> None:
+    for locale, paper in (("en-US", "letter"), ("ja", "a4")):
+        page = visitor.open(scholar, locale=locale)
+        read(page, ("paper.png", png(400, 560)))
+        with page.expect_request("**/export") as asked:
+            page.locator(".text-actions .menu-wrap > button").click()
+            with page.expect_download() as download:
+                page.get_by_role("menuitem", name=".docx").click()
+        assert json.loads(asked.value.post_data or "")["paper"] == paper
+        assert Path(download.value.path()).read_bytes().startswith(b"PK")
+        page.locator(".text-actions .menu-wrap > button").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=".xlsx").click()
+        with zipfile.ZipFile(download.value.path()) as book:
+            assert "xl/workbook.xml" in book.namelist()
+
+
+def test_a_page_that_lies_on_its_side_is_shown_upright(visitor: Visitor, rapid: HttpServer) -> None:
+    image = Image.open(io.BytesIO(written("Hello from the harbour\nSee you at nine\nBring the lantern")))
+    out = io.BytesIO()
+    image.rotate(-90, expand=True).save(out, "PNG")
+    page = visitor.open(rapid)
+    read(page, ("side.png", out.getvalue()))
+    expect(shown(page)).to_contain_text("Hello from the harbour")
+    box = page.locator(".box").first.bounding_box()
+    sheet = page.locator(".sheet-frame").bounding_box()
+    assert box is not None
+    assert sheet is not None
+    assert box["width"] > 3 * box["height"]
+    assert box["y"] - sheet["y"] < sheet["height"] / 3  # the first line is at the top

@@ -29,7 +29,7 @@ STDIO_SERVER = (sys.executable, "-m", "deepseek_ocr_mcp")
 HTTP_SERVER = (*STDIO_SERVER, "serve", "--transport", "http", "--host", "127.0.0.1", "--port", "0")
 
 READY_TIMEOUT_S = 2 * BOUND_S
-NODE_TIMEOUT_S = 120.0
+NODE_TIMEOUT_S = 4 * BOUND_S
 OLDEST_NODE = (22, 19)  # what MCP Inspector asks for
 
 
@@ -122,7 +122,8 @@ class Node:
     def inspector(self, *arguments: str) -> Ended:
         """MCP Inspector's command line."""
         launcher = MODULES / "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
-        return self.run(launcher, "--cli", "--format", "json", "--quiet", *arguments)
+        bound = str(int(1000 * BOUND_S))  # for a server to start; 15 s otherwise
+        return self.run(launcher, "--cli", "--format", "json", "--quiet", "--connect-timeout", bound, *arguments)
 
     def conformance(self, suite: str, *arguments: str) -> Ended:
         """The official suite: `2025-11-25` is its 0.1, `2026-07-28` its 0.2."""

@@ -11,7 +11,7 @@ from clients.rig import STDIO_SERVER, Node
 
 pytestmark = pytest.mark.conformance
 
-TOOLS = {"gpu_offload", "gpu_release", "gpu_status", "ocr_image"}
+TOOLS = {"gpu_offload", "gpu_release", "gpu_status", "ocr_image", "ocr_to_files"}
 TOOL_IS_ERROR = 5  # Inspector's exit code for an answer with isError
 
 

@@ -12,7 +12,7 @@ from clients.rig import STDIO_SERVER, Node
 
 pytestmark = pytest.mark.conformance
 
-TOOLS = {"gpu_offload", "gpu_release", "gpu_status", "ocr_image"}
+TOOLS = {"gpu_offload", "gpu_release", "gpu_status", "ocr_image", "ocr_to_files"}
 SDKS = {
     "sdk 1": (["--sdk", "1"], None),
     "sdk 2, 2025-11-25": (["--sdk", "2", "--era", "legacy"], "2025-11-25"),

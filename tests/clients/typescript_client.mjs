@@ -25,7 +25,7 @@ const { values: options, positionals: command } = parseArgs({
     args: { type: "string", default: "{}" },
     during: { type: "string" },
     then: { type: "string", multiple: true, default: [] },
-    timeout: { type: "string", default: "60" },
+    timeout: { type: "string", default: "120" },
   },
 });
 const timeout = Number(options.timeout) * 1000;

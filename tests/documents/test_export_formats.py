@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -104,6 +105,13 @@ def test_an_unknown_suffix_has_no_format_and_every_format_has_its_own_suffix() -
 def test_a_format_that_needs_the_document_is_not_made_of_pages_alone() -> None:
     with pytest.raises(BadRequest):
         file_of("pdf", page("x"))
+
+
+def test_the_documentation_lists_every_format_by_its_suffixes() -> None:
+    page_of_docs = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+    rows = re.findall(r"^\| (`\..*?) \| (.*?) \|", page_of_docs, re.MULTILINE)
+    listed = {tuple(re.findall("`(.*?)`", suffixes)): title for suffixes, title in rows}
+    assert list(listed) == [(known.suffix, *known.other_suffixes) for known in EXPORT_FORMATS.values()]
 
 
 # -- text is text
@@ -392,6 +400,26 @@ def test_whatever_was_read_valid_xml_comes_of_it(name: str, found: list[tuple[st
         for text, box, angle in found
     ]
     ElementTree.fromstring(file_of(name, page("", *blocks), title="\x00\ud800<"))
+
+
+@pytest.mark.parametrize("name", ["html", "csv", "xlsx"])
+def test_a_table_that_claims_to_be_endless_takes_neither_time_nor_memory(name: str) -> None:
+    cell = '<td rowspan="1000" colspan="1000">x</td>'
+    endless = page(f"<table>{f'<tr>{cell * 20}</tr>' * 150}</table>")
+    if name in ("csv", "xlsx"):
+        with pytest.raises(BadRequest, match="claims to have"):
+            file_of(name, endless)
+    else:
+        assert len(file_of(name, endless)) < 1_000_000
+
+
+def test_the_markup_of_a_model_is_no_word_and_printed_characters_are() -> None:
+    title = {"label": "title", "text": "## A &lt; title", "box": [1, 2, 300, 40]}
+    cells = {"label": "table", "text": "<table><tr><td>a</td><td>b</td></tr></table>", "box": [1, 50, 300, 90]}
+    printed = {"label": "line", "text": "# <td> &lt;", "box": [1, 100, 300, 140]}
+    root = ElementTree.fromstring(file_of("xml", page("", title, cells, printed)))
+    words = [node.get("CONTENT") for node in root.iter(f"{ALTO}String")]
+    assert words == ["A", "<", "title", "a", "b", "#", "<td>", "&lt;"]
 
 
 TAGS = ["<table>", "<tr>", "<td rowspan=99999999>", "<td colspan='3'>", "</td>", "</table>", "<br>", "<!--", "<sup>"]

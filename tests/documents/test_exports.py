@@ -174,6 +174,7 @@ def test_every_page_of_a_document_is_kept_and_those_that_were_read_have_text(tmp
 def test_a_region_of_several_lines_shares_its_box_among_them_and_tags_are_no_text(tmp_path: Path) -> None:
     table = "<table><tr><td>a &amp; b</td></tr></table>"
     read = a_page(1, 400, 300, ("one\n\ntwo", [10, 100, 110, 140]), (table, [10, 200, 110, 220]))
+    read["blocks"][1]["label"] = "table"
     made = searchable(tmp_path, encoded(picture()), [read])
     tops = {char: box[1] for char, box in words(made[0], 400, 300)}
     assert (tops["n"], tops["w"]) == (100, 120)
@@ -198,6 +199,13 @@ def test_whatever_was_read_a_pdf_comes_of_it(
 
 
 # -- Word
+
+
+def test_a_word_document_has_pages_of_the_paper_that_was_asked_for() -> None:
+    for paper, width in (("a4", 210), ("letter", 215.9)):
+        made = docx.Document(io.BytesIO(word_document([{"text": "x"}], "", "document", paper)))
+        assert made.sections[0].page_width is not None
+        assert made.sections[0].page_width.mm == pytest.approx(width, abs=0.1)
 
 
 def word(*texts: str, mode: str = "document") -> Any:

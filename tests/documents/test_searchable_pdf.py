@@ -181,7 +181,19 @@ def test_words_without_a_space_between_them_are_not_torn(tmp_path: Path) -> None
     places = [("価格", 100), ("は", 160), ("500", 210), ("円", 260), ("です", 290)]
     words = [{"text": word, "box": [x, 100, x + 28 * len(word), 130]} for word, x in places]
     block = {"label": "line", "text": text, "box": [100, 100, 346, 130], "words": words}
-    assert pdfium(written(tmp_path, {"page": 1, "width": 600, "height": 300, "blocks": [block]})) == text
+    path = written(tmp_path, {"page": 1, "width": 600, "height": 300, "blocks": [block]})
+    assert pdfium(path) == text
+    assert poppler(path).split() == text.split()
+
+
+def test_words_whose_boxes_overlap_are_found_apart(tmp_path: Path) -> None:
+    text, x, words = "the harbour kept its ledger", 100, []
+    for word in text.split():
+        words.append({"text": word, "box": [x, 100, x + 14 * len(word), 130]})
+        x += 14 * len(word) - 5
+    block = {"label": "line", "text": text, "box": [100, 100, x + 5, 130], "words": words}
+    path = written(tmp_path, {"page": 1, "width": 600, "height": 300, "blocks": [block]})
+    assert poppler(path).split() == pdfium(path).split() == text.split()
 
 
 def test_a_page_with_some_text_of_its_own_gets_the_text_that_was_read_beside_it(tmp_path: Path) -> None:

@@ -216,9 +216,9 @@ async def test_over_http_it_is_the_same(mode: str) -> None:
         async with http_client(server, mode=mode, apps=True) as mcp:
             result = await mcp.call_tool("ocr_image", {"image": PAGE})
             assert (await shown(mcp, result))[0].size == (400, 560)
-            assert len((await mcp.list_tools()).tools) == 5
+            assert len((await mcp.list_tools()).tools) == 6
         async with http_client(server, mode=mode) as other:
-            assert len((await other.list_tools()).tools) == 4
+            assert len((await other.list_tools()).tools) == 5
             assert (await other.list_resources()).resources == []
 
 

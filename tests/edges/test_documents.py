@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from starlette.requests import Request
 
-from deepseek_ocr_mcp.edges.http.uploads import Uploads
+from deepseek_ocr_mcp.edges.http.uploads import KEPT_S, Uploads
 from deepseek_ocr_mcp.errors import InputNotFound, InputTooLarge
 from support import BOUND_S, HttpServer, Servers, echo, png, running, tiff
 
@@ -181,3 +181,18 @@ async def test_the_oldest_documents_of_a_client_make_room_for_its_new_ones() -> 
             assert others.name in uploads._documents
             with pytest.raises(InputNotFound):
                 uploads.get(mine[1].name, "http 10.0.0.1")
+
+
+async def test_a_document_goes_an_hour_after_its_last_use() -> None:
+    now = 0.0
+    async with running() as service:
+        uploads = Uploads(service, clock=lambda: now)
+        async with uploads.running():
+            used, left = [await uploads.begin(request("10.0.0.1", 10)) for _ in range(2)]
+            now = KEPT_S - 1
+            uploads.get(used.name, "http 10.0.0.1")
+            now = KEPT_S + 1
+            await uploads.expire()
+            assert uploads.get(used.name, "http 10.0.0.1") is used
+            with pytest.raises(InputNotFound):
+                uploads.get(left.name, "http 10.0.0.1")

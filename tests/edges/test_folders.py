@@ -78,12 +78,12 @@ def counts(folder: folders.Folder) -> tuple[int, int, int, int, int]:
 
 async def test_a_folder_is_read_into_another_with_an_index(scans: Path, out: Path) -> None:
     async with client() as mcp:
-        result = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)})
+        result = await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": str(out)})
         answer = facts(result)
         assert answer["folder"] == {
             "folder": str(scans), "found": 3, "read": 3, "there": 0, "failed": 0, "left": 0, "index": f"{out}/index.md",
         }  # fmt: skip
-        assert (answer["page_count"], answer["saved_to"], answer["truncated"]) == (5, str(out), False)
+        assert (answer["pages_read"], answer["saved_to"], answer["finished"]) == (5, str(out), True)
         assert written(out) == {"a.png.md", "b 2.tif.md", "b 10.png.md", "index.md"}
         assert content(out / "a.png.md") == echo(41) + "\n"
         assert content(out / "b 2.tif.md").count("40x1") == 3
@@ -94,7 +94,7 @@ async def test_a_folder_is_read_into_another_with_an_index(scans: Path, out: Pat
         assert "3 of 3 files were read (5 pages)" in said(result)
         assert f'image="{scans}/**"' in said(result), "the subfolder is told"
 
-        again = facts(await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)}))["folder"]
+        again = facts(await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": str(out)}))["folder"]
         assert (again["read"], again["there"]) == (0, 3)
         assert facts(await mcp.call_tool("gpu_status", {}))["served"] == 5, "nothing was read twice"
         assert content(out / "index.md") == index, "the index still knows pages and characters"
@@ -103,7 +103,7 @@ async def test_a_folder_is_read_into_another_with_an_index(scans: Path, out: Pat
 @pytest.mark.parametrize("suffix", ["json", "txt", "markdown"])
 async def test_the_pattern_of_save_to_chooses_what_is_written(scans: Path, out: Path, suffix: str) -> None:
     async with client() as mcp:
-        await mcp.call_tool("ocr_image", {"image": f"{scans}/**/*.png", "save_to": f"{out}/*.{suffix}"})
+        await mcp.call_tool("ocr_to_files", {"image": f"{scans}/**/*.png", "save_to": f"{out}/*.{suffix}"})
     assert written(out) == {f"a.png.{suffix}", f"b 10.png.{suffix}", f"sub/c.png.{suffix}", "index.md"}
     assert echo(43) in content(out / "sub" / f"c.png.{suffix}")
 
@@ -112,11 +112,16 @@ async def test_a_folder_without_save_to_tells_what_is_in_it(scans: Path) -> None
     async with client() as mcp:
         result = await mcp.call_tool("ocr_image", {"image": str(scans)})
         assert facts(result)["folder"]["files"] == ["a.png", "b 2.tif", "b 10.png"]
-        for word in ("3 files", f'image="{scans}/a.png"', "save_to=", f'image="{scans}/**"'):
+        for word in ("3 files", f'image="{scans}/a.png"', "ocr_to_files with save_to=", f'image="{scans}/**"'):
             assert word in said(result)
         short = await mcp.call_tool("ocr_image", {"image": str(scans), "max_chars": 15})
         assert facts(short)["folder"]["files"] == ["a.png", "b 2.tif"]
         assert "… and 1 more" in said(short)
+        assert facts(short)["truncated"] is True
+        limit = facts(short)["next_max_chars"]
+        every = facts(await mcp.call_tool("ocr_image", {"image": str(scans), "max_chars": limit}))
+        assert len(every["folder"]["files"]) == 3
+        assert every["truncated"] is False
         assert facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded", "nothing was loaded for it"
         empty = await mcp.call_tool("ocr_image", {"image": f"{scans}/*.webp"})
         assert "0 files" in said(empty)
@@ -128,7 +133,7 @@ async def test_a_folder_without_save_to_tells_what_is_in_it(scans: Path) -> None
         ("{out}.md", ["one file", 'save_to="']),
         ("{scans}/a.png", ["one file"]),
         ("texts", ["no absolute path"]),
-        ("{out}/*.docx", ["not written", "*.json"]),
+        ("{out}/*.odt", ["not written", ".json"]),
         ("{out}/deeper/down", ["There is no folder {out}/deeper"]),
     ],
 )
@@ -139,26 +144,26 @@ async def test_a_place_that_is_no_folder_says_what_to_send(
         return text.replace("{out}", str(out)).replace("{scans}", str(scans))
 
     async with client() as mcp:
-        refused = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": filled(save_to)})
+        refused = await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": filled(save_to)})
         assert refused.is_error
         for word in words:
             assert filled(word) in said(refused)
-        nothing = await mcp.call_tool("ocr_image", {"image": f"{scans}/*.webp", "save_to": str(out)})
+        nothing = await mcp.call_tool("ocr_to_files", {"image": f"{scans}/*.webp", "save_to": str(out)})
         assert nothing.is_error
         assert "No file" in said(nothing)
 
 
 async def test_over_http_only_allowed_folders_are_read_and_written(scans: Path, out: Path) -> None:
     async with client(local=False) as mcp:
-        refused = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)})
+        refused = await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": str(out)})
         assert refused.is_error
         assert "OCR_ALLOWED_DIRS" in said(refused)
     async with client(local=False, ocr_allowed_dirs=str(scans)) as mcp:
-        refused = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)})
+        refused = await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": str(out)})
         assert refused.is_error
         assert "outside the allowed folders" in said(refused)
         assert "texts" not in os.listdir(scans.parent)
-        inside = await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": f"{scans}/out"})
+        inside = await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": f"{scans}/out"})
         assert facts(inside)["folder"]["read"] == 3
 
 
@@ -169,12 +174,12 @@ async def test_the_answer_comes_in_time_and_the_same_call_goes_on(scans: Path, o
         arguments = {"image": str(scans), "save_to": str(out), "overwrite": True}
         while True:
             calls += 1
-            result = await mcp.call_tool("ocr_image", arguments)
+            result = await mcp.call_tool("ocr_to_files", arguments)
             folder = facts(result)["folder"]
             assert folder["read"] + folder["left"] == 15
             if not folder["left"]:
                 break
-            assert facts(result)["truncated"] is True
+            assert facts(result)["finished"] is False
             assert "call again with the same arguments" in said(result)
         assert facts(await mcp.call_tool("gpu_status", {}))["served"] == 17
     assert calls > 1
@@ -188,7 +193,7 @@ async def test_progress_counts_files_and_names_the_page(scans: Path, out: Path) 
         seen.append((done, total, message or ""))
 
     async with client() as mcp:
-        await mcp.call_tool("ocr_image", {"image": str(scans), "save_to": str(out)}, progress_callback=note)
+        await mcp.call_tool("ocr_to_files", {"image": str(scans), "save_to": str(out)}, progress_callback=note)
     steps = [done for done, _, _ in seen]
     assert steps == sorted(set(steps))
     assert steps[-1] == 3.0

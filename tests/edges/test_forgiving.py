@@ -9,38 +9,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from anyio.from_thread import start_blocking_portal
-from mcp import Client
-from mcp.types import CallToolResult
 
 from deepseek_ocr_mcp.documents import paths
-from deepseek_ocr_mcp.edges.mcp.server import build_mcp
-from leftovers import workers_outlive_their_test
-from support import as_base64, client, echo, facts, png, running, said, tiff
+from support import Call, as_base64, blocking_client, client, echo, facts, png, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
 
 PAGE = as_base64(png())
 DOCUMENT = as_base64(tiff(*range(11, 20)))
 Spell = Callable[[Path], Any]
-Ask = Callable[..., CallToolResult]
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
+def ask() -> Iterator[Call]:
     """Calls `ocr_image` on one server that all these tests share, as a client on its machine."""
-    with (
-        start_blocking_portal() as portal,
-        workers_outlive_their_test(),
-        portal.wrap_async_context_manager(running()) as service,
-        portal.wrap_async_context_manager(Client(build_mcp(service, local=True))) as mcp,
-    ):
-        yield lambda **arguments: portal.call(mcp.call_tool, "ocr_image", arguments)
+    with blocking_client() as call:
+        yield call
 
 
 @pytest.fixture
@@ -81,6 +71,12 @@ SPELLINGS: dict[str, Spell] = {
     "a path in angle brackets": lambda d: f"<{d}/My Scan.png>",
     "a path in curly quotes": lambda d: f"“{d}/My Scan.png”",
     "a path in quotes in backticks": lambda d: f"`'{d}/My Scan.png'`",
+    "a path with a direction mark": lambda d: f"\u202a{d}/scan.png",
+    "a path between isolating marks": lambda d: f"\u2066{d}/scan.png\u2069",
+    "a path with a byte order mark": lambda d: f"\ufeff{d}/scan.png\u200b",
+    "a path with a mark in a quote": lambda d: f'"\u200e{d}/scan.png"',
+    "a file URI with a direction mark": lambda d: "\u202a" + (d / "My Scan.png").as_uri(),
+    "a path with a soft hyphen in its name": lambda d: f"{d}/sc\u00adan.png",
     "a path with spaces around": lambda d: f"  {d}/scan.png \n",
     "a path with a full stop": lambda d: f"{d}/scan.png.",
     "a Markdown link": lambda d: f"[the scan]({d}/My Scan.png)",
@@ -112,18 +108,18 @@ SPELLINGS: dict[str, Spell] = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_an_image_is_read_however_it_is_written(spelling: str, inbox: Path, ask: Ask) -> None:
+def test_an_image_is_read_however_it_is_written(spelling: str, inbox: Path, ask: Call) -> None:
     assert facts(ask(image=SPELLINGS[spelling](inbox)))["text"] == echo()
 
 
-def test_a_pdf_is_read_as_base64_and_under_a_wrong_type(ask: Ask) -> None:
+def test_a_pdf_is_read_as_base64_and_under_a_wrong_type(ask: Call) -> None:
     pdf = (Path(__file__).parents[2] / "examples" / "pages" / "letter.pdf").read_bytes()
     for image in (as_base64(pdf), f"data:image/png;base64,{as_base64(pdf)}"):
         assert facts(ask(image=image, pages="1"))["page_count"] >= 1
 
 
 def test_the_linux_inside_windows_reads_drives_and_its_own_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Call
 ) -> None:
     drive = tmp_path / "mnt" / "c" / "Users" / "me"
     drive.mkdir(parents=True)
@@ -161,15 +157,25 @@ def test_the_linux_inside_windows_reads_drives_and_its_own_share(
         ({"resolution": "1024"}, "document"),
         ({"boxes": "true", "max_chars": "5000", "annotate": "no"}, "document"),
         ({"save_to": None, "pages": None, "overwrite": None}, "document"),
+        ({"save_to": "", "overwrite": False, "unknown": None}, "document"),
+        ({"mode": ["ocr"], "resolution": 1024, "text_layer": False}, "ocr"),
     ],
 )
-def test_a_mode_is_what_the_other_arguments_mean(arguments: dict[str, Any], mode: str, ask: Ask) -> None:
+def test_a_mode_is_what_the_other_arguments_mean(arguments: dict[str, Any], mode: str, ask: Call) -> None:
     assert facts(ask(image=PAGE, **arguments))["mode"] == mode
 
 
-def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
+def test_a_term_decides_against_a_mode_that_a_client_filled_in(ask: Call) -> None:
     result = ask(image=PAGE, mode="document", find_term="total")
-    assert facts(result)["mode"] == "document"
+    assert facts(result)["mode"] == "find"
+    assert "mode=document was not used" in said(result)
+    [note] = facts(result)["notes"]
+    assert note["code"] == "argument_unused"
+
+
+def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Call) -> None:
+    result = ask(image=PAGE, mode="ocr", find_term="total")
+    assert facts(result)["mode"] == "ocr"
     assert 'mode="find"' in said(result)
 
 
@@ -179,9 +185,12 @@ def test_a_term_that_the_mode_does_not_look_for_is_told(ask: Ask) -> None:
         ("last", [9]), ("1..3", [1, 2, 3]), ("1:3", [1, 2, 3]), ("1 to 3", [1, 2, 3]), ("all", list(range(1, 10))),
         ("page 2", [2]), ("first", [1]), ("-1", [9]), (-1, [9]), (2, [2]), (2.0, [2]), ([1, 2], [1, 2]),
         ("[1, 2]", [1, 2]), (["1-2", 7], [1, 2, 7]), ([], list(range(1, 10))),
+        ({"from": 1, "to": 3}, [1, 2, 3]), ({"start": 2, "end": 2}, [2]), ({"start": 8}, [8, 9]), ("1;", [1]),
+        ("1; 3", [1, 3]), ({"page": 2}, [2]), ({"pages": [1, 2]}, [1, 2]), ('{"first": 1, "last": "2"}', [1, 2]),
+        ([{"from": 1, "to": 2}, 5], [1, 2, 5]), ({"end": 2, "start": None}, [1, 2]), ("1,", [1]),
     ],
 )  # fmt: skip
-def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], ask: Ask) -> None:
+def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], ask: Call) -> None:
     answer = facts(ask(image=DOCUMENT, pages=pages))
     assert [page["page"] for page in answer["pages"]] == read
 
@@ -221,7 +230,11 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
         ({"image": PAGE, "language": "de"}, ["'language': leave it out"]),
         ({"image": PAGE, "prompt": "Total?"}, ["'prompt': give that as custom_prompt"]),
         ({"image": PAGE, "page": 2}, ["'page': give that as pages"]),
-        ({"image": PAGE, "output_path": "/a.md"}, ["'output_path': give that as save_to"]),
+        ({"image": PAGE, "output_path": "/a.md"}, ["'output_path'", "call ocr_to_files with image, save_to"]),
+        ({"image": PAGE, "save_to": "/a.md", "overwrite": True}, ["'save_to'", "call ocr_to_files"]),
+        ({"image": PAGE, "boxs": True}, ["'boxs'", "did you mean boxes?"]),
+        ({"image": PAGE, "pages": {"chapter": 2}}, ['pages like "1-3,7"']),
+        ({"image": PAGE, "find_term": "/(/"}, ["no pattern", "/INV-"]),
         ({"image": PAGE, "format": "json"}, ["'format'", "mode free"]),
         ({"image": PAGE, "outputs": "json"}, ["'outputs'", "It takes image, mode"]),
         ({"image": PAGE, "mode": "find"}, ["Mode find needs find_term"]),
@@ -232,13 +245,36 @@ def test_pages_are_read_however_they_are_counted(pages: Any, read: list[int], as
         ({"image": PAGE, "pages": 0}, ["The first page is 1"]),
         ({"image": PAGE, "pages": "chapter 2"}, ['"1-3,7"']),
         ({"image": PAGE, "pages": True}, ["pages"]),
-        ({"image": PAGE, "save_to": "out.md"}, ["no absolute path", '"/home/me/scan.md"']),
-        ({"image": PAGE, "save_to": "{inbox}"}, ["a folder", '"{inbox}/scan.md"']),
-        ({"image": PAGE, "save_to": "{inbox}/out.docx"}, [".md, .markdown, .txt, .json"]),
-        ({"image": PAGE, "save_to": "{inbox}/*.md"}, ["must end in", "scan.md"]),
     ],
 )
-def test_what_cannot_work_says_what_to_send(arguments: dict[str, Any], words: list[str], inbox: Path, ask: Ask) -> None:
+def test_what_cannot_work_says_what_to_send(
+    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Call
+) -> None:
+    refused(ask, arguments, words, inbox)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"save_to": "out.md"}, ["no absolute path", '"/home/me/scan.md"']),
+        ({"save_to": "{inbox}"}, ["a folder", '"{inbox}/scan.md"']),
+        ({"save_to": "{inbox}/out.odt"}, ["must end in .md, "]),
+        ({"save_to": "{inbox}/*.md"}, ["must end in", "scan.md"]),
+        ({"save_to": ""}, ["save_to", "absolute path"]),
+        ({}, ["save_to"]),
+        ({"output_path": "/a.md"}, ["'output_path': give that as save_to"]),
+        ({"save_to": "{inbox}/a.md", "max_chars": 100}, ["'max_chars'", "whole text", "ocr_image"]),
+        ({"save_to": "{inbox}/a.md", "find_term": "x"}, ["'find_term'", "ocr_image takes it"]),
+        ({"save_to": "{inbox}/a.md", "replace": True}, ["'replace': give that as overwrite"]),
+    ],
+)
+def test_a_file_that_cannot_be_written_says_what_to_send(
+    arguments: dict[str, Any], words: list[str], inbox: Path, ask: Call
+) -> None:
+    refused(partial(ask, "ocr_to_files"), {"image": PAGE, **arguments}, words, inbox)
+
+
+def refused(ask: Call, arguments: dict[str, Any], words: list[str], inbox: Path) -> None:
     def filled(value: Any) -> Any:
         return value.replace("{inbox}", str(inbox)) if isinstance(value, str) else value
 
@@ -261,7 +297,7 @@ async def test_a_relative_path_that_can_mean_two_files_names_both(inbox: Path, t
         assert facts(await mcp.call_tool("ocr_image", {"image": "scan.png"}))["text"] == echo()
 
 
-def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: Path, ask: Ask) -> None:
+def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: Path, ask: Call) -> None:
     (inbox / "SCAN.png").write_bytes(png(50))
     refused = ask(image=f"{inbox}/Scan.png")
     assert refused.is_error
@@ -269,7 +305,7 @@ def test_two_names_that_differ_in_capitals_only_are_not_guessed_between(inbox: P
 
 
 def test_a_file_where_an_assistant_has_its_sandbox_is_read_if_it_is_there(
-    inbox: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, ask: Call
 ) -> None:
     monkeypatch.setattr(paths, "SANDBOXES", (f"{inbox}/",))
     assert facts(ask(image=f"{inbox}/scan.png"))["text"] == echo()

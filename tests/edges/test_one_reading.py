@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
 import pytest
 from mcp import Client
+from PIL import Image
 
 from deepseek_ocr_mcp.documents.reader import DocumentReader
 from pdf_maker import born_digital, pdf
@@ -50,6 +54,31 @@ async def test_every_mode_term_and_detail_of_a_picture_comes_from_one_reading() 
     assert lines["text"].splitlines()[0] == "Invoice KX-4471"
     assert (iban["text"], total["text"], nowhere["text"]) == ("IBAN DE02 1203 0000", "Total: 74.50", "")
     assert all(answer.get("cached") for answer in answers[1:])
+
+
+async def test_files_of_every_kind_come_from_the_same_reading(tmp_path: Path) -> None:
+    page = tmp_path / "invoice.png"
+    page.write_bytes(base64.b64decode(INVOICE))
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        await look(mcp, str(page))
+        for suffix in ("docx", "pdf", "hocr", "xml", "json", "txt"):
+            asked = {"image": str(page), "save_to": str(tmp_path / f"out.{suffix}")}
+            assert facts(await mcp.call_tool("ocr_to_files", asked))["saved_to"]
+        assert await pages_read(mcp) == 1
+    with pypdfium2.PdfDocument(tmp_path / "out.pdf") as made:
+        text = made[0].get_textpage().get_text_range()
+        assert text.split() == "Invoice KX-4471 Total: 74.50 IBAN DE02 1203 0000".split()  # noqa: SIM905
+
+
+async def test_a_search_through_a_document_that_was_read_reads_nothing() -> None:
+    pages = [Image.open(io.BytesIO(written(f"Minutes of meeting {n}\nKX-{n}00"))).convert("L") for n in range(1, 5)]
+    data = io.BytesIO()
+    pages[0].save(data, "TIFF", save_all=True, append_images=pages[1:])
+    async with client("rapidocr", ocr_cache="on") as mcp:
+        await look(mcp, as_base64(data.getvalue()))
+        found = await look(mcp, as_base64(data.getvalue()), find_term="KX-300")
+        assert [page["page"] for page in found["pages"] if page.get("blocks")] == [3]
+        assert await pages_read(mcp) == 4
 
 
 async def test_words_come_with_their_boxes_only_where_they_are_asked_for() -> None:

@@ -230,12 +230,12 @@ async def test_a_saved_document_and_a_folder_take_it_too(tmp_path: Path) -> None
     (tmp_path / "in" / "a.pdf").write_bytes(pdf(born_digital()))
     (tmp_path / "in" / "b.pdf").write_bytes(pdf(scanned()))
     async with client() as mcp:
-        facts(await mcp.call_tool("ocr_image", {"image": f"{tmp_path}/in/a.pdf", "save_to": f"{tmp_path}/a.json"}))
+        facts(await mcp.call_tool("ocr_to_files", {"image": f"{tmp_path}/in/a.pdf", "save_to": f"{tmp_path}/a.json"}))
         saved = json.loads((tmp_path / "a.json").read_text())
         assert saved["pages"][0]["source"] == "text_layer"
         assert saved["pages"][0]["blocks"]
         asked = {"image": f"{tmp_path}/in", "save_to": f"{tmp_path}/out", "text_layer": "only"}
-        facts(await mcp.call_tool("ocr_image", asked))
+        facts(await mcp.call_tool("ocr_to_files", asked))
         assert (tmp_path / "out" / "a.pdf.md").read_text().startswith("# A Title")
         assert facts(await mcp.call_tool("gpu_status", {}))["state"] == "unloaded"
 
@@ -274,7 +274,7 @@ def test_on_the_command_line_it_is_an_option(tmp_path: Path) -> None:
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=60)
 
-    assert run().stdout.split("\n\n")[0] == "# A Title of this Page"
+    assert run().stdout.split("\n\n")[0] == "A Title of this Page"
     assert "1653x2339" in run().stdout
     assert run("--text-layer", "ignore").stdout.startswith("1653x2339")
     only = run("--text-layer", "only")

@@ -35,7 +35,9 @@ async def text_of(mcp: Client, name: str, **arguments: str) -> str:
 def calls(text: str) -> list[dict[str, Any]]:
     """The arguments of each call that a prompt asks for."""
     found = []
-    for call in re.findall(r"call ocr_image with (.*?)\.(?= |$)(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", text):
+    for call in re.findall(
+        r"call (?:ocr_image|ocr_to_files) with (.*?)\.(?= |$)(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", text
+    ):
         pairs = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|true|false)', call)
         found.append({name: json.loads(value) for name, value in pairs})
     return found
@@ -60,12 +62,12 @@ async def test_a_prompt_asks_for_calls_that_the_tool_takes(name: str, tmp_path: 
     file.write_bytes(png())
     required = {"field": "due date"} if name == "find_on_invoice" else {}
     async with client() as mcp:
-        schema = next(tool for tool in (await mcp.list_tools()).tools if tool.name == "ocr_image").input_schema
+        schemas = {tool.name: tool.input_schema["properties"] for tool in (await mcp.list_tools()).tools}
         for arguments in (required, FILLED[name]):
             asked = calls(await text_of(mcp, name, file=str(file), **arguments))
             assert asked
             for call in asked:
-                assert set(call) <= set(schema["properties"])
+                assert set(call) <= set(schemas["ocr_to_files" if "save_to" in call else "ocr_image"])
                 assert call["image"] == str(file)
                 call.pop("save_to", None), call.pop("pages", None)
                 facts(await mcp.call_tool("ocr_image", call))

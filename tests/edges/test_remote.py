@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import ssl
+import subprocess
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -303,6 +306,155 @@ async def test_without_an_address_the_server_does_not_start() -> None:
             raise AssertionError
 
 
+# -- servers of every make
+
+
+async def test_the_server_behind_a_gateway_can_be_named_and_is_asked_as_it_wants() -> None:
+    with fake_vllm(owner="openai", context=65536) as gateway:
+        for server in ("vllm", "sglang"):
+            async with remote(gateway, ocr_remote_server=server) as mcp:
+                assert (await read(mcp))["text"] == echo()
+    vllm, sglang = gateway.requests
+    assert vllm["vllm_xargs"] == sglang["custom_params"]
+    assert {vllm["skip_special_tokens"], sglang["skip_special_tokens"]} == {False}
+    assert all(call == "GET /v1/models" for call in gateway.calls), "other paths are the gateway's own"
+
+
+async def test_a_named_server_behind_a_gateway_may_serve_a_model_that_is_not_listed() -> None:
+    with fake_vllm("mine/ocr", listed=["mine/known"], owner="openai") as gateway:
+        async with remote(gateway, ocr_model="mine/ocr") as mcp:
+            missing = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+        async with remote(gateway, ocr_model="mine/ocr", ocr_remote_server="vllm") as mcp:
+            assert (await read(mcp))["model"] == "mine/ocr"
+    assert "does not serve mine/ocr. It serves: mine/known." in said(missing)
+    assert "OCR_REMOTE_SERVER" in said(missing)
+
+
+async def test_a_list_of_models_that_is_refused_is_no_failure_where_the_model_is_named() -> None:
+    with fake_vllm(list_status=403) as vllm:
+        async with remote(vllm, ocr_model=vllm.model) as mcp:
+            assert (await read(mcp))["text"] == echo()
+        async with remote(vllm) as mcp:
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+    assert "set OCR_MODEL" in said(result)
+
+
+async def test_a_model_is_asked_for_by_the_name_that_the_endpoint_has_for_it() -> None:
+    with (
+        fake_vllm("deepseek-ocr:latest", owner="library") as ollama,
+        fake_vllm("unused", listed=["openai/*"], owner="openai") as gateway,
+    ):
+        for vllm, name in ((ollama, "DeepSeek-OCR"), (gateway, "openai/gpt-6")):
+            async with remote(vllm, ocr_model=name) as mcp:
+                await read(mcp)
+        async with remote(ollama, ocr_model="qwen3-vl") as mcp:
+            missing = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+        async with remote(gateway) as mcp:
+            unnamed = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+    assert [one.requests[0]["model"] for one in (ollama, gateway)] == ["deepseek-ocr:latest", "openai/gpt-6"]
+    assert "ollama pull qwen3-vl" in said(missing)
+    assert "fits one of these patterns" in said(unnamed)
+
+
+async def test_keys_headers_and_fields_go_where_they_are_meant_for() -> None:
+    with fake_vllm(key="sesame-street", seconds=0.2) as one, fake_vllm(seconds=0.2) as two:
+        settings = {
+            "ocr_remote_key": json.dumps({one.url: "sesame-street"}),
+            "ocr_remote_headers": json.dumps({"X-Team": "ocr", two.url: {"Api-Key": "open-says-me"}}),
+            "ocr_remote_fields": json.dumps({"reasoning_effort": "none", "temperature": None}),
+        }
+        async with remote(one, two, **settings) as mcp:
+            await read(mcp, as_base64(tiff(*range(20, 30))))
+    assert {headers.get("authorization") for headers in one.headers} == {"Bearer sesame-street"}
+    assert {headers.get("authorization") for headers in two.headers} == {None}
+    assert {headers.get("api-key") for headers in (*one.headers, *two.headers)} == {None, "open-says-me"}
+    assert {headers["x-team"] for headers in (*one.headers, *two.headers)} == {"ocr"}
+    for request in (*one.requests, *two.requests):
+        assert request["reasoning_effort"] == "none"
+        assert "temperature" not in request
+
+
+async def test_a_limit_above_the_length_of_the_model_is_left_out_and_a_page_above_it_is_told() -> None:
+    too_long = "Requested token count exceeds the model's maximum context length of 4096 tokens."
+    with fake_vllm("gpt", owner="openai", context=65536) as vllm:
+        async with remote(vllm) as mcp:
+            vllm.script = [f"refuse:{too_long}"] * 2
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+            assert "too large for the model" in said(result)
+            vllm.script = ["", f"refuse:{too_long}"]  # one that failed without its limit, too, leaves no trace
+            for height in (20, 30, 40):
+                assert (await read(mcp, as_base64(png(40, height))))["text"] == echo(40, height)
+    assert ["max_tokens" in request for request in vllm.requests] == [True, False, False]
+
+
+async def test_a_list_of_faults_tells_what_to_leave_out_and_else_the_caller() -> None:
+    with fake_vllm("gpt", owner="openai", context=65536) as vllm:
+        async with remote(vllm) as mcp:
+            vllm.script = ["faults:temperature"]
+            assert (await read(mcp))["text"] == echo()
+            vllm.script = ["faults:messages"]
+            result = await mcp.call_tool("ocr_image", {"image": as_base64(png(40, 50)), "mode": "free"})
+    assert "temperature" not in vllm.requests[0]
+    assert "messages: Input should be less" in said(result)
+    assert "secret" not in said(result)
+
+
+async def test_a_server_without_eyes_is_told_apart_from_one_that_fails() -> None:
+    with fake_vllm("gpt", owner="llamacpp") as llama:
+        async with remote(llama) as mcp:
+            llama.script = ["fault:image input is not supported - hint: you may need to provide the mmproj"]
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+    assert "takes no pictures" in said(result)
+    assert "--mmproj" in said(result)
+
+
+async def test_a_document_longer_than_the_time_of_a_page_is_read_by_a_server_with_one_slot() -> None:
+    heights = range(20, 32)
+    with fake_vllm("gpt", owner="llamacpp", slots=1, seconds=0.3) as llama:
+        async with remote(llama, ocr_page_timeout=3) as mcp:
+            answer = await read(mcp, as_base64(tiff(*heights)))
+    assert [page["text"] for page in answer["pages"]] == [echo(40, height) for height in heights]
+
+
+async def test_a_proxy_is_used_where_one_is_named_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with fake_vllm() as vllm:
+        async with remote(vllm) as mcp:
+            assert (await read(mcp))["text"] == echo()
+        proxy = vllm.url.removesuffix("/v1")
+        async with remote(ocr_remote_url="http://nowhere.invalid/v1", ocr_remote_proxy=proxy) as mcp:
+            assert (await read(mcp))["device"] == "http://nowhere.invalid/v1"
+    assert "GET http://nowhere.invalid/v1/models" in vllm.calls
+
+
+def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate that signs itself, for 127.0.0.1, and a server's side of it."""
+    certificate, key = folder / "ca.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=house", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    return certificate, tls
+
+
+async def test_a_certificate_of_ones_own_authority_is_trusted_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, tls = await anyio.to_thread.run_sync(_certificate, tmp_path)
+    with fake_vllm(tls=tls) as vllm:
+        async with remote(vllm) as mcp:
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+            assert "certificate" in said(result).lower()
+            assert "SSL_CERT_FILE" in said(result)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with remote(vllm) as mcp:
+            assert (await read(mcp))["text"] == echo()
+
+
 # -- how an answer ends
 
 
@@ -327,6 +479,38 @@ async def test_the_reason_for_an_end_is_told(fault: str, finish: str) -> None:
             result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
     assert facts(result)["pages"][0]["finish"] == finish
     assert ("content filter" in said(result)) is (finish == "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("end:moonlight", "'moonlight'"), ("done", "no reason"), ("fade", "no reason")]
+)
+async def test_an_end_that_nobody_explains_keeps_the_text_with_a_note(fault: str, words: str) -> None:
+    with fake_vllm() as vllm:
+        async with remote(vllm) as mcp:
+            vllm.script = [fault]
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "free"})
+    assert facts(result)["text"] == echo()
+    assert words in said(result)
+
+
+async def test_an_answer_that_fades_away_where_others_had_an_end_is_asked_for_again() -> None:
+    with fake_vllm() as vllm:
+        async with remote(vllm) as mcp:
+            await read(mcp)
+            vllm.script = ["fade"]
+            result = await mcp.call_tool("ocr_image", {"image": as_base64(png(40, 30)), "mode": "free"})
+    assert facts(result)["text"] == echo(40, 30)
+    assert "no reason" not in said(result)
+    assert len(vllm.requests) == 3
+
+
+async def test_thoughts_are_not_the_text_of_a_page_however_they_come() -> None:
+    with fake_vllm("Qwen/Qwen3-VL-8B-Thinking", context=65536) as vllm:
+        async with remote(vllm) as mcp:
+            vllm.script = ["thought:Let me look at the page."]
+            assert (await read(mcp))["text"] == echo()
+            vllm.script = ["text:<think>\nLet me look.\n</think>\n\nTotal 12.50"]
+            assert (await read(mcp, as_base64(png(40, 30))))["text"] == "Total 12.50"
 
 
 async def test_an_answer_in_words_is_freed_of_its_fence_and_nothing_found_is_an_empty_page() -> None:

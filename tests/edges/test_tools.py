@@ -1,10 +1,11 @@
-"""The four tools as a client sees them: answers, cuts, progress, errors. Workers are real processes."""
+"""The five tools as a client sees them: answers, cuts, progress, errors. Workers are real processes."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from support import Signs, Watch, alive, as_base64, client, echo, facts, png, ru
 
 pytestmark = pytest.mark.anyio
 
-TOOLS = {"ocr_image", "gpu_status", "gpu_offload", "gpu_release"}
+TOOLS = {"ocr_image", "ocr_to_files", "gpu_status", "gpu_offload", "gpu_release"}
 PAGE = as_base64(png())
 
 
 # -- the contract
 
 
-async def test_there_are_four_tools_and_each_teaches_its_use() -> None:
+async def test_there_are_five_tools_and_each_teaches_its_use() -> None:
     async with client() as mcp:
         tools = {tool.name: tool for tool in (await mcp.list_tools()).tools}
     assert set(tools) == TOOLS
@@ -34,21 +35,38 @@ async def test_there_are_four_tools_and_each_teaches_its_use() -> None:
         assert tool.title
         assert len(tool.description or "") > 80
         assert tool.output_schema
-        assert "additionalProperties" not in tool.input_schema, "google-genai 2.34 cannot convert it"
+        schemas = json.dumps([tool.input_schema, tool.output_schema])
+        assert "additionalProperties" not in schemas, "google-genai 2.34 cannot convert it"
         assert tool.annotations is not None
         hints = tool.annotations.model_dump()
         assert all(hints[name] is not None for name in hints)
+    described = tools["ocr_image"].input_schema["properties"]
+    for tool in tools.values():
         for name, argument in tool.input_schema["properties"].items():
-            assert argument.get("description"), (tool.name, name)
+            assert argument.get("description") or described[name]["description"], (tool.name, name)
+
+
+async def test_reading_changes_nothing_and_says_so() -> None:
+    """Clients run such a tool in parallel, and need not ask for it."""
+    async with client() as mcp:
+        tools = {tool.name: tool.annotations for tool in (await mcp.list_tools()).tools}
+    changes = {name: not hints.read_only_hint for name, hints in tools.items() if hints}
+    assert changes == {
+        "ocr_image": False, "ocr_to_files": True, "gpu_status": False, "gpu_offload": True, "gpu_release": True,
+    }  # fmt: skip
+    assert {name for name, hints in tools.items() if hints and hints.destructive_hint} == {
+        "ocr_to_files",
+        "gpu_release",
+    }
 
 
 async def test_the_list_of_tools_is_short_and_says_nothing_twice() -> None:
     async with client() as mcp:
         tools = (await mcp.list_tools()).model_dump(mode="json", by_alias=True, exclude_none=True)["tools"]
-        assert len(mcp.instructions or "") < 400
-    seen = sum(len(json.dumps([tool[part] for tool in tools])) for part in ("name", "description", "inputSchema"))
-    assert seen < 3600, "what a model reads before it has done anything"
-    assert len(json.dumps(tools)) < 13_900
+        seen = len(mcp.instructions or "")
+    seen += sum(len(json.dumps([tool[part] for tool in tools])) for part in ("name", "description", "inputSchema"))
+    assert seen <= 3600, "what a model reads before it has done anything"
+    assert len(json.dumps(tools)) < 13_000
     written = json.dumps([tool["outputSchema"] for tool in tools])
     assert '"null"' not in written
     assert '"title"' not in written
@@ -56,23 +74,25 @@ async def test_the_list_of_tools_is_short_and_says_nothing_twice() -> None:
 
 async def test_the_arguments_are_those_of_the_contract() -> None:
     async with client() as mcp:
-        schema = next(t for t in (await mcp.list_tools()).tools if t.name == "ocr_image").input_schema
-    assert schema["required"] == ["image"]
-    defaults = {name: argument.get("default") for name, argument in schema["properties"].items()}
-    assert defaults == {
-        "image": None,
-        "mode": "document",
-        "find_term": "",
-        "custom_prompt": "",
-        "pages": "",
-        "resolution": "auto",
-        "text_layer": "auto",
-        "boxes": "none",
-        "annotate": False,
-        "max_chars": 20_000,
-        "save_to": "",
-        "overwrite": False,
-    }
+        schemas = {tool.name: tool.input_schema for tool in (await mcp.list_tools()).tools}
+    image, files = schemas["ocr_image"], schemas["ocr_to_files"]
+    assert image["required"] == ["image"]
+    assert files["required"] == ["image", "save_to"]
+    assert list(image["properties"]) == [
+        "image", "mode", "find_term", "custom_prompt", "pages", "resolution", "text_layer", "boxes", "annotate",
+        "max_chars",
+    ]  # fmt: skip
+    assert list(files["properties"]) == [
+        "image", "save_to", "overwrite", "mode", "pages", "custom_prompt", "resolution", "text_layer",
+    ]  # fmt: skip
+    defaults = {name: each["default"] for name, each in image["properties"].items() if "default" in each}
+    assert defaults == {"max_chars": 20_000}, "clients send defaults, and a mode that was sent is one that was meant"
+
+
+async def test_the_list_of_modes_holds_those_of_the_engine() -> None:
+    async with client("rapidocr") as mcp:
+        schema = next(tool for tool in (await mcp.list_tools()).tools if tool.name == "ocr_image").input_schema
+    assert schema["properties"]["mode"]["enum"] == ["document", "ocr", "free", "find"]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -213,29 +233,29 @@ async def test_a_path_and_a_file_uri_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".md", ".txt", ".json"])
-async def test_the_whole_text_is_saved_even_when_the_answer_is_cut(tmp_path: Path, suffix: str) -> None:
+async def test_a_file_gets_the_whole_text_and_the_answer_none_of_it(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out{suffix}"
+    document = as_base64(tiff(*range(11, 131)))
     async with client("Verbose") as mcp:
-        result = await mcp.call_tool(
-            "ocr_image", {"image": as_base64(tiff(11, 12, 13)), "save_to": str(target), "max_chars": 250}
-        )
+        result = await mcp.call_tool("ocr_to_files", {"image": document, "save_to": str(target)})
     answer = facts(result)
-    assert answer["saved_to"] == str(target)
-    assert len(answer["text"]) <= 250
-    assert "next_pages" not in answer or answer["next_pages"] == ""
+    assert {name: answer[name] for name in ("saved_to", "finished", "pages_read", "page_count", "chars")} == {
+        "saved_to": str(target), "finished": True, "pages_read": 120, "page_count": 120, "chars": 120 * 199,
+    }  # fmt: skip
+    assert "line 0001" not in result.model_dump_json()
     text = target.read_text()
     if suffix == ".json":
         saved = json.loads(text)
-        assert [page["page"] for page in saved["pages"]] == [1, 2, 3]
+        assert [page["page"] for page in saved["pages"]] == list(range(1, 121))
         text = saved["text"]
-    assert text.count("line 0019") == 3
+    assert text.count("line 0019") == 120
     assert str(target) in said(result)
 
 
 async def test_figures_are_cut_out_beside_a_saved_text_and_linked(tmp_path: Path) -> None:
     target = tmp_path / "my report.md"
     async with client("Drawing") as mcp:
-        facts(await mcp.call_tool("ocr_image", {"image": as_base64(tiff(20, 30)), "save_to": str(target)}))
+        facts(await mcp.call_tool("ocr_to_files", {"image": as_base64(tiff(20, 30)), "save_to": str(target)}))
     text = target.read_text()
     assert "![Figure 1](my%20report-figures/page-1-figure-1.png)" in text
     assert "<!--" not in text
@@ -249,7 +269,8 @@ async def test_figures_are_cut_out_beside_a_saved_text_and_linked(tmp_path: Path
 async def test_what_the_model_wrote_is_in_saved_json_and_nowhere_else(tmp_path: Path) -> None:
     target = tmp_path / "raw.json"
     async with client("Drawing") as mcp:
-        answer = facts(await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(target), "boxes": True}))
+        answer = facts(await mcp.call_tool("ocr_image", {"image": PAGE, "boxes": True}))
+        facts(await mcp.call_tool("ocr_to_files", {"image": PAGE, "save_to": str(target)}))
     assert "raw" not in answer["pages"][0]
     assert json.loads(target.read_text())["pages"][0]["raw"].startswith("<|ref|>image")
 
@@ -258,11 +279,11 @@ async def test_an_existing_file_is_never_replaced_unless_asked(tmp_path: Path) -
     target = tmp_path / "mine.md"
     target.write_text("precious")
     async with client() as mcp:
-        refused = await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(target)})
+        refused = await mcp.call_tool("ocr_to_files", {"image": PAGE, "save_to": str(target)})
         assert refused.is_error
         assert "overwrite" in said(refused)
         assert target.read_text() == "precious"
-        facts(await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(target), "overwrite": True}))
+        facts(await mcp.call_tool("ocr_to_files", {"image": PAGE, "save_to": str(target), "overwrite": True}))
     assert target.read_text() == echo() + "\n"
 
 
@@ -271,9 +292,9 @@ async def test_nothing_is_written_outside_the_allowed_folders(tmp_path: Path) ->
     inside.mkdir()
     outside.mkdir()
     async with client(ocr_allowed_dirs=str(inside)) as mcp:
-        refused = await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(outside / "a.md")})
+        refused = await mcp.call_tool("ocr_to_files", {"image": PAGE, "save_to": str(outside / "a.md")})
         assert refused.is_error
-        facts(await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(inside / "a.md")}))
+        facts(await mcp.call_tool("ocr_to_files", {"image": PAGE, "save_to": str(inside / "a.md")}))
     assert list(outside.iterdir()) == []
 
 
@@ -488,3 +509,11 @@ async def test_two_servers_over_one_service_share_its_worker() -> None:
             async with Client(build_mcp(service, local=True)) as mcp:
                 facts(await mcp.call_tool("ocr_image", {"image": PAGE}))
         assert (await service.status()).served == 2
+
+
+async def test_files_are_written_by_the_tool_for_files_alone(tmp_path: Path) -> None:
+    async with client() as mcp:
+        refused = await mcp.call_tool("ocr_image", {"image": PAGE, "save_to": str(tmp_path / "a.md")})
+    assert refused.is_error
+    assert "call ocr_to_files with image, save_to and overwrite" in said(refused)
+    assert os.listdir(tmp_path) == []

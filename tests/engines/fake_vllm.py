@@ -7,8 +7,10 @@ writes nonsense until its weights have been loaded again in the documented order
 A test puts names of faults into `script`; each request for a page takes one:
 `429`, `503`, `500`, `401`, … answer so (`429:2` with `Retry-After: 2`); `crash` ends its engine; `reset` resets the
 connection at once and `break` in the middle of the answer; `hang` writes nothing more; `event` sends an error as
-event; `loop`, `length`, `filter`, `abort` end so; `text:…` writes that; `refuse:…` is a 400 that says so; `noise`,
-`plain`, `packed`, `endless`, `redirect` are no answers; an empty name is none.
+event; `loop`, `length`, `filter`, `abort` end so, `end:…` with that reason; `done` gives no reason and `fade` not even
+the last event; `text:…` writes that, `thought:…` thinks that first; `refuse:…` is a 400 that says so, `fault:…` a 500,
+and `faults:…` a 422 with a list of one; `noise`, `plain`, `packed`, `endless`, `redirect` are no answers; an empty name
+is none.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import binascii
 import io
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -58,6 +62,15 @@ class FakeVllm:
         """Requests at once; more are turned away with 503."""
         self.seconds = options.pop("seconds", 0.0)
         """For which an answer is written."""
+        self.slots = threading.Semaphore(options.pop("slots", 1000))
+        """Requests that it reads side by side; more of them wait without a word, as at llama.cpp."""
+        self.listed = options.pop("listed", [])
+        """The names of its models; empty: its one model. A pattern stands for every name that fits."""
+        self.list_status = options.pop("list_status", 200)
+        """What it answers to whoever asks for its models."""
+        self.tls: ssl.SSLContext | None = options.pop("tls", None)
+        self.headers: list[dict[str, str]] = []
+        """Of what was asked about pages, by names in small letters."""
         assert not options, options
         self.script: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -99,7 +112,7 @@ class FakeVllm:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
         """Listen, on the port it had before, if it had one."""
@@ -116,6 +129,8 @@ class FakeVllm:
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -168,13 +183,13 @@ class FakeVllm:
         """The picture and the question of a request that vLLM takes."""
         if "application/json" not in headers.get("Content-Type", ""):
             raise Refusal(415, "Unsupported Media Type: Only 'application/json' is allowed")
-        if body.get("model") != self.model:
+        if body.get("model") != self.model and not any(fnmatch(body.get("model", ""), name) for name in self.listed):
             raise Refusal(404, f"The model `{body.get('model')}` does not exist.")
         if body.get("stream_options") and not body.get("stream"):
             raise Refusal(400, "Stream options can only be defined when `stream=True`.")
         known = {
             "model", "messages", "temperature", "max_tokens", "stream", "stream_options", "skip_special_tokens",
-            "vllm_xargs",
+            "vllm_xargs", "custom_logit_processor", "custom_params", "max_completion_tokens", "reasoning_effort",
         }  # fmt: skip
         if unknown := body.keys() - known:
             raise Refusal(400, f"this fake knows no {unknown}: is it documented?")
@@ -248,8 +263,14 @@ class _Handler(BaseHTTPRequestHandler):
             case "GET", "/health":
                 return ""
             case "GET", "/v1/models":
-                card = {"id": vllm.model, "object": "model", "created": 1, "owned_by": vllm.owner, "root": vllm.root}
-                return {"object": "list", "data": [{**card, "parent": None, "max_model_len": vllm.context}]}
+                if vllm.list_status != 200:
+                    raise Refusal(vllm.list_status, "this key may not list models")
+                card = {"object": "model", "created": 1, "owned_by": vllm.owner, "root": vllm.root, "parent": None}
+                names = vllm.listed or [vllm.model]
+                return {
+                    "object": "list",
+                    "data": [{"id": name, **card, "max_model_len": vllm.context} for name in names],
+                }
             case "GET", "/metrics":
                 return self._metrics()
             case "GET", "/is_sleeping" if vllm.dev_mode:
@@ -293,8 +314,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault.isdigit():
                 raise Refusal(int(fault), "as the test wants it", **({"Retry-After": detail} if detail else {}))
-            if fault == "refuse":
-                raise Refusal(400, detail)
+            if fault in ("refuse", "fault"):
+                raise Refusal(400 if fault == "refuse" else 500, detail)
+            if fault == "faults":
+                entry = {"type": "less_than", "loc": ["body", detail], "msg": "Input should be less", "input": "secret"}
+                self._json(422, {"detail": [entry]})
+                return
             if vllm.asleep:
                 vllm.harms.append("was asked about a page while it slept")
                 raise Refusal(503, "The model is sleeping")  # a real one has it wait until it is woken
@@ -302,10 +327,12 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(503, "too many requests")
             image, question = vllm.check(body, self.headers)
             vllm.requests = [*vllm.requests[-LIMIT:], body]
+            vllm.headers = [*vllm.headers[-LIMIT:], {name.lower(): value for name, value in self.headers.items()}]
             vllm.running += 1
             vllm.most_running = max(vllm.most_running, vllm.running)
         try:
-            self._answer(body, vllm.text(image, question), fault, detail)
+            with vllm.slots:
+                self._answer(body, vllm.text(image, question), fault, detail)
         except (BrokenPipeError, ConnectionResetError):
             vllm.broken_off += 1
             self.close_connection = True
@@ -332,12 +359,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(b"data: " + b"x" * 65536)
         if fault == "noise":
             self._event("{'choices': 1}")
-        reason = {"length": "length", "filter": "content_filter", "abort": "abort"}.get(fault, "stop")
+        reason = {"length": "length", "filter": "content_filter", "abort": "abort", "end": detail}.get(fault, "stop")
         if fault == "text":
             text = detail
         pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
         if fault == "loop":
             pieces += ["The same line again.\n"] * 100_000
+        if fault == "thought":
+            self._event(self._part({"reasoning_content": detail}, None, 1, body))
         for number, piece in enumerate(pieces, 1):
             if fault == "break" and number == 2:
                 self._reset()
@@ -355,6 +384,11 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(vllm.seconds / len(pieces))
             vllm.tokens += 1
             self._event(self._part({"content": piece}, None, number, body))
+        if fault in ("done", "fade"):
+            if fault == "done":
+                self._event("[DONE]")
+            self._chunk(b"")
+            return
         self._event(self._part({"content": ""}, reason, len(pieces), body))
         if body.get("stream_options", {}).get("include_usage"):
             self._event({**self._part({}, None, len(pieces), body), "choices": []})

@@ -138,6 +138,13 @@ class Remarking(Echo):
         return [PageText("what was read", remark="The rest is in a script of its own.") for _ in pages]
 
 
+class Unfinished(Echo):
+    """A model that does not come to its end: on a page that is 20 pixels high by its limit, on others in a loop."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        return [PageText("what was read", finish="length" if page.height == 20 else "loop") for page in pages]
+
+
 class Blank(Echo):
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         return [PageText("") for _ in pages]
@@ -218,6 +225,15 @@ class Stalling(Echo):
             while True:
                 call.raise_if_cancelled()
                 time.sleep(0.005)
+        return super().read(pages, options, call)
+
+
+class RunningOut(Echo):
+    """Cannot be used any more from a page on that is 13 pixels high."""
+
+    def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
+        if any(page.height == 13 for page in pages):
+            raise EngineUnavailable("The engine has run out.", remedy="Fill it.")
         return super().read(pages, options, call)
 
 

@@ -5,15 +5,21 @@ What it is asked: tests/edges/test_remote.py.
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import pickletools
 import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepseek_ocr_mcp.config import Settings, load_settings
 from deepseek_ocr_mcp.engines import KNOWN, choose_engine, cpu_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.loops import LONGEST_PIECE, TextGuard
@@ -21,12 +27,18 @@ from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.lifecycle.remote.answers import (
     MAX_RETRY_AFTER_S,
     Completion,
+    completed,
     parse_page,
+    quoted,
     retry_after,
     server_message,
 )
 from deepseek_ocr_mcp.lifecycle.remote.client import LARGEST_SIDE, side_for
-from deepseek_ocr_mcp.lifecycle.remote.trouble import Address, Facts
+from deepseek_ocr_mcp.lifecycle.remote.concurrency import LearnedConcurrency
+from deepseek_ocr_mcp.lifecycle.remote.names import served_name
+from deepseek_ocr_mcp.lifecycle.remote.request import merged, page_request, refused_names
+from deepseek_ocr_mcp.lifecycle.remote.settings import endpoint_settings
+from deepseek_ocr_mcp.lifecycle.remote.trouble import Address, Facts, Server
 from deepseek_ocr_mcp.modes import RESOLUTIONS
 
 # -- addresses
@@ -124,9 +136,266 @@ def test_of_an_error_a_sentence_is_quoted_and_never_what_it_repeats_of_the_reque
     assert (
         server_message({"message": "no"}) == server_message({"detail": "no"}) == server_message({"error": "no"}) == "no"
     )
-    assert len(server_message({"detail": "x" * 10_000})) == 200
+    assert len(quoted(server_message({"detail": "x" * 10_000}))) == 202
     assert server_message({"detail": [{"loc": ["body"], "input": "a secret prompt"}]}) == ""
     assert [server_message(nothing) for nothing in (None, [], 5, {"error": None})] == [""] * 4
+
+
+def test_the_faults_of_a_refused_request_are_read_from_a_list() -> None:
+    faults = [
+        {"type": "less_than", "loc": ["body", "max_tokens"], "msg": "Input should be less than 4096", "input": 8192},
+        {"message": "It has no model."},
+        "And a sentence.",
+        {"loc": ["body"]},
+        None,
+    ]
+    expected = "max_tokens: Input should be less than 4096; It has no model.; And a sentence."
+    assert server_message({"detail": faults}) == server_message({"errors": faults}) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "remark"),
+    [
+        ("stop", "stop", ""),
+        ("STOP", "stop", ""),
+        ("eos_token", "stop", ""),
+        ("MAX_TOKENS", "length", ""),
+        ("model_length", "length", ""),
+        ("repetition", "loop", ""),
+        ("content_filter", "cancelled", "content filter"),
+        ("moonlight", "stop", "'moonlight'"),
+        ("", "stop", "no reason"),
+    ],
+)
+def test_a_reason_that_nobody_knows_keeps_the_text_with_a_remark(reason: str, finish: str, remark: str) -> None:
+    done = completed("the text", reason, 3)
+    assert (done.text, done.finish) == ("the text", finish)
+    assert remark in done.remark
+    assert bool(remark) == bool(done.remark)
+
+
+# -- thoughts
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "remark"),
+    [
+        ("<think>\nA page.\n</think>\n\n# Title", "# Title", ""),
+        ("<think></think>\n# Title", "# Title", ""),
+        ("  <THINKING>x</THINKING># Title", "# Title", ""),
+        ("[THINK]x[/THINK]\n# Title", "# Title", ""),
+        ("\u25c1think\u25b7x\u25c1/think\u25b7# Title", "# Title", ""),
+        ("<think>a</think><think>b</think>```markdown\n# Title\n```", "# Title", ""),
+        ("The page shows a title.\n</think>\n\n# Title", "# Title", "left out"),
+        ("<think>This never", "", "within its thoughts"),
+        ("# The tag <think> in a text\n</think>\nmore", "# The tag <think> in a text\n</think>\nmore", ""),
+        ("A line with </think> in it", "A line with </think> in it", ""),
+        ("# Title", "# Title", ""),
+    ],
+)
+def test_thoughts_never_land_on_a_page(written: str, text: str, remark: str) -> None:
+    page = parse_page(PageImage("", 9, 9), ReadOptions("document"), Facts("m"), Completion(written, "stop", 3))
+    assert page.text == text
+    assert remark in page.remark
+    assert bool(remark) == bool(page.remark)
+    assert "A page." not in (page.raw or "")
+
+
+def test_tags_of_thoughts_without_an_end_cost_no_time() -> None:
+    for piece in ("<think>", "</think>", "<think></think>", "[THINK]", "\n"):
+        _parsed = parse_page(
+            PageImage("", 9, 9), ReadOptions("free"), Facts("m"), Completion(piece * 20_000, "stop", 1)
+        )
+        assert len(_parsed.text) < 200_000
+
+
+# -- names of models
+
+
+@pytest.mark.parametrize(
+    ("wanted", "listed", "name"),
+    [
+        ("a", ["b", "a"], "a"),
+        ("deepseek-ocr", ["deepseek-ocr:3b", "deepseek-ocr:latest"], "deepseek-ocr:latest"),
+        ("deepseek-ocr:latest", ["deepseek-ocr"], "deepseek-ocr"),
+        ("deepseek-ocr", ["deepseek-ocr:3b"], None),
+        ("gemini-3-pro", ["models/gemini-3-pro"], "models/gemini-3-pro"),
+        ("models/gemini-3-pro", ["gemini-3-pro"], "gemini-3-pro"),
+        ("DeepSeek-AI/DeepSeek-OCR", ["deepseek-ai/deepseek-ocr"], "deepseek-ai/deepseek-ocr"),
+        ("openai/gpt-6", ["anthropic/*", "openai/*"], "openai/gpt-6"),
+        ("anything", ["*"], "anything"),
+        ("openai/gpt-6", ["anthropic/*"], None),
+        ("a.b", ["aXb"], None),
+        ("a", [], None),
+    ],
+)
+def test_a_model_is_found_by_its_name_as_servers_find_it(wanted: str, listed: list[str], name: str | None) -> None:
+    assert served_name(wanted, listed) == name
+
+
+# -- requests
+
+
+def asked(server: Server, *, grounding: bool = True, context: int | None = None) -> dict[str, Any]:
+    facts = Facts("m", server, grounding, context=context)
+    return page_request(facts, ReadOptions("free"), "data:image/png;base64,AA==")
+
+
+def test_the_ban_of_repetitions_is_sent_as_each_server_takes_it() -> None:
+    ban = {"ngram_size": 30, "window_size": 90, "whitelist_token_ids": [128821, 128822]}
+    assert asked("vllm")["vllm_xargs"] == ban
+    sglang = asked("sglang")
+    assert sglang["custom_params"] == ban
+    assert sglang["skip_special_tokens"] is asked("vllm")["skip_special_tokens"] is False
+    others: list[Server] = ["ollama", "llama.cpp", "lmstudio", "openai", ""]
+    for plain in (*map(asked, others), asked("vllm", grounding=False), asked("sglang", grounding=False)):
+        assert not plain.keys() & {"vllm_xargs", "custom_params", "custom_logit_processor", "skip_special_tokens"}
+
+
+def test_what_sglang_unpacks_is_the_name_of_its_own_class_and_nothing_else() -> None:
+    data = bytes.fromhex(json.loads(asked("sglang")["custom_logit_processor"])["callable"])
+    assert [code.name for code, _, _ in pickletools.genops(data)] == ["GLOBAL", "STOP"]
+
+    class Names(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return module, name
+
+    assert Names(io.BytesIO(data)).load() == (
+        "sglang.srt.sampling.custom_logit_processor",
+        "DeepseekOCRNoRepeatNGramLogitProcessor",
+    )
+
+
+def test_openai_is_given_the_limit_under_its_own_name() -> None:
+    assert asked("openai")["max_completion_tokens"] == asked("")["max_tokens"] == 8192
+    assert "max_tokens" not in asked("openai")
+    assert not asked("vllm", context=8192).keys() & {"max_tokens", "max_completion_tokens"}
+
+
+def test_the_fields_of_the_operator_are_merged_into_a_request() -> None:
+    request = {"temperature": 0.0, "max_tokens": 8192, "stream_options": {"include_usage": True}}
+    fields = {"temperature": 0.2, "max_tokens": None, "stream_options": {"more": 1}, "top_p": 0.9, "nothing": None}
+    assert merged(request, fields) == {
+        "temperature": 0.2, "stream_options": {"include_usage": True, "more": 1}, "top_p": 0.9,
+    }  # fmt: skip
+    assert request["max_tokens"] == 8192
+
+
+PROCESSOR = {"custom_logit_processor", "custom_params"}
+
+
+@pytest.mark.parametrize(
+    ("message", "is_too_long", "names"),
+    [
+        ("Unsupported parameter: 'max_tokens'", False, {"max_tokens"}),
+        ("The server is not configured to enable custom logit processor.", False, PROCESSOR),
+        ("Unknown field custom_params", False, PROCESSOR),
+        ("This model's maximum context length is 4096 tokens.", True, {"max_tokens"}),
+        ("The model is asleep", False, set()),
+        ("messages: too short", False, set()),
+    ],
+)  # fmt: skip
+def test_of_a_refused_request_only_what_it_can_do_without_is_left_out(
+    message: str, is_too_long: bool, names: set[str]
+) -> None:
+    sent = {"model", "messages", "max_tokens", "temperature", "custom_logit_processor", "custom_params"}
+    assert refused_names(message, sent, is_too_long=is_too_long) == names
+
+
+# -- settings of endpoints
+
+TWO = "http://a:1,http://b:2/v1"
+
+
+def test_a_key_headers_and_a_server_are_for_all_endpoints_or_for_one() -> None:
+    first, second = endpoint_settings(
+        Settings(
+            ocr_remote_url=TWO,
+            ocr_remote_key='{"http://a:1/v1": "the-key-of-a"}',
+            ocr_remote_headers='{"X-Team": "ocr", "http://b:2": {"Authorization": "Basic Zm9v", "X-Team": "b"}}',
+            ocr_remote_server='{"http://b:2": "vllm"}',
+            ocr_remote_fields='{"reasoning_effort": "none"}',
+        )
+    )
+    assert (first.key, second.key) == ("the-key-of-a", "")
+    assert (first.server, second.server) == ("", "vllm")
+    assert first.headers == {"X-Team": "ocr"}
+    assert second.headers == {"X-Team": "b", "Authorization": "Basic Zm9v"}
+    assert first.fields == second.fields == {"reasoning_effort": "none"}
+    assert "the-key-of-a" not in repr(first)
+    assert "Zm9v" not in repr(second)
+    for one in endpoint_settings(Settings(ocr_remote_url=TWO, ocr_remote_key="k", ocr_remote_server="sglang")):
+        assert (one.key, one.server) == ("k", "sglang")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"ocr_remote_key": '{"http://c:3": "k"}'},
+        {"ocr_remote_server": '{"http://c:3": "vllm"}'},
+        {"ocr_remote_headers": '{"http://c:3": {"A": "b"}}'},
+    ],
+)
+def test_a_setting_for_an_address_that_is_no_endpoint_is_refused(setting: dict[str, str]) -> None:
+    with pytest.raises(BadRequest, match="names http://c:3/v1, which OCR_REMOTE_URL does not name"):
+        endpoint_settings(Settings(ocr_remote_url=TWO, **setting))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("OCR_REMOTE_FIELDS", "{oops", "no JSON object"),
+        ("OCR_REMOTE_FIELDS", '["a"]', "no JSON object"),
+        ("OCR_REMOTE_FIELDS", '{"model": "a", "stream": false}', "model, stream: the server sets this itself"),
+        ("OCR_REMOTE_SERVER", "vlm", "the names are vllm, sglang"),
+        ("OCR_REMOTE_SERVER", '{"http://a": "VLLM"}', "no server that is known"),
+        ("OCR_REMOTE_HEADERS", '{"A b": "c"}', "no header that you can set"),
+        ("OCR_REMOTE_HEADERS", '{"Content-Length": "1"}', "no header that you can set"),
+        ("OCR_REMOTE_HEADERS", '{"A": "a\\nB: c"}', "no text that a header can carry"),
+        ("OCR_REMOTE_HEADERS", '{"A": 1}', "no text that a header can carry"),
+        ("OCR_REMOTE_KEY", '{"http://a": 1}', "a key is a text"),
+        ("OCR_REMOTE_KEY", '{"http://a": "hunter2"', "no JSON object"),
+    ],
+)
+def test_a_setting_that_cannot_be_sent_stops_the_start_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadRequest, match=reason) as error:
+        load_settings()
+    assert name in error.value.message
+    assert "hunter2" not in str(error.value)
+
+
+def test_every_secret_of_an_endpoint_is_struck_out_of_the_log() -> None:
+    settings = Settings(
+        ocr_remote_url=TWO,
+        ocr_remote_key='{"http://a:1": "key-of-a", "http://b:2": "key-of-b"}',
+        ocr_remote_headers='{"X-Team": "ocr", "http://a:1": {"Api-Key": "0123456789"}}',
+        ocr_remote_proxy="http://user:word@proxy:3128",
+    )
+    assert settings.secrets == ["key-of-a", "key-of-b", "0123456789", "word"]
+    assert "0123456789" not in repr(settings)
+
+
+# -- concurrency
+
+
+def test_a_cold_start_and_a_small_first_page_are_unlearned() -> None:
+    room = LearnedConcurrency(32)
+    room.page_read(60.0, 5.0, alone=True, mates=0)  # the model was loaded first
+    room.page_read(1.0, 5.0, alone=False, mates=1)
+    for _ in range(20):
+        room.page_read(30.0, 5.0, alone=False, mates=room.places - 1)
+    assert room.places == 1
+    room = LearnedConcurrency(32)
+    room.page_read(0.01, 0.2, alone=True, mates=0)  # a blank slip of paper
+    for _ in range(4):
+        room.page_read(4.0, 1.0, alone=False, mates=1)
+    assert room.places == 1
+    for _ in range(40):
+        room.page_read(4.0, 1.0, alone=room.places == 1, mates=room.places - 1)
+    assert room.places > 2
 
 
 def test_only_deepseek_s_answers_are_searched_for_boxes() -> None:

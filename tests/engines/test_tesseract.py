@@ -379,6 +379,7 @@ def test_other_languages_with_short_words_are_not_taken_for_vietnamese(text: str
         ([line("text of five pixels, which is hard to read", 0.85)], [0.1]),
         ([line("人人生而自由在尊严和权利上一律平等", 0.97)], [0.0]),
         ([line("T Y P E W R I T E R, wide set", 0.95)], [0.0]),
+        ([TextLine("PART 41 SCALE 2", (0, 0, 900, 45), 0.97)], [0.0]),  # letters that stand far apart
         ([line("The area α + β = γ of the figure is known", 0.98)], [0.0]),
         ([line("~~", 0.3), *ENGLISH], [0.0] * 5),
         ([line("Copy  Paste  Find", 0.95), *ENGLISH], [0.43, 0, 0, 0, 0]),  # pictures between the words of a menu

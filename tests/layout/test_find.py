@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepseek_ocr_mcp.layout.find import find_term
+from deepseek_ocr_mcp.layout.find import BadTerm, SlowPattern, as_pattern_hint, compiled, find_term
 from deepseek_ocr_mcp.layout.lines import TextLine
 
 
@@ -76,3 +79,110 @@ def test_finding_never_fails_and_spans_are_inside_their_lines(rows: list[str], t
         for span in hit.spans:
             assert 0 <= span.start < span.stop <= len(lines[span.line].text)
             assert 0 <= span.begin <= span.end <= 1
+
+
+# -- patterns and lists
+
+
+def test_a_pattern_stands_between_slashes() -> None:
+    lines = page("Invoice INV-2041", "see inv–7 and INV–x")
+    assert found(lines, r"/INV-\d+/") == [["INV-2041"], ["inv–7"]]
+    assert found(lines, r"/^see/") == [["see"]]
+    assert found(lines, r"/\d+$/g") == [["2041"]]
+
+
+def test_a_pattern_finds_whole_words_in_any_script() -> None:
+    lines = page("Subtotal 1, Total 2", "Übungen, Übung", "ＴＯＴＡＬ")
+    assert found(lines, r"/\bTotal\b/") == [["Total"], ["ＴＯＴＡＬ"]]
+    assert found(lines, r"/\bÜbung\b/") == [["Übung"]]
+
+
+def test_a_space_in_a_pattern_may_be_the_end_of_a_line() -> None:
+    assert found(page("the amount", "due 12.50"), r"/amount due [\d.]+/") == [["amount", "due 12.50"]]
+
+
+def test_signs_of_one_shape_on_the_page_and_in_a_pattern_are_the_same() -> None:
+    assert found(page("a – b", "5 … 6", "（x）"), "/a – b/") == [["a – b"]]
+    assert found(page("5 … 6", "5 abc 6"), "/5 … 6/") == [["5 … 6"]]
+    assert found(page("（x）"), r"/（x）/") == [["（x）"]]
+    assert found(page("a–b", "a_b"), "/a[–_]b/") == [["a–b"], ["a_b"]]
+
+
+def test_a_brace_that_counts_nothing_is_a_brace() -> None:
+    assert found(page("{e} and {1}"), "/{e}/") == [["{e}"]]
+    assert found(page("aab ab"), "/a{2}b/") == [["aab"]]
+    assert found(page("$[{] 1"), "/[{]/") == [["{"]]
+
+
+@pytest.mark.parametrize("term", ["/home/me/scan.pdf", "/usr/lib/", "1/2", "/", "//", "and/or", "/no\\"])
+def test_a_path_is_no_pattern(term: str) -> None:
+    assert found(page(f"see {term} there"), term) == [[term]]
+
+
+def test_any_term_of_a_list_is_found_in_reading_order_without_overlaps() -> None:
+    lines = page("sum 4417", "total INV-1", "total sum")
+    for term in (["total", "sum", r"/INV-\d/"], '["total", "sum", "/INV-\\\\d/"]'):
+        hits = find_term(lines, term)
+        assert [hit.term for hit in hits] == ["sum", "total", r"/INV-\d/", "total", "sum"]
+    assert [[span.start for span in hit.spans] for hit in find_term(page("grand total"), ["total", "grand total"])] == [
+        [0]
+    ]
+
+
+def test_quotes_around_a_term_are_not_part_of_it() -> None:
+    lines = page('Ticket 4417, "x" and "y"')
+    assert found(lines, '"4417"') == found(lines, "“4417”") == [["4417"]]
+    assert found(lines, '"x" and "y"') == [['"x" and "y"']]
+    assert found(lines, '"') == [['"']] * 4
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ("/(/", "no pattern"),
+        ("/*a/", "no pattern"),
+        ("/(?R)a/", "calls itself"),
+        ("/(a(?1)?)/", "calls itself"),
+        ("/((a{9}){99}){99}/", "too often"),
+        ("/" + "(" * 900 + ")" * 900 + "/", "no pattern"),
+        ("x" * 3000, "2000"),
+        ([str(n) for n in range(80)], "80 terms"),
+    ],
+)
+def test_a_term_that_cannot_be_searched_for_says_why(term: str | list[str], words: str) -> None:
+    with pytest.raises(BadTerm, match=words):
+        compiled(term)
+
+
+HOSTILE = (r"/((a*)*)*b/", r"/(a+)(?=\1+b)/", r"/(.+)\1\1\1b/", r"/(a*?a*?)*?b/", r"/(?b)(.*a.*b){e}/")
+
+
+@pytest.mark.parametrize("term", HOSTILE)
+def test_a_hostile_pattern_costs_a_moment_once(term: str) -> None:
+    lines = page("a" * 20_000, "aaaa bbb " * 1000)
+    compiled(term)
+    began = time.process_time()
+    for _ in range(5):
+        with pytest.raises(SlowPattern):
+            find_term(lines, term)
+    assert time.process_time() - began < 1.5, "0.2 s, and little for each further page"
+
+
+@pytest.mark.parametrize("term", ["/" + "[a]" * 600, "/" + "\\\\" * 900, "/" + "[" * 1900, "a" * 1900 + "\n*" * 40])
+def test_it_takes_no_time_to_see_what_a_term_is(term: str) -> None:
+    began = time.process_time()
+    compiled(term)
+    as_pattern_hint(term)
+    assert time.process_time() - began < 0.2
+
+
+def test_an_ordinary_pattern_does_not_run_out_of_time_on_many_pages() -> None:
+    lines = page(*["The invoice INV-2041 of 2024-05-06 is over 1,234.50 EUR, thank you"] * 60)
+    assert all(len(find_term(lines, r"/\b\d{4}-\d\d-\d\d\b/")) == 60 for _ in range(150))
+
+
+def test_a_term_that_looks_like_a_pattern_gets_a_hint() -> None:
+    for term in (r"INV-\d+", "total|sum", "INV.*", "[A-Z]+1", "(?i)total"):
+        assert f"/{term}/" in as_pattern_hint(term)
+    for term in ("Total (net)", "4.50", "a-b", r"/INV-\d+/", "[draft]", "What?", "C:\\files", "5 + 3"):
+        assert as_pattern_hint(term) == "", term

@@ -53,8 +53,14 @@ def broken() -> Broken:
 class FakeEndpoint:
     """Takes its time by the clock of the test."""
 
-    def __init__(self, name: str = "a", *, sleeping: bool | None = None, seconds: float = READ_S) -> None:
+    def __init__(
+        self, name: str = "a", *, sleeping: bool | None = None, seconds: float = READ_S, slots: int = 10**6
+    ) -> None:
         self.url = f"http://{name}/v1"
+        self.slots = anyio.Semaphore(slots)
+        """Pages that it reads side by side; more of them wait there without a word."""
+        self.prefill_s = 0.0
+        """Until the first byte of an answer, beside the wait."""
         self.facts = Facts("the model", "vllm", True, sleeping)
         self.seconds = seconds
         self.failures: list[OcrError | Trouble | None] = []
@@ -98,8 +104,10 @@ class FakeEndpoint:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            tell(0.5, "half")
-            await anyio.sleep(self.seconds)
+            async with self.slots:
+                await anyio.sleep(self.prefill_s)
+                tell(0.5, "half")
+                await anyio.sleep(self.seconds)
         finally:
             self.running -= 1
         if self.dead:
@@ -135,7 +143,8 @@ class FakeEndpoint:
 class House:
     """A manager and its endpoints."""
 
-    def __init__(self, *endpoints: FakeEndpoint, **settings: Any) -> None:
+    def __init__(self, *endpoints: FakeEndpoint, knows_all: bool = True, **settings: Any) -> None:
+        """`knows_all`: endpoints are given all pages from the start, as if it had learned that they take them."""
         self.endpoints = endpoints or (FakeEndpoint(),)
         self.encoded: list[tuple[str, int]] = []
         self.manager = RemoteManager(
@@ -145,6 +154,9 @@ class House:
             endpoints=self.endpoints,
             chance=lambda: 0.5,
         )
+        if knows_all:
+            for endpoint in self.manager._endpoints:
+                endpoint.room._size = float(endpoint.room._most)
 
     async def encode(self, image: PageImage, side: int) -> tuple[str, str]:
         await anyio.lowlevel.checkpoint()
@@ -375,12 +387,12 @@ async def test_an_endpoint_with_less_room_than_we_thought_is_sent_less_and_loses
     assert len(endpoint.sent) < 4 * 60
 
 
-async def test_a_page_that_is_always_refused_ends_when_its_time_is_over() -> None:
-    house = House(ocr_page_timeout=100)
+async def test_a_page_that_is_always_refused_ends_when_its_wait_is_over() -> None:
+    house = House(ocr_remote_queue_timeout=100)
     house.endpoints[0].failures = [refused() for _ in range(1000)]
     async with house.open():
         began = anyio.current_time()
-        with pytest.raises(Timeout, match=r"within 100 s.*takes no more"):
+        with pytest.raises(Timeout, match=r"waited 100 s.*takes no more"):
             await house.read()
         assert anyio.current_time() - began == pytest.approx(100, abs=1)
         house.endpoints[0].failures = []
@@ -395,6 +407,77 @@ async def test_a_page_that_hangs_ends_when_its_time_is_over_and_holds_no_place()
         house.endpoints[0].seconds = 1
         assert await house.read() == "/page"
         assert house.status().last_error == "a page took too long"
+
+
+# -- the clock of a page
+
+
+async def test_the_time_of_a_page_counts_from_the_first_byte_so_one_slot_fails_no_long_document() -> None:
+    slow = FakeEndpoint(seconds=80, slots=1)
+    slow.prefill_s = 30
+    house = House(slow, ocr_page_timeout=100, ocr_remote_queue_timeout=10_000, ocr_remote_concurrency=32)
+    async with house.open():
+        came = await house.read_all(40)
+    assert all(text == name for name, text in came.items())
+    assert slow.most_running == 32
+
+
+async def test_a_page_whose_answer_does_not_begin_is_given_up_by_a_bound_of_its_own() -> None:
+    busy = FakeEndpoint(slots=1)
+    house = House(busy, ocr_page_timeout=1000, ocr_remote_queue_timeout=60)
+    async with busy.slots, house.open():
+        began = anyio.current_time()
+        with pytest.raises(Timeout, match=r"waited 60 s at http://a/v1 and its answer did not begin") as error:
+            await house.read()
+        assert anyio.current_time() - began == pytest.approx(60, abs=1)
+    assert "OCR_REMOTE_QUEUE_TIMEOUT" in error.value.remedy
+
+
+async def test_the_time_of_an_answer_is_for_all_attempts_together() -> None:
+    house = House(FakeEndpoint(seconds=40), ocr_page_timeout=100)
+    house.endpoints[0].failures = [broken(), broken()]
+    async with house.open():
+        began = anyio.current_time()
+        with pytest.raises(Timeout, match="within 100 s of the first byte"):
+            await house.read()
+        assert anyio.current_time() - began == pytest.approx(100, abs=1)
+
+
+# -- how many pages an endpoint takes
+
+
+async def test_an_endpoint_begins_with_two_pages_and_is_soon_given_all_that_it_takes() -> None:
+    house = House(FakeEndpoint(seconds=5), knows_all=False)
+    async with house.open():
+        began = anyio.current_time()
+        await house.read_all(400)
+        seconds = anyio.current_time() - began
+    assert house.endpoints[0].most_running == 32
+    assert seconds < 1.5 * 400 / 32 * 5, "it learned too slowly"
+
+
+@pytest.mark.parametrize(("slots", "most"), [(1, 3), (4, 9)])
+async def test_the_queue_of_an_endpoint_stays_short_and_its_slots_full(slots: int, most: int) -> None:
+    endpoint = FakeEndpoint(seconds=20, slots=slots)
+    endpoint.prefill_s = 3
+    house = House(endpoint, knows_all=False)
+    async with house.open():
+        began = anyio.current_time()
+        came = await house.read_all(60)
+        seconds = anyio.current_time() - began
+    assert all(text == name for name, text in came.items())
+    assert slots <= endpoint.most_running <= most
+    assert seconds < 1.15 * 60 / slots * 23, "its slots stood empty"
+
+
+async def test_a_time_out_halves_what_an_endpoint_is_given() -> None:
+    endpoint = FakeEndpoint(slots=1, seconds=50)
+    house = House(endpoint, ocr_remote_concurrency=8, ocr_remote_queue_timeout=120)
+    async with house.open():
+        came = await house.read_all(8)
+        assert sum(isinstance(answer, Timeout) for answer in came.values()) == 5
+        assert house.manager._endpoints[0].room.places <= 2
+        assert all(text == name for name, text in (await house.read_all(12)).items())
 
 
 # -- endpoints that die
@@ -759,7 +842,7 @@ async def test_many_pages_wake_an_endpoint_once() -> None:
 
 
 async def test_waking_does_not_count_against_the_time_of_a_page() -> None:
-    house = House(sleeper(), ocr_page_timeout=READ_S + 1)
+    house = House(sleeper(), ocr_page_timeout=READ_S + 1, ocr_remote_queue_timeout=1)
     house.endpoints[0].facts = replace(house.endpoints[0].facts, sleeping=True)
     async with house.open():
         assert await house.read() == "/page"

@@ -8,6 +8,7 @@ writes the text of the page and nothing else. Exit codes: 0 done, 2 wrong usage,
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its status."""
+    _write_any_character()
     arguments = build_parser().parse_args(argv)
     run = getattr(arguments, "run", run_serve)
     try:
@@ -40,3 +42,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise
     gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms
     sys.exit(code)
+
+
+def _write_any_character() -> None:
+    """Files and pipes get UTF-8, on Windows too; a terminal gets a sign for a character that it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="replace")

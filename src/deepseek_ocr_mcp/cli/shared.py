@@ -55,8 +55,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     if folders := getattr(arguments, "folders", None):
         given["ocr_allowed_dirs"] = [*(given.get("ocr_allowed_dirs") or ()), *folders]
     settings = load_settings(arguments.env_file if "env_file" in arguments else None, given)
-    secrets = [secret.get_secret_value() for secret in (settings.ocr_auth_token, settings.ocr_remote_key) if secret]
-    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=secrets)
+    logs.configure(settings.ocr_log_level, settings.ocr_log_format, secrets=settings.secrets)
     return settings
 
 

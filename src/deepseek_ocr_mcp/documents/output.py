@@ -21,13 +21,20 @@ import anyio
 
 from ..config import Settings
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists
+from ..export_formats import EXPORT_FORMATS, export_format
 from .paths import is_drive_path, path_of_uri, printable, unwrapped
 from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs, path_of_open_file
 
-__all__ = ["disk_error", "make_folder", "resolve_output", "resolve_output_folder", "write_atomically"]
+__all__ = [
+    "disk_error",
+    "make_folder",
+    "resolve_output",
+    "resolve_output_folder",
+    "write_atomically",
+]
 
 
-OUTPUT_SUFFIXES: Final = (".md", ".markdown", ".txt", ".json")
+MARKDOWN: Final = EXPORT_FORMATS["md"]
 BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rename, os.link} <= os.supports_dir_fd
 """Whether this system can be asked for a file in an open folder; Windows can not."""
 
@@ -36,7 +43,7 @@ async def resolve_output(save_to: str, *, settings: Settings, local: bool, overw
     """The real path of a file to write; nothing is written yet.
 
     Raises:
-        BadRequest: no absolute path, or no text file's suffix, or a folder.
+        BadRequest: no absolute path, or no suffix of `export_formats`, or a folder.
         InputForbidden: outside the allowed folders, or over HTTP while there are none.
         InputNotFound: the folder does not exist.
         OutputExists: the file does, and `overwrite` is false.
@@ -112,6 +119,10 @@ def _output_path(save_to: str, dirs: Sequence[str], local: bool) -> str:
     return checked_path(save_to, dirs, local)
 
 
+def _suffixes() -> str:
+    return ", ".join(known.suffix for known in EXPORT_FORMATS.values())
+
+
 def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
     path = _output_path(save_to, dirs, local)
     shown = printable(path)
@@ -122,10 +133,10 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
             f"`save_to` is {shown!r}, a folder.",
             remedy=f'Name a file in it, for instance "{shown.rstrip("/")}/scan.md".',
         )
-    if "*" in name or os.path.splitext(name)[1].lower() not in OUTPUT_SUFFIXES:
+    if "*" in name or export_format(name) is None:
         raise BadRequest(
-            f"`save_to` is {shown!r}; it must end in {', '.join(OUTPUT_SUFFIXES)}.",
-            remedy='Name a text file, for instance "/home/me/scan.md".',
+            f"`save_to` is {shown!r}; it must end in {_suffixes()}.",
+            remedy='Name such a file, for instance "/home/me/scan.md".',
         )
     folder = os.path.realpath(folder)
     if dirs and not allowed_path(folder, dirs):
@@ -144,10 +155,10 @@ def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tu
     suffix = os.path.splitext(name)[1].lower()
     may_look = not dirs or allowed_path(os.path.realpath(path), dirs)
     if "*" in name:
-        if suffix not in OUTPUT_SUFFIXES:
+        if export_format(name) is None:
             raise BadRequest(
                 f"`save_to` is {printable(path)!r}; files that end like this are not written.",
-                remedy=f"Name a folder, or one of {', '.join(f'{folder}/*{each}' for each in OUTPUT_SUFFIXES)}.",
+                remedy=f"Name a folder, or {folder}/* with one of {_suffixes()}.",
             )
     elif suffix and not (may_look and os.path.isdir(path)) and not save_to.rstrip().endswith(("/", os.sep)):
         raise BadRequest(
@@ -155,7 +166,7 @@ def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tu
             remedy=f'Name a folder, for instance save_to="{folder}" (or "{folder}/*.json"), or one file as `image`.',
         )
     else:
-        folder, suffix = path.rstrip(os.sep) or os.sep, OUTPUT_SUFFIXES[0]
+        folder, suffix = path.rstrip(os.sep) or os.sep, MARKDOWN.suffix
     folder = os.path.realpath(folder)
     if dirs and not allowed_path(folder, dirs):
         raise outside_allowed_dirs(f"The folder {printable(os.path.basename(folder), 100)}", dirs)

@@ -56,7 +56,10 @@ _TITLE: Final = re.compile(r"\s+(\"[^\"]*\"|'[^']*')$")
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _WSL_SHARE: Final = re.compile(r"\\\\wsl(?:\$|\.localhost)\\[^\\]+", re.IGNORECASE)
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
-_INVISIBLE: Final = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+INVISIBLE: Final = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+_INVISIBLE: Final = re.compile(f"[{INVISIBLE}]")
+_AROUND: Final = re.compile(f"^[{INVISIBLE}\\s]+|[{INVISIBLE}\\s]+$")
+"""White space, and marks that nobody sees: Windows copies a path with a direction mark before it."""
 
 
 def printable(name: str, limit: int = 200) -> str:
@@ -67,10 +70,10 @@ def printable(name: str, limit: int = 200) -> str:
 
 def unwrapped(text: str) -> str:
     """The text without what people and models put around a path: space, quotes, brackets, a link, an `@`."""
-    text = text.strip()
+    text = _AROUND.sub("", text)
     for _ in range(WRAPPERS):
         if len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:
-            text = text[1:-1].strip()
+            text = _AROUND.sub("", text[1:-1])
         elif text.startswith(("[", "![")) and text.endswith(")") and "](" in text[:MAX_PATH]:
             text = _TITLE.sub("", text[text.index("](") + 2 : -1].strip()).strip()
         elif text.startswith("@"):  # how a file is mentioned in a chat

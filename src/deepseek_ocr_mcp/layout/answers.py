@@ -52,7 +52,7 @@ def hits(reading: Reading, term: str) -> tuple[str, list[Block]]:
 def _hits_in(reading: Reading, section: Section, term: str) -> tuple[str, list[Block]]:
     found = find_term(section.lines, term, section.order)
     blocks = []
-    for span in (span for hit in found for span in hit.spans):
+    for term, span in ((hit.term, span) for hit in found for span in hit.spans):
         line = section.lines[span.line]
         block = _block(reading, line, part_of(line, span.start, span.stop))
         blocks.append({"label": term, "text": line.text[span.start : span.stop], **block})

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["escape_block", "escape_cell", "escape_inline"]
+__all__ = ["escape_block", "escape_cell", "escape_inline", "unescaped"]
 
 PUNCTUATION: Final = r"!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~"
 BACKSLASH: Final = re.compile(rf"\\(?=[{PUNCTUATION}]|$)", re.MULTILINE)
@@ -35,6 +35,7 @@ BLOCK: Final = re.compile(
     )""",
     re.VERBOSE,
 )
+ESCAPED: Final = re.compile(rf"\\([{PUNCTUATION}])")
 CLOSING_MARKS: Final = re.compile(r"(?:^|(?<=\s))#+$")
 
 
@@ -74,6 +75,11 @@ def escape_inline(text: str, *, heading: bool = False) -> str:
 def escape_cell(text: str) -> str:
     """The cell of a table: on one line, without bars that would end it."""
     return escape_inline(" ".join(text.split())).replace("|", "\\|")
+
+
+def unescaped(text: str) -> str:
+    """The text without the backslashes of `escape_inline`."""
+    return ESCAPED.sub(r"\1", text)
 
 
 def _delimiters(text: str) -> Iterator[int]:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-import anyio
-import anyio.to_thread
-
-from ..documents.output import make_folder, write_atomically
 from ..documents.ranges import format_pages
 from ..documents.reader import Document, Kept
-from ..engines.markup import FIGURE_LABELS, figure_mark
 from ..errors import OcrError
-from ..models import Block, Entry, Note, NoteCode, OcrRequest, OcrResult, Page
-from ..text import well_formed_values
+from ..models import Entry, Note, NoteCode, OcrRequest, OcrResult, Page
+from ..modes import MODES
 from .work import TEXT_LAYER, ReadPage
 
 __all__ = [
     "MAX_ANNOTATED_PAGES",
     "MAX_ENTRIES",
     "Answer",
+    "Cut",
     "annotated_page",
     "contents_entry",
     "cut_to_chars",
@@ -38,7 +29,6 @@ __all__ = [
     "page_notes",
     "result_of",
     "rounded",
-    "save_result",
 ]
 
 
@@ -59,7 +49,8 @@ class Answer:
     kept: Kept | None = None
     """The document, for a caller that asked to keep it."""
     errors: Mapping[str, OcrError] = field(default_factory=dict)
-    """The errors that the answer survived: of pages (`page 3`), or of files in a folder by their names."""
+    """The errors that the answer survived: of pages (`page 3`, `pages that are left`), or of files in a folder by their
+    names."""
 
     def add(self, code: NoteCode, text: str, pages: str = "") -> None:
         """Add a note to the result."""
@@ -95,10 +86,14 @@ def join_texts(pages: list[Page]) -> str:
     return "\n\n".join(page.text for page in pages if page.text)
 
 
-def contents_entry(page: Page) -> Entry:
-    """A page in the table of contents: its first heading, or its first line."""
+def contents_entry(page: Page, mode: str) -> Entry:
+    """A page in the table of contents: its first heading, or its first line, as it is printed."""
     lines = [line.strip() for line in page.text.splitlines() if line.strip()]
-    heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "").lstrip("# ")
+    heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "")
+    if MODES[mode].is_markdown:
+        from ..layout.escape import unescaped
+
+        heading = unescaped(heading.lstrip("# "))
     if len(heading) > HEADING_CHARS:
         heading = heading[: HEADING_CHARS - 1] + "…"
     return Entry(page=page.page, heading=heading, chars=len(page.text))
@@ -134,12 +129,26 @@ def document_notes(document: Document) -> list[Note]:
 
 
 def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
-    """The notes about pages: failed, not read in full, blank. Each sentence stands once, with all its pages."""
+    """The notes about pages: failed, not read in full, blank, without the term. Each sentence stands once."""
     pages: dict[tuple[NoteCode, str], list[int]] = {}
     for page in read:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
+    if request.mode == "find":
+        from .search import missing_terms
+
+        found = [page for page in read if page.error is None and page.page.text]
+        if missing := missing_terms(request.find_term, [page.page.text for page in found]):
+            pages["not_found", missing] = [page.page.page for page in found]
     return [Note(code=code, text=text, pages=format_pages(numbers)) for (code, text), numbers in pages.items()]
+
+
+_ENDS: Final[dict[str, str]] = {
+    "length": "the model reached the length of its longest answer; the text ends there.",
+    "loop": "the model began to repeat itself, and its text ends there.",
+    "cancelled": "reading was stopped before the end; the text ends there.",
+}
+"""Why the text of a page may miss its end, by `finish`."""
 
 
 def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
@@ -150,10 +159,14 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
         if page.page.source:
             return "layer_incomplete", page.remark
         return "no_text_layer" if page.engine == TEXT_LAYER else "not_read", page.remark
+    if page.page.finish in _ENDS:
+        return "not_read", _ENDS[page.page.finish]
     if page.page.text:
         return None
     if request.mode == "find":
-        return "not_found", f"{request.find_term!r} was not found."
+        from .search import not_found
+
+        return "not_found", not_found(request.find_term)
     return "blank", "blank, no text was found."
 
 
@@ -163,17 +176,26 @@ def first_error(read: Sequence[ReadPage]) -> OcrError | None:
     return errors[0] if errors and all(errors) else None
 
 
-def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | None]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The pages that fit into `max_chars`."""
+
+    pages: list[Page]
+    note: Note | None = None
+    """Set where the first page itself was cut."""
+    next_max_chars: int | None = None
+    """The characters of that page as a whole."""
+
+
+def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
     """As many whole pages as fit; of a first page that does not fit, whole lines.
 
     Args:
+        pages: with their whole texts.
         max_chars: characters; 0: no limit.
-
-    Returns:
-        The pages to show, and a note where a page itself was cut.
     """
     if not max_chars:
-        return pages, None
+        return Cut(pages)
     shown: list[Page] = []
     used = 0
     for page in pages:
@@ -182,7 +204,7 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | 
             break
         shown.append(page)
     if shown or not pages:
-        return shown, None
+        return Cut(shown)
     page = pages[0].model_copy()
     whole = len(page.text)
     end = page.text.rfind("\n", 0, max_chars + 1)
@@ -191,61 +213,7 @@ def cut_to_chars(pages: list[Page], max_chars: int) -> tuple[list[Page], Note | 
         f"{whole} characters, cut at {len(page.text)}. For all of the page, call again with "
         f'pages="{page.page}" and max_chars={whole}.'
     )
-    return [page], Note(code="cut", text=text, pages=str(page.page))
-
-
-def _is_markdown(path: str) -> bool:
-    return path.lower().endswith((".md", ".markdown"))
-
-
-def _figures(page: Page) -> list[Block]:
-    """The regions that left a mark in the text, in the order of their numbers."""
-    return [block for block in page.blocks or () if block.label.lower() in FIGURE_LABELS]
-
-
-async def save_result(
-    result: OcrResult, document: Document, path: str, overwrite: bool, dirs: Sequence[str] = ()
-) -> None:
-    """Write the text, and the figures of a Markdown text into a folder beside it, linked.
-
-    Args:
-        dirs: the allowed folders; none: every folder is.
-    """
-    write = partial(write_atomically, overwrite=overwrite, dirs=dirs)
-    texts = [page.text for page in result.pages]
-    if _is_markdown(path):
-        folder = Path(path).with_suffix("").with_name(Path(path).stem + "-figures")
-        for index, page in enumerate(result.pages):
-            if figures := _figures(page):
-                await make_folder(str(folder), dirs)
-                texts[index] = await _with_figures(page, figures, document, folder, write)
-    text = "\n\n".join(text for text in texts if text)
-    await write(path, _serialised(result.model_copy(update={"text": text}), path))
-
-
-async def _with_figures(
-    page: Page, figures: list[Block], document: Document, folder: Path, write: Callable[[str, bytes], Awaitable[None]]
-) -> str:
-    """The page's text with links to its figures, which are cut out into `folder`."""
-    image = await document.page(page.page)
-    text = page.text
-    try:
-        for number, block in enumerate(figures, start=1):
-            name = f"page-{page.page}-figure-{number}.png"
-            data = await anyio.Path(await document.crop(image, block.box)).read_bytes()
-            await write(str(folder / name), data)
-            link = f"{quote(os.fsencode(folder.name))}/{name}"
-            text = text.replace(figure_mark(number), f"![Figure {number}]({link})")
-    finally:
-        document.discard(image)
-    return text
-
-
-def _serialised(result: OcrResult, path: str) -> bytes:
-    if path.lower().endswith(".json"):
-        data = well_formed_values(result.model_dump(mode="json", exclude_none=True))
-        return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
-    return (result.text + "\n").encode("utf-8", "replace")
+    return Cut([page], Note(code="cut", text=text, pages=str(page.page)), whole)
 
 
 def rounded(fields: dict[str, Any], digits: int = 1) -> dict[str, Any]:

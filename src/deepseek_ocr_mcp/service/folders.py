@@ -14,7 +14,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 
@@ -27,7 +27,7 @@ from ..config import Settings
 from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
-from ..models import Failure, Folder, OcrRequest, OcrResult
+from ..models import Failure, Folder, Note, NoteCode, OcrRequest, OcrResult
 from ..text import one_line, well_formed
 from .answer import Answer
 from .progress import Progress, Terms
@@ -48,6 +48,8 @@ INDEX_MARK: Final = (
 )
 MAX_FAILURES: Final = 10  # told in an answer; the index has all
 MAX_REMARKS: Final = 3
+HARMLESS: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
+"""The codes of notes that do not limit the text of a document, or that every document of the folder would repeat."""
 
 _ROW: Final = re.compile(r"\| \[.*\]\((?P<target>[^)]*)\) \| (?P<pages>[\d,]*) \| (?P<chars>[\d,]*) \| ")
 
@@ -61,6 +63,8 @@ class Outcome:
     chars: int | None = None
     remark: str = ""
     error: OcrError | None = None
+    notes: tuple[Note, ...] = ()
+    """Of a document that was read: what limits its text."""
 
 
 @dataclass(eq=False)
@@ -149,6 +153,8 @@ class FolderReader:
         many = f"{len(files):,} file{'' if len(files) == 1 else 's'} that can be read"
         folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
         answer = Answer(self._result(request, folder, pages=0))
+        if shown < len(files):
+            answer.result.truncated, answer.result.next_max_chars = True, sum(len(file) + 1 for file in files)
         answer.add("files", f"{request.image} names {many}, in {listing.root}.")
         if files:
             more = f"\n… and {len(files) - shown:,} more" if shown < len(files) else ""
@@ -156,13 +162,15 @@ class FolderReader:
             answer.add(
                 "files",
                 f'To read one, give its path: image="{os.path.join(listing.root, files[0])}". To read all into files, '
-                'call again with save_to="/path/of/a/folder" (Markdown; "/path/of/a/folder/*.json": JSON with boxes).',
+                'call ocr_to_files with save_to="/path/of/a/folder" (Markdown; "/path/of/a/folder/*.json": JSON with '
+                "boxes).",
             )
         if listing.subfolders:
             pattern = os.path.join(listing.root, "**")
             answer.add("files", f'Its subfolders are not looked into; image="{pattern}" does.')
         if listing.left_out:
             answer.add("left_out", unlisted_text(listing.left_out))
+        answer.result.notes += request.notes
         return answer
 
     async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
@@ -267,7 +275,7 @@ class FolderReader:
         listed = await list_files(
             job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
         )
-        job.listing = listed or job.listing
+        job.listing = _without_own_files(listed or job.listing, job)
         if not job.outcomes:
             job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
             job.prepared = True
@@ -314,8 +322,9 @@ class FolderReader:
             if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
                 raise
             return Outcome("failed", remark=str(exc), error=exc)
-        remarks = [str(note) for note in answer.result.notes if note.pages][:MAX_REMARKS]
-        return Outcome("read", len(answer.result.pages), len(answer.result.text), " ".join(remarks))
+        notes = tuple(note for note in answer.result.notes if note.code not in HARMLESS)
+        remark = " ".join(map(str, notes[:MAX_REMARKS]))
+        return Outcome("read", len(answer.result.pages), len(answer.result.text), remark, notes=notes)
 
     # -- telling
 
@@ -339,6 +348,10 @@ class FolderReader:
             errors={file: outcome.error for file, outcome in failed if outcome.error is not None},
         )
         answer.add("files", self._summary(job, folder, states.count("outdated")))
+        if folder.left:
+            answer.add("more", f"{folder.left} are left: call again with the same arguments to go on.")
+        answer.result.notes += job.request.notes
+        self._add_notes_of_files(job, answer)
         for failure in folder.failures or ():
             answer.add("files", f"{failure.file}: {failure.error}")
         if folder.failed > MAX_FAILURES:
@@ -356,6 +369,15 @@ class FolderReader:
         return answer
 
     @staticmethod
+    def _add_notes_of_files(job: _FolderJob, answer: Answer) -> None:
+        """Pass on the notes of the documents that were read, but not in full: the first of them."""
+        limited = [(file, note) for file, outcome in job.outcomes.items() for note in outcome.notes]
+        for file, note in limited[:MAX_FAILURES]:
+            answer.add(note.code, f"{file}: {note}")
+        if len(limited) > MAX_FAILURES:
+            answer.add("files", f"… and {len(limited) - MAX_FAILURES} more notes; the index has them.")
+
+    @staticmethod
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
         """How many files were read, were there, failed and are left."""
         pages = sum(outcome.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
@@ -366,8 +388,6 @@ class FolderReader:
             sentences.append(f"{outdated} of them are older than their files; overwrite=true reads all again.")
         if folder.failed:
             sentences.append(f"{folder.failed} failed.")
-        if folder.left:
-            sentences.append(f"{folder.left} are left: call again with the same arguments to go on.")
         if job.waits_for:
             sentences.append(job.waits_for)
         return " ".join(sentences)
@@ -381,7 +401,7 @@ class FolderReader:
             engine=self._engine,
             model="",
             device="",
-            truncated=folder.left > 0,
+            truncated=bool(saved_to) and folder.left > 0,
             saved_to=saved_to,
             folder=folder,
         )
@@ -391,6 +411,15 @@ class FolderReader:
             job.written_at = anyio.current_time()
             data = well_formed(_index(job)).encode()
             await write_atomically(job.index, data, True, self._settings.ocr_allowed_dirs)
+
+
+def _without_own_files(listing: Listing, job: _FolderJob) -> Listing:
+    """The listing without the files of a run before that stand beside their documents: `a.png.pdf` beside `a.png`."""
+    if listing.root != job.out:
+        return listing
+    sources = set(listing.files)
+    own = {file for file in listing.files if file.removesuffix(job.suffix) in sources - {file}}
+    return replace(listing, files=tuple(file for file in listing.files if file not in own)) if own else listing
 
 
 def _already(source: str, target: str) -> Literal["there", "outdated"] | None:

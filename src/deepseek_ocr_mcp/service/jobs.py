@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from ..documents.reader import LayerText, UnreadPart
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, UnreadableInput, unforeseen
+from ..errors import BadRequest, Cancelled, EngineUnavailable, GpuBusy, GpuLost, OcrError, UnreadableInput, unforeseen
 from ..lifecycle.base import Lifecycle, PagesRead
 from ..logs import request_id, serving
 from ..models import Block, Note, Page
@@ -119,7 +119,11 @@ class Ask:
     def give(self, read: ReadPage) -> None:
         """Deliver a page. A page that the ask does not name is ignored."""
         if read.page.page not in self._pages and read.page.page in self.numbers:
-            self._pages[read.page.page] = read.seen(self.view)
+            try:
+                self._pages[read.page.page] = read.seen(self.view)
+            except BadRequest as exc:  # the search for a pattern took too long
+                self.fail(exc)
+                return
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
                 self._whole += 1
                 self._chars += len(there.page.text)

@@ -15,6 +15,7 @@ from ..engines.base import Reading
 from ..layout.answers import answer, hits
 from ..layout.reading import bounds, quad_of
 from ..models import Block
+from .search import term_errors
 
 __all__ = ["checked", "is_scrap", "seen"]
 
@@ -38,8 +39,13 @@ def checked(fields: Any) -> Reading:
 
 
 def seen(reading: Reading, mode: str, find_term: str) -> tuple[str, list[Block]]:
-    """The text of a page, and its blocks with their words, as a request with this mode and this term sees it."""
-    text, blocks = hits(reading, find_term) if mode == "find" else answer(reading, mode)
+    """The text of a page, and its blocks with their words, as a request with this mode and this term sees it.
+
+    Raises:
+        BadRequest: the search took too long.
+    """
+    with term_errors():
+        text, blocks = hits(reading, find_term) if mode == "find" else answer(reading, mode)
     return text, [Block(**block) for block in blocks]
 
 

@@ -56,9 +56,9 @@ from .answer import (
     page_notes,
     result_of,
     rounded,
-    save_result,
 )
 from .cache import DiskCache, PageCache, cache_key
+from .files import FileWriter
 from .folders import FolderReader
 from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
@@ -359,7 +359,7 @@ class OcrService:
         for read in ask.pages():
             known.give(read)
         await self._jobs.fill(known, work)
-        entries = [contents_entry(page.page) for page in known.all_pages()[:MAX_ENTRIES]]
+        entries = [contents_entry(page.page, answer.result.mode) for page in known.all_pages()[:MAX_ENTRIES]]
         if len(entries) > 1:
             answer.result.contents = entries
             lines = [f"page {entry.page}: {entry.heading or '(blank)'} ({entry.chars})" for entry in entries]
@@ -379,9 +379,11 @@ class OcrService:
         read, late = ask.pages(), ask.error is None and bool(ask.outstanding())
         result = result_of(request, work.document, read, (self._manager.engine.name, self._manager.device))
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
+        if ask.error is not None:
+            errors["pages that are left"] = ask.error
         answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
-        result.notes += [*ask.notes, *document_notes(work.document), *page_notes(read, request)]
+        result.notes += [*request.notes, *ask.notes, *document_notes(work.document), *page_notes(read, request)]
         if request.annotate:
             for page in result.pages[:MAX_ANNOTATED_PAGES]:
                 answer.images.extend(await annotated_page(work.document, page))
@@ -396,7 +398,8 @@ class OcrService:
             result.truncated, result.text, result.pages = True, "", []
             return answer
         if output:
-            await save_result(result, work.document, output, request.overwrite, self.settings.ocr_allowed_dirs)
+            dirs = self.settings.ocr_allowed_dirs
+            await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
             result.saved_to = output
             answer.add("saved", f"The whole text is in {output}.")
         self._fit(answer, request, work, ask)
@@ -405,19 +408,20 @@ class OcrService:
     def _fit(self, answer: Answer, request: OcrRequest, work: Work, ask: Ask) -> None:
         """Cut the answer to `max_chars`, and say how to go on."""
         result = answer.result
-        shown, cut = cut_to_chars(result.pages, request.max_chars)
+        cut = cut_to_chars(result.pages, request.max_chars)
+        shown = cut.pages
         left = ask.numbers[len(shown) :]
         if shown != result.pages:
             result.pages, result.text = shown, join_texts(shown)
-        result.truncated = bool(left or cut)
+        result.truncated, result.next_max_chars = bool(left or cut.note), cut.next_max_chars
         if ask.error is not None:
             answer.add("stopped", str(ask.error), format_pages(ask.missing()))
         if left and not result.saved_to:
             result.next_pages = format_pages(left)
             late = ask.error is None and bool(ask.outstanding())
             answer.add("more", how_to_go_on(shown, work.document, result.next_pages, late))
-        if cut is not None:
-            result.notes.append(cut)
+        if cut.note is not None:
+            result.notes.append(cut.note)
         for page in result.pages:
             if request.boxes == "none" and request.mode != "find":
                 page.blocks = None
@@ -450,6 +454,10 @@ class OcrService:
         needed = MODES[request.mode].needs
         if needed and not getattr(request, needed).strip():
             raise BadRequest(f"Mode {request.mode} needs {needed}.", remedy=f"Give {needed}, or use another mode.")
+        if request.mode == "find":
+            from .search import check_term
+
+            check_term(request, self.engine)
         if request.text_layer not in TEXT_LAYERS:
             raise BadRequest(
                 f"There is no text_layer {request.text_layer!r}.", remedy=f"Use one of {', '.join(TEXT_LAYERS)}."
@@ -506,6 +514,11 @@ class OcrService:
                 remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
             )
         return self._reader.exported(format, dump_pages(pages), options, document, client)
+
+    def _export(
+        self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
+    ) -> AbstractAsyncContextManager[str]:
+        return self.export(format, pages, document, options=options)
 
     async def confined(self) -> str:
         """What holds the document decoder back on this system, in words."""

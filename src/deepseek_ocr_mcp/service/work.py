@@ -76,7 +76,11 @@ class View:
     find_term: str = ""
 
     def of(self, reading: Reading) -> tuple[str, list[Block]]:
-        """The text of the page, and its blocks with their words."""
+        """The text of the page, and its blocks with their words.
+
+        Raises:
+            BadRequest: the search took too long.
+        """
         from .readings import seen
 
         return seen(reading, self.mode, self.find_term)

@@ -134,3 +134,16 @@ def test_boxes_as_large_as_the_font_hide_no_full_stop(take: Take) -> None:
     }
     found = take(Sheet().text(72, 100, "12.1 2.12 1.", 12, "X"), objects=objects)
     assert (found.usable, found.text) == (True, "12.1 2.12 1.")
+
+
+def test_a_font_that_draws_a_block_for_every_letter_names_none_of_them_wrongly(take: Take) -> None:
+    letters = "abcdefghij"
+    font = (
+        "<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 700] /FontMatrix [0.001 0 0 0.001 0 0] /FirstChar 97 "
+        f"/LastChar 106 /Widths [{' '.join(['600'] * 10)}] /Resources << >> /ToUnicode 34 0 R "
+        f"/Encoding << /Differences [97 {' '.join('/block' for _ in letters)}] >> /CharProcs << /block 50 0 R >> >>"
+    )
+    block = stream("600 0 0 0 500 700 d1 50 0 400 700 re f")
+    maps = stream(letter_map({letter: letter for letter in letters}))
+    sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, letters, 20, "X")
+    assert letters in take(sheet, objects={15: font, 34: maps, 50: block}).text

@@ -297,18 +297,17 @@ def placed_cells(rows: Sequence[Sequence[TableCell]], max_columns: int) -> list[
         max_columns: cells beyond so many columns are left out.
     """
     placed = []
-    taken: set[tuple[int, int]] = set()
+    free_from: dict[int, int] = {}  # the row from which a column is free
     for row, cells in enumerate(rows):
         column = 0
         for cell in cells:
-            while (row, column) in taken:
+            while free_from.get(column, 0) > row:
                 column += 1
             if column >= max_columns:
                 break
-            down, right = min(cell.rows, len(rows) - row), min(cell.columns, max_columns - column)
-            while right > 1 and any((row, column + step) in taken for step in range(right)):
-                right -= 1
+            down, most = min(cell.rows, len(rows) - row), min(cell.columns, max_columns - column)
+            right = next((step for step in range(1, most) if free_from.get(column + step, 0) > row), most)
             placed.append(PlacedCell(cell, row, column, down, right))
-            taken.update((row + y, column + x) for y in range(down) for x in range(right))
+            free_from.update(dict.fromkeys(range(column, column + right), row + down))
             column += right
     return placed

@@ -22,6 +22,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import pypdfium2
@@ -42,7 +43,8 @@ RUNS_RIGHT: Final = re.compile(
     "[A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+(?:[.,:/+-][A-Za-z0-9\u0660-\u0669\u06f0-\u06f9]+)*"
 )
 """Numbers and Latin letters within a Hebrew or Arabic word."""
-LEAST_GAP: Final = 0.1  # pixels: the width of a space between words that touch
+LEAST_GAP: Final = 0.2  # times the height of a line, between two words; Poppler takes up to 0.15 for none
+LEAST_WORD: Final = 1.0  # pixels: the width of a word whose box is hidden by others
 LINE_END: Final = 4.0  # pixels: the width of the space that ends a line
 LEVEL: Final = 0.3  # degrees: the words of a line that is skewed less stand at one height for every reader
 UPSIDE_DOWN_LIFT: Final = 0.42
@@ -211,6 +213,7 @@ class _LineFrame:
         self.boxes = [self.seen(word.box) for word in line.words]
         tops, bottoms = zip(*map(self._extent, self.boxes), strict=True)
         self._top, self._bottom = min(tops), max(bottoms)
+        self.height = self._bottom - self._top
 
     def seen(self, box: Sequence[float]) -> tuple[float, float, float, float]:
         """A box of the page as the line sees it."""
@@ -227,11 +230,10 @@ class _LineFrame:
 
     def piece(self, text: str, begin: float, end: float, lines_below: float = 0.0) -> _PlacedText:
         """Text from one u to another, so many times its height below its place."""
-        height = self._bottom - self._top
-        bottom = self._bottom + self._rise * (begin + end) / 2 + lines_below * height
+        bottom = self._bottom + self._rise * (begin + end) / 2 + lines_below * self.height
         start = (begin * self._cosine - bottom * self._sine, begin * self._sine + bottom * self._cosine)
         along = ((end - begin) * self._cosine, (end - begin) * self._sine)
-        return _PlacedText(text, start, along, (height * self._sine, -height * self._cosine))
+        return _PlacedText(text, start, along, (self.height * self._sine, -self.height * self._cosine))
 
 
 def _pieces(line: PlacedLine, following: PlacedLine | None) -> Iterator[_PlacedText]:
@@ -248,14 +250,14 @@ def _pieces(line: PlacedLine, following: PlacedLine | None) -> Iterator[_PlacedT
     ]
     if mixed:
         stretches.sort(key=lambda word: word.begin)
-    words = list(_joined(stretches))
+    words = _parted(list(_joined(stretches)), LEAST_GAP * frame.height)
     lift = UPSIDE_DOWN_LIFT if frame.is_upside_down else 0.0
     for word, after in zip(words, [*words[1:], None], strict=True):
         yield frame.piece(word.text, word.begin, word.end)
         if after is None:
             yield frame.piece(" ", word.end, word.end + LINE_END, _line_end(frame, following))
         elif word.spaced:
-            yield frame.piece(" ", word.end, max(word.end + LEAST_GAP, after.begin), -lift)
+            yield frame.piece(" ", word.end, after.begin, -lift)
 
 
 def _line_end(frame: _LineFrame, following: PlacedLine | None) -> float:
@@ -292,6 +294,21 @@ def _joined(words: Sequence[_Stretch]) -> Iterator[_Stretch]:
             open_word = word
     if open_word is not None:
         yield open_word
+
+
+def _parted(words: Sequence[_Stretch], gap: float) -> list[_Stretch]:
+    """The words with a gap where a space is, and none where there is none: readers take a gap for a space.
+
+    Boxes around the words of a skewed line may overlap, and boxes around ink leave a gap between a figure and a sign.
+    """
+    parted = list(words)
+    for number, (word, after) in enumerate(pairwise(words)):
+        width = max(gap, after.begin - word.end) if word.spaced else 0.0
+        middle = (word.end + after.begin) / 2
+        parted[number] = parted[number]._replace(end=max(parted[number].begin + LEAST_WORD, middle - width / 2))
+        begin = middle + width / 2
+        parted[number + 1] = after._replace(begin=begin, end=max(after.end, begin + LEAST_WORD))
+    return parted
 
 
 def _runs_left(text: str) -> bool:

@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 TAGS: Final = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
+TITLES: Final = ("title", "sub_title")
+HEADING: Final = re.compile(r"^\s*#{1,6}\s+", re.MULTILINE)
+"""What a model writes before a title. No engine that reads lines has such blocks."""
 LEAST: Final = 1.0  # pixels of a side
 LONGEST_LINE: Final = 80.0  # times its height: a box that is longer has no exact angle
 MOST_SLANT: Final = 40.0  # degrees off a quarter turn up to which a box tells the sides of the text within
@@ -103,14 +106,12 @@ def _placed(block: Mapping[str, Any]) -> PlacedBlock | None:
     angle = float(block.get("angle") or 0.0)
     vertical = bool(block.get("vertical"))
     angle = (angle + 90 if vertical and quarter_of(angle)[0] in (0, 180) else angle) % 360
-    texts = [
-        line for raw in TAGS.sub(" ", block.get("text") or "").splitlines() if (line := _clean(html.unescape(raw)))
-    ]
     words = [
         PlacedWord(text, place)
         for word in block.get("words") or ()
         if (text := _clean(word["text"])) and (place := _rectangle(word["box"])) is not None
     ]
+    texts = list(_texts(block, is_printed=bool(words) or block.get("label") == "line"))
     if words:
         lines = list(_lines_of_words(words, texts))
     else:
@@ -125,6 +126,19 @@ def _placed(block: Mapping[str, Any]) -> PlacedBlock | None:
         [PlacedLine(line, _around(line), angle, vertical, score) for line in lines],
         str(block.get("source") or ""),
     )
+
+
+def _texts(block: Mapping[str, Any], *, is_printed: bool) -> Iterator[str]:
+    """The lines of the text of a block, without the markup of a model.
+
+    Args:
+        is_printed: whether its characters stand on the page as they are.
+    """
+    text = str(block.get("text") or "")
+    if not is_printed:
+        text = TAGS.sub(" ", text)
+        text = html.unescape(HEADING.sub("", text) if block.get("label") in TITLES else text)
+    yield from (line for raw in text.splitlines() if (line := _clean(raw)))
 
 
 def _clean(text: str) -> str:

@@ -23,6 +23,7 @@ __all__ = ["csv_file", "workbook"]
 
 MAX_COLUMNS: Final = 16_384  # Excel's limit
 MAX_ROWS: Final = 1_048_576
+MAX_CELLS: Final = 2_000_000  # of one table: what a model writes into colspan may ask for any number
 MAX_CELL: Final = 32_767  # characters in one cell of Excel
 NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)
 DIGITS: Final = 15  # Excel keeps no more
@@ -45,6 +46,15 @@ class _PageTable:
         """Rows and columns."""
         cells = self.cells
         return max(cell.row + cell.rows for cell in cells), max(cell.column + cell.columns for cell in cells)
+
+    def check(self) -> None:
+        """Raise `BadRequest` if the table is larger than any that is printed."""
+        rows, columns = self.size
+        if rows * columns > MAX_CELLS:
+            raise BadRequest(
+                f"A table on page {self.page} claims to have {rows} rows and {columns} columns.",
+                remedy="Choose another format, like html.",
+            )
 
 
 def csv_file(pages: Sequence[Mapping[str, Any]], mode: str) -> bytes:
@@ -94,6 +104,7 @@ def _tables(pages: Sequence[Mapping[str, Any]], mode: str) -> list[_PageTable]:
         for element in elements_of(page, mode):
             if element.kind == "table" and (cells := placed_cells(element.rows[:MAX_ROWS], MAX_COLUMNS)):
                 found.append(_PageTable(int(page.get("page") or place), cells))
+                found[-1].check()
     if not found:
         raise BadRequest(
             "These pages have no table.",

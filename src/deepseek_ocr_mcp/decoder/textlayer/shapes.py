@@ -37,6 +37,7 @@ EACH: Final = 3  # glyphs of a character of a font
 MARGIN: Final = 0.04  # by which a shape is nearer to another character than to the one that is named
 NEAR: Final = 0.16  # how near it is to that one: a fanciful letter is near to none
 SOLID: Final = 0.85  # mean ink of a block, which may stand for anything, and of a plain l
+ONE_SHAPE: Final = 0.06  # how far the letters of a font are from their mean, if it draws a block for each of them
 LETTERS_LEAST: Final = 6  # different letters of a font, or its letters say nothing
 LETTERS_WRONG: Final = 0.3  # of them clearly are another letter
 FOREIGN_LEAST: Final = 8  # different letters of a script without capitals
@@ -97,6 +98,8 @@ class _Wrong:
         known = _references()
         shapes = {text: shape for text, shape in shapes.items() if shape[: GRID[0] * GRID[1]].mean() < SOLID}
         letters = {text: shape for text, shape in shapes.items() if text in string.ascii_letters}
+        if _are_all_alike(list(letters.values())):
+            letters = {}
         wrong = sum(known.letters.is_another(_class(text), shape) for text, shape in letters.items())
         are_letters_wrong = len(letters) >= LETTERS_LEAST and wrong > LETTERS_WRONG * len(letters)
         figures = {text: shape for text, shape in shapes.items() if text in string.digits}
@@ -112,6 +115,14 @@ class _Wrong:
         if text in string.digits:
             return self._figures or (self._letters and self._foreign)
         return self._letters if text in string.ascii_letters else self._foreign and _has_no_case(text)
+
+
+def _are_all_alike(shapes: Sequence[Floats]) -> bool:
+    """Whether a font draws one shape for every letter: a stand-in, which is no other letter."""
+    if len(shapes) < 2:
+        return False
+    stacked = np.stack(shapes)
+    return bool(np.abs(stacked - stacked.mean(axis=0)).mean(axis=1).max() < ONE_SHAPE)
 
 
 class _Shapes:

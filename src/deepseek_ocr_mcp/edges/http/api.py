@@ -283,7 +283,7 @@ class Api:
                     upload = await self._lent(asked.document, request, stack)
             else:
                 fields, upload = await self._file(request, stack, frozenset({"result"}))
-                beside = {name: fields[name] for name in ("format", "title") if fields.get(name)}
+                beside = {name: fields[name] for name in ("format", "title", "paper", "upright") if fields.get(name)}
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
             pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)

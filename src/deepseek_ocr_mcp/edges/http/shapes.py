@@ -157,6 +157,8 @@ class ExportBlock(BaseModel):
     label: str = ""
     text: str = ""
     box: ExportBox
+    score: Annotated[float | None, Field(ge=0, le=1, description="confidence, for hOCR and ALTO")] = None
+    source: Literal["text_layer", "read"] | None = None
     angle: float | None = None
     vertical: Literal[True] | None = None
     words: list[ExportWord] | None = None
@@ -337,6 +339,10 @@ class PageAnswer(_Shape):
     device: str
     truncated: bool
     next_pages: Annotated[str, Field(description="give this as pages to go on; empty: nothing is left")]
+    next_max_chars: Annotated[
+        int | None,
+        Field(description="give this as max_chars, with the same pages, for the whole of a page that was cut"),
+    ] = None
     contents: Annotated[
         list[Entry] | None, Field(description="where max_chars cut the text: the pages that are read")
     ] = None
@@ -381,6 +387,7 @@ class PageAnswer(_Shape):
             "device": result.device,
             "truncated": result.truncated,
             "next_pages": result.next_pages,
+            "next_max_chars": result.next_max_chars,
             "contents": result.contents,
             "cached": result.cached,
             "timing": result.timing,

@@ -110,9 +110,13 @@ class Uploads:
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(SWEEP_S)
-            for document in list(self._documents.values()):
-                if document.used + KEPT_S < self._clock():
-                    await self._drop(document)
+            await self.expire()
+
+    async def expire(self) -> None:
+        """Drop the documents that nobody has asked for in `KEPT_S` seconds."""
+        for document in list(self._documents.values()):
+            if document.used + KEPT_S < self._clock():
+                await self._drop(document)
 
     def get(self, name: str, client: str) -> StoredDocument:
         """The document of this client with this name.
@@ -183,7 +187,12 @@ class Uploads:
         document = self._new(incoming.name, client, size)
         document.arriving = _Arriving(incoming, stack)
         if media_type(request) == TUS_PIECE:
-            await self.append(document, 0, request)
+            try:
+                await self.append(document, 0, request)
+            except BaseException:  # its client does not know its name yet, and begins anew
+                with anyio.CancelScope(shield=True):
+                    await self._drop(document)
+                raise
         return document
 
     async def append(self, document: StoredDocument, offset: int, request: Request) -> None:

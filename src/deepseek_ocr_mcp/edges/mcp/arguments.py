@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from ...errors import OcrError
 from ...logs import fields, request
 
-__all__ = ["OCR_HINTS", "StrictTool"]
+__all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
+WRITING: Final = ("save_to", "overwrite")
+"""The arguments of `OcrRequest` with which it writes files."""
 RESULT_GAP_S: Final = 0.03
 """Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
 TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
@@ -49,18 +51,32 @@ _USE: Final = {
     "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
     "annotate": ("draw", "visualize", "visualise", "overlay"),
     "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),
-    "save_to": ("output", "output_path", "output_file", "output_dir", "out", "save", "save_path", "destination"),
 }  # fmt: skip
+_OUTPUT: Final = ("save_to", "output", "output_path", "output_file", "output_dir", "out", "save", "save_path",
+                  "destination", "overwrite", "write_to", "dest", "target", "outfile", "force")  # fmt: skip
 _INSTEAD: Final = {
     **dict.fromkeys(("language", "lang", "languages", "langs"), "leave it out: the script is recognised by itself"),
-    **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; save_to takes "
-                    ".md, .txt or .json"),
+    **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; ocr_to_files "
+                    "writes other formats, by the suffix of save_to"),
     **dict.fromkeys(("timeout", "timeout_s"), "leave it out: every call is answered in time"),
     **dict.fromkeys(("engine", "model", "gpu", "device"), "leave it out: the operator chooses; gpu_status tells"),
 }  # fmt: skip
 
-OCR_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
-"""For names that `ocr_image` does not take: the argument to use instead."""
+_READING_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.items() for other in others} | _INSTEAD
+
+IMAGE_HINTS: Final = _READING_HINTS | dict.fromkeys(
+    _OUTPUT, "ocr_image writes no files; call ocr_to_files with image, save_to and overwrite"
+)
+"""For names that `ocr_image` does not take: what to use instead."""
+
+FILES_HINTS: Final = {
+    **_READING_HINTS,
+    **dict.fromkeys(_OUTPUT, "give that as save_to"),
+    **dict.fromkeys(("overwrite", "force", "replace"), "give that as overwrite"),
+    **{other: "leave it out: a file gets the whole text, and its boxes where its format holds them; ocr_image takes it"
+       for name in ("max_chars", "annotate", "boxes", "find_term") for other in (name, *_USE[name])},
+}  # fmt: skip
+"""The same for `ocr_to_files`."""
 
 
 class StrictTool(Tool):
@@ -69,10 +85,16 @@ class StrictTool(Tool):
     hints: dict[str, str] = Field(default_factory=dict, exclude=True)
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
-        if unknown := sorted(arguments.keys() - self.parameters["properties"].keys()):
+        # Some clients send every argument, and null for those that their model left out. An older list of tools had the
+        # arguments for writing on ocr_image: there, their defaults ask for nothing.
+        known = self.parameters["properties"]
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None and (name in known or not (name in WRITING and value in ("", False)))
+        }
+        if unknown := sorted(arguments.keys() - known.keys()):
             raise ToolError(self._refusal(unknown))
-        # Some clients send every argument, and null for those that their model left out.
-        arguments = {name: value for name, value in arguments.items() if value is not None}
         if "image" in arguments:
             arguments["image"] = _one_image(arguments["image"])
         try:
@@ -139,8 +161,8 @@ def _one_image(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         if len(value) != 1:
             raise ToolError(
-                f"image takes one file, and this is a list of {len(value)}. Call once for each; or give their folder "
-                'or a pattern ("/scans/*.pdf") as image, and a folder as save_to, to have all read.'
+                f"image takes one file, and this is a list of {len(value)}. Call once for each; or call ocr_to_files "
+                'with their folder or a pattern ("/scans/*.pdf") as image, and a folder as save_to.'
             )
         value = value[0]
     elif isinstance(value, dict):

@@ -68,16 +68,20 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
     def digitise_document(
         file: Annotated[str, Field(description=_FILE)],
         pages: Annotated[str, Field(description=_PAGES)] = "",
-        save_to: Annotated[str, Field(description="File to write, ending in .md, .txt or .json.")] = "",
+        save_to: Annotated[str, Field(description="File to write, like /home/me/scan.md or /home/me/scan.docx.")] = "",
     ) -> str:
-        call = _call(image=file, mode="document", pages=pages, save_to=save_to)
-        rest = (
-            f"The whole text is then in {save_to}. Tell me the title, the number of pages, and every part that could "
-            "not be read."
-            if save_to
-            else "While the answer names next_pages, call again with these pages. Give me the Markdown as it is: "
-            "correct nothing, leave nothing out, and mark every part that the answer says could not be read."
-        )
+        if save_to:
+            call = _call("ocr_to_files", image=file, save_to=save_to, mode="document", pages=pages)
+            rest = (
+                "While the answer says finished: false, call again with the same arguments. The whole text is then in "
+                f"{save_to}. Tell me the number of pages, and every part that could not be read."
+            )
+        else:
+            call = _call(image=file, mode="document", pages=pages)
+            rest = (
+                "While the answer names next_pages, call again with these pages. Give me the Markdown as it is: "
+                "correct nothing, leave nothing out, and mark every part that the answer says could not be read."
+            )
         return f"Digitise this document: {call} {rest}"
 
     @mcp.prompt(
@@ -94,7 +98,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
             "Markdown with | between cells. Write one CSV line for each row, the header first; quote cells that hold "
             "a comma, a quote or a line break, and copy numbers as they are written. Where a row is a total, add up "
             "the rows above it, and tell me where the sum differs. If the answer has no table, call again with "
-            'mode="ocr" and boxes=true, and build the columns from the boxes.'
+            'mode="ocr" and boxes="lines", and build the columns from the boxes.'
         )
 
     @mcp.prompt(
@@ -123,7 +127,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
     ) -> str:
         written = f" It is written in {language}." if language else ""
         return (
-            f"Transcribe this handwriting: {_call(image=file, mode='ocr', pages=pages, boxes=True)}{written} Each "
+            f"Transcribe this handwriting: {_call(image=file, mode='ocr', pages=pages, boxes='lines')}{written} Each "
             "piece of text comes with a score from 0 to 1 where the engine has one. Keep the lines, the spelling and "
             "the crossings-out of the writer. Mark a doubtful word like [this?]: each word that you are not sure of, "
             "and each word in a piece with a score under 0.8. Write [illegible] for a word that nobody can read. "
@@ -142,7 +146,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
         asked = f" Then answer: {question}" if question else ""
         if "figure" not in able:
             return (
-                f"Describe this figure: {_call(image=file, mode='ocr', pages=pages, boxes=True)} The engine in use "
+                f"Describe this figure: {_call(image=file, mode='ocr', pages=pages, boxes='lines')} The engine in use "
                 f"({service.engine.name}) reads text and does not see pictures. Explain the labels, axes and numbers "
                 "of the figure and how they relate, and say that the picture itself was not seen. (gpu_status says why "
                 f"no engine that sees pictures is in use.){asked}"
@@ -172,14 +176,10 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
         return Completion(values=values[:MAX_VALUES], total=len(values), has_more=len(values) > MAX_VALUES)
 
 
-def _call(**arguments: str | bool) -> str:
-    """A sentence that asks for a call of the tool. Arguments without a value are left out."""
-    given = [
-        f"{name}={str(value).lower() if isinstance(value, bool) else _quoted(value)}"
-        for name, value in arguments.items()
-        if value != ""
-    ]
-    return f"call ocr_image with {', '.join(given)}."
+def _call(tool: str = "ocr_image", /, **arguments: str) -> str:
+    """A sentence that asks for a call of a tool. Arguments without a value are left out."""
+    given = [f"{name}={_quoted(value)}" for name, value in arguments.items() if value]
+    return f"call {tool} with {', '.join(given)}."
 
 
 def _quoted(value: str) -> str:

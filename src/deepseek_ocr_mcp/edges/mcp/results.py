@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mcp.server.mcpserver import MCPServer
@@ -11,16 +11,20 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel
 
 from ...errors import InputNotFound
-from ...models import OcrResult, Transition
+from ...models import FilesWritten, Note, OcrResult, Transition
+from ...service.answer import Answer
 from ...service.service import Kept
 from ...service.store import ResultStore
 
 __all__ = [
     "RESULTS",
     "add_resources",
+    "files_written",
     "lean_schema",
+    "notes_text",
     "result_text",
     "structured",
+    "structured_files",
     "structured_result",
     "transition_result",
 ]
@@ -36,12 +40,16 @@ def structured(model: BaseModel) -> dict[str, Any]:
 def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
     """Drop the parts of a schema that carry no information: a schema is sent with every list of tools.
 
-    These parts are the titles that pydantic makes of the names and, in the schema of an answer, which never holds a
-    null, the defaults and the nulls.
+    These parts are the titles that pydantic makes of the names, most defaults and, in the schema of an answer, which
+    never holds a null, the nulls. Some clients send every default, and a mode that was sent is one that was meant: so
+    only numbers keep theirs. `additionalProperties` goes, too: google-genai 2.34 cannot convert it, and `StrictTool`
+    refuses unknown arguments itself.
     """
     schema.pop("title", None)
-    if output:
+    schema.pop("additionalProperties", None)
+    if output or not schema.get("default") or isinstance(schema["default"], str):
         schema.pop("default", None)
+    if output:
         kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
         if len(kinds) == 1:
             del schema["anyOf"]
@@ -70,13 +78,39 @@ def structured_result(result: OcrResult) -> dict[str, Any]:
             del block["label"]
         if "score" in block:
             block["score"] = round(block["score"], 2)
+    return _without_empty(found)
+
+
+def files_written(answer: Answer) -> FilesWritten:
+    """The answer of `ocr_to_files`: where the files are. It holds none of their text."""
+    result, folder = answer.result, answer.result.folder
+    return FilesWritten(
+        saved_to=result.saved_to,
+        finished=folder.left == 0 if folder else bool(result.saved_to),
+        pages_read=result.page_count if folder else len(answer.whole),
+        chars=sum(len(page.text) for page in answer.whole),
+        **{name: getattr(result, name) for name in ("page_count", "mode", "engine", "folder", "notes", "timing")},
+    )
+
+
+def structured_files(written: FilesWritten) -> dict[str, Any]:
+    """The answer of `ocr_to_files` as structured content, without what is empty."""
+    return _without_empty(structured(written))
+
+
+def _without_empty(found: dict[str, Any]) -> dict[str, Any]:
     for name in ("next_pages", "saved_to", "notes"):
-        if not found[name]:
+        if not found.get(name, True):
             del found[name]
     for note in found.get("notes", ()):
         if not note["pages"]:
             del note["pages"]
     return found
+
+
+def notes_text(notes: Sequence[Note]) -> str:
+    """The notes for clients that show their model the content alone, one on each line."""
+    return "\n".join(map(str, notes))
 
 
 def result_text(result: OcrResult) -> str:

@@ -20,16 +20,16 @@ from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
 from .guard import clean_answers
 from .prompts import PromptServer, add_prompts
-from .reading import Callers, ReadingTool, memory_tools
+from .reading import Callers, FilesTool, ReadingTool, memory_tools
 from .results import add_resources
 
 __all__ = ["build_mcp"]
 
 
 INSTRUCTIONS: Final = """\
-Reads text from images, scans and PDFs: use ocr_image whenever you need what one says. Give it an absolute path. \
-A file pasted into the chat has none: ask the user where it is. Long documents come in parts: go on with \
-next_pages. The first call may take seconds. The gpu_ tools are rarely needed: memory is given back by itself."""
+Reads text from images, scans and PDFs: use ocr_image whenever you need what one says. Give an absolute path. A file \
+pasted into the chat has none: ask the user where it is. Long documents come in parts: go on with next_pages. The \
+first call may take seconds."""
 
 ICON: Final = (
     "data:image/svg+xml;base64,"
@@ -68,7 +68,12 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         cache_hints={"tools/list": CacheHint(ttl_ms=3_600_000, scope="private")},  # hosts of apps get another list
         extensions=[extension()],
         middleware=[clean_answers, hide_from_others],
-        tools=[ReadingTool(service, store, view, callers).tool(), *memory_tools(service), view.tool(callers)],
+        tools=[
+            ReadingTool(service, store, view, callers).tool(),
+            FilesTool(service, callers).tool(),
+            *memory_tools(service),
+            view.tool(callers),
+        ],
     )
     add_resources(mcp, store)
     add_prompts(mcp, service, callers.of_completion)

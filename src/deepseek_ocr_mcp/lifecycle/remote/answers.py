@@ -15,12 +15,24 @@ from ...engines.markup import page_text
 from ...modes import NOTHING_FOUND
 from .trouble import Facts
 
-__all__ = ["QUOTED", "Completion", "parse_page", "retry_after", "server_message"]
+__all__ = ["QUOTED", "Completion", "completed", "parse_page", "quoted", "retry_after", "server_message"]
 
 MAX_RETRY_AFTER_S: Final = 300.0
-QUOTED: Final = 200  # characters of what an endpoint said about a request that it refused
+QUOTED: Final = 200  # characters of an endpoint's message that a caller is shown
+MAX_MESSAGE: Final = 4000  # characters of it that are searched: a gateway writes its own story before the server's
 END: Final = "<\uff5cend\u2581of\u2581sentence\uff5c>"  # DeepSeek's, which an endpoint that keeps tags may leave
 _BARE_TAGS: Final = re.compile(r"^([^\[\]\n]{1,2000}?)(\[\[[0-9., \[\]-]{7,}\]\])", re.MULTILINE)
+_THOUGHT: Final = re.compile(
+    r"\s*(?:<(think|thinking|thought)>.*?</\1>|\[THINK\].*?\[/THINK\]|\u25c1think\u25b7.*?\u25c1/think\u25b7)\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Thoughts as DeepSeek, Qwen and others write them, as Mistral's and as Kimi's models do. A server that knows the model
+takes them out itself (`reasoning_content`); the others leave them in the text."""
+_THOUGHT_TAG: Final = re.compile(r"<think(?:ing)?>|<thought>|\[THINK\]|\u25c1think\u25b7", re.IGNORECASE)
+_THOUGHT_BEGINS: Final = re.compile(rf"\s*(?:{_THOUGHT_TAG.pattern})", re.IGNORECASE)
+_THOUGHT_ENDS: Final = re.compile(
+    r".*?(</think(?:ing)?>|\[/THINK\]|\u25c1/think\u25b7)[ \t]*(?:\n\s*|\Z)", re.DOTALL | re.IGNORECASE
+)
 _FENCE: Final = re.compile(r"\A```[\w-]*\n(.*?)\n?```\Z", re.DOTALL)
 
 
@@ -32,16 +44,57 @@ class Completion:
     finish: Finish
     tokens: int
     """About how many: exact where the endpoint counts them."""
-    censored: bool = False
-    """Whether the endpoint's content filter ended it."""
+    remark: str = ""
+    """A sentence for the caller about the way in which the text ended."""
+
+
+_ENDS: Final[dict[str, Finish]] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "length"),
+    **dict.fromkeys(("repetition",), "loop"),
+    **dict.fromkeys(("content_filter", "safety", "recitation"), "cancelled"),
+}
+"""Finish reasons in small letters. OpenAI's are stop, length and content_filter; the others are those of Text
+Generation Inference, Anthropic, Mistral, Google and vLLM, which some gateways pass on."""
+
+
+def completed(text: str, reason: str, tokens: int) -> Completion:
+    """The end of a text as the endpoint gives it. A reason that is missing or unknown keeps the text, with a remark."""
+    finish = _ENDS.get(reason.lower())
+    if finish == "cancelled":
+        return Completion(text, finish, tokens, "The endpoint's content filter cut this page.")
+    if finish is not None:
+        return Completion(text, finish, tokens)
+    why = f"the reason {reason[:40]!r}, which this server does not know" if reason else "no reason"
+    return Completion(text, "stop", tokens, f"The endpoint gave {why} for the end of this page: text may be missing.")
 
 
 def server_message(body: Any) -> str:
-    """The sentence in an error's body, bounded. Lists of what was wrong are left out: they repeat the request."""
-    for name in ("error", "detail", "message"):
+    """The message in an error's body, bounded; empty where there is none.
+
+    Of a list of faults (a 422 of FastAPI) each place and sentence is taken, and nothing that repeats the request.
+    """
+    for name in ("error", "detail", "errors", "message"):
         if isinstance(body, dict) and name in body:
             body = body[name]
-    return " ".join(body.split())[:QUOTED] if isinstance(body, str) else ""
+    if isinstance(body, list):
+        body = "; ".join(filter(None, map(_fault, body[:20])))
+    return " ".join(body.split())[:MAX_MESSAGE] if isinstance(body, str) else ""
+
+
+def _fault(entry: Any) -> str:
+    """One entry of a list of faults, like `max_tokens: Input should be less than 4096`."""
+    if not isinstance(entry, dict):
+        return entry if isinstance(entry, str) else ""
+    sentence = next((entry[name] for name in ("msg", "message", "detail") if isinstance(entry.get(name), str)), "")
+    place = entry.get("loc")
+    path = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
+    return ": ".join(filter(None, (".".join(path), sentence)))
+
+
+def quoted(message: str) -> str:
+    """A message as the end of a sentence of ours: after a colon, and short; empty where there is none."""
+    return f": {message[:QUOTED]}" if message else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -58,6 +111,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(seconds) else None
 
 
+def _without_thoughts(text: str) -> tuple[str, str]:
+    """The text without the thoughts that a model wrote before it, and a sentence where that is a guess or all."""
+    begin = 0
+    while thought := _THOUGHT.match(text, begin):
+        begin = thought.end()
+    bare = text[begin:]
+    if _THOUGHT_BEGINS.match(bare):
+        return "", "The model ended within its thoughts and wrote no text of this page."
+    if (end := _THOUGHT_ENDS.match(bare)) and not _THOUGHT_TAG.search(bare, 0, end.start(1)):
+        # The template of the model had the first tag in the question.
+        return bare[end.end() :], f"The words before {end[1]} were taken for the model's thoughts and left out."
+    return bare, ""
+
+
 def parse_page(page: PageImage, options: ReadOptions, facts: Facts, completion: Completion) -> PageText:
     """The page that a completion is about, as text and blocks.
 
@@ -68,13 +135,15 @@ def parse_page(page: PageImage, options: ReadOptions, facts: Facts, completion: 
         completion: of the model.
     """
     text, finish, tokens = completion.text, completion.finish, completion.tokens
-    remark = "The endpoint's content filter cut this page." if completion.censored else ""
+    remark = completion.remark
     if facts.grounding:
         text = text.strip().removesuffix(END).rstrip()
         if "<|det|>" not in text:  # an endpoint that drops tags leaves what was between them
             text = _BARE_TAGS.sub(r"<|ref|>\1<|/ref|><|det|>\2<|/det|>", text)
         read = page_text(page, options, text, finish, tokens)
         return PageText(read.text, read.blocks, finish, read.raw, remark, tokens)
+    text, about_thoughts = _without_thoughts(text)
+    remark = " ".join(filter(None, (remark, about_thoughts)))
     written = text.strip()
     if fenced := _FENCE.match(written):  # many put the whole page into one
         written = fenced[1].strip()

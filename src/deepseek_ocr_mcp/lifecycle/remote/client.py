@@ -1,8 +1,9 @@
 """Asks one endpoint that speaks OpenAI's chat API about pages, and reads its answers.
 
-vLLM, SGLang, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its own prompts and,
-where vLLM serves it, with the n-gram ban that it needs; any other model is asked in words. An answer is read as it is
-written, so that a repetition is cut when it is seen; closing the stream is what stops the endpoint.
+vLLM, SGLang, Ollama, llama.cpp, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its
+own prompts and, where vLLM or SGLang serves it, with the n-gram ban that it needs; any other model is asked in words
+(`request.py`). An answer is read as it is written, so that a repetition is cut when it is seen; closing the stream is
+what stops the endpoint.
 
 Every answer is bounded in bytes, redirects are not followed, and what is no chat completion is an error. Nothing is
 tried twice here and nothing waits: each failure says what is to be thought of it (`Overloaded`, `Down`, `Broken`, or
@@ -16,9 +17,10 @@ import json
 import logging
 import math
 import re
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,12 +29,15 @@ import anyio.to_thread
 import httpx2
 
 from ...engines.base import PageImage, ReadOptions
-from ...engines.loops import NGRAM, WINDOW, TextGuard
+from ...engines.loops import TextGuard
 from ...errors import EngineUnavailable, InputTooLarge, OcrError
 from ...install import extra_command
-from ...modes import MODES, RESOLUTIONS
-from .answers import QUOTED, Completion, parse_page, retry_after, server_message
-from .trouble import Address, Broken, Down, EncodedPage, Facts, OnText, Overloaded, Server, Trouble
+from ...modes import RESOLUTIONS
+from .answers import QUOTED, Completion, completed, parse_page, quoted, retry_after, server_message
+from .names import is_pattern, served_name
+from .request import merged, owner_of, page_request, refused_names
+from .settings import EndpointSettings
+from .trouble import Broken, Down, EncodedPage, Facts, OnText, Overloaded, Trouble
 
 __all__ = ["LARGEST_SIDE", "Client", "side_for"]
 
@@ -43,19 +48,13 @@ SLEEP_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
 OTHERS_LOOK_S: Final = 1.0  # between two looks at the work that an endpoint does for others
 
 LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks at 1920 of them
-MAX_NEW_TOKENS: Final = 8192  # of one page, as in the engine of our own
-MAX_TEXT: Final = 100_000  # characters of one page, should an endpoint not heed that
+MAX_TEXT: Final = 100_000  # characters of one page, should an endpoint not heed the bound in tokens
 MAX_ANSWER_BYTES: Final = 32 << 20  # of one answer, as it travels: 8192 tokens in events of 300 bytes are 2.5 MB
 MAX_EVENT_BYTES: Final = 1 << 20
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 
-CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary: an empty table repeats itself rightly
-IMAGE: Final = "<image>"
-
 _STANDARD: Final = ("model", "messages", "stream", "temperature", "max_tokens", "stream_options")
 """What OpenAI's client takes by name; the rest of a request goes beside it."""
-_OPTIONAL: Final[tuple[str, ...]] = ("temperature", "max_tokens", "stream_options", "skip_special_tokens", "vllm_xargs")
-"""What a request can do without, should an endpoint refuse it by name."""
 _DEEPSEEK: Final = re.compile(r"(deepseek|unlimited)[-_. ]?ocr", re.IGNORECASE)
 _NO_IMAGES: Final = re.compile(
     r"not (a |an )?(multi-?modal|vision)|(not|n't) (support|accept).{0,40}(image|vision|multi-?modal)"
@@ -63,8 +62,21 @@ _NO_IMAGES: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TOO_LONG: Final = re.compile(
-    r"context (length|window)|max_model_len|maximum model length|too many tokens", re.IGNORECASE
+    r"context.(length|window|size)|max_model_len|maximum model length|too many tokens|prompt is too long", re.IGNORECASE
 )
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+_ENDED_BY_A_FAULT: Final = ("abort", "error")
+"""Finish reasons of vLLM and SGLang for an answer that they gave up: it is asked for again."""
+_KEEP_ALIVE: Final = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), number)
+        for name, number in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    ),
+]
+"""A machine that is gone says nothing: the kernel asks it, and breaks the connection a minute after its last word. A
+page may wait ten minutes for its first byte, and must not wait for a dead machine."""
 _SAMPLE: Final = re.compile(r"^vllm:([a-z_]+)(?:\{([^}\n]*)\})? ([0-9.eE+]+)$", re.MULTILINE)
 _SLEEP_STATE: Final = re.compile(r'\bsleep_state="(\w+)"')
 
@@ -75,25 +87,17 @@ def side_for(resolution: str) -> int:
 
 
 class Client:
-    """An `Endpoint` over HTTP.
+    """An `EndpointClient` over HTTP."""
 
-    Args:
-        key: sent as bearer token; empty: none is.
-        model: what it must serve; empty: what it serves.
-        prompts: `deepseek`, `words`, or `auto` to tell by the name of the model.
-        connections: requests that may be under way at once.
-    """
-
-    def __init__(self, address: Address, *, key: str, model: str, prompts: str, connections: int) -> None:
-        self._address = address
-        self._key = key
-        self._model = model
-        self._prompts = prompts
-        self._connections = connections
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings = settings
+        self._address = settings.address
         self._http: httpx2.AsyncClient | None = None
         self._openai: Any = None
         self._refused: set[str] = set()
-        """The names in `_OPTIONAL` that this endpoint does not take."""
+        """The fields without which this endpoint took a request that it had refused with them."""
+        self._gives_reasons = False
+        """Whether an answer of this endpoint ever had a reason for its end: then one without has broken off."""
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
@@ -112,24 +116,25 @@ class Client:
 
     async def look(self) -> Facts:
         """Ask which model it serves and whether it sleeps."""
+        wanted = self._settings.model
         status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
-        if status in (404, 405) and self._model:  # it keeps no list: take the operator's word
-            return Facts(self._model, grounding=self._has_grounding(self._model))
+        if wanted and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
+            # It keeps no list, or not for this key. The operator's word is enough; a page shows whether it is right.
+            return Facts(wanted, self._settings.server, self._has_grounding(wanted))
         if (failure := self._failure(status, listed)) is not None:
             raise failure
-        card = self._chosen(listed)
-        model = card["id"]
-        owner, context = card.get("owned_by"), card.get("max_model_len")
-        server: Server = "vllm" if owner == "vllm" else "sglang" if owner == "sglang" else ""
-        root = card.get("root")  # vLLM's word for what a served name stands for
-        if server == "vllm":  # its list of models stays while its engine is dead
+        card, model = self._chosen(listed)
+        root, context = card.get("root"), card.get("max_model_len")  # vLLM's word for what a served name stands for
+        # Behind a gateway these paths are the gateway's own, if they are there at all.
+        is_vllm = owner_of(card) == "vllm"
+        if is_vllm:  # its list of models stays while its engine is dead
             health, _ = await self._ask("GET", f"{self._address.root}/health", LOOK_TIMEOUT_S)
             if health >= 500:
                 raise Down("its engine is dead", self._unavailable(f"says that its engine is dead (HTTP {health})"))
-        sleeping = await self._is_sleeping() if server == "vllm" else None
+        sleeping = await self._is_sleeping() if is_vllm else None
         return Facts(
             model,
-            server,
+            self._settings.server or owner_of(card),
             self._has_grounding(f"{model} {root if isinstance(root, str) else ''}"),
             sleeping,
             await self._level() if sleeping else None,
@@ -137,29 +142,45 @@ class Client:
         )
 
     def _has_grounding(self, names: str) -> bool:
-        return _DEEPSEEK.search(names) is not None if self._prompts == "auto" else self._prompts == "deepseek"
+        prompts = self._settings.prompts
+        return _DEEPSEEK.search(names) is not None if prompts == "auto" else prompts == "deepseek"
 
-    def _chosen(self, listed: Any) -> dict[str, Any]:
-        """The entry of the model to use."""
+    def _chosen(self, listed: Any) -> tuple[dict[str, Any], str]:
+        """The entry of the model to use, and the name under which to ask for it."""
         entries = listed.get("data") if isinstance(listed, dict) else None
         if not isinstance(entries, list):
             raise self._nonsense("its list of models is none")
-        cards = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
-        for card in cards:
-            if card["id"] == self._model:
-                return card
-        if self._model or not cards:
-            served = ", ".join(card["id"][:80] for card in cards[:5]) or "none"
-            model = self._model or "any model"
-            raise Down(
-                "the model is missing",
-                EngineUnavailable(
-                    f"{self.url} does not serve {model}. It serves: {served}.",
-                    remedy="Set OCR_MODEL to a model that it serves, or leave it empty.",
-                ),
-                hopeless=True,
+        cards = {
+            entry["id"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+        }
+        wanted = self._settings.model
+        if wanted:
+            if (name := served_name(wanted, list(cards))) is not None:
+                return cards.get(name, {}), name
+            if self._settings.server and self._settings.server not in map(owner_of, cards.values()):
+                return {}, wanted  # a gateway serves more than it lists: LiteLLM, of a pattern, the names that it knows
+            raise self._missing(wanted, cards)
+        models = {name: card for name, card in cards.items() if not is_pattern(name)}
+        if not models:
+            raise self._missing("a model that it names", cards)
+        likely = (name for name, card in models.items() if _DEEPSEEK.search(f"{name} {card.get('root')}"))
+        name = next(likely, next(iter(models)))
+        return models[name], name
+
+    def _missing(self, model: str, cards: Mapping[str, Mapping[str, Any]]) -> Down:
+        """The model is not in the list."""
+        served = ", ".join(name[:80] for name in list(cards)[:5]) or "none"
+        remedy = "Set OCR_MODEL to a model that it serves, or leave it empty."
+        if any(map(is_pattern, cards)):
+            remedy = "Set OCR_MODEL to the name of a model that fits one of these patterns."
+        elif not any(map(owner_of, cards.values())):
+            remedy += (
+                " If it is a gateway that serves more than it lists, name the server behind it: OCR_REMOTE_SERVER."
             )
-        return next((card for card in cards if _DEEPSEEK.search(f"{card['id']} {card.get('root')}")), cards[0])
+        elif "ollama" in map(owner_of, cards.values()):
+            remedy = f"Run `ollama pull {model}` there, or set OCR_MODEL to a model that it serves."
+        error = EngineUnavailable(f"{self.url} does not serve {model}. It serves: {served}.", remedy=remedy)
+        return Down("the model is missing", error, hopeless=True)
 
     async def _is_sleeping(self) -> bool | None:
         status, answer = await self._ask("GET", f"{self._address.root}/is_sleeping", LOOK_TIMEOUT_S)
@@ -248,51 +269,28 @@ class Client:
             Trouble: something of the endpoint's.
         """
         request = await anyio.to_thread.run_sync(self._request, facts, options, picture)
+        left_out = set(self._refused)
         while True:
+            body = {name: value for name, value in request.items() if name not in left_out}
             try:
-                completion = await self._answer({k: v for k, v in request.items() if k not in self._refused}, tell)
-                return asdict(parse_page(page, options, facts, completion))
+                completion = await self._answer(body, facts, tell)
             except _Unwanted as exc:
-                self._refused |= exc.names
+                left_out |= exc.names
+                continue
+            self._refused |= left_out  # without these fields it read the page
+            return asdict(parse_page(page, options, facts, completion))
 
     def _request(self, facts: Facts, options: ReadOptions, picture: EncodedPage) -> dict[str, Any]:
         with open(picture.path, "rb") as file:
             url = f"data:{picture.mime};base64,{base64.b64encode(file.read()).decode('ascii')}"
-        mode = MODES[options.mode]
-        question = mode.question(options.find_term, options.custom_prompt, in_words=not facts.grounding)
-        request: dict[str, Any] = {
-            "model": facts.model,
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image_url", "image_url": {"url": url}},
-                        {"type": "text", "text": question.replace(IMAGE, "").strip()},
-                    ],
-                }
-            ],
-            "temperature": 0.0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        # Without a limit vLLM writes until the context is full, which of DeepSeek-OCR's 8192 tokens is all there is.
-        if facts.context is None or facts.context >= 2 * MAX_NEW_TOKENS:
-            request["max_tokens"] = MAX_NEW_TOKENS
-        if facts.server == "vllm":
-            request["stream_options"]["continuous_usage_stats"] = True
-        if facts.grounding and facts.server:
-            request["skip_special_tokens"] = False
-        if facts.grounding and facts.server == "vllm":
-            ban = {"ngram_size": NGRAM, "window_size": WINDOW, "whitelist_token_ids": list(CELLS)}
-            request["vllm_xargs"] = ban
-        return request
+        return merged(page_request(facts, options, url), self._settings.fields)
 
-    async def _answer(self, request: dict[str, Any], tell: OnText) -> Completion:
+    async def _answer(self, request: dict[str, Any], facts: Facts, tell: OnText) -> Completion:
         """Send a request, and read the model's words until they end or must be cut."""
         import openai
 
         standard = {name: request.pop(name) for name in _STANDARD if name in request}
-        headers: Any = None if self._key else {"Authorization": openai.Omit()}
+        headers: Any = {**({} if self._settings.key else {"Authorization": openai.Omit()}), **self._settings.headers}
         chat = (await self._opened())[1].chat.completions
         try:
             async with (
@@ -301,39 +299,35 @@ class Client:
             ):
                 return await self._written(events, tell)
         except openai.APIStatusError as exc:
-            failure = self._failure(exc.status_code, exc.body, exc.response.headers, {*standard, *request})
-            assert failure is not None
-            raise failure from exc
+            raise self._page_failure(exc, {*standard, *request}, facts) from exc
         except (openai.APIConnectionError, httpx2.HTTPError) as exc:
             cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
             raise self._lost(cause) from None
 
-    async def _written(self, events: AsyncIterator[dict[str, Any]], tell: OnText) -> Completion:
+    async def _written(self, events: AsyncIterator[_AnswerPiece], tell: OnText) -> Completion:
         """What the events of an answer say; a repetition and a text without end are cut."""
-        guard, tokens, finish, counted = TextGuard(), 0, "", False
-        async for event in events:
-            text, reason, usage = self._understood(event)
-            finish = reason or finish
-            counted = counted or usage is not None
-            tokens = usage if usage is not None else tokens + (bool(text) and not counted)
-            if text:
-                if guard.add(text):
+        guard, tokens, finish, counted, is_done = TextGuard(), 0, "", False, False
+        async for piece in events:
+            is_done = piece.is_last
+            finish = piece.reason or finish
+            counted = counted or piece.tokens is not None
+            tokens = piece.tokens if piece.tokens is not None else tokens + (bool(piece.text) and not counted)
+            if piece.text or piece.is_thought:
+                tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
+            if piece.text:
+                if guard.add(piece.text):
                     return Completion(guard.kept, "loop", tokens)
                 if len(guard.text) > MAX_TEXT:
                     return Completion(guard.text[:MAX_TEXT], "length", tokens)
-                tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
-        match finish:
-            case "stop" | "length":
-                return Completion(guard.text, finish, tokens)
-            case "content_filter":
-                return Completion(guard.text, "cancelled", tokens, censored=True)
-            case "":
-                raise Broken("its answer broke off", self._unavailable("broke its answer off"))
-            case _:
-                raise Broken("its answer was ended", self._unavailable(f"ended its answer with {finish[:40]!r}"))
+        if finish in _ENDED_BY_A_FAULT:
+            raise Broken("its answer was ended", self._unavailable(f"ended its answer with {finish!r}"))
+        self._gives_reasons = self._gives_reasons or bool(finish)
+        if not finish and not is_done and (self._gives_reasons or not guard.text):
+            raise Broken("its answer broke off", self._unavailable("broke its answer off"))
+        return completed(guard.text, finish, tokens)
 
-    async def _events(self, response: Any) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON of each event of a stream; see the HTML standard, "Server-sent events"."""
+    async def _events(self, response: Any) -> AsyncGenerator[_AnswerPiece, None]:
+        """The events of a stream; see the HTML standard, "Server-sent events"."""
         if "text/event-stream" not in response.headers.get("content-type", ""):
             raise self._nonsense("its answer is no stream of events")
         buffer = b""
@@ -346,6 +340,7 @@ class Client:
                     continue
                 content = line[5:].strip()
                 if content == b"[DONE]":
+                    yield _AnswerPiece(is_last=True)
                     return
                 try:
                     event = json.loads(content)
@@ -353,10 +348,10 @@ class Client:
                     raise self._nonsense("an event of its answer is no JSON") from None
                 if not isinstance(event, dict):
                     raise self._nonsense("an event of its answer is no object")
-                yield event
+                yield self._understood(event)
 
-    def _understood(self, event: dict[str, Any]) -> tuple[str, str, int | None]:
-        """What an event adds to the text, why the text ends, and how many tokens it has by now."""
+    def _understood(self, event: dict[str, Any]) -> _AnswerPiece:
+        """What an event adds to the answer."""
         if event.get("error") is not None:
             raise Broken("it failed while it answered", self._unavailable("failed while it answered"))
         usage = event.get("usage")
@@ -365,15 +360,20 @@ class Client:
             tokens = None
         choices = event.get("choices")
         if choices == []:
-            return "", "", tokens
+            return _AnswerPiece(tokens=tokens)
         try:
             choice = choices[0]  # type: ignore[index]
-            text, reason = choice["delta"].get("content"), choice.get("finish_reason")
+            reason = choice.get("finish_reason")
+            delta = (choice.get("delta") if reason else choice["delta"]) or {}
+            text = delta.get("content")
+            is_thought = bool(delta.get("reasoning_content") or delta.get("reasoning"))
         except (TypeError, KeyError, IndexError, AttributeError):
             raise self._nonsense("an event of its answer is no part of a chat completion") from None
+        if isinstance(text, list):  # Mistral's form: parts, of which some are thoughts
+            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         if not isinstance(text, str | None) or not isinstance(reason, str | None):
             raise self._nonsense("an event of its answer is no part of a chat completion")
-        return text or "", reason or "", tokens
+        return _AnswerPiece(text or "", is_thought, reason or "", tokens)
 
     # -- HTTP
 
@@ -391,13 +391,19 @@ class Client:
                 ) from None
         return self._http, self._openai
 
+    @property
+    def _has_own_login(self) -> bool:
+        return any(name.lower() == "authorization" for name in self._settings.headers)
+
     def _connections_made(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
             transport=_Bounded(
                 verify=self._address.base.startswith("https:"),
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._connections),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._settings.connections),
+                proxy=httpx2.Proxy(self._settings.proxy) if self._settings.proxy else None,
+                socket_options=_KEEP_ALIVE,
             ),
-            auth=self._address.login if not self._key else None,
+            auth=None if self._settings.key or self._has_own_login else self._address.login,
             headers={"Accept-Encoding": "identity"},  # a packed answer has no bound
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             follow_redirects=False,
@@ -411,7 +417,7 @@ class Client:
             logging.getLogger(name).setLevel(logging.WARNING)
         client = openai.AsyncOpenAI(
             base_url=self._address.base,
-            api_key=self._key or "none",
+            api_key=self._settings.key or "none",
             http_client=http,
             max_retries=0,
             timeout=None,
@@ -423,7 +429,8 @@ class Client:
     async def _send(self, method: str, url: str, timeout: float, body: Any = None) -> httpx2.Response:
         if self._http is None:
             self._http = await anyio.to_thread.run_sync(self._connections_made)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        bearer = {"Authorization": f"Bearer {self._settings.key}"} if self._settings.key else {}
+        headers = {**bearer, **self._settings.headers}
         try:
             with anyio.fail_after(timeout):
                 return await self._http.request(method, url, headers=headers, json=body)
@@ -456,11 +463,18 @@ class Client:
 
     def _lost(self, cause: BaseException) -> Trouble:
         """What a failed connection means."""
-        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)):
+        if isinstance(
+            cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+        ):
             why = str(cause).partition("\n")[0][:QUOTED] or type(cause).__name__
+            remedy = "Start it, or correct OCR_REMOTE_URL."
+            if "CERTIFICATE_VERIFY_FAILED" in why:
+                remedy = "Set SSL_CERT_FILE to a PEM file with the certificate of the authority that signed its own."
+            elif self._settings.proxy:
+                remedy = "Start it, or correct OCR_REMOTE_URL or OCR_REMOTE_PROXY."
             return Down(
                 "it cannot be reached",
-                self._unavailable(f"cannot be reached: {why}", "Start it, or correct OCR_REMOTE_URL."),
+                self._unavailable(f"cannot be reached: {why}", remedy),
                 sent=False,
             )
         if isinstance(cause, _Oversized):
@@ -468,34 +482,47 @@ class Client:
         what = f"the connection was lost ({type(cause).__name__})"
         return Down(what, self._unavailable(f"closed the connection over a page ({type(cause).__name__})"))
 
-    def _failure(
-        self, status: int, body: Any, headers: Mapping[str, str] | None = None, sent: set[str] | None = None
-    ) -> Trouble | OcrError | _Unwanted | None:
-        """What an answer means that is no success; None for one that is.
-
-        Args:
-            status: of HTTP.
-            body: its JSON, if it is some.
-            headers: of the answer.
-            sent: names in the request, if a page was in it.
-        """
+    def _failure(self, status: int, body: Any) -> Trouble | OcrError | None:
+        """What an answer to a question about the endpoint means that is no success; None for one that is."""
         if 200 <= status < 300:
             return None
-        trouble = self._trouble(status, server_message(body), headers or {}, sent is not None)
-        return trouble or self._refusal(status, server_message(body), sent or set())
+        return self._trouble(status, server_message(body), {}, with_page=False) or self._refused_page(status, body)
 
-    def _trouble(self, status: int, message: str, headers: Mapping[str, str], with_page: bool) -> Trouble | None:
+    def _page_failure(self, exc: Any, sent: set[str], facts: Facts) -> Trouble | OcrError | _Unwanted:
+        """What an answer to a request for a page means that is no success.
+
+        Args:
+            exc: OpenAI's `APIStatusError`.
+            sent: the fields of the request.
+            facts: of the endpoint.
+        """
+        status, message = exc.status_code, server_message(exc.body)
+        is_too_long = _TOO_LONG.search(message) is not None
+        if status in (400, 404, 413, 415, 422) or status >= 500:
+            if _NO_IMAGES.search(message):
+                return self._blind(facts)
+            own = self._settings.fields.keys()
+            if unwanted := refused_names(message, sent - own, is_too_long=is_too_long):
+                return _Unwanted(unwanted)
+        if status == 413 or (is_too_long and status != 429):
+            return InputTooLarge(
+                f"The page is too large for the model at {self.url} (HTTP {status}){quoted(message)}.",
+                remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
+            )
+        trouble = self._trouble(status, message, exc.response.headers, with_page=True)
+        return trouble or self._refused_page(status, exc.body)
+
+    def _trouble(self, status: int, message: str, headers: Mapping[str, str], *, with_page: bool) -> Trouble | None:
         """What a status says about the endpoint; None: it is about the request."""
-        name, quoted = f"HTTP {status}", f": {message}" if message else ""
+        name = f"HTTP {status}"
         match status:
             case 401 | 403:
-                text, remedy = "it does not take the key", "Set OCR_REMOTE_KEY to a key that it takes."
-                return Down(name, self._unavailable(f"answered {name}: {text}", remedy), hopeless=True)
+                return Down(name, self._locked(name), hopeless=True)
             case 404 | 405:
                 remedy = (
                     "OCR_REMOTE_URL must be what /chat/completions is put behind, OCR_MODEL a model that it serves."
                 )
-                return Down(name, self._unavailable(f"answered {name}{quoted}", remedy), hopeless=True)
+                return Down(name, self._unavailable(f"answered {name}{quoted(message)}", remedy), hopeless=True)
             case 408 | 425 | 429 | 502 | 503 | 504 | 529:
                 error = self._unavailable(f"takes no more requests at present ({name})")
                 return Overloaded(name, error, retry_after(headers))
@@ -508,28 +535,39 @@ class Client:
                 return Down(name, self._unavailable(f"answered {name}"))
         return None
 
-    def _refusal(self, status: int, message: str, sent: set[str]) -> Trouble | OcrError | _Unwanted:
-        """What an endpoint that is well has against a request with a page.
+    def _locked(self, name: str) -> EngineUnavailable:
+        remedy = "Set OCR_REMOTE_KEY to a key that it takes."
+        if not self._settings.model:
+            remedy += " If the key is right, the endpoint keeps its list of models from you: set OCR_MODEL."
+        return self._unavailable(f"answered {name}: it does not take the key", remedy)
 
-        Args:
-            message: the endpoint's own words.
-            sent: names in the request.
-        """
-        quoted = f": {message}" if message else ""
-        if unwanted := {name for name in _OPTIONAL if name in sent and name in message}:
-            return _Unwanted(unwanted)
-        if _NO_IMAGES.search(message):
-            remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
-            return Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)
-        if status == 413 or _TOO_LONG.search(message):
-            return InputTooLarge(
-                f"The page is too large for the model at {self.url} (HTTP {status}){quoted}.",
-                remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
-            )
+    def _blind(self, facts: Facts) -> Down:
+        """The model takes no pictures."""
+        remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
+        if facts.server == "llama.cpp":
+            remedy = "Start llama-server with the projector of a model that sees: --mmproj, or -hf, which finds it."
+        return Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)
+
+    def _refused_page(self, status: int, body: Any) -> EngineUnavailable:
         return self._unavailable(
-            f"refused the page (HTTP {status}){quoted}",
-            "See its log. OCR_REMOTE_PROMPTS=words sends nothing but a picture and a question.",
+            f"refused the page (HTTP {status}){quoted(server_message(body))}",
+            "See its log. OCR_REMOTE_PROMPTS=words sends nothing but a picture and a question; OCR_REMOTE_FIELDS adds "
+            "fields to the request and leaves fields out.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerPiece:
+    """What one event adds to an answer."""
+
+    text: str = ""
+    is_thought: bool = False
+    reason: str = ""
+    """Why the answer ends here; empty: it does not, or nobody says."""
+    tokens: int | None = None
+    """Tokens of the answer by now, where the endpoint counts them."""
+    is_last: bool = False
+    """Whether the endpoint said that nothing follows."""
 
 
 class _Unwanted(Exception):

@@ -10,11 +10,14 @@ import anyio.abc
 import anyio.lowlevel
 
 from ...config import Settings
-from ...errors import BadRequest, OcrError
+from ...errors import OcrError
 from ...models import Doing, EndpointState, State
 from ..line import Part
 from .client import Client
-from .trouble import Address, Down, EncodedPage, EndpointClient, Facts
+from .clock import PageClock, Phase
+from .concurrency import LearnedConcurrency
+from .settings import endpoint_settings
+from .trouble import Down, EncodedPage, EndpointClient, Facts
 
 __all__ = ["RemoteEndpoint", "RemotePage", "clients"]
 
@@ -24,10 +27,14 @@ class RemotePage(Part):
     """One page on its way; see `line.Part`."""
 
     picture: EncodedPage = field(default_factory=lambda: EncodedPage("", ""))
-    deadline: float = inf
-    """Set when it is first started."""
+    clock: PageClock = field(default_factory=lambda: PageClock(inf, inf))
+    """Begins when it is first sent."""
     patience: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     """Around the wait of its caller."""
+    lone: bool = False
+    """Whether no other page of ours was at its endpoint until its answer began."""
+    mates: int = 0
+    """Other pages of ours that were there when it was sent."""
     flight: anyio.CancelScope | None = None
     endpoint: RemoteEndpoint | None = None
     """Where it is, or was last."""
@@ -38,14 +45,26 @@ class RemotePage(Part):
     load_s: float = 0.0
     infer_s: float = 0.0
 
+    def turn_to(self, phase: Phase, now: float) -> None:
+        """Tell its clock what it does from now on, and its caller until when to wait."""
+        self.clock.turn_to(phase, now)
+        self.patience.deadline = self.clock.deadline
+
+    def hear(self, done: float, message: str) -> None:
+        """Take a piece of its answer; an `OnText`. The first piece ends its wait."""
+        if self.clock.phase == "waiting":
+            self.turn_to("reading", anyio.current_time())
+            self.lone = self.lone and self.endpoint is not None and len(self.endpoint.pages) == 1
+        self.tell(done, message)
+
 
 @dataclass(slots=True, eq=False)
 class RemoteEndpoint:
     """An endpoint, and the facts that are known of it."""
 
     client: EndpointClient
-    most: int
-    """Pages that may be there at once."""
+    room: LearnedConcurrency
+    """How many pages it is given at once."""
     facts: Facts | None = None
     """None: it has never answered."""
     down: Down | None = None
@@ -61,8 +80,6 @@ class RemoteEndpoint:
     rest_until: float = -inf
     refusals: int = 0
     """One after the other."""
-    room: float = 0.0
-    """Places that it has at present: halved when it is overloaded, one more with each page that is read."""
     pages: list[RemotePage] = field(default_factory=list)
     """What is there now."""
     closing: int = 0
@@ -88,6 +105,10 @@ class RemoteEndpoint:
     @property
     def url(self) -> str:
         return self.client.url
+
+    @property
+    def has_place(self) -> bool:
+        return len(self.pages) < self.room.places
 
     @property
     def usable(self) -> bool:
@@ -136,21 +157,6 @@ def clients(settings: Settings) -> list[EndpointClient]:
     """The endpoints that `OCR_REMOTE_URL` names.
 
     Raises:
-        BadRequest: none is named, or one is no address.
+        BadRequest: none is named, or a setting of an endpoint makes no sense.
     """
-    if not settings.ocr_remote_url:
-        raise BadRequest(
-            "OCR_ENGINE=openai needs to know where to send pages.",
-            remedy="Set OCR_REMOTE_URL to the address of an endpoint, like http://10.0.0.5:8000/v1.",
-        )
-    key = settings.ocr_remote_key
-    return [
-        Client(
-            Address.parse(url),
-            key=key.get_secret_value() if key else "",
-            model=settings.ocr_model,
-            prompts=settings.ocr_remote_prompts,
-            connections=settings.ocr_remote_concurrency,
-        )
-        for url in settings.ocr_remote_url
-    ]
+    return [Client(one) for one in endpoint_settings(settings)]

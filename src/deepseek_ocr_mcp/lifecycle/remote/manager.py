@@ -1,14 +1,15 @@
 """Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
 is lost or read twice.
 
-- There is no lock: each endpoint has `OCR_REMOTE_CONCURRENCY` places, fewer while it says that it is overloaded. Pages
-  stand in one line (`line.Line`: clients take turns) and go where most is free; an endpoint that sleeps is woken only
-  when those that are awake are full.
+- There is no lock: each endpoint is given as many pages at once as it has shown that it takes (`concurrency.py`), and
+  `OCR_REMOTE_CONCURRENCY` at most. Pages stand in one line (`line.Line`: clients take turns) and go where most is free;
+  an endpoint that sleeps is woken only when those that are awake are full.
 - An endpoint that says "not now" (429, 503) is left alone for as long as it asks, else for ever longer, by chance a
   little more or less; its pages go to others. One that cannot be reached, that lost the connection or that cannot do
   what it is for is taken out and asked again and again, ever more seldom; when it answers, it is back.
-- A page is given up when its time (`OCR_PAGE_TIMEOUT`, from its first start on) is over, when it broke several
-  answers, or when no endpoint is left and none comes back within `PATIENCE_S`.
+- A page is given up when its answer takes longer than `OCR_PAGE_TIMEOUT` from its first byte on, when it waited longer
+  than `OCR_REMOTE_QUEUE_TIMEOUT` for that byte (`clock.py`), when it broke several answers, or when no endpoint is left
+  and none comes back within `PATIENCE_S`.
 - vLLM's sleep mode is where `gpu_offload` and `gpu_release` and the idle policy lead: level 1 is `host`, level 2 is
   `unloaded`. An endpoint is put to sleep only when no page of ours is there and nobody else has work there; it is
   woken before its next page. An endpoint without sleep mode is left as it is.
@@ -43,6 +44,8 @@ from ..base import ModelStatus, PagesRead
 from ..idle import Idleness, IdlePolicy, Step
 from ..line import WaitingLine
 from .client import side_for
+from .clock import PageClock
+from .concurrency import LearnedConcurrency
 from .endpoint import RemoteEndpoint, RemotePage, clients
 from .trouble import Down, EncodedPage, EndpointClient, Overloaded, Trouble
 
@@ -96,7 +99,8 @@ class RemoteManager:
         endpoints: Sequence[EndpointClient] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.engine = replace(engine, asks=settings.ocr_remote_prompts)
+        asks = (settings.ocr_remote_prompts, settings.ocr_remote_server, settings.ocr_remote_fields)
+        self.engine = replace(engine, asks=" ".join(filter(None, asks)))
         self.probe = probe or GpuProbe()
         self.observer = Observer()
         self._settings = settings
@@ -104,7 +108,7 @@ class RemoteManager:
         self._chance = chance
         most = settings.ocr_remote_concurrency
         found = clients(settings) if endpoints is None else endpoints
-        self._endpoints = [RemoteEndpoint(client, most, room=most) for client in found]
+        self._endpoints = [RemoteEndpoint(client, LearnedConcurrency(most)) for client in found]
         self.lanes = most * len(self._endpoints)
         self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
         self._line = WaitingLine()
@@ -210,7 +214,7 @@ class RemoteManager:
         """Read some pages; the caller holds a lease; see `base.Lifecycle.read`. Their files are gone afterwards.
 
         Raises:
-            Timeout: a page took longer than `OCR_PAGE_TIMEOUT`, all attempts together.
+            Timeout: a page was over one of its two bounds, all attempts together.
             EngineUnavailable: no endpoint can read, or several failed over this page.
             Cancelled: released by force, or the server closes.
             OcrError: an endpoint's own error about the page.
@@ -250,13 +254,14 @@ class RemoteManager:
         self._refuse_when_closed()
         path, mime = await self._encode(image, side_for(options.resolution))
         _remove(image.path)  # a megabyte for ten: many pages wait here
-        page = RemotePage([image], options, client, background, picture=EncodedPage(path, mime))
+        clock = PageClock(self._settings.ocr_remote_queue_timeout, self._settings.ocr_page_timeout)
+        page = RemotePage([image], options, client, background, picture=EncodedPage(path, mime), clock=clock)
         began = anyio.current_time()
         try:
             while page.result is None:
                 self._line.join(page)
                 self._notify()
-                with anyio.CancelScope(deadline=page.deadline) as page.patience:
+                with anyio.CancelScope(deadline=page.clock.deadline) as page.patience:
                     try:
                         await page.follow(on_progress)
                     except BaseException:
@@ -277,12 +282,24 @@ class RemoteManager:
             page.flight.cancel()
 
     def _too_late(self, page: RemotePage) -> Timeout:
-        if page.endpoint is not None:
-            page.endpoint.failures += 1
-            page.endpoint.last_error = "a page took too long"
+        endpoint, waited = page.endpoint, page.clock.phase == "waiting"
+        where = f" at {endpoint.url}" if endpoint is not None else ""
+        if endpoint is not None:
+            endpoint.failures += 1
+            endpoint.last_error = "a page waited too long" if waited else "a page took too long"
+            if page in endpoint.pages:
+                endpoint.room.halve(len(endpoint.pages))
         last_attempt = f" The last attempt: {page.trouble.message}" if page.trouble else ""
+        if waited:
+            return Timeout(
+                f"The page waited {self._settings.ocr_remote_queue_timeout:g} s{where} and its answer did not "
+                f"begin.{last_attempt}",
+                remedy="Send it again when the endpoint has less to do, or have the operator give it more slots or "
+                "raise OCR_REMOTE_QUEUE_TIMEOUT; gpu_status shows the endpoints.",
+            )
         return Timeout(
-            f"The page was not read within {self._settings.ocr_page_timeout:g} s.{last_attempt}",
+            f"The page was not read within {self._settings.ocr_page_timeout:g} s of the first byte of its "
+            f"answer{where}.{last_attempt}",
             remedy="Send it again, or have the operator raise OCR_PAGE_TIMEOUT; gpu_status shows the endpoints.",
         )
 
@@ -305,13 +322,9 @@ class RemoteManager:
         free = [
             one
             for one in self._endpoints
-            if one.usable
-            and not one.closing
-            and now >= one.rest_until
-            and len(one.pages) < max(1, int(one.room))
-            and one is not without
+            if one.usable and not one.closing and now >= one.rest_until and one.has_place and one is not without
         ]
-        return min(free, key=lambda one: (one.sleeps and not one.pages, len(one.pages) / one.room), default=None)
+        return min(free, key=lambda one: (one.sleeps and not one.pages, len(one.pages) / one.room.places), default=None)
 
     def _give_up(self) -> float:
         """Give up on pages that wait for nothing; seconds until this should be asked again."""
@@ -350,8 +363,10 @@ class RemoteManager:
         assert self._tasks is not None
         now = anyio.current_time()
         page.endpoint = endpoint
-        page.deadline = min(page.deadline, now + self._settings.ocr_page_timeout)
-        if not endpoint.pages:
+        page.turn_to("waiting", now)
+        page.mates = len(endpoint.pages)
+        page.lone = not page.mates
+        if page.lone:
             endpoint.emptied = anyio.Event()
         endpoint.pages.append(page)
         page.flight = anyio.CancelScope()
@@ -363,21 +378,21 @@ class RemoteManager:
         try:
             with flight, serving(page.request):
                 began = anyio.current_time()
+                page.turn_to("paused", began)  # waking has a bound of its own
                 try:
                     await self._get_ready(endpoint)
                 finally:
-                    spent = anyio.current_time() - began
-                    page.load_s += spent
-                    page.deadline += spent  # waking has a bound of its own
-                    page.patience.deadline = page.deadline
+                    page.load_s += anyio.current_time() - began
+                    page.turn_to("waiting", anyio.current_time())
                 assert endpoint.facts is not None
                 page.started = reading_since = anyio.current_time()
                 endpoint.used = True
                 fields = await endpoint.client.read(
-                    endpoint.facts, page.pages[0], page.options, page.picture, page.tell
+                    endpoint.facts, page.pages[0], page.options, page.picture, page.hear
                 )
                 page.infer_s += anyio.current_time() - reading_since
                 self._succeeded(endpoint)
+                self._learn(page, endpoint)
                 endpoint.served += 1
                 self.observer.pages_read(
                     self.engine.name, 1, fields.get("tokens"), anyio.current_time() - reading_since
@@ -397,6 +412,7 @@ class RemoteManager:
         finally:
             endpoint.pages.remove(page)
             page.flight = None
+            page.turn_to("waiting", anyio.current_time())  # if it is sent again
             page.fail(closing())  # cancelled: nobody waits, or the server closes
             if not endpoint.pages:
                 endpoint.emptied.set()
@@ -406,7 +422,12 @@ class RemoteManager:
     def _succeeded(self, endpoint: RemoteEndpoint) -> None:
         endpoint.heard = anyio.current_time()
         endpoint.refusals = 0
-        endpoint.room = min(endpoint.most, endpoint.room + 1)
+
+    def _learn(self, page: RemotePage, endpoint: RemoteEndpoint) -> None:
+        """Learn from a page that was read how many pages its endpoint takes at once."""
+        now = anyio.current_time()
+        begun = page.clock.since if page.clock.phase == "reading" else now  # an empty answer has no first byte
+        endpoint.room.page_read(begun - page.started, now - begun, alone=page.lone, mates=page.mates)
 
     def _troubled(self, page: RemotePage, endpoint: RemoteEndpoint, trouble: Trouble) -> None:
         """What a failed attempt means for the endpoint, and for the page."""
@@ -442,7 +463,7 @@ class RemoteManager:
             wait = retry_after_s * (1 + self._chance() / 10)
         if now >= endpoint.rest_until:
             endpoint.refusals += 1
-            endpoint.room = max(1.0, min(endpoint.room, len(endpoint.pages)) / 2)
+            endpoint.room.halve(len(endpoint.pages))
         endpoint.rest_until = max(endpoint.rest_until, now + wait)
 
     def _take_out(self, endpoint: RemoteEndpoint, down: Down) -> None:

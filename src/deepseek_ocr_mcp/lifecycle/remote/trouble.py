@@ -24,10 +24,12 @@ __all__ = [
 ]
 
 
-Server = Literal["vllm", "sglang", ""]
+Server = Literal["vllm", "sglang", "ollama", "llama.cpp", "lmstudio", "openai", ""]
+"""The server that reads, directly or behind a gateway; empty: nobody says."""
 
 OnText = Callable[[float, str], None]
-"""Called as the answer comes: how much of it is likely there (0 to 1), and a word on it."""
+"""Called with each piece of the answer, thoughts included: how much of it is likely there (0 to 1), and a word on it.
+The first call is the first byte of the answer."""
 
 
 class Trouble(Exception):

@@ -182,8 +182,19 @@ function addFiles(files, skipped = 0) {
   if (!before) $("#read").focus({ preventScroll: true });
 }
 
+/** Files that were cleared come back with their results. */
+function bringBack(items) {
+  queue.restore(items);
+  for (const item of items) {
+    item.written = null;
+    keep(item);
+    queue.preview(item, 1);
+  }
+  choose(items[0]);
+}
+
 /** Writes an item down, as it is and where it stands. */
-const keep = (item) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item));
+const keep = (item, page = null) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
 function choose(item) {
   chosen = item;
@@ -264,7 +275,7 @@ function row(item) {
 
 function move(item, by) {
   queue.move(item, by);
-  queue.items.forEach(keep);
+  for (const each of queue.items) keep(each);
   announce(t("moved", { name: item.name, n: queue.items.indexOf(item) + 1, count: queue.items.length }));
 }
 
@@ -431,7 +442,7 @@ viewer.addEventListener("turned", ({ detail }) => chosen && chosen.turns.set(cho
 viewer.addEventListener("thumb", ({ detail }) => chosen && !chosen.previews.has(detail) && queue.preview(chosen, detail, THUMB_SIDE));
 result.addEventListener("go", ({ detail }) => turn(chosen, detail));
 result.addEventListener("retry", ({ detail }) => (token.wanted(), queue.start([detail])));
-result.addEventListener("edited", ({ detail }) => keep(detail));
+result.addEventListener("edited", ({ detail }) => keep(detail, detail.read));
 result.formats = () => catalogue.exports ?? [];
 result.withDocument = (item, use) => queue.withDocument(item, use);
 result.addEventListener("cancel", ({ detail }) => queue.cancel(detail));
@@ -522,10 +533,12 @@ const commands = {
   camera: () => $("#camera").click(),
   screenshot,
   clear: () => {
-    for (const item of [...queue.items]) queue.remove(item);
+    const before = [...queue.items];
+    for (const item of before) queue.remove(item);
     archive.clear();
     choose(null);
     $("#welcome [data-do=choose]").focus();
+    if (before.some((item) => item.result)) toast(t("cleared"), "", { text: t("undo"), act: () => bringBack(before) });
   },
   "cancel-all": () => queue.items.forEach((item) => queue.cancel(item)),
 };
@@ -552,7 +565,10 @@ function listen() {
   $("#keep").checked = archive.on;
   $("#keep").addEventListener("change", async (event) => {
     await archive.turn(event.target.checked);
-    if (event.target.checked) queue.items.forEach(keep);
+    for (const item of queue.items) {
+      item.written = null;
+      keep(item);
+    }
     announce(t(event.target.checked ? "keep.on" : "keep.off"));
   });
   archive.addEventListener("full", () => toast(t("keep.full"), "bad"));

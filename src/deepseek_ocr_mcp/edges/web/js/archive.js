@@ -1,13 +1,17 @@
 // What is kept in this browser until it is cleared: the files, their results and their order. Nothing leaves the
 // browser for it. Where the browser keeps nothing, or the reader wants nothing kept, the page works without.
+//
+// Pages are kept one by one: a long result that is written or read at once would stop the page for a moment.
 
 import { memory } from "./dom.js";
 import { Item } from "./queue.js";
 
 const DATABASE = "ocr";
-const STORE = "items";
 const VERSION = 1;
-const FIELDS = ["id", "name", "file", "count", "page", "pages", "result", "asked", "document", "edits"];
+const ITEMS = "items";
+const PAGES = "pages";
+const AT_ONCE = 10; // pages that are read at once: some 300 kB
+const FIELDS = ["id", "name", "file", "count", "page", "pages", "asked", "document"];
 
 const done = (request) =>
   new Promise((resolve, reject) => {
@@ -15,11 +19,14 @@ const done = (request) =>
     request.onerror = () => reject(request.error);
   });
 
+/** The pages of an item after a page of it. */
+const pagesOf = (id, after = 0) => IDBKeyRange.bound([id, after], [id, Infinity], true);
+
 export class Archive extends EventTarget {
   /** Event: `full`, once: the browser gives no more room. */
   constructor() {
     super();
-    this.database = null;
+    this.opened = null;
     this.waiting = new Map();
     this.told = false;
   }
@@ -34,19 +41,20 @@ export class Archive extends EventTarget {
     if (!on) await this.clear();
   }
 
-  async open() {
-    if (this.database) return this.database;
+  open() {
     const request = indexedDB.open(DATABASE, VERSION);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
-    this.database = await done(request);
-    this.database.onversionchange = () => (this.database.close(), (this.database = null));
-    return this.database;
+    request.onupgradeneeded = () => {
+      request.result.createObjectStore(ITEMS, { keyPath: "id" });
+      request.result.createObjectStore(PAGES);
+    };
+    this.opened ??= done(request);
+    return this.opened;
   }
 
-  async run(mode, work) {
+  /** Does something with a store; null where that does not work. */
+  async run(name, mode, work) {
     try {
-      const transaction = (await this.open()).transaction(STORE, mode);
-      return await work(transaction.objectStore(STORE));
+      return await work((await this.open()).transaction(name, mode).objectStore(name));
     } catch (error) {
       if (error?.name === "QuotaExceededError" && !this.told) {
         this.told = true;
@@ -59,40 +67,73 @@ export class Archive extends EventTarget {
   /** The items that were kept, in their order. */
   async items() {
     if (!this.on) return [];
-    const kept = (await this.run("readonly", (store) => done(store.getAll()))) ?? [];
-    return kept.sort((a, b) => a.order - b.order).map((entry) => this.restored(entry));
+    const kept = (await this.run(ITEMS, "readonly", (store) => done(store.getAll()))) ?? [];
+    const items = [];
+    for (const entry of kept.sort((a, b) => a.order - b.order)) items.push(await this.restored(entry));
+    return items;
   }
 
-  restored(entry) {
+  async restored(entry) {
     const item = new Item(entry.file, entry.name);
-    for (const field of FIELDS) if (entry[field] !== undefined) item[field] = entry[field];
+    for (const field of FIELDS) item[field] = entry[field];
+    const pages = entry.result ? await this.pages(entry.id) : [];
+    if (pages.length) {
+      const text = pages.map((page) => page.text).filter(Boolean).join("\n\n");
+      item.result = item.written = { ...entry.result, pages, text };
+    }
     item.state = item.result ? "done" : "ready";
     if (entry.picture) item.previews.set(1, { ...entry.picture, url: URL.createObjectURL(entry.picture.blob), key: `${item.id}/1` });
     return item;
   }
 
-  /** Keeps an item as it is now; many changes in a moment are written once. */
-  keep(item, order) {
+  async pages(id) {
+    const pages = [];
+    for (;;) {
+      const some = await this.run(PAGES, "readonly", (store) => done(store.getAll(pagesOf(id, pages.at(-1)?.page), AT_ONCE)));
+      if (!some?.length) return pages;
+      pages.push(...some);
+    }
+  }
+
+  /** Keeps an item as it is now; many changes in a moment are written once. `page`: one whose text was changed. */
+  keep(item, order, page = null) {
     if (!this.on) return;
-    clearTimeout(this.waiting.get(item.id));
-    this.waiting.set(item.id, setTimeout(() => {
+    const wait = this.waiting.get(item.id) ?? { timer: 0, pages: new Set() };
+    if (page) wait.pages.add(page);
+    clearTimeout(wait.timer);
+    wait.timer = setTimeout(() => {
       this.waiting.delete(item.id);
-      const entry = Object.fromEntries(FIELDS.map((field) => [field, item[field]]));
-      const picture = item.previews.get(1);
-      if (picture) entry.picture = { blob: picture.blob, width: picture.width, height: picture.height, side: picture.side };
-      this.run("readwrite", (store) => done(store.put({ ...entry, order: order() })));
-    }, 50)); // ms
+      this.write(item, order, wait.pages);
+    }, 50); // ms
+    this.waiting.set(item.id, wait);
   }
 
-  forget(item) {
-    clearTimeout(this.waiting.get(item.id));
+  async write(item, order, changed) {
+    const { result } = item;
+    const entry = Object.fromEntries(FIELDS.map((field) => [field, item[field]]));
+    const picture = item.previews.get(1);
+    if (picture) entry.picture = { blob: picture.blob, width: picture.width, height: picture.height, side: picture.side };
+    if (result) entry.result = { ...result, pages: [], text: "" };
+    await this.run(ITEMS, "readwrite", (store) => done(store.put({ ...entry, order: order() })));
+    const fresh = result && item.written !== result;
+    if (fresh) await this.run(PAGES, "readwrite", (store) => done(store.delete(pagesOf(item.id))));
+    for (const page of fresh ? result.pages : changed) {
+      if (order() < 0) return; // it was removed meanwhile
+      await this.run(PAGES, "readwrite", (store) => done(store.put(page, [item.id, page.page])));
+    }
+    if (fresh) item.written = result;
+  }
+
+  async forget(item) {
+    clearTimeout(this.waiting.get(item.id)?.timer);
     this.waiting.delete(item.id);
-    return this.run("readwrite", (store) => done(store.delete(item.id)));
+    await this.run(ITEMS, "readwrite", (store) => done(store.delete(item.id)));
+    await this.run(PAGES, "readwrite", (store) => done(store.delete(pagesOf(item.id))));
   }
 
-  clear() {
-    for (const timer of this.waiting.values()) clearTimeout(timer);
+  async clear() {
+    for (const { timer } of this.waiting.values()) clearTimeout(timer);
     this.waiting.clear();
-    return this.run("readwrite", (store) => done(store.clear()));
+    for (const name of [ITEMS, PAGES]) await this.run(name, "readwrite", (store) => done(store.clear()));
   }
 }

@@ -39,12 +39,14 @@ export function announce(text) {
   $("#live").textContent = "";
 }
 
-export function toast(text, kind = "") {
-  const node = h("p", { class: `toast ${kind}` }, kind === "bad" ? icon("alert") : icon("check"), text);
+/** A short message; with an `action`, `{text, act}`, it stays longer and has a button. */
+export function toast(text, kind = "", action = null) {
+  const node = h("p", { class: `toast ${kind}` }, kind === "bad" ? icon("alert") : icon("check"), text, action && h("button", { type: "button", onclick: () => (node.remove(), action.act()) }, action.text));
   $("#toasts").append(node);
   announce(text);
-  setTimeout(() => node.classList.add("leaving"), 3200);
-  setTimeout(() => node.remove(), 3600);
+  const stays = action ? 10_000 : 3200; // ms
+  setTimeout(() => node.classList.add("leaving"), stays);
+  setTimeout(() => node.remove(), stays + 400);
 }
 
 /** A button that opens a list of commands: arrow keys move, Escape closes, focus returns. */

@@ -142,6 +142,7 @@ export class Queue extends EventTarget {
     this.cancel(item);
     item.sender?.abort();
     if (item.document) api.forget(item.document);
+    Object.assign(item, { document: "", upload: { place: "", at: 0 }, sent: 0 }); // it may come back
     this.items = this.items.filter((other) => other !== item);
     for (const preview of [...item.previews.values(), ...item.thumbs.values()]) URL.revokeObjectURL(preview.url);
     item.previews.clear();
@@ -168,6 +169,7 @@ export class Queue extends EventTarget {
   }
 
   async upload(item) {
+    if (!item.file.size) throw new ApiError({ code: "unreadable_input" }); // an empty file is no page, and a folder has no bytes
     const before = this.sending;
     let done;
     this.sending = new Promise((resolve) => (done = resolve));

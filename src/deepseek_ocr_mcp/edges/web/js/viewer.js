@@ -89,11 +89,12 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Shows a page: `{url, width, height}` in pixels of the upright page, or null with a sentence. */
-  show(page, { note = "", busy = false, alt = "", turned = 0 } = {}) {
-    const same = page && this.page && page.key === this.page.key && this.turned === turned;
+  /** Shows a page: `{url, width, height}` in pixels of the upright page, or null with a sentence. `turned`: default, as it was. */
+  show(page, { note = "", busy = false, alt = "", turned = null } = {}) {
+    const known = page && this.page && page.key === this.page.key;
+    const same = known && (turned === null || this.turned === turned);
     this.page = page;
-    this.turned = turned;
+    this.turned = turned ?? (known ? this.turned : 0);
     this.sheet.hidden = !page;
     this.empty.hidden = Boolean(page);
     this.empty.replaceChildren(...(busy ? [h("div", { class: "sheet-ghost" }, h("span", { class: "sr" }, t("loadingPage")))] : note ? [icon("alert"), h("p", {}, note)] : []));

@@ -341,4 +341,7 @@ export default {
   "says.autoNoPackages": "Chosen by itself: {a} are not installed. This installs them: {b}",
   "says.auto": "Chosen by itself: {a}.",
   "says.chosen": "The operator chose {a}.",
+  cleared: "All files are cleared.",
+  undo: "Undo",
+  "note.left_out": "Files of the folder were left out.",
 };

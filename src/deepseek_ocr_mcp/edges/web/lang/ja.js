@@ -341,4 +341,7 @@ export default {
   "says.autoNoPackages": "自動選択：{a} がインストールされていません。インストール方法：{b}",
   "says.auto": "自動選択：{a}。",
   "says.chosen": "管理者が {a} を選びました。",
+  cleared: "すべて消しました。",
+  undo: "元に戻す",
+  "note.left_out": "フォルダー内の一部のファイルを除きました。",
 };

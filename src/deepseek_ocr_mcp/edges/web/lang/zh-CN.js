@@ -341,4 +341,7 @@ export default {
   "says.autoNoPackages": "自动选择：未安装 {a}。安装命令：{b}",
   "says.auto": "自动选择：{a}。",
   "says.chosen": "由管理员指定：{a}。",
+  cleared: "已清除所有文件。",
+  undo: "撤销",
+  "note.left_out": "文件夹中有些文件被略过。",
 };

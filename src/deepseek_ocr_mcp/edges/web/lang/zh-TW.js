@@ -341,4 +341,7 @@ export default {
   "says.autoNoPackages": "自動選擇：未安裝 {a}。安裝指令：{b}",
   "says.auto": "自動選擇：{a}。",
   "says.chosen": "由管理員指定：{a}。",
+  cleared: "已清除所有檔案。",
+  undo: "復原",
+  "note.left_out": "資料夾中有些檔案被略過。",
 };

@@ -1,0 +1,36 @@
+"""Finds the model that an operator named among those that an endpoint lists, as servers find it themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["is_pattern", "served_name"]
+
+
+def served_name(wanted: str, listed: Sequence[str]) -> str | None:
+    """The name under which to ask for a model; None where no entry of the list is that model.
+
+    The name itself comes first. Then names count as the same that differ only in capitals, in Ollama's tag `:latest`
+    or in the prefix `models/` of Google's list. Then a pattern of a gateway (`openai/*`) stands for every name that
+    fits, and the operator's own name is asked for.
+    """
+    if wanted in listed:
+        return wanted
+    for name in listed:
+        if not is_pattern(name) and _plain(name) == _plain(wanted):
+            return name
+    return wanted if any(is_pattern(name) and _fits(wanted, name) for name in listed) else None
+
+
+def is_pattern(name: str) -> bool:
+    """Whether an entry of a list of models stands for many models."""
+    return "*" in name
+
+
+def _plain(name: str) -> str:
+    return name.casefold().removeprefix("models/").removesuffix(":latest")
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
