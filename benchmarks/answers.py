@@ -49,6 +49,7 @@ from common import PAGES, PRODUCT, StdioServer, ratio, report, say, spread, tabl
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
+SETTINGS: Final = {"OCR_ENGINE": "rapidocr", "OCR_CACHE": "on", "OCR_REPLY_SECONDS": "250"}
 HUGE: Final = "huge_"  # the same text as others, and minutes to read
 MIN_CHARS: Final = 200  # in a shorter text, the frame outweighs the text
 MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
@@ -56,7 +57,7 @@ MAX_OFFERED: Final = 3600  # characters that a model reads before any call
 MAX_SEARCH_S, MIN_FASTER = 0.030, 30.0
 SEARCHES: Final = 8  # in each document, in turns
 MAX_ESCAPES: Final = 0.005  # of the characters
-SEARCHED: Final = ("scan_phototest.tif", "table_bankstatement.png", "fr_paper.png", "multi_pdf_4p.pdf")
+SEARCHED: Final = ("scan_phototest.tif", "table_bankstatement.png", "fr_paper.png", "receipt_rewe_rot90_de.pdf")
 ESCAPE: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 BULLET: Final = re.compile(r"^\s*[-*+•](?=\s|$)", re.MULTILINE)
 HYPHEN: Final = re.compile(r"(?<=[^\W\d_])-\n(?=[^\W\d_])")
@@ -279,10 +280,10 @@ def search(servers: Sequence[StdioServer], path: Path) -> Searches:
 def searches_of(paths: Sequence[Path], before: str) -> str:
     """The table of searches, and whether the claim holds."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(StdioServer(PRODUCT, OCR_ENGINE="rapidocr", OCR_CACHE="on"))]
+        servers = [stack.enter_context(StdioServer(PRODUCT, **SETTINGS))]
         if before:
             source = {"PYTHONPATH": str(Path(before).resolve() / "src")}
-            servers.append(stack.enter_context(StdioServer(PRODUCT, OCR_ENGINE="rapidocr", OCR_CACHE="on", **source)))
+            servers.append(stack.enter_context(StdioServer(PRODUCT, **SETTINGS, **source)))
         for server in servers:
             server.initialize()
             server.call("ocr_image", image=str(PAGES / "receipt.png"))  # loads the model
@@ -359,14 +360,14 @@ def escapes(server: StdioServer, path: Path) -> Escapes:
     for markdown, plain in zip(*pages, strict=True):
         chars += len(markdown)
         backslashes += len(ESCAPE.findall(markdown))
-        seen, wanted = printed(shown(markdown)), printed(BULLET.sub("•", plain))
-        matcher = SequenceMatcher(None, seen, wanted, autojunk=False)
-        same += sum(block.size for block in matcher.get_matching_blocks()) if seen != wanted else len(wanted)
-        total += max(len(seen), len(wanted))
+        ours, theirs = printed(shown(markdown)), printed(BULLET.sub("•", plain))
+        matcher = SequenceMatcher(None, ours, theirs, autojunk=False)
+        same += sum(block.size for block in matcher.get_matching_blocks()) if ours != theirs else len(theirs)
+        total += max(len(ours), len(theirs))
     return Escapes(chars, backslashes, same / total if total else 1.0)
 
 
-def escapes_told(found: dict[str, Escapes]) -> str:
+def escapes_table(found: dict[str, Escapes]) -> str:
     """The table of escapes, and whether the claim holds."""
     rows = [
         [
@@ -395,11 +396,13 @@ def escapes_told(found: dict[str, Escapes]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples-only", action="store_true", help="leave the shared corpus out")
+    parser.add_argument("--examples-only", action="store_true", help="leave the corpus out")
+    parser.add_argument("--corpus", type=Path, default=CORPUS, metavar="FOLDER", help="pages beside the examples")
     parser.add_argument("--before", default="", metavar="FOLDER", help="a checkout to compare searches with")
     parser.add_argument("--save", action="store_true", help="keep the result in results/")
     arguments = parser.parse_args()
-    folders = [PAGES] if arguments.examples_only or not CORPUS.is_dir() else [PAGES, CORPUS]
+    corpus: Path = arguments.corpus
+    folders = [PAGES] if arguments.examples_only or not corpus.is_dir() else [PAGES, corpus]
     paths = [
         path
         for folder in folders
@@ -408,7 +411,7 @@ def main() -> None:
     ]
     answers: dict[str, Answer] = {}
     written: dict[str, Escapes] = {}
-    with StdioServer(PRODUCT, OCR_ENGINE="rapidocr", OCR_CACHE="on") as server:
+    with StdioServer(PRODUCT, **SETTINGS) as server:
         server.initialize()
         for path in paths:
             say(path.name)
@@ -417,7 +420,7 @@ def main() -> None:
             written[path.name] = escapes(server, path)
         offered = offered_by(server)
     searched = [path for path in paths if path.name in SEARCHED] or [path for path in paths if path.suffix == ".png"]
-    text = "\n\n".join([judged(answers, offered), searches_of(searched, arguments.before), escapes_told(written)])
+    text = "\n\n".join([judged(answers, offered), searches_of(searched, arguments.before), escapes_table(written)])
     report("answers", __doc__ or "", text, save=arguments.save)
 
 

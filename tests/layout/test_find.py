@@ -168,6 +168,14 @@ def test_a_hostile_pattern_costs_a_moment_once(term: str) -> None:
     assert time.process_time() - began < 1.5, "0.2 s, and little for each further page"
 
 
+@pytest.mark.parametrize("term", ["/" + "[a]" * 600, "/" + "\\\\" * 900, "/" + "[" * 1900, "a" * 1900 + "\n*" * 40])
+def test_it_takes_no_time_to_see_what_a_term_is(term: str) -> None:
+    began = time.process_time()
+    compiled(term)
+    as_pattern_hint(term)
+    assert time.process_time() - began < 0.2
+
+
 def test_an_ordinary_pattern_does_not_run_out_of_time_on_many_pages() -> None:
     lines = page(*["The invoice INV-2041 of 2024-05-06 is over 1,234.50 EUR, thank you"] * 60)
     assert all(len(find_term(lines, r"/\b\d{4}-\d\d-\d\d\b/")) == 60 for _ in range(150))

@@ -15,7 +15,7 @@ const KEPT_PICTURES = 24; // of about 300 kB
 const RESULT = "deepseek-ocr/result"; // in _meta of an answer: the name that ocr_page knows it by
 const MARKDOWN = "deepseek-ocr/markdown"; // in _meta of an answer: whether its text is Markdown
 const ERROR = "deepseek-ocr/error";
-const ONCE = ["save_to", "overwrite", "annotate"]; // of the agent's arguments: not when something is read again
+const ONCE = ["annotate"]; // of the agent's arguments: not when something is read again
 
 const host = new Host();
 
