@@ -26,7 +26,7 @@ from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
 from deepseek_ocr_mcp.worker.confine import ALL_BUT_SPYING
-from support import BOUND_S, as_base64, children, http_server, png, running
+from support import BOUND_S, Servers, as_base64, children, png, running
 
 pytestmark = pytest.mark.anyio
 
@@ -190,10 +190,10 @@ async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:
                 await service.read(OcrRequest(image=image), Caller())
 
 
-async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more() -> None:
-    with http_server(OCR_AUTH_TOKEN="correct-horse-battery-staple") as server:
-        async with httpx2.AsyncClient(timeout=BOUND_S) as http:
-            told = (await http.get(server.root + "/health")).json()
+async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more(serve: Servers) -> None:
+    server = serve(OCR_AUTH_TOKEN="correct-horse-battery-staple")
+    async with httpx2.AsyncClient(timeout=BOUND_S) as http:
+        told = (await http.get(server.root + "/health")).json()
     assert set(told) == {"status", "version", "engine", "live", "ready", "state"}
 
 
@@ -210,15 +210,15 @@ def test_no_module_of_ours_evaluates_text_or_starts_a_shell() -> None:
                     )
 
 
-def test_the_command_line_does_not_need_the_token_as_an_argument() -> None:
+def test_the_command_line_does_not_need_the_token_as_an_argument(serve: Servers) -> None:
     """What stands in the arguments of a process, everybody on the machine can read."""
-    with http_server(OCR_AUTH_TOKEN="correct-horse-battery-staple") as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "deepseek_ocr_mcp", "status", "--url", server.url],
-            env={**os.environ, "OCR_AUTH_TOKEN": "correct-horse-battery-staple"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    server = serve(OCR_AUTH_TOKEN="correct-horse-battery-staple")
+    done = subprocess.run(
+        [sys.executable, "-m", "deepseek_ocr_mcp", "status", "--url", server.url],
+        env={**os.environ, "OCR_AUTH_TOKEN": "correct-horse-battery-staple"},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+    )
     assert done.returncode == 0, done.stderr
     assert "faults" in done.stdout

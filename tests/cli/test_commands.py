@@ -126,6 +126,18 @@ def test_an_interrupted_reading_leaves_the_pages_that_were_read_and_says_how_to_
     assert "--pages 3-" in errors
 
 
+def test_a_format_that_is_no_text_goes_to_standard_output_too(page: Path, tmp_path: Path) -> None:
+    allowed = {"OCR_ENGINE": "faults:Echo", "OCR_ALLOWED_DIRS": str(tmp_path)}
+    for kind, begins in (("pdf", b"%PDF-"), ("docx", b"PK")):
+        done = subprocess.run(
+            [*COMMAND, "ocr", str(page), "--format", kind],
+            env={**os.environ, **allowed},
+            capture_output=True,
+            timeout=2 * BOUND_S,
+        )
+        assert (done.returncode, done.stdout[: len(begins)], done.stderr) == (0, begins, b"")
+
+
 def test_text_is_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xe6\x96\x87.png")
     (tmp_path / name).write_bytes(b"no picture")
@@ -146,7 +158,7 @@ def test_an_error_in_the_middle_leaves_the_pages_before_and_is_the_exit_code(tmp
     assert [line.split()[0] for line in done.stdout.split("\n\n")] == ["40x11", "40x12"]
     assert done.returncode == 4
     assert "The engine has run out. Fill it." in done.stderr
-    assert 'run the command again with --pages "3-4"' in done.stderr
+    assert "run the command again with --pages 3-4" in done.stderr
 
 
 def test_an_interrupt_ends_the_wait_for_standard_input(tmp_path: Path) -> None:

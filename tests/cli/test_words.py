@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import deepseek_ocr_mcp
-from deepseek_ocr_mcp.cli.words import for_terminal
+from deepseek_ocr_mcp.cli.words import SEARCHES, for_terminal
+from deepseek_ocr_mcp.service.search import REMEDY
 
 SOURCE = Path(deepseek_ocr_mcp.__file__).parent
 OF_AGENTS = re.compile(
@@ -41,7 +42,7 @@ def remedies() -> Iterator[tuple[str, str]]:
             "Choose another name, or set overwrite=true to replace it.",
             "Choose another name, or set --overwrite to replace it.",
         ),
-        ('To go on, call again with pages="3-12".', 'To go on, run the command again with --pages "3-12".'),
+        ('To go on, call again with pages="3-12".', 'To go on, run the command again with --pages 3-12.'),
         ("Call again with text_layer=ignore.", "Run the command again with --text-layer ignore."),
         (
             "Call again when they are done, or gpu_release with force=true to stop what runs.",
@@ -57,6 +58,7 @@ def remedies() -> Iterator[tuple[str, str]]:
         ('Its subfolders were not looked into; image="/scans/**" does.',
          'Its subfolders were not looked into; "/scans/**" does.'),
         ("pages='3-1' counts backwards or from 0.", "--pages '3-1' counts backwards or from 0."),
+        (f"/(/ is no pattern. {REMEDY}", f"/(/ is no pattern. {SEARCHES}"),
         ("The page is blank.", "The page is blank."),
     ],
 )  # fmt: skip

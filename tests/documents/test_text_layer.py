@@ -1000,7 +1000,7 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
         decoders.append(await WorkerHandle.spawn(DECODER, name="document decoder"))
         return decoders[-1]
 
-    with anyio.fail_after(300), private_folder() as folder:
+    with anyio.fail_after(600), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
             reader.open(str(path), local=True) as document,

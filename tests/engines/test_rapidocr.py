@@ -22,7 +22,7 @@ from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import detect, models, recognise
 from deepseek_ocr_mcp.engines.rapidocr import engine as rapidocr
 from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
-from deepseek_ocr_mcp.engines.scripts import Unread
+from deepseek_ocr_mcp.engines.scripts import Unread, find_unread
 from deepseek_ocr_mcp.engines.sheet import Region
 from deepseek_ocr_mcp.engines.tesseract import engine as tesseract
 from deepseek_ocr_mcp.engines.tesseract.engine import Rereading
@@ -441,6 +441,49 @@ def test_a_dash_that_stands_alone_is_a_cell(engine, write, dash: str, width: int
     assert [tuple(c.strip() for c in line.strip("|").split("|")) for line in table if "---" not in line] == rows
 
 
+@pytest.mark.parametrize("ruled", [True, False])
+@pytest.mark.parametrize(("dash", "width"), [("-", 6), ("–", 14)])
+def test_a_dash_that_is_detected_is_no_figure(engine, write, dash: str, width: int, ruled: bool) -> None:
+    """The recogniser takes one for a 1, or with the rule below it for a Chinese two."""
+    rows = [("Region", "Loans", "Bonds"), ("North", dash, "998"), ("South", "902", dash), ("Total", "902", "2,043")]
+    page = Image.new("RGB", (700, 280), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(24)
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            x, y = 68 + 160 * c, 62 + 44 * r
+            if cell == dash:
+                draw.rectangle((x, y + 2, x + width, y + 3), "black")
+            else:
+                draw.text((x, y), cell, "black", font, anchor="lm")
+    for n in range(5 if ruled else 0):
+        draw.line((60, 40 + 44 * n, 540, 40 + 44 * n), "black", 2)
+        draw.line((60 + 160 * min(n, 3), 40, 60 + 160 * min(n, 3), 216), "black", 2)
+    table = read(engine, write(page), "document").text.splitlines()
+    assert [tuple(c.strip() for c in line.strip("|").split("|")) for line in table if "---" not in line] == rows
+
+
+def test_marks_that_stand_far_from_their_items_make_a_list(engine, write) -> None:
+    page = Image.new("RGB", (700, 300), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
+    for n, item in enumerate(("Fresh bread from the baker", "Two litres of milk", "Apples and pears")):
+        draw.ellipse((60, 55 + 60 * n, 69, 64 + 60 * n), fill="black")
+        draw.text((110, 60 + 60 * n), item, "black", font, anchor="lm")
+    assert read(engine, write(page), "document").text.splitlines() == [
+        "- Fresh bread from the baker",
+        "- Two litres of milk",
+        "- Apples and pears",
+    ]
+
+
+def test_a_single_spot_beside_a_line_is_no_list(engine, write) -> None:
+    page = Image.new("RGB", (700, 240), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
+    draw.ellipse((60, 55, 69, 64), fill="black")
+    for n, line in enumerate(("Fresh bread from the baker", "and two litres of milk.")):
+        draw.text((110, 60 + 44 * n), line, "black", font, anchor="lm")
+    assert read(engine, write(page), "document").text == "Fresh bread from the baker and two litres of milk."
+
+
 def test_specks_and_underlines_are_no_dashes(engine, write) -> None:
     page = Image.new("RGB", (900, 300), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
@@ -518,3 +561,14 @@ def test_lines_that_tesseract_read_stand_where_they_stood(engine, write, monkeyp
     rows = answer.text.split("\n")
     assert [row for row in rows if row] == [SENTENCES[0], "line 1", SENTENCES[1], "line 3", SENTENCES[2]]
     assert answer.remark == ""
+
+
+def test_a_line_of_which_nothing_is_read_is_noted() -> None:
+    lines = [TextLine("The office opens at seven.", (0, 0, 300, 20), 0.99), TextLine("   ", (0, 40, 300, 60), 0.52)]
+    unread = find_unread([*lines, TextLine("Boats pay 48.70 a night.", (0, 80, 300, 100), 0.99)], [0.0, 0.25, 0.0])
+    assert (unread.lines, unread.certain) == ((1,), True)
+
+
+def test_single_figures_in_cells_are_no_foreign_script() -> None:
+    cells = [TextLine(str(n), (0, 30 * n, 15, 30 * n + 20), 0.99) for n in range(9)]
+    assert find_unread([TextLine("No", (0, 0, 28, 20), 1.0), *cells], [0.0] * 10).lines == ()

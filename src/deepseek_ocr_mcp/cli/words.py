@@ -13,6 +13,8 @@ __all__ = ["for_terminal"]
 
 PROGRAM: Final = "deepseek-ocr-mcp"
 
+SEARCHES: Final = r"Write --find Total, --find Total --find Sum (any of them), or --find 'INV-\d+' --regex."
+
 _FLAGS: Final = {
     "save_to": "--output",
     "text_layer": "--text-layer",
@@ -44,6 +46,8 @@ _PHRASES: Final = (
     (r"`?\boverwrite(?:=true)?\b`?(?!-)", "--overwrite"),
     (r"`?\bboxes=\w+\b`?", "--format json"),
     (r"""\b(image)=(["'])(.*?)\2""", r"\2\3\2"),
+    (r"Write find_term like .*\(a pattern\)\.", SEARCHES.replace("\\", r"\\")),
+    (r"""`?\b(pages|mode|resolution)="([\w,-]+)\"""", r"--\1 \2"),
     (r"""`?\b(pages|mode|resolution)=(["']?)(?=[^\s"'])""", r"--\1 \2"),
     (rf"""`?\b({"|".join(_FLAGS)})=(["']?)(?=[^\s"'])""", lambda match: f"{_FLAGS[match[1]]} {match[2]}"),
     (rf"`?\b({'|'.join(_FLAGS)})\b`?", lambda match: _FLAGS[match[1]]),

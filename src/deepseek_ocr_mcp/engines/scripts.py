@@ -29,9 +29,9 @@ FOREIGN_SCORE: Final = 0.7  # on a page with foreign lines, a line that the mode
 FEW: Final = 2.0  # the same of lines that are read again where that can be done: two words on a sign
 
 # The same for a page as a whole, tuned on photos and scans that are hard to read.
-READABLE_SCORE: Final = 0.78  # readable lines score 0.82 and more, in noise and at 5 pixels too
-READABLE_DENSITY: Final = 0.8  # characters per thickness: readable lines have 1.3 to 3, unread ones 0 to 0.7
-READ_SHARE: Final = 0.05  # of its ink is unread, at most, in a line whose letters only stand far apart
+READABLE_SCORE: Final = 0.81  # readable lines score 0.82 and more, in noise and at 5 pixels too; Hebrew up to 0.8
+READABLE_DENSITY: Final = 0.8  # characters per thickness: readable lines have 1.3 to 3, unread ones 0 to 0.7 …
+SURE_SCORE: Final = 0.95  # … but for a figure in a cell, of which the model is sure, with all of its ink
 UNREAD_SHARE: Final = 0.5  # of the length of all lines
 
 # Vietnamese, whose words are one syllable each. French has 0.1 of such words, Portuguese 0.15, Vietnamese 0.5.
@@ -157,6 +157,7 @@ def find_unread(lines: Sequence[TextLine], shares: Sequence[float]) -> Unread:
         shares: of each line's ink, the share from which no character was read.
     """
     lengths = [_length(line) for line in lines]
+    shares = [share if line.text.strip() else 1.0 for line, share in zip(lines, shares, strict=True)]
     telling = [n for n, length in enumerate(lengths) if length >= LONG]
     if sum(lengths[n] for n in telling) < ENOUGH:  # a page of a few words
         telling = [n for n, length in enumerate(lengths) if length >= SHORT]
@@ -228,8 +229,8 @@ def _is_doubtful(line: TextLine, length: float, share: float) -> bool:
     """Whether a line may be foreign, faint or badly blurred."""
     text = "".join(line.text.split())
     density = (len(text) + len(NO_SPACES.findall(text))) / length
-    sparse = density < READABLE_DENSITY and (share > READ_SHARE or not text)
-    return _is_greek(text) or line.score < READABLE_SCORE or sparse
+    is_sure = line.score >= SURE_SCORE and share == 0
+    return _is_greek(text) or line.score < READABLE_SCORE or (density < READABLE_DENSITY and not is_sure)
 
 
 def _vietnamese(lines: Sequence[TextLine]) -> list[int]:

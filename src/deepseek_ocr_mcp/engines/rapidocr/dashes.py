@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...layout.lines import NO_SPACES
 from ..sheet import LONG, Pixels, Region, crop_region
@@ -19,9 +20,13 @@ from .recognise import LineReading, inked_rows
 
 __all__ = ["with_dashes"]
 
-LOOKALIKES: Final = frozenset("一ー丨")
-"""Chinese and Japanese characters that a dash is taken for; on a page with others of them, they are themselves."""
+LOOKALIKES: Final = frozenset("一ー丨二")
+"""Chinese and Japanese characters that a dash is taken for, alone or over the rule of its row.
 
+On a page with others of them, they are themselves.
+"""
+
+DASHES: Final = frozenset("-–—−_=~")
 # All shapes are those of hyphens and dashes in Liberation, DejaVu and Noto, 14 to 30 pixels, drawn and scanned. Wider
 # bounds take specks for dashes; narrower ones lose the dash of a typeface, and its cell is empty.
 INK_EM: Final = 0.8  # of the size of its type is the ink of a cell high: digits are 0.7, words with a tail 0.95
@@ -29,6 +34,8 @@ LEAST_CONTRAST: Final = 64  # of 255 between paper and ink
 INK: Final = 0.5  # of the strongest contrast: a pixel with that much is ink
 MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 0.15, 1.3, 0.2  # of the size of the type
 FLATNESS: Final = 1.5  # times as wide as high
+ROOM_EM: Final = 0.25  # around a region in which a dash may be
+RULE: Final = 0.9  # of a row or column of pixels is ink: a rule
 FILLED: Final = 0.75  # of its own box is ink
 MIDDLE: Final = (0.25, 0.75)  # of a row's height: above is an overline, below a full stop or an underline
 HYPHEN, EN_DASH = 0.42, 0.75  # of the size: up to here a dash is a hyphen, up to there an en dash
@@ -54,8 +61,12 @@ def with_dashes(
 ) -> tuple[list[Region], list[LineReading]]:
     """The regions of an upright page and what was read there, with the dashes that stand alone in a row of the page."""
     chinese = any(NO_SPACES.search(reading.text) and reading.text not in LOOKALIKES for reading in readings)
+    if not chinese:
+        readings = _corrected(pixels, regions, readings)
     kept = [
-        n for n, reading in enumerate(readings) if not reading.is_noise and (chinese or reading.text not in LOOKALIKES)
+        n
+        for n, reading in enumerate(readings)
+        if not reading.is_noise and reading.text not in DASHES and (chinese or reading.text not in LOOKALIKES)
     ]
     dashes = _find_dashes(pixels, [regions[n] for n in kept])
     if not dashes:
@@ -69,16 +80,36 @@ def with_dashes(
     )
 
 
+def _corrected(pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]) -> Sequence[LineReading]:
+    """The readings, with a dash wherever a region holds nothing else: the model takes one for a 1, say."""
+    thick = [region.thickness for region in regions if region.length >= LONG * region.thickness]
+    size = INK_EM * statistics.median(thick or [region.thickness for region in regions] or [0.0])
+    out = list(readings)
+    for n, region in enumerate(regions):
+        if region.length < LONG * region.thickness and readings[n].text.strip() not in DASHES:
+            dash = _dash_in(_around(pixels, region, size), size, anywhere=True)
+            out[n] = LineReading(dash.text, 1.0, (0.5,)) if dash else readings[n]
+    return out
+
+
+def _around(pixels: Pixels, region: Region, size: float) -> Pixels:
+    room = ROOM_EM * size
+    left, right = region.x - region.width / 2 - room, region.x + region.width / 2 + room
+    top, bottom = region.y - region.height / 2 - room, region.y + region.height / 2 + room
+    return pixels[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))]
+
+
 def _covers(region: Region, dash: Region) -> bool:
     return abs(region.x - dash.x) < region.width / 2 and abs(region.y - dash.y) < (region.height + dash.height) / 2
 
 
-def _dash_in(cell: Pixels, size: float) -> _Dash | None:
+def _dash_in(cell: Pixels, size: float, *, anywhere: bool = False) -> _Dash | None:
     """The dash, if there is nothing else in the cell: a flat bar with white all around.
 
     Args:
         cell: pixels of a row of the page.
         size: of the type of that row, in pixels.
+        anywhere: it need not be at half the height of the cell.
     """
     if min(cell.shape[:2]) < 4:
         return None
@@ -87,16 +118,30 @@ def _dash_in(cell: Pixels, size: float) -> _Dash | None:
     if away.max() < 3 * LEAST_CONTRAST:
         return None
     ink = away > INK * away.max()
+    upright, level = ink.mean(axis=0) >= RULE, ink.mean(axis=1) >= RULE
+    ink[:, _beside(upright)] = False
+    ink[_beside(level)] = False
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    if not len(rows):
+        return None
     top, bottom, left, right = (int(n) for n in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     if top == 0 or left == 0 or bottom == len(ink) or right == ink.shape[1]:
         return None
     wide, high = (right - left) / size, (bottom - top) / size
     if not (MIN_WIDTH <= wide <= MAX_WIDTH and high <= MAX_HEIGHT and wide >= FLATNESS * high):
         return None
-    if ink[top:bottom, left:right].mean() < FILLED or not MIDDLE[0] < (top + bottom) / 2 / len(ink) < MIDDLE[1]:
+    is_level = anywhere or MIDDLE[0] < (top + bottom) / 2 / len(ink) < MIDDLE[1]
+    if ink[top:bottom, left:right].mean() < FILLED or not is_level:
         return None
     return _Dash("-" if wide < HYPHEN else "–" if wide < EN_DASH else "—", left, right)
+
+
+def _beside(rules: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The rows or columns of rules, and those next to them, which are grey."""
+    wide: NDArray[np.bool_] = rules.copy()
+    wide[1:] |= rules[:-1]
+    wide[:-1] |= rules[1:]
+    return wide
 
 
 def _find_dashes(pixels: Pixels, regions: Sequence[Region]) -> list[tuple[Region, str]]:

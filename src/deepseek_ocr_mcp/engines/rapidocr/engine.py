@@ -26,6 +26,7 @@ from ..cores import usable_cores
 from ..scripts import find_unread
 from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse_other_modes
 from ..tesseract.engine import Rereading, reread
+from .bullets import with_bullets
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
 from .models import installed_release, model_file, model_folder, new_session, share_arena
@@ -139,7 +140,8 @@ class RapidOcrEngine:
             readings = self._recognise(
                 run, upright, turn, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
             )
-        return _FoundLines(upright, turn.quarters, *with_dashes(upright, turn.regions, readings))
+        marked = with_bullets(upright, *with_dashes(upright, turn.regions, readings))
+        return _FoundLines(upright, turn.quarters, *marked)
 
     def _recognise(
         self, run: ModelRun, pixels: Pixels, turn: Turn, progress: Callable[[float], None]

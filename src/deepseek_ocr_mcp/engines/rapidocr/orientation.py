@@ -20,6 +20,8 @@ __all__ = ["Turn", "find_upright"]
 SAMPLE_LINES: Final = 4  # more cost time on each page that lies on its side
 SAMPLE_LENGTH: Final = 12.0  # times its thickness is a line long enough; longer lines tell no more
 SURE_SCORE: Final = 0.85  # upright lines score about 0.98, lines on their head or side about 0.7
+CERTAIN_SCORE: Final = 0.95  # one line of words that the model is so sure of tells how the page lies
+CERTAIN_LETTERS: Final = 8
 BETTER_BY: Final = 0.12  # of score: how much better the other way round must be; Hebrew on its head is 0.09 better
 
 
@@ -27,13 +29,14 @@ BETTER_BY: Final = 0.12  # of score: how much better the other way round must be
 class Turn:
     """A page turned by `quarters`, as `np.rot90` counts them: its regions then, and the lines whose reading has begun.
 
-    `score` is the mean of the lines that were read to judge this turn.
+    `score` is the mean of the lines that were read to judge this turn, `surest` that of the best one of words.
     """
 
     quarters: int
     regions: list[Region]
     begun: dict[int, Future[LineReading]]
     score: float = 0.0
+    surest: float = 0.0
 
 
 def find_upright(run: ModelRun, reader: LineReader, pixels: Pixels, regions: list[Region]) -> Turn:
@@ -55,6 +58,8 @@ def find_upright(run: ModelRun, reader: LineReader, pixels: Pixels, regions: lis
             return replace(first, quarters=0, regions=regions)
         return first
     other = attempts.turned(3 if sideways else 2)
+    if first.surest >= CERTAIN_SCORE > other.surest:
+        return first  # the other lines are in a script that the model does not know
     return other if other.score > first.score + BETTER_BY else first
 
 
@@ -86,8 +91,9 @@ class _Attempts:
         # Most pages lie as they should: the other lines keep the threads busy while the last of the sample is read.
         others = [] if quarters else longest_first(self.regions, set(self.sample))
         begun = self.run.start(lambda n: self.reader.read_region(self.run, page, regions[n]), [*self.sample, *others])
-        readings = self.run.each(begun[n] for n in self.sample)
+        readings = list(self.run.each(begun[n] for n in self.sample))
         score = sum(reading.score for reading in readings) / len(self.sample)
+        words = [reading.score for reading in readings if sum(map(str.isalpha, reading.text)) >= CERTAIN_LETTERS]
         if score < SURE_SCORE:
             begun = {n: future for n, future in begun.items() if not future.cancel()}
-        return Turn(quarters, regions, begun, score)
+        return Turn(quarters, regions, begun, score, max(words, default=0.0))
