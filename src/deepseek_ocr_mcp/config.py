@@ -396,6 +396,18 @@ class Settings(BaseSettings):
                     raise ValueError(f"the value of {header} is no text that a header can carry")
         return value
 
+    @field_validator("ocr_remote_proxy")
+    @classmethod
+    def _address_of_a_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            parts = urlsplit(value.get_secret_value() if value else "http://none")
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise ValueError("it is no address of a proxy; write it like http://proxy.example.org:3128")
+        return value
+
     @field_validator("ocr_remote_key")
     @classmethod
     def _key_of_each_address(cls, value: SecretStr | None) -> SecretStr | None:

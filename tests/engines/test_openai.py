@@ -358,6 +358,9 @@ def test_a_setting_for_an_address_that_is_no_endpoint_is_refused(setting: dict[s
         ("OCR_REMOTE_HEADERS", '{"A": "a\\nB: c"}', "no text that a header can carry"),
         ("OCR_REMOTE_HEADERS", '{"A": 1}', "no text that a header can carry"),
         ("OCR_REMOTE_KEY", '{"http://a": 1}', "a key is a text"),
+        ("OCR_REMOTE_PROXY", "proxy.example.org:3128", "no address of a proxy"),
+        ("OCR_REMOTE_PROXY", "socks5://user:hunter2@proxy", "no address of a proxy"),
+        ("OCR_REMOTE_PROXY", "http://user:hunter2@proxy:x", "no address of a proxy"),
         ("OCR_REMOTE_KEY", '{"http://a": "hunter2"', "no JSON object"),
     ],
 )
