@@ -84,6 +84,7 @@ async def test_a_folder_is_read_into_another_with_an_index(scans: Path, out: Pat
             "folder": str(scans), "found": 3, "read": 3, "there": 0, "failed": 0, "left": 0, "index": f"{out}/index.md",
         }  # fmt: skip
         assert (answer["pages_read"], answer["saved_to"], answer["finished"]) == (5, str(out), True)
+        assert answer["chars"] > 0
         assert written(out) == {"a.png.md", "b 2.tif.md", "b 10.png.md", "index.md"}
         assert content(out / "a.png.md") == echo(41) + "\n"
         assert content(out / "b 2.tif.md").count("40x1") == 3

@@ -103,3 +103,12 @@ def test_on_a_tilted_page_words_are_boxed_and_lines_say_their_angle(engine: Rapi
     found = [overlap(words[word], turned(box, 4, page.size)) for word, box in truth.items() if word in words]
     assert len(found) >= 0.95 * len(truth)
     assert sorted(found)[len(found) // 10] >= 0.7
+
+
+def test_words_at_the_edge_of_a_page_are_boxed_like_others(engine: RapidOcrEngine, tmp_path: Path) -> None:
+    page, truth = drawn()
+    page = page.crop((58, 0, SIZE[0], SIZE[1]))
+    _, blocks = answer(read(engine, page, tmp_path), "ocr")
+    words = {word["text"]: word["box"] for block in blocks for word in block["words"]}
+    for word, (x1, y1, x2, y2) in truth.items():
+        assert overlap(words[word], (x1 - 58, y1, x2 - 58, y2)) >= 0.8, word

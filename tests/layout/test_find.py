@@ -173,7 +173,7 @@ def test_it_takes_no_time_to_see_what_a_term_is(term: str) -> None:
     began = time.process_time()
     compiled(term)
     as_pattern_hint(term)
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 5, "a term that runs away takes minutes"
 
 
 def test_an_ordinary_pattern_does_not_run_out_of_time_on_many_pages() -> None:

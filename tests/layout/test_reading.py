@@ -72,6 +72,18 @@ def test_chinese_and_latin_letters_are_words_of_their_own_and_signs_belong_to_a_
     ]
 
 
+def test_a_few_letters_of_another_script_do_not_turn_a_line_round() -> None:
+    first, *_ = words_of(line("Total due to כהן", 0, 0, 200, 20))
+    assert first.quad[0] < 10
+
+
+def test_a_place_that_holds_two_words_is_shared_by_them() -> None:
+    places = (WordPlace(0, 8, (0, 0, 160, 0, 160, 20, 0, 20)),)
+    new, york = words_of(line("New York", 0, 0, 160, 20, words=places))
+    assert (new.stop, york.start) == (3, 4)
+    assert 0 == new.quad[0] < new.quad[2] < york.quad[0] < york.quad[2] == 160
+
+
 def test_a_part_of_a_line_is_boxed_by_its_words_without_the_signs_around_them() -> None:
     places = (WordPlace(0, 5, LEVEL), WordPlace(5, 6, (112, 26, 114, 26, 114, 30, 112, 30)))
     found = line("Total: 5", 10, 10, 200, 30, words=places)
@@ -170,16 +182,22 @@ def test_a_reading_survives_json() -> None:
         assert answer(again, mode) == answer(PAGE, mode)
 
 
-ONE = [{"kind": "line", "rows": [[[0]]]}]
+A = {"text": "a", "box": [0, 0, 1, 1]}
+ONE: list[dict[str, object]] = [{"kind": "line", "rows": [[[0]]]}]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"sections": [{"lines": [{"text": "a", "box": [0, 0, 1, 1]}], "elements": []}]},
+        {"sections": [{"lines": [A], "elements": []}]},
         {"sections": [{"lines": [], "elements": ONE}]},
         {"sections": [{"lines": [{"text": 5, "box": [0, 0, 1, 1]}], "elements": ONE}]},
         {"width": "wide"},
+        {"width": 0},
+        {"skew": math.nan},
+        {"sections": [{"lines": [A], "elements": [ONE[0] | {"level": 10**11}]}]},
+        {"sections": [{"lines": [A], "elements": [*ONE, {"kind": "table", "rows": []}]}]},
+        {"sections": [{"lines": [A], "elements": [{"kind": "list", "rows": [[[0], []]]}]}]},
         {
             "sections": [
                 {
@@ -190,7 +208,7 @@ ONE = [{"kind": "line", "rows": [[[0]]]}]
         },
         {"sections": [{"lines": [{"text": "a", "box": [0, 0, math.inf, 1]}], "elements": ONE}]},
     ],
-    ids=["a line in no element", "an element without its line", "no text", "no width", "a word beyond", "infinite"],
+    ids="unheld missing untyped wide narrow skew level rows cell beyond infinite".split(),  # noqa: SIM905
 )
 def test_what_is_no_reading_is_refused(change: dict[str, object]) -> None:
     with pytest.raises((ValueError, ValidationError)):

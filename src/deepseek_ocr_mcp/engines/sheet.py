@@ -277,21 +277,31 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
         corners, spans = _corners(ink, downwards=downwards), [match.span() for match in PIECE.finditer(line.text)]
         return tuple(WordPlace(*s, _part(corners, _edge(line, s[0]), 0, _edge(line, s[1]), 1)) for s in spans)
     reach = SNAP * ink.thickness / ink.length
-    roomy = _in_whole_pixels(slice_region(ink.thicker(WORD_ROOM), -reach, 1 + reach), upright)
+    roomy = _in_whole_pixels(slice_region(ink, -reach, 1 + reach).thicker(WORD_ROOM), upright)
     crop = crop_region(upright, roomy, tall=downwards)
     height, width = crop.shape[:2]
     contrast = column_contrast(crop)
     place = _corners(roomy, downwards=downwards)
-    scale = width / (1 + 2 * reach)
+    length, begins = _place_in_crop(ink, roomy, width, reach, downwards=downwards)
     spans = [match.span() for match in PIECE.finditer(line.text)]
     due = [(_edge(line, a[1]) + _edge(line, b[0])) / 2 for a, b in pairwise(spans)]
-    cuts = [0, *(_nearest_white(contrast, (at + reach) * scale, round(reach * scale)) for at in due), width]
+    cuts = [0, *(_nearest_white(contrast, begins + at * length, round(reach * length)) for at in due), width]
     words = []
     for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
         left, right = _inked_columns(contrast, first, max(last, first + 1))
         top, bottom = _inked_rows(crop[:, left:right])
         words.append(WordPlace(*span, _part(place, left / width, top / height, right / width, bottom / height)))
     return tuple(words)
+
+
+def _place_in_crop(ink: Region, roomy: Region, width: int, reach: float, *, downwards: bool) -> tuple[float, float]:
+    """The length of a line in the crop of the region around it, and where it begins there, in pixels."""
+    if abs(roomy.angle) >= STRAIGHT_DEG:
+        length = width / (1 + 2 * reach)
+        return length, reach * length
+    if downwards:
+        return ink.height, ink.y - ink.height / 2 - (roomy.y - roomy.height / 2)
+    return ink.width, ink.x - ink.width / 2 - (roomy.x - roomy.width / 2)
 
 
 def _in_whole_pixels(region: Region, pixels: Pixels) -> Region:

@@ -34,6 +34,7 @@ PIECE: Final = re.compile(f"[{_CJK}]+|[^\\s\\W{_CJK}](?:[^\\s{_CJK}]*[^\\s\\W{_C
 """A piece of a word that has a place of its own: the word, or the signs before or after it. A search for a word then
 finds its box without the full stop."""
 
+MAX_LEVEL: Final = 6  # of a heading, in Markdown
 LEVEL_DEG: Final = 0.5
 """Degrees by which text may lean and still count as level. Detection finds the angle of a short line no better."""
 
@@ -90,20 +91,15 @@ class Reading:
         return cls(width, height, (Section.of(lines, rules),) if lines else ())
 
     def __post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0 and math.isfinite(self.skew)):
+            raise ValueError("a page has no such size or skew")
         for section in self.sections:
+            for element in section.elements:
+                _check_element(element)
             if sorted(section.order) != list(range(len(section.lines))):
                 raise ValueError("the elements do not hold each line once")
             for line in section.lines:
-                sides = (
-                    *line.box,
-                    line.score,
-                    *(line.quad or ()),
-                    *(side for word in line.words for side in word.quad),
-                )
-                if not math.isfinite(sum(sides)):
-                    raise ValueError("a place is not finite")
-                if any(not 0 <= word.start < word.stop <= len(line.text) for word in line.words):
-                    raise ValueError("a word is not in its line")
+                _check_line(line)
 
     @property
     def lines(self) -> Iterable[TextLine]:
@@ -127,6 +123,26 @@ class Reading:
         }
         optional = {"quarters": self.quarters, "skew": self.skew, "remark": self.remark, "is_mixed": self.is_mixed}
         return fields | {name: value for name, value in optional.items() if value}
+
+
+def _check_element(element: Element) -> None:
+    """Refuse an element that cannot be written."""
+    if not (0 <= element.level <= MAX_LEVEL and element.rows and element.rows[0]):
+        raise ValueError("an element has no such level, or no rows")
+    if element.kind != "table" and not all(len(row) == 1 and row[0] for row in element.rows):
+        raise ValueError("only tables have several cells in a row, or empty ones")
+
+
+def _check_line(line: TextLine) -> None:
+    """Refuse a line whose places are none."""
+    sides = (*line.box, line.score, *(line.quad or ()), *(side for word in line.words for side in word.quad))
+    if not math.isfinite(sum(sides)):
+        raise ValueError("a place is not finite")
+    end = 0
+    for word in line.words:
+        if not end <= word.start < word.stop <= len(line.text):
+            raise ValueError("a word is not in its line, or not behind the word before it")
+        end = word.stop
 
 
 def _line_fields(line: TextLine) -> dict[str, Any]:
@@ -200,12 +216,10 @@ def words_of(line: TextLine) -> list[WordPlace]:
     pieces = _pieces(line)
     n = 0
     for match in WORD.finditer(line.text):
-        quads = []
-        while n < len(pieces) and pieces[n].start < match.end():
-            if pieces[n].stop > match.start():
-                quads.append(pieces[n].quad)
+        first = n
+        while n < len(pieces) and pieces[n].stop <= match.end():
             n += 1
-        if quads:
+        if quads := _quads_within(line, pieces[first : n + 1], *match.span()):
             words.append(WordPlace(*match.span(), around(quads)))
     return words
 
@@ -213,7 +227,7 @@ def words_of(line: TextLine) -> list[WordPlace]:
 def _pieces(line: TextLine) -> tuple[WordPlace, ...]:
     """The pieces of the words of a line.
 
-    Where the engine did not place them, they are placed in shares of the line, as their characters take.
+    Where the engine did not place them, they are placed in proportion to the usual widths of their characters.
     """
     if line.words:
         return line.words
@@ -223,22 +237,29 @@ def _pieces(line: TextLine) -> tuple[WordPlace, ...]:
 
 
 def part_of(line: TextLine, start: int, stop: int) -> Quad:
-    """Where characters `start` to `stop` of a line are: around its words, and of a word as much as is among them."""
+    """The box around the words of a line between two characters; a word at either end is cut in proportion."""
+    quads = _quads_within(line, _pieces(line), start, stop)
+    return around(quads) if quads else quad_of(line)
+
+
+def _quads_within(line: TextLine, pieces: Iterable[WordPlace], start: int, stop: int) -> list[Quad]:
+    """The places of these pieces, as far as they lie between two characters; a piece is cut in proportion."""
     quads = []
-    for word in _pieces(line):
-        first, last = max(start, word.start), min(stop, word.stop)
+    for piece in pieces:
+        first, last = max(start, piece.start), min(stop, piece.stop)
         if first >= last:
             continue
-        if (first, last) == (word.start, word.stop):
-            quads.append(word.quad)
+        if (first, last) == (piece.start, piece.stop):
+            quads.append(piece.quad)
         else:
-            share = _share(line.text[word.start : word.stop], first - word.start, last - word.start)
-            quads.append(_slice(word.quad, *share))
-    return around(quads) if quads else quad_of(line)
+            share = _share(line.text[piece.start : piece.stop], first - piece.start, last - piece.start)
+            quads.append(_slice(piece.quad, *share))
+    return quads
 
 
 def _share(text: str, start: int, stop: int) -> tuple[float, float]:
     """Where characters `start` to `stop` begin and end, as fractions of the length of `text`."""
     whole = length_in_ems(text)
     begin, end = length_in_ems(text[:start]) / whole, length_in_ems(text[:stop]) / whole
-    return (1 - end, 1 - begin) if RIGHT_TO_LEFT.search(text) else (begin, end)
+    leftwards = 2 * len(RIGHT_TO_LEFT.findall(text)) > sum(map(str.isalpha, text))
+    return (1 - end, 1 - begin) if leftwards else (begin, end)

@@ -46,6 +46,8 @@ class Answer:
     """Annotated pages: encoded bytes and media type."""
     whole: list[Page] = field(default_factory=list)
     """Every page that was read for this answer, with its text uncut and its blocks."""
+    chars: int = 0
+    """Of a folder: the characters that were read."""
     kept: Kept | None = None
     """The document, for a caller that asked to keep it."""
     errors: Mapping[str, OcrError] = field(default_factory=dict)

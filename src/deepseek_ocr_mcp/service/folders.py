@@ -346,6 +346,7 @@ class FolderReader:
         answer = Answer(
             self._result(job.request, folder, pages, job.out),
             errors={file: outcome.error for file, outcome in failed if outcome.error is not None},
+            chars=sum(outcome.chars or 0 for outcome in job.outcomes.values() if outcome.state == "read"),
         )
         answer.add("files", self._summary(job, folder, states.count("outdated")))
         if folder.left:

@@ -40,6 +40,7 @@ MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether 
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
+WORDS: Final = {"blocks": {"__all__": {"words"}}}  # of a kept page: the app shows lines
 KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
 
 WEB: Final = Path(__file__).resolve().parents[1] / "web"
@@ -116,7 +117,7 @@ class AppView:
             if answer.kept:
                 answer.kept.let_go()
             return ""
-        details = {page.page: page.model_dump_json(exclude_none=True) for page in answer.whole}
+        details = {page.page: page.model_dump_json(exclude_none=True, exclude=WORDS) for page in answer.whole}
         name = self._store.put(
             {page.page: page.text for page in answer.whole},
             details={number: text.encode("utf-8", "replace") for number, text in details.items()},

@@ -1,7 +1,7 @@
 """Checks the arguments of a tool call. A refusal names the right argument.
 
-Other shapes of a value are accepted (a list of one file, a number for a range, a null). Unknown names are refused,
-because ignoring an argument would answer another question than the agent asked.
+Other shapes of a value are accepted (a list of one file, a number for a range). A null counts as left out. Unknown
+names with a value are refused, because ignoring an argument would answer another question than the agent asked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 from typing import Any, Final
 
 import anyio
@@ -36,6 +37,7 @@ RESULT_GAP_S: Final = 0.03
 """Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
 TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
 
+_JSON: Final = re.compile(r"""\s*(?:\[\s*["{]|\{\s*")""")  # how a list of texts or an object begins
 _IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
                       "base64", "data", "content")  # fmt: skip
 _USE: Final = {
@@ -47,7 +49,7 @@ _USE: Final = {
     "pages": ("page", "page_number", "page_numbers", "page_range", "range", "page_no"),
     "mode": ("prompt_type", "type", "method", "engine_mode"),
     "resolution": ("dpi", "scale", "quality", "size"),
-    "text_layer": ("use_text_layer", "textlayer", "embedded_text", "force_ocr", "ocr", "skip_ocr", "extract_text"),
+    "text_layer": ("use_text_layer", "textlayer"),
     "boxes": ("bbox", "bboxes", "with_boxes", "grounding", "coordinates", "include_boxes"),
     "annotate": ("draw", "visualize", "visualise", "overlay"),
     "max_chars": ("limit", "max_length", "max_tokens", "max_characters", "length"),
@@ -55,6 +57,9 @@ _USE: Final = {
 _OUTPUT: Final = ("save_to", "output", "output_path", "output_file", "output_dir", "out", "save", "save_path",
                   "destination", "overwrite", "write_to", "dest", "target", "outfile", "force")  # fmt: skip
 _INSTEAD: Final = {
+    **dict.fromkeys(("force_ocr", "ocr", "ignore_text_layer"), 'give text_layer="ignore" to have every page read'),
+    **dict.fromkeys(("skip_ocr", "no_ocr", "embedded_text", "extract_text"), 'give text_layer="only" to have no page '
+                    "read"),
     **dict.fromkeys(("language", "lang", "languages", "langs"), "leave it out: the script is recognised by itself"),
     **dict.fromkeys(("format", "output_format"), "mode document is Markdown, mode free plain text; ocr_to_files "
                     "writes other formats, by the suffix of save_to"),
@@ -153,7 +158,7 @@ def _one_image(value: Any, depth: int = 0) -> Any:
     Raises:
         ToolError: there are several, or there is none.
     """
-    if isinstance(value, str) and value[:2] in ('["', '{"', "[{") and len(value) <= MAX_JSON_CHARS:
+    if isinstance(value, str) and _JSON.match(value) and len(value) <= MAX_JSON_CHARS:
         try:
             value = json.loads(value)
         except ValueError:

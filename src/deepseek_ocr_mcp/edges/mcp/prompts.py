@@ -52,7 +52,7 @@ class PromptServer(MCPServer):
         if name not in prompts:
             raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:40]!r}. The prompts are {', '.join(prompts)}.")
         needed = [each.name for each in prompts[name].arguments or () if each.required]
-        if missing := [each for each in needed if each not in (arguments or {})]:
+        if missing := [each for each in needed if not str((arguments or {}).get(each, "")).strip()]:
             raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {' and '.join(missing)}.")
         return await super().get_prompt(name, arguments, context)
 
@@ -144,7 +144,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
         pages: Annotated[str, Field(description='The page with the figure, like "3".')] = "",
     ) -> str:
         asked = f" Then answer: {question}" if question else ""
-        if "figure" not in able:
+        if not {"figure", "describe", "freeform"} <= set(able):
             return (
                 f"Describe this figure: {_call(image=file, mode='ocr', pages=pages, boxes='lines')} The engine in use "
                 f"({service.engine.name}) reads text and does not see pictures. Explain the labels, axes and numbers "
@@ -153,7 +153,8 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
             )
         see = _call(image=file, mode="figure", pages=pages)
         describe = _call(image=file, mode="describe", pages=pages)
-        ask = f" or {_call(image=file, mode='freeform', custom_prompt=question, pages=pages)}" if question else ""
+        freeform = _call(image=file, mode="freeform", custom_prompt=question, pages=pages)
+        ask = f" For your own question: {freeform}" if question else ""
         return (
             f"Describe this figure. For a chart or a diagram: {see} For a picture: {describe}{ask} Say what the "
             "figure shows, give its data as a table where it has any, and separate the printed facts from your own "

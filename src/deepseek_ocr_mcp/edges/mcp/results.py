@@ -88,7 +88,7 @@ def files_written(answer: Answer) -> FilesWritten:
         saved_to=result.saved_to,
         finished=folder.left == 0 if folder else bool(result.saved_to),
         pages_read=result.page_count if folder else len(answer.whole),
-        chars=sum(len(page.text) for page in answer.whole),
+        chars=answer.chars if folder else sum(len(page.text) for page in answer.whole),
         **{name: getattr(result, name) for name in ("page_count", "mode", "engine", "folder", "notes", "timing")},
     )
 
