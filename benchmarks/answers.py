@@ -45,7 +45,7 @@ from typing import Any, Final
 
 from markdown_it import MarkdownIt
 
-from common import PAGES, PRODUCT, StdioServer, ratio, report, say, spread, table, text_of, verdict
+from common import PAGES, PRODUCT, StdioServer, family, ratio, report, say, spread, table, text_of, verdict
 
 CORPUS: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".webp", ".bmp", ".avif", ".pdf")
@@ -55,7 +55,7 @@ MIN_CHARS: Final = 200  # in a shorter text, the frame outweighs the text
 MAX_CONTENT, MAX_BOXES, MAX_FIND, MAX_BEFORE = 1.05, 0.67, 0.25, 0.7
 MAX_OFFERED: Final = 3600  # characters that a model reads before any call
 MAX_SEARCH_S, MIN_FASTER = 0.030, 30.0
-SEARCHES: Final = 8  # in each document, in turns
+SEARCHES: Final = 5  # in each document, in turns
 MAX_ESCAPES: Final = 0.005  # of the characters
 SEARCHED: Final = ("scan_phototest.tif", "table_bankstatement.png", "fr_paper.png", "receipt_rewe_rot90_de.pdf")
 ESCAPE: Final = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
@@ -258,6 +258,8 @@ class Searches:
     first: list[float]
     """Of the reading before."""
     each: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """CPU seconds of a search, of the server and its children: a busy machine does not change them."""
 
 
 def search(servers: Sequence[StdioServer], path: Path) -> Searches:
@@ -267,14 +269,21 @@ def search(servers: Sequence[StdioServer], path: Path) -> Searches:
         began = time.perf_counter()
         text = text_of(server.result("ocr_image", image=str(path), max_chars=0))
         first.append(time.perf_counter() - began)
-    found = Searches(first, [[] for _ in servers])
+    found = Searches(first, [[] for _ in servers], [0.0 for _ in servers])
     for number, term in enumerate(terms_of(text)):
         turns = list(enumerate(servers))
         for n, server in turns if number % 2 else reversed(turns):
-            began = time.perf_counter()
+            used, began = cpu_seconds(server), time.perf_counter()
             server.result("ocr_image", image=str(path), find_term=term)
             found.each[n].append(time.perf_counter() - began)
+            found.cpu[n] += cpu_seconds(server) - used
+    found.cpu = [seconds / len(found.each[0]) for seconds in found.cpu]
     return found
+
+
+def cpu_seconds(server: StdioServer) -> float:
+    """The CPU time of a server and its children."""
+    return sum(sum(process.cpu_times()[:2]) for process in family(server.process))
 
 
 def searches_of(paths: Sequence[Path], before: str) -> str:
@@ -292,17 +301,25 @@ def searches_of(paths: Sequence[Path], before: str) -> str:
             say(f"search in {path.name}")
             found[path.name] = search(servers, path)
     rows = [
-        [name, *(f"{seconds:.2f}" for seconds in each.first), *(spread([1000 * s for s in of], 1) for of in each.each)]
+        [
+            name,
+            *(f"{seconds:.2f}" for seconds in each.first),
+            *(spread([1000 * seconds for seconds in of], 1) for of in each.each),
+            *(f"{1000 * seconds:.0f}" for seconds in each.cpu),
+        ]
         for name, each in found.items()
     ]
     names = ["ours", "before"][: len(servers)]
-    head = ["document", *(f"{name}: read, s" for name in names), *(f"{name}: search, ms" for name in names)]
+    columns = ("read, s", "search, ms", "search, CPU ms")
+    head = ["document", *(f"{name}: {column}" for column in columns for name in names)]
     slowest = max(statistics.median(each.each[0]) for each in found.values())
+    busiest = max(each.cpu[0] for each in found.values())
     lines = [
         "Searches in a document that was read, median (least–most):",
         table(head, rows),
         f"- Median of the slowest document: {1000 * slowest:.1f} ms, at most {1000 * MAX_SEARCH_S:.0f}: "
-        f"{verdict(slowest <= MAX_SEARCH_S)}.",
+        f"{verdict(slowest <= MAX_SEARCH_S)}. In CPU time, which other programs of a busy machine do not change: "
+        f"{1000 * busiest:.0f} ms, {verdict(busiest <= MAX_SEARCH_S)}.",
     ]
     if before:
         faster = [statistics.median(b) / statistics.median(a) for a, b in (each.each for each in found.values())]
