@@ -159,7 +159,11 @@ def test_random_covers_hide_what_they_hold_and_nothing_else(covers: list[tuple[C
     sheet.raw("Q")
     shown, hidden = measured(pdf(sheet))
     for glyph in shown:
-        assert not any(holds(cover, glyph.box) for cover, way in covers if way in ("after", "clip")), glyph
+        # A clip cuts the covers, too: where its edge goes through a letter, the smoothed letter shines through.
+        if any(way == "clip" and touches(cover, glyph.box) for cover, way in covers):
+            assert not any(way == "clip" and holds(cover, glyph.box) for cover, way in covers), glyph
+        else:
+            assert not any(way == "after" and holds(cover, glyph.box) for cover, way in covers), glyph
     for glyph in hidden:
         assert any(touches(cover, glyph.box) for cover, way in covers if way in ("after", "clip")), glyph
 
