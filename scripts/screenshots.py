@@ -199,6 +199,19 @@ def download(page: Page) -> None:
     page.locator(".text-actions .menu-wrap > button").click()
 
 
+def search(page: Page) -> None:
+    read(page, "letter.pdf", "receipt.png")
+    page.fill("#search", "room")
+    page.wait_for_selector("#search-result:not(:empty)")
+
+
+def edit(page: Page) -> None:
+    read(page, "letter.pdf")
+    page.locator(".zoom button").last.click()
+    page.locator(".text-actions > button").nth(1).click()
+    page.wait_for_selector(".editor")
+
+
 def error(page: Page) -> None:
     page.set_input_files("#picker", {"name": "notes.pdf", "mimeType": "application/pdf", "buffer": b"no pdf at all"})
     page.click("#read")
@@ -365,6 +378,8 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "paper": ("writers:Scholar", paper_done),
     "parts": ("writers:Scholar", parts),
     "download": ("rapidocr", download),
+    "search": ("rapidocr", search),
+    "edit": ("rapidocr", edit),
     "error": ("rapidocr", error),
     "notes": ("rapidocr", notes),
     "notes-failed": ("rapidocr", notes_failed),

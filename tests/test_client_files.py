@@ -310,7 +310,7 @@ def test_the_sdist_holds_what_belongs_to_the_project_and_the_wheel_the_package_o
     source = ROOT / "src"
     ours = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     assert packed == {name for name in ours if "__pycache__" not in name}
-    assert "\nLicense-Expression: MIT\n" in metadata
+    assert "\nLicense-Expression: MIT AND Apache-2.0\n" in metadata
 
 
 def test_the_wheel_is_installed_into_a_clean_environment_and_reads_a_page(built: Path, tmp_path: Path) -> None:

@@ -180,6 +180,11 @@ def test_the_index_names_every_page() -> None:
             assert f"({page.name}" in index, page.name
 
 
+def test_every_setting_is_found_by_its_task() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    assert {name for name in SETTINGS if f"`{name}" not in index} == set()
+
+
 def test_every_code_of_a_note_is_explained() -> None:
     explained = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "tools.md").read_text("utf-8"), re.MULTILINE))
     assert set(get_args(NoteCode)) == explained - {*TEXT_LAYERS, "text_layer"}

@@ -246,6 +246,7 @@ def test_nothing_but_the_settings_reads_the_environment() -> None:
         "lifecycle/memory.py",
         "lifecycle/pool.py",
         "engines/cores.py",
+        "engines/precision.py",
         "engines/host.py",
         "engines/hub.py",
         "engines/rapidocr/__init__.py",

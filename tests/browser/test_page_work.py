@@ -250,6 +250,7 @@ def test_what_was_read_before_a_cancel_stays(visitor: Visitor, serve: Serve) -> 
     page.click("#read")
     expect(shown(page)).to_contain_text("40x20")
     expect(page.locator(".strip")).to_contain_text("Reading page 2 of 3")
+    assert b"40x20" in saved(page, "Markdown")  # as much as is there
     page.locator(".strip").get_by_role("button", name="Cancel").click()
     expect(page.locator(".note")).to_contain_text("You stopped the reading")
     expect(shown(page)).to_contain_text("40x20")

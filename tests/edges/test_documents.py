@@ -23,7 +23,7 @@ PAGE = png()
 
 @pytest.fixture
 def server(serve: Servers) -> HttpServer:
-    return serve(OCR_MAX_FILE_MB="6")
+    return serve(OCR_MAX_FILE_MB="6", OCR_LOG_LEVEL="info")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_json_names_one_source_and_no_more(http: httpx2.AsyncClient) -> No
 # -- piece by piece
 
 
-async def test_an_upload_goes_on_where_it_was_cut(http: httpx2.AsyncClient) -> None:
+async def test_an_upload_goes_on_where_it_was_cut(server: HttpServer, http: httpx2.AsyncClient) -> None:
     data = png(400, 300)
     first = await http.post("/documents", headers=begun(data, len(data)), content=data[:100])
     assert (first.status_code, first.headers["upload-offset"]) == (201, "100")
@@ -132,7 +132,10 @@ async def test_an_upload_goes_on_where_it_was_cut(http: httpx2.AsyncClient) -> N
     assert seen.headers["upload-length"] == str(len(data))
     rest = await http.patch(place, headers={"Content-Type": PIECE, "Upload-Offset": "200"}, content=data[200:])
     assert (rest.status_code, rest.headers["upload-offset"]) == (204, str(len(data)))
-    assert (await http.post("/ocr", json={"document": first.json()["document"]})).json()["text"] == echo(400, 300)
+    name = first.json()["document"]
+    assert (await http.post("/ocr", json={"document": name})).json()["text"] == echo(400, 300)
+    server.until_logged("PATCH", "/documents/")
+    assert not any(name in line for line in server.log)  # whoever reads the log cannot read the document
 
 
 async def test_an_upload_that_is_too_long_or_says_no_length_is_refused(http: httpx2.AsyncClient) -> None:

@@ -320,6 +320,18 @@ async def test_the_server_behind_a_gateway_can_be_named_and_is_asked_as_it_wants
     assert all(call == "GET /v1/models" for call in gateway.calls), "other paths are the gateway's own"
 
 
+async def test_sglang_without_the_flag_for_its_processor_is_asked_without_it() -> None:
+    with fake_vllm(owner="sglang") as sglang:
+        async with remote(sglang) as mcp:
+            sglang.script = ["unfit:The server is not configured to enable custom logit processor."]
+            assert (await read(mcp))["text"] == echo()
+            assert (await read(mcp, as_base64(png(40, 30))))["text"] == echo(40, 30)
+            assert (await status(mcp))["endpoints"][0]["failures"] == 0
+    assert ["custom_params" in request for request in sglang.requests] == [True, False, False]
+    assert ["custom_logit_processor" in request for request in sglang.requests] == [True, False, False]
+    assert all(request["skip_special_tokens"] is False for request in sglang.requests)
+
+
 async def test_a_named_server_behind_a_gateway_may_serve_a_model_that_is_not_listed() -> None:
     with fake_vllm("mine/ocr", listed=["mine/known"], owner="openai") as gateway:
         async with remote(gateway, ocr_model="mine/ocr") as mcp:

@@ -4,10 +4,10 @@ A real HTTP server on a thread. What vLLM refuses is refused; what harms vLLM is
 looks at in the end: a request or a second move while it sleeps, sleep while it works. After sleep of level 2 it
 writes nonsense until its weights have been loaded again in the documented order.
 
-A test puts names of faults into `script`; each request for a page takes one:
-`429`, `503`, `500`, `401`, … answer so (`429:2` with `Retry-After: 2`); `crash` ends its engine; `reset` resets the
-connection at once and `break` in the middle of the answer; `hang` writes nothing more; `event` sends an error as
-event; `loop`, `length`, `filter`, `abort` end so, `end:…` with that reason; `done` gives no reason and `fade` not even
+A test puts names of faults into `script`; each request for a page takes one: `429`, `503`, `500`, `401`, … answer so
+(`429:2` with `Retry-After: 2`); `crash` ends its engine; `reset` resets the connection at once and `break` in the
+middle of the answer; `hang` writes nothing more; `event` sends an error as event, `unfit:…` as the first one with these
+words; `loop`, `length`, `filter`, `abort` end so, `end:…` with that reason; `done` gives no reason and `fade` not even
 the last event; `text:…` writes that, `thought:…` thinks that first; `refuse:…` is a 400 that says so, `fault:…` a 500,
 and `faults:…` a 422 with a list of one; `noise`, `plain`, `packed`, `endless`, `redirect` are no answers; an empty name
 is none.
@@ -377,6 +377,9 @@ class _Handler(BaseHTTPRequestHandler):
                 hung.wait(30)
                 self._reset()
                 return
+            if fault == "unfit":
+                self._event({"error": {"message": detail, "code": 400}})
+                break
             if fault == "event" and number == 2:
                 self._event({"error": {"message": "EngineCore died", "code": 500}})
                 break
@@ -394,7 +397,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({**self._part({}, None, len(pieces), body), "choices": []})
         self._event("[DONE]")
         self._chunk(b"")
-        if fault not in ("event", "noise", "packed", "abort"):
+        if fault not in ("event", "unfit", "noise", "packed", "abort"):
             vllm.read = [*vllm.read, text]
 
     def _part(self, delta: dict[str, Any], reason: str | None, tokens: int, body: Any) -> dict[str, Any]:

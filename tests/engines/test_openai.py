@@ -213,7 +213,7 @@ def test_tags_of_thoughts_without_an_end_cost_no_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "listed", "name"),
+    ("model", "listed", "name"),
     [
         ("a", ["b", "a"], "a"),
         ("deepseek-ocr", ["deepseek-ocr:3b", "deepseek-ocr:latest"], "deepseek-ocr:latest"),
@@ -224,36 +224,40 @@ def test_tags_of_thoughts_without_an_end_cost_no_time() -> None:
         ("DeepSeek-AI/DeepSeek-OCR", ["deepseek-ai/deepseek-ocr"], "deepseek-ai/deepseek-ocr"),
         ("openai/gpt-6", ["anthropic/*", "openai/*"], "openai/gpt-6"),
         ("anything", ["*"], "anything"),
+        ("vendor/a/model-x", ["vendor/*/model-*"], "vendor/a/model-x"),
+        ("ab", ["ab*b"], None),
+        ("a" * 200, ["*a" * 100 + "b"], None),
         ("openai/gpt-6", ["anthropic/*"], None),
         ("a.b", ["aXb"], None),
         ("a", [], None),
     ],
 )
-def test_a_model_is_found_by_its_name_as_servers_find_it(wanted: str, listed: list[str], name: str | None) -> None:
-    assert served_name(wanted, listed) == name
+def test_a_model_is_found_by_its_name_as_servers_find_it(model: str, listed: list[str], name: str | None) -> None:
+    assert served_name(model, listed) == name
 
 
 # -- requests
 
 
-def asked(server: Server, *, grounding: bool = True, context: int | None = None) -> dict[str, Any]:
+def request_for(server: Server, *, grounding: bool = True, context: int | None = None) -> dict[str, Any]:
     facts = Facts("m", server, grounding, context=context)
     return page_request(facts, ReadOptions("free"), "data:image/png;base64,AA==")
 
 
 def test_the_ban_of_repetitions_is_sent_as_each_server_takes_it() -> None:
     ban = {"ngram_size": 30, "window_size": 90, "whitelist_token_ids": [128821, 128822]}
-    assert asked("vllm")["vllm_xargs"] == ban
-    sglang = asked("sglang")
+    assert request_for("vllm")["vllm_xargs"] == ban
+    sglang = request_for("sglang")
     assert sglang["custom_params"] == ban
-    assert sglang["skip_special_tokens"] is asked("vllm")["skip_special_tokens"] is False
+    assert sglang["skip_special_tokens"] is request_for("vllm")["skip_special_tokens"] is False
     others: list[Server] = ["ollama", "llama.cpp", "lmstudio", "openai", ""]
-    for plain in (*map(asked, others), asked("vllm", grounding=False), asked("sglang", grounding=False)):
+    in_words = (request_for("vllm", grounding=False), request_for("sglang", grounding=False))
+    for plain in (*map(request_for, others), *in_words):
         assert not plain.keys() & {"vllm_xargs", "custom_params", "custom_logit_processor", "skip_special_tokens"}
 
 
 def test_what_sglang_unpacks_is_the_name_of_its_own_class_and_nothing_else() -> None:
-    data = bytes.fromhex(json.loads(asked("sglang")["custom_logit_processor"])["callable"])
+    data = bytes.fromhex(json.loads(request_for("sglang")["custom_logit_processor"])["callable"])
     assert [code.name for code, _, _ in pickletools.genops(data)] == ["GLOBAL", "STOP"]
 
     class Names(pickle.Unpickler):
@@ -267,9 +271,9 @@ def test_what_sglang_unpacks_is_the_name_of_its_own_class_and_nothing_else() -> 
 
 
 def test_openai_is_given_the_limit_under_its_own_name() -> None:
-    assert asked("openai")["max_completion_tokens"] == asked("")["max_tokens"] == 8192
-    assert "max_tokens" not in asked("openai")
-    assert not asked("vllm", context=8192).keys() & {"max_tokens", "max_completion_tokens"}
+    assert request_for("openai")["max_completion_tokens"] == request_for("")["max_tokens"] == 8192
+    assert "max_tokens" not in request_for("openai")
+    assert not request_for("vllm", context=8192).keys() & {"max_tokens", "max_completion_tokens"}
 
 
 def test_the_fields_of_the_operator_are_merged_into_a_request() -> None:
@@ -354,6 +358,9 @@ def test_a_setting_for_an_address_that_is_no_endpoint_is_refused(setting: dict[s
         ("OCR_REMOTE_HEADERS", '{"A": "a\\nB: c"}', "no text that a header can carry"),
         ("OCR_REMOTE_HEADERS", '{"A": 1}', "no text that a header can carry"),
         ("OCR_REMOTE_KEY", '{"http://a": 1}', "a key is a text"),
+        ("OCR_REMOTE_PROXY", "proxy.example.org:3128", "no address of a proxy"),
+        ("OCR_REMOTE_PROXY", "socks5://user:hunter2@proxy", "no address of a proxy"),
+        ("OCR_REMOTE_PROXY", "http://user:hunter2@proxy:x", "no address of a proxy"),
         ("OCR_REMOTE_KEY", '{"http://a": "hunter2"', "no JSON object"),
     ],
 )

@@ -946,4 +946,4 @@ async def test_workers_on_the_cpu_are_told_that_they_share_its_cores() -> None:
     async with pool.running(), anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(pool.read, [PageImage("/p", 1, 1)], ReadOptions("free"))
-    assert environments == [{"OCR_THREADS": "0", "OCR_CORES_SHARED_BY": "2"}] * 2
+    assert environments == [{"OCR_THREADS": "0", "OCR_PRECISION": "auto", "OCR_CORES_SHARED_BY": "2"}] * 2

@@ -103,7 +103,7 @@ def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
     if spec.is_remote and not settings.ocr_model:
         return spec, spec.name
     known = KNOWN.get(spec.name) == spec
-    return spec, spec.version(settings.ocr_model) if known else spec.target
+    return spec, spec.version(settings.ocr_model, settings.ocr_precision) if known else spec.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ..errors import EngineUnavailable, OcrError
 from ..gpu.probe import GpuProbe
 from .actors import Ledger, Planner, Task, UnitReader, engine_here, from_row, plan_row, reader_settings
 from .files import Location, SourceDocument
+from .probe import probe
 from .state import UNIT_PAGES, Options
 
 __all__ = ["Cluster", "cluster", "found_here", "plan_rows", "start_ledger", "tasks"]
@@ -73,6 +74,8 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     Raises:
         OcrError: nobody answers there, or what answers cannot read.
     """
+    if address:
+        probe(address, has_tls=os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"))
     # All are read when Ray is imported, and by the processes that it starts.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # whoever looks for a fault in Ray sets them lower

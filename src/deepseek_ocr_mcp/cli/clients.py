@@ -290,7 +290,7 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
     "goose": ClientSpec(
         _goose_program,
         _goose_server,
-        "Goose asks for the values of env_keys itself.",
+        "Goose asks for the token itself where the entry names OCR_AUTH_TOKEN.",
         {"": "~/.config/goose/config.yaml", WINDOWS: "%APPDATA%/Block/goose/config/config.yaml"},
     ),
     "gemini-cli": ClientSpec(

@@ -81,7 +81,10 @@ async def _read_files(arguments: argparse.Namespace) -> int:
     async def work() -> None:
         nonlocal worst
         async with HeadStart() as children:
-            env = {"OCR_THREADS": os.environ.get("OCR_THREADS", "0")}
+            env = {
+                "OCR_THREADS": os.environ.get("OCR_THREADS", "0"),
+                "OCR_PRECISION": os.environ.get("OCR_PRECISION", "auto"),
+            }
             if (workers := os.environ.get("OCR_CPU_WORKERS", "1")) != "1":
                 env["OCR_CORES_SHARED_BY"] = workers
             await children.begin(_likely_engine(arguments), env)

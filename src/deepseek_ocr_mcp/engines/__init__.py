@@ -16,6 +16,7 @@ from ..errors import BadRequest
 from ..install import extra_command
 from ..modes import MODES
 from ..worker.confine import ALL_BUT_SPYING, Rights
+from .precision import choose_precision
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,8 +76,10 @@ class EngineSpec:
 
         return resolve_model(model or self.weights)
 
-    def version(self, model: str) -> str:
+    def version(self, model: str, precision: str = "auto") -> str:
         """Changes whenever the same page may come out otherwise: with the engine's packages, its weights, ourselves.
+
+        `model` is `OCR_MODEL`, `precision` is `OCR_PRECISION`.
 
         An engine of somebody's own may change at any time: its version is good for this process only.
         """
@@ -87,6 +90,8 @@ class EngineSpec:
             for file in sorted(folder.glob("*.safetensors")):
                 facts = file.stat()
                 parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}")
+        if self.name == EMBEDDED:
+            parts.append(choose_precision(precision))
         if self.is_remote:  # what serves under no name today may be something else tomorrow
             parts += [self.asks, model or _THIS_PROCESS]
         return ", ".join(parts)

@@ -121,9 +121,11 @@ def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, sto
     """
     lefts = [frame.union(cell)[0] for cell in cells_of(frame, rows[stop - 1])[1:]]
     begins = [r for r in range(start + 1, stop) if counts[r] > 1]
+    if len(begins) < 2:
+        return stop  # two rows do not tell how far rows stand apart
     gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in begins]
     most = min([CONTINUATION_EM * frame.em, *(CONTINUATION_SHARE * gap for gap in gaps)])
-    while stop < len(rows) and counts[stop] == 1 and gaps and not frame.is_block(rows[stop]):
+    while stop < len(rows) and counts[stop] == 1 and not frame.is_block(rows[stop]):
         box = frame.union(rows[stop])
         if box[1] - frame.union(rows[stop - 1])[3] > most:
             break

@@ -494,7 +494,7 @@ class ModelManager:
 
     async def _spawned(self) -> _Child:
         """A fresh worker, with nothing loaded."""
-        env = {"OCR_THREADS": str(self._settings.ocr_threads)}
+        env = {"OCR_THREADS": str(self._settings.ocr_threads), "OCR_PRECISION": self._settings.ocr_precision}
         return _Child(await self._spawn(self.engine, env))
 
     def _environment(self, card: str | None = None) -> dict[str, str]:

@@ -341,7 +341,7 @@ class OcrService:
     async def _engine_version(self) -> str:
         """The version of the engine. Weights may lie on a slow disk; without weights, a thread would cost more."""
         if not self.engine.weights:
-            return self.engine.version(self.settings.ocr_model)
+            return self.engine.version(self.settings.ocr_model, self.settings.ocr_precision)
         return await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
 
     def _refuse_while_loading(self) -> None:

@@ -50,6 +50,7 @@ HIDDEN = {
     "without paint": Sheet().text(72, 300, "SECRET", more="3 Tr"),
     "transparent": Sheet().raw("q /Clear gs").text(72, 300, "SECRET").raw("Q"),
     "on a layer that is off": Sheet().raw("/OC /L1 BDC").text(72, 300, "SECRET").raw("EMC"),
+    "far too narrow": Sheet().text(72, 300, "SECRET", more="0.5 Tz").raw("100 Tz"),
     "far too small": Sheet().text(72, 300, "SECRET", 0.4),
     "under other words": Sheet().text(72, 300, "SECRET", more="1 g").text(72, 300, "DUMMY WORDS", more="0 g"),
 }

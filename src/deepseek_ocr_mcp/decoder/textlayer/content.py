@@ -583,11 +583,12 @@ def _doubt_shapes(glyphs: Sequence[Glyph]) -> None:
     tallest: dict[int, float] = {}
     for glyph in glyphs:
         thin = _thin(glyph.box)
-        tallest[id(glyph.run)] = max(tallest.get(id(glyph.run), 0.0), thin)
-        if UNSEEN.fullmatch(glyph.text):
+        if thin > tallest.get(id(glyph.run), 0.0):
+            tallest[id(glyph.run)] = thin
+        if glyph.text > "\u007f" and UNSEEN.fullmatch(glyph.text):
             glyph.known = glyph.known and thin <= NO_INK_PT
     for glyph in glyphs:
-        if glyph.text in HYPHEN_SIGNS and _thin(glyph.box) > HYPHEN_HIGH * tallest[id(glyph.run)] > 0:
+        if glyph.text in HYPHEN_SIGNS and _thin(glyph.box) > HYPHEN_HIGH * tallest.get(id(glyph.run), 0.0) > 0:
             glyph.known = glyph.known and _thin(glyph.box) <= HYPHEN_EM * glyph.run.size
 
 

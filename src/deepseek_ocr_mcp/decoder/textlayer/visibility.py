@@ -44,6 +44,8 @@ MAX_STRAYS: Final = 200  # more is a font whose boxes say nothing
 MANY_BOXES: Final = 1_500  # from here on it is faster to sum their corners up than to fill them
 FLAT_PT: Final = 0.1  # PDFium knows no height
 LEGIBLE_PT: Final = 1.5  # no person reads smaller type at the size of the page
+SQUEEZED_LEAST: Final = 4  # letters of a run, or their distance says nothing
+SQUEEZED_SHARE: Final = 0.2  # of the least height is the least step from letter to letter
 A4_SIDE_PT: Final = 842.0
 AMBIGUOUS_SHARE: Final = 0.7  # of a glyph's ink lies in boxes of other runs, too
 MAX_PASSES: Final = 6  # drawings that part such runs; 40 % of pages need one, and hardly any needs more
@@ -97,14 +99,31 @@ def _sort(sight: Sight, glyphs: Sequence[Glyph], visible: Mask, least_pt: float)
     tallest: dict[int, float] = defaultdict(float)  # a font made of drawings has a size that means nothing
     for glyph in glyphs:
         tallest[id(glyph.run)] = max(tallest[id(glyph.run)], glyph.box[3] - glyph.box[1], glyph.run.size)
+    squeezed = _squeezed(glyphs, least_pt)
     gap = False
     for glyph, is_visible in zip(glyphs, visible.tolist(), strict=True):
         if not is_visible and (glyph.text.isspace() or _is_gap(glyph)):
             gap = True  # a control code that shows nothing is the space that it says it is
             continue
         glyph.space, gap = 3 if gap else glyph.space, False
-        is_legible = tallest[id(glyph.run)] >= least_pt
+        is_legible = tallest[id(glyph.run)] >= least_pt and id(glyph.run) not in squeezed
         (sight.shown if is_visible and is_legible else sight.hidden).append(glyph)
+
+
+def _squeezed(glyphs: Sequence[Glyph], least_pt: float) -> set[int]:
+    """The `id` of each run whose letters stand in one place, so that they are a stroke to the eye."""
+    runs: dict[int, list[Glyph]] = defaultdict(list)
+    for glyph in glyphs:
+        runs[id(glyph.run)].append(glyph)
+    out = set()
+    for key, found in runs.items():
+        if len(found) < SQUEEZED_LEAST or found[0].run.is_replaced:
+            continue
+        xs, ys = [glyph.x for glyph in found], [glyph.y for glyph in found]
+        along = max(max(xs) - min(xs), max(ys) - min(ys))
+        if along < SQUEEZED_SHARE * least_pt * (len(found) - 1):
+            out.add(key)
+    return out
 
 
 class _Measurement:
@@ -215,11 +234,13 @@ class _Measurement:
         if np.count_nonzero(unclaimed) < STRAY_PX:
             return found
         scale = self._sight.scale
-        claimed = self._ink & (_layers(boxes, self._ink.shape) > 0)
+        claimed: Mask | None = None
         for left, top, right, bottom, ink in connected(unclaimed).tolist():
             self._clock.tick()
             if ink < STRAY_PX or bottom - top < STRAY_HIGH_PX:
                 continue
+            if claimed is None:
+                claimed = self._ink & (_layers(boxes, self._ink.shape) > 0)
             window = np.s_[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1]
             if (_spread(unclaimed[window]) & claimed[window]).any():
                 continue  # a part of the glyph beside it, such as its outline

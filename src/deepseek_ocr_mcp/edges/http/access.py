@@ -22,6 +22,7 @@ __all__ = ["Access"]
 log = logging.getLogger(__name__)
 
 HEADER: Final = "x-request-id"
+NAMED: Final = "/documents/"  # the name that follows is as good as the document, and stays out of the log
 WATCHED: Final = frozenset({"/health", "/metrics"})  # asked every few seconds, for ever
 
 
@@ -67,7 +68,7 @@ class Access:
                     "An HTTP request has ended." if status else "An HTTP request was given up by its caller.",
                     extra=fields(
                         method=scope["method"],
-                        path=scope["path"],
+                        path=f"{NAMED}…" if scope["path"].startswith(NAMED) else scope["path"],
                         status=status,
                         seconds=round(time.monotonic() - began, 3),
                         client=scope["client"][0] if scope.get("client") else None,

@@ -23,13 +23,14 @@ from ...errors import EngineUnavailable
 from ...modes import RESOLUTIONS
 from ..base import Call, PageImage, Reading, ReadOptions
 from ..cores import usable_cores
+from ..precision import choose_precision, precision_setting
 from ..scripts import find_unread
 from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse_other_modes
 from ..tesseract.engine import Rereading, reread
 from .bullets import with_bullets
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
-from .models import installed_release, model_file, model_folder, new_session, share_arena
+from .models import SpareModel, installed_release, integer_model, model_file, model_folder, new_session, share_arena
 from .onnx_weights import without_subnormals
 from .orientation import Turn, find_upright
 from .recognise import LineReader, LineReading, straightened
@@ -52,7 +53,10 @@ class _FoundLines:
 
 
 class RapidOcrEngine:
-    """The embedded engine: needs no GPU, no network and no settings. `OCR_THREADS` bounds its threads."""
+    """The embedded engine: needs no GPU, no network and no settings.
+
+    `OCR_THREADS` bounds its threads, `OCR_PRECISION` chooses its arithmetic.
+    """
 
     def __init__(self) -> None:
         self._detector: Any = None
@@ -84,11 +88,13 @@ class RapidOcrEngine:
         share_arena()
         pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="ocr")
         # Lines go to the recogniser one by one, several at once: a batch would pad all to the longest.
-        loading = pool.submit(new_session, str(recogniser), 1)
+        integers = integer_model(recogniser) if choose_precision(precision_setting()) == "int8" else None
+        loading = pool.submit(new_session, str(integers or recogniser), 1)
         self._detector = new_session(without_subnormals(detector), usable_cores())
-        self._reader = LineReader(loading.result())
+        self._reader = LineReader(loading.result(), SpareModel(recogniser) if integers is not None else None)
         family, _, size = detector.stem.replace("_det_", " ").partition(" ")
-        self._model = f"{family} {size} (rapidocr {installed_release(folder)})"
+        precision = "int8" if integers is not None else "float32"
+        self._model = f"{family} {size} (rapidocr {installed_release(folder)}, {precision})"
         self._pool = pool
 
     def offload(self) -> None:

@@ -1,18 +1,33 @@
-"""Finds the model files inside the rapidocr wheel and loads them into onnxruntime. Nothing is downloaded."""
+"""Finds the model files and loads them into onnxruntime. Nothing is downloaded.
+
+The float models are those inside the rapidocr wheel. `scripts/quantise` made the integer model beside this module from
+one of them; it counts only while the wheel holds that very model.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 import onnxruntime
 
 from ...errors import EngineUnavailable
 from ...install import install_command
 
-__all__ = ["installed_release", "model_file", "model_folder", "new_session", "share_arena"]
+__all__ = [
+    "SpareModel",
+    "installed_release",
+    "integer_model",
+    "model_file",
+    "model_folder",
+    "new_session",
+    "share_arena",
+]
+
+INTEGER_MODELS: Final = Path(__file__).parent / "integers"
 
 
 def model_folder() -> Path:
@@ -46,6 +61,12 @@ def model_file(folder: Path, part: str) -> Path:
     return found[-1]
 
 
+def integer_model(made_from: Path) -> Path | None:
+    """The integer model that stands for a float model of the wheel; None where there is none for that one."""
+    path = INTEGER_MODELS / f"{made_from.stem}_int8.onnx"
+    return path if path.is_file() else None
+
+
 def installed_release(folder: Path) -> str:
     """Which release of rapidocr this is, by the name of its metadata: `importlib.metadata` takes 15 ms to import."""
     found = [path.name for path in folder.parents[1].glob("rapidocr-*.dist-info")]
@@ -72,4 +93,22 @@ def new_session(model: str | bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")  # see `share_arena`
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
+    # Sums of two products overflow on a processor without instructions for four: exact and slow, if it is asked for.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class SpareModel:
+    """A model that is loaded when it is first asked for, for one thread at a time. Threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._session: Any = None
+
+    def session(self) -> Any:
+        """The model, ready to run."""
+        with self._lock:
+            if self._session is None:
+                self._session = new_session(str(self._path), 1)
+            return self._session

@@ -39,7 +39,7 @@ class ModelRun:
             future.cancel()
         wait(self._started)
 
-    def model(self, session: Any, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def model(self, session: Any, tensor: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """The first output of `session`. For use inside `start` and `all`."""
         output: NDArray[np.float32] = session.run(None, {"x": tensor}, self._options)[0]
         return output

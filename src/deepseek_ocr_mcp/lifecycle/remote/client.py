@@ -116,11 +116,11 @@ class Client:
 
     async def look(self) -> Facts:
         """Ask which model it serves and whether it sleeps."""
-        wanted = self._settings.model
+        named = self._settings.model
         status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
-        if wanted and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
+        if named and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
             # It keeps no list, or not for this key. The operator's word is enough; a page shows whether it is right.
-            return Facts(wanted, self._settings.server, self._has_grounding(wanted))
+            return Facts(named, self._settings.server, self._has_grounding(named))
         if (failure := self._failure(status, listed)) is not None:
             raise failure
         card, model = self._chosen(listed)
@@ -153,13 +153,13 @@ class Client:
         cards = {
             entry["id"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)
         }
-        wanted = self._settings.model
-        if wanted:
-            if (name := served_name(wanted, list(cards))) is not None:
+        named = self._settings.model
+        if named:
+            if (name := served_name(named, list(cards))) is not None:
                 return cards.get(name, {}), name
             if self._settings.server and self._settings.server not in map(owner_of, cards.values()):
-                return {}, wanted  # a gateway serves more than it lists: LiteLLM, of a pattern, the names that it knows
-            raise self._missing(wanted, cards)
+                return {}, named  # a gateway serves more than it lists: LiteLLM lists known names for a pattern
+            raise self._missing(named, cards)
         models = {name: card for name, card in cards.items() if not is_pattern(name)}
         if not models:
             raise self._missing("a model that it names", cards)
@@ -300,6 +300,11 @@ class Client:
                 return await self._written(events, tell)
         except openai.APIStatusError as exc:
             raise self._page_failure(exc, {*standard, *request}, facts) from exc
+        except _EventFault as exc:
+            failure = self._refusal(exc.message, {*standard, *request}, facts)
+            raise failure or Broken(
+                "it failed while it answered", self._unavailable("failed while it answered")
+            ) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as exc:
             cause = exc.__cause__ if isinstance(exc, openai.APIConnectionError) and exc.__cause__ else exc
             raise self._lost(cause) from None
@@ -353,7 +358,7 @@ class Client:
     def _understood(self, event: dict[str, Any]) -> _AnswerPiece:
         """What an event adds to the answer."""
         if event.get("error") is not None:
-            raise Broken("it failed while it answered", self._unavailable("failed while it answered"))
+            raise _EventFault(server_message(event))
         usage = event.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         if not isinstance(tokens, int) or tokens < 0:
@@ -497,20 +502,31 @@ class Client:
             facts: of the endpoint.
         """
         status, message = exc.status_code, server_message(exc.body)
-        is_too_long = _TOO_LONG.search(message) is not None
-        if status in (400, 404, 413, 415, 422) or status >= 500:
-            if _NO_IMAGES.search(message):
-                return self._blind(facts)
-            own = self._settings.fields.keys()
-            if unwanted := refused_names(message, sent - own, is_too_long=is_too_long):
-                return _Unwanted(unwanted)
-        if status == 413 or (is_too_long and status != 429):
-            return InputTooLarge(
-                f"The page is too large for the model at {self.url} (HTTP {status}){quoted(message)}.",
-                remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
-            )
+        says_why = status in (400, 404, 413, 415, 422) or status >= 500
+        if says_why and (refusal := self._refusal(message, sent, facts)) is not None:
+            return refusal
+        if status == 413:
+            return self._too_large(message)
         trouble = self._trouble(status, message, exc.response.headers, with_page=True)
         return trouble or self._refused_page(status, exc.body)
+
+    def _refusal(self, message: str, sent: set[str], facts: Facts) -> Down | InputTooLarge | _Unwanted | None:
+        """What the words of an endpoint say against a request; None: nothing that is known.
+
+        llama.cpp says it with HTTP 500, and SGLang in an event of an answer that has begun.
+        """
+        if _NO_IMAGES.search(message):
+            return self._blind(facts)
+        is_too_long = _TOO_LONG.search(message) is not None
+        if unwanted := refused_names(message, sent - self._settings.fields.keys(), is_too_long=is_too_long):
+            return _Unwanted(unwanted)
+        return self._too_large(message) if is_too_long else None
+
+    def _too_large(self, message: str) -> InputTooLarge:
+        return InputTooLarge(
+            f"The page is too large for the model at {self.url}{quoted(message)}.",
+            remedy='Ask with resolution="base" or smaller, or have the endpoint started with a longer context.',
+        )
 
     def _trouble(self, status: int, message: str, headers: Mapping[str, str], *, with_page: bool) -> Trouble | None:
         """What a status says about the endpoint; None: it is about the request."""
@@ -568,6 +584,15 @@ class _AnswerPiece:
     """Tokens of the answer by now, where the endpoint counts them."""
     is_last: bool = False
     """Whether the endpoint said that nothing follows."""
+
+
+class _EventFault(Exception):
+    """An event of an answer that says that the answer failed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+        """The endpoint's words; never for the log."""
 
 
 class _Unwanted(Exception):

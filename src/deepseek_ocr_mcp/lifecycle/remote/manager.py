@@ -412,8 +412,9 @@ class RemoteManager:
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.turn_to("waiting", anyio.current_time())  # if it is sent again
             page.fail(closing())  # cancelled: nobody waits, or the server closes
+            is_sent_again = page.result is None and page.error is None
+            page.turn_to("waiting" if is_sent_again else "paused", anyio.current_time())
             if not endpoint.pages:
                 endpoint.emptied.set()
                 endpoint.changed.set()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 __all__ = ["is_pattern", "served_name"]
 
 
-def served_name(wanted: str, listed: Sequence[str]) -> str | None:
+def served_name(model: str, listed: Sequence[str]) -> str | None:
     """The name under which to ask for a model; None where no entry of the list is that model.
 
     The name itself comes first. Then names count as the same that differ only in capitals, in Ollama's tag `:latest`
     or in the prefix `models/` of Google's list. Then a pattern of a gateway (`openai/*`) stands for every name that
     fits, and the operator's own name is asked for.
     """
-    if wanted in listed:
-        return wanted
+    if model in listed:
+        return model
     for name in listed:
-        if not is_pattern(name) and _plain(name) == _plain(wanted):
+        if not is_pattern(name) and _plain(name) == _plain(model):
             return name
-    return wanted if any(is_pattern(name) and _fits(wanted, name) for name in listed) else None
+    return model if any(is_pattern(name) and _fits(model, name) for name in listed) else None
 
 
 def is_pattern(name: str) -> bool:
@@ -33,4 +32,12 @@ def _plain(name: str) -> str:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+    first, *middle, last = pattern.split("*")
+    at, end = len(first), len(name) - len(last)
+    if at > end or not (name.startswith(first) and name.endswith(last)):
+        return False
+    for part in middle:
+        if (found := name.find(part, at, end)) < 0:
+            return False
+        at = found + len(part)
+    return True

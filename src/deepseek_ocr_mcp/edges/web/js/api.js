@@ -206,12 +206,12 @@ export const api = {
       }
     }
     if (!upload.place) upload.at = 0;
-    do {
+    while (!upload.place || upload.at < file.size) {
       const response = await sendPiece(file, upload.place, upload.at, { onSent, signal });
       upload.place ||= response.headers.get("Location");
       upload.at = Number(response.headers.get("Upload-Offset"));
       onSent(upload.at);
-    } while (upload.at < file.size);
+    }
     return upload.place.split("/").pop();
   },
 

@@ -260,6 +260,7 @@ export class Queue extends EventTarget {
     item.partial ??= { pages: [], mode: item.asked?.mode ?? "", markdown: item.asked?.markdown ?? false, notes: [], timing: {} };
     if (page.finish !== "failed") item.partial.pages.push(page);
     item.partial.pages.sort((a, b) => a.page - b.page);
+    item.partial.text = item.partial.pages.map((each) => each.text).filter(Boolean).join("\n\n");
     this.tell("page", item);
   }
 
@@ -268,7 +269,7 @@ export class Queue extends EventTarget {
     const { pages } = item.partial;
     const note = { code: "stopped_here", text: "", pages: "" };
     const facts = { page_count: item.count || pages.at(-1).page, engine: "", model: "", device: "", timing: { load_s: 0, infer_s: 0, total_s: 0 } };
-    return { ...item.partial, ...facts, text: pages.map((page) => page.text).filter(Boolean).join("\n\n"), notes: [note], partial: true };
+    return { ...item.partial, ...facts, notes: [note], partial: true };
   }
 
   async failed(item, error, controller) {

@@ -60,7 +60,7 @@ export class ResultPane extends TextPane {
     const hasTables = this.hasTables([one]);
     for (const [format, key] of FROM_SERVER) {
       if (!made.includes(format) || (OF_TABLES.has(format) && !hasTables)) continue;
-      if (BOXED.has(format) && !one.result.pages.some((page) => page.blocks?.length)) continue;
+      if (BOXED.has(format) && !one.answer.pages.some((page) => page.blocks?.length)) continue;
       list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, [one]), format === "pdf" ? `${stemOf(one.name)}-searchable.pdf` : `${stemOf(one.name)}.${format}`) });
     }
     list.push({ text: t("save.zip"), hint: ".zip", act: () => this.saved(() => this.everything([one]), `${stemOf(one.name)}.zip`) });
@@ -86,7 +86,7 @@ export class ResultPane extends TextPane {
   }
 
   hasTables(items) {
-    return items.some(({ result }) => result.markdown && result.pages.some((page) => /^\s*\|.*\|\s*$|<table\b/im.test(page.text)));
+    return items.some(({ answer }) => answer.markdown && answer.pages.some((page) => /^\s*\|.*\|\s*$|<table\b/im.test(page.text)));
   }
 
   async saved(make, name) {
@@ -100,8 +100,8 @@ export class ResultPane extends TextPane {
 
   /** What the server makes of these files; several of them become one, each with its name above. */
   exported(format, items) {
-    const pages = items.flatMap((item) => (items.length > 1 ? titled(item) : item.result.pages)).map((page) => slim(page, BOXED.has(format)));
-    const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].result.mode, pages, paper: paper() };
+    const pages = items.flatMap((item) => (items.length > 1 ? titled(item) : item.answer.pages)).map((page) => slim(page, BOXED.has(format)));
+    const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].answer.mode, pages, paper: paper() };
     if (format !== "pdf") return api.export(given);
     return this.withDocument(items[0], (document) => api.export({ ...given, document }));
   }
@@ -114,7 +114,7 @@ export class ResultPane extends TextPane {
       files.push([`${stem}.md`, textBlob(markdownOf([item]))], [`${stem}.txt`, textBlob(await plainOf([item]))], [`${stem}.json`, textBlob(jsonOf([item]), "application/json")]);
       if (this.hasTables([item])) files.push([`${stem}.csv`, textBlob(BOM + (await csvOf([item])), "text/csv")]);
       for (const format of ["docx", "pdf"]) {
-        if (!this.formats().includes(format) || (BOXED.has(format) && !item.result.pages.some((page) => page.blocks?.some((block) => block.text)))) continue;
+        if (!this.formats().includes(format) || (BOXED.has(format) && !item.answer.pages.some((page) => page.blocks?.some((block) => block.text)))) continue;
         files.push([format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.${format}`, await this.exported(format, [item])]);
       }
     }
@@ -129,18 +129,18 @@ const textBlob = (text, type = "text/plain") => new Blob([text.endsWith("\n") ? 
 /** Characters of a file's name that Markdown would take for markup. */
 const escaped = (name) => name.replace(/[\\`*_[\]<>#|]/g, "\\$&");
 
-const markdownOf = (items) => (items.length > 1 ? items.map((item) => `# ${escaped(item.name)}\n\n${item.result.text}`).join("\n\n") : items[0].result.text);
+const markdownOf = (items) => (items.length > 1 ? items.map((item) => `# ${escaped(item.name)}\n\n${item.answer.text}`).join("\n\n") : items[0].answer.text);
 
-const jsonOf = (items) => JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.result })) : items[0].result, null, 2);
+const jsonOf = (items) => JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.answer })) : items[0].answer, null, 2);
 
 /** A page with no more than an export needs: it is sent over the line. */
 const slim = ({ page, text, width, height, turn, blocks }, boxed) => ({ page, text, width, height, turn, blocks: boxed ? blocks : undefined });
 
-const titled = (item) => item.result.pages.map((page, n) => (n ? page : { ...page, text: item.result.markdown ? `# ${escaped(item.name)}\n\n${page.text}` : `${item.name}\n\n${page.text}` }));
+const titled = (item) => item.answer.pages.map((page, n) => (n ? page : { ...page, text: item.answer.markdown ? `# ${escaped(item.name)}\n\n${page.text}` : `${item.name}\n\n${page.text}` }));
 
 async function plainOf(items) {
   const parts = [];
-  for (const { name, result } of items) {
+  for (const { name, answer: result } of items) {
     if (items.length > 1) parts.push(`== ${name} ==`);
     for (const page of result.pages) if (page.text) parts.push(result.markdown ? await plain(page.text) : page.text);
   }
@@ -150,7 +150,7 @@ async function plainOf(items) {
 /** All tables, a blank line between two; of several files, each with its name above. */
 async function csvOf(items) {
   const parts = [];
-  for (const { name, result } of items) {
+  for (const { name, answer: result } of items) {
     const tables = [];
     for (const page of result.pages) {
       await prepare(page.text);

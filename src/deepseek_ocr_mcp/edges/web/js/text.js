@@ -287,8 +287,8 @@ export class TextPane extends EventTarget {
       if (!frame) return;
       table = frame.querySelector("table");
       const [place, own] = [frame.getBoundingClientRect(), view.getBoundingClientRect()];
-      button.style.top = `${place.top - own.top + 5}px`;
-      button.style.right = `${own.right - place.right + 5}px`;
+      button.style.top = `${place.top - own.top - 16}px`; // over the corner: no cell is hidden
+      button.style.right = `${own.right - place.right - 8}px`;
       button.classList.add("there");
     };
     for (const type of ["pointerover", "focusin"]) view.addEventListener(type, move);
