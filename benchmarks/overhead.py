@@ -93,8 +93,8 @@ def serve_engine(mode: str) -> None:
                 reading += time.perf_counter() - at
             texts.append(answer(page, mode)[0])
         total = time.perf_counter() - began
-        answer = {"total": total, "engine": reading, "inside": total, "pages": len(texts)}
-        print(json.dumps(answer | {"text": "\n\n".join(filter(None, texts))}), flush=True)
+        read = {"total": total, "engine": reading, "inside": total, "pages": len(texts)}
+        print(json.dumps(read | {"text": "\n\n".join(filter(None, texts))}), flush=True)
 
 
 def decoded(path: str) -> Iterator[tuple[int, int, bytes]]:
