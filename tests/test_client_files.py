@@ -173,7 +173,7 @@ def unpacked(bundle: Path) -> Path:
 
 
 def test_the_bundle_is_small_says_what_it_is_and_holds_nothing_else(unpacked: Path, bundle: Path) -> None:
-    assert bundle.stat().st_size < 5_000_000
+    assert bundle.stat().st_size < 9_000_000, "of which the integer model takes 6.6 MB"
     assert {path.name for path in unpacked.iterdir()} == {
         "LICENSE", "README.md", "icon.png", "manifest.json", "pyproject.toml", "src",
     }  # fmt: skip

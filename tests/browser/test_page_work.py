@@ -426,7 +426,7 @@ def test_the_word_under_the_pointer_lights_up_on_the_page_and_in_the_text(visito
     assert line is not None
     page.mouse.move(line["x"] + line["width"] - 12, line["y"] + line["height"] / 2)
     expect(page.locator(".word")).to_be_visible()
-    assert page.evaluate(marked) == ["harbour"]
+    wait_until(lambda: page.evaluate(marked) == ["harbour"])
     # And from the text to the page: the first word is at the left.
     bit = page.locator(".bit").first.bounding_box()
     assert bit is not None

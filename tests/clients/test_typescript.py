@@ -57,9 +57,9 @@ def test_a_document_is_read_with_progress(node: Node, server: list[str], documen
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_the_status_is_told_while_a_page_is_read(node: Node, server: list[str], page: Path, sdk: str) -> None:
+def test_the_status_is_told_while_pages_are_read(node: Node, server: list[str], document: Path, sdk: str) -> None:
     options, _ = SDKS[sdk]
-    arguments = json.dumps({"image": str(page)})
+    arguments = json.dumps({"image": str(document)})  # of two pages: one is read before a client can ask
     said = node.typescript(
         *options, "--tool", "ocr_image", "--args", arguments, "--during", "gpu_status", *server
     ).json()

@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             case BrokenPipeError():  # the reader of our stdout went away: `… | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 code = 0
+            case OSError(filename=None) as error:  # of a stream: the disk is full, or standard output is closed
+                print_error(
+                    OcrError(f"Writing failed: {error.strerror or error}.", remedy="Send the text somewhere else.")
+                )
+                code = OcrError.exit_code
             case _:
                 raise
     gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms

@@ -296,6 +296,8 @@ class FileReader:
     def _target(self, file: str) -> str:
         """The absolute path of the file, or of the folder, that gets the text of `file`; empty: standard output."""
         if self.arguments.output_dir:
+            if os.path.isdir(file):
+                return str(Path(self.arguments.output_dir).resolve() / f"*{self.suffix}")
             name = Path(file).name if len(file) < 4096 else "page"
             return str((Path(self.arguments.output_dir) / (name + self.suffix)).resolve())
         if self.arguments.output not in ("", STDIO):

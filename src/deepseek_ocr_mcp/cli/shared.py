@@ -43,7 +43,7 @@ def _term(words: str, arguments: argparse.Namespace) -> str:
     """The term of a search: the words themselves, or a pattern between slashes."""
     if not (arguments.regex or arguments.whole_word):
         return words
-    pattern = words if arguments.regex else rf"\b{re.escape(words)}\b"
+    pattern = words if arguments.regex else rf"(?<!\w){re.escape(words)}(?!\w)"
     body = _ESCAPED_OR_SLASH.sub(lambda match: r"\/" if match[0] == "/" else match[0], pattern)
     return f"/{body}/"
 

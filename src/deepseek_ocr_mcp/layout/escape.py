@@ -54,6 +54,8 @@ def _escape_start(line: str, begins: bool) -> str:
     if match is None:
         return line
     at = match.end("space")
+    if (fence := RUN.match(line, at)) is not None and fence[0][0] in "`~":
+        return line[:at] + "".join(f"\\{sign}" for sign in fence[0]) + line[fence.end() :]
     if match["number"] is not None:
         if not begins and match["number"] != "1":
             return line

@@ -3,8 +3,8 @@ r"""Finds words, sequences of words and patterns in recognised lines.
 A term is one of these:
 
 - **words**: case, accents, width (NFKC) and the shape of quotes and dashes do not count. A sequence may run over a line
-  break, and a word may be hyphenated there. Where nothing is found, a second look ignores spaces, because recognition
-  sometimes drops them. Quotes around the whole term are not part of it.
+  break, and a word may be hyphenated there, or be divided behind a hyphen of its own. Where nothing is found, a second
+  look ignores spaces, because recognition sometimes drops them. Quotes around the whole term are not part of it.
 - **a pattern between slashes**: `/INV-\d+/`, `/\bTotal\b/`. Case, width, and the shape of quotes and dashes do not
   count. `^` and `$` are the ends of a line, and a space in the pattern may be a line break on the page.
 - **a list of both**, as a sequence or as a JSON list: any of them is found.
@@ -29,7 +29,7 @@ from typing import Final
 
 import regex
 
-from .lines import TextLine
+from .lines import NO_SPACES, TextLine
 from .order import reading_order
 
 __all__ = [
@@ -61,6 +61,10 @@ REFILL: Final = 0.02
 SAME: Final = str.maketrans(
     {**dict.fromkeys("‘’‚`´′", "'"), **dict.fromkeys("“”„«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
 )
+UNSEEN: Final = frozenset(
+    "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+"""Marks of direction and of joining, which a copied term may carry and no page shows."""
 _PAIRS: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "»": "«", "「": "」"}
 _IN_SLASHES: Final = re.compile(r"/(?P<body>(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+)/(?P<flags>[gimsu]{0,5})")
 _PATTERN_TOKEN: Final = re.compile(r"\\.|\[\^?\]?|\]| +|\{\d*,?\d*\}|[{()]|[^\x00-\x7f]", re.DOTALL)
@@ -111,10 +115,11 @@ class _Words:
 
     def found(self, page: _Searched) -> Iterator[tuple[Span, ...]]:
         """The spans of each place on the page."""
-        text = page.folded
-        places = [match.span() for match in self.exact.finditer(text.text)]
-        places = places or [match.span() for match in self.spaceless.finditer(text.text)]
-        return (text.spans(*place) for place in places)
+        looks = ((page.folded, self.exact), (page.folded_run_on, self.exact), (page.folded, self.spaceless))
+        for text, pattern in looks:
+            if places := [match.span() for match in pattern.finditer(text.text)]:
+                return (text.spans(*place) for place in places)
+        return iter(())
 
 
 @dataclass(slots=True)
@@ -154,13 +159,15 @@ class _Pattern:
         Raises:
             SlowPattern: the search took too long.
         """
-        text = page.printed
-        try:
-            with self.allowance.spending() as seconds:
-                places = [match.span() for match in self.pattern.finditer(text.text, timeout=seconds)]
-        except (TimeoutError, MemoryError):
-            raise SlowPattern(f"The search for the pattern {self.term} takes too long.") from None
-        return (text.spans(*place) for place in places)
+        for text in (page.printed, page.printed_run_on):
+            try:
+                with self.allowance.spending() as seconds:
+                    places = [match.span() for match in self.pattern.finditer(text.text, timeout=seconds)]
+            except (TimeoutError, MemoryError):
+                raise SlowPattern(f"The search for the pattern {self.term} takes too long.") from None
+            if places:
+                return (text.spans(*place) for place in places)
+        return iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +298,7 @@ def _part_of(term: str, allowance: _Allowance) -> _Words | _Pattern | None:
     """What finds one term; None where it has no words."""
     if (match := _IN_SLASHES.fullmatch(term)) is not None:
         return _Pattern(term, _pattern(term, match["body"], match["flags"]), allowance)
-    words = [folded for word in _unquoted(term).split() if (folded := _folded(word))]
+    words = [folded for word in _unquoted(term).split() if (folded := _folded(word).replace("\u00ad", ""))]
     if not words:
         return None
     return _Words(
@@ -381,7 +388,11 @@ class _PatternReader:
 
 @dataclass
 class _Searched:
-    """The lines of a page as one text, in the two forms that are searched in; each is made when it is needed."""
+    """The lines of a page as one text, in the forms that are searched in; each is made when it is needed.
+
+    A hyphen at the end of a line may divide a word (`inter-` `national`), or be a part of one (`well-` `known`, `INV-`
+    `20417`). So where nothing is found, the search looks again at lines that run on behind their hyphens.
+    """
 
     lines: Sequence[TextLine]
     order: Sequence[int]
@@ -392,16 +403,27 @@ class _Searched:
         return _Joined.of(self.lines, self.order, _folded)
 
     @cached_property
+    def folded_run_on(self) -> _Joined:
+        """The same, with lines that run on."""
+        return _Joined.of(self.lines, self.order, _folded, run_on=True)
+
+    @cached_property
     def printed(self) -> _Joined:
         """For patterns: without width; quotes and dashes of one shape."""
         return _Joined.of(self.lines, self.order, _width)
+
+    @cached_property
+    def printed_run_on(self) -> _Joined:
+        """The same, with lines that run on."""
+        return _Joined.of(self.lines, self.order, _width, run_on=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
     """The lines of a page as one text, each on a line of its own, and the way back to their characters.
 
-    A word that is hyphenated at the end of a line is whole.
+    A word that is hyphenated at the end of a line is whole. Where lines run on, a line keeps the hyphen at its end, and
+    no line ends there, nor between characters of a script without spaces.
     """
 
     lines: Sequence[TextLine]
@@ -410,7 +432,9 @@ class _Joined:
     begins: list[int]
 
     @classmethod
-    def of(cls, lines: Sequence[TextLine], order: Sequence[int], fold: Callable[[str], str]) -> _Joined:
+    def of(
+        cls, lines: Sequence[TextLine], order: Sequence[int], fold: Callable[[str], str], *, run_on: bool = False
+    ) -> _Joined:
         """The text of the lines in this order, folded."""
         parts: list[str] = []
         rows: list[_Row] = []
@@ -422,9 +446,11 @@ class _Joined:
                 same = "".join(map(fold, text))
             following = lines[order[n + 1]].text if n + 1 < len(order) else ""
             is_broken = _is_broken_word(same, following)
-            same = same[:-1] if is_broken else same
+            if is_broken and not run_on:
+                same = same[:-1]
             rows.append(_Row(index, len(same), at))
-            parts.append(same if is_broken else same + "\n")
+            goes_on = is_broken or (run_on and _runs_on(same, following))
+            parts.append(same if goes_on else same + "\n")
         begins = [0, *accumulate(map(len, parts))][: len(parts)]
         return cls(lines, "".join(parts), rows, begins)
 
@@ -469,6 +495,15 @@ def _is_broken_word(text: str, following: str) -> bool:
     return len(text) > 1 and text[-1] in "-\u00ad" and text[-2].isalpha() and following[:1].islower()
 
 
+def _runs_on(text: str, following: str) -> bool:
+    """Whether a text may go on in the line below without a space: behind a hyphen, or in a script without spaces."""
+    if not text or not following:
+        return False
+    if NO_SPACES.match(text[-1]) and NO_SPACES.match(following[0]):
+        return True
+    return len(text) > 1 and text[-1] == "-" and text[-2].isalnum() and following[0].isalnum()
+
+
 def _edge(line: TextLine, at: int) -> float:
     """The fraction of the line's length at which character `at` begins; in a space, its middle."""
     count = len(line.text)
@@ -488,7 +523,7 @@ def _folded(text: str) -> str:
     if text.isascii():
         return text.translate(SAME).lower()
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(SAME).casefold())
-    return "".join(char for char in decomposed if not unicodedata.combining(char))
+    return "".join(char for char in decomposed if not (unicodedata.combining(char) or char in UNSEEN))
 
 
 def _width(text: str) -> str:

@@ -187,6 +187,8 @@ def _join(text: str, more: str) -> str:
         return text + more
     if len(text) > 1 and text[-1] in HYPHENS and text[-2].isalpha() and more[0].islower():
         return text[:-1] + more
+    if len(text) > 1 and text[-1] in HYPHENS[:2] and text[-2].isalnum() and more[0].isalnum():
+        return text + more  # INV-20417, 1990-2000, Jean-Luc: the hyphen is printed within the word
     if NO_SPACES.match(text[-1]) and NO_SPACES.match(more[0]):
         return text + more
     return f"{text} {more}"
