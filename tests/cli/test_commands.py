@@ -82,6 +82,29 @@ def test_output_dir_gets_one_file_each_and_replaces_none(page: Path, tmp_path: P
     assert run("ocr", str(page), "--output-dir", "out/texts", "--overwrite", cwd=tmp_path).returncode == 0
 
 
+def test_a_folder_goes_to_output_dir_file_by_file(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    page.rename(tmp_path / "scans" / "page.png")
+    done = run("ocr", "scans", "--output-dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert echo() in (tmp_path / "out" / "page.png.md").read_text()
+
+
+def test_a_full_disk_is_an_error_without_a_traceback(page: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "ocr", str(page)],
+            env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=2 * BOUND_S,
+        )
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_output_names_the_file_and_the_format_and_dashes_are_standard_input_and_output(
     page: Path, tmp_path: Path
 ) -> None:

@@ -102,6 +102,12 @@ async def test_json_names_one_source_and_no_more(http: httpx2.AsyncClient) -> No
         assert "either `image` or `document`" in answer.json()["error"]["message"]
 
 
+async def test_a_form_with_a_file_names_no_other_document(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/ocr", data={"document": "x"}, files={"file": ("a.png", png())})
+    assert answer.status_code == 422
+    assert "names another document" in answer.json()["error"]["message"]
+
+
 # -- piece by piece
 
 

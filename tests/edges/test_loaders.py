@@ -47,3 +47,9 @@ async def test_a_client_of_docling_serve_gets_markdown(http: httpx2.AsyncClient)
     assert (body["status"], body["errors"]) == ("success", [])
     html = await http.post("/v1/convert/file", data={"to_formats": "html"}, files={"files": ("page.png", png())})
     assert html.status_code == 422
+
+
+async def test_a_client_of_docling_serve_that_asks_for_some_pages_is_not_given_all(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/v1/convert/file", data={"page_range": "2"}, files={"files": ("a.png", png())})
+    assert answer.status_code == 422
+    assert "page_range" in answer.json()["error"]["message"]

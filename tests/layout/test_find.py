@@ -186,3 +186,24 @@ def test_a_term_that_looks_like_a_pattern_gets_a_hint() -> None:
         assert f"/{term}/" in as_pattern_hint(term)
     for term in ("Total (net)", "4.50", "a-b", r"/INV-\d+/", "[draft]", "What?", "C:\\files", "5 + 3"):
         assert as_pattern_hint(term) == "", term
+
+
+@pytest.mark.parametrize(
+    ("rows", "term", "parts"),
+    [
+        (("from a well-", "known supplier"), "well-known", ["well-", "known"]),
+        (("from a well-", "known supplier"), r"/\bwell-known\b/", ["well-", "known"]),
+        (("from a well-", "known supplier"), "wellknown", ["well", "known"]),
+        (("invoice INV-", "20417 of May"), r"/INV-\d+/", ["INV-", "20417"]),
+        (("明日は晴", "れです。"), "/晴れ/", ["晴", "れ"]),
+    ],
+)
+def test_a_word_that_is_divided_behind_its_own_hyphen_is_found(
+    rows: tuple[str, ...], term: str, parts: list[str]
+) -> None:
+    assert found(page(*rows), term) == [parts]
+
+
+@pytest.mark.parametrize("term", ["\u200ftotal", "to\u00adtal", "total\ufeff", "\u2066total\u2069"], ids=ascii)
+def test_marks_that_nobody_sees_do_not_count(term: str) -> None:
+    assert found(page("The total is 5"), term) == [["total"]]

@@ -54,6 +54,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise BadRequest("--output names one file, --output-dir a folder.", remedy="Give one of them.")
     if output and (len(arguments.files) > 1 or os.path.isdir(arguments.files[0])):
         raise BadRequest("--output takes the text of one document.", remedy="For several, name a folder: --output-dir.")
+    if (arguments.regex or arguments.whole_word) and not arguments.find_term:
+        raise BadRequest("--regex and --whole-word say how --find searches.", remedy="Name the words: --find WORDS.")
     if arguments.files.count(STDIO) > 1:
         raise BadRequest("Standard input (-) is one document.", remedy="Name it once.")
     if arguments.watch and (not arguments.output_dir or STDIO in arguments.files):

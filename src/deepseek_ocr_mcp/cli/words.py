@@ -30,6 +30,7 @@ _PHRASES: Final = (
     (r"`?\bgpu_(release|offload|status)\b`?", rf"`{PROGRAM} \1`"),
     # A call is a command that is run.
     (r"\b[Cc]all `?ocr_to_files`? with", "run the command again with"),
+    (r"\bSend it again completely", "Copy the whole file again"),
     (r"\bCall `?ocr_image`? again|\bSend (?:the request|the page|it) again|\bCall again", "Run the command again"),
     (r"\bsend (?:the request|the page) again|\bcall again|\bask again", "run the command again"),
     (r"\bRead the file again\b", "Run the command again"),

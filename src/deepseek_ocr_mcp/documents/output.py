@@ -102,6 +102,8 @@ def disk_error(exc: OSError, where: str) -> OcrError:
         return InputForbidden(
             f"No permission to write to {where}.", remedy="Choose another folder, or change its permissions."
         )
+    if exc.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOENT):
+        return BadRequest(f"{where} cannot hold a file of that name: {exc.strerror}.", remedy="Choose another name.")
     return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
 
 

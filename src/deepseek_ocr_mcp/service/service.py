@@ -33,11 +33,11 @@ from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
 from ..engines.base import ReadOptions
 from ..errors import BadRequest, NotReady, OcrError, QueueFull, Timeout, UnsupportedMode
-from ..export_formats import EXPORT_FORMATS, ExportOptions
+from ..export_formats import EXPORT_FORMATS, ExportOptions, export_format
 from ..gpu.probe import GpuProbe
 from ..lifecycle.base import Lifecycle, ModelStatus
 from ..logs import request as request_lines
-from ..models import GpuStatus, OcrRequest, Page, State, Timing, Transition
+from ..models import GpuStatus, OcrRequest, OcrResult, Page, State, Timing, Transition
 from ..modes import DEFAULT_MODE, IGNORE_LAYER, MODES, ONLY_LAYER, RESOLUTIONS, TEXT_LAYERS
 from ..observer import CLIENT_GONE, INTERNAL, OK, UNKNOWN, Observer
 from .admission import Admission, Place
@@ -401,7 +401,7 @@ class OcrService:
             dirs = self.settings.ocr_allowed_dirs
             await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
             result.saved_to = output
-            answer.add("saved", f"The whole text is in {output}.")
+            answer.add("saved", _saved(output, result))
         self._fit(answer, request, work, ask)
         return answer
 
@@ -554,6 +554,15 @@ class OcrService:
         """End the worker and give everything back. Raises `Busy` after a bounded wait."""
         self._jobs.stop_unattended()
         return await self._manager.release(force)
+
+
+def _saved(output: str, result: OcrResult) -> str:
+    """The sentence on a file that was written."""
+    format = export_format(output)
+    if format is not None and format.needs_document and len(result.pages) < result.page_count:
+        read = format_pages([page.page for page in result.pages])
+        return f"{output} has all pages of the document; only pages {read} were read, and the others hold no new text."
+    return f"The whole text is in {output}."
 
 
 def _held_mb(probe: GpuProbe, facts: ModelStatus) -> int | None:

@@ -204,6 +204,11 @@ async def read_form(
         raise BadRequest(
             f"The form has no file in its field `{file_fields[0]}`.", remedy=f"Send it: -F {file_fields[0]}=@page.png"
         )
+    if form.file_name is not None and form.fields.get(DOCUMENT_FIELD):
+        raise BadRequest(
+            f"The form has a file, and names another document in its field `{DOCUMENT_FIELD}`.",
+            remedy="Send one of them.",
+        )
     return form.fields
 
 

@@ -78,6 +78,10 @@ class Loaders:
             incoming = await stack.enter_async_context(self._service.receive())
             fields = await read_form(request, incoming, file_fields=DOCLING_FILES)
             mode = _mode(fields.get("to_formats", ""))
+            if asked := sorted({"page_range", "pages"} & fields.keys()):
+                raise BadRequest(
+                    f"{asked[0]} is not taken here: all pages are read.", remedy="Use POST /ocr with pages."
+                )
             snapshot = await incoming.snapshot()
             result = await self._read(request, Terms(place=place, upload=snapshot), mode)
         answer = DoclingAnswer(
