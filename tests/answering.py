@@ -7,7 +7,7 @@ from typing import Any
 
 from deepseek_ocr_mcp.documents.reader import LayerText
 from deepseek_ocr_mcp.engines.base import PageText, Reading, ReadOptions, TextBlock
-from deepseek_ocr_mcp.layout.answers import Block, answer, hits
+from deepseek_ocr_mcp.layout.answers import BlockFields, answer, hits
 from deepseek_ocr_mcp.layout.lines import TextLine
 from deepseek_ocr_mcp.service.work import reading_of
 
@@ -25,7 +25,7 @@ class LayerAnswer:
 
     layer: LayerText
     text: str
-    blocks: list[Block]
+    blocks: list[BlockFields]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)

@@ -1,4 +1,4 @@
-"""The geometry of regions of text on a page image, shared by the engines that read lines.
+"""Regions of text on a page image, and the reading of a page that they make, for the engines that read lines.
 
 Lengths are pixels of the page image, angles are degrees clockwise.
 """
@@ -54,7 +54,7 @@ SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from w
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
 EDGE_INK: Final = 0.25  # the same at the edge of a word, where pixels are half white
 
-LONG: Final = 3.0  # times its thickness is a region long that holds several letters: it tells how a page lies
+LONG: Final = 3.0  # a region longer than so many times its thickness holds several letters, and shows how a page lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Region:
         return min(self.width, self.height)
 
     def thicker(self, times: float) -> Region:
-        """With so much more of what is above and below its line."""
+        """The same region, `times` as thick across its line."""
         return replace(self, width=times * self.width) if self.tall else replace(self, height=times * self.height)
 
     def turned(self, quarters: int, width: float, height: float) -> Region:
@@ -216,7 +216,7 @@ def _pixel_bounds(region: Region, pixels: Pixels) -> tuple[int, int, int, int]:
 
 
 def column_contrast(pixels: Pixels) -> NDArray[np.uint8]:
-    """How far the pixels of each column are apart, in the colour that shows it best."""
+    """The difference between the brightest and the darkest pixel of each column, in its strongest colour channel."""
     contrast: NDArray[np.uint8] = (pixels.max(axis=0) - pixels.min(axis=0)).max(axis=1)
     return contrast
 
@@ -269,8 +269,8 @@ def _corners(region: Region, *, downwards: bool) -> Quad:
 def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
     """The words of a line, each drawn in to its ink.
 
-    The recogniser places a character to a quarter of a line's height. So two words are parted at the white that is
-    nearest to where one ends.
+    The recogniser places a character to a quarter of a line's height. So the cut between two words goes to the nearest
+    column without ink.
     """
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high

@@ -9,23 +9,23 @@ from .lines import NO_SPACES, Quad, TextLine
 from .reading import Reading, Section, angle_of, bounds, part_of, quad_of, words_of
 from .writing import rows_around, to_markdown, to_text
 
-__all__ = ["Block", "answer", "hits"]
+__all__ = ["BlockFields", "answer", "hits"]
 
-Block = dict[str, Any]
+BlockFields = dict[str, Any]
 """A piece of a page as JSON, with the fields of a block in an answer: `label`, `text`, `box`, `score`, `source`,
 `angle`, `vertical`, and `words` with `text` and `box`. A field that has nothing to say is left out."""
 
 MARKDOWN: Final = "document"  # the mode whose text is Markdown, and whose labels are kinds of elements
 
 
-def answer(reading: Reading, mode: str) -> tuple[str, list[Block]]:
+def answer(reading: Reading, mode: str) -> tuple[str, list[BlockFields]]:
     """The whole page: its text, and a block for each line in reading order.
 
     Args:
         mode: `document` for Markdown; another mode for plain text.
     """
     chunks: list[str] = []
-    blocks: list[Block] = []
+    blocks: list[BlockFields] = []
     is_markdown = mode == MARKDOWN
     for section in reading.sections:
         chunks.append((to_markdown if is_markdown else to_text)(section.lines, section.elements))
@@ -35,13 +35,13 @@ def answer(reading: Reading, mode: str) -> tuple[str, list[Block]]:
     return "\n\n".join(chunk for chunk in chunks if chunk), blocks
 
 
-def hits(reading: Reading, term: str) -> tuple[str, list[Block]]:
+def hits(reading: Reading, term: str) -> tuple[str, list[BlockFields]]:
     """Where the term of a search stands: the rows of the page with a hit, and a block for each part of a hit in a line.
 
     Whole rows, because the amount that belongs to "Total" is a line of its own at the other edge.
     """
     chunks: list[str] = []
-    blocks: list[Block] = []
+    blocks: list[BlockFields] = []
     for section in reading.sections:
         text, found = _hits_in(reading, section, term)
         chunks.append(text)
@@ -49,7 +49,7 @@ def hits(reading: Reading, term: str) -> tuple[str, list[Block]]:
     return "\n".join(chunk for chunk in chunks if chunk), blocks
 
 
-def _hits_in(reading: Reading, section: Section, term: str) -> tuple[str, list[Block]]:
+def _hits_in(reading: Reading, section: Section, term: str) -> tuple[str, list[BlockFields]]:
     found = find_term(section.lines, term, section.order)
     blocks = []
     for term, span in ((hit.term, span) for hit in found for span in hit.spans):
@@ -60,14 +60,14 @@ def _hits_in(reading: Reading, section: Section, term: str) -> tuple[str, list[B
     return rows_around(section.lines, section.elements, groups), blocks
 
 
-def _line_block(reading: Reading, label: str, line: TextLine) -> Block:
+def _line_block(reading: Reading, label: str, line: TextLine) -> BlockFields:
     words = [{"text": line.text[word.start : word.stop], "box": _box(reading, word.quad)} for word in words_of(line)]
     return {"label": label, "text": line.text.strip(), **_block(reading, line, quad_of(line)), "words": words}
 
 
-def _block(reading: Reading, line: TextLine, quad: Quad) -> Block:
+def _block(reading: Reading, line: TextLine, quad: Quad) -> BlockFields:
     """The fields of a block that say where it is, and how sure the engine is of it."""
-    block: Block = {"box": _box(reading, quad)}
+    block: BlockFields = {"box": _box(reading, quad)}
     if line.source != "text_layer":
         block["score"] = round(line.score, 3)
     if reading.is_mixed and line.source:

@@ -486,12 +486,12 @@ class Jobs:
     async def _keep(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
         own = self._manager.engine.name
         fresh = {
-            page.page.page: page for page in pages if page.page.source or (page.engine == own and page.may_be_kept)
+            page.page.page: page for page in pages if page.page.source or (page.engine == own and page.is_cacheable)
         }
         job.fresh |= fresh
         await anyio.lowlevel.checkpoint()  # waiting requests are answered first
         for page in fresh.values():
-            await self._cache.put(job.work.page_key(page), page.to_dict(), for_long=not page.is_wanting)
+            await self._cache.put(job.work.page_key(page), page.to_dict(), for_long=not page.is_incomplete)
         for number in fresh:
             job.fresh.pop(number, None)
 

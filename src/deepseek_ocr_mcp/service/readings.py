@@ -1,4 +1,4 @@
-"""Checks readings that come from children and from the cache, and looks at them as requests do.
+"""Checks readings that come from children and from the cache, and makes the text and blocks that a mode asks for.
 
 It imports layout, and nothing imports it before the first page is there: a server starts without it.
 """
@@ -20,7 +20,7 @@ from .search import term_errors
 __all__ = ["checked", "is_scrap", "seen"]
 
 SCRAP_CHARS: Final = (
-    12  # fewer in the part of a page that was read: an engine cannot tell whether their script is known
+    12  # with fewer characters in the part of a page that was read, an engine cannot tell which script it sees
 )
 SCRAP_MARGIN: Final = (
     4.0  # heights of a line; a part is drawn with 30 points around its text, three lines of small type
@@ -50,7 +50,7 @@ def seen(reading: Reading, mode: str, find_term: str) -> tuple[str, list[Block]]
 
 
 def is_scrap(part: UnreadPart, reading: Reading) -> bool:
-    """Whether a part holds a few characters and nothing else: its lines are short, and reach to all its sides.
+    """Whether a part holds a few characters and nothing else: its lines end near each of its sides.
 
     Where no line was found, or one side of the part is empty, there may be text that was not read.
     """

@@ -139,13 +139,13 @@ class ReadPage:
         return cls(Page(page=number, width=0, height=0, text="", finish="failed"), "", "", CPU, error=error)
 
     @property
-    def is_wanting(self) -> bool:
-        """Whether an engine could not read all of the page. After a restart it may: with data of another language."""
+    def is_incomplete(self) -> bool:
+        """Whether an engine left a part of the page unread. A restart with data of more languages may read it."""
         return bool(self.remark) and not self.page.source
 
     @property
-    def may_be_kept(self) -> bool:
-        """Whether this is as good as another reading. A model that writes text may write better the next time."""
+    def is_cacheable(self) -> bool:
+        """Whether the page may go into the cache. Text that a model wrote with a remark may come out better again."""
         return self.reading is not None or not self.remark
 
     def seen(self, view: View) -> Self:

@@ -1,4 +1,4 @@
-"""Every message is answered: what the SDK cannot parse is refused in JSON-RPC's words, and no half character is sent.
+"""Every request gets an answer: a message that the SDK cannot parse gets a JSON-RPC error. No half character is sent.
 
 The SDK drops a line that it cannot parse, so its client waits for ever. It takes a request with an id like null for a
 notification, and does not answer that either. One text that UTF-8 cannot hold ends its writer and with it the server.
@@ -38,7 +38,7 @@ __all__ = ["clean_answers", "clean_progress", "guarded_stdio", "refusals", "run_
 STDIN: Final = 0
 ODD_ID: Final = re.compile(r'"id"\s*:\s*(?:[^\s\d"-]|-?\d+[.eE])')  # neither a text nor a whole number
 NO_REQUEST: Final = '{"id": null, "method": ""}'  # which the SDK cannot parse, so that `refusals` answers it
-MAX_REFUSALS: Final = 100  # of one batch: each of its requests waits for an answer
+MAX_REFUSALS: Final = 100  # of the requests of a refused batch, so many get an answer; the rest are dropped
 
 
 async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -52,7 +52,7 @@ async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext
 
 
 def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None]]:
-    """What tells the caller of a tool how far it is, with messages that can be sent whatever a file is called."""
+    """A function that reports progress to the caller of a tool, whatever characters a file's name has."""
 
     async def report(done: float, total: float, message: str) -> None:
         await ctx.report_progress(done, total, well_formed(message))

@@ -119,7 +119,7 @@ class ReadingTool:
         for name in ("text", "saved_to"):  # the text stands in `content`, and in each page
             del properties[name]
         del parts["Page"]["properties"]["raw"]  # in files only
-        del parts["Folder"], parts["Failure"]  # of them, an answer has the names of files
+        del parts["Folder"], parts["Failure"]  # an answer of ocr_image holds only the names of files of a folder
         properties["folder"] = {"type": "object", "description": "the files that image names, where it is a folder"}
         return tool
 
@@ -149,8 +149,8 @@ class ReadingTool:
         the agent's whole history.
 
         Args:
-            answer: its pages are kept, if they have no name yet.
-            name: the name of the result; empty where it has none yet.
+            answer: its pages are stored under a new name, if `name` is empty.
+            name: the name under which they are stored already.
         """
         pages = answer.whole
         name = name or (self.store.put({page.page: page.text for page in pages}) if pages else "")

@@ -1,6 +1,6 @@
 """Builds the MCP server: tools, resources, prompts and the app, for both protocol eras and both transports.
 
-Every failure is an answer with `isError`: its text says what happened and what to do. No failure ends the session.
+A tool that fails answers with `isError`: its text says what happened and what to do. No failure ends the session.
 """
 
 from __future__ import annotations
