@@ -164,3 +164,22 @@ async def test_a_reading_that_is_none_is_an_error_of_the_engine() -> None:
         result = await mcp.call_tool("ocr_image", {"image": INVOICE})
     assert result.is_error
     assert "no page" in said(result)
+
+
+async def test_a_damaged_page_of_a_picture_file_costs_that_page_of_its_pdf(tmp_path: Path) -> None:
+    pages = [Image.open(io.BytesIO(written(f"Minutes {n} of the board"))).convert("RGB") for n in (1, 2)]
+    data = io.BytesIO()
+    pages[0].save(data, "TIFF", save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    broken = bytearray(data.getvalue())
+    with Image.open(io.BytesIO(data.getvalue())) as file:
+        file.seek(1)
+        begin = file.tag_v2[273][0]  # where the strips of the second page begin
+    broken[begin + 20 : begin + 200] = b"\xff" * 180
+    (tmp_path / "scan.tiff").write_bytes(broken)
+    async with client("rapidocr") as mcp:
+        asked = {"image": str(tmp_path / "scan.tiff"), "save_to": str(tmp_path / "out.pdf")}
+        answer = facts(await mcp.call_tool("ocr_to_files", asked))
+    assert [note["pages"] for note in answer["notes"] if note["code"] == "page_failed"] == ["2"]
+    with pypdfium2.PdfDocument(tmp_path / "out.pdf") as made:
+        assert len(made) == 2
+        assert "Minutes" in made[0].get_textpage().get_text_range()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..engines.base import Call
+from ..errors import OcrError
 from ..export_formats import ExportOptions
 from .encode import encoded_small, encoded_to_send, open_page_image, read_json, shrunk
 from .formats import (
@@ -242,7 +243,7 @@ class PageRenderer:
     def _export_document(
         self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
     ) -> None:
-        from .exports.pdf import add_picture, lay_under, new_pdf
+        from .exports.pdf import lay_under, new_pdf
         from .pdf import PdfDocument
 
         with decoder_errors(document["name"]):
@@ -251,15 +252,29 @@ class PageRenderer:
                 pdf = opened.pdf
             else:
                 pdf = new_pdf()
-                original = document["path"] if opened.format == "JPEG" else ""
+                failed = {page["page"] for page in pages if page.get("finish") == "failed"}
                 for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
                     call.raise_if_cancelled()
-                    width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
-                    add_picture(pdf, out, {"width": width, "height": height}, document["dpi"], original)
+                    self._add_page(pdf, opened, number, document | {"out": out, "failed": number in failed}, call)
             lay_under(pdf, pages, upright=options.upright)
             with disk_errors():
                 pdf.save(out)
             self.close()  # it is no longer what is in the file
+
+    def _add_page(self, pdf: Any, opened: OpenDocument, number: int, document: dict[str, Any], call: Call) -> None:
+        """Add a page of a picture file to a PDF; an empty one where the page could not be read, nor be drawn now."""
+        from .exports.pdf import add_empty_page, add_picture
+
+        original = document["path"] if opened.format == "JPEG" else ""
+        try:
+            with decoder_errors(document["name"]):
+                size = opened.draw(number, document["dpi"], document["max_pixels"], document["out"], call)
+        except OcrError:
+            if not document["failed"]:
+                raise
+            add_empty_page(pdf)
+            return
+        add_picture(pdf, document["out"], {"width": size[0], "height": size[1]}, document["dpi"], original)
 
     def _limit(self, max_pixels: int) -> None:
         if not self._limited:

@@ -32,11 +32,12 @@ from PIL import Image, ImageChops
 from ..encode import open_page_image
 from .placing import PlacedLine, is_without_spaces, placed_blocks, quarter_of, text_sides
 
-__all__ = ["add_picture", "lay_under", "new_pdf"]
+__all__ = ["add_empty_page", "add_picture", "lay_under", "new_pdf"]
 
 OWN_TEXT: Final = 8  # characters: a page with more has text of its own, not just a number that a scanner wrote
 GLYPH_WIDTH: Final = 500  # thousandths of the size of the text; any would do, as words are stretched to fit
 MAX_CODES: Final = 0xFFFE  # different characters in one document
+EMPTY_PAGE: Final = (595, 842)  # points: A4
 JPEG_QUALITY: Final = 88
 EXIF_ORIENTATION: Final = 0x0112
 RUNS_RIGHT: Final = re.compile(
@@ -84,6 +85,11 @@ def lay_under(pdf: pypdfium2.PdfDocument, pages: Sequence[Mapping[str, Any]], *,
 def new_pdf() -> Any:
     """A PDF without pages."""
     return pypdfium2.PdfDocument.new()
+
+
+def add_empty_page(pdf: Any) -> None:
+    """Add a page of A4 without anything on it, so that the pages behind it keep their numbers."""
+    pdf.new_page(*EMPTY_PAGE).close()
 
 
 def add_picture(pdf: Any, path: str, size: Mapping[str, Any], dpi: float, original: str = "") -> None:
