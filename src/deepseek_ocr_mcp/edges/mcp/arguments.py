@@ -10,6 +10,7 @@ import difflib
 import json
 import logging
 import re
+import time
 from typing import Any, Final
 
 import anyio
@@ -21,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from ...errors import OcrError
 from ...logs import fields, request
+from .guard import last_report
 
 __all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
@@ -102,10 +104,11 @@ class StrictTool(Tool):
             raise ToolError(self._refusal(unknown))
         if "image" in arguments:
             arguments["image"] = _one_image(arguments["image"])
+        last_report.set([])
         try:
             with request():
                 answer = await super().run(arguments, context, convert_result)
-            await _apart_from_progress(context)
+            await _apart_from_progress(context, last_report.get())
             return answer
         except ToolError as exc:
             cause = exc.__cause__
@@ -141,10 +144,16 @@ class StrictTool(Tool):
         return f"{refusal}It takes {', '.join(known)}."
 
 
-async def _apart_from_progress(context: Any) -> None:
-    """Wait until the client has read the last progress: TypeScript clients drop it if the result comes with it."""
-    if (context.request_context.meta or {}).get("progress_token") is not None:
-        await anyio.sleep(RESULT_GAP_S)
+async def _apart_from_progress(context: Any, reported: list[float]) -> None:
+    """Wait until the client has read the last progress: TypeScript clients drop it if the result comes with it.
+
+    Args:
+        context: of the call, which says whether the client asked for progress.
+        reported: when progress was reported last; empty: none was.
+    """
+    asked = (context.request_context.meta or {}).get("progress_token") is not None
+    if asked and reported and (left := reported[0] + RESULT_GAP_S - time.monotonic()) > 0:
+        await anyio.sleep(left)
 
 
 def _short(name: object) -> str:
