@@ -321,14 +321,17 @@ async def test_64_callers_lose_nothing_while_the_worker_is_killed_three_times() 
 
         async def killer() -> None:
             killed: set[int] = set()
+            answered = 5
             async with http_client(server) as mcp:
-                for answered in (5, 20, 35):
+                for _ in range(3):
                     pid = None
                     while len(answers) < answered or pid is None or pid in killed:
                         await news.wait()
                         pid = facts(await mcp.call_tool("gpu_status", {})).get("worker_pid")
                     os.kill(pid, signal.SIGKILL)
                     killed.add(pid)
+                    # A page is read again once: what was read at this kill is answered before the next one.
+                    answered = len(answers) + 15
 
         with anyio.fail_after(4 * BOUND_S):
             async with anyio.create_task_group() as tasks:
