@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from ..errors import UnsupportedMode
 from ..layout.gutters import split_at_gutters
-from ..layout.lines import Box, Frame, Quad, TextLine, WordPlace, cut
-from ..layout.reading import PIECE, Reading, Section
+from ..layout.lines import Box, Frame, Quad, TextLine, WordPlace, cut, edge_of
+from ..layout.reading import PIECE, Reading, Section, part_of_quad
 from ..layout.ticks import with_ticks
 from . import KNOWN
 from .base import PageImage
@@ -85,12 +85,23 @@ class Region:
 
     def turned(self, quarters: int, width: float, height: float) -> Region:
         """Where this is after `np.rot90(page, quarters)` of a page of that size."""
-        if quarters == 0:
-            return self
-        if quarters == 2:
-            return replace(self, x=width - self.x, y=height - self.y)
-        x, y = (self.y, width - self.x) if quarters == 1 else (height - self.y, self.x)
-        return replace(self, x=x, y=y, width=self.height, height=self.width)
+        x, y = _turned(self.x, self.y, quarters, (width, height))
+        if quarters % 2:
+            return replace(self, x=x, y=y, width=self.height, height=self.width)
+        return replace(self, x=x, y=y)
+
+
+def _turned(x: float, y: float, quarters: int, size: tuple[float, float]) -> tuple[float, float]:
+    """Where a point is after `np.rot90(page, quarters)` of a page of that width and height."""
+    width, height = size
+    match quarters:
+        case 1:
+            return y, width - x
+        case 2:
+            return width - x, height - y
+        case 3:
+            return height - y, x
+    return x, y
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +147,7 @@ class Sheet:
         x1, y1, x2, y2, x3, y3, x4, y4 = quad
 
         def at(x: float, y: float) -> tuple[float, float]:
-            match self.quarters % 4:  # `np.rot90` undone
-                case 1:
-                    x, y = height - y, x
-                case 2:
-                    x, y = width - x, height - y
-                case 3:
-                    x, y = y, width - x
+            x, y = _turned(x, y, -self.quarters % 4, (width, height))
             return x * scale, y * scale
 
         return (*at(x1, y1), *at(x2, y2), *at(x3, y3), *at(x4, y4))
@@ -275,7 +280,7 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high
         corners, spans = _corners(ink, downwards=downwards), [match.span() for match in PIECE.finditer(line.text)]
-        return tuple(WordPlace(*s, _part(corners, _edge(line, s[0]), 0, _edge(line, s[1]), 1)) for s in spans)
+        return tuple(WordPlace(*s, part_of_quad(corners, edge_of(line, s[0]), edge_of(line, s[1]))) for s in spans)
     reach = SNAP * ink.thickness / ink.length
     roomy = _in_whole_pixels(slice_region(ink, -reach, 1 + reach).thicker(WORD_ROOM), upright)
     crop = crop_region(upright, roomy, tall=downwards)
@@ -284,13 +289,13 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     place = _corners(roomy, downwards=downwards)
     length, begins = _place_in_crop(ink, roomy, width, reach, downwards=downwards)
     spans = [match.span() for match in PIECE.finditer(line.text)]
-    due = [(_edge(line, a[1]) + _edge(line, b[0])) / 2 for a, b in pairwise(spans)]
+    due = [(edge_of(line, a[1]) + edge_of(line, b[0])) / 2 for a, b in pairwise(spans)]
     cuts = [0, *(_nearest_white(contrast, begins + at * length, round(reach * length)) for at in due), width]
     words = []
     for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
         left, right = _inked_columns(contrast, first, max(last, first + 1))
         top, bottom = _inked_rows(crop[:, left:right])
-        words.append(WordPlace(*span, _part(place, left / width, top / height, right / width, bottom / height)))
+        words.append(WordPlace(*span, part_of_quad(place, left / width, right / width, top / height, bottom / height)))
     return tuple(words)
 
 
@@ -337,27 +342,3 @@ def _inked_rows(crop: Pixels) -> tuple[int, int]:
         return 0, len(crop)
     inked = np.flatnonzero(away > EDGE_INK * away.max())
     return int(inked[0]), int(inked[-1]) + 1
-
-
-def _part(place: Quad, left: float, top: float, right: float, bottom: float) -> Quad:
-    """A part of a place, its sides as fractions of the length and of the height."""
-    x1, y1, x2, y2, _, _, x4, y4 = place
-
-    def at(along: float, down: float) -> tuple[float, float]:
-        return x1 + along * (x2 - x1) + down * (x4 - x1), y1 + along * (y2 - y1) + down * (y4 - y1)
-
-    return (*at(left, top), *at(right, top), *at(right, bottom), *at(left, bottom))
-
-
-def _edge(line: TextLine, at: int) -> float:
-    """The fraction of the line's length at which character `at` begins; in a space, its middle."""
-    count = len(line.text)
-    if at <= 0 or at >= count:
-        return 0.0 if at <= 0 else 1.0
-    if len(line.centres) != count:
-        return at / count
-    if line.text[at - 1].isspace():
-        return line.centres[at - 1]
-    if line.text[at].isspace():
-        return line.centres[at]
-    return (line.centres[at - 1] + line.centres[at]) / 2

@@ -29,7 +29,7 @@ from typing import Final
 
 import regex
 
-from .lines import NO_SPACES, TextLine
+from .lines import NO_SPACES, TextLine, edge_of
 from .order import reading_order
 
 __all__ = [
@@ -463,7 +463,7 @@ class _Joined:
             start, stop = row.part(begin - self.begins[n], end - self.begins[n])
             if start < stop:
                 line = self.lines[row.line]
-                found.append(Span(row.line, start, stop, _edge(line, start), _edge(line, stop)))
+                found.append(Span(row.line, start, stop, edge_of(line, start), edge_of(line, stop)))
             n += 1
         return tuple(found)
 
@@ -502,20 +502,6 @@ def _runs_on(text: str, following: str) -> bool:
     if NO_SPACES.match(text[-1]) and NO_SPACES.match(following[0]):
         return True
     return len(text) > 1 and text[-1] == "-" and text[-2].isalnum() and following[0].isalnum()
-
-
-def _edge(line: TextLine, at: int) -> float:
-    """The fraction of the line's length at which character `at` begins; in a space, its middle."""
-    count = len(line.text)
-    if at <= 0 or at >= count:
-        return 0.0 if at <= 0 else 1.0
-    if len(line.centres) != count:
-        return at / count
-    if line.text[at - 1].isspace():
-        return line.centres[at - 1]
-    if line.text[at].isspace():
-        return line.centres[at]
-    return (line.centres[at - 1] + line.centres[at]) / 2
 
 
 def _folded(text: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["Element", "Frame", "Piece", "Quad", "TextLine", "WordPlace", "cut", "length_in_ems", "reading_length",
-           "row_text", "runs_leftwards", "type_size", "whole"]  # fmt: skip
+__all__ = ["Element", "Frame", "Piece", "Quad", "TextLine", "WordPlace", "cut", "edge_of", "is_leftwards",
+           "length_in_ems", "reading_length", "row_text", "runs_leftwards", "type_size", "whole"]  # fmt: skip
 
 Box = tuple[float, float, float, float]
 Quad = tuple[float, float, float, float, float, float, float, float]
@@ -130,6 +130,20 @@ def cut(line: TextLine, piece: Piece) -> TextLine:
     )
     text = line.text[piece.start : piece.stop]
     return replace(line, text=text, box=(x1, y1, x2, y2), centres=centres, words=words)
+
+
+def edge_of(line: TextLine, at: int) -> float:
+    """The fraction of the line's length at which character `at` begins; in a space, its middle."""
+    count = len(line.text)
+    if at <= 0 or at >= count:
+        return 0.0 if at <= 0 else 1.0
+    if len(line.centres) != count:
+        return at / count
+    if line.text[at - 1].isspace():
+        return line.centres[at - 1]
+    if line.text[at].isspace():
+        return line.centres[at]
+    return (line.centres[at - 1] + line.centres[at]) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +276,12 @@ def _usual(values: Iterable[float], weights: Sequence[int]) -> float:
 
 
 def runs_leftwards(lines: Iterable[TextLine]) -> bool:
-    """Whether most letters are Hebrew or Arabic."""
-    text = "".join(line.text for line in lines)
+    """Whether most letters of the lines are Hebrew or Arabic."""
+    return is_leftwards("".join(line.text for line in lines))
+
+
+def is_leftwards(text: str) -> bool:
+    """Whether most letters of a text are Hebrew or Arabic."""
     return 2 * len(RIGHT_TO_LEFT.findall(text)) > sum(map(str.isalpha, text))
 
 

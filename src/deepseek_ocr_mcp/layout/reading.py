@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .grids import arrange_with_rules
-from .lines import NO_SPACES, RIGHT_TO_LEFT, Box, Element, Quad, TextLine, WordPlace, length_in_ems
+from .lines import NO_SPACES, Box, Element, Quad, TextLine, WordPlace, is_leftwards, length_in_ems
 
 __all__ = [
     "PIECE",
@@ -23,7 +23,10 @@ __all__ = [
     "around",
     "bounds",
     "part_of",
+    "part_of_quad",
     "quad_of",
+    "quad_of_box",
+    "rectangle_around",
     "words_of",
 ]
 
@@ -165,8 +168,15 @@ def quad_of(line: TextLine) -> Quad:
     """Where the line is on the page."""
     if line.quad is not None:
         return line.quad
-    x1, y1, x2, y2 = line.box
-    return (x2, y1, x2, y2, x1, y2, x1, y1) if line.vertical else (x1, y1, x2, y1, x2, y2, x1, y2)
+    return quad_of_box(line.box, quarters=int(line.vertical))
+
+
+def quad_of_box(box: Box, quarters: int = 0) -> Quad:
+    """The corners of a box whose text is turned clockwise by so many quarters: 1 for text that runs downwards."""
+    x1, y1, x2, y2 = box
+    corners = [x1, y1, x2, y1, x2, y2, x1, y2]
+    a, b, c, d, e, f, g, h = corners[2 * quarters :] + corners[: 2 * quarters]
+    return a, b, c, d, e, f, g, h
 
 
 def angle_of(quad: Quad) -> float:
@@ -188,10 +198,14 @@ def around(quads: Sequence[Quad]) -> Quad:
     """The rectangle around rectangles of one line, turned as the first of them is."""
     if len(quads) == 1:
         return quads[0]
-    turn = math.radians(angle_of(quads[0]))
-    cos, sin = math.cos(turn), math.sin(turn)
-    points = [(x * cos + y * sin, y * cos - x * sin) for q in quads for x, y in zip(q[::2], q[1::2], strict=True)]
-    xs, ys = zip(*points, strict=True)
+    points = (point for quad in quads for point in zip(quad[::2], quad[1::2], strict=True))
+    return rectangle_around(points, angle_of(quads[0]))
+
+
+def rectangle_around(points: Iterable[tuple[float, float]], angle: float) -> Quad:
+    """The rectangle around points that is turned by an angle, degrees clockwise."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    xs, ys = zip(*((x * cos + y * sin, y * cos - x * sin) for x, y in points), strict=True)
     left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
 
     def back(x: float, y: float) -> tuple[float, float]:
@@ -200,14 +214,14 @@ def around(quads: Sequence[Quad]) -> Quad:
     return (*back(left, top), *back(right, top), *back(right, bottom), *back(left, bottom))
 
 
-def _slice(quad: Quad, begin: float, end: float) -> Quad:
-    """The part of a rectangle between two fractions of its length."""
-    x1, y1, x2, y2, x3, y3, x4, y4 = quad
-    right, down = (x2 - x1, y2 - y1), (x3 - x4, y3 - y4)
-    return (
-        x1 + begin * right[0], y1 + begin * right[1], x1 + end * right[0], y1 + end * right[1],
-        x4 + end * down[0], y4 + end * down[1], x4 + begin * down[0], y4 + begin * down[1],
-    )  # fmt: skip
+def part_of_quad(quad: Quad, begin: float, end: float, top: float = 0.0, bottom: float = 1.0) -> Quad:
+    """A part of a rectangle: its sides as fractions of the length and of the height."""
+    x1, y1, x2, y2, _, _, x4, y4 = quad
+
+    def at(along: float, down: float) -> tuple[float, float]:
+        return x1 + along * (x2 - x1) + down * (x4 - x1), y1 + along * (y2 - y1) + down * (y4 - y1)
+
+    return (*at(begin, top), *at(end, top), *at(end, bottom), *at(begin, bottom))
 
 
 def words_of(line: TextLine) -> list[WordPlace]:
@@ -233,7 +247,7 @@ def _pieces(line: TextLine) -> tuple[WordPlace, ...]:
         return line.words
     quad = quad_of(line)
     places = ((match.start(), match.end()) for match in PIECE.finditer(line.text))
-    return tuple(WordPlace(*place, _slice(quad, *_share(line.text, *place))) for place in places)
+    return tuple(WordPlace(*place, part_of_quad(quad, *_share(line.text, *place))) for place in places)
 
 
 def part_of(line: TextLine, start: int, stop: int) -> Quad:
@@ -253,7 +267,7 @@ def _quads_within(line: TextLine, pieces: Iterable[WordPlace], start: int, stop:
             quads.append(piece.quad)
         else:
             share = _share(line.text[piece.start : piece.stop], first - piece.start, last - piece.start)
-            quads.append(_slice(piece.quad, *share))
+            quads.append(part_of_quad(piece.quad, *share))
     return quads
 
 
@@ -261,5 +275,4 @@ def _share(text: str, start: int, stop: int) -> tuple[float, float]:
     """Where characters `start` to `stop` begin and end, as fractions of the length of `text`."""
     whole = length_in_ems(text)
     begin, end = length_in_ems(text[:start]) / whole, length_in_ems(text[:stop]) / whole
-    leftwards = 2 * len(RIGHT_TO_LEFT.findall(text)) > sum(map(str.isalpha, text))
-    return (1 - end, 1 - begin) if leftwards else (begin, end)
+    return (1 - end, 1 - begin) if is_leftwards(text) else (begin, end)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
-from ...layout.reading import PIECE, Reading, Section
+from ...layout.reading import PIECE, Reading, Section, quad_of_box, rectangle_around
 from .cells import cut_at_columns
 from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
@@ -474,28 +474,13 @@ class _LinePlaces:
 
         Where text runs along the sides of the page, the place is made of whole pixels, so that all ink is in it.
         """
-        lefts, tops, rights, bottoms = zip(*(glyph.box for glyph in glyphs), strict=True)
-        x1, y1 = math.floor(min(lefts) * self._across), math.floor(min(tops) * self._down)
-        x2, y2 = math.ceil(max(rights) * self._across), math.ceil(max(bottoms) * self._down)
+        boxes = [self._in_pixels(glyph.box) for glyph in glyphs]
         if angle % 90:
-            return self._slanted(glyphs, math.radians(angle))
-        corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
-        first = round(angle / 90) % 4
-        (a, b), (c, d), (e, f), (g, h) = corners[first:] + corners[:first]
-        return float(a), float(b), float(c), float(d), float(e), float(f), float(g), float(h)
+            corners = (point for x1, y1, x2, y2 in boxes for point in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)))
+            return rectangle_around(corners, angle)
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        box = (math.floor(min(lefts)), math.floor(min(tops)), math.ceil(max(rights)), math.ceil(max(bottoms)))
+        return quad_of_box(box, quarters=round(angle / 90) % 4)
 
-    def _slanted(self, glyphs: Sequence[Glyph], turn: float) -> Quad:
-        """The rectangle around the boxes of these glyphs that is turned by `turn`, in radians clockwise."""
-        cos, sin = math.cos(turn), math.sin(turn)
-        along, below = [], []
-        for left, top, right, bottom in (glyph.box for glyph in glyphs):
-            for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)):
-                x, y = x * self._across, y * self._down
-                along.append(x * cos + y * sin)
-                below.append(y * cos - x * sin)
-
-        def back(x: float, y: float) -> tuple[float, float]:
-            return x * cos - y * sin, x * sin + y * cos
-
-        left, right, top, bottom = min(along), max(along), min(below), max(below)
-        return (*back(left, top), *back(right, top), *back(right, bottom), *back(left, bottom))
+    def _in_pixels(self, box: Box) -> Box:
+        return box[0] * self._across, box[1] * self._down, box[2] * self._across, box[3] * self._down

@@ -10,7 +10,7 @@ from typing import Final
 
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import NO_SPACES, RIGHT_TO_LEFT, Quad, TextLine, WordPlace, cut
-from ...layout.reading import PIECE, part_of
+from ...layout.reading import PIECE, part_of, quad_of_box
 from ..sheet import Region, slice_region
 from .program import Word, by_line, mean_confidence
 
@@ -72,7 +72,7 @@ def _line(group: Sequence[Word], tilt: float, width: int, height: int, scale: fl
     if RIGHT_TO_LEFT.search(text):
         centres = ()  # they would run backwards
     pieces = [
-        WordPlace(start, start + len(word.text), _corners(word.box, scale, vertical=vertical))
+        WordPlace(start, start + len(word.text), _place(word, scale, vertical=vertical))
         for start, word in zip(starts, group, strict=True)
     ]
     dx, dy = (left + right - width) / 2, (top + bottom - height) / 2
@@ -83,6 +83,12 @@ def _line(group: Sequence[Word], tilt: float, width: int, height: int, scale: fl
     return line, ink
 
 
+def _place(word: Word, scale: float, *, vertical: bool) -> Quad:
+    """Where a word is, in pixels of the page."""
+    x1, y1, x2, y2 = word.box
+    return quad_of_box((x1 * scale, y1 * scale, x2 * scale, y2 * scale), quarters=int(vertical))
+
+
 def _words(text: str, pieces: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
     """The words of a line and the signs at them, made of the pieces that the program takes for words.
 
@@ -90,12 +96,6 @@ def _words(text: str, pieces: Sequence[WordPlace]) -> tuple[WordPlace, ...]:
     """
     whole = TextLine(text, (0.0, 0.0, 0.0, 0.0), words=tuple(pieces))
     return tuple(WordPlace(*match.span(), part_of(whole, *match.span())) for match in PIECE.finditer(text))
-
-
-def _corners(box: tuple[int, int, int, int], scale: float, *, vertical: bool) -> Quad:
-    """The box of a word as the program gives it, in pixels of the page, its corners in the order of its text."""
-    x1, y1, x2, y2 = (side * scale for side in box)
-    return (x2, y1, x2, y2, x1, y2, x1, y1) if vertical else (x1, y1, x2, y1, x2, y2, x1, y2)
 
 
 def _joined(
