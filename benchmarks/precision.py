@@ -8,7 +8,6 @@ others use. Run it on a processor with instructions for products of integers. Ne
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -24,7 +23,17 @@ import anyio
 from common import report, sample_page, say, table, verdict
 from generated_pages import write_pages
 from number_pages import write_number_pages
-from reading import CORPUS, OurTool, Reading, column, load_evaluate, mean, number_scores, order_scores, shown
+from reading import (
+    OurTool,
+    Reading,
+    column,
+    load_evaluate,
+    mean,
+    number_scores,
+    order_scores,
+    pages_parser,
+    shown,
+)
 
 PRECISIONS: Final = ("float32", "int8")
 MAX_LOSS: Final = 0.001  # of mean CER and of mean word F1
@@ -125,13 +134,7 @@ def summary_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print, and save if asked."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder with manifest.json (default %(default)s)")
-    parser.add_argument("--generated", action="store_true", help="read pages that are drawn for it instead")
-    parser.add_argument("--numbers", action="store_true", help="read tables of numbers that are drawn for it instead")
-    parser.add_argument("--seed", type=int, default=1, help="of the pages that are drawn (default %(default)s)")
-    parser.add_argument("--files", type=int, default=0, metavar="N", help="only the first N files")
+    parser = pages_parser(__doc__)
     parser.add_argument("--without", default="", metavar="A,B", help="leave these categories out")
     parser.add_argument("--save", action="store_true", help="write results/precision.md")
     arguments = parser.parse_args()

@@ -602,16 +602,22 @@ def files_table(results: Results, entries: Sequence[dict[str, Any]]) -> str:
     return table(("CER, F1, s", *READERS), rows)
 
 
-def main() -> None:
-    """Measure, print, and save if asked."""
+def pages_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments that say which pages are read."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=formatter)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="folder with manifest.json (default %(default)s)")
     parser.add_argument("--generated", action="store_true", help="read pages that are drawn for it instead")
     parser.add_argument("--numbers", action="store_true", help="read tables of numbers that are drawn for it instead")
     parser.add_argument("--seed", type=int, default=1, help="of the pages that are drawn (default %(default)s)")
-    parser.add_argument("--categories", default="", metavar="A,B", help="only these")
     parser.add_argument("--files", type=int, default=0, metavar="N", help="only the first N files")
+    return parser
+
+
+def main() -> None:
+    """Measure, print, and save if asked."""
+    parser = pages_parser(__doc__)
+    parser.add_argument("--categories", default="", metavar="A,B", help="only these")
     parser.add_argument("--rounds", type=int, default=5, help="of the receipt and the cold start (default %(default)s)")
     parser.add_argument("--engine", default="rapidocr", help="OCR_ENGINE of ours (default %(default)s)")
     parser.add_argument("--no-cli", action="store_true", help="leave `deepseek-ocr-mcp ocr` out")

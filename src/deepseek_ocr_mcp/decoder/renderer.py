@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from ..engines.base import Call
@@ -243,38 +243,17 @@ class PageRenderer:
     def _export_document(
         self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
     ) -> None:
-        from .exports.pdf import lay_under, new_pdf
+        from .exports.pdf import lay_under
         from .pdf import PdfDocument
 
         with decoder_errors(document["name"]):
             opened = self._open(document["path"], document["name"])
-            if isinstance(opened, PdfDocument):
-                pdf = opened.pdf
-            else:
-                pdf = new_pdf()
-                failed = {page["page"] for page in pages if page.get("finish") == "failed"}
-                for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
-                    call.raise_if_cancelled()
-                    self._add_page(pdf, opened, number, document | {"out": out, "failed": number in failed}, call)
+            failed = {page["page"] for page in pages if page.get("finish") == "failed"}
+            pdf = opened.pdf if isinstance(opened, PdfDocument) else _pdf_of(opened, document, failed, out, call)
             lay_under(pdf, pages, upright=options.upright)
             with disk_errors():
                 pdf.save(out)
             self.close()  # it is no longer what is in the file
-
-    def _add_page(self, pdf: Any, opened: OpenDocument, number: int, document: dict[str, Any], call: Call) -> None:
-        """Add a page of a picture file to a PDF; an empty one where the page could not be read, nor be drawn now."""
-        from .exports.pdf import add_empty_page, add_picture
-
-        original = document["path"] if opened.format == "JPEG" else ""
-        try:
-            with decoder_errors(document["name"]):
-                size = opened.draw(number, document["dpi"], document["max_pixels"], document["out"], call)
-        except OcrError:
-            if not document["failed"]:
-                raise
-            add_empty_page(pdf)
-            return
-        add_picture(pdf, document["out"], {"width": size[0], "height": size[1]}, document["dpi"], original)
 
     def _limit(self, max_pixels: int) -> None:
         if not self._limited:
@@ -313,6 +292,32 @@ class PageRenderer:
         document, self._document, self._key = self._document, None, None
         if document is not None:
             document.close()
+
+
+def _pdf_of(opened: OpenDocument, document: dict[str, Any], failed: Collection[int], out: str, call: Call) -> Any:
+    """A PDF of the pages of a picture file.
+
+    Args:
+        document: its `path` and `name`, and the `dpi` and `max_pixels` to draw it with.
+        failed: pages that could not be read. Where such a page cannot be drawn either, an empty one is in its place.
+        out: a file to draw into.
+    """
+    from .exports.pdf import add_empty_page, add_picture, new_pdf
+
+    pdf = new_pdf()
+    original = document["path"] if opened.format == "JPEG" else ""
+    for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
+        call.raise_if_cancelled()
+        try:
+            with decoder_errors(document["name"]):
+                width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
+        except OcrError:
+            if number not in failed:
+                raise
+            add_empty_page(pdf)
+        else:
+            add_picture(pdf, out, {"width": width, "height": height}, document["dpi"], original)
+    return pdf
 
 
 def _open_document(path: str, name: str) -> OpenDocument:
