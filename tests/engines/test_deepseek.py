@@ -777,9 +777,7 @@ def short_of_memory(
         handle.remove()
 
 
-def test_out_of_memory_halves_the_slots_and_goes_on(
-    folder: Path, pages: list[PageImage], texts_alone: Alone
-) -> None:
+def test_out_of_memory_halves_the_slots_and_goes_on(folder: Path, pages: list[PageImage], texts_alone: Alone) -> None:
     model, alone = reader(folder), texts_alone(folder)
     with short_of_memory(model, 1) as sizes:
         assert read_tokens(model, pages) == alone
@@ -844,9 +842,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(v1_folder: Path, pages:
         model.read(pages[:2], DOCUMENT, Listening())
 
 
-def test_there_are_as_many_slots_as_the_free_memory_allows(
-    v1_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_there_are_as_many_slots_as_the_free_memory_allows(v1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = reader(v1_folder)
     per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, their size, float32
     each = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)

@@ -61,7 +61,7 @@ def written(model: Any, rows: int, dtype: Any) -> tuple[list[list[int]], Any]:
     tokens, logits = [], []
     with torch.inference_mode():
         slots = Slots(model, rows)
-        entered = [slots.enter(Prompt(each[:PROMPT - 7 * (number == 1)])) for number, each in enumerate(vectors)]
+        entered = [slots.enter(Prompt(each[: PROMPT - 7 * (number == 1)])) for number, each in enumerate(vectors)]
         for _ in range(TOKENS):
             tokens.append(slots.chosen())
             logits.append(slots.logits.clone())

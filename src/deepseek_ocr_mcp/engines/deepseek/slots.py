@@ -201,9 +201,7 @@ class Slots:
             mask.logical_and_((self._places < self._prompts[:rows]) | (self._places > used - self._window))
         self._cache.write_at(used)
         # With a mask of four dimensions, which attention takes as it is, the model makes none of its own.
-        hidden = self._hidden(
-            input_ids=self._tokens[:rows], attention_mask=self._mask[:rows], position_ids=positions
-        )
+        hidden = self._hidden(input_ids=self._tokens[:rows], attention_mask=self._mask[:rows], position_ids=positions)
         self.logits[:rows].copy_(self._model.lm_head(hidden))
         used.add_(alive)
         positions.add_(alive)
@@ -242,7 +240,7 @@ def record(step: Callable[[], None]) -> Callable[[], None]:
     return replay
 
 
-class _RowCache(Cache):
+class _RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all layers, `(capacity, heads, length, size)` each."""
 
     def __init__(self, layers: int) -> None:
@@ -288,7 +286,7 @@ class _TakingPrompt:
             layer.prompt_row = None
 
 
-class _RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values; see `_RowCache`."""
 
     def __init__(self) -> None:
