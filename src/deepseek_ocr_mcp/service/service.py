@@ -408,7 +408,7 @@ class OcrService:
             return answer
         if output:
             dirs = self.settings.ocr_allowed_dirs
-            await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
+            await FileWriter(work.document, output, request, dirs, self._export).write(result)
             result.saved_to = output
             answer.add("saved", _saved(output, result))
         self._fit(answer, request, work, ask)
