@@ -23,7 +23,7 @@ __all__ = ["is_whole", "private_folder", "restore"]
 PREFIX: Final = "deepseek-ocr-mcp-"
 UNFINISHED: Final = "deepseek-ocr-mcp.new-"
 LOCK: Final = "lock"
-ABANDONED_S: Final = 86_400.0  # seconds that a folder without a lock is kept: its server may be starting, or its lock was deleted
+ABANDONED_S: Final = 86_400.0  # seconds that a folder without a lock is kept; its server may be starting
 
 _locks: dict[str, int | None] = {}
 """The folders of this process, each with the descriptor that holds its lock; None on a system without locks."""
