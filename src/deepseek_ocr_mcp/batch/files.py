@@ -158,10 +158,20 @@ class Location:
             return {path[len(self.root) + 1 :] for path in found}
 
     def prepare(self) -> None:
-        """Make it if it is not there, and sweep what a killed run was about to write."""
+        """Make the folder if it is not there."""
         with _told(self.url):
             self.fs.makedirs(self.root, exist_ok=True)
+
+    @contextmanager
+    def swept(self) -> Iterator[None]:
+        """Delete unfinished files before and after: processes that were killed while they wrote leave them. Every
+        process that writes begins and ends within the block.
+        """
         self.remove(self.names(TEMPORARY))
+        try:
+            yield
+        finally:
+            self.remove(self.names(TEMPORARY))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
