@@ -65,8 +65,9 @@ class DeepSeekEngine:
 
     def prewarm(self) -> None:
         """Import the model classes too: with torch's compiler, which they pull in, as long again as torch itself."""
-        for row in VISION_MODELS[:2]:  # others, which are smaller, are imported when they are opened
+        for row in VISION_MODELS:  # the first takes nearly all of the time
             getattr(transformers, row.model_class)
+            getattr(transformers, row.image_processor or row.model_class)
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
         """Read the checkpoint and place it on `device`, `cuda` or `cpu`.
