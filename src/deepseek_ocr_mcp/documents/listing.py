@@ -8,9 +8,10 @@ the listing says which names were left out, and why. Hidden names and files that
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,11 +22,25 @@ from ..errors import BadRequest, OcrError
 from .paths import MAX_PATH, READABLE, places, printable, unwrapped
 from .reach import allowed_path, below_bases, checked_path
 
-__all__ = ["Listing", "Unlisted", "complete_path", "list_files", "looks_readable", "unlisted_text"]
+__all__ = [
+    "SHOWN",
+    "FileTree",
+    "Listing",
+    "Unlisted",
+    "complete_path",
+    "find_tree",
+    "left_out_text",
+    "list_files",
+    "looks_readable",
+    "subfolders",
+    "unlisted_text",
+    "walk_tree",
+]
 
 MAX_FILES: Final = 10_000
 MAX_ENTRIES: Final = 200_000  # names that a pattern may look at: a second of work
 ENTRIES_PER_FILE: Final = 20  # of them, where the caller says how many files are not too many
+UNBOUNDED: Final = 1 << 40  # files of a tree that nobody waits for
 MAX_DEPTH: Final = 60  # folders in folders
 MAX_COMPLETIONS: Final = 100  # what a client may be sent
 SHOWN: Final = 3  # names of each kind, of those that were left out
@@ -73,6 +88,22 @@ class Listing:
     left_out: tuple[Unlisted, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """A folder or a pattern that is not listed yet."""
+
+    root: str
+    """The real path of the folder that it begins with."""
+    pattern: tuple[str, ...] = ()
+    """The components of the pattern below the root; empty: the files of the root itself."""
+
+    @property
+    def names_a_suffix(self) -> bool:
+        """Whether the pattern asks for one suffix: then each name with that suffix is a document."""
+        suffix = os.path.splitext(self.pattern[-1])[1] if self.pattern else ""
+        return bool(suffix) and not _MAGIC.search(suffix)
+
+
 async def list_files(
     image: str, *, settings: Settings, local: bool, leave_out: str = "", most: int | None = None
 ) -> Listing | None:
@@ -110,6 +141,25 @@ async def complete_path(text: str, *, settings: Settings, local: bool) -> list[s
 
 
 def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, most: int | None) -> Listing | None:
+    tree = find_tree(text, dirs, local)
+    if tree is None:
+        return None
+    walk = _Walk(dirs, leave_out, most, any_suffix=tree.names_a_suffix)
+    if tree.pattern:
+        found = sorted(set(walk.matching(tree.root, "", tree.pattern)), key=_natural)
+        return Listing(tree.root, tuple(found), left_out=walk.left_out())
+    found = sorted(walk.matching(tree.root, "", ["*"]), key=_natural)
+    return Listing(tree.root, tuple(found), walk.subfolders, walk.left_out())
+
+
+def find_tree(text: str, dirs: Sequence[str], local: bool) -> FileTree | None:
+    """The folder that a path or a pattern begins with; None where `text` is neither, or is not permitted.
+
+    Args:
+        text: a path, a pattern or a `file:` URL.
+        dirs: the allowed folders; empty: all.
+        local: whether the caller is on this machine.
+    """
     try:
         paths = places(text, local) or below_bases(text, dirs, local)
     except OcrError:
@@ -121,17 +171,39 @@ def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, mos
             continue
         root, pattern = _root_and_pattern(path)
         root = root and os.path.realpath(root)
-        if not root or (dirs and not allowed_path(root, dirs)):
-            continue
-        if pattern:
-            suffix = os.path.splitext(pattern[-1])[1]
-            walk = _Walk(dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
-            found = sorted(set(walk.matching(root, "", pattern)), key=_natural)
-            return Listing(root, tuple(found), left_out=walk.left_out())
-        walk = _Walk(dirs, leave_out, most)
-        found = sorted(walk.matching(root, "", ["*"]), key=_natural)
-        return Listing(root, tuple(found), walk.subfolders, walk.left_out())
+        if root and (not dirs or allowed_path(root, dirs)):
+            return FileTree(root, tuple(pattern))
     return None
+
+
+def walk_tree(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str) -> Iterator[str | Unlisted]:
+    """The files of a part of a tree, and the names that are left out, while the folders are listed.
+
+    No list is held, but that of one folder. The order is the same each time while nothing changes.
+
+    Args:
+        tree: with the pattern that holds from `prefix` on.
+        prefix: the folder to begin with, relative to the root, with a slash behind; empty: the root.
+        dirs: the allowed folders; empty: all.
+        leave_out: the real path of a folder to pass over.
+    """
+    walk = _Walk(dirs, leave_out, UNBOUNDED, any_suffix=tree.names_a_suffix)
+    for name in walk.matching(os.path.join(tree.root, prefix), prefix, tree.pattern or ("*",)):
+        yield from walk.take_left_out()
+        yield name
+    yield from walk.take_left_out()
+
+
+def subfolders(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str, most: int) -> list[str] | None:
+    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind."""
+    folder = os.path.join(tree.root, prefix)
+    try:
+        with os.scandir(folder) as entries:
+            if sum(1 for _ in itertools.islice(entries, most + 1)) > most:
+                return None
+    except OSError:  # whoever lists it says so
+        return []
+    return _Walk(dirs, leave_out, UNBOUNDED)._look(folder)[1]
 
 
 def _root_and_pattern(path: str) -> tuple[str, list[str]]:
@@ -166,6 +238,11 @@ class _Walk:
     def left_out(self) -> tuple[Unlisted, ...]:
         """The names that the pattern names and that are not among the files, in the order of people."""
         return tuple(Unlisted(name, self._left_out[name]) for name in sorted(self._left_out, key=_natural))
+
+    def take_left_out(self) -> list[Unlisted]:
+        """The names that were left out since the last call."""
+        left_out, self._left_out = self.left_out(), {}
+        return list(left_out)
 
     def matching(self, folder: str, prefix: str, pattern: Sequence[str]) -> Iterator[str]:
         """The files below `folder` that the components of a pattern name, relative to where it began."""
@@ -246,7 +323,7 @@ class _Walk:
         except OSError as exc:
             self._left_out[prefix.rstrip("/") or "."] = f"folders that could not be listed ({exc.strerror})"
             return [], []
-        return files, [name for name in folders if not _holds_figures(name, saved)]
+        return sorted(files), sorted(name for name in folders if not _holds_figures(name, saved))
 
     def _kind_of(self, entry: os.DirEntry[str]) -> str:
         """`file`, `folder`, or why the name is left out; empty for the folder that the texts go to."""
@@ -284,12 +361,21 @@ def unlisted_text(left_out: Sequence[Unlisted]) -> str:
     names: dict[str, list[str]] = {}
     for each in left_out:
         names.setdefault(each.why, []).append(each.name)
+    return left_out_text({why: (len(of_kind), of_kind[:SHOWN]) for why, of_kind in names.items()})
+
+
+def left_out_text(kinds: Mapping[str, tuple[int, Sequence[str]]]) -> str:
+    """The same sentence from numbers.
+
+    Args:
+        kinds: by the reason, how many names were left out for that reason, and the first of the names.
+    """
     parts = []
-    for why, of_kind in names.items():
-        more = f" and {len(of_kind) - SHOWN:,} more" if len(of_kind) > SHOWN else ""
-        parts.append(f"{', '.join(map(printable, of_kind[:SHOWN]))}{more} ({why})")
-    count = "1 name was" if len(left_out) == 1 else f"{len(left_out):,} names were"
-    return f"{count} left out: {'; '.join(parts)}."
+    for why, (count, names) in kinds.items():
+        more = f" and {count - len(names):,} more" if count > len(names) else ""
+        parts.append(f"{', '.join(map(printable, names))}{more} ({why})")
+    total = sum(count for count, _ in kinds.values())
+    return f"{'1 name was' if total == 1 else f'{total:,} names were'} left out: {'; '.join(parts)}."
 
 
 def _holds_figures(name: str, beside: set[str]) -> bool:
