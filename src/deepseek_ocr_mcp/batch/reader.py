@@ -13,9 +13,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -85,15 +85,23 @@ def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
 
 
 @dataclass(slots=True)
-class _Hand:
-    """What a reader has in hand: units that ended, and whose rows are not written."""
+class _UnitInHand:
+    """A unit that was read, or that failed, before anybody else knows."""
 
-    rows: list[ManifestRow] = field(default_factory=list)
-    ended: list[tuple[str, str, str, str]] = field(default_factory=list)
-    """For `Ledger.finished`."""
-    spent: list[str] = field(default_factory=list)
-    """Units whose document is written."""
-    since: float = field(default_factory=time.monotonic)
+    task: Task
+    text: UnitText | None
+    error: OcrError | None
+    ends_document: bool
+    """Whether the document is to be written now."""
+
+    @property
+    def name(self) -> str:
+        return Unit(self.task.document, self.task.unit).name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the unit is a document."""
+        return len(self.task.units) == 1
 
 
 class RowReader:
@@ -119,55 +127,46 @@ class RowReader:
 
         Only errors that every further document would meet end it early; they are in the counts.
         """
-        counts, hand = counts_of(row), _Hand()
+        counts = counts_of(row)
+        hand: list[_UnitInHand] = []
+        since = time.monotonic()
         for task in from_row(row):
-            counts.add(await self._read(task, hand))
-            if counts.fatal:
+            attempts, ended = await self._ledger.begin.remote(Unit(task.document, task.unit).name, task.document)
+            if ended is not None:
+                counts.add(Counts.load(ended))
+                continue
+            unit = await self._read(task, attempts)
+            if unit.error is not None and unit.error.is_fatal:
+                counts.add_fatal(unit.error)
                 break
-            if time.monotonic() - hand.since >= FLUSH_S:
-                await self._flush(hand)
-                hand = _Hand()
-        await self._flush(hand)
+            hand.append(unit)
+            if time.monotonic() - since >= FLUSH_S:
+                counts.add(await self._write(hand))
+                hand, since = [], time.monotonic()
+        counts.add(await self._write(hand))
         return counts
 
-    async def _flush(self, hand: _Hand) -> None:
-        """Write the rows, then let go of the units that they stand for."""
-        await anyio.to_thread.run_sync(write_part, self._out, hand.rows)
-        if hand.ended:
-            await self._ledger.finished.remote(hand.ended)
-        if hand.spent:
-            await anyio.to_thread.run_sync(self._out.remove, hand.spent)
-
-    async def _read(self, task: Task, hand: _Hand) -> Counts:
-        """Read a unit, and write its document where it is the last of it."""
-        unit = Unit(task.document, task.unit).name
-        attempts, ended = await self._ledger.begin.remote(unit, task.document)
-        if ended is not None:
-            return Counts.load(ended)
-        is_whole = len(task.units) == 1
-        counts, text, error = Counts(), None, None
+    async def _read(self, task: Task, attempts: int) -> _UnitInHand:
+        """Read a unit. One of a longer document is on disk, then."""
+        unit = _UnitInHand(task, None, None, True)
         try:
-            text = await self._text_of(task, unit, attempts, is_whole)
+            unit.text = await self._text_of(unit, attempts)
         except OcrError as exc:
-            error = exc
+            unit.error = exc
         except Exception as exc:
             log.exception("A unit failed in a way that this program does not foresee.")
-            error = unforeseen(exc)
-        if error is not None and error.is_fatal:
-            counts.add_fatal(error)
-            return counts
-        counts.pages = text.pages if text is not None else 0
-        if is_whole:
-            await self._write(task, [text] if text is not None else [], error, _Ending(counts, hand))
-        else:
-            await self._end_unit(task, error, _Ending(counts, hand))
-        hand.ended.append((unit, task.document, task.source.url, counts.dump()))
-        return counts
+            unit.error = unforeseen(exc)
+        if not unit.is_whole and not (unit.error and unit.error.is_fatal):
+            own = unit.error.to_dict() if unit.error else None
+            answer = await self._ledger.unit_read.remote(task.document, task.units, task.unit, own)
+            unit.ends_document, first = answer
+            unit.error = from_dict(first) if first else None
+        return unit
 
-    async def _text_of(self, task: Task, unit: str, attempts: int, is_whole: bool) -> UnitText:
-        """What was read of a unit; a unit of a longer document is on disk, then."""
-        if not is_whole and await anyio.to_thread.run_sync(self._out.exists, unit):
-            return UnitText.load(await anyio.to_thread.run_sync(self._out.read, unit))
+    async def _text_of(self, unit: _UnitInHand, attempts: int) -> UnitText:
+        task = unit.task
+        if not unit.is_whole and await anyio.to_thread.run_sync(self._out.exists, unit.name):
+            return UnitText.load(await anyio.to_thread.run_sync(self._out.read, unit.name))
         if attempts >= ATTEMPTS:
             raise WorkerCrashed(
                 f"Pages {task.unit} of {task.source.url} were under way when {ATTEMPTS} workers died.",
@@ -175,39 +174,50 @@ class RowReader:
             )
         if attempts:
             async with self._alone():
-                await self._ledger.begin_again.remote(unit)
+                await self._ledger.begin_again.remote(unit.name)
                 text = await self._read_unit(task)
         else:
             async with self._room:
                 text = await self._read_unit(task)
-        if not is_whole:
-            await anyio.to_thread.run_sync(self._out.write, unit, text.dump())
+        if not unit.is_whole:
+            await anyio.to_thread.run_sync(self._out.write, unit.name, text.dump())
         return text
 
-    async def _end_unit(self, task: Task, error: OcrError | None, ending: _Ending) -> None:
-        """A unit of a longer document has ended: whoever read the last one writes the document."""
-        own = error.to_dict() if error else None
-        is_last, first = await self._ledger.unit_read.remote(task.document, task.units, task.unit, own)
-        if is_last:
-            await self._write(task, self._assembler.units(task), from_dict(first) if first else None, ending)
+    async def _write(self, hand: Sequence[_UnitInHand]) -> Counts:
+        """Write texts, then their rows, then let go of the units that they stand for.
 
-    async def _write(self, task: Task, parts: Iterable[UnitText], error: OcrError | None, ending: _Ending) -> None:
-        """Write the text of a document, or the row of what it failed with."""
-        counts, hand = ending.counts, ending.hand
-        if error is None:
+        All in one go: a kill finds a text without its row only in the moment between the two.
+        """
+        total, rows, ended, spent = Counts(), [], [], []
+        for unit in hand:
+            counts = Counts(pages=unit.text.pages if unit.text else 0)
+            if unit.ends_document:
+                row = await self._write_document(unit)
+                (counts.add_ended if row.failed else counts.add_read)(row)
+                rows.append(row)
+                if not unit.is_whole and (unit.error is None or unit.error.blames_document):
+                    spent += [Unit(unit.task.document, pages).name for pages in unit.task.units]
+            ended.append((unit.name, unit.task.document, unit.task.source.url, counts.dump()))
+            total.add(counts)
+        await anyio.to_thread.run_sync(write_part, self._out, rows)
+        if ended:
+            await self._ledger.finished.remote(ended)
+        if spent:
+            await anyio.to_thread.run_sync(self._out.remove, spent)
+        return total
+
+    async def _write_document(self, unit: _UnitInHand) -> ManifestRow:
+        """Write the text of a document. Returns its row, or the row of what it failed with."""
+        parts = [unit.text] if unit.is_whole and unit.text else self._assembler.units(unit.task)
+        if unit.error is None:
             try:
-                hand.rows.append(await anyio.to_thread.run_sync(self._assembler.write, task, parts))
-                counts.add_read(hand.rows[-1])
+                return await anyio.to_thread.run_sync(self._assembler.write, unit.task, parts)
             except OcrError as exc:
-                error = exc
+                unit.error = exc
             except Exception as exc:
                 log.exception("A unit failed in a way that this program does not foresee.")
-                error = unforeseen(exc)
-        if error is not None:
-            hand.rows.append(self._assembler.failed(task, error))
-            counts.add_ended(hand.rows[-1])
-        if len(task.units) > 1 and (error is None or error.blames_document):
-            hand.spent += [Unit(task.document, pages).name for pages in task.units]
+                unit.error = unforeseen(exc)
+        return self._assembler.failed(unit.task, unit.error)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -216,14 +226,6 @@ class RowReader:
             for _ in range(self._at_once):
                 await stack.enter_async_context(self._room)
             yield
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """Where what became of a document is noted."""
-
-    counts: Counts
-    hand: _Hand
 
 
 class UnitReader:
