@@ -29,7 +29,7 @@ from deepseek_ocr_mcp.batch.plan import Round, Task, counts_of
 from deepseek_ocr_mcp.batch.planner import RowPlanner
 from deepseek_ocr_mcp.batch.progress import ProgressLine
 from deepseek_ocr_mcp.batch.reader import RowReader
-from deepseek_ocr_mcp.batch.sources import Part
+from deepseek_ocr_mcp.batch.sources import SourcePart
 from deepseek_ocr_mcp.batch.state import ManifestRow, UnitText, units_of
 from deepseek_ocr_mcp.cli.main import main
 from deepseek_ocr_mcp.config import Settings
@@ -139,7 +139,7 @@ class Desk:
         return await anyio.to_thread.run_sync(reading, self, task)
 
     def stream(
-        self, found: Cluster, settings: Settings, current: Round, parts: Sequence[Part], ledger: LocalLedger
+        self, found: Cluster, settings: Settings, current: Round, parts: Sequence[SourcePart], ledger: LocalLedger
     ) -> Iterator[Counts]:
         self.passes += 1
         planner = RowPlanner(current, lambda tasks: self.look_into(tasks, current), ledger.call)

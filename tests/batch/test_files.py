@@ -21,9 +21,11 @@ import pytest
 from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, place_of
 from deepseek_ocr_mcp.batch.planner import snapshot_of
 from deepseek_ocr_mcp.batch.sources import list_part, parts_of
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.listing import Unlisted
 from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import BadRequest, InputNotFound, InputTooLarge, OcrError
 
@@ -49,7 +51,7 @@ class Listed:
     """All parts of a source together, the documents sorted by name."""
 
     def __init__(self, text: str, out: Location, settings: Settings) -> None:
-        self.parts = parts_of(text, out, settings.ocr_allowed_dirs)
+        self.parts = parts_of(text, out, Reach.of(Caller(), settings))
         found = [each for part in self.parts for each in list_part(part)]
         self.documents = sorted((e for e in found if isinstance(e, SourceDocument)), key=lambda each: each.name)
         self.left_out = [each for each in found if isinstance(each, Unlisted)]
@@ -82,7 +84,9 @@ def test_what_is_written_is_read_listed_and_removed(place: Location) -> None:
 def test_what_a_killed_writer_left_is_swept(place: Location) -> None:
     place.write(f"{STATE}/unfinished/0123", b"ha")
     place.write("whole.md", b"whole")
-    place.prepare()
+    with place.swept():
+        assert place.names() == {"whole.md"}
+        place.write(f"{STATE}/unfinished/4567", b"ha")
     assert place.names() == {"whole.md"}
 
 
@@ -231,4 +235,4 @@ def test_folders_that_the_operator_keeps_out_are_not_listed(tmp_path: Path) -> N
     files("in/a.png", "out/b.png", at=tmp_path)
     settings = Settings(ocr_allowed_dirs=(str(tmp_path / "in"),))
     assert names(list_sources(str(tmp_path / "in"), place_of("memory://o"), settings)) == ["a.png"]
-    assert parts_of(str(tmp_path / "out"), place_of("memory://o"), settings.ocr_allowed_dirs) == []
+    assert parts_of(str(tmp_path / "out"), place_of("memory://o"), Reach.of(Caller(), settings)) == []

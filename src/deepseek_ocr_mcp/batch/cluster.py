@@ -30,7 +30,7 @@ from .plan import Round, counts_of
 from .planner import Planner
 from .probe import probe
 from .reader import UnitReader, engine_here, reader_settings
-from .sources import Part
+from .sources import SourcePart
 
 __all__ = ["Cluster", "cluster", "found_here", "part_rows", "start_ledger", "stream"]
 
@@ -205,14 +205,16 @@ def start_ledger(current: Round) -> Any:
     return actor.options(**options).remote(current)
 
 
-def part_rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
+def part_rows(parts: Sequence[SourcePart]) -> list[dict[str, Any]]:
     """What the listers take, row by row."""
     length = -(-len(parts) // MOST_PART_ROWS) or 1
     groups = [parts[at : at + length] for at in range(0, len(parts), length)]
     return [part_row(group, len(groups)) for group in groups]
 
 
-def stream(found: Cluster, settings: Settings, current: Round, parts: Sequence[Part], ledger: Any) -> Iterator[Counts]:
+def stream(
+    found: Cluster, settings: Settings, current: Round, parts: Sequence[SourcePart], ledger: Any
+) -> Iterator[Counts]:
     """Have these parts listed and read; what was counted, as it is counted."""
     import ray.data
 

@@ -22,9 +22,11 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from ..app.run import build_service
+from ..caller import Caller
 from ..config import Settings
 from ..documents.listing import Unlisted, left_out_text
 from ..documents.ranges import parse_pages
+from ..documents.reach import Reach
 from ..engines.base import ReadOptions
 from ..errors import EngineUnavailable, InputNotFound, OcrError, from_dict
 from ..install import extra_command
@@ -38,7 +40,7 @@ from .lister import lost_rows, todo_of
 from .manifest import ManifestIndex, merge_manifest, write_part
 from .plan import Round, Rules
 from .progress import ProgressLine
-from .sources import Part, list_part, parts_of
+from .sources import SourcePart, list_part, parts_of
 from .state import MANIFEST, UNITS, Options
 
 __all__ = ["Batch", "Summary", "run_batch"]
@@ -127,25 +129,28 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     out = place_of(batch.out)
     with out.locked():
         out.prepare()
-        parts = parts_of(batch.source, out, settings.ocr_allowed_dirs)
+        parts = parts_of(batch.source, out, Reach.of(Caller(), settings))
         _refuse_nothing(batch.source, parts)
         merge_manifest(out)  # what a killed run has written since its last whole manifest
         run = secrets.token_hex(8)
         is_whole = False
         try:
-            with cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
+            with (
+                out.swept(),
+                _fed_to_the_end(),
+                cluster(batch.ray, batch.workers, settings) as found,
+                _signals() as stopped,
+            ):
                 summary = _BatchRun(batch, settings, parts, found, run).read(stopped)
             is_whole = True
         finally:  # the cluster is gone: nobody writes
-            _join_feeders()
-            out.sweep()
             merge_manifest(out, run=run if is_whole else "")
         if not summary.failed:
             out.remove(out.names(UNITS))  # of runs that asked other things and were stopped
         return summary
 
 
-def _refuse_nothing(source: str, parts: Sequence[Part]) -> None:
+def _refuse_nothing(source: str, parts: Sequence[SourcePart]) -> None:
     """Raise `InputNotFound` where there is no document: the listing goes as far as to the first one."""
     counts = Counts()
     for part in parts:
@@ -207,7 +212,7 @@ class _BatchRun:
         run: names the run.
     """
 
-    def __init__(self, batch: Batch, settings: Settings, parts: Sequence[Part], found: Cluster, run: str) -> None:
+    def __init__(self, batch: Batch, settings: Settings, parts: Sequence[SourcePart], found: Cluster, run: str) -> None:
         request = batch.request
         reading = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         options = Options(
@@ -319,7 +324,7 @@ class _BatchRun:
         return summary
 
 
-def _taken(out: Location, parts: Sequence[Part]) -> dict[str, str]:
+def _taken(out: Location, parts: Sequence[SourcePart]) -> dict[str, str]:
     """By the name of a text, the source that it belongs to, of rows that another SRC has left in the manifest."""
     roots = {part.root for part in parts}
     return {
@@ -391,8 +396,16 @@ def _fed(found: Iterator[Counts]) -> Iterator[Callable[[], Any]]:
         stop.set()
 
 
-def _join_feeders() -> None:
+@contextmanager
+def _fed_to_the_end() -> Iterator[None]:
     """Wait for the threads that ask Ray for rows. They end with the cluster; until then they call Ray."""
+    try:
+        yield
+    finally:
+        _join_feeders()
+
+
+def _join_feeders() -> None:
     for thread in threading.enumerate():
         if thread.name == FEEDER:
             thread.join(STOP_WAIT_S)

@@ -162,14 +162,20 @@ class Location:
             yield from _entries(self.fs, self.path(below), deep, failed)
 
     def prepare(self) -> None:
-        """Make it if it is not there, and sweep what a killed run was about to write."""
+        """Make the folder if it is not there."""
         with translated(self.url):
             self.fs.makedirs(self.root, exist_ok=True)
-        self.sweep()
 
-    def sweep(self) -> None:
-        """Delete what killed writers left. Nobody may be writing."""
+    @contextmanager
+    def swept(self) -> Iterator[None]:
+        """Delete unfinished files before and after: processes that were killed while they wrote leave them. Every
+        process that writes begins and ends within the block.
+        """
         self.remove(self.names(TEMPORARY))
+        try:
+            yield
+        finally:
+            self.remove(self.names(TEMPORARY))
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

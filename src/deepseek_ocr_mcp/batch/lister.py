@@ -18,7 +18,7 @@ from .counts import Counts
 from .files import Location, SourceDocument
 from .manifest import ManifestIndex, write_part
 from .plan import Round, Task, to_row
-from .sources import Part, list_part
+from .sources import SourcePart, list_part
 from .state import UNIT_PAGES, ManifestRow, clean
 
 __all__ = ["list_rows", "lost_rows", "part_row", "todo_of"]
@@ -27,14 +27,14 @@ FIRST_ROW: Final = 4  # documents of the first row, so that reading begins at on
 LONGEST_ROW: Final = 256  # documents of a row: rows of one run are few, and one planner takes a row
 
 
-def part_row(parts: Sequence[Part], of: int) -> dict[str, Any]:
+def part_row(parts: Sequence[SourcePart], of: int) -> dict[str, Any]:
     """A row of the data set: parts that one task lists, of so many tasks in all."""
     return {"parts": json.dumps([asdict(part) for part in parts]), "of": of}
 
 
-def _parts_of_row(row: Mapping[str, Any]) -> list[Part]:
+def _parts_of_row(row: Mapping[str, Any]) -> list[SourcePart]:
     return [
-        Part(**{**data, "pattern": tuple(data["pattern"]), "dirs": tuple(data["dirs"])})
+        SourcePart(**{**data, "pattern": tuple(data["pattern"]), "dirs": tuple(data["dirs"])})
         for data in json.loads(row["parts"])
     ]
 
@@ -59,13 +59,13 @@ def list_rows(row: Mapping[str, Any], current: Round, ledger: Any) -> Iterator[d
         yield {**to_row((), counts), "together": 1}
 
 
-def todo_of(parts: Iterable[Part], current: Round) -> Iterator[SourceDocument]:
+def todo_of(parts: Iterable[SourcePart], current: Round) -> Iterator[SourceDocument]:
     """The documents of these parts that are not done."""
     for _, documents in _chunks(parts, current, None):
         yield from documents
 
 
-def _chunks(parts: Iterable[Part], current: Round, ledger: Any) -> Iterator[tuple[Counts, list[SourceDocument]]]:
+def _chunks(parts: Iterable[SourcePart], current: Round, ledger: Any) -> Iterator[tuple[Counts, list[SourceDocument]]]:
     index = ManifestIndex(current.out)
     length = FIRST_ROW
     for part in parts:
@@ -112,7 +112,7 @@ def _todo(
     return todo
 
 
-def _refuse_collisions(documents: Iterable[SourceDocument], part: Part, current: Round, ledger: Any) -> None:
+def _refuse_collisions(documents: Iterable[SourceDocument], part: SourcePart, current: Round, ledger: Any) -> None:
     """Raise `BadRequest` where two documents would have one text."""
     for document in documents:
         output = document.name + SUFFIX
@@ -128,7 +128,7 @@ def _refuse_collisions(documents: Iterable[SourceDocument], part: Part, current:
             )
 
 
-def _owner_of_name(document: SourceDocument, part: Part, ledger: Any) -> str:
+def _owner_of_name(document: SourceDocument, part: SourcePart, ledger: Any) -> str:
     """The document that may have the name of this one, whose name in its own file system is another."""
     import ray
 
@@ -141,7 +141,7 @@ def _owner_of_name(document: SourceDocument, part: Part, ledger: Any) -> str:
 class _Texts:
     """Which texts are there. Those of a bucket are listed once, and only their hashes are held."""
 
-    def __init__(self, out: Location, part: Part) -> None:
+    def __init__(self, out: Location, part: SourcePart) -> None:
         self._out = out
         self._part = part
         self._hashes: set[int] | None = None

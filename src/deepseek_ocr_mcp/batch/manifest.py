@@ -199,7 +199,7 @@ class _Groups:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _KeptGroup:
     number: int
     rows: Any
 
@@ -211,7 +211,7 @@ class ManifestIndex:
         import pyarrow.parquet
 
         self._groups: _Groups | None = None
-        self._kept: _Group | None = None
+        self._kept: _KeptGroup | None = None
         if out.exists(MANIFEST):
             data = out.fs.open(out.path(MANIFEST), "rb")
             file = pyarrow.parquet.ParquetFile(data)
@@ -269,7 +269,7 @@ class ManifestIndex:
     def _read(self, group: int) -> Any:
         if self._kept is None or self._kept.number != group:
             assert self._groups is not None
-            self._kept = _Group(group, _conformed(self._groups.file.read_row_group(group)))
+            self._kept = _KeptGroup(group, _conformed(self._groups.file.read_row_group(group)))
         return self._kept.rows
 
 

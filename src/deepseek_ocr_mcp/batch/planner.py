@@ -14,9 +14,12 @@ import anyio.from_thread
 import anyio.to_thread
 
 from .. import logs
+from ..caller import Caller
 from ..config import Settings
+from ..documents.argument import Argument
 from ..documents.private import private_folder
 from ..documents.ranges import parse_pages
+from ..documents.reach import Reach
 from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
 from ..errors import OcrError
@@ -197,7 +200,7 @@ class Planner:
             async with snapshot_of(task.source, self._settings, self._folder, self._documents) as snapshot:
                 document = self._options.document(snapshot.sha256)
                 task = replace(task, sha256=snapshot.sha256, bytes=snapshot.size, document=document)
-                async with self._documents.open(snapshot, local=True) as opened:
+                async with self._documents.open(snapshot) as opened:
                     units = units_of(document, opened.numbers(self._options.pages))
                     return replace(task, pages=opened.page_count, units=tuple(unit.pages for unit in units))
         except OcrError as exc:
@@ -217,7 +220,7 @@ async def snapshot_of(
         OcrError: it is not there, not permitted, empty or too large.
     """
     if source.local:
-        yield await open_source(source.url, settings=settings, scratch=folder, local=True)
+        yield await open_source(Argument.of(source.url, Reach.of(Caller(), settings)), settings, folder)
         return
     async with receiver.receive() as incoming:
         yield await _fetched(source, incoming)

@@ -283,7 +283,7 @@ class UnitReader:
                             remedy="Run the command again when nobody writes to it.",
                         )
                     try:
-                        answer = await service.read(request, Caller(), Terms(upload=snapshot))
+                        answer = await service.ocr(request, Caller(), Terms(upload=snapshot))
                         break
                     except OcrError as exc:
                         if not exc.is_passing:

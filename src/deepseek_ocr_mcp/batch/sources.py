@@ -1,6 +1,6 @@
 """The documents that a path, a pattern or a URL names, listed part by part while they are read.
 
-A `Part` is what one task lists: a folder of this machine, or a prefix of a bucket. No process holds the list, and
+A `SourcePart` is what one task lists: a folder of this machine, or a prefix of a bucket. No process holds the list, and
 nothing that was named vanishes: a name that is no document is yielded, too, with the reason.
 """
 
@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
+from ..documents.argument import Argument
 from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
 from ..documents.paths import READABLE
+from ..documents.reach import Reach
 from .files import PAGE, Location, SourceDocument, place_of, translated
 
-__all__ = ["Part", "list_part", "parts_of"]
+__all__ = ["SourcePart", "list_part", "parts_of"]
 
 PARTS: Final = 64  # that are enough to keep all listers busy until the end
 FOLDER_ENTRIES: Final = 10_000  # a folder of more names is listed by one task: to look for its folders takes as long
@@ -28,7 +30,7 @@ _STAMPS: Final = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourcePart:
     """What one task lists."""
 
     root: str
@@ -47,13 +49,13 @@ class Part:
     """The folder that the texts go to: nothing in it is a document."""
 
 
-def parts_of(text: str, out: Location, dirs: Sequence[str]) -> list[Part]:
+def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
     """The parts of what a path, a pattern or a URL names; of a folder, those below it included.
 
     Args:
         text: a path, a pattern or a URL.
         out: where the texts go.
-        dirs: the allowed folders of this machine; empty: all.
+        reach: the folders of this machine that are allowed.
 
     Raises:
         InputNotFound: it names nothing.
@@ -64,22 +66,22 @@ def parts_of(text: str, out: Location, dirs: Sequence[str]) -> list[Part]:
         return _remote_parts(place, out)
     leave_out = os.path.realpath(out.url) if out.local else ""
     pattern = os.path.join(place.url, "**") if os.path.isdir(place.url) else place.url
-    tree = find_tree(pattern, dirs, True)
+    tree = find_tree(Argument.of(pattern, reach))
     if tree is not None:
-        whole = Part(tree.root, "", tree.pattern, dirs=tuple(dirs), leave_out=leave_out)
+        whole = SourcePart(tree.root, "", tree.pattern, dirs=tuple(reach.dirs), leave_out=leave_out)
         return _divided(whole)
     if os.path.isfile(place.url):
         folder, name = os.path.split(place.url)
-        return [Part(folder, name, dirs=tuple(dirs))]
+        return [SourcePart(folder, name, dirs=tuple(reach.dirs))]
     return []
 
 
-def _divided(whole: Part) -> list[Part]:
+def _divided(whole: SourcePart) -> list[SourcePart]:
     """A folder in parts: each folder in it alone, down to where there are enough. Other patterns stay whole."""
     files = whole.pattern[1:] or ("*",)
     if whole.pattern[:1] != ("**",) or len(files) > 1 or files == ("**",):
         return [whole]
-    done: list[Part] = []
+    done: list[SourcePart] = []
     deep = deque([whole])
     while deep and len(done) + len(deep) < PARTS:
         part = deep.popleft()
@@ -93,23 +95,23 @@ def _divided(whole: Part) -> list[Part]:
     return [*done, *deep]
 
 
-def _remote_parts(place: Location, out: Location) -> list[Part]:
+def _remote_parts(place: Location, out: Location) -> list[SourcePart]:
     fs, root = place.fs, place.root
     leave_out = out.root if not out.local and type(out.fs) is type(fs) else ""
     with translated(place.url):
         if any(char in place.url for char in "*?["):
             fixed = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
             url = re.split(r"[*?\[]", place.url)[0].rpartition("/")[0]
-            return [Part(url, "", (root,), local=False, leave_out=leave_out)] if fixed else []
+            return [SourcePart(url, "", (root,), local=False, leave_out=leave_out)] if fixed else []
         if fs.isdir(root):
-            whole = Part(place.url, local=False, leave_out=leave_out)
+            whole = SourcePart(place.url, local=False, leave_out=leave_out)
             names = _first_prefixes(place)
             if not names:
                 return [whole]
             return [replace(whole, own_files=True), *(replace(whole, prefix=f"{name}/") for name in names)]
         fs.info(root)  # says what is wrong with it
     folder, _, name = place.url.rpartition("/")
-    return [Part(folder, name, local=False)]
+    return [SourcePart(folder, name, local=False)]
 
 
 def _first_prefixes(place: Location) -> list[str]:
@@ -122,7 +124,7 @@ def _first_prefixes(place: Location) -> list[str]:
     return [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
 
 
-def list_part(part: Part) -> Iterator[SourceDocument | Unlisted]:
+def list_part(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
     """The documents of a part, and the names that are none, with their whole paths or URLs.
 
     Raises:
@@ -131,7 +133,7 @@ def list_part(part: Part) -> Iterator[SourceDocument | Unlisted]:
     yield from _list_local(part) if part.local else _list_remote(part)
 
 
-def _list_local(part: Part) -> Iterator[SourceDocument | Unlisted]:
+def _list_local(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
     def path_of(name: str) -> str:
         return os.path.normpath(os.path.join(part.root, *name.split("/")))
 
@@ -158,7 +160,7 @@ def _local_document(path: str, name: str, dirs: Sequence[str]) -> SourceDocument
     return SourceDocument(path, name, f"{facts.st_size} {facts.st_mtime_ns}", size=facts.st_size)
 
 
-def _list_remote(part: Part) -> Iterator[SourceDocument | Unlisted]:
+def _list_remote(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
     place = Location(part.root)
     fs, root = place.fs, place.root
     if part.prefix and not part.prefix.endswith("/"):

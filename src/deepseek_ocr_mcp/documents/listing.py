@@ -17,10 +17,10 @@ from typing import Final
 
 import anyio.to_thread
 
-from ..config import Settings
 from ..errors import BadRequest, OcrError
-from .paths import MAX_PATH, READABLE, places, printable, unwrapped
-from .reach import allowed_path, below_bases, checked_path
+from .argument import Argument
+from .paths import MAX_PATH, READABLE, printable
+from .reach import Reach, allowed_path
 
 __all__ = [
     "SHOWN",
@@ -28,6 +28,7 @@ __all__ = [
     "Listing",
     "Unlisted",
     "complete_path",
+    "find",
     "find_tree",
     "left_out_text",
     "list_files",
@@ -104,47 +105,61 @@ class FileTree:
         return bool(suffix) and not _MAGIC.search(suffix)
 
 
-async def list_files(
-    image: str, *, settings: Settings, local: bool, leave_out: str = "", most: int | None = None
-) -> Listing | None:
+async def find(image: str, reach: Reach) -> Listing | Argument:
+    """Interpret an `image` argument: the files that it names if it is a folder or a pattern, else its meaning.
+
+    Raises:
+        BadRequest: it names too many files, or a pattern that looks at too many names.
+    """
+    if len(image) > MAX_PATH:
+        return Argument.of(image, reach)
+    return await anyio.to_thread.run_sync(_find, image, reach, abandon_on_cancel=True)
+
+
+async def list_files(image: str, reach: Reach, *, leave_out: str = "", most: int | None = None) -> Listing | None:
     """The files that `image` names if it is a folder or a pattern; None if it is anything else.
 
     A folder means the files in it whose names say that they can be read, not those of its
     subfolders. In a pattern `*`, `?`, `[ab]`, `{a,b}` and `**` (any depth) stand for names; capitals
-    do not count. What the settings keep out is None too: whoever opens it is told so.
+    do not count. A path outside the caller's reach is None too: the error comes when it is opened.
 
     Args:
-        leave_out: the real path of a folder to pass over: where the texts of these files go.
-        most: files that are not too many; default: what a client that waits can be told.
+        image: as the caller wrote it.
+        reach: of the caller.
+        leave_out: the real path of a folder to pass over: the one that the texts of these files go to.
+        most: the largest number of files that is not too many; default: `MAX_FILES`.
 
     Raises:
-        BadRequest: too many files, or a pattern that looks at too many.
+        BadRequest: too many files, or a pattern that looks at too many names.
     """
-    text = unwrapped(image)
-    if not text or len(text) > MAX_PATH or text[:5].lower() == "data:":
-        return None
-    return await anyio.to_thread.run_sync(
-        _list_files, text, settings.ocr_allowed_dirs, local, leave_out, most, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_list_files, image, reach, leave_out, most, abandon_on_cancel=True)
 
 
-async def complete_path(text: str, *, settings: Settings, local: bool) -> list[str]:
+async def complete_path(text: str, reach: Reach) -> list[str]:
     """Paths that begin with `text`: files that can be read, and folders (which end with a separator).
 
     Nothing outside the allowed folders, and over HTTP nothing at all while there are none.
     """
     if len(text) > MAX_PATH:
         return []
-    return await anyio.to_thread.run_sync(
-        _complete_path, text, settings.ocr_allowed_dirs, local, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_complete_path, text, reach, abandon_on_cancel=True)
 
 
-def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, most: int | None) -> Listing | None:
-    tree = find_tree(text, dirs, local)
+def _find(image: str, reach: Reach) -> Listing | Argument:
+    argument = Argument.of(image, reach)
+    return _listing_of(argument) or argument
+
+
+def _list_files(image: str, reach: Reach, leave_out: str, most: int | None) -> Listing | None:
+    return _listing_of(Argument.of(image, reach), leave_out, most)
+
+
+def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None) -> Listing | None:
+    """The files of a folder or a pattern, of the likeliest path that is one; None where no path is."""
+    tree = find_tree(argument)
     if tree is None:
         return None
-    walk = _Walk(dirs, leave_out, most, any_suffix=tree.names_a_suffix)
+    walk = _Walk(argument.reach.dirs, leave_out, most, any_suffix=tree.names_a_suffix)
     if tree.pattern:
         found = sorted(set(walk.matching(tree.root, "", tree.pattern)), key=_natural)
         return Listing(tree.root, tuple(found), left_out=walk.left_out())
@@ -152,26 +167,17 @@ def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, mos
     return Listing(tree.root, tuple(found), walk.subfolders, walk.left_out())
 
 
-def find_tree(text: str, dirs: Sequence[str], local: bool) -> FileTree | None:
-    """The folder that a path or a pattern begins with; None where `text` is neither, or is not permitted.
-
-    Args:
-        text: a path, a pattern or a `file:` URL.
-        dirs: the allowed folders; empty: all.
-        local: whether the caller is on this machine.
-    """
-    try:
-        paths = places(text, local) or below_bases(text, dirs, local)
-    except OcrError:
-        return None
-    for path in paths:
+def find_tree(argument: Argument) -> FileTree | None:
+    """The folder that a path or a pattern begins with, of the likeliest path that is one; None where no path is."""
+    reach = argument.reach
+    for path in argument.paths if len(argument.text) <= MAX_PATH else ():
         try:
-            path = checked_path(path, dirs, local)
+            path = reach.checked(path)
         except OcrError:
             continue
         root, pattern = _root_and_pattern(path)
         root = root and os.path.realpath(root)
-        if root and (not dirs or allowed_path(root, dirs)):
+        if root and reach.holds(root):
             return FileTree(root, tuple(pattern))
     return None
 
@@ -402,18 +408,19 @@ def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     return [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part], name
 
 
-def _complete_path(text: str, dirs: Sequence[str], local: bool) -> list[str]:
-    if not local and not dirs:
+def _complete_path(text: str, reach: Reach) -> list[str]:
+    dirs = reach.dirs
+    if not reach.is_local and not dirs:
         return []
     if not text.strip():
-        return [folder + os.sep for folder in dirs] or ([os.path.expanduser("~") + os.sep] if local else [])
+        return [folder + os.sep for folder in dirs] or [os.path.expanduser("~") + os.sep]
     try:
-        path = checked_path(text, dirs, local)
+        path = reach.checked(text)
     except OcrError:
         return []
     folder, begin = os.path.split(path)
     folder = os.path.realpath(folder)
-    if dirs and not allowed_path(folder, dirs):
+    if not reach.holds(folder):
         return [each + os.sep for each in dirs if each.startswith(path)]
     files, folders = _Walk(dirs, "")._look(folder)
     names = [name for name in files if name.lower().endswith(READABLE)] + [name + os.sep for name in folders]
