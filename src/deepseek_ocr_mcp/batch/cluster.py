@@ -238,6 +238,7 @@ def stream(
             fn_args=(current, ledger),
             num_cpus=0,  # it waits for disks and networks; the cores are the readers'
             concurrency=min(LISTERS, len(rows)),
+            max_retries=-1,  # the planners have not that: else Ray would join both, and one planner plan a whole part
         )
         .flat_map(
             planner,

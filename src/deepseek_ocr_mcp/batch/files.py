@@ -7,6 +7,7 @@ or not at all: by a rename where the file system renames at once, by the one req
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import re
 import secrets
@@ -100,8 +101,7 @@ class Location:
         Raises:
             FileNotFoundError: there is none of that name.
         """
-        data: bytes = self.fs.cat_file(self.path(name))
-        return data
+        return _contents(self.fs, self.path(name))
 
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
@@ -132,6 +132,12 @@ class Location:
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are fine."""
+        names = list(names)
+        if hasattr(self.fs, "_iterdir"):  # s3fs: a thousand by one request
+            with translated(self.url):
+                for at in range(0, len(names), PAGE):
+                    self.fs.rm([self.path(name) for name in names[at : at + PAGE]])
+            return
         for name in names:
             with translated(self.url_of(name)):
                 try:
@@ -255,6 +261,17 @@ def place_of(text: str) -> Location:
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
+def _contents(fs: Any, path: str) -> bytes:
+    """A whole file, by one request where that is possible: s3fs asks for the size first where it may read in parts."""
+    one = {"max_concurrency": 1} if hasattr(fs, "_iterdir") and _takes(fs._cat_file, "max_concurrency") else {}
+    data: bytes = fs.cat_file(path, **one)
+    return data
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
+
+
 def _entries(fs: Any, path: str, deep: bool, failed: Callable[[OSError], None] | None) -> Iterator[dict[str, Any]]:
     if hasattr(fs, "_iterdir"):  # s3fs: page by page, so that a bucket of any size needs no memory
         bucket, key, _ = fs.split_path(path)
@@ -295,7 +312,7 @@ def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threadin
 
         fs, path = fsspec.core.url_to_fs(source.url)
         if source.size is not None and source.size <= WHOLE_BYTES:
-            data = memoryview(fs.cat_file(path))  # one request; to open a file takes one more, for its size
+            data = memoryview(_contents(fs, path))  # to open a file takes one request more, for its size
             for at in range(0, len(data), CHUNK):
                 take(bytes(data[at : at + CHUNK]))
             return

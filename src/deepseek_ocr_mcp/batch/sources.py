@@ -103,7 +103,7 @@ def _remote_parts(place: Location, out: Location) -> list[SourcePart]:
             fixed = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
             url = re.split(r"[*?\[]", place.url)[0].rpartition("/")[0]
             return [SourcePart(url, "", (root,), local=False, leave_out=leave_out)] if fixed else []
-        if fs.isdir(root):
+        if _is_folder(place):
             whole = SourcePart(place.url, local=False, leave_out=leave_out)
             names = _first_prefixes(place)
             if not names:
@@ -112,6 +112,12 @@ def _remote_parts(place: Location, out: Location) -> list[SourcePart]:
         fs.info(root)  # says what is wrong with it
     folder, _, name = place.url.rpartition("/")
     return [SourcePart(folder, name, local=False)]
+
+
+def _is_folder(place: Location) -> bool:
+    if hasattr(place.fs, "_iterdir"):  # s3fs would list all of it
+        return next(place.entries(deep=False), None) is not None
+    return bool(place.fs.isdir(place.root))
 
 
 def _first_prefixes(place: Location) -> list[str]:
