@@ -68,7 +68,7 @@ class Cluster:
     @property
     def engine_setting(self) -> str:
         """`OCR_ENGINE` for the workers."""
-        return self.engine.name if KNOWN.get(self.engine.name) == self.engine else self.engine.target
+        return self.engine.name if self.engine.is_known else self.engine.target
 
 
 @contextmanager
