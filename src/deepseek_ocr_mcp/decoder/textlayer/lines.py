@@ -12,7 +12,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -53,6 +53,8 @@ HEBREW_GAP_EM: Final = 0.29
 FIGURE_STEP_EM: Final = 0.85  # from figure to figure, where there is no space: the Arabic-Indic zero is a dot
 NO_SPACE_EM: Final = 0.02
 FOREIGN_SHARE: Final = 0.8  # of a line's letters run against the page: then the line does
+STOPS: Final = frozenset(".!?:")  # at the end of a line, whichever way it runs
+STOP_LEAST: Final = 12  # marks of a line with such an end
 SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowered
 SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
@@ -395,7 +397,9 @@ def _follows(before: Mark, mark: Mark) -> bool:
     if abs(mark.base - before.base) > LEVEL_EM * min(before.size, mark.size):
         return False
     size = max(before.size, mark.size)
-    turns = direction(before.text) != direction(mark.text) == "L"  # what follows Hebrew in the file may stand far off
+    turns = (
+        direction(before.text) == "R" and direction(mark.text) == "L"
+    )  # what follows Hebrew in the file may stand far off
     reach = SPACED_EM if mark.glyph.space == 3 and not turns else JOIN_EM
     return -BACK_EM * size <= mark.left - before.right <= reach * size and mark.right > before.left
 
@@ -621,8 +625,7 @@ def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
     marks = _with_accents(line.marks)
     kinds = Counter(direction(mark.text) for mark in marks)
     if kinds["R"]:
-        share = FOREIGN_SHARE if leftwards else 1 - FOREIGN_SHARE
-        ordered: Iterable[Mark | None] = _logical(marks, kinds["L"] <= share * (kinds["L"] + kinds["R"]))
+        ordered: Iterable[Mark | None] = _logical(marks, _runs_leftwards(marks, kinds, leftwards))
     else:
         ordered = _spaced(marks)
     kept: list[Mark] = []
@@ -639,6 +642,20 @@ def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
     if at and at[-1] < 0:
         text, at = text[:-1], at[:-1]
     return replace(line, marks=kept, text=text, at=at)
+
+
+def _runs_leftwards(marks: Sequence[Mark], kinds: Mapping[str, int], leftwards: bool) -> bool:
+    """Whether a line with Hebrew or Arabic runs to the left: the stop at its end tells, or else most of its letters.
+
+    Args:
+        kinds: how many marks of each `direction` it has.
+        leftwards: most of the page runs to the left.
+    """
+    first, *_, last = sorted(marks, key=lambda mark: mark.middle) if len(marks) > 1 else [marks[0], marks[0]]
+    if (first.text in STOPS) != (last.text in STOPS) and kinds["L"] and len(marks) >= STOP_LEAST:
+        return first.text in STOPS
+    share = FOREIGN_SHARE if leftwards else 1 - FOREIGN_SHARE
+    return kinds["L"] <= share * (kinds["L"] + kinds["R"])
 
 
 def _without_leaders(text: str, at: list[int]) -> tuple[str, list[int]]:
