@@ -25,11 +25,12 @@ LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\
 """Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
 FEW_DOTS: Final = ("..", "…", "··", "__", ". .")  # text without these has no leaders: they are sought first
 HYPHENS: Final = ("-", "\u2010", "\u00ad")  # that divide a word at the end of a line
-ADDRESS: Final = re.compile(r"(?:\b(?:https?://|www\.)\S*[/_?=&#%.-]|\S@\S*[\w-]\.|\w@)$")
+ADDRESS: Final = re.compile(r"(?:\b(?:https?://|www\.)\S*[/_?=&#%.-]|\S@[\w-]+(?P<whole>\.[\w.-]*)?\.|\w@)$")
 """The end of a line that breaks an address where browsers and editors do."""
 ADDRESS_REST: Final = re.compile(
     r"[a-z0-9_%?=&#~-]*(?:[/_?=&#%~]|[a-z0-9]\.[a-z0-9])|[a-z]{2,4}(?![\w'’-])|[a-z0-9-]+$"
 )
+COMMON_HOSTS: Final = re.compile(r"(?:com|org|net|edu|gov|info|co|de|uk|fr|it|es|nl|eu|ch|at|jp|cn|in|io)\b")
 DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
 SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
@@ -202,7 +203,11 @@ def _join(text: str, more: str) -> str:
 
 def _breaks_address(text: str, more: str) -> bool:
     """Whether a line ends within an address of the web or of mail, and `more` goes on with it."""
-    return ADDRESS.search(text) is not None and ADDRESS_REST.match(more) is not None
+    end = ADDRESS.search(text)
+    if end is None or ADDRESS_REST.match(more) is None:
+        return False
+    # A host that has its dot already ends a sentence, unless a common ending of hosts follows.
+    return not end["whole"] or COMMON_HOSTS.match(more) is not None
 
 
 def _runs_on(before: Element, element: Element, text: str, more: str) -> bool:

@@ -335,6 +335,33 @@ def test_a_short_line_close_under_another_one_is_none_of_its_scripts(say: Say) -
     assert "student" in text
 
 
+def test_the_line_of_a_chart_cuts_no_figure_of_a_label_that_hides_it(say: Say) -> None:
+    sheet = Sheet()
+    for x in (100, 150, 200, 250):
+        sheet.rule(x, 90, x, 300)
+    for y in (90, 150, 210, 300):
+        sheet.rule(100, y, 250, y)
+    sheet.box(138, 170, 172, 190, "1 1 0.6").text(141, 184, "1980s", 10)
+    sheet.text(110, 140, "35", 10).text(210, 280, "27", 10)
+    assert "1980s" in say(sheet, "free")
+
+
+def test_a_frame_around_a_word_cuts_none_of_its_letters(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "This is some longer text for testing.")
+    left = 72 + width("This is some ".replace("h", "u").replace(" ", "t"), 12)
+    sheet.raw(f"0.5 w {left + 1.5} 736 40 16 re S")
+    assert say(sheet) == "This is some longer text for testing."
+
+
+def test_an_english_line_on_a_hebrew_page_runs_to_the_right(say: Say) -> None:
+    sheet = Sheet()
+    for n in range(4):
+        sheet.text(200, 100 + 20 * n, "רבד לש ופוס ךבודמ"[::1], 12, "U")
+    sheet.text(72, 200, "The word ", 12, "U").text(72 + 9 * 7.2, 200, "םולש", 12, "U")
+    sheet.text(72 + 14 * 7.2, 200, "means peace, 5 times.", 12, "U")
+    assert say(sheet, "free").splitlines()[-1] == "The word שלום means peace, 5 times."
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
