@@ -12,9 +12,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .lines import FIGURE, Box, Element, TextLine
+from .lines import FIGURE, LIST_MARK, Box, Element, TextLine
 
-__all__ = ["table_in_bands"]
+__all__ = ["names_nothing", "table_in_bands"]
 
 # Tuned on tables that browsers, LaTeX and PDF libraries write. Where a constant is wrong, two rows are one, or the
 # second line of a cell is a row of its own.
@@ -49,6 +49,14 @@ def table_in_bands(lines: Sequence[TextLine], inside: Sequence[int], ys: Sequenc
     return Element("table", tuple(tuple(tuple(cell) for cell in row) for row in rows))
 
 
+def names_nothing(lines: Sequence[TextLine], inside: Sequence[int], left: float, right: float) -> bool:
+    """Whether what stands in a row is one line over its middle, such as the title of a table: no row of it."""
+    boxes = [lines[n].box for n in inside]
+    is_one_column = all(b[0] < a[2] for a, b in pairwise(sorted(boxes)))
+    middle = (left + right) / 2
+    return bool(boxes) and is_one_column and all(box[0] < middle < box[2] for box in boxes)
+
+
 def _middle(line: TextLine) -> float:
     return (line.box[1] + line.box[3]) / 2
 
@@ -56,7 +64,8 @@ def _middle(line: TextLine) -> float:
 def _columns(lines: Sequence[TextLine], bands: Sequence[Sequence[int]]) -> list[Column]:
     """From where to where the columns go. Narrow lines make them; one that lies over two of a band makes none."""
     found: list[tuple[float, float, set[int]]] = []
-    places = [(lines[n].box, r) for r, band in enumerate(bands) for n in band]
+    marks = {n for band in bands for n in band if LIST_MARK.fullmatch(lines[n].text.strip())}
+    places = [(lines[n].box, r) for r, band in enumerate(bands) for n in band if n not in marks]
     for box, r in sorted(places, key=lambda place: place[0][2] - place[0][0]):
         near = [column for column in found if _shared(box, column[:2]) > 0]
         if len(near) > 1 and any(a[2] & b[2] for n, a in enumerate(near) for b in near[n + 1 :]):
@@ -85,13 +94,18 @@ def _rows(lines: Sequence[TextLine], band: Sequence[int], columns: Sequence[Colu
     rows = [_cells(lines, level, columns) for level in levels]
     if len(rows) == 1 or _are_apart(lines, rows, columns):
         return rows
+    if any(sum(_shared(lines[n].box, column) > 0 for column in columns) > 1 for n in band):
+        return rows  # a name over several columns, and the names of those
     return [[[n for row in rows for n in row[c]] for c in range(len(columns))]]
 
 
 def _cells(lines: Sequence[TextLine], level: Sequence[int], columns: Sequence[Column]) -> Cells:
     cells: Cells = [[] for _ in columns]
-    for n in sorted(level, key=lambda n: lines[n].box[0]):
-        overlap = [_shared(lines[n].box, column) for column in columns]
+    by_left = sorted(level, key=lambda n: lines[n].box[0])
+    for place, n in enumerate(by_left):
+        is_mark = LIST_MARK.fullmatch(lines[n].text.strip()) and place + 1 < len(by_left)
+        box = lines[by_left[place + 1] if is_mark else n].box  # a list mark stands with its item
+        overlap = [_shared(box, column) for column in columns]
         first = next((c for c, shared in enumerate(overlap) if shared > 0), overlap.index(max(overlap)))
         cells[first].append(n)
     return cells

@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final
 
-from .banded import table_in_bands
+from .banded import names_nothing, table_in_bands
 from .lines import Box, Element, Frame, TextLine, runs_leftwards
 from .order import ArrangedPart, arrange
 from .rules import LEAST_BANDS, Grid, find_bands, find_grids, no_tick
@@ -64,7 +64,8 @@ def arrange_with_rules(
         seen = [replace(line, box=_mirrored(line.box)) for line in lines]
     page = _LinesByHeight.of(seen, Frame.of(lines).em)
     blocks: list[ArrangedPart] = []
-    for grid in find_grids(rules, page.em, tick, fills):
+    for found in find_grids(rules, page.em, tick, fills):
+        grid = _without_title(found, page)
         inside = page.free_inside(grid.box)
         elements, labels = _Table(grid, page).elements(inside)
         if elements:
@@ -73,7 +74,7 @@ def arrange_with_rules(
             box = (min([x1, *(seen[n].box[0] for n in labels)]), y1, x2, y2)
             blocks.append(ArrangedPart(_mirrored(box) if leftwards else box, elements))
     bands = [(a, b, part) for a, b, ys in find_bands(rules, page.em, fills) for part in _tables_of(ys, a, b, page)]
-    for left, right, closed in bands:
+    for left, right, closed in ((a, b, _without_titles(ys, a, b, page)) for a, b, ys in bands):
         if len(closed) <= LEAST_BANDS:
             continue
         ys = _with_open_ends(closed, left, right, page)
@@ -84,6 +85,15 @@ def arrange_with_rules(
             box = (left, ys[0], right, ys[-1])
             blocks.append(ArrangedPart(_mirrored(box) if leftwards else box, [table]))
     return arrange(lines, blocks=blocks)
+
+
+def _without_title(grid: Grid, page: _LinesByHeight) -> Grid:
+    """The grid without a coloured row over it that holds nothing but a title."""
+    if not grid.has_head:
+        return grid
+    left, top, right, _ = grid.box
+    head = page.free_inside((left, top, right, grid.ys[1]))
+    return replace(grid, ys=grid.ys[1:]) if not head or names_nothing(page.lines, head, left, right) else grid
 
 
 def _tables_of(ys: list[float], left: float, right: float, page: _LinesByHeight) -> Iterator[list[float]]:
@@ -98,6 +108,20 @@ def _tables_of(ys: list[float], left: float, right: float, page: _LinesByHeight)
             part = []
         part.append(y)
     yield part
+
+
+def _without_titles(ys: list[float], left: float, right: float, page: _LinesByHeight) -> list[float]:
+    """The heights of rules without the first and last rows that hold nothing but a title or a note."""
+    first, last = 0, len(ys) - 1
+    while first < last and names_nothing(
+        page.lines, page.free_inside((left, ys[first], right, ys[first + 1])), left, right
+    ):
+        first += 1
+    while first < last and names_nothing(
+        page.lines, page.free_inside((left, ys[last - 1], right, ys[last])), left, right
+    ):
+        last -= 1
+    return ys[first : last + 1]
 
 
 def _with_open_ends(ys: list[float], left: float, right: float, page: _LinesByHeight) -> list[float]:

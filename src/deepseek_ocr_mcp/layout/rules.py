@@ -49,6 +49,8 @@ class Grid:
     level: list[Rule]
     upright: list[Rule]
     snap: float
+    has_head: bool = False
+    """The first row is a coloured one over what the rules make."""
 
     @property
     def box(self) -> Box:
@@ -142,11 +144,12 @@ def _grid(across: list[Rule], down: list[Rule], fills: Sequence[Box], em: float,
     ends = [(end, 0.0, 0.0) for _, a, b in down for end in (a, b)]
     shared = [at for at, spans in _by_place(ends, snap) if len(spans) > 1]
     ys = _with_places(ys, (min(a for _, a, _ in down), max(b for _, _, b in down), *shared), LEAST_EM * em)
+    has_head = False
     for x1, y1, x2, y2 in fills:  # a coloured row of names over the grid
         is_as_wide = abs(x1 - xs[0]) <= 2 * snap and abs(x2 - xs[-1]) <= 2 * snap
         if is_as_wide and abs(y2 - ys[0]) <= snap and LEAST_EM * em <= y2 - y1 <= HEAD_EM * em:
-            ys = [y1, *ys]
-    return Grid(xs, ys, sorted([*across, *edges]), down, snap)
+            ys, has_head = [y1, *ys], True
+    return Grid(xs, ys, sorted([*across, *edges]), down, snap, has_head)
 
 
 def find_bands(

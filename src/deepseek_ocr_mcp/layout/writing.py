@@ -180,7 +180,11 @@ def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: fl
     if text.endswith(HYPHENS) or _breaks_address(text, following):
         return True
     least = SQUARE_CHARS if NO_SPACES.match(text) else PROSE_CHARS
-    if not following[:1].islower() and sum(reading_length(frame.lines[i].text) for i in above) < least:
+    length = sum(reading_length(frame.lines[i].text) for i in above)
+    # A line before an address that had no room is short, within a sentence.
+    is_within = " " in following or ADDRESS.search(following) is not None
+    may_be_short = is_within and "@" in following.split(" ")[0] and text[-1:].islower()
+    if length < least and not may_be_short:
         return False
     box = frame.boxes[below[0]]
     word = 1 if NO_SPACES.match(following) else len(following.split(maxsplit=1)[0]) if following else 0

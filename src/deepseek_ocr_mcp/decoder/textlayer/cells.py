@@ -30,6 +30,7 @@ NEAR_ROWS: Final = 5  # above and below that are looked at
 NEAR_EM: Final = 3.0  # from row to row of a table, at most
 SUPPORT: Final = 2  # rows that have an edge there
 ONE_WIDTH_CHARS: Final = 6  # least length of a line that shows type of one width
+WIDE_STEPS: Final = 3.0  # of its advances: white that parts cells by itself; behind a stop stand two
 OFF_GRID: Final = 0.06  # of its advance: how far a character may stand from its place
 REACH_EM: Final = 6.0  # from the white to the cells on its sides
 
@@ -64,7 +65,8 @@ def cut_at_columns(lines: Sequence[LayerLine], clock: Clock) -> list[LayerLine]:
         cuts = [
             white.at
             for white in candidates.get(id(line), ())
-            if white.right - white.left >= max(WIDE_EM, WIDE_SPACES * usual) * line.size
+            if white.right - white.left
+            >= max(WIDE_EM * line.size, WIDE_SPACES * usual * line.size, WIDE_STEPS * _step(line))
             or page.have_edge(white, line, clock)
         ]
         parts = [line.part(start, stop) for start, stop in pairwise([0, *cuts, len(line.text)])] if cuts else [line]

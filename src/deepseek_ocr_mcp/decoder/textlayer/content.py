@@ -51,6 +51,7 @@ DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
 REPLACED_LEAST: Final = 4  # characters in the place of the one before; the longest ligature of Latin has three
 NO_INK_PT: Final = 0.1
 LEAST_GAP_EM: Final = 0.04  # of white between two glyphs: where there is less, nobody asks for the width of the first
+OVERHANG_EM: Final = 0.005
 TURN_DEG: Final = 1.0  # a run that leans more has no widths along its axis
 HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
 HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
@@ -559,7 +560,7 @@ class _GlyphReader:
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
             return
         if last is not None and last.end is None and self._may_be_apart(last, box, text):
-            last.end = self._end(self._last_number, last.run)
+            last.end = self._end(self._last_number, last)
         self._found.append(Glyph(text, box, *origin, run, self._space, self._fresh, known))
         self._space, self._fresh, self._last_number = 0, False, n
 
@@ -572,8 +573,12 @@ class _GlyphReader:
         left, top, right, bottom = last.box
         return max(x1 - right, left - x2, y1 - bottom, top - y2) > LEAST_GAP_EM * run.size
 
-    def _end(self, n: int, run: Run) -> float | None:
-        """Where the pen is after a character, by the width that the font gives it; None where it gives none."""
+    def _end(self, n: int, glyph: Glyph) -> float | None:
+        """Where the pen is after a character, by the width that the font gives it; None where that is not known.
+
+        PDFium gives a box around the width and the ink: of a slanted f, whose ink goes beyond, it tells no width.
+        """
+        run = glyph.run
         if abs((run.angle + 45) % 90 - 45) > TURN_DEG:
             return None
         loose = raw.FS_RECTF()
@@ -581,7 +586,8 @@ class _GlyphReader:
             return None
         x1, y1, x2, y2 = self._matrix.box(loose.left, loose.bottom, loose.right, loose.top)
         end = max(run.along(x1, y1), run.along(x2, y2))
-        return end if math.isfinite(end) and x2 - x1 > NO_INK_PT and y2 - y1 > NO_INK_PT else None
+        ink = max(run.along(*glyph.box[:2]), run.along(*glyph.box[2:]))
+        return end if math.isfinite(end) and end > ink + OVERHANG_EM * run.size else None
 
     def _measure(self, n: int, run: Run) -> None:
         """Note how large a run is, which way it goes and which font it has."""
