@@ -190,6 +190,8 @@ class Glyph:
     end: float | None = None
     """Where the next glyph's origin belongs if nothing is between both: on the axis along which its run goes, points.
     None: not known, or not asked for."""
+    is_end_least: bool = False
+    """`end` may be too large: it is where the ink ends, which goes beyond the width of the glyph."""
     score: float | None = None
     """How sure the engine is that read it; None: it is from the file."""
 
@@ -560,7 +562,7 @@ class _GlyphReader:
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
             return
         if last is not None and last.end is None and self._may_be_apart(last, box, text):
-            last.end = self._end(self._last_number, last)
+            self._find_end(self._last_number, last)
         self._found.append(Glyph(text, box, *origin, run, self._space, self._fresh, known))
         self._space, self._fresh, self._last_number = 0, False, n
 
@@ -573,21 +575,20 @@ class _GlyphReader:
         left, top, right, bottom = last.box
         return max(x1 - right, left - x2, y1 - bottom, top - y2) > LEAST_GAP_EM * run.size
 
-    def _end(self, n: int, glyph: Glyph) -> float | None:
-        """Where the pen is after a character, by the width that the font gives it; None where that is not known.
+    def _find_end(self, n: int, glyph: Glyph) -> None:
+        """Note where the pen is after a character, by the width that the font gives it.
 
         PDFium gives a box around the width and the ink: of a slanted f, whose ink goes beyond, it tells no width.
         """
         run = glyph.run
-        if abs((run.angle + 45) % 90 - 45) > TURN_DEG:
-            return None
         loose = raw.FS_RECTF()
-        if not raw.FPDFText_GetLooseCharBox(self._page, n, loose):
-            return None
+        if abs((run.angle + 45) % 90 - 45) > TURN_DEG or not raw.FPDFText_GetLooseCharBox(self._page, n, loose):
+            return
         x1, y1, x2, y2 = self._matrix.box(loose.left, loose.bottom, loose.right, loose.top)
         end = max(run.along(x1, y1), run.along(x2, y2))
-        ink = max(run.along(*glyph.box[:2]), run.along(*glyph.box[2:]))
-        return end if math.isfinite(end) and end > ink + OVERHANG_EM * run.size else None
+        if math.isfinite(end):
+            ink = max(run.along(*glyph.box[:2]), run.along(*glyph.box[2:]))
+            glyph.end, glyph.is_end_least = end, end <= ink + OVERHANG_EM * run.size
 
     def _measure(self, n: int, run: Run) -> None:
         """Note how large a run is, which way it goes and which font it has."""

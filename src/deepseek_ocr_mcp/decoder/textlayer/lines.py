@@ -749,9 +749,10 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
         return gap > SCRIPT_GAP_EM * size
     follows = mark.number == before.number + 1 and not mark.glyph.fresh
     white = _white(before, mark)
+    is_exact = white is not None and not before.glyph.is_end_least
     if follows and mark.glyph.space == 3:  # unless the file takes back the room that it gave the space
-        return white is None or abs(white) > NO_SPACE_EM * size or gap > SPACE_EM * size
-    if white is not None:
+        return not is_exact or abs(white or 0.0) > NO_SPACE_EM * size or gap > SPACE_EM * size
+    if white is not None and (is_exact or white > SPACE_EM * size):
         return white - tracking > SPACE_EM * size
     if follows:
         return mark.glyph.space == 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
