@@ -8,9 +8,10 @@ Hidden files, and files that this program wrote, are left out without a word.
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,11 +22,26 @@ from .argument import Argument
 from .paths import MAX_PATH, READABLE, printable
 from .reach import Reach, allowed_path
 
-__all__ = ["Listing", "Unlisted", "complete_path", "find", "list_files", "looks_readable", "unlisted_text"]
+__all__ = [
+    "SHOWN",
+    "FileTree",
+    "Listing",
+    "Unlisted",
+    "complete_path",
+    "find",
+    "find_tree",
+    "left_out_text",
+    "list_files",
+    "looks_readable",
+    "subfolders",
+    "unlisted_text",
+    "walk_tree",
+]
 
 MAX_FILES: Final = 10_000
 MAX_ENTRIES: Final = 200_000  # names that a pattern may look at; they take a second
 ENTRIES_PER_FILE: Final = 20  # names to look at for each file, if the caller sets the most files
+UNBOUNDED: Final = 1 << 40  # files of a tree that nobody waits for
 MAX_DEPTH: Final = 60  # folders in folders
 MAX_COMPLETIONS: Final = 100  # paths that a client is sent
 SHOWN: Final = 3  # names of each kind of names that were left out
@@ -71,6 +87,22 @@ class Listing:
     subfolders: bool = False
     """Whether the folder has subfolders that were not looked into."""
     left_out: tuple[Unlisted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """A folder or a pattern that is not listed yet."""
+
+    root: str
+    """The real path of the folder that it begins with."""
+    pattern: tuple[str, ...] = ()
+    """The components of the pattern below the root; empty: the files of the root itself."""
+
+    @property
+    def names_a_suffix(self) -> bool:
+        """Whether the pattern asks for one suffix: then each name with that suffix is a document."""
+        suffix = os.path.splitext(self.pattern[-1])[1] if self.pattern else ""
+        return bool(suffix) and not _MAGIC.search(suffix)
 
 
 async def find(image: str, reach: Reach) -> Listing | Argument:
@@ -123,7 +155,20 @@ def _list_files(image: str, reach: Reach, leave_out: str, most: int | None) -> L
 
 
 def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None) -> Listing | None:
-    """The files of the likeliest path that is a folder or a pattern; None if no path is one."""
+    """The files of a folder or a pattern, of the likeliest path that is one; None if no path is one."""
+    tree = find_tree(argument)
+    if tree is None:
+        return None
+    walk = _Walk(argument.reach.dirs, leave_out, most, any_suffix=tree.names_a_suffix)
+    if tree.pattern:
+        found = sorted(set(walk.matching(tree.root, "", tree.pattern)), key=_natural)
+        return Listing(tree.root, tuple(found), left_out=walk.left_out())
+    found = sorted(walk.matching(tree.root, "", ["*"]), key=_natural)
+    return Listing(tree.root, tuple(found), walk.subfolders, walk.left_out())
+
+
+def find_tree(argument: Argument) -> FileTree | None:
+    """The folder that a path or a pattern begins with, of the likeliest path that is one; None if no path is one."""
     reach = argument.reach
     for path in argument.paths if len(argument.text) <= MAX_PATH else ():
         try:
@@ -132,17 +177,39 @@ def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None
             continue
         root, pattern = _root_and_pattern(path)
         root = root and os.path.realpath(root)
-        if not root or not reach.holds(root):
-            continue
-        if pattern:
-            suffix = os.path.splitext(pattern[-1])[1]
-            walk = _Walk(reach.dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
-            found = sorted(set(walk.matching(root, "", pattern)), key=_natural)
-            return Listing(root, tuple(found), left_out=walk.left_out())
-        walk = _Walk(reach.dirs, leave_out, most)
-        found = sorted(walk.matching(root, "", ["*"]), key=_natural)
-        return Listing(root, tuple(found), walk.subfolders, walk.left_out())
+        if root and reach.holds(root):
+            return FileTree(root, tuple(pattern))
     return None
+
+
+def walk_tree(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str) -> Iterator[str | Unlisted]:
+    """The files of a part of a tree, and the names that are left out, while the folders are listed.
+
+    No list is held, but that of one folder. The order is the same each time while nothing changes.
+
+    Args:
+        tree: with the pattern that holds from `prefix` on.
+        prefix: the folder to begin with, relative to the root, with a slash behind; empty: the root.
+        dirs: the allowed folders; empty: all.
+        leave_out: the real path of a folder to pass over.
+    """
+    walk = _Walk(dirs, leave_out, UNBOUNDED, any_suffix=tree.names_a_suffix)
+    for name in walk.matching(os.path.join(tree.root, prefix), prefix, tree.pattern or ("*",)):
+        yield from walk.take_left_out()
+        yield name
+    yield from walk.take_left_out()
+
+
+def subfolders(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str, most: int) -> list[str] | None:
+    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind."""
+    folder = os.path.join(tree.root, prefix)
+    try:
+        with os.scandir(folder) as entries:
+            if sum(1 for _ in itertools.islice(entries, most + 1)) > most:
+                return None
+    except OSError:  # whoever lists it says so
+        return []
+    return _Walk(dirs, leave_out, UNBOUNDED)._look(folder)[1]
 
 
 def _root_and_pattern(path: str) -> tuple[str, list[str]]:
@@ -187,6 +254,11 @@ class _Walk:
     def left_out(self) -> tuple[Unlisted, ...]:
         """The names that were left out, in natural order."""
         return tuple(Unlisted(name, self._left_out[name]) for name in sorted(self._left_out, key=_natural))
+
+    def take_left_out(self) -> list[Unlisted]:
+        """The names that were left out since the last call."""
+        left_out, self._left_out = self.left_out(), {}
+        return list(left_out)
 
     def matching(self, folder: str, prefix: str, pattern: Sequence[str]) -> Iterator[str]:
         """The files below `folder` that a pattern names.
@@ -276,7 +348,7 @@ class _Walk:
         except OSError as exc:
             self._left_out[prefix.rstrip("/") or "."] = f"folders that could not be listed ({exc.strerror})"
             return [], []
-        return files, [name for name in folders if not _holds_figures(name, saved)]
+        return sorted(files), sorted(name for name in folders if not _holds_figures(name, saved))
 
     def _kind_of(self, entry: os.DirEntry[str]) -> str:
         """`file`, `folder`, or the reason why the name is left out; empty for the folder to pass over."""
@@ -314,12 +386,21 @@ def unlisted_text(left_out: Sequence[Unlisted]) -> str:
     names: dict[str, list[str]] = {}
     for each in left_out:
         names.setdefault(each.why, []).append(each.name)
+    return left_out_text({why: (len(of_kind), of_kind[:SHOWN]) for why, of_kind in names.items()})
+
+
+def left_out_text(kinds: Mapping[str, tuple[int, Sequence[str]]]) -> str:
+    """The same sentence from numbers.
+
+    Args:
+        kinds: by the reason, how many names were left out for that reason, and the first of the names.
+    """
     parts = []
-    for why, of_kind in names.items():
-        more = f" and {len(of_kind) - SHOWN:,} more" if len(of_kind) > SHOWN else ""
-        parts.append(f"{', '.join(map(printable, of_kind[:SHOWN]))}{more} ({why})")
-    count = "1 name was" if len(left_out) == 1 else f"{len(left_out):,} names were"
-    return f"{count} left out: {'; '.join(parts)}."
+    for why, (count, names) in kinds.items():
+        more = f" and {count - len(names):,} more" if count > len(names) else ""
+        parts.append(f"{', '.join(map(printable, names))}{more} ({why})")
+    total = sum(count for count, _ in kinds.values())
+    return f"{'1 name was' if total == 1 else f'{total:,} names were'} left out: {'; '.join(parts)}."
 
 
 def _holds_figures(name: str, beside: set[str]) -> bool:
