@@ -32,10 +32,18 @@ WAIT_MS: Final = 60_000  # for anything: two cores that others use too are slow
 TOLD_ANYWAY: Final = "Failed to load resource"  # Chromium's own line for every answer that is an error
 
 
-def grave_faults(page: Page | Frame, axe: str) -> list[str]:
-    """What axe-core (`axe` is its source) finds serious or critical on a page."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+def grave_faults(page: Page | Frame, axe: str, scheme: str) -> list[str]:
+    """What axe-core (`axe` is its source) finds serious or critical on a page.
+
+    Args:
+        scheme: `light` or `dark`. Of the dark one the colours are looked at; nothing else differs between the two.
+    """
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if scheme == "dark":
+        options["runOnly"] = ["cat.color"]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe)
+    found = page.evaluate("(options) => axe.run(document, options)", options)["violations"]
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"
         for each in found
