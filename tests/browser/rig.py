@@ -52,6 +52,32 @@ def grave_faults(page: Page | Frame, axe: str, scheme: str) -> list[str]:
     ]
 
 
+KEPT: Final = """() => new Promise((resolve, reject) => {
+    const request = indexedDB.open("ocr");
+    request.onerror = () => reject(request.error);
+    request.onsuccess = () => {
+        const both = request.result.transaction(["items", "pages"]);
+        const items = both.objectStore("items").getAll();
+        const pages = both.objectStore("pages").getAll();
+        both.oncomplete = () => {
+            request.result.close();
+            const pictures = items.result.filter((item) => item.picture).length;
+            resolve({ pictures, texts: pages.result.map((page) => page.text) });
+        };
+    };
+})"""
+
+
+def until_kept(page: Page, text: str) -> None:
+    """Wait until the browser keeps a page with this text, and a picture."""
+
+    def is_kept() -> bool:
+        kept = page.evaluate(KEPT)
+        return bool(kept["pictures"]) and any(text in each for each in kept["texts"])
+
+    wait_until(is_kept, WAIT_MS / 1000)
+
+
 def drawn_at(*parts: Locator) -> list[FloatRect]:
     """Where these are on the screen; what is just being drawn anew is waited for."""
     places: list[FloatRect | None] = []
