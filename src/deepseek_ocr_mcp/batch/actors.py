@@ -38,7 +38,7 @@ from ..documents.ranges import format_pages, parse_pages
 from ..documents.reach import Reach
 from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
-from ..engines import KNOWN, EngineSpec, choose_engine
+from ..engines import EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
@@ -104,8 +104,7 @@ def engine_here(settings: Settings) -> tuple[EngineSpec, str]:
     spec, _ = choose_engine(settings.ocr_engine, model=settings.ocr_model, gpu=settings.ocr_gpu, cards=GpuProbe().cards)
     if spec.is_remote and not settings.ocr_model:
         return spec, spec.name
-    known = KNOWN.get(spec.name) == spec
-    return spec, spec.version(settings.ocr_model, settings.ocr_precision) if known else spec.target
+    return spec, spec.version(settings.ocr_model, settings.ocr_precision) if spec.is_known else spec.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ..config import Settings
 from ..documents.private import private_folder
-from ..engines import KNOWN, EngineSpec
+from ..engines import EngineSpec
 from ..engines.cores import granted_cores
 from ..errors import EngineUnavailable, OcrError
 from ..gpu.probe import GpuProbe
@@ -60,7 +60,7 @@ class Cluster:
     @property
     def engine_setting(self) -> str:
         """`OCR_ENGINE` for the workers."""
-        return self.engine.name if KNOWN.get(self.engine.name) == self.engine else self.engine.target
+        return self.engine.name if self.engine.is_known else self.engine.target
 
 
 @contextmanager

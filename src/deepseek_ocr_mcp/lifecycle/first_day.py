@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines import KNOWN, PREFERRED
+from ..engines import KNOWN, PREFERRED, EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
 from ..gpu.causes import torch_build
@@ -24,6 +24,7 @@ from ..gpu.choice import examine
 from ..gpu.probe import GpuProbe
 from ..install import extra_command
 from ..models import State
+from ..modes import DEFAULT_MODE, PLAIN_MODE
 from .base import PagesRead
 from .manager import ModelManager
 
@@ -93,10 +94,16 @@ async def gpu_checks(settings: Settings, folder: Path) -> AsyncGenerator[Check, 
     still = settings.model_copy(
         update={"gpu_offload_after": -1.0, "gpu_idle_timeout": -1.0, "ocr_prewarm": "off", "ocr_gpus": ()}
     )
-    manager = ModelManager(KNOWN[PREFERRED], still, probe=probe)
+    manager = ModelManager(_engine(settings), still, probe=probe)
     async with manager.running():
         async for check in checks_on_a_card(manager, page):
             yield check
+
+
+def _engine(settings: Settings) -> EngineSpec:
+    """The engine for a card that the settings name, or else the preferred one, for the model that they name."""
+    named = KNOWN.get(settings.ocr_engine)
+    return (named if named is not None and named.gpu_mb else KNOWN[PREFERRED]).for_model(settings.ocr_model)
 
 
 async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[Check]:
@@ -118,7 +125,7 @@ async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[
         " ".join([f"torch {build.version}." if build else "torch is missing.", *messages, *remarks]),
         "" if good else first.remedy if first else extra_command("gpu"),
     )
-    folder = await anyio.to_thread.run_sync(KNOWN[PREFERRED].weights_here, settings.ocr_model)
+    folder = await anyio.to_thread.run_sync(_engine(settings).weights_here, settings.ocr_model)
     remedy = "" if folder else "deepseek-ocr-mcp download"
     yield Check("weights", folder is not None, str(folder or "They are not on this machine."), remedy)
 
@@ -162,7 +169,8 @@ _REPORT: Final = "Report it, with gpu_status and the log at OCR_LOG_LEVEL=debug.
 
 
 async def _read(manager: ModelManager, page: PageImage) -> PagesRead:
-    return await manager.read([page], ReadOptions("free"))
+    mode = PLAIN_MODE if PLAIN_MODE in manager.engine.modes else DEFAULT_MODE
+    return await manager.read([page], ReadOptions(mode))
 
 
 def _reads(reading: PagesRead) -> Check:
