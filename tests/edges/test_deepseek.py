@@ -154,12 +154,12 @@ def test_two_dozen_rounds_of_moving_and_reading_from_eight_callers_change_nothin
     assert shared.call("gpu_status")["worker_restarts"] == restarts
 
 
-async def test_one_worker_is_prewarmed_tells_v2_by_its_config_reads_is_parked_and_is_released(v2: Path) -> None:
-    async with deepseek(v2, ocr_prewarm="imports", gpu_offload_after=-1) as mcp:
+async def test_one_worker_is_prewarmed_reads_is_parked_and_is_released(v1: Path) -> None:
+    async with deepseek(v1, ocr_prewarm="imports", gpu_offload_after=-1) as mcp:
         await mcp.call_tool("gpu_offload", {})  # waits for its turn: the libraries are imported when it comes
         status = facts(await mcp.call_tool("gpu_status", {}))
         assert (status["state"], status["prewarmed"]) == ("unloaded", True), "the libraries are there, no weights are"
-        assert (await read(mcp))["model"] == "DeepSeek-OCR-2 (tiny-v2)"
+        await read(mcp)
         moved = facts(await mcp.call_tool("gpu_offload", {}))
         assert (moved["from"], moved["to"]) == ("gpu", "host")
         pid = facts(await mcp.call_tool("gpu_status", {}))["worker_pid"]
