@@ -137,6 +137,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         try:
             with (
                 out.swept(),
+                _in_one_line(),
                 _fed_to_the_end(),
                 cluster(batch.ray, batch.workers, settings) as found,
                 _signals() as stopped,
@@ -382,11 +383,7 @@ def _fed(found: Iterator[Counts]) -> Iterator[Callable[[], Any]]:
         if error is not None:
             raise error
         if isinstance(item, BaseException):
-            log.error("The cluster failed.", exc_info=item)
-            raise EngineUnavailable(
-                f"The Ray cluster failed ({type(item).__name__}).",
-                remedy="What was read is kept: run the same command again to go on.",
-            ) from None
+            raise _failure_of_cluster(item) from None
         return item
 
     threading.Thread(target=feed, name=FEEDER, daemon=True).start()
@@ -409,6 +406,25 @@ def _join_feeders() -> None:
     for thread in threading.enumerate():
         if thread.name == FEEDER:
             thread.join(STOP_WAIT_S)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """An error of Ray's, which is lost with its head or this machine's part of it, becomes one of ours."""
+    try:
+        yield
+    except Exception as exc:
+        if not type(exc).__module__.startswith("ray"):
+            raise
+        raise _own_error(exc) or _failure_of_cluster(exc) from None
+
+
+def _failure_of_cluster(exc: BaseException) -> OcrError:
+    log.error("The cluster failed.", exc_info=exc)
+    return EngineUnavailable(
+        f"The Ray cluster failed ({type(exc).__name__}).",
+        remedy="What was read is kept: run the same command again to go on.",
+    )
 
 
 def _own_error(item: object) -> OcrError | None:
