@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -375,6 +377,15 @@ def test_an_error_of_ours_that_ray_has_wrapped_is_told_as_ours(desk: Desk) -> No
     desk.lose = fail
     with pytest.raises(BadRequest, match="The disk is full"):
         desk.run()
+
+
+def test_a_run_that_is_ended_at_once_has_last_words() -> None:
+    script = "import os; from deepseek_ocr_mcp.batch.driver import _last_words\nwith _last_words(): "
+    for ending, words in (("os._exit(1)", driver.LAST_WORDS), ("pass", "")):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{script}{ending}"], stderr=subprocess.PIPE, text=True, timeout=60
+        )
+        assert done.stderr.strip() == words
 
 
 def test_what_a_cluster_loses_is_asked_for_again_and_never_vanishes(desk: Desk) -> None:

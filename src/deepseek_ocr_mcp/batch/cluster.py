@@ -39,6 +39,7 @@ OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and noth
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
 MOST_PART_ROWS: Final = 256  # tasks that list; each is a row that the driver holds
 LISTERS: Final = 4  # of them at a time: each takes a process, and one lists some thousand names a second
+LISTINGS: Final = 1000  # of a lister's process
 MOST_WORKERS: Final = 256  # for whose planners there is room, where machines may join
 READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
 WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
@@ -256,7 +257,7 @@ def stream(
             fn_args=(current, ledger),
             num_cpus=0,  # it waits for disks and networks; the cores are the readers'
             concurrency=min(LISTERS, len(rows)),
-            max_retries=-1,  # the planners have not that: else Ray would join both, and one planner plan a whole part
+            max_calls=LISTINGS,  # the planners have no such bound: else Ray joins both, and one planner plans a part
         )
         .flat_map(
             planner,

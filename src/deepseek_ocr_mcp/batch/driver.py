@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import secrets
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -55,6 +57,10 @@ TICK_S: Final = 0.5
 FIGURES_EVERY_S: Final = 2.0
 LEDGER_WAIT_S: Final = 5.0  # for figures that only the progress needs
 STOP_WAIT_S: Final = 5.0  # for the thread that feeds the driver
+LAST_WORDS: Final = (
+    "The batch was ended from outside, or because its part of the Ray cluster on this machine died. "
+    "What was read is kept: run the same command again to go on."
+)
 FEEDER: Final = "batch-feeder"
 LOST_ROWS: Final = 1000  # of a part that the driver writes about documents that the cluster lost
 
@@ -136,6 +142,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         is_whole = False
         try:
             with (
+                _last_words(),
                 out.swept(),
                 _in_one_line(),
                 _fed_to_the_end(),
@@ -406,6 +413,22 @@ def _join_feeders() -> None:
     for thread in threading.enumerate():
         if thread.name == FEEDER:
             thread.join(STOP_WAIT_S)
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Ray ends this process at once, with code 1, when the part of it on this machine dies. A child says so then."""
+    if os.name != "posix":
+        yield
+        return
+    script = 'read -r line || echo "$0" >&2'
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script, LAST_WORDS], stdin=subprocess.PIPE, start_new_session=True
+    ) as child:
+        try:
+            yield
+        finally:
+            child.communicate(b"done\n")
 
 
 @contextmanager
