@@ -7,6 +7,7 @@ names it prints.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import queue
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -84,6 +85,8 @@ class Batch:
     """Whether what failed by its own fault is tried once more."""
     keep_older: bool = False
     """Whether what an older version has read counts as read."""
+    progress: str = "text"
+    """`json`: progress and summary are objects in JSON, one a line."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,9 @@ class Summary:
     failed: int = 0
     pages: int = 0
     """That this run read."""
+    seconds: float = 0.0
+    """From the start of the cluster's work to the end."""
+    workers: int = 0
     exit_code: int = 0
     """Of the documents that failed, the worst."""
     manifest: str = ""
@@ -112,10 +118,19 @@ class Summary:
         parts += [f"{self.there:,} done before"] if self.there else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
         lines = [", ".join(parts) + "."]
+        if self.pages and self.seconds:
+            hours = self.seconds * self.workers / 3600
+            lines.append(f"{self.pages / self.seconds:.2f} pages/s, {hours:.2f} hours of a worker.")
         if self.notes:
             counts = ", ".join(f"{code} {count:,}" for code, count in sorted(self.notes.items()))
             lines.append(f"Documents with notes: {counts}. The column `notes` of the manifest has their text.")
         return [*lines, self.left_out] if self.left_out else lines
+
+    def dump(self) -> str:
+        """The summary for a program: an object in JSON."""
+        rate = round(self.pages / self.seconds, 3) if self.seconds else 0.0
+        hours = round(self.seconds * self.workers / 3600, 4)
+        return json.dumps({"event": "summary", **asdict(self), "pages_per_s": rate, "worker_hours": hours})
 
 
 def run_batch(batch: Batch, settings: Settings) -> Summary:
@@ -240,7 +255,9 @@ class _BatchRun:
             rows_in_hand=found.workers * max(ROWS_PER_WORKER, 2 * found.at_once),
             taken=_taken(self._out, parts),
         )
-        self._progress = ProgressLine()
+        self._as_json = batch.progress == "json"
+        self._progress = ProgressLine(as_json=self._as_json)
+        self._began = time.monotonic()
         self._total = Counts()
 
     def read(self, stopped: threading.Event) -> Summary:
@@ -291,7 +308,10 @@ class _BatchRun:
         """Add up what a task counted, and print what failed."""
         if counts.failures:
             self._progress.clear()
-            print("\n".join(counts.failures), file=sys.stderr, flush=True)
+            lines = counts.failures
+            if self._as_json:
+                lines = [json.dumps({"event": "failure", "text": line}) for line in lines]
+            print("\n".join(lines), file=sys.stderr, flush=True)
         self._total.add(counts)
         self._total.failures.clear()
         if self._round.number > 1:
@@ -322,6 +342,8 @@ class _BatchRun:
             copied=total.copied,
             failed=total.failed,
             pages=total.pages,
+            seconds=round(time.monotonic() - self._began, 3),
+            workers=self._cluster.workers,
             exit_code=total.exit_code,
             manifest=self._out.url_of(MANIFEST),
             notes=total.notes,
