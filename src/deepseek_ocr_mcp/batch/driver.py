@@ -465,7 +465,7 @@ def _in_one_line() -> Iterator[None]:
 
 
 def _failure_of_cluster(exc: BaseException) -> OcrError:
-    log.error("The cluster failed.", exc_info=exc)
+    log.info("The cluster failed.", exc_info=exc)
     return EngineUnavailable(
         f"The Ray cluster failed ({type(exc).__name__}).",
         remedy="What was read is kept: run the same command again to go on.",
