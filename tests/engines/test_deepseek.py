@@ -446,6 +446,25 @@ def test_prompts_of_all_lengths_are_written_side_by_side(folder: Path, pages: li
     assert len({written.text for written in together}) > 1
 
 
+def test_several_pages_are_looked_at_at_once_where_there_is_room(
+    folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, options = reader(folder), ReadOptions("document")  # tiles, of three pages, in one call
+    alone = [model.read([page], options, Listening(), max_new_tokens=12)[0] for page in pages[:4]]
+    monkeypatch.setattr(ModelReader, "_looked_at_once", lambda _: 3)
+    looked: list[int] = []
+    inner = model._model.model
+    hook = inner.vision_tower.register_forward_pre_hook(lambda _module, inputs: looked.append(len(inputs[0])))
+    call = Listening()
+    call.dropped = {1: 0}
+    together = model.read([pages[0], *pages[:4]], options, call, max_new_tokens=12)
+    hook.remove()
+    assert together[0] == alone[0]
+    assert [written.finish for written in together][1] == "cancelled"
+    assert together[2:] == alone[1:]
+    assert looked[0] == 3, "the whole views of three pages"
+
+
 @pytest.mark.parametrize(("folder", "room"), [("v1", 1), ("v1", 3), ("v2", 2)], indirect=["folder"])
 def test_pages_are_written_as_if_alone_in_whatever_order_they_come_and_enter_slots(
     folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch, room: int
