@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -68,7 +69,10 @@ class Listening:
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # more only get in each other's way with a model of this size
+    gc.collect()
+    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
     yield
+    gc.unfreeze()
     torch.set_num_threads(before)
 
 
