@@ -291,14 +291,17 @@ class OcrRequest(ReadingArguments):
             self.mode = PLAIN_MODE
         if self.find_term.strip() and self.mode == DEFAULT_MODE:
             self.mode = "find"
-            self._unused(f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer "
-                         "is the whole text.")  # fmt: skip
+            self.note_unused(
+                f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer is the "
+                "whole text."
+            )
         elif self.find_term.strip() and self.mode != "find":
-            self._unused(f'find_term was not used: only mode="find" looks for words, and the mode is {self.mode}.')
+            self.note_unused(f'find_term was not used: only mode="find" looks for words, and the mode is {self.mode}.')
         if self.custom_prompt.strip() and self.mode != "freeform":
-            self._unused(f'custom_prompt was not used: only mode="freeform" asks it, and the mode is {self.mode}.')
+            self.note_unused(f'custom_prompt was not used: only mode="freeform" asks it, and the mode is {self.mode}.')
 
-    def _unused(self, text: str) -> None:
+    def note_unused(self, text: str) -> None:
+        """Add a sentence about an argument without effect."""
         self._notes.append(Note(code="argument_unused", text=text))
 
 

@@ -196,7 +196,9 @@ class Document:
 
 
 class Kept:
-    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
+    """A document that can be opened after its request was answered.
+
+    There is one for the same bytes and the same password, whoever keeps them."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -278,7 +280,7 @@ class DocumentReader:
         self._is_stale = False
         self._silent: set[str] = set()  # documents whose text layers have cost a decoder
         self._open = 0
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[tuple[str, str], Kept] = {}
         self._kept_folder = os.path.join(folder, "kept")
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -328,13 +330,14 @@ class DocumentReader:
 
     async def keep(self, snapshot: Snapshot) -> Kept:
         """Keep the file of an open document for later."""
-        self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
-        if (kept := self._kept.get(snapshot.sha256)) is not None:
+        self._kept = {key: kept for key, kept in self._kept.items() if kept.alive}
+        key = (snapshot.sha256, snapshot.password)  # whoever has the same bytes need not know the password
+        if (kept := self._kept.get(key)) is not None:
             return kept.hold()
         os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
         path = os.path.join(self._kept_folder, secrets.token_hex(8))
         await anyio.to_thread.run_sync(_link, snapshot.path, path)
-        made = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        made = self._kept[key] = Kept(replace(snapshot, path=path))
         return made
 
     @asynccontextmanager
@@ -360,12 +363,15 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, image: str | Snapshot | Kept, *, local: bool, client: str = "") -> AsyncIterator[Document]:
+    async def open(
+        self, image: str | Snapshot | Kept, *, local: bool, client: str = "", password: str = ""
+    ) -> AsyncIterator[Document]:
         """The document that an `image` argument names, one that was received, or one that was kept.
 
         Args:
             local: whether the caller sits on this machine, so that its paths are ours.
             client: who asks; clients take turns at the decoder.
+            password: of the document, where `image` does not hold it; default: for local callers, OCR_PDF_PASSWORD.
 
         Raises:
             OcrError: everything that can be wrong with an input; see `source.py` and `pages.py`.
@@ -381,15 +387,9 @@ class DocumentReader:
                 snapshot = image.linked(folder)
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
-            facts = await self._call(
-                client,
-                snapshot.name,
-                "inspect",
-                path=snapshot.path,
-                name=snapshot.name,
-                max_pixels=self._settings.max_pixels,
-                max_pages=self._settings.ocr_max_pages,
-            )
+            snapshot = replace(snapshot, password=snapshot.password or password or self._own_password(local))
+            most = {"max_pixels": self._settings.max_pixels, "max_pages": self._settings.ocr_max_pages}
+            facts = await self._call(client, snapshot.name, "inspect", **snapshot.file, **most)
             notes = tuple(map(str, facts.get("notes", ())))
             yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes, client)
         finally:
@@ -398,6 +398,10 @@ class DocumentReader:
                 self._silent.discard(snapshot.path)
             self._changed.set()
             self._remove_soon(folder)
+
+    def _own_password(self, local: bool) -> str:
+        setting = self._settings.ocr_pdf_password
+        return setting.get_secret_value() if local and setting else ""
 
     def _remove_soon(self, folder: str) -> None:
         assert self._tasks is not None, "use the reader inside `async with reader.running():`"
@@ -420,7 +424,7 @@ class DocumentReader:
             "max_pixels": self._settings.max_pixels,
             **arguments,
         }
-        given |= {"path": snapshot.path, "name": snapshot.name, "page": number, "out": out}
+        given |= snapshot.file | {"page": number, "out": out}
         return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
 
     async def render_unread(self, document: Document, number: int, out: str) -> UnreadPart:
@@ -435,9 +439,7 @@ class DocumentReader:
         snapshot = document.snapshot
         if snapshot.path in self._silent:
             return LayerText(0, 0, why="the text layer of another page could not be read")
-        arguments = {
-            "path": snapshot.path,
-            "name": snapshot.name,
+        arguments: dict[str, Any] = snapshot.file | {
             "page": number,
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
@@ -511,7 +513,7 @@ class DocumentReader:
         try:
             with _blamed("these pages" if snapshot is None else snapshot.name, EXPORT_TIMEOUT_S):
                 if snapshot is not None:
-                    file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
+                    file = snapshot.file | {"max_pixels": settings.max_pixels}
                     most = {"max_pages": settings.ocr_max_pages}
                     await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
                     arguments["document"] = file | {"dpi": settings.ocr_pdf_dpi}

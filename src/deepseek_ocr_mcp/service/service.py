@@ -237,7 +237,7 @@ class OcrService:
             place.line_up()
             async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
                 output = await self._output(request, caller)
-                async with self._open(terms.upload or request.image, caller, deadline) as shared:
+                async with self._open(request, caller, terms, deadline) as shared:
                     work = await self._work(request, shared)
                     limit = None if output else request.max_chars or None
                     view = View(request.mode, request.find_term)
@@ -263,7 +263,9 @@ class OcrService:
         )
 
     @asynccontextmanager
-    async def _open(self, image: str | Snapshot, caller: Caller, deadline: float) -> AsyncIterator[SharedDocument]:
+    async def _open(
+        self, request: OcrRequest, caller: Caller, terms: Terms, deadline: float
+    ) -> AsyncIterator[SharedDocument]:
         """An open document. It outlives this context while a job holds it.
 
         Raises:
@@ -271,8 +273,9 @@ class OcrService:
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
+                image, password = terms.upload or request.image, terms.password
                 document = await opening.enter_async_context(
-                    self._reader.open(image, local=caller.is_local, client=caller.name)
+                    self._reader.open(image, local=caller.is_local, client=caller.name, password=password)
                 )
             if scope.cancelled_caught:
                 raise Timeout(

@@ -33,6 +33,7 @@ from .auth import client_of
 from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
 from .metrics import Metrics
+from .refusals import checked
 from .shapes import (
     DocumentAnswer,
     ExportForm,
@@ -53,7 +54,6 @@ from .shapes import (
     Upload,
     as_dict,
     as_json,
-    checked,
 )
 from .stream import Emit, EventStream, FileAnswer, while_connected
 from .uploads import Uploads
@@ -175,7 +175,7 @@ class Api:
             place = stack.enter_context(self._service.place(client_of(request.scope)))
             asked, image, upload = await self._received(request, stack)
             caller = Caller(client_of(request.scope), is_local=False)
-            terms = Terms(place=place, upload=upload)
+            terms = Terms(place=place, upload=upload, password=asked.password.get_secret_value())
             job = _ReadingRequest(self._service, shape, asked, asked.request(image), caller, terms)
             self._service.check(job.request)
             if "text/event-stream" in request.headers.get("accept", ""):
@@ -190,7 +190,7 @@ class Api:
                 fields = await read_form(request, incoming)
                 # A form has no other way to leave out a number or a switch.
                 given = {name: value for name, value in fields.items() if value != ""}
-                asked = checked(lambda: FieldsRequest.model_validate(given))
+                asked = checked(lambda: FieldsRequest.model_validate(given), FieldsRequest.known_fields())
                 return (
                     asked,
                     "",
@@ -198,7 +198,7 @@ class Api:
                 )
             case "application/json":
                 body = await request.body()
-                asked = checked(lambda: JsonRequest.model_validate_json(body))
+                asked = checked(lambda: JsonRequest.model_validate_json(body), JsonRequest.known_fields())
                 return asked, asked.image, await self._lent(asked.document, request, stack) if asked.document else None
             case _:
                 raise _not_taken(
@@ -221,8 +221,9 @@ class Api:
         fields = await read_form(
             request, incoming, field_bytes=lambda name: EXPORT_BYTES if name in long_fields else FIELD_BYTES
         )
-        name = fields.get(DOCUMENT_FIELD)
-        return fields, await (self._lent(name, request, stack) if name else incoming.snapshot())
+        name, password = fields.get(DOCUMENT_FIELD), fields.get("password")
+        upload = await (self._lent(name, request, stack) if name else incoming.snapshot())
+        return fields, replace(upload, password=password) if password else upload
 
     # -- looking and taking along
 
@@ -281,6 +282,7 @@ class Api:
                 asked = checked(lambda: ExportRequest.model_validate_json(body))
                 if asked.document:
                     upload = await self._lent(asked.document, request, stack)
+                    upload = replace(upload, password=asked.password.get_secret_value() or upload.password)
             else:
                 fields, upload = await self._file(request, stack, frozenset({"result"}))
                 beside = {name: fields[name] for name in ("format", "title", "paper", "upright") if fields.get(name)}
