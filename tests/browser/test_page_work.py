@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited
 from browser.test_page import TOKEN, Serve, add, pdf, read, shown
+from locked_pdf import locked_pdf
+from pdf_maker import born_digital
 from support import BOUND_S, HttpServer, png, tiff, wait_until, written
 
 pytestmark = pytest.mark.browser
@@ -187,6 +189,40 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(visitor: Visitor, serve: Ser
     assert cut[0]
     assert str(1 << 20) in offsets
     assert offsets.count("") >= 1  # where it was: HEAD
+
+
+# -- locked with a password
+
+
+def test_a_locked_pdf_asks_for_its_password_and_is_then_read_and_saved(
+    visitor: Visitor, rapid: HttpServer, axe: str
+) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    context = visitor.context(rapid)
+    page = visitor.visit(context, rapid)
+    add(page, ("locked.pdf", locked_pdf(born_digital("Secret Title"), user="open sesame")))
+    field = page.get_by_label("Password")
+    expect(page.locator(".file-meta")).to_contain_text("locked with a password")
+    assert not grave_faults(page, axe)
+    field.fill("open barley")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("That is not its password")).to_be_visible()
+    field.fill("open sesame")
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(page.locator(".sheet-image")).to_be_visible()
+    page.click("#read")
+    expect(shown(page)).to_contain_text("Secret Title")
+    kept = page.evaluate("indexedDB.databases().then((all) => all.map((each) => each.name))")
+    assert kept == ["ocr"]
+    assert b"/Encrypt" in saved(page, "Searchable PDF")
+    written_down = """new Promise((resolve) => {
+      const asked = indexedDB.open("ocr");
+      asked.onsuccess = () => {
+        const all = asked.result.transaction("items").objectStore("items").getAll();
+        all.onsuccess = () => resolve(JSON.stringify([all.result, {...localStorage}, {...sessionStorage}]));
+      };
+    })"""
+    assert "sesame" not in page.evaluate(written_down)
 
 
 # -- nothing is lost

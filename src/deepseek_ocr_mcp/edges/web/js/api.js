@@ -215,6 +215,9 @@ export const api = {
     return upload.place.split("/").pop();
   },
 
+  /** Gives the password of a locked document; the server keeps it in memory as long as the document. */
+  unlock: (document, password) => send(`/documents/${document}/password`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ password }) }),
+
   /** Lets a document go that the server keeps; it would go by itself. */
   forget: (document) => send(`/documents/${document}`, { method: "DELETE", quiet: true, keepalive: true }).catch(() => {}),
 

@@ -218,6 +218,7 @@ const metaOf = (item) => {
   if (hits) return t("search.hits", { n: hits });
   if (ACTIVE.has(item.state)) return doing(item);
   if (item.state === "error") return titleOf(item.error);
+  if (item.locked) return t("error.password_needed");
   if (item.state === "cancelled") return t("state.cancelled");
   if (item.uploading && item.sent < item.file.size) return sent(item);
   const facts = [item.count > 1 && t("pages.n", { n: item.count }), size(item.file.size)];
@@ -358,7 +359,7 @@ function paintPanes() {
     queue.first(item, item.page);
   }
   const { read } = item;
-  viewer.show(preview, { note: failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }), turned: item.turns.get(item.page) ?? read?.turn ?? 0 });
+  viewer.show(preview, { note: item.locked ? t("error.password_needed") : failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }), turned: item.turns.get(item.page) ?? read?.turn ?? 0 });
   viewer.setPager(item.page, item.count);
   const unread = new Set(item.answer?.pages.filter((page) => page.finish === "failed").map((page) => page.page));
   viewer.setStrip(item.count, item.page, (page) => (item.thumbs.get(page) ?? item.previews.get(page))?.url ?? "", (page) => unread.has(page) || item.previewErrors.has(page));
@@ -445,6 +446,14 @@ result.addEventListener("retry", ({ detail }) => (token.wanted(), queue.start([d
 result.addEventListener("edited", ({ detail }) => keep(detail, detail.read));
 result.formats = () => catalogue.exports ?? [];
 result.withDocument = (item, use) => queue.withDocument(item, use);
+result.addEventListener("unlock", async ({ detail: { item, password, wrong } }) => {
+  token.wanted();
+  try {
+    await queue.unlock(item, password);
+  } catch (error) {
+    wrong(error);
+  }
+});
 result.addEventListener("cancel", ({ detail }) => queue.cancel(detail));
 result.doneItems = () => queue.items.filter((item) => item.state === "done" && item.result);
 

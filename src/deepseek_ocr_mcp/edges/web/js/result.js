@@ -20,7 +20,7 @@ const OF_ALL = new Set(["docx"]); // of several files in one
 const paper = () => (LETTER_REGIONS.has(new Intl.Locale(navigator.language).maximize().region) ? "letter" : "a4");
 
 export class ResultPane extends TextPane {
-  /** Events beside those of the text: `cancel` with the item. */
+  /** Events beside those of the text: `cancel` with the item; `unlock` with `{item, password, wrong}`: `wrong` shows an error. */
   constructor(root) {
     super(root);
     this.doneItems = () => [];
@@ -44,7 +44,39 @@ export class ResultPane extends TextPane {
     return item.error?.code !== "too_large_here";
   }
 
-  ready() {
+  failed(item) {
+    return item.error.code === "password_needed" ? this.locked(item) : super.failed(item);
+  }
+
+  /** Asks for the password of a locked PDF. */
+  locked(item) {
+    const input = h("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true, maxlength: "1000" });
+    const wrong = h("p", { class: "wrong", role: "alert" });
+    const button = h("button", { type: "submit", class: "primary" }, t("locked.open"));
+    const submit = (event) => {
+      event.preventDefault();
+      if (button.getAttribute("aria-disabled") === "true") return;
+      button.setAttribute("aria-disabled", "true");
+      wrong.replaceChildren();
+      const failed = (error) => {
+        button.removeAttribute("aria-disabled");
+        wrong.replaceChildren(error.code === "password_needed" ? t("locked.wrong") : `${titleOf(error)} ${remedyOf(error)}`);
+        input.select();
+      };
+      this.send("unlock", { item, password: input.value, wrong: failed });
+    };
+    return h("form", { class: "locked-box", onsubmit: submit },
+      icon("key"),
+      h("h3", {}, t("error.password_needed")),
+      h("label", { class: "field wide" }, h("span", {}, t("locked.label")), input),
+      wrong,
+      h("p", { class: "muted small-text" }, t("locked.kept")),
+      h("div", { class: "actions" }, button),
+    );
+  }
+
+  ready(item) {
+    if (item.locked) return this.locked(item);
     return h("div", { class: "calm" }, h("p", {}, t("readyHint")), h("p", { class: "muted small-text" }, h("kbd", {}, /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl"), " ", h("kbd", {}, "Enter")));
   }
 

@@ -344,4 +344,12 @@ export default {
   cleared: "All files are cleared.",
   undo: "Undo",
   "note.left_out": "Files of the folder were left out.",
+  "locked.label": "Password",
+  "locked.open": "Open",
+  "locked.wrong": "That is not its password.",
+  "locked.kept": "Your password goes to this server, which keeps it in memory with the file and writes it nowhere.",
+  "error.password_needed": "This PDF is locked with a password.",
+  "remedy.password_needed": "Enter its password.",
+  "error.wrong_tus_version": "The server speaks another version of the upload protocol.",
+  "remedy.wrong_tus_version": "Reload this page.",
 };

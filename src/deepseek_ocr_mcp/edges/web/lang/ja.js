@@ -344,4 +344,12 @@ export default {
   cleared: "すべて消しました。",
   undo: "元に戻す",
   "note.left_out": "フォルダー内の一部のファイルを除きました。",
+  "locked.label": "パスワード",
+  "locked.open": "開く",
+  "locked.wrong": "パスワードが違います。",
+  "locked.kept": "パスワードはこのサーバーに送られ、ファイルとともにメモリにだけ置かれます。どこにも書き込まれません。",
+  "error.password_needed": "この PDF はパスワードで保護されています。",
+  "remedy.password_needed": "パスワードを入力してください。",
+  "error.wrong_tus_version": "サーバーのアップロード方式の版が異なります。",
+  "remedy.wrong_tus_version": "このページを再読み込みしてください。",
 };

@@ -344,4 +344,12 @@ export default {
   cleared: "已清除所有文件。",
   undo: "撤销",
   "note.left_out": "文件夹中有些文件被略过。",
+  "locked.label": "密码",
+  "locked.open": "打开",
+  "locked.wrong": "密码不正确。",
+  "locked.kept": "密码会发送到此服务器，只随文件保存在内存中，不会写入任何地方。",
+  "error.password_needed": "此 PDF 受密码保护。",
+  "remedy.password_needed": "请输入密码。",
+  "error.wrong_tus_version": "服务器使用的上传协议版本不同。",
+  "remedy.wrong_tus_version": "请重新加载此页面。",
 };

@@ -344,4 +344,12 @@ export default {
   cleared: "已清除所有檔案。",
   undo: "復原",
   "note.left_out": "資料夾中有些檔案被略過。",
+  "locked.label": "密碼",
+  "locked.open": "開啟",
+  "locked.wrong": "密碼不正確。",
+  "locked.kept": "密碼會傳送到這部伺服器，只隨檔案保存在記憶體中，不會寫入任何地方。",
+  "error.password_needed": "這個 PDF 受密碼保護。",
+  "remedy.password_needed": "請輸入密碼。",
+  "error.wrong_tus_version": "伺服器使用的上傳協定版本不同。",
+  "remedy.wrong_tus_version": "請重新載入此頁面。",
 };
