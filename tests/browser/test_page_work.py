@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import httpx2
+import pypdfium2
 import pytest
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
@@ -49,6 +50,10 @@ def saved(page: Page, name: str, *, last: bool = False) -> bytes:
     with page.expect_download() as download:
         (entry.last if last else entry.first).click()
     return Path(download.value.path()).read_bytes()
+
+
+def page_text(document: pypdfium2.PdfDocument, number: int) -> str:
+    return " ".join(document[number].get_textpage().get_text_range().split())
 
 
 # -- tokens
@@ -335,6 +340,8 @@ def test_several_files_are_saved_as_one_with_their_names(visitor: Visitor, rapid
     word = zipfile.ZipFile(io.BytesIO(saved(page, "Word", last=True))).read("word/document.xml").decode()
     assert "second.png" in word
     assert "Gamma" in word
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF", last=True)) as made:
+        assert [page_text(made, n) for n in range(len(made))] == ["Alpha Beta", "Gamma"]
     page.get_by_role("button", name="Download").click()
     expect(heading).to_have_text("All 2 files in one")
 
@@ -386,6 +393,8 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     assert "lighthouse" in saved(page, "Markdown").decode()
     word = zipfile.ZipFile(io.BytesIO(saved(page, "Word"))).read("word/document.xml").decode()
     assert "lighthouse" in word
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF")) as made:
+        assert page_text(made, 0) == "Hello from the lighthouse"
     page.wait_for_timeout(300)  # ms, in which it is written down
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -394,6 +403,50 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     page.get_by_role("button", name="As it was read").click()
     page.get_by_role("button", name="Done").click()
     expect(shown(page)).to_contain_text("harbour")
+
+
+def test_words_that_have_no_place_on_the_page_are_counted(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("note.png", written("Hello from the harbour")))
+    page.get_by_role("button", name="Edit the text").click()
+    page.get_by_label("Text of page 1").fill("Good day from the harbour. " + "More that nobody wrote there. " * 4)
+    page.get_by_role("button", name="Done").click()
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF")) as made:
+        assert page_text(made, 0).startswith("Good day from the")
+    expect(page.locator(".toast.bad")).to_contain_text("words of your text have no place on the page")
+
+
+EDITED = """async ([blocks, before, after]) => {
+  const { placed } = await import("/static/js/edited.js");
+  const found = placed(blocks, before, after);
+  const rows = found.blocks.map(({ text, words }) => [text, (words ?? []).map((word) => [word.text, word.box[0]])]);
+  return [rows, found.homeless];
+}"""
+
+
+def row(text: str, *words: str) -> dict[str, object]:
+    """A block with words that are ten pixels apart."""
+    boxes = [{"text": word, "box": [10 * n, 0, 10 * n + 9, 10]} for n, word in enumerate(words)]
+    return {"text": text, "box": [0, 0, 100, 10], "words": boxes}
+
+
+def test_what_was_edited_is_put_into_the_places_of_the_words(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    rows = [row("Tota1 due", "Tota1", "due"), row("12.5O EUR", "12.5O", "EUR")]
+    before = "Tota1 due\n12.5O EUR"
+    for given, text, blocks, homeless in (
+        (rows, before, [["Tota1 due", [["Tota1", 0], ["due", 10]]], ["12.5O EUR", [["12.5O", 0], ["EUR", 10]]]], 0),
+        (rows, "Total due\n12.50", [["Total due", [["Total", 0], ["due", 10]]], ["12.50", [["12.50", 0]]]], 0),
+        (rows, "", [["", []], ["", []]], 0),
+        (rows, "Tota1 is due\n12.5O EUR" + " x" * 20,
+         [["Tota1 is due", [["Tota1 is", 0], ["due", 10]]], ["12.5O EUR", [["12.5O", 0], ["EUR", 10]]]], 20),
+    ):  # fmt: skip
+        assert page.evaluate(EDITED, [given, before, text]) == [blocks, homeless]
+    kanji = [row("東京都渋谷区", "東京都", "渋谷区")]
+    assert page.evaluate(EDITED, [kanji, "東京都渋谷区", "東京都港区"]) == [
+        [["東京都港区", [["東京都", 0], ["港区", 10]]]],
+        0,
+    ]
 
 
 # -- looking

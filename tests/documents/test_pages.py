@@ -502,9 +502,9 @@ def test_a_document_stays_open_between_its_pages_and_closes_for_the_next(
     opened: list[str] = []
     really = pages._open_document
 
-    def counting(path: str, name: str) -> Any:
+    def counting(path: str, name: str, password: str) -> Any:
         opened.append(path)
-        return really(path, name)
+        return really(path, name, password)
 
     monkeypatch.setattr(pages, "_open_document", counting)
     one, two = desk.file(make_pdf(LETTER, LETTER, LETTER)), desk.file(quarters())

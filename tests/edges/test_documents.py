@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import httpx2
+import pypdfium2
 import pytest
 from starlette.requests import Request
 
@@ -109,6 +110,26 @@ async def test_a_form_with_a_file_names_no_other_document(http: httpx2.AsyncClie
     answer = await http.post("/ocr", data={"document": "x"}, files={"file": ("a.png", png())})
     assert answer.status_code == 422
     assert "names another document" in answer.json()["error"]["message"]
+
+
+async def test_several_documents_become_one_searchable_pdf(http: httpx2.AsyncClient) -> None:
+    parts = []
+    for data, file, more in ((tiff(20, 30), "two.tif", {}), (LOCKED, "locked.pdf", {"password": WORD})):
+        name = await sent(http, data, file)
+        read = (await http.post("/ocr", json={"document": name, "boxes": "words", **more})).json()
+        parts.append({"document": name, "pages": read["pages"], **more})
+    answer = await http.post("/export", json={"format": "pdf", "title": "all", "parts": parts})
+    assert answer.headers["content-disposition"] == 'attachment; filename="all.pdf"'
+    with pypdfium2.PdfDocument(answer.content) as made:
+        texts = [page.get_textpage().get_text_range().strip() for page in made]
+    assert texts[:2] == [echo(), echo(40, 30)]
+    assert texts[2].startswith("Secret Title")
+    for body, word in (
+        ({"parts": parts, "format": "docx"}, "make a pdf"),
+        ({"parts": parts, "pages": parts[0]["pages"]}, "either"),
+        ({}, "either"),
+    ):
+        assert word in refusal(await http.post("/export", json=body), 422)["message"]
 
 
 # -- locked with a password

@@ -14,7 +14,6 @@ import pypdfium2.raw as raw
 
 from ..engines.base import Call
 from ..errors import InputTooLarge, OcrError, PasswordNeeded, UnreadableInput
-from ..text import well_formed
 from .formats import MIN_SIDE, check_page, check_smallest, too_many_pages, write_file
 from .textlayer.content import Clock
 from .textlayer.forms import opened
@@ -201,7 +200,7 @@ def _opened_pdf(path: str, name: str, password: str) -> tuple[pypdfium2.PdfDocum
         PasswordNeeded: the document is locked, and the password is missing or wrong.
         UnreadableInput: it is encrypted in a way that PDFium does not know.
     """
-    for tried in dict.fromkeys(("", well_formed(password))):
+    for tried in dict.fromkeys(("", password)):
         try:
             return pypdfium2.PdfDocument(path, password=tried or None), tried
         except pypdfium2.PdfiumError as exc:

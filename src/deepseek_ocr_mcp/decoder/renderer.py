@@ -255,6 +255,31 @@ class PageRenderer:
             self._export_document(document, read_json(pages), chosen, out, call)
         return {}
 
+    def join(self, files: Sequence[dict[str, str]], out: str, call: Call) -> dict[str, Any]:
+        """Write the pages of several PDFs to `out`, in order, as one PDF. It has no password.
+
+        Args:
+            files: for each its `path` and `name`, and its `password` if it has one.
+
+        Raises:
+            PasswordNeeded, UnreadableInput: as `render`.
+        """
+        from .exports.pdf import new_pdf
+        from .pdf import PdfDocument
+
+        self._limit(0)
+        joined = new_pdf()
+        for file in files:
+            call.raise_if_cancelled()
+            with decoder_errors(file["name"]):
+                opened = self._open(file["path"], file["name"], file.get("password", ""))
+                assert isinstance(opened, PdfDocument), "an export made it"
+                joined.import_pages(opened.pdf)
+        with disk_errors():
+            joined.save(out)
+        joined.close()
+        return {}
+
     def _export_document(
         self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
     ) -> None:

@@ -29,6 +29,7 @@ from ..config import Settings
 from ..engines.base import PageImage
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
 from ..export_formats import EXPORT_FORMATS, ExportOptions
+from ..text import well_formed
 from ..worker.client import WorkerDied
 from ..worker.confine import Confined
 from ..worker.protocol import CONFINED
@@ -387,7 +388,8 @@ class DocumentReader:
                 snapshot = image.linked(folder)
             else:
                 snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
-            snapshot = replace(snapshot, password=snapshot.password or password or self._own_password(local))
+            known = snapshot.password or password or self._own_password(local)
+            snapshot = replace(snapshot, password=well_formed(known))
             most = {"max_pixels": self._settings.max_pixels, "max_pages": self._settings.ocr_max_pages}
             facts = await self._call(client, snapshot.name, "inspect", **snapshot.file, **most)
             notes = tuple(map(str, facts.get("notes", ())))
@@ -506,6 +508,45 @@ class DocumentReader:
             yield out
         finally:
             self._remove_soon(folder)
+
+    @asynccontextmanager
+    async def joined(
+        self, parts: Sequence[tuple[Snapshot, Sequence[Mapping[str, Any]]]], options: ExportOptions, client: str = ""
+    ) -> AsyncIterator[str]:
+        """The path of one searchable PDF of several documents. It lasts as the context does.
+
+        Args:
+            parts: documents, each with its pages as they were read.
+            options: as `exported` takes them, for all.
+            client: who asks; clients take turns.
+
+        Raises:
+            BadRequest, OcrError: as `exported`, of any of the documents.
+        """
+        folder = self._fresh_folder()
+        try:
+            async with self._exports.turn(client):
+                files = [await self._part(folder, number, part, options) for number, part in enumerate(parts)]
+                out = os.path.join(folder, "export")
+                decoder = await self._spawn()
+                try:
+                    with _blamed("these documents", EXPORT_TIMEOUT_S):
+                        await decoder.call("join", {"files": files, "out": out}, timeout=EXPORT_TIMEOUT_S)
+                finally:
+                    await decoder.stop()
+            yield out
+        finally:
+            self._remove_soon(folder)
+
+    async def _part(
+        self, folder: str, number: int, part: tuple[Snapshot, Sequence[Mapping[str, Any]]], options: ExportOptions
+    ) -> dict[str, str]:
+        """A searchable PDF of one of several documents, as a decoder is asked for it."""
+        snapshot, pages = part
+        texts, out = os.path.join(folder, f"pages-{number}.json"), os.path.join(folder, f"part-{number}")
+        await anyio.to_thread.run_sync(_write_json, texts, pages)
+        await self._export(snapshot, format="pdf", pages=texts, options=asdict(options), out=out)
+        return replace(snapshot, path=out).file
 
     async def _export(self, snapshot: Snapshot | None, **arguments: Any) -> None:
         settings = self._settings

@@ -512,11 +512,21 @@ class OcrService:
                 remedy="Send a form with the document as `file` and this JSON as `result`.",
             )
         if known.needs_boxes and not any(block.text for page in pages for block in page.blocks or ()):
-            raise BadRequest(
-                f"None of these pages has blocks with text and a box, so no {known.title} can be made of them.",
-                remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
-            )
+            raise _without_boxes(known.title)
         return self._reader.exported(format, dump_pages(pages), options, document, client)
+
+    def export_together(
+        self, parts: Sequence[tuple[Snapshot, Sequence[Page]]], options: ExportOptions, client: str = ""
+    ) -> AbstractAsyncContextManager[str]:
+        """The path of one searchable PDF of several documents, each with its pages as they were read.
+
+        Raises:
+            BadRequest: no page of them has a block with text and a box.
+        """
+        if not any(block.text for _, pages in parts for page in pages for block in page.blocks or ()):
+            raise _without_boxes(EXPORT_FORMATS["pdf"].title)
+        dumped = [(document, dump_pages(pages)) for document, pages in parts]
+        return self._reader.joined(dumped, options, client)
 
     def _export(
         self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
@@ -557,6 +567,13 @@ class OcrService:
         """End the worker and give everything back. Raises `Busy` after a bounded wait."""
         self._jobs.stop_unattended()
         return await self._manager.release(force)
+
+
+def _without_boxes(title: str) -> BadRequest:
+    return BadRequest(
+        f"None of these pages has blocks with text and a box, so no {title} can be made of them.",
+        remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
+    )
 
 
 def _saved(output: str, result: OcrResult) -> str:

@@ -37,6 +37,7 @@ from .refusals import checked
 from .shapes import (
     DocumentAnswer,
     ExportForm,
+    ExportPart,
     ExportRequest,
     FieldsRequest,
     FileForm,
@@ -288,12 +289,20 @@ class Api:
                 beside = {name: fields[name] for name in ("format", "title", "paper", "upright") if fields.get(name)}
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
-            pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
+            title, client = asked.title.strip(), client_of(request.scope)
             options = ExportOptions(title, asked.mode, paper=asked.paper, upright=asked.upright)
-            made = self._service.export(asked.format, pages, upload, options=options, client=client)
+            if asked.parts:
+                parts = [await self._part(part, request, stack) for part in asked.parts]
+                made = self._service.export_together(parts, options, client)
+            else:
+                made = self._service.export(asked.format, asked.as_pages(), upload, options=options, client=client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
             return FileAnswer(path, EXPORT_FORMATS[asked.format].media_type, name, stack.pop_all())
+
+    async def _part(self, part: ExportPart, request: Request, stack: AsyncExitStack) -> tuple[Snapshot, Sequence[Page]]:
+        snapshot = await self._lent(part.document, request, stack)
+        return replace(snapshot, password=part.password.get_secret_value() or snapshot.password), part.as_pages()
 
     # -- status
 

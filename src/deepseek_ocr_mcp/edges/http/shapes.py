@@ -48,6 +48,7 @@ __all__ = [
     "ExportBlock",
     "ExportForm",
     "ExportPage",
+    "ExportPart",
     "ExportRequest",
     "ExportWord",
     "FieldsRequest",
@@ -157,6 +158,9 @@ class Upload(FieldsRequest):
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
 
 
+MAX_PARTS: Final = 200
+"""Documents of one PDF. Each takes a process of its own for a moment; more would hold a turn for minutes."""
+
 Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
@@ -207,6 +211,20 @@ class ExportPage(BaseModel):
         return page.model_copy(update={"turn": self.turn})
 
 
+class ExportPart(BaseModel):
+    """One of several documents of a PDF."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    document: Annotated[str, Field(min_length=1, description="the name that POST /documents gave it")]
+    password: Password = SecretStr("")
+    pages: list[ExportPage]
+
+    def as_pages(self) -> list[Page]:
+        """The same for the service."""
+        return [page.as_page(place) for place, page in enumerate(self.pages, start=1)]
+
+
 class ExportRequest(BaseModel):
     """The body of `POST /export`: the answer of `POST /ocr` will do, with `format` beside it."""
 
@@ -219,11 +237,23 @@ class ExportRequest(BaseModel):
     ] = "pdf"
     paper: Annotated[Literal["a4", "letter"], Field(description="of a Word document")] = "a4"
     upright: Annotated[bool, Field(description="whether a pdf turns pages that lie on their side")] = False
-    pages: Annotated[list[ExportPage], Field(min_length=1)]
+    pages: list[ExportPage] = Field(default_factory=list)
+    parts: Annotated[
+        list[ExportPart] | None,
+        Field(min_length=1, max_length=MAX_PARTS, description="for one pdf of several documents, instead of `pages`"),
+    ] = None
     title: str = ""
     document: Annotated[str, Field(description="for a pdf: the name that POST /documents gave the document")] = ""
     password: Password = SecretStr("")
     mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
+
+    @model_validator(mode="after")
+    def _has_pages(self) -> Self:
+        if bool(self.pages) == bool(self.parts):
+            raise ValueError("give either `pages` or `parts`")
+        if self.parts and self.format != "pdf":
+            raise ValueError("`parts` make a pdf; for another format, give all `pages`")
+        return self
 
     def as_pages(self) -> list[Page]:
         """The same for the service."""

@@ -352,4 +352,6 @@ export default {
   "remedy.password_needed": "Enter its password.",
   "error.wrong_tus_version": "The server speaks another version of the upload protocol.",
   "remedy.wrong_tus_version": "Reload this page.",
+  "edit.homeless": { one: "{n} word of your text has no place on the page and is not in the file.", other: "{n} words of your text have no place on the page and are not in the file." },
+  "save.unlocked": "A PDF of several files has no password.",
 };

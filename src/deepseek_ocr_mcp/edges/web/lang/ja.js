@@ -352,4 +352,6 @@ export default {
   "remedy.password_needed": "パスワードを入力してください。",
   "error.wrong_tus_version": "サーバーのアップロード方式の版が異なります。",
   "remedy.wrong_tus_version": "このページを再読み込みしてください。",
+  "edit.homeless": { other: "編集した文字のうち {n} 語はページ上に場所がないため、ファイルに入っていません。" },
+  "save.unlocked": "複数のファイルをまとめた PDF にはパスワードがありません。",
 };

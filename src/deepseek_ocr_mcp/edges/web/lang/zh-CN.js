@@ -352,4 +352,6 @@ export default {
   "remedy.password_needed": "请输入密码。",
   "error.wrong_tus_version": "服务器使用的上传协议版本不同。",
   "remedy.wrong_tus_version": "请重新加载此页面。",
+  "edit.homeless": { other: "您的文字中有 {n} 个词在页面上没有位置，未写入文件。" },
+  "save.unlocked": "由多个文件合成的 PDF 没有密码。",
 };

@@ -352,4 +352,6 @@ export default {
   "remedy.password_needed": "請輸入密碼。",
   "error.wrong_tus_version": "伺服器使用的上傳協定版本不同。",
   "remedy.wrong_tus_version": "請重新載入此頁面。",
+  "edit.homeless": { other: "您的文字中有 {n} 個詞在頁面上沒有位置，未寫入檔案。" },
+  "save.unlocked": "由多個檔案合成的 PDF 沒有密碼。",
 };
