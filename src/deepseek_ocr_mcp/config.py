@@ -262,6 +262,13 @@ class Settings(BaseSettings):
         "tried where a PDF does not open without one. Requests over HTTP bring their own.",
     )
 
+    ocr_barcodes: Literal["off", "on"] = _field(
+        "off",
+        "Input",
+        "`on`: QR codes and barcodes are read, too. Their content stands at the end of the page's text, and each is a "
+        "block. It needs the extra `[barcodes]`, and every page is drawn for it, also where its own text is used.",
+    )
+
     # -- results
     ocr_cache: Literal["on", "off"] = _field(
         "on", "Results", "`on` keeps pages that were read, so that no page is read twice. `off` keeps none."

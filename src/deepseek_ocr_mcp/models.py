@@ -76,6 +76,7 @@ NoteCode = Literal[
     "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
     "layer_incomplete",  # the text of these pages is their own, or partly; the text says what is missing or uncertain
     "not_opened",  # the document holds more than its pages: attached files, a form that only another program shows
+    "codes",  # QR codes and barcodes were read; their content is in the text
     "fallback",  # another engine read these pages
     "argument_unused",  # an argument had no effect
     "cut",  # the text of a page was cut at max_chars

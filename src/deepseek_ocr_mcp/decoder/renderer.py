@@ -167,6 +167,13 @@ class PageRenderer:
         write_file(out, [data.getvalue()])
         return {"bytes": data.tell()}
 
+    def codes(self, image: dict[str, Any], call: Call) -> dict[str, Any]:
+        """The QR codes and barcodes on a rendered page: `codes`; see `codes.py`."""
+        from .codes import codes_on  # an extra, which most servers do without
+
+        call.raise_if_cancelled()
+        return {"codes": codes_on(image["path"], image)}
+
     def encode(self, image: dict[str, Any], side: int, out: str, call: Call) -> dict[str, Any]:
         """Write a rendered page to `out` as a file to send, its longer side `side` pixels at most. Returns `mime`."""
         call.raise_if_cancelled()

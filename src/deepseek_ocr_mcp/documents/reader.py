@@ -170,6 +170,10 @@ class Document:
         await self._reader.crop(self, image, box, out)
         return out
 
+    async def codes(self, image: PageImage) -> list[dict[str, Any]]:
+        """The QR codes and barcodes on a page that was drawn: `symbology`, `text` and `box` of each."""
+        return await self._reader.codes(self, image)
+
     async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
         """The page with its boxes drawn: an encoded image and its media type."""
         out = os.path.join(self._folder, "annotated")
@@ -469,6 +473,11 @@ class DocumentReader:
         boxed = {"image": asdict(image), "blocks": list(blocks), "out": out}
         drawn = await self._call(document.client, document.snapshot.name, "annotate", **boxed)
         return str(drawn["mime"])
+
+    async def codes(self, document: Document, image: PageImage) -> list[dict[str, Any]]:
+        """Have the codes on a drawn page read."""
+        found = await self._call(document.client, document.snapshot.name, "codes", image=asdict(image))
+        return list(found["codes"])
 
     async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
         """A drawn page as a file that can be sent, its longer side `side` pixels at most: its path and media type."""

@@ -296,7 +296,7 @@ class OcrService:
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         if self.engine.gives_lines:  # it answers every mode with the same reading
             options = ReadOptions(DEFAULT_MODE, resolution=request.resolution)
-        page = (
+        page: tuple[object, ...] = (
             document.snapshot.sha256,
             request.resolution,
             text_layer,
@@ -304,9 +304,11 @@ class OcrService:
             self.settings.max_pixels,
             await self._engine_version(),
         )
+        barcodes = self.settings.ocr_barcodes == "on" and request.text_layer != ONLY_LAYER
+        page += ("barcodes",) * barcodes
         reading_key = cache_key(*page) if text_alone else ""
         key = reading_key if self.engine.gives_lines else cache_key(*page, asdict(options))
-        return Work(key, reading_key, shared, options, text_layer)
+        return Work(key, reading_key, shared, options, text_layer, barcodes)
 
     async def _follow(
         self, ask: Ask, work: Work, deadline: float, progress: ProgressReport, on_pages: OnPages | None

@@ -17,6 +17,7 @@ const KINDS = [
   [/^table$/i, "table"],
   [/^(image|figure|chart|photo|picture|seal|stamp|logo)$/i, "figure"],
   [/^(formula|(interline_)?equation)$/i, "formula"],
+  [/^(qr_code|barcode)$/i, "code"],
 ];
 
 export const kindOf = (label) => KINDS.find(([pattern]) => pattern.test(label))?.[1] ?? "text";

@@ -109,6 +109,7 @@ export default {
   "label.table": "Table",
   "label.figure": "Figure",
   "label.formula": "Formula",
+  "label.code": "QR code or barcode",
   hit: "Hit {n}",
 
   views: "Views of the text",
@@ -138,6 +139,7 @@ export default {
   "note.no_text_layer": "The PDF holds no text that can be used.",
   "note.layer_incomplete": "The text is the PDF’s own; a part of it is missing or uncertain.",
   "note.not_opened": "The document holds more than its pages, which was not opened.",
+  "note.codes": "QR codes and barcodes were read; their content stands at the end of the text.",
   "note.fallback": "Another engine read these pages.",
   "note.argument_unused": "An option had no effect.",
   "note.cut": "The text was cut.",

@@ -109,6 +109,7 @@ export default {
   "label.table": "表",
   "label.figure": "図",
   "label.formula": "数式",
+  "label.code": "QR コード・バーコード",
   hit: "{n} 番目",
 
   views: "テキストの表示",
@@ -138,6 +139,7 @@ export default {
   "note.no_text_layer": "PDF に使えるテキストがありません。",
   "note.layer_incomplete": "PDF 自身のテキストです。一部が欠けているか、不確かです。",
   "note.not_opened": "この文書にはページ以外の内容があり、開かれていません。",
+  "note.codes": "QR コードやバーコードを読み取りました。内容は本文の末尾にあります。",
   "note.fallback": "別のエンジンで読み取りました。",
   "note.argument_unused": "効果のない設定がありました。",
   "note.cut": "テキストは途中で切れています。",

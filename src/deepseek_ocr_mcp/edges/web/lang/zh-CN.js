@@ -109,6 +109,7 @@ export default {
   "label.table": "表格",
   "label.figure": "图片",
   "label.formula": "公式",
+  "label.code": "二维码或条形码",
   hit: "第 {n} 处",
 
   views: "文字视图",
@@ -138,6 +139,7 @@ export default {
   "note.no_text_layer": "PDF 中没有可用的文字。",
   "note.layer_incomplete": "文字来自 PDF 本身，其中一部分缺失或不确定。",
   "note.not_opened": "该文档除页面外还有其他内容，未打开。",
+  "note.codes": "已读取二维码和条形码，其内容位于文字末尾。",
   "note.fallback": "由另一个引擎识别。",
   "note.argument_unused": "有一个选项没有起作用。",
   "note.cut": "文字被截断。",

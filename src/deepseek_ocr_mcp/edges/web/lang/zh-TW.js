@@ -109,6 +109,7 @@ export default {
   "label.table": "表格",
   "label.figure": "圖片",
   "label.formula": "公式",
+  "label.code": "QR 碼或條碼",
   hit: "第 {n} 處",
 
   views: "文字檢視",
@@ -138,6 +139,7 @@ export default {
   "note.no_text_layer": "PDF 中沒有可用的文字。",
   "note.layer_incomplete": "文字來自 PDF 本身，其中一部分缺漏或不確定。",
   "note.not_opened": "此文件除頁面外還有其他內容，未開啟。",
+  "note.codes": "已讀取 QR 碼和條碼，內容位於文字末尾。",
   "note.fallback": "由另一個引擎辨識。",
   "note.argument_unused": "有一個選項沒有作用。",
   "note.cut": "文字被截斷。",
