@@ -473,8 +473,12 @@ class Settings(BaseSettings):
         proxy = urlsplit(self.ocr_remote_proxy.get_secret_value()).password if self.ocr_remote_proxy else None
         token = self.ocr_auth_token.get_secret_value() if self.ocr_auth_token else ""
         long = (value for value in values if len(value) >= MIN_SECRET)
-        password = self.ocr_pdf_password.get_secret_value() if self.ocr_pdf_password else ""
-        return [secret for secret in (token, *keys, *long, proxy, password) if secret]
+        return [secret for secret in (token, *keys, *long, proxy, self.local_pdf_password) if secret]
+
+    @property
+    def local_pdf_password(self) -> str:
+        """The password of locked PDFs for callers on this machine; empty: none is known."""
+        return self.ocr_pdf_password.get_secret_value() if self.ocr_pdf_password else ""
 
     @property
     def max_file_bytes(self) -> int:

@@ -66,7 +66,9 @@ def test_what_is_written_is_read_listed_and_removed(place: Location) -> None:
 def test_what_a_killed_writer_left_is_swept(place: Location) -> None:
     place.write(f"{STATE}/unfinished/0123", b"ha")
     place.write("whole.md", b"whole")
-    place.prepare()
+    with place.swept():
+        assert place.names() == {"whole.md"}
+        place.write(f"{STATE}/unfinished/4567", b"ha")
     assert place.names() == {"whole.md"}
 
 

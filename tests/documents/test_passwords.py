@@ -10,15 +10,21 @@ from typing import Any
 import pypdfium2
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.decoder.renderer import PageRenderer
+from deepseek_ocr_mcp.documents.argument import Argument
 from deepseek_ocr_mcp.documents.private import LOCK
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.documents.source import Snapshot
 from deepseek_ocr_mcp.errors import PasswordNeeded
+from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.service.progress import Terms
 from fake_decoder import FakeDecoder
 from locked_pdf import locked_pdf
 from pdf_maker import Sheet, born_digital
+from support import running
 
 WORD = "geheim-ä"
 OPTIONS = {"title": "", "mode": "document", "paper": "a4", "upright": False}
@@ -128,9 +134,9 @@ async def test_each_call_about_a_document_brings_its_password_and_no_file_holds_
     async def spawn() -> Listening:
         return decoder
 
-    settings = Settings(ocr_pdf_password="of the operator")
-    async with DocumentReader(settings, str(scratch), spawn=spawn).running() as reader:
-        async with reader.open(str(tmp_path / "a.pdf"), local=True, password=WORD) as document:
+    async with DocumentReader(Settings(), str(scratch), spawn=spawn).running() as reader:
+        path = Argument.of(str(tmp_path / "a.pdf"), Reach())
+        async with reader.open(path, password=WORD) as document:
             await document.page(1)
             await document.text_layer(1)
             await document.preview(1, 100)
@@ -138,18 +144,29 @@ async def test_each_call_about_a_document_brings_its_password_and_no_file_holds_
             assert WORD not in repr(document)
             assert not any(WORD.encode() in path.read_bytes() for path in scratch.rglob("*") if path.is_file())
             with_password = await document.keep()
-        async with reader.open(str(tmp_path / "a.pdf"), local=True):
-            assert decoder.passwords[-1] == "of the operator"
         upload = tmp_path / "upload.pdf"
         upload.write_bytes(b"%PDF-1.7 which nobody parses")
         sent = Snapshot(str(upload), "a.pdf", document.snapshot.sha256, upload.stat().st_size)
-        async with reader.open(sent, local=False) as stranger:
-            assert decoder.passwords[-1] == "", "the operator's password is for callers on this machine"
+        async with reader.open(sent) as stranger:
+            assert decoder.passwords[-1] == ""
             without = await stranger.keep()
         assert without is not with_password, "the same bytes, but not for the same people"
-        async with reader.open(without, local=False):
+        async with reader.open(without):
             assert decoder.passwords[-1] == ""
-        async with reader.open(with_password, local=False):
+        async with reader.open(with_password):
             assert decoder.passwords[-1] == WORD
         for kept in (without, with_password):
             kept.let_go()
+
+
+@pytest.mark.anyio
+async def test_the_password_of_the_settings_is_for_callers_on_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "locked.pdf"
+    path.write_bytes(locked_pdf(born_digital("Secret Title"), user=WORD))
+    async with running("Echo", ocr_pdf_password=WORD, ocr_allowed_dirs=str(tmp_path)) as service:
+        asked = OcrRequest(image=str(path))
+        assert "Secret Title" in (await service.ocr(asked, Caller())).result.text
+        with pytest.raises(PasswordNeeded):
+            await service.ocr(asked, Caller("elsewhere", is_local=False))
+        terms = Terms(password=WORD)
+        assert "Secret Title" in (await service.ocr(asked, Caller("elsewhere", is_local=False), terms)).result.text

@@ -78,7 +78,8 @@ async def test_progress_arrives_over_http(server: HttpServer) -> None:
 
     async with http_client(server) as mcp:
         await mcp.call_tool("ocr_image", {"image": as_base64(tiff(11, 12, 13))}, progress_callback=note)
-    assert {1, 2, 3} <= set(seen)
+    assert seen
+    assert seen[-1] < 3, "the answer itself is the last step"
     assert seen == sorted(set(seen))
 
 

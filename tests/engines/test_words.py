@@ -112,3 +112,24 @@ def test_words_at_the_edge_of_a_page_are_boxed_like_others(engine: RapidOcrEngin
     words = {word["text"]: word["box"] for block in blocks for word in block["words"]}
     for word, (x1, y1, x2, y2) in truth.items():
         assert overlap(words[word], (x1 - 58, y1, x2 - 58, y2)) >= 0.8, word
+
+
+def test_thin_words_and_signs_at_their_end_are_boxed_to_a_pixel(engine: RapidOcrEngine, tmp_path: Path) -> None:
+    page, font = Image.new("RGB", (900, 200), "white"), ImageFont.load_default(24)
+    truth: list[tuple[str, Box]] = []
+    for y, row in ((40, "I saw a 1 in 5 chance of ill will"), (120, "Total: 24.50, and again on 17 November.")):
+        x = 48.0
+        for word in row.split():
+            alone = Image.new("L", page.size, 255)
+            ImageDraw.Draw(alone).text((x, y), word, 0, font)
+            ImageDraw.Draw(page).text((x, y), word, "black", font)
+            ink = alone.point(lambda value: 255 * (value < 160)).getbbox()
+            assert ink
+            truth.append((word, ink))
+            x += font.getlength(word + " ")
+    _, blocks = answer(read(engine, page, tmp_path), "ocr")
+    words = [(word["text"], word["box"]) for block in blocks for word in block["words"]]
+    assert [text for text, _ in words] == [text for text, _ in truth]
+    for (word, due), (_, box) in zip(truth, words, strict=True):
+        away = max(abs(a - b) for a, b in zip(due, box, strict=True))
+        assert away <= 1 or overlap(due, box) >= 0.8, (word, due, box)

@@ -16,6 +16,9 @@ import pytest
 
 from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.argument import Argument
+from deepseek_ocr_mcp.documents.listing import Listing, find
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import (
     BadRequest,
     Busy,
@@ -27,9 +30,10 @@ from deepseek_ocr_mcp.errors import (
     UnsupportedMode,
     WorkerCrashed,
 )
-from deepseek_ocr_mcp.models import Folder, OcrRequest, OcrResult, Page
+from deepseek_ocr_mcp.models import Folder, Note, OcrRequest, OcrResult, Page
 from deepseek_ocr_mcp.service.answer import Answer
-from deepseek_ocr_mcp.service.folders import INDEX_EVERY_S, INDEX_MARK, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
+from deepseek_ocr_mcp.service.folder_index import INDEX_MARK, IndexedText, Outcome, read_index, written_index
+from deepseek_ocr_mcp.service.folders import INDEX_EVERY_S, LINGER_S, MAX_JOBS, RETRY_S, FolderReader
 from deepseek_ocr_mcp.service.progress import Terms
 
 pytestmark = [
@@ -57,9 +61,9 @@ class FakeService:
         self.read_to_the_end: list[str] = []
         self._failures = failures
 
-    async def read(self, request: OcrRequest, caller: Caller, terms: Terms) -> Answer:
+    async def read(self, request: OcrRequest, document: Argument, caller: Caller, terms: Terms) -> Answer:
         on_progress = terms.on_progress
-        name = os.path.basename(request.image)
+        name = os.path.basename(document.text)
         self.asked.append(name)
         await anyio.sleep(READ_S / 2)
         if failures := self._failures.get(name):
@@ -111,8 +115,8 @@ class Archive:
         """One request to the end, or to `reply_s`: how far the folder is, and the sentences of the answer."""
         arguments = {"image": str(self.scans), "save_to": str(self.out), **fields}
         request = OcrRequest(**arguments)
-        listing = await self.reader.find(request.image, Caller())
-        assert listing is not None
+        listing = await find(request.image, Reach())
+        assert isinstance(listing, Listing)
         answer = await self.reader.read(request, listing, Caller(), Terms(on_progress=self._note, reply_s=reply_s))
         assert answer.result.folder is not None
         return answer.result.folder, "\n".join(map(str, answer.result.notes))
@@ -192,6 +196,37 @@ async def test_a_remark_about_a_page_is_in_the_index(archive: Archive) -> None:
     async with archive.running():
         await archive.read()
     assert "read. Page 1: a remark." in archive.text("index.md")
+
+
+async def test_notes_about_texts_that_are_there_are_told_by_every_later_call(archive: Archive) -> None:
+    archive.add("remarked.png")
+    async with archive.running():
+        first, notes = await archive.read()
+        index = archive.text("index.md")
+        for _ in range(2):
+            again, notes_again = await archive.read()
+            assert again.there == first.read
+            assert "remarked.png: Page 1: a remark." in notes
+            assert "remarked.png: Page 1: a remark." in notes_again
+            assert archive.text("index.md") == index
+
+
+def test_an_index_keeps_every_note_whatever_its_characters_are(tmp_path: Path) -> None:
+    notes = (
+        Note(code="not_read", text="a | b \\ c, `d` [e](f)", pages="1-3,7"),
+        Note(code="layer_incomplete", text="\u0661 of 2"),
+    )
+    outcomes = {"a|(b) [c].png": Outcome("read", IndexedText(12, 3456, notes)), "d.png": Outcome("there")}
+    (tmp_path / "index.md").write_text(written_index("/scans", list(outcomes), outcomes, ".md"))
+    assert read_index(str(tmp_path), overwrite=False)[1] == {
+        str(tmp_path / f"{name}.md"): outcome.text for name, outcome in outcomes.items()
+    }
+
+
+def test_rows_of_an_index_that_somebody_changed_are_left_out(tmp_path: Path) -> None:
+    rows = ["| [a](a.md) | , | , | read |", "| [a](a.md) | 1 | no_code_of_ours | text |", "| [b](b.md) | 1 | blank |"]
+    (tmp_path / "index.md").write_text("\n".join([INDEX_MARK, *rows]))
+    assert read_index(str(tmp_path), overwrite=False)[1] == {str(tmp_path / "a.md"): IndexedText()}
 
 
 async def test_files_that_come_and_go_between_two_calls_are_seen(archive: Archive) -> None:

@@ -126,7 +126,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
     with out.locked():
         out.prepare()
         sources = list_sources(batch.source, out, settings)
-        with cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
+        with out.swept(), cluster(batch.ray, batch.workers, settings) as found, _signals() as stopped:
             return _BatchRun(batch, settings, sources, found, stopped).run()
 
 

@@ -215,6 +215,7 @@ def _add_ocr(commands: _Commands) -> None:
         help="of locked PDFs; - takes the first line of standard input. Others on this machine can see WORD: set "
         "OCR_PDF_PASSWORD instead, or leave it out: at a terminal it is asked for",
     )
+    ocr.add_argument("--upright", action="store_true", help="turn pages upright that lie on their side, in a PDF")
     ocr.add_argument("--watch", action="store_true", help="read what is in the folders FILE, and what appears in them")
     ocr.add_argument("-q", "--quiet", action="store_true", help="print neither progress nor notes, only errors")
     ocr.add_argument(

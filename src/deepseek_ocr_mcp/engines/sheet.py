@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import UnsupportedMode
 from ..layout.gutters import split_at_gutters
 from ..layout.lines import Box, Frame, Quad, TextLine, WordPlace, cut, edge_of
-from ..layout.reading import PIECE, Reading, Section, part_of_quad
+from ..layout.reading import PIECE, WORD, Reading, Section, part_of_quad
 from ..layout.ticks import with_ticks
 from . import KNOWN
 from .base import PageImage
@@ -272,10 +272,10 @@ def _corners(region: Region, *, downwards: bool) -> Quad:
 
 
 def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
-    """The words of a line, each drawn in to its ink.
+    """The pieces of the words of a line, each drawn in to its ink.
 
     The recogniser places a character to a quarter of a line's height. So the cut between two words goes to the nearest
-    column without ink.
+    column without ink, and so does the cut between two pieces of a word, as long as each of them keeps some ink.
     """
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high
@@ -288,15 +288,23 @@ def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPla
     contrast = column_contrast(crop)
     place = _corners(roomy, downwards=downwards)
     length, begins = _place_in_crop(ink, roomy, width, reach, downwards=downwards)
-    spans = [match.span() for match in PIECE.finditer(line.text)]
-    due = [(edge_of(line, a[1]) + edge_of(line, b[0])) / 2 for a, b in pairwise(spans)]
-    cuts = [0, *(_nearest_white(contrast, begins + at * length, round(reach * length)) for at in due), width]
-    words = []
-    for span, (first, last) in zip(spans, pairwise(cuts), strict=True):
-        left, right = _inked_columns(contrast, first, max(last, first + 1))
-        top, bottom = _inked_rows(crop[:, left:right])
-        words.append(WordPlace(*span, part_of_quad(place, left / width, right / width, top / height, bottom / height)))
-    return tuple(words)
+
+    def cuts(spans: Sequence[tuple[int, int]], first: int, last: int) -> list[int]:
+        due = [begins + length * (edge_of(line, a[1]) + edge_of(line, b[0])) / 2 for a, b in pairwise(spans)]
+        return [first, *(_nearest_white(contrast, at, round(reach * length), (first, last)) for at in due), last]
+
+    words = [match.span() for match in WORD.finditer(line.text)]
+    places = []
+    for word, (first, last) in zip(words, pairwise(cuts(words, 0, width)), strict=True):
+        pieces = [match.span() for match in PIECE.finditer(line.text, *word)]
+        inner = cuts(pieces, *_inked_columns(contrast, first, max(last, first + 1)))
+        paper = np.median(crop[:, first : max(last, first + 1)], axis=(0, 1))
+        for piece, (begin, end) in zip(pieces, pairwise(inner), strict=True):
+            left, right = _inked_columns(contrast, begin, max(end, begin + 1))
+            top, bottom = _inked_rows(crop[:, left:right], paper)
+            part = part_of_quad(place, left / width, right / width, top / height, bottom / height)
+            places.append(WordPlace(*piece, part))
+    return tuple(places)
 
 
 def _place_in_crop(ink: Region, roomy: Region, width: int, reach: float, *, downwards: bool) -> tuple[float, float]:
@@ -317,10 +325,17 @@ def _in_whole_pixels(region: Region, pixels: Pixels) -> Region:
     return Region((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.0)
 
 
-def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int) -> int:
-    """The column without ink that is nearest to where a word ends; where letters touch, the one with least ink."""
-    at = min(max(0, round(due)), len(contrast) - 1)
-    first, last = max(0, at - max(1, reach)), min(len(contrast), at + max(1, reach) + 1)
+def _nearest_white(contrast: NDArray[np.uint8], due: float, reach: int, within: tuple[int, int]) -> int:
+    """The column without ink that is nearest to where a word ends; where letters touch, the one with least ink.
+
+    Args:
+        due: the column where the recogniser places the end.
+        reach: columns that the end may be away from there.
+        within: the first column and the last (plus one) of both sides: each side keeps a column.
+    """
+    least, most = within[0] + 1, max(within[0] + 2, within[1])
+    at = min(max(least, round(due)), most - 1)
+    first, last = max(least, at - max(1, reach)), min(most, at + max(1, reach) + 1)
     around = contrast[max(0, at - 4 * reach) : at + 4 * reach + 1]
     part = contrast[first:last]
     away = np.abs(np.arange(first, last) - due) / max(1, last - first)
@@ -335,9 +350,13 @@ def _inked_columns(contrast: NDArray[np.uint8], first: int, last: int) -> tuple[
     return (first + int(inked[0]), first + int(inked[-1]) + 1) if len(inked) else (first, last)
 
 
-def _inked_rows(crop: Pixels) -> tuple[int, int]:
-    """The first and the last row (plus one) of the ink in a crop; all rows where there is none."""
-    away = np.abs(crop.astype(np.int16) - np.median(crop, axis=(0, 1)).astype(np.int16)).max(axis=(1, 2))
+def _inked_rows(crop: Pixels, paper: NDArray[np.float64]) -> tuple[int, int]:
+    """The first and the last row (plus one) of the ink in a crop; all rows where there is none.
+
+    Args:
+        paper: the colour around the ink. A crop of the letter I has more ink than paper.
+    """
+    away = np.abs(crop.astype(np.int16) - paper.astype(np.int16)).max(axis=(1, 2))
     if not away.any():
         return 0, len(crop)
     inked = np.flatnonzero(away > EDGE_INK * away.max())

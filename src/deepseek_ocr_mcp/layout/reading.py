@@ -17,6 +17,7 @@ from .lines import NO_SPACES, Box, Element, Quad, TextLine, WordPlace, is_leftwa
 
 __all__ = [
     "PIECE",
+    "WORD",
     "Reading",
     "Section",
     "angle_of",

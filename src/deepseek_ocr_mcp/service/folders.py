@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import stat
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
-from urllib.parse import quote, unquote_to_bytes
 
 import anyio
 import anyio.abc
@@ -24,15 +21,17 @@ import anyio.to_thread
 
 from ..caller import Caller
 from ..config import Settings
+from ..documents.argument import Argument
 from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
+from ..documents.reach import Reach
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
-from ..models import Failure, Folder, Note, NoteCode, OcrRequest, OcrResult
-from ..text import one_line, well_formed
+from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
 from .answer import Answer
+from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
 
-__all__ = ["FolderReader", "Outcome", "ReadDocument"]
+__all__ = ["FolderReader", "ReadDocument"]
 
 
 log = logging.getLogger(__name__)
@@ -40,31 +39,10 @@ log = logging.getLogger(__name__)
 LINGER_S: Final = 60.0  # seconds that documents are read on for a caller that may come back
 RETRY_S: Final = 1.0  # while the model loads or the line is full
 MAX_JOBS: Final = 16  # that wait for their caller to come back
-INDEX_NAME: Final = "index.md"
 INDEX_EVERY_S: Final = 5.0
-INDEX_MAX_BYTES: Final = 4 * 1024 * 1024
-INDEX_MARK: Final = (
-    "<!-- written by deepseek-ocr-mcp -->"  # an index with this mark may be replaced: this program wrote it
-)
 MAX_FAILURES: Final = 10  # told in an answer; the index has all
-MAX_REMARKS: Final = 3
 HARMLESS: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
 """The codes of notes that do not limit the text of a document, or that every document of the folder would repeat."""
-
-_ROW: Final = re.compile(r"\| \[.*\]\((?P<target>[^)]*)\) \| (?P<pages>[\d,]*) \| (?P<chars>[\d,]*) \| ")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of one document."""
-
-    state: Literal["read", "there", "outdated", "failed"]
-    pages: int | None = None
-    chars: int | None = None
-    remark: str = ""
-    error: OcrError | None = None
-    notes: tuple[Note, ...] = ()
-    """Of a document that was read: what limits its text."""
 
 
 @dataclass(eq=False)
@@ -77,8 +55,8 @@ class _FolderJob:
     out: str
     suffix: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    known: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
-    """Pages and characters of texts that an earlier run wrote, as its index has them."""
+    known: dict[str, IndexedText] = field(default_factory=dict)
+    """Texts that an earlier run wrote, by their paths, as its index has them."""
     fraction: float = 0.0
     message: str = ""
     waits_for: str = ""
@@ -106,7 +84,7 @@ class _FolderJob:
         self.changed = anyio.Event()
 
 
-ReadDocument = Callable[[OcrRequest, Caller, Terms], Awaitable[Answer]]
+ReadDocument = Callable[[OcrRequest, Argument, Caller, Terms], Awaitable[Answer]]
 """Reads one document; see `OcrService.read`."""
 
 
@@ -136,13 +114,9 @@ class FolderReader:
             finally:
                 tasks.cancel_scope.cancel()
 
-    async def find(self, image: str, caller: Caller) -> Listing | None:
-        """The files that `image` names, if it is a folder or a pattern; else None."""
-        return await list_files(image, settings=self._settings, local=caller.is_local)
-
     async def complete(self, text: str, caller: Caller) -> list[str]:
         """Paths that begin with `text`, as far as the caller may read."""
-        return await complete_path(text, settings=self._settings, local=caller.is_local)
+        return await complete_path(text, Reach.of(caller, self._settings))
 
     def describe(self, request: OcrRequest, listing: Listing) -> Answer:
         """An answer that lists the files of a folder, and says how to have them read."""
@@ -187,7 +161,7 @@ class FolderReader:
                 f"No file that can be read is named by {request.image}.",
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
-        out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=caller.is_local)
+        out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
         job = self._job(_FolderJob(request, caller, listing, out, suffix))
         job.callers += 1
         try:
@@ -272,12 +246,10 @@ class FolderReader:
 
     async def _prepare(self, job: _FolderJob) -> None:
         """List the folder again: files may have come or gone, and links may lead elsewhere now."""
-        listed = await list_files(
-            job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
-        )
+        listed = await list_files(job.request.image, Reach.of(job.caller, self._settings), leave_out=job.out)
         job.listing = _without_own_files(listed or job.listing, job)
         if not job.outcomes:
-            job.index, job.known = await anyio.to_thread.run_sync(_read_index, job.out, job.request.overwrite)
+            job.index, job.known = await anyio.to_thread.run_sync(read_index, job.out, job.request.overwrite)
             job.prepared = True
 
     @staticmethod
@@ -293,8 +265,8 @@ class FolderReader:
         source = os.path.join(job.listing.root, file)
         target = os.path.join(job.out, file + job.suffix)
         if not job.request.overwrite and (outcome := await anyio.to_thread.run_sync(_already, source, target)):
-            pages, chars = job.known.get(target, (None, None))
-            return Outcome(outcome, pages, chars)
+            return Outcome(outcome, job.known.get(target, IndexedText()))
+        document = Argument.of_file(source, Reach.of(job.caller, self._settings))
         request = job.request.model_copy(update={"image": source, "save_to": target, "max_chars": 0, "annotate": False})
 
         async def progress(done: float, total: float, message: str) -> None:
@@ -306,7 +278,7 @@ class FolderReader:
             await make_folder(os.path.dirname(target), self._settings.ocr_allowed_dirs)
             while True:
                 try:
-                    answer = await self._read_document(request, job.caller, Terms(on_progress=progress))
+                    answer = await self._read_document(request, document, job.caller, Terms(on_progress=progress))
                     job.waits_for = ""
                     if answer.result.saved_to or not answer.result.next_pages:
                         break
@@ -321,10 +293,9 @@ class FolderReader:
             # A page range may suit one document and not another; any other argument is wrong for all.
             if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
                 raise
-            return Outcome("failed", remark=str(exc), error=exc)
+            return Outcome("failed", error=exc)
         notes = tuple(note for note in answer.result.notes if note.code not in HARMLESS)
-        remark = " ".join(map(str, notes[:MAX_REMARKS]))
-        return Outcome("read", len(answer.result.pages), len(answer.result.text), remark, notes=notes)
+        return Outcome("read", IndexedText(len(answer.result.pages), len(answer.result.text), notes))
 
     # -- telling
 
@@ -332,7 +303,7 @@ class FolderReader:
         files = job.listing.files
         states = [job.outcomes[file].state for file in files if file in job.outcomes]
         failed = [(file, outcome) for file in files if (outcome := job.outcomes.get(file)) and outcome.error]
-        pages = sum(outcome.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
+        pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
         folder = Folder(
             folder=job.listing.root,
             found=len(files),
@@ -346,7 +317,7 @@ class FolderReader:
         answer = Answer(
             self._result(job.request, folder, pages, job.out),
             errors={file: outcome.error for file, outcome in failed if outcome.error is not None},
-            chars=sum(outcome.chars or 0 for outcome in job.outcomes.values() if outcome.state == "read"),
+            chars=sum(outcome.text.chars or 0 for outcome in job.outcomes.values() if outcome.state == "read"),
         )
         answer.add("files", self._summary(job, folder, states.count("outdated")))
         if folder.left:
@@ -371,8 +342,8 @@ class FolderReader:
 
     @staticmethod
     def _add_notes_of_files(job: _FolderJob, answer: Answer) -> None:
-        """Pass on the notes of the documents that were read, but not in full: the first of them."""
-        limited = [(file, note) for file, outcome in job.outcomes.items() for note in outcome.notes]
+        """Pass on the notes about texts that are written, also by an earlier call: the first of them."""
+        limited = [(file, note) for file, outcome in job.outcomes.items() for note in outcome.text.notes]
         for file, note in limited[:MAX_FAILURES]:
             answer.add(note.code, f"{file}: {note}")
         if len(limited) > MAX_FAILURES:
@@ -381,7 +352,7 @@ class FolderReader:
     @staticmethod
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
         """How many files were read, were there, failed and are left."""
-        pages = sum(outcome.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
+        pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
         sentences = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
         if folder.there:
             sentences.append(f"{folder.there} were there already.")
@@ -410,7 +381,7 @@ class FolderReader:
     async def _write_index(self, job: _FolderJob) -> None:
         if job.index and job.outcomes:
             job.written_at = anyio.current_time()
-            data = well_formed(_index(job)).encode()
+            data = written_index(job.listing.root, job.listing.files, job.outcomes, job.suffix).encode()
             await write_atomically(job.index, data, True, self._settings.ocr_allowed_dirs)
 
 
@@ -433,72 +404,3 @@ def _already(source: str, target: str) -> Literal["there", "outdated"] | None:
         return "there" if written >= os.stat(source).st_mtime else "outdated"
     except OSError:
         return "there"
-
-
-def _index(job: _FolderJob) -> str:
-    rows, pages, chars, done = [], 0, 0, 0
-    for file in job.listing.files:
-        outcome = job.outcomes.get(file)
-        name = one_line(well_formed(file)).replace("|", "\\|")
-        if outcome is None:
-            rows.append(f"| {name} |  |  | waiting |")
-            continue
-        if outcome.state == "failed":
-            rows.append(f"| {name} |  |  | failed: {_cell(outcome.remark)} |")
-            continue
-        done += 1
-        pages += outcome.pages or 0
-        chars += outcome.chars or 0
-        state = "older than its file" if outcome.state == "outdated" else "read"
-        target = quote(os.fsencode(file + job.suffix))
-        rows.append(
-            f"| [{name}]({target}) | {_number(outcome.pages)} | {_number(outcome.chars)} | "
-            f"{state}{f'. {_cell(outcome.remark)}' if outcome.remark else ''} |"
-        )
-    head = f"{done:,} of {len(rows):,} files, {pages:,} pages, {chars:,} characters."
-    return "\n".join(
-        [
-            INDEX_MARK,
-            f"# Texts of {job.listing.root}",
-            "",
-            head,
-            "",
-            "| file | pages | characters | status |",
-            "| --- | ---: | ---: | --- |",
-            *rows,
-            "",
-        ]
-    )
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
-
-
-def _number(count: int | None) -> str:
-    return "" if count is None else f"{count:,}"
-
-
-def _read_index(out: str, overwrite: bool) -> tuple[str, dict[str, tuple[int | None, int | None]]]:
-    """The path of the index, and the pages and characters that an earlier index names.
-
-    The path is empty where a file of that name exists that this program did not write.
-    """
-    path = os.path.join(out, INDEX_NAME)
-    if not os.path.lexists(path):
-        return path, {}
-    try:
-        # A link is not followed, and a pipe is not waited for.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        with open(os.open(path, flags), encoding="utf-8", errors="replace") as file:
-            text = file.read(INDEX_MAX_BYTES) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
-    except OSError:
-        text = ""
-    if not text.startswith(INDEX_MARK):
-        return (path if overwrite else ""), {}
-    known = {}
-    for line in text.splitlines():
-        if match := _ROW.match(line):
-            counts = [int(each.replace(",", "")) if each else None for each in (match["pages"], match["chars"])]
-            known[os.path.join(out, os.fsdecode(unquote_to_bytes(match["target"])))] = (counts[0], counts[1])
-    return path, known

@@ -144,6 +144,7 @@ class Ask:
     ) -> None:
         """Report the progress, and the pages as they come, until no page is outstanding.
 
+        The last step is not reported: the answer says it. TypeScript clients drop a step that comes with the answer.
         Where all pages are there at once, nothing is reported: over HTTP the answer is then no stream of events.
 
         Args:
@@ -157,11 +158,11 @@ class Ask:
                 fresh = self.pages()[delivered:]
                 delivered += len(fresh)
                 await on_pages(fresh)
+            if not self.outstanding():
+                return
             while self._told:
                 told = True
                 await on_progress(*self._told.popleft())
-            if not self.outstanding():
-                return
             await self._changed.wait()
 
 

@@ -26,8 +26,11 @@ import anyio.to_thread
 
 from ..caller import Caller
 from ..config import MB, Settings
+from ..documents.argument import Argument
+from ..documents.listing import Listing, find
 from ..documents.output import resolve_output
 from ..documents.ranges import format_pages
+from ..documents.reach import Reach
 from ..documents.reader import Document, DocumentReader, Kept
 from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
@@ -219,25 +222,32 @@ class OcrService:
             OcrError: see `errors.py`. The service goes on after any of them.
         """
         terms = terms or Terms()
-        listing = None if terms.upload else await self.folders.find(request.image, caller)
-        if listing is None:
-            return await self.read(request, caller, terms)
+        source = terms.upload or await find(request.image, Reach.of(caller, self.settings))
+        if not isinstance(source, Listing):
+            return await self.read(request, source, caller, terms)
         if not request.save_to.strip():
-            return self.folders.describe(request, listing)
-        return await self.folders.read(request, listing, caller, terms)
+            return self.folders.describe(request, source)
+        return await self.folders.read(request, source, caller, terms)
 
     @_observed
-    async def read(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
-        """Read the pages of one document. Raises as `ocr` does."""
+    async def read(self, request: OcrRequest, source: Argument | Snapshot, caller: Caller, terms: Terms) -> Answer:
+        """Read the pages of one document. Raises as `ocr` does.
+
+        Args:
+            request: its `image` is not looked at.
+            source: the document.
+            caller: the client.
+            terms: how the client wants its answer.
+        """
         began = time.monotonic()
-        terms = (terms or Terms()).rising()
+        terms = terms.rising()
         deadline = anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
         self.check(request)
         with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
             place.line_up()
             async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
                 output = await self._output(request, caller)
-                async with self._open(request, caller, terms, deadline) as shared:
+                async with self._open(source, caller, terms.password, deadline) as shared:
                     work = await self._work(request, shared)
                     limit = None if output else request.max_chars or None
                     view = View(request.mode, request.find_term)
@@ -258,13 +268,11 @@ class OcrService:
         """The path of the file to write; empty where there is none."""
         if not request.save_to:
             return ""
-        return await resolve_output(
-            request.save_to, settings=self.settings, local=caller.is_local, overwrite=request.overwrite
-        )
+        return await resolve_output(request.save_to, Reach.of(caller, self.settings), overwrite=request.overwrite)
 
     @asynccontextmanager
     async def _open(
-        self, request: OcrRequest, caller: Caller, terms: Terms, deadline: float
+        self, source: Argument | Snapshot, caller: Caller, password: str, deadline: float
     ) -> AsyncIterator[SharedDocument]:
         """An open document. It outlives this context while a job holds it.
 
@@ -273,10 +281,8 @@ class OcrService:
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
-                image, password = terms.upload or request.image, terms.password
-                document = await opening.enter_async_context(
-                    self._reader.open(image, local=caller.is_local, client=caller.name, password=password)
-                )
+                known = password or (self.settings.local_pdf_password if caller.is_local else "")
+                document = await opening.enter_async_context(self._reader.open(source, caller.name, password=known))
             if scope.cancelled_caught:
                 raise Timeout(
                     f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -404,7 +410,7 @@ class OcrService:
             return answer
         if output:
             dirs = self.settings.ocr_allowed_dirs
-            await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
+            await FileWriter(work.document, output, request, dirs, self._export).write(result)
             result.saved_to = output
             answer.add("saved", _saved(output, result))
         self._fit(answer, request, work, ask)
@@ -481,7 +487,7 @@ class OcrService:
     @asynccontextmanager
     async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
-        async with self._reader.open(upload, local=False, client=client) as document:
+        async with self._reader.open(upload, client) as document:
             yield document
 
     def export(

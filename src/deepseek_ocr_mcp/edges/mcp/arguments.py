@@ -10,10 +10,8 @@ import difflib
 import json
 import logging
 import re
-import time
 from typing import Any, Final
 
-import anyio
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
@@ -22,7 +20,6 @@ from pydantic import Field, ValidationError
 
 from ...errors import OcrError
 from ...logs import fields, request
-from .guard import last_report
 
 __all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
@@ -33,11 +30,8 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
-WRITING: Final = ("save_to", "overwrite")
+WRITING: Final = ("save_to", "overwrite", "upright")
 """The arguments of `OcrRequest` with which it writes files."""
-RESULT_GAP_S: Final = 0.03
-"""Between the last progress and the result, where progress is asked for. On two cores with fifteen busy processes the
-TypeScript client lost the last step in 2 of 5 calls with 0.01 s and in none of 8 with 0.03 s; longer delays answers."""
 
 _JSON: Final = re.compile(r"""\s*(?:\[\s*["{]|\{\s*")""")  # how a list of texts or an object begins
 _IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
@@ -104,12 +98,9 @@ class StrictTool(Tool):
             raise ToolError(self._refusal(unknown))
         if "image" in arguments:
             arguments["image"] = _one_image(arguments["image"])
-        last_report.set([])
         try:
             with request():
-                answer = await super().run(arguments, context, convert_result)
-            await _apart_from_progress(context, last_report.get())
-            return answer
+                return await super().run(arguments, context, convert_result)
         except ToolError as exc:
             cause = exc.__cause__
             if isinstance(cause, OcrError):
@@ -142,18 +133,6 @@ class StrictTool(Tool):
             elif near := difflib.get_close_matches(plain[:40], known, n=1):
                 refusal += f"{_short(name)}: did you mean {near[0]}? "
         return f"{refusal}It takes {', '.join(known)}."
-
-
-async def _apart_from_progress(context: Any, reported: list[float]) -> None:
-    """Wait until the client has read the last progress: TypeScript clients drop it if the result comes with it.
-
-    Args:
-        context: of the call, which says whether the client asked for progress.
-        reported: when progress was reported last; empty: none was.
-    """
-    asked = (context.request_context.meta or {}).get("progress_token") is not None
-    if asked and reported and (left := reported[0] + RESULT_GAP_S - time.monotonic()) > 0:
-        await anyio.sleep(left)
 
 
 def _short(name: object) -> str:

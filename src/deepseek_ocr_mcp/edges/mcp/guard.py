@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import Any, Final, Self
 
@@ -39,14 +37,10 @@ __all__ = [
     "clean_answers",
     "clean_progress",
     "guarded_stdio",
-    "last_report",
     "refusals",
     "run_stdio",
     "with_a_known_id",
 ]
-
-last_report: ContextVar[list[float]] = ContextVar("last_report")
-"""When the call under way reported progress last, by the monotonic clock; empty: it did not."""
 
 STDIN: Final = 0
 ODD_ID: Final = re.compile(r'"id"\s*:\s*(?:[^\s\d"-]|-?\d+[.eE])')  # neither a text nor a whole number
@@ -67,11 +61,8 @@ async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext
 def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None]]:
     """A function that reports progress to the caller of a tool, whatever characters a file's name has."""
 
-    reported = last_report.get()
-
     async def report(done: float, total: float, message: str) -> None:
         await ctx.report_progress(done, total, well_formed(message))
-        reported[:] = [time.monotonic()]
 
     return report
 

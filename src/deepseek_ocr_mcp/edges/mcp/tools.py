@@ -189,13 +189,13 @@ class FilesTool:
         async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult:
             return await self(ctx, **arguments)
 
-        suffixes = [known.suffix for known in EXPORT_FORMATS.values()]
+        suffixes = " ".join(known.suffix for known in EXPORT_FORMATS.values()).replace(".pdf", ".pdf (searchable)")
         ocr_to_files.__signature__ = _signature(FILES_ARGUMENTS, FilesWritten)  # type: ignore[attr-defined]
         tool = _tool(
             ocr_to_files,
             "Write the text of images or PDFs to files",
-            f"Reads like ocr_image and writes all of it to save_to: {' '.join(suffixes)} (searchable). Of a folder, a "
-            "file for each document. If finished is false, call again with the same arguments.",
+            f"Reads like ocr_image and writes all to save_to: {suffixes}. A folder: a file "
+            "for each document. If finished is false, repeat the call.",
             _annotations(
                 changes=True,
                 destroys=True,  # overwrite=true replaces files
