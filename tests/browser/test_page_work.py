@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited
-from browser.test_page import TOKEN, Serve, add, pdf, read, shown
+from browser.test_page import TOKEN, Serve, add, choose, pdf, read, shown
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
 from support import BOUND_S, HttpServer, png, tiff, wait_until, written
@@ -324,6 +324,47 @@ def test_read_again_reads_all_files_and_the_keyboard_stays_where_it_was(visitor:
     expect(page.get_by_role("button", name="Read a.png again")).to_have_count(1)
 
 
+# -- taking pictures
+
+
+def test_a_camera_takes_picture_after_picture_and_is_off_afterwards(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    page.locator("#welcome").get_by_role("button", name="Take a photo").click()
+    dialog = page.locator("#camera-dialog")
+    take = dialog.get_by_role("button", name="Take the picture")
+    expect(take).not_to_have_attribute("aria-disabled", "true")
+    take.click()
+    expect(dialog.get_by_role("status")).to_have_text("1 picture is in the list.")
+    take.click()
+    expect(dialog.get_by_role("status")).to_have_text("2 pictures are in the list.")
+    tracks = "document.querySelector('#camera-view').srcObject?.getTracks().length ?? 0"
+    assert page.evaluate(tracks) == 1
+    dialog.get_by_role("button", name="Done").click()
+    expect(dialog).to_be_hidden()
+    assert page.evaluate(tracks) == 0
+    expect(page.locator(".file-name")).to_have_count(2)
+    expect(page.locator(".file-name").first).to_contain_text(re.compile(r"^Photo \d\d\.\d\d\.\d\d\.jpg$"))
+    page.click("#read")
+    expect(page.locator(".file.done")).to_have_count(2)
+
+
+def test_a_camera_that_is_refused_says_so(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    refuse = "async () => { throw new DOMException('', 'NotAllowedError'); }"
+    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {refuse}; }}")
+    page.locator("#welcome").get_by_role("button", name="Take a photo").click()
+    expect(page.locator(".toast.bad")).to_contain_text("did not allow the camera")
+    expect(page.locator("#camera-dialog")).to_be_hidden()
+
+
+def test_a_screenshot_becomes_a_file(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    page.locator("#welcome").get_by_role("button", name="Screenshot").click()
+    expect(page.locator(".file-name")).to_contain_text(re.compile(r"^Screenshot \d\d\.\d\d\.\d\d\.png$"))
+    page.click("#read")
+    expect(page.locator(".file.done")).to_have_count(1)
+
+
 # -- taking along
 
 
@@ -473,6 +514,28 @@ def test_a_page_is_turned_with_its_boxes(visitor: Visitor, scholar: HttpServer) 
     assert shape() == pytest.approx((wide, high), abs=1)
 
 
+def test_a_page_that_leans_is_shown_level_with_its_boxes_on_its_lines(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    lines = "\n".join(["The quiet harbour kept its ledger in iron boxes"] * 8)
+    leaning = Image.open(io.BytesIO(written(lines))).convert("RGB").rotate(-4, expand=True, fillcolor="white")
+    out = io.BytesIO()
+    leaning.save(out, "PNG")
+    read(page, ("leaning.png", out.getvalue()))
+    straighten = page.get_by_role("button", name="Straighten the page")
+    expect(straighten).to_have_attribute("aria-pressed", "true")
+
+    def lean(selector: str, told: str) -> float:
+        found = re.search(r"rotate\((-?[\d.]+)", page.locator(selector).first.evaluate(f"(node) => {told} ?? ''"))
+        return float(found[1]) if found else 0.0
+
+    lines_lean = lean(".box", "node.getAttribute('transform')")
+    assert 3.5 < lines_lean < 4.5
+    assert lean(".sheet-upright", "node.style.transform") == pytest.approx(-lines_lean, abs=0.3)
+    straighten.click()
+    expect(straighten).to_have_attribute("aria-pressed", "false")
+    assert lean(".sheet-upright", "node.style.transform") == 0
+
+
 def test_the_pages_in_small_lead_to_the_pages(visitor: Visitor, rapid: HttpServer) -> None:
     page = visitor.open(rapid)
     read(page, ("three.pdf", pdf("Alpha page", "Omega page", "Third page")))
@@ -484,6 +547,28 @@ def test_the_pages_in_small_lead_to_the_pages(visitor: Visitor, rapid: HttpServe
     expect(small.nth(2)).to_have_attribute("aria-current", "true")
     page.keyboard.press("ArrowUp")
     expect(shown(page)).to_contain_text("Omega page")
+
+
+def test_mode_find_takes_whole_words_and_patterns(visitor: Visitor, rapid: HttpServer) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.open(rapid)
+    choose(page, "find")
+    term, how = page.get_by_label("Words to find", exact=True), page.locator("#term-how")
+    asked: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.post_data_json["find_term"]) if "/ocr" in sent.url else None)
+    term.fill("art")
+    how.get_by_label("Whole words").check()
+    read(page, ("note.png", written("Start of the part\nThe art of maps\nINV-417")))
+    expect(page.get_by_role("tab", name="Hits · 1")).to_be_visible()
+    how.get_by_label("Whole words").uncheck()
+    how.get_by_label("Pattern (regular expression)").check()
+    term.fill("inv-[0-9]+")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.locator(".entry mark")).to_have_text("INV-417")
+    assert asked == [r"/(?<!\w)(?:art)(?!\w)/", "/inv-[0-9]+/"]
+    term.fill("[0-9")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.locator(".error-box")).to_contain_text("is no pattern")
 
 
 def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> None:

@@ -612,7 +612,7 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-        assert "camera=()" in answer.headers["permissions-policy"]
+        assert "camera=(self)" in answer.headers["permissions-policy"]
         page = answer.url.path.startswith(("/static", "/docs"))
         assert answer.headers["cache-control"] == ("no-cache" if page else "no-store")
 

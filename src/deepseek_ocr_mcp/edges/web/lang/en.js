@@ -356,4 +356,13 @@ export default {
   "remedy.wrong_tus_version": "Reload this page.",
   "edit.homeless": { one: "{n} word of your text has no place on the page and is not in the file.", other: "{n} words of your text have no place on the page and are not in the file." },
   "save.unlocked": "A PDF of several files has no password.",
+  "camera.choice": "Camera",
+  "camera.n": "Camera {n}",
+  "camera.take": "Take the picture",
+  "camera.end": "Done",
+  "camera.taken": { one: "{n} picture is in the list.", other: "{n} pictures are in the list." },
+  "camera.refused": "The browser did not allow the camera. Allow it beside the address, then try again.",
+  "camera.none": "There is no camera that can be used.",
+  "photoName": "Photo",
+  "straighten": "Straighten the page",
 };

@@ -356,4 +356,13 @@ export default {
   "remedy.wrong_tus_version": "このページを再読み込みしてください。",
   "edit.homeless": { other: "編集した文字のうち {n} 語はページ上に場所がないため、ファイルに入っていません。" },
   "save.unlocked": "複数のファイルをまとめた PDF にはパスワードがありません。",
+  "camera.choice": "カメラ",
+  "camera.n": "カメラ {n}",
+  "camera.take": "撮影する",
+  "camera.end": "完了",
+  "camera.taken": { other: "{n} 枚の写真を一覧に加えました。" },
+  "camera.refused": "ブラウザーがカメラを許可していません。アドレスの横で許可してから、もう一度お試しください。",
+  "camera.none": "使えるカメラがありません。",
+  "photoName": "写真",
+  "straighten": "傾きを直す",
 };

@@ -356,4 +356,13 @@ export default {
   "remedy.wrong_tus_version": "请重新加载此页面。",
   "edit.homeless": { other: "您的文字中有 {n} 个词在页面上没有位置，未写入文件。" },
   "save.unlocked": "由多个文件合成的 PDF 没有密码。",
+  "camera.choice": "摄像头",
+  "camera.n": "摄像头 {n}",
+  "camera.take": "拍摄",
+  "camera.end": "完成",
+  "camera.taken": { other: "已添加 {n} 张照片。" },
+  "camera.refused": "浏览器未允许使用摄像头。请在地址栏旁允许后重试。",
+  "camera.none": "没有可用的摄像头。",
+  "photoName": "照片",
+  "straighten": "拉正页面",
 };

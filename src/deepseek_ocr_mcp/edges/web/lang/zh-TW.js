@@ -356,4 +356,13 @@ export default {
   "remedy.wrong_tus_version": "請重新載入此頁面。",
   "edit.homeless": { other: "您的文字中有 {n} 個詞在頁面上沒有位置，未寫入檔案。" },
   "save.unlocked": "由多個檔案合成的 PDF 沒有密碼。",
+  "camera.choice": "攝影機",
+  "camera.n": "攝影機 {n}",
+  "camera.take": "拍攝",
+  "camera.end": "完成",
+  "camera.taken": { other: "已加入 {n} 張照片。" },
+  "camera.refused": "瀏覽器未允許使用攝影機。請在網址列旁允許後再試。",
+  "camera.none": "沒有可用的攝影機。",
+  "photoName": "照片",
+  "straighten": "拉正頁面",
 };
