@@ -18,10 +18,10 @@ const UNSURE = 0.8; // of 1: RapidOCR reads clean print at 0.95 and more, and wh
 function noteBox({ code, text, pages }) {
   const about = pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ` : "";
   const known = text ? inWords(text) : t(`note.${code}`);
-  if (known) return h("p", { class: "note" }, about + known);
+  if (known && code !== "page_failed") return h("p", { class: "note" }, about + known);
   if (language() === "en" || !has(`note.${code}`)) return h("p", { class: "note", lang: "en" }, about + text);
   return h("div", { class: "note" },
-    h("p", {}, about + t(`note.${code}`)),
+    h("p", {}, about + (known || t(`note.${code}`))),
     h("details", {}, h("summary", {}, t("serverSays")), h("p", { lang: "en" }, text)),
   );
 }
