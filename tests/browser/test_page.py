@@ -387,8 +387,14 @@ UNMET = (
 )  # fmt: skip
 """How sentences begin that the page prevents, or whose cause is the machine: they stay beside a sentence for their
 code."""
-FILLED = ("7 is damaged, or of a kind that is not read.", "7 is cut off: its end is missing.", "7 is locked with a "
-          "password.", "7 does not open with this password.", "7 is empty.", "7 has 7 MiB or more; the limit is 7 MiB.")  # fmt: skip
+FILLED = (
+    "7 is damaged, or of a kind that is not read.",
+    "7 is cut off: its end is missing.",
+    "7 is locked with a password.",
+    "7 does not open with this password.",
+    "7 is empty.",
+    "7 has 7 MiB or more; the limit is 7 MiB.",
+)
 """Sentences of which a part is chosen while they are made."""
 
 
