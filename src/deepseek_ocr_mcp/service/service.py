@@ -7,7 +7,7 @@ The service checks a request before it loads anything. It opens the document, ta
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -16,10 +16,9 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, replace
-from functools import wraps
+from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Concatenate, Final, ParamSpec, Self
+from typing import Final, Self
 
 import anyio
 import anyio.to_thread
@@ -73,41 +72,12 @@ __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
 ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
-P = ParamSpec("P")
 
-_Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
+@dataclass(slots=True)
+class _Observation:
+    """What the observer is told of a request that was answered."""
 
-
-def _observed(read: _Read[P]) -> _Read[P]:
-    """Wrap `OcrService.read`: its log lines carry an id, and the observer learns how it ended."""
-
-    @wraps(read)
-    async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        began = time.monotonic()
-        outcome, answer = INTERNAL, None
-        with request_lines():
-            try:
-                answer = await read(self, request, *args, **kwargs)
-                outcome = OK
-                return answer
-            except OcrError as exc:
-                outcome = exc.code
-                raise
-            except anyio.get_cancelled_exc_class():
-                outcome = CLIENT_GONE
-                raise
-            finally:
-                result = answer and answer.result
-                self.observer.request_ended(
-                    request.mode if request.mode in MODES else UNKNOWN,
-                    result.engine if result else self.engine.name,
-                    outcome,
-                    time.monotonic() - began,
-                    pages=len(result.pages) if result else 0,
-                    timing=result.timing if result else None,
-                )
-
-    return observed
+    result: OcrResult | None = None
 
 
 class OcrService:
@@ -229,7 +199,6 @@ class OcrService:
             return self.folders.describe(request, source)
         return await self.folders.read(request, source, caller, terms)
 
-    @_observed
     async def read(self, request: OcrRequest, source: Argument | Snapshot, caller: Caller, terms: Terms) -> Answer:
         """Read the pages of one document. Raises as `ocr` does.
 
@@ -239,12 +208,9 @@ class OcrService:
             caller: the client.
             terms: how the client wants its answer.
         """
-        began = time.monotonic()
+        began, deadline = time.monotonic(), anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
         terms = terms.rising()
-        deadline = anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
-        self.check(request)
-        with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
-            place.line_up()
+        with self._observed(request) as observation, self._admitted(request, caller, terms) as place:
             async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
                 output = await self._output(request, caller)
                 async with self._open(source, caller, terms.password, deadline) as shared:
@@ -261,8 +227,43 @@ class OcrService:
                         self._jobs.leave(ask, work)
                     if terms.keep:
                         answer = replace(answer, kept=await shared.document.keep())
-        answer.result.timing.total_s = round(time.monotonic() - began, 3)
+            answer.result.timing.total_s = round(time.monotonic() - began, 3)
+            observation.result = answer.result
         return answer
+
+    @contextmanager
+    def _observed(self, request: OcrRequest) -> Iterator[_Observation]:
+        """A context for the reading of one request: its log lines carry an id, and the observer learns how it ended."""
+        began = time.monotonic()
+        outcome, observation = INTERNAL, _Observation()
+        with request_lines():
+            try:
+                yield observation
+                outcome = OK
+            except OcrError as exc:
+                outcome = exc.code
+                raise
+            except anyio.get_cancelled_exc_class():
+                outcome = CLIENT_GONE
+                raise
+            finally:
+                result = observation.result
+                self.observer.request_ended(
+                    request.mode if request.mode in MODES else UNKNOWN,
+                    result.engine if result else self.engine.name,
+                    outcome,
+                    time.monotonic() - began,
+                    pages=len(result.pages) if result else 0,
+                    timing=result.timing if result else None,
+                )
+
+    @contextmanager
+    def _admitted(self, request: OcrRequest, caller: Caller, terms: Terms) -> Iterator[Place]:
+        """A place in the line for a request whose arguments were checked. Raises `BadRequest` and `QueueFull`."""
+        self.check(request)
+        with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
+            place.line_up()
+            yield place
 
     async def _output(self, request: OcrRequest, caller: Caller) -> str:
         """The path of the file to write; empty where there is none."""

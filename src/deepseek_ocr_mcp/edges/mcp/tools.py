@@ -85,25 +85,16 @@ class ReadingTool:
     callers: Callers
     desk: PasswordDesk
 
-    async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Read the document or the folder that `image` names; see `OcrRequest`."""
-        terms = Terms(
-            reply_s=self.service.settings.ocr_reply_seconds,
-            keep=client_supports_apps(ctx),
-            on_progress=clean_progress(ctx),
-        )
-        request = OcrRequest(**arguments)
-
-        async def read(password: str) -> Answer:
-            return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
-
-        return self._result(ctx, await self.desk.read(ctx, request.image, read))
-
     def tool(self) -> StrictTool:
         """The tool with its description. Its arguments are those of `OcrRequest` that write nothing."""
 
         async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult:
-            return await self(ctx, **arguments)
+            request, terms = OcrRequest(**arguments), self._terms(ctx)
+
+            async def read(password: str) -> Answer:
+                return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
+
+            return self._result(ctx, await self.desk.read(ctx, request.image, read))
 
         names = [name for name in OcrRequest.model_fields if name not in ("image", "raw", *WRITING)]
         ocr_image.__signature__ = _signature(["image", *names], OcrResult)  # type: ignore[attr-defined]
@@ -129,6 +120,13 @@ class ReadingTool:
         del parts["Folder"], parts["Failure"]  # an answer of ocr_image holds only the names of files of a folder
         properties["folder"] = {"type": "object", "description": "the files that image names, where it is a folder"}
         return tool
+
+    def _terms(self, ctx: Context) -> Terms:
+        return Terms(
+            reply_s=self.service.settings.ocr_reply_seconds,
+            keep=client_supports_apps(ctx),
+            on_progress=clean_progress(ctx),
+        )
 
     def _result(self, ctx: Context, answer: Answer) -> CallToolResult:
         content: list[ContentBlock] = []
@@ -179,8 +177,7 @@ class FilesTool:
     callers: Callers
     desk: PasswordDesk
 
-    async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Write the document or the folder that `image` names; see `OcrRequest`."""
+    async def _write(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         request = OcrRequest(**arguments, max_chars=0)
         if not request.save_to.strip():
             raise BadRequest(
@@ -199,7 +196,7 @@ class FilesTool:
         """The tool with its description."""
 
         async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult:
-            return await self(ctx, **arguments)
+            return await self._write(ctx, arguments)
 
         suffixes = " ".join(known.suffix for known in EXPORT_FORMATS.values()).replace(".pdf", ".pdf (searchable)")
         ocr_to_files.__signature__ = _signature(FILES_ARGUMENTS, FilesWritten)  # type: ignore[attr-defined]
