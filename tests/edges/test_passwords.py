@@ -13,6 +13,8 @@ import pytest
 from mcp import Client
 from mcp.types import ElicitRequestURLParams, ElicitResult
 
+from deepseek_ocr_mcp.edges.mcp import server
+from deepseek_ocr_mcp.edges.mcp.passwords import PasswordDesk
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
@@ -93,7 +95,10 @@ async def test_a_user_who_declines_and_a_client_that_opens_no_pages_get_an_error
                 assert len(declining.asked) == asked
 
 
-async def test_a_user_who_takes_long_is_asked_once_and_the_next_call_finds_the_password(locked: str) -> None:
+async def test_a_user_who_takes_long_is_asked_once_and_the_next_call_finds_the_password(
+    locked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PasswordDesk", lambda *, local, wait_s: PasswordDesk(local=local, wait_s=0.5))
     addresses: list[str] = []
 
     async def slow(context: Any, params: Any) -> ElicitResult:
@@ -102,7 +107,7 @@ async def test_a_user_who_takes_long_is_asked_once_and_the_next_call_finds_the_p
 
     with anyio.fail_after(2 * BOUND_S):
         async with (
-            running("Echo", ocr_reply_seconds=1) as service,
+            running("Echo") as service,
             Client(build_mcp(service, local=True), mode="legacy", elicitation_callback=slow) as client,
         ):
             early = await client.call_tool("ocr_image", {"image": locked})
