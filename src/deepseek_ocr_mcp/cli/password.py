@@ -6,10 +6,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 __all__ = ["ask_password", "can_ask", "password_from_stdin"]
 
-MAX_BYTES = 4096  # a terminal gives no longer line
+MAX_BYTES: Final = 4096  # a terminal gives no longer line
 
 
 def can_ask() -> bool:
