@@ -1,7 +1,7 @@
-"""The composition root: settings become a service, the service gets its edges. One lifespan for all.
+"""Puts the program together: makes a service of the settings, and its edges, all in one lifespan.
 
-Whichever way it ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder
-gone before the process exits, within `SHUTDOWN_S`.
+However the program ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder is removed before
+the process exits, within `SHUTDOWN_S`.
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ if TYPE_CHECKING:
 __all__ = ["build_service", "card_checks", "running_service", "serve_http", "serve_stdio"]
 
 
-SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
-HTTP_DRAIN_S: Final = 1  # after OCR_DRAIN_SECONDS: open event streams never end by themselves
-BACKLOG: Final = 128  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
+SHUTDOWN_S: Final = 0.9  # seconds; a client that closes its server waits one or two before it kills the process
+HTTP_DRAIN_S: Final = 1  # seconds after OCR_DRAIN_SECONDS, because open event streams never end by themselves
+BACKLOG: Final = 128  # connections that wait to be accepted; asyncio accepts as many at once, and each may fail
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
-    """A service that keeps its pages in `folder`.
+    """Make a service.
 
     Args:
-        children: some that were started ahead.
+        settings: the settings of the operator.
+        folder: the private folder, for pages.
+        children: children that were started ahead.
     """
     children = children or HeadStart(folder)
     if settings.ocr_barcodes == "on" and find_spec("zxingcpp") is None:
@@ -67,7 +69,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
 
 @asynccontextmanager
 async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
-    """The one lifespan: everything that must end is ended when this context does."""
+    """The lifespan of a service. Everything that it started ends with this context."""
     async with AsyncExitStack() as stack:
         if children is None:
             children = await stack.enter_async_context(HeadStart())
@@ -75,7 +77,7 @@ async def running_service(settings: Settings, children: HeadStart | None = None)
 
 
 async def card_checks(settings: Settings) -> AsyncIterator[Check]:
-    """What `doctor --gpu` prints, check by check; see `lifecycle.first_day`."""
+    """The checks of `doctor --gpu`, one by one; see `lifecycle.first_day`."""
     from ..lifecycle.first_day import gpu_checks
 
     with private_folder() as folder:
@@ -88,7 +90,8 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
     """Serve one client on stdin and stdout until it hangs up. Ends the process.
 
     Args:
-        wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
+        settings: the settings of the operator.
+        wire: the descriptor of the real stdout, if the caller has pointed descriptor 1 elsewhere.
     """
     from ..edges.mcp.guard import run_stdio
     from ..edges.mcp.server import build_mcp
@@ -105,8 +108,8 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
         cleaned.set()
 
     async def end() -> NoReturn:
-        # The SDK reads stdin on a thread that nothing can interrupt, so the process must not wait
-        # for it: everything of ours is cleaned up, then the process ends as it is.
+        # The SDK reads stdin on a thread that cannot be interrupted, so the process does not wait for it. Our own
+        # processes and files are cleaned up, then the process ends.
         with anyio.move_on_after(SHUTDOWN_S, shield=True):
             stop.set()
             await cleaned.wait()
@@ -130,9 +133,10 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
 
 
 async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve streamable HTTP until SIGINT or SIGTERM; what is being read then is answered first.
+    """Serve streamable HTTP until SIGINT or SIGTERM. Requests that are being read then are answered first.
 
     Args:
+        settings: the settings of the operator.
         announce: called with the server's address once it listens.
 
     Raises:
@@ -152,10 +156,10 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
-            yield  # they are ours
+            yield  # signals are handled by `until_signal`
 
         async def main_loop(self) -> None:
-            # uvicorn looks ten times a second whether it should end; an idle server of ours sleeps.
+            # uvicorn checks ten times a second whether it should end; this server sleeps while it is idle.
             await self.on_tick(0)
             await stop.wait()
 
@@ -168,18 +172,18 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                     http=Connections(most_connections()).protocol,  # type: ignore[arg-type]
                     timeout_keep_alive=KEEP_ALIVE_S,
                     backlog=BACKLOG,
-                    log_config=None,  # its lines take the form of ours: see logs.py
-                    access_log=False,  # edges/access.py writes them, without queries
+                    log_config=None,  # logs.py gives its lines our form
+                    access_log=False,  # edges/http/access.py writes these lines, without queries
                     timeout_graceful_shutdown=HTTP_DRAIN_S,
                     ws="none",
                     proxy_headers=bool(settings.ocr_trusted_proxies),
                     forwarded_allow_ips=list(settings.ocr_trusted_proxies),
-                    date_header=False,  # the tick that would keep it true is gone
+                    date_header=False,  # the timer that would keep the date right is gone
                 )
             )
 
             async def serve() -> None:
-                announce(_address(listener))  # not before signals are awaited: whoever reads it may send one
+                announce(_address(listener))  # only now that signals are handled: the reader of the line may send one
                 await server.serve(sockets=[listener])
 
             async def finish() -> None:
@@ -203,7 +207,7 @@ def _bound_socket(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-        # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
+        # Accepted connections inherit the option. Without it a short answer waits 40 ms for the client's delayed ACK.
         # asyncio sets it only on sockets that it made itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener

@@ -1,10 +1,10 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF that holds trusted text is not
-read: its own text is taken. Requests put an `Ask` to a job and follow it; requests for the same work share one job.
-A request that leaves withdraws the pages that only it asked for. Pages in the background come after all pages that a
-request waits for, and are given up when the model's memory is wanted back.
+once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
+not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
+share one job. When a request leaves, the pages that only this request asked for are not read. Pages in the background
+come after all pages that a request waits for, and are given up when the model has to give its memory back.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
-LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
-MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
+LOADING_SHARE: Final = 0.04  # part of a page on the progress bar, for the time before the engine begins
+MAX_UNATTENDED: Final = 4  # documents that only background asks name; each keeps a copy of its file on disk
 
 OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
-"""Called with pages that were read, in the order of the document, each page once."""
+"""Gets pages that were read, in the order of the document, each page once."""
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Ask:
     Args:
         numbers: the pages, ascending.
         view: how the request looks at readings.
-        limit: characters after which no further page is wanted; None: all pages are.
+        limit: characters after which the ask needs no further page; None: it needs all pages.
         client: the name of the client, for a fair share of turns.
         background: whether no request waits for these pages yet.
     """
@@ -85,9 +85,9 @@ class Ask:
         self.spent = Spent()
         self.limit = limit
         self._pages: dict[int, ReadPage] = {}
-        self._whole = 0  # pages from the first on that are there without a gap
-        self._chars = 0  # of these
-        self._told: deque[tuple[float, str]] = deque()
+        self._whole = 0  # number of pages that are there without a gap, from the first page on
+        self._chars = 0  # characters of these pages
+        self._steps: deque[tuple[float, str]] = deque()
         self._changed = anyio.Event()
 
     def __repr__(self) -> str:
@@ -103,11 +103,11 @@ class Ask:
 
     @property
     def satisfied(self) -> bool:
-        """Whether no further page is wanted: there is an error, or enough text."""
+        """Whether the ask needs no further page: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
 
     def outstanding(self) -> list[int]:
-        """The pages that are still wanted."""
+        """The pages that the ask still needs."""
         return [] if self.satisfied else self.missing()
 
     def missing(self) -> list[int]:
@@ -135,8 +135,13 @@ class Ask:
         self._changed.set()
 
     def tell(self, ahead: float, message: str) -> None:
-        """Note progress: `ahead` pages beyond the pages that are there. Each step is reported once."""
-        self._told.append((len(self._pages) + ahead, message))
+        """Note a step of progress. Each step is reported once.
+
+        Args:
+            ahead: pages, or parts of a page, that are done beyond the pages that are there.
+            message: a sentence.
+        """
+        self._steps.append((len(self._pages) + ahead, message))
         self._changed.set()
 
     async def follow(
@@ -148,11 +153,11 @@ class Ask:
         Where all pages are there at once, nothing is reported: over HTTP the answer is then no stream of events.
 
         Args:
-            on_progress: called with pages done and a sentence.
-            on_pages: called with the pages that are there without a gap and that it was not called with before.
+            on_progress: gets the number of pages done, and a sentence.
+            on_pages: gets the pages that follow, without a gap, on the pages that it got before.
         """
-        told, delivered = False, 0
-        while told or self.outstanding():
+        reported, delivered = False, 0
+        while reported or self.outstanding():
             self._changed = anyio.Event()
             if on_pages is not None and self._whole > delivered:
                 fresh = self.pages()[delivered:]
@@ -160,20 +165,20 @@ class Ask:
                 await on_pages(fresh)
             if not self.outstanding():
                 return
-            while self._told:
-                told = True
-                await on_progress(*self._told.popleft())
+            while self._steps:
+                reported = True
+                await on_progress(*self._steps.popleft())
             await self._changed.wait()
 
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or the page itself where no engine needs to read it."""
+    """A page on its way to the engine: its picture, or the page itself if no engine needs to read it."""
 
     number: int
     image: PageImage | None = None
     part: UnreadPart | None = None
-    """Where the picture is not the whole page, but what its own text does not hold."""
+    """Set if the picture shows only the part of the page that its own text does not hold."""
     read: ReadPage | None = None
     """The page's own text, or the error of a page that could not be drawn."""
 
@@ -184,7 +189,7 @@ class _PageBatch:
 
     numbers: Sequence[int]
     scope: anyio.CancelScope | None = None
-    """Stops the reading, while there is any."""
+    """Stops the reading; None while the pages are not being read."""
 
 
 @dataclass(eq=False, slots=True)
@@ -194,7 +199,7 @@ class _DocumentJob:
     work: Work
     asks: list[Ask] = field(default_factory=list)
     holders: int = 0
-    """Requests that still use the document."""
+    """The number of requests that still use the document."""
     batches: list[_PageBatch] = field(default_factory=list)
     """The batches that are being drawn or read."""
     codes: dict[int, tuple[Code, ...]] = field(default_factory=dict)
@@ -204,7 +209,7 @@ class _DocumentJob:
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def choose(self, most: int) -> list[int]:
-        """The pages to read next, `most` of them. Asks take turns; background asks come last."""
+        """The pages to read next, at most `most` of them. Asks take turns; background asks come last."""
         under_way = {number for batch in self.batches for number in batch.numbers}
         for ask in sorted(self.asks, key=lambda ask: ask.background):
             if todo := [number for number in ask.outstanding() if number not in under_way]:
@@ -214,9 +219,9 @@ class _DocumentJob:
         return []
 
     def wanted(self, numbers: Iterable[int]) -> list[Ask]:
-        """The asks that want any of these pages."""
-        asked = set(numbers)
-        return [ask for ask in self.asks if not asked.isdisjoint(ask.outstanding())]
+        """The asks that still need any of these pages."""
+        pages = set(numbers)
+        return [ask for ask in self.asks if not pages.isdisjoint(ask.outstanding())]
 
     def stop_if_unwanted(self) -> None:
         self.changed.set()
@@ -240,7 +245,7 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """The number of pages that only background asks want."""
+        """The number of pages that only background asks name."""
         return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -248,7 +253,7 @@ class Jobs:
         self._tasks = tasks
 
     async def fill(self, ask: Ask, work: Work) -> None:
-        """Give an ask the pages that the cache has, up to the limit of the ask."""
+        """Give an ask the pages that the cache has, until the ask has enough text."""
         for number in ask.numbers:
             if ask.satisfied:
                 return
@@ -256,7 +261,7 @@ class Jobs:
                 ask.give(page)
 
     async def _cached(self, work: Work, number: int) -> ReadPage | None:
-        """A page as the cache has it. An entry that is no page is none: a newer release may have written it."""
+        """A page as the cache has it. None also for an entry that is no page: a newer release may have written it."""
         for key in work.page_keys(number):
             if (entry := await self._cache.get(key)) is not None:
                 with suppress(ValueError, KeyError, TypeError):
@@ -264,9 +269,9 @@ class Jobs:
         return None
 
     def join(self, ask: Ask, work: Work) -> None:
-        """Have the outstanding pages of `ask` read. Unless the ask is in the background, `leave` must follow.
+        """Have the outstanding pages of `ask` read. Call `leave` later, unless the ask is in the background.
 
-        Where no job does this work yet, one begins. It holds the document until every request that joined has left.
+        If no job does this work yet, one begins. It holds the document until every request that joined has left.
         """
         assert self._tasks is not None
         job = self._jobs.get(work.key)
@@ -284,7 +289,7 @@ class Jobs:
         job.changed.set()
 
     def leave(self, ask: Ask, work: Work) -> None:
-        """End an ask: its caller has its pages, or waits no more."""
+        """End an ask whose caller has its pages, or waits no more."""
         job = self._jobs.get(work.key)
         if job is not None and ask in job.asks:
             job.asks.remove(ask)
@@ -323,7 +328,7 @@ class Jobs:
             await job.work.shared.release()
 
     async def _read_all(self, job: _DocumentJob) -> bool:
-        """Read until nothing is outstanding. Returns whether the document is still in use."""
+        """Read until no page is outstanding. Returns whether the document is still in use."""
         most = self._manager.engine.batch_pages
         lanes = anyio.Semaphore(self._manager.lanes)
         async with AsyncExitStack() as lease, anyio.create_task_group() as tasks:
@@ -412,7 +417,8 @@ class Jobs:
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in (*whole.values(), *parts_drawn.values()):  # as they are now: some may have been drawn anew
+            # The dictionaries are read only now, because some pages may have been drawn anew.
+            for image in (*whole.values(), *parts_drawn.values()):
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
@@ -425,8 +431,8 @@ class Jobs:
         Args:
             job: the work.
             images: the pictures to read, by the number of their page.
-            parts: for pictures that show a part of their page: its place. The lines read are merged with the own text
-                of the page.
+            parts: the place of each picture that shows a part of its page. The lines that are read of it are merged
+                with the page's own text.
         """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
@@ -468,11 +474,11 @@ class Jobs:
     async def _read_alone(
         self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
     ) -> list[ReadPage]:
-        """Read one page of a batch that failed: one bad page must not cost the others."""
+        """Read one page of a batch that failed, so that a bad page does not cost the other pages."""
         if not job.wanted([number]):
             return []
         document = job.work.document
-        document.discard(images[number])  # its picture may be gone: an endpoint got it
+        document.discard(images[number])  # its picture is deleted already if an endpoint got it
         try:
             part = await document.unread_part(number) if number in parts else None
             images[number] = part.image if part else await document.page(number)
@@ -482,7 +488,7 @@ class Jobs:
         return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
-        """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
+        """Deliver a page as failed. An error that is not about the page ends the asks instead."""
         for ask in job.wanted(numbers):
             if _is_about_pages(error):
                 ask.give(ReadPage.failed(numbers[0], error))
@@ -504,7 +510,8 @@ class Jobs:
     async def _read_somewhere(
         self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
     ) -> PagesRead:
-        """Read with the engine, or with the fallback while no GPU has room or can be used, or no endpoint can read."""
+        """Read with the engine, or with the fallback while the engine has no GPU with room, or no endpoint that
+        answers."""
         client = min(job.wanted(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
@@ -528,7 +535,7 @@ class Jobs:
             for ask in job.wanted(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
-            if remote:  # their pictures were deleted once they had been encoded
+            if remote:  # an endpoint's pictures are deleted as soon as they are encoded
                 for number, image in images.items():
                     job.work.document.discard(image)
                     images[number] = await job.work.document.page(number)
@@ -561,7 +568,7 @@ def _is_about_pages(error: OcrError) -> bool:
 
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
-    """A page with its own text; where that text cannot be trusted, an empty page with a remark that says why."""
+    """A page with its own text. If that text cannot be trusted: an empty page, with a remark that says why."""
     source: Literal["text_layer"] | None = "text_layer" if layer.usable or layer.partial else None
     page = Page(page=number, width=layer.width, height=layer.height, text="", source=source)
     remark = layer.remark
@@ -581,7 +588,7 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
 async def _merged(
     job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
 ) -> ReadPage:
-    """A page whose own text is merged with the lines that were read of the part that it does not hold."""
+    """A page whose own text is merged with the lines that the engine read of the rest of the page."""
     found = _validated(number, part.image, fields, reading).seen(View(LINES_MODE))
     read = [_shifted(block, part.left, part.top) for block in found.page.blocks or ()]
     layer = await job.work.document.text_layer(number, read)
@@ -593,7 +600,7 @@ async def _merged(
     page = _of_layer(number, layer)
     of_engine = found.remark
     if of_engine and page.is_scrap(part):
-        of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
+        of_engine = ""  # few characters tell no script; unknown characters have a remark of their own
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark, reading=page.reading)

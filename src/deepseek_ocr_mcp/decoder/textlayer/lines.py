@@ -77,7 +77,7 @@ RAISED_FIGURE_EM: Final = (0.2, 0.55)
 
 Typst and others take such figures of a font for a superscript: they have the size and the baseline of their line, and
 are named like any figure. Measured on 78 fonts: 780 figures begin at 0.0 or below, 643 superscripts at 0.25 to 0.42,
-and they are 0.32 to 0.48 high. Too high, 24.91² becomes 24.912.
+0.32 to 0.48 high. Too high, 24.91² becomes 24.912.
 """
 
 ADOBE: Final = {

@@ -168,7 +168,7 @@ def add_prompts(mcp: MCPServer, service: OcrService, caller: Caller) -> None:
         context: CompletionContext | None,
     ) -> Completion | None:
         if not isinstance(ref, PromptReference):
-            return None  # nobody may guess the name of a result
+            return None  # the names of results are not completed, so that nobody guesses one
         if argument.name == "file":
             values = await service.folders.complete(argument.value, caller)
         else:

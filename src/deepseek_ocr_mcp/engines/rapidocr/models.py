@@ -92,6 +92,9 @@ def new_session(model: str | bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.use_env_allocators", "1")  # see `share_arena`
+    # Lines and tiles have many shapes. A pattern for each asks for one block as large as all tensors of a run together,
+    # beside what other shapes have left in the arena: a quarter more memory, no CPU time saved.
+    options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
     # Sums of two products overflow on a processor without instructions for four: exact and slow, if it is asked for.
     options.add_session_config_entry("session.x64quantprecision", "1")
