@@ -10,7 +10,8 @@ const MARGIN = 20; // px around a page that fits
 const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
 const READABLE = 16; // px: the height of a line that a hit is shown at
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
-const LEAST_SKEW = 0.4; // degrees: less is seen by nobody
+const LEAST_SKEW = 0.8; // degrees: less is hardly seen, and as much is measured on single words that are level
+const LEAST_LINES = 3; // that tell how a page leans
 const MOST_SKEW = 20; // degrees: what leans more was meant so
 
 /** What a label is, for its colour. */
@@ -29,7 +30,7 @@ const leanOf = ({ angle = 0 }) => ((((angle + 45) % 90) + 90) % 90) - 45;
 function skewOf(blocks) {
   const leans = blocks.filter((block) => block.text).map(leanOf).sort((a, b) => a - b);
   const middle = leans[Math.floor(leans.length / 2)] ?? 0;
-  return Math.abs(middle) >= LEAST_SKEW && Math.abs(middle) <= MOST_SKEW ? middle : 0;
+  return leans.length >= LEAST_LINES && Math.abs(middle) >= LEAST_SKEW && Math.abs(middle) <= MOST_SKEW ? middle : 0;
 }
 
 /** A block's box as it is drawn: around the text of a line that leans, and not around its corners. */
