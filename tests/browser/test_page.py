@@ -298,7 +298,7 @@ def test_a_file_that_is_no_page_is_refused_with_the_remedy_and_can_be_tried_agai
     box.get_by_role("button", name="Try again").click()
     expect(page.locator(".error-box")).to_be_visible()
     page.get_by_label("Language").select_option("zh-TW")
-    expect(box).to_contain_text("無法把這個檔案當成頁面讀取")
+    expect(box).to_contain_text("已損壞，或是無法讀取的類型")
     expect(box.locator("details p")).to_have_attribute("lang", "en")
 
 
@@ -550,7 +550,7 @@ def test_a_server_with_a_token_asks_for_it_and_it_is_remembered_as_wished(visito
     field.fill(TOKEN)
     page.get_by_label("Remember it on this device").check()
     page.keyboard.press("Enter")
-    expect(page.locator("dialog")).to_be_hidden()
+    expect(page.locator("#token-dialog")).to_be_hidden()
     expect(visitor.visit(context, server).locator(".mode")).to_have_count(7)
 
 
@@ -732,5 +732,5 @@ def test_axe_finds_nothing_serious(
     busy.get_by_role("button", name="Cancel all").click()
 
     locked = visitor.open(serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN), ready=False, color_scheme=scheme)
-    expect(locked.locator("dialog")).to_be_visible()
+    expect(locked.locator("#token-dialog")).to_be_visible()
     check(locked, "token")

@@ -62,7 +62,7 @@ def page_text(document: pypdfium2.PdfDocument, number: int) -> str:
 def test_a_token_that_is_not_given_is_asked_for_once_and_can_be_given_later(visitor: Visitor, serve: Serve) -> None:
     visitor.expected.append(TOLD_ANYWAY)
     page = visitor.open(serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN), ready=False)
-    dialog = page.locator("dialog")
+    dialog = page.locator("#token-dialog")
     expect(dialog).to_be_visible()
     page.keyboard.press("Escape")
     page.wait_for_selector("html[data-ready]")
@@ -580,10 +580,10 @@ def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> No
     expect(page.locator(".file-meta").first).to_have_text("1 hit")
     field.press("Enter")  # from the first file, which is shown, to the next hit
     expect(shown(page)).to_contain_text("harbourmaster")
-    page.get_by_label("Whole words").check()
+    page.locator("#search-whole").check()
     expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
-    page.get_by_label("Whole words").uncheck()
-    page.get_by_label("Pattern").check()
+    page.locator("#search-whole").uncheck()
+    page.locator("#search-regex").check()
     field.fill(r"20\d\d")
     expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
     field.fill("(")

@@ -264,7 +264,7 @@ export default {
   "remedy.input_not_found": "Choose another file.",
   "remedy.input_forbidden": "Ask the operator.",
   "remedy.input_too_large": "Send a smaller file, or fewer pages.",
-  "remedy.unreadable_input": "Send an image or a PDF that is whole and has no password.",
+  "remedy.unreadable_input": "Send an image or a PDF that is whole.",
   "remedy.unauthorized": "Ask the operator for the token and enter it with the key at the top.",
   "remedy.engine_unavailable": "Ask the operator: deepseek-ocr-mcp doctor names the missing part.",
   "remedy.not_ready": "Try again in a moment.",

@@ -264,7 +264,7 @@ export default {
   "remedy.input_not_found": "ほかのファイルを選んでください。",
   "remedy.input_forbidden": "管理者にお尋ねください。",
   "remedy.input_too_large": "小さいファイルか、少ないページでお試しください。",
-  "remedy.unreadable_input": "壊れておらず、パスワードのない画像か PDF を送ってください。",
+  "remedy.unreadable_input": "壊れていない画像か PDF を送ってください。",
   "remedy.unauthorized": "管理者にトークンを尋ね、上の鍵のボタンから入力してください。",
   "remedy.engine_unavailable": "管理者にお尋ねください。deepseek-ocr-mcp doctor で足りないものが分かります。",
   "remedy.not_ready": "少し待って、もう一度お試しください。",

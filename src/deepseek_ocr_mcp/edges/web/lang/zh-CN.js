@@ -264,7 +264,7 @@ export default {
   "remedy.input_not_found": "请选择其他文件。",
   "remedy.input_forbidden": "请咨询管理员。",
   "remedy.input_too_large": "请发送较小的文件或较少的页。",
-  "remedy.unreadable_input": "请发送完整且没有密码的图片或 PDF。",
+  "remedy.unreadable_input": "请发送完整的图片或 PDF。",
   "remedy.unauthorized": "请向管理员索取令牌，并点击上方的钥匙输入。",
   "remedy.engine_unavailable": "请咨询管理员；deepseek-ocr-mcp doctor 会说明缺少什么。",
   "remedy.not_ready": "请稍后重试。",

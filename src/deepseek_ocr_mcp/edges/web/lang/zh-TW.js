@@ -264,7 +264,7 @@ export default {
   "remedy.input_not_found": "請選擇其他檔案。",
   "remedy.input_forbidden": "請洽詢管理者。",
   "remedy.input_too_large": "請傳送較小的檔案或較少的頁。",
-  "remedy.unreadable_input": "請傳送完整且沒有密碼的圖片或 PDF。",
+  "remedy.unreadable_input": "請傳送完整的圖片或 PDF。",
   "remedy.unauthorized": "請向管理者索取權杖，並按上方的鑰匙輸入。",
   "remedy.engine_unavailable": "請洽詢管理者；deepseek-ocr-mcp doctor 會說明缺少什麼。",
   "remedy.not_ready": "請稍後再試。",
