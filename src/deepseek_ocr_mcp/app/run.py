@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -39,8 +39,6 @@ __all__ = ["build_service", "card_checks", "running_service", "serve_http", "ser
 
 
 SHUTDOWN_S: Final = 0.9  # seconds; a client that closes its server waits one or two before it kills the process
-HTTP_DRAIN_S: Final = 1  # seconds after OCR_DRAIN_SECONDS, because open event streams never end by themselves
-BACKLOG: Final = 128  # connections that wait to be accepted; asyncio accepts as many at once, and each may fail
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
@@ -142,45 +140,19 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
     Raises:
         BadRequest: the address cannot be bound, or it can be reached from outside and no token was set.
     """
-    import uvicorn
-
     from ..edges.http.auth import check_bind
     from ..edges.http.drain import Drain
     from ..edges.http.server import build_http
     from ..edges.mcp.server import build_mcp
-    from .connections import KEEP_ALIVE_S, Connections, most_connections, silence_accept_errors
+    from .connections import silence_accept_errors
+    from .http import BACKLOG, http_server
 
     hide_from_children()
     stop, drain = anyio.Event(), Drain()
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # signals are handled by `until_signal`
-
-        async def main_loop(self) -> None:
-            # uvicorn checks ten times a second whether it should end; this server sleeps while it is idle.
-            await self.on_tick(0)
-            await stop.wait()
-
     check_bind(settings)
-    with _bound_socket(settings) as listener:
+    with _bound_socket(settings, BACKLOG) as listener:
         async with running_service(settings) as service:
-            server = Server(
-                uvicorn.Config(
-                    build_http(service, build_mcp(service, local=False), drain),
-                    http=Connections(most_connections()).protocol,  # type: ignore[arg-type]
-                    timeout_keep_alive=KEEP_ALIVE_S,
-                    backlog=BACKLOG,
-                    log_config=None,  # logs.py gives its lines our form
-                    access_log=False,  # edges/http/access.py writes these lines, without queries
-                    timeout_graceful_shutdown=HTTP_DRAIN_S,
-                    ws="none",
-                    proxy_headers=bool(settings.ocr_trusted_proxies),
-                    forwarded_allow_ips=list(settings.ocr_trusted_proxies),
-                    date_header=False,  # the timer that would keep the date right is gone
-                )
-            )
+            server = http_server(build_http(service, build_mcp(service, local=False), drain), settings, stop)
 
             async def serve() -> None:
                 announce(_address(listener))  # only now that signals are handled: the reader of the line may send one
@@ -203,10 +175,10 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                 tasks.cancel_scope.cancel()
 
 
-def _bound_socket(settings: Settings) -> socket.socket:
+def _bound_socket(settings: Settings, backlog: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=backlog)
         # Accepted connections inherit the option. Without it a short answer waits 40 ms for the client's delayed ACK.
         # asyncio sets it only on sockets that it made itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -218,15 +218,16 @@ class _DocumentJob:
                 return todo[:most]
         return []
 
-    def wanted(self, numbers: Iterable[int]) -> list[Ask]:
+    def asks_for(self, numbers: Iterable[int]) -> list[Ask]:
         """The asks that still need any of these pages."""
         pages = set(numbers)
         return [ask for ask in self.asks if not pages.isdisjoint(ask.outstanding())]
 
-    def stop_if_unwanted(self) -> None:
+    def stop_unneeded(self) -> None:
+        """Stop the batches whose pages no ask needs any more, and wake the job."""
         self.changed.set()
         for batch in self.batches:
-            if batch.scope is not None and not self.wanted(batch.numbers):
+            if batch.scope is not None and not self.asks_for(batch.numbers):
                 batch.scope.cancel()
 
 
@@ -294,19 +295,19 @@ class Jobs:
         if job is not None and ask in job.asks:
             job.asks.remove(ask)
             job.holders -= 1
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     def stop_unattended(self) -> None:
         """Give up all background asks."""
         for job in self._jobs.values():
             job.asks = [ask for ask in job.asks if not ask.background]
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     def _bound_unattended(self) -> None:
         unattended = [job for job in self._jobs.values() if all(ask.background for ask in job.asks)]
         for job in unattended[: max(0, len(unattended) - MAX_UNATTENDED)]:
             job.asks.clear()
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     # -- one job
 
@@ -340,7 +341,7 @@ class Jobs:
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
                 with self._lines(job, numbers):  # while the engine reads the batch before
-                    drawn = [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
+                    drawn = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
                     job.batches.remove(batch)
@@ -365,7 +366,7 @@ class Jobs:
 
     def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
         """A context: log lines in it carry the ids of the requests that want these pages."""
-        return serving(*(ask.request for ask in job.wanted(numbers)))
+        return serving(*(ask.request for ask in job.asks_for(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
         document = job.work.document
@@ -388,7 +389,7 @@ class Jobs:
         """Deliver the pages that need no engine. Returns the other pages."""
         texts = [page.read for page in drawn if page.read is not None]
         if texts:
-            asks = job.wanted(text.page.page for text in texts)
+            asks = job.asks_for(text.page.page for text in texts)
             for ask in asks:
                 for text in texts:
                     ask.give(text)
@@ -408,7 +409,7 @@ class Jobs:
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted(numbers):
+            if job.asks_for(numbers):
                 with anyio.CancelScope() as batch.scope, self._lines(job, numbers):
                     if whole:
                         pages += await self._read_images(job, whole, {})
@@ -439,12 +440,12 @@ class Jobs:
         what += f" of {job.work.document.page_count}"
         manager = self._manager
         if manager.state is not manager.ready_state:
-            for ask in job.wanted(numbers):
+            for ask in job.asks_for(numbers):
                 ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
 
         async def report(fraction: float, message: str) -> None:
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
-            for ask in job.wanted(numbers):
+            for ask in job.asks_for(numbers):
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
@@ -462,7 +463,7 @@ class Jobs:
                 return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
             self._fail(job, numbers, exc)
             return []
-        for ask in job.wanted(numbers):
+        for ask in job.asks_for(numbers):
             ask.spent.queued_s += reading.queued_s
             ask.spent.load_s += reading.load_s
             ask.spent.infer_s += reading.infer_s
@@ -475,7 +476,7 @@ class Jobs:
         self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
     ) -> list[ReadPage]:
         """Read one page of a batch that failed, so that a bad page does not cost the other pages."""
-        if not job.wanted([number]):
+        if not job.asks_for([number]):
             return []
         document = job.work.document
         document.discard(images[number])  # its picture is deleted already if an endpoint got it
@@ -489,7 +490,7 @@ class Jobs:
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
         """Deliver a page as failed. An error that is not about the page ends the asks instead."""
-        for ask in job.wanted(numbers):
+        for ask in job.asks_for(numbers):
             if _is_about_pages(error):
                 ask.give(ReadPage.failed(numbers[0], error))
             else:
@@ -512,14 +513,14 @@ class Jobs:
     ) -> PagesRead:
         """Read with the engine, or with the fallback while the engine has no GPU with room, or no endpoint that
         answers."""
-        client = min(job.wanted(images), key=lambda ask: ask.background).client
+        client = min(job.asks_for(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
             return where.read(
                 list(images.values()),
                 options,
                 client=client,
-                background=lambda: all(ask.background for ask in job.wanted(images)),
+                background=lambda: all(ask.background for ask in job.asks_for(images)),
                 on_progress=report,
             )
 
@@ -532,7 +533,7 @@ class Jobs:
             note = Note(
                 code="fallback", text=f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
             )
-            for ask in job.wanted(images):
+            for ask in job.asks_for(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
             if remote:  # an endpoint's pictures are deleted as soon as they are encoded
