@@ -257,6 +257,19 @@ class Settings(BaseSettings):
     ocr_max_megapixels: int = _field(200, "Input", "Million pixels that a page may have.", ge=1, le=2000)
     ocr_max_pages: int = _field(2000, "Input", "Pages that a document may have.", ge=1)
     ocr_pdf_dpi: int = _field(200, "Input", "Dots per inch at which PDF pages are drawn.", ge=36, le=1200)
+    ocr_pdf_password: SecretStr | None = _field(
+        None,
+        "Input",
+        "The password of locked PDFs, for callers on this machine: MCP over stdio, the command line and `batch`. It is "
+        "tried where a PDF does not open without one. Requests over HTTP bring their own.",
+    )
+
+    ocr_barcodes: Literal["off", "on"] = _field(
+        "off",
+        "Input",
+        "`on`: QR codes and barcodes are read, too. Their content stands at the end of the page's text, and each is a "
+        "block. It needs the extra `[barcodes]`, and every page is drawn for it, also where its own text is used.",
+    )
 
     # -- results
     ocr_cache: Literal["on", "off"] = _field(
@@ -418,7 +431,14 @@ class Settings(BaseSettings):
             raise ValueError("a key is a text; give a JSON object of texts, with addresses as names")
         return value
 
-    @field_validator("ocr_auth_token", "ocr_remote_key", "ocr_remote_headers", "ocr_remote_proxy", mode="before")
+    @field_validator(
+        "ocr_auth_token",
+        "ocr_pdf_password",
+        "ocr_remote_key",
+        "ocr_remote_headers",
+        "ocr_remote_proxy",
+        mode="before",
+    )
     @classmethod
     def _empty_token_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -455,7 +475,12 @@ class Settings(BaseSettings):
         proxy = urlsplit(self.ocr_remote_proxy.get_secret_value()).password if self.ocr_remote_proxy else None
         token = self.ocr_auth_token.get_secret_value() if self.ocr_auth_token else ""
         long = (value for value in values if len(value) >= MIN_SECRET)
-        return [secret for secret in (token, *keys, *long, proxy) if secret]
+        return [secret for secret in (token, *keys, *long, proxy, self.local_pdf_password) if secret]
+
+    @property
+    def local_pdf_password(self) -> str:
+        """The password of locked PDFs for callers on this machine; empty: none is known."""
+        return self.ocr_pdf_password.get_secret_value() if self.ocr_pdf_password else ""
 
     @property
     def max_file_bytes(self) -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "NotReady",
     "OcrError",
     "OutputExists",
+    "PasswordNeeded",
     "QueueFull",
     "SlowUpload",
     "Timeout",
@@ -115,6 +116,12 @@ class UnreadableInput(OcrError):
     http_status = 415
     exit_code = 3
     blames_document = True
+
+
+class PasswordNeeded(UnreadableInput):
+    """The document is locked, and no password was given, or another one. The message says which."""
+
+    code = "password_needed"
 
 
 class OutputExists(OcrError):

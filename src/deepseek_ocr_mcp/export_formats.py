@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from .modes import DEFAULT_MODE
 
-__all__ = ["EXPORT_FORMATS", "EXPORT_SUFFIXES", "ExportFormat", "ExportOptions", "export_format"]
+__all__ = ["EXPORT_FORMATS", "EXPORT_SUFFIXES", "ExportFormat", "ExportOptions", "export_format", "meant_format"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +83,10 @@ EXPORT_SUFFIXES: Final = tuple(_BY_SUFFIX)
 def export_format(path: str) -> ExportFormat | None:
     """The format that the suffix of a path asks for, in capitals or not; None: no such format is written."""
     return _BY_SUFFIX.get(os.path.splitext(path)[1].lower())
+
+
+def meant_format(name: str) -> str:
+    """The name of the format that a name or a suffix means: `markdown`, `.htm`, `ALTO`. An unknown name as it is."""
+    plain = name.strip().lower().removeprefix(".")
+    known = _BY_SUFFIX.get(f".{plain}")
+    return known.name if known else name

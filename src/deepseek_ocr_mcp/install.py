@@ -32,7 +32,7 @@ def extra_command(extra: str) -> str:
     """The command that installs one of this project's extras into this environment.
 
     Args:
-        extra: `gpu`, `remote` or `ray`.
+        extra: `gpu`, `remote`, `ray` or `barcodes`.
 
     The record of the folder is PEP 610's `direct_url.json`, which pip and uv write.
     """

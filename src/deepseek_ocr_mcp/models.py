@@ -76,6 +76,7 @@ NoteCode = Literal[
     "no_text_layer",  # text_layer=only, and these pages hold no text that can be trusted
     "layer_incomplete",  # the text of these pages is their own, or partly; the text says what is missing or uncertain
     "not_opened",  # the document holds more than its pages: attached files, a form that only another program shows
+    "codes",  # QR codes and barcodes were read; their content is in the text
     "fallback",  # another engine read these pages
     "argument_unused",  # an argument had no effect
     "cut",  # the text of a page was cut at max_chars
@@ -290,14 +291,17 @@ class OcrRequest(ReadingArguments):
             self.mode = PLAIN_MODE
         if self.find_term.strip() and self.mode == DEFAULT_MODE:
             self.mode = "find"
-            self._unused(f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer "
-                         "is the whole text.")  # fmt: skip
+            self.note_unused(
+                f"mode={DEFAULT_MODE} was not used: find_term was searched for. Without find_term, the answer is the "
+                "whole text."
+            )
         elif self.find_term.strip() and self.mode != "find":
-            self._unused(f'find_term was not used: only mode="find" looks for words, and the mode is {self.mode}.')
+            self.note_unused(f'find_term was not used: only mode="find" looks for words, and the mode is {self.mode}.')
         if self.custom_prompt.strip() and self.mode != "freeform":
-            self._unused(f'custom_prompt was not used: only mode="freeform" asks it, and the mode is {self.mode}.')
+            self.note_unused(f'custom_prompt was not used: only mode="freeform" asks it, and the mode is {self.mode}.')
 
-    def _unused(self, text: str) -> None:
+    def note_unused(self, text: str) -> None:
+        """Add a sentence about an argument without effect."""
         self._notes.append(Note(code="argument_unused", text=text))
 
 

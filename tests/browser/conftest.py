@@ -25,6 +25,10 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A camera that shows a clock and colours, and nobody who would have to be asked.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--auto-select-tab-capture-source-by-title=DeepSeek OCR",
 ]
 FEATURES_OFF = [
     # The address bar of the whole browser loads two pages of its own for each profile: half a second of a core.

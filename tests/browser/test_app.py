@@ -210,7 +210,7 @@ def test_an_error_is_told_with_its_remedy_in_the_readers_language_and_can_be_tri
     shown = show(visitor, scholar, context={"locale": "zh-TW"})
     shown.call(as_base64(b"%PDF-1.7 and then nothing"))
     box = shown.app.locator(".error-box")
-    expect(box).to_contain_text("無法把這個檔案當成頁面讀取")
+    expect(box).to_contain_text("已損壞，或是無法讀取的類型")
     expect(box.locator("details p")).to_have_attribute("lang", "en")
     shown.tell("change", {"locale": "en-GB"})
     expect(box.locator("h3")).to_contain_text("image")

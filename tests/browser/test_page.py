@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
 import socket
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,8 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults, limited
 from deepseek_ocr_mcp import __version__
+from deepseek_ocr_mcp.edges.http import uploads  # which has errors of its own
+from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.models import NoteCode
 from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
 
@@ -295,7 +298,7 @@ def test_a_file_that_is_no_page_is_refused_with_the_remedy_and_can_be_tried_agai
     box.get_by_role("button", name="Try again").click()
     expect(page.locator(".error-box")).to_be_visible()
     page.get_by_label("Language").select_option("zh-TW")
-    expect(box).to_contain_text("無法把這個檔案當成頁面讀取")
+    expect(box).to_contain_text("已損壞，或是無法讀取的類型")
     expect(box.locator("details p")).to_have_attribute("lang", "en")
 
 
@@ -351,11 +354,75 @@ def test_every_language_says_everything_and_nothing_else(visitor: Visitor, schol
     used = set(re.findall(r'(?:\bt\(|data-t(?:-label)?=)"([\w.]+)"', source))
     assert used <= english.keys()
     assert {f"note.{code}" for code in get_args(NoteCode)} <= english.keys()
+    assert {
+        f"{kind}.{code}" for code in {cls.code for cls in errors()} for kind in ("error", "remedy")
+    } <= english.keys()
     made = re.compile(
         r"(mode|resolution|theme|state|endpoint|label|finish|note|error|remedy|gpu\.(moved|already)|field)\."
     )
     literal = set(re.findall(r'"([\w.]+)"', source))
     assert {key for key in english if key not in literal and not made.match(key)} == set()
+
+
+def errors() -> list[type[OcrError]]:
+    """The class of every error."""
+    assert issubclass(uploads.WrongOffset, OcrError)
+    found, todo = [], [OcrError]
+    while todo:
+        found.append(todo.pop())
+        todo += found[-1].__subclasses__()
+    return found
+
+
+SOURCE = WEB.parents[1]
+SENTENCES_OF = (
+    "decoder/formats.py", "decoder/pdf.py", "decoder/exports/sheet.py", "documents/ranges.py", "documents/reader.py",
+    "layout/find.py", "service/service.py", "service/search.py",
+)  # fmt: skip
+"""Where the errors are made that a reader of the page can bring about."""
+UNMET = (
+    "A page cannot be written to the scratch folder", "A cell of a table", "A table on page", "There is no ",
+    "The document decoder cannot be started", "The document is not kept any more", "The folder for pages cannot",
+    "A 7 needs the document itself", "Mode 7 looks at pages", "Mode 7 needs 7",
+)  # fmt: skip
+"""How sentences begin that the page prevents, or whose cause is the machine: they stay beside a sentence for their
+code."""
+FILLED = (
+    "7 is damaged, or of a kind that is not read.",
+    "7 is cut off: its end is missing.",
+    "7 is locked with a password.",
+    "7 does not open with this password.",
+    "7 is empty.",
+    "7 has 7 MiB or more; the limit is 7 MiB.",
+)
+"""Sentences of which a part is chosen while they are made."""
+
+
+def sentences() -> Iterator[str]:
+    """The sentences of all errors that are raised there, with a figure in the place of each value."""
+    yield from FILLED
+    for name in SENTENCES_OF:
+        for node in ast.walk(ast.parse((SOURCE / name).read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+                continue
+            if node.func.id not in {cls.__name__ for cls in errors()} | {"BadTerm", "SlowPattern"}:
+                continue
+            match node.args[0]:
+                case ast.Constant(value=str(text)):
+                    yield text
+                case ast.JoinedStr(values=parts):
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+
+
+def test_every_sentence_that_a_reader_can_meet_is_said_in_their_language(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar, locale="ja")
+    met = [text for text in sentences() if not text.startswith(UNMET) and not re.fullmatch(r"7 (is )?7\.?", text)]
+    assert len(met) > 30
+    unknown = """async (all) => {
+        const { inWords } = await import("/static/js/server.js");
+        return all.filter((text) => !/[\u3040-\u30ff\u4e00-\u9fff]/.test(inWords(text)));
+    }"""
+    assert page.evaluate(unknown, met) == []
 
 
 def test_the_theme_is_chosen_and_remembered_and_follows_the_system(visitor: Visitor, scholar: HttpServer) -> None:
@@ -483,7 +550,7 @@ def test_a_server_with_a_token_asks_for_it_and_it_is_remembered_as_wished(visito
     field.fill(TOKEN)
     page.get_by_label("Remember it on this device").check()
     page.keyboard.press("Enter")
-    expect(page.locator("dialog")).to_be_hidden()
+    expect(page.locator("#token-dialog")).to_be_hidden()
     expect(visitor.visit(context, server).locator(".mode")).to_have_count(7)
 
 
@@ -665,5 +732,5 @@ def test_axe_finds_nothing_serious(
     busy.get_by_role("button", name="Cancel all").click()
 
     locked = visitor.open(serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN), ready=False, color_scheme=scheme)
-    expect(locked.locator("dialog")).to_be_visible()
+    expect(locked.locator("#token-dialog")).to_be_visible()
     check(locked, "token")

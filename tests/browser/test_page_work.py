@@ -10,12 +10,15 @@ import zipfile
 from pathlib import Path
 
 import httpx2
+import pypdfium2
 import pytest
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited, until_kept
-from browser.test_page import TOKEN, Serve, add, pdf, read, shown
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited, until_kept
+from browser.test_page import TOKEN, Serve, add, choose, pdf, read, shown
+from locked_pdf import locked_pdf
+from pdf_maker import born_digital
 from support import BOUND_S, HttpServer, png, tiff, wait_until, written
 
 pytestmark = pytest.mark.browser
@@ -49,13 +52,17 @@ def saved(page: Page, name: str, *, last: bool = False) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
+def page_text(document: pypdfium2.PdfDocument, number: int) -> str:
+    return " ".join(document[number].get_textpage().get_text_range().split())
+
+
 # -- tokens
 
 
 def test_a_token_that_is_not_given_is_asked_for_once_and_can_be_given_later(visitor: Visitor, serve: Serve) -> None:
     visitor.expected.append(TOLD_ANYWAY)
     page = visitor.open(serve("writers:Scholar", OCR_AUTH_TOKEN=TOKEN), ready=False)
-    dialog = page.locator("dialog")
+    dialog = page.locator("#token-dialog")
     expect(dialog).to_be_visible()
     page.keyboard.press("Escape")
     page.wait_for_selector("html[data-ready]")
@@ -189,6 +196,40 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(visitor: Visitor, serve: Ser
     assert offsets.count("") >= 1  # where it was: HEAD
 
 
+# -- locked with a password
+
+
+def test_a_locked_pdf_asks_for_its_password_and_is_then_read_and_saved(
+    visitor: Visitor, rapid: HttpServer, axe: str
+) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    context = visitor.context(rapid)
+    page = visitor.visit(context, rapid)
+    add(page, ("locked.pdf", locked_pdf(born_digital("Secret Title"), user="open sesame")))
+    field = page.get_by_label("Password")
+    expect(page.locator(".file-meta")).to_contain_text("locked with a password")
+    assert not grave_faults(page, axe)
+    field.fill("open barley")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("That is not its password")).to_be_visible()
+    field.fill("open sesame")
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(page.locator(".sheet-image")).to_be_visible()
+    page.click("#read")
+    expect(shown(page)).to_contain_text("Secret Title")
+    kept = page.evaluate("indexedDB.databases().then((all) => all.map((each) => each.name))")
+    assert kept == ["ocr"]
+    assert b"/Encrypt" in saved(page, "Searchable PDF")
+    written_down = """new Promise((resolve) => {
+      const asked = indexedDB.open("ocr");
+      asked.onsuccess = () => {
+        const all = asked.result.transaction("items").objectStore("items").getAll();
+        all.onsuccess = () => resolve(JSON.stringify([all.result, {...localStorage}, {...sessionStorage}]));
+      };
+    })"""
+    assert "sesame" not in page.evaluate(written_down)
+
+
 # -- nothing is lost
 
 
@@ -283,6 +324,47 @@ def test_read_again_reads_all_files_and_the_keyboard_stays_where_it_was(visitor:
     expect(page.get_by_role("button", name="Read a.png again")).to_have_count(1)
 
 
+# -- taking pictures
+
+
+def test_a_camera_takes_picture_after_picture_and_is_off_afterwards(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    page.locator("#welcome").get_by_role("button", name="Take a photo").click()
+    dialog = page.locator("#camera-dialog")
+    take = dialog.get_by_role("button", name="Take the picture")
+    expect(take).not_to_have_attribute("aria-disabled", "true")
+    take.click()
+    expect(dialog.get_by_role("status")).to_have_text("1 picture is in the list.")
+    take.click()
+    expect(dialog.get_by_role("status")).to_have_text("2 pictures are in the list.")
+    tracks = "document.querySelector('#camera-view').srcObject?.getTracks().length ?? 0"
+    assert page.evaluate(tracks) == 1
+    dialog.get_by_role("button", name="Done").click()
+    expect(dialog).to_be_hidden()
+    assert page.evaluate(tracks) == 0
+    expect(page.locator(".file-name")).to_have_count(2)
+    expect(page.locator(".file-name").first).to_contain_text(re.compile(r"^Photo \d\d\.\d\d\.\d\d\.jpg$"))
+    page.click("#read")
+    expect(page.locator(".file.done")).to_have_count(2)
+
+
+def test_a_camera_that_is_refused_says_so(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    refuse = "async () => { throw new DOMException('', 'NotAllowedError'); }"
+    page.evaluate(f"() => {{ navigator.mediaDevices.getUserMedia = {refuse}; }}")
+    page.locator("#welcome").get_by_role("button", name="Take a photo").click()
+    expect(page.locator(".toast.bad")).to_contain_text("did not allow the camera")
+    expect(page.locator("#camera-dialog")).to_be_hidden()
+
+
+def test_a_screenshot_becomes_a_file(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    page.locator("#welcome").get_by_role("button", name="Screenshot").click()
+    expect(page.locator(".file-name")).to_contain_text(re.compile(r"^Screenshot \d\d\.\d\d\.\d\d\.png$"))
+    page.click("#read")
+    expect(page.locator(".file.done")).to_have_count(1)
+
+
 # -- taking along
 
 
@@ -299,6 +381,8 @@ def test_several_files_are_saved_as_one_with_their_names(visitor: Visitor, rapid
     word = zipfile.ZipFile(io.BytesIO(saved(page, "Word", last=True))).read("word/document.xml").decode()
     assert "second.png" in word
     assert "Gamma" in word
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF", last=True)) as made:
+        assert [page_text(made, n) for n in range(len(made))] == ["Alpha Beta", "Gamma"]
     page.get_by_role("button", name="Download").click()
     expect(heading).to_have_text("All 2 files in one")
 
@@ -350,6 +434,8 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     assert "lighthouse" in saved(page, "Markdown").decode()
     word = zipfile.ZipFile(io.BytesIO(saved(page, "Word"))).read("word/document.xml").decode()
     assert "lighthouse" in word
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF")) as made:
+        assert page_text(made, 0) == "Hello from the lighthouse"
     until_kept(page, "lighthouse")
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -358,6 +444,50 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     page.get_by_role("button", name="As it was read").click()
     page.get_by_role("button", name="Done").click()
     expect(shown(page)).to_contain_text("harbour")
+
+
+def test_words_that_have_no_place_on_the_page_are_counted(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    read(page, ("note.png", written("Hello from the harbour")))
+    page.get_by_role("button", name="Edit the text").click()
+    page.get_by_label("Text of page 1").fill("Good day from the harbour. " + "More that nobody wrote there. " * 4)
+    page.get_by_role("button", name="Done").click()
+    with pypdfium2.PdfDocument(saved(page, "Searchable PDF")) as made:
+        assert page_text(made, 0).startswith("Good day from the")
+    expect(page.locator(".toast.bad")).to_contain_text("words of your text have no place on the page")
+
+
+EDITED = """async ([blocks, before, after]) => {
+  const { placed } = await import("/static/js/edited.js");
+  const found = placed(blocks, before, after);
+  const rows = found.blocks.map(({ text, words }) => [text, (words ?? []).map((word) => [word.text, word.box[0]])]);
+  return [rows, found.homeless];
+}"""
+
+
+def row(text: str, *words: str) -> dict[str, object]:
+    """A block with words that are ten pixels apart."""
+    boxes = [{"text": word, "box": [10 * n, 0, 10 * n + 9, 10]} for n, word in enumerate(words)]
+    return {"text": text, "box": [0, 0, 100, 10], "words": boxes}
+
+
+def test_what_was_edited_is_put_into_the_places_of_the_words(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    rows = [row("Tota1 due", "Tota1", "due"), row("12.5O EUR", "12.5O", "EUR")]
+    before = "Tota1 due\n12.5O EUR"
+    for given, text, blocks, homeless in (
+        (rows, before, [["Tota1 due", [["Tota1", 0], ["due", 10]]], ["12.5O EUR", [["12.5O", 0], ["EUR", 10]]]], 0),
+        (rows, "Total due\n12.50", [["Total due", [["Total", 0], ["due", 10]]], ["12.50", [["12.50", 0]]]], 0),
+        (rows, "", [["", []], ["", []]], 0),
+        (rows, "Tota1 is due\n12.5O EUR" + " x" * 20,
+         [["Tota1 is due", [["Tota1 is", 0], ["due", 10]]], ["12.5O EUR", [["12.5O", 0], ["EUR", 10]]]], 20),
+    ):  # fmt: skip
+        assert page.evaluate(EDITED, [given, before, text]) == [blocks, homeless]
+    kanji = [row("東京都渋谷区", "東京都", "渋谷区")]
+    assert page.evaluate(EDITED, [kanji, "東京都渋谷区", "東京都港区"]) == [
+        [["東京都港区", [["東京都", 0], ["港区", 10]]]],
+        0,
+    ]
 
 
 # -- looking
@@ -384,6 +514,28 @@ def test_a_page_is_turned_with_its_boxes(visitor: Visitor, scholar: HttpServer) 
     assert shape() == pytest.approx((wide, high), abs=1)
 
 
+def test_a_page_that_leans_is_shown_level_with_its_boxes_on_its_lines(visitor: Visitor, rapid: HttpServer) -> None:
+    page = visitor.open(rapid)
+    lines = "\n".join(["The quiet harbour kept its ledger in iron boxes"] * 8)
+    leaning = Image.open(io.BytesIO(written(lines))).convert("RGB").rotate(-4, expand=True, fillcolor="white")
+    out = io.BytesIO()
+    leaning.save(out, "PNG")
+    read(page, ("leaning.png", out.getvalue()))
+    straighten = page.get_by_role("button", name="Straighten the page")
+    expect(straighten).to_have_attribute("aria-pressed", "true")
+
+    def lean(selector: str, told: str) -> float:
+        found = re.search(r"rotate\((-?[\d.]+)", page.locator(selector).first.evaluate(f"(node) => {told} ?? ''"))
+        return float(found[1]) if found else 0.0
+
+    lines_lean = lean(".box", "node.getAttribute('transform')")
+    assert 3.5 < lines_lean < 4.5
+    assert lean(".sheet-upright", "node.style.transform") == pytest.approx(-lines_lean, abs=0.3)
+    straighten.click()
+    expect(straighten).to_have_attribute("aria-pressed", "false")
+    assert lean(".sheet-upright", "node.style.transform") == 0
+
+
 def test_the_pages_in_small_lead_to_the_pages(visitor: Visitor, rapid: HttpServer) -> None:
     page = visitor.open(rapid)
     read(page, ("three.pdf", pdf("Alpha page", "Omega page", "Third page")))
@@ -397,6 +549,28 @@ def test_the_pages_in_small_lead_to_the_pages(visitor: Visitor, rapid: HttpServe
     expect(shown(page)).to_contain_text("Omega page")
 
 
+def test_mode_find_takes_whole_words_and_patterns(visitor: Visitor, rapid: HttpServer) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.open(rapid)
+    choose(page, "find")
+    term, how = page.get_by_label("Words to find", exact=True), page.locator("#term-how")
+    asked: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.post_data_json["find_term"]) if "/ocr" in sent.url else None)
+    term.fill("art")
+    how.get_by_label("Whole words").check()
+    read(page, ("note.png", written("Start of the part\nThe art of maps\nINV-417")))
+    expect(page.get_by_role("tab", name="Hits · 1")).to_be_visible()
+    how.get_by_label("Whole words").uncheck()
+    how.get_by_label("Pattern (regular expression)").check()
+    term.fill("inv-[0-9]+")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.locator(".entry mark")).to_have_text("INV-417")
+    assert asked == [r"/(?<!\w)(?:art)(?!\w)/", "/inv-[0-9]+/"]
+    term.fill("[0-9")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.locator(".error-box")).to_contain_text("is no pattern")
+
+
 def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> None:
     page = visitor.open(rapid)
     read(page, ("first.png", written("Harbour fees 2025")), ("second.pdf", pdf("nothing here", "the harbourmaster")))
@@ -406,10 +580,10 @@ def test_words_are_found_in_all_files(visitor: Visitor, rapid: HttpServer) -> No
     expect(page.locator(".file-meta").first).to_have_text("1 hit")
     field.press("Enter")  # from the first file, which is shown, to the next hit
     expect(shown(page)).to_contain_text("harbourmaster")
-    page.get_by_label("Whole words").check()
+    page.locator("#search-whole").check()
     expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
-    page.get_by_label("Whole words").uncheck()
-    page.get_by_label("Pattern").check()
+    page.locator("#search-whole").uncheck()
+    page.locator("#search-regex").check()
     field.fill(r"20\d\d")
     expect(page.locator("#search-result")).to_have_text("1 hit in 1 file")
     field.fill("(")

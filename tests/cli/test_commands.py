@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -17,6 +18,8 @@ import pytest
 from fake_vllm import fake_vllm
 
 from forked import COMMAND, OUTPUT, run_program, start_program, start_unforked
+from locked_pdf import locked_pdf
+from pdf_maker import born_digital
 from support import BOUND_S, Signs, alive, children, echo, http_server, png, tiff, wait_until, written
 
 
@@ -333,6 +336,65 @@ def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
     assert done.returncode == 0
     assert "page 1 of 1" in drawn
     assert drawn.endswith("\r\x1b[K")
+
+
+def test_a_locked_pdf_is_read_with_a_password_that_is_no_argument(tmp_path: Path) -> None:
+    (tmp_path / "locked.pdf").write_bytes(locked_pdf(born_digital("Secret Title"), user="open sesame"))
+    refused = run("ocr", "locked.pdf", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "locked.pdf is locked with a password" in refused.stderr
+    by_setting = run("ocr", "locked.pdf", cwd=tmp_path, OCR_PDF_PASSWORD="open sesame")
+    assert "Secret Title" in by_setting.stdout
+    wrong = run("ocr", "locked.pdf", "--password", "open barley", cwd=tmp_path)
+    assert (wrong.returncode, "barley" in wrong.stderr) == (3, False)
+    line = subprocess.run(
+        [*COMMAND, "ocr", "locked.pdf", "--password", "-"],
+        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+        input="open sesame\n",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=2 * BOUND_S,
+    )
+    assert "Secret Title" in line.stdout
+
+
+def test_the_password_is_asked_for_at_a_terminal_until_it_opens_the_document_and_is_not_shown(tmp_path: Path) -> None:
+    for name in ("a.pdf", "b.pdf"):
+        (tmp_path / name).write_bytes(locked_pdf(born_digital("Secret Title"), user="open sesame"))
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "ocr", "a.pdf", "b.pdf"],
+        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+        cwd=tmp_path,
+        stdin=side,
+        stdout=subprocess.PIPE,
+        stderr=side,
+    )
+    watchdog = threading.Timer(2 * BOUND_S, process.kill)
+    watchdog.start()
+    try:
+        shown = b""
+        for question, word in ((b"Password of ", b"open barley\n"), (b"not the password", b"open sesame\n")):
+            while question not in shown or not shown.endswith(b"(empty: leave it out): "):
+                shown += os.read(terminal, 4096)
+            os.write(terminal, word)
+        printed = process.communicate()[0]
+        assert printed.count(b"Secret Title") == 2, "what was typed opens the next document, too"
+        os.close(side)
+        side = -1
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        assert b"sesame" not in shown
+        assert b"barley" not in shown
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+        if side >= 0:
+            os.close(side)
+        os.close(terminal)
 
 
 def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> None:

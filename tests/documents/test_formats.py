@@ -527,7 +527,7 @@ def _(desk: Desk) -> None:
         f"/U <{'22' * 32}> >>".encode(),
     )
     assert "password" in desk.refusal(locked)
-    assert "qpdf" in desk.refusal(locked)
+    assert "OCR_PDF_PASSWORD" in desk.refusal(locked)
 
 
 # -- what is refused

@@ -23,7 +23,7 @@ from deepseek_ocr_mcp.decoder import encode, pdf, pictures
 from deepseek_ocr_mcp.decoder import renderer as pages
 from deepseek_ocr_mcp.decoder.overlay import draw_boxes
 from deepseek_ocr_mcp.decoder.renderer import PageRenderer
-from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, OcrError, UnreadableInput
+from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, OcrError, PasswordNeeded, UnreadableInput
 
 MAX_PIXELS = 20_000_000
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -476,9 +476,9 @@ def test_an_encrypted_pdf_is_refused_with_what_to_do(desk: Desk) -> None:
         f"/ID [<{'00' * 16}> <{'00' * 16}>] "
         f"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{'11' * 32}> /U <{'22' * 32}> >>"
     )
-    with pytest.raises(UnreadableInput, match="password") as caught:
+    with pytest.raises(PasswordNeeded, match="locked with a password") as caught:
         desk.inspect(desk.file(make_pdf(LETTER, trailer=trailer)))
-    assert "qpdf" in caught.value.remedy
+    assert "OCR_PDF_PASSWORD" in caught.value.remedy
 
 
 def test_a_pdf_without_pages_or_with_broken_ones_is_refused(desk: Desk) -> None:
@@ -502,9 +502,9 @@ def test_a_document_stays_open_between_its_pages_and_closes_for_the_next(
     opened: list[str] = []
     really = pages._open_document
 
-    def counting(path: str, name: str) -> Any:
+    def counting(path: str, name: str, password: str) -> Any:
         opened.append(path)
-        return really(path, name)
+        return really(path, name, password)
 
     monkeypatch.setattr(pages, "_open_document", counting)
     one, two = desk.file(make_pdf(LETTER, LETTER, LETTER)), desk.file(quarters())

@@ -329,9 +329,32 @@ async def test_what_cannot_be_meant_is_refused_with_what_to_do(
         assert word.lower() in f"{error['message']} {error['remedy']}".lower()
 
 
-async def test_an_unknown_form_field_is_ignored(http: httpx2.AsyncClient) -> None:
+async def test_a_field_of_the_first_pages_without_effect_is_named_in_a_note(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/ocr", data={"base_size": "1024", "mode": ""}, files=FILE)
     assert answer.json()["mode"] == "document"
+    assert [(note["code"], note["text"][:22]) for note in answer.json()["notes"]] == [
+        ("argument_unused", "base_size was not used")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"bokses": "lines"}, "There is no field 'bokses'; perhaps boxes is meant."),
+        ({"xyz": "1"}, "There is no field 'xyz'; there are mode, find_term, "),
+        ({"boxes": "perhaps"}, "boxes='perhaps' is not one of 'none', 'lines' or 'words'."),
+        ({"max_chars": "many"}, "max_chars='many' is no whole number."),
+        ({"max_chars": "-1"}, "max_chars='-1' is less than 0."),
+        ({"annotate": "si"}, "annotate='si' is neither true nor false."),
+        ({"password": "p" * 2000}, "password is too long: 1000 at most."),
+    ],
+)
+async def test_a_refusal_names_the_field_what_was_sent_and_what_is_allowed(
+    http: httpx2.AsyncClient, fields: dict[str, str], sentence: str
+) -> None:
+    error = refused(await http.post("/ocr", data=fields, files=FILE), 422, "bad_request")
+    assert sentence in error["message"]
+    refused(await http.post("/ocr", json={"image": as_base64(png()), **fields}), 422, "bad_request")
 
 
 async def test_an_address_that_leads_nowhere_and_a_method_that_is_not_answered(http: httpx2.AsyncClient) -> None:
@@ -589,7 +612,7 @@ async def test_every_answer_has_the_security_headers(server: HttpServer, guarded
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-        assert "camera=()" in answer.headers["permissions-policy"]
+        assert "camera=(self)" in answer.headers["permissions-policy"]
         page = answer.url.path.startswith(("/static", "/docs"))
         assert answer.headers["cache-control"] == ("no-cache" if page else "no-store")
 
@@ -732,6 +755,14 @@ async def test_the_answer_of_a_reading_makes_a_pdf_that_can_be_searched(http: ht
         assert made[0].get_textpage().get_text_range().strip() == echo()
 
 
+@pytest.mark.parametrize(("name", "suffix"), [(".markdown", "md"), ("htm", "html"), ("MD", "md")])
+async def test_a_format_is_named_by_any_of_its_suffixes(http: httpx2.AsyncClient, name: str, suffix: str) -> None:
+    asked = {"format": name, "title": "a", "pages": [{"text": "# Head", "width": 10, "height": 10}]}
+    answer = await http.post("/export", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"] == f'attachment; filename="a.{suffix}"'
+
+
 async def test_what_cannot_be_exported_says_why(http: httpx2.AsyncClient) -> None:
     pages = [{"text": "x", "width": 10, "height": 10}]
     error = refused(await http.post("/export", json={"format": "pdf", "pages": pages}), 422, "bad_request")
@@ -741,6 +772,9 @@ async def test_what_cannot_be_exported_says_why(http: httpx2.AsyncClient) -> Non
     assert "boxes=words" in error["remedy"]
     refused(await http.post("/export", json={"format": "exe", "pages": pages}), 422, "bad_request")
     refused(await http.post("/export", json={"format": "docx", "pages": []}), 422, "bad_request")
+    beyond = {"pages": [pages[0] | {"page": 3, "blocks": [{"text": "x", "box": [1, 2, 3, 4]}]}]}
+    error = refused(await http.post("/export", data={"result": json.dumps(beyond)}, files=FILE), 422, "bad_request")
+    assert "has no page 3; it has 1" in error["message"]
     refused(await http.post("/export", files=FILE), 422, "bad_request")
     blocks = [{"text": "x", "box": [1, 2, 3, 4]}]
     result = json.dumps({"pages": [pages[0] | {"blocks": blocks}]})

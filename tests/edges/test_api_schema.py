@@ -42,6 +42,7 @@ OPERATIONS = [
     ("post", "/export"),
     ("post", "/documents"),
     ("delete", "/documents/{name}"),
+    ("post", "/documents/{name}/password"),
     ("put", "/process"),
     ("post", "/v1/convert/file"),
     ("get", "/health"),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator
 
 import anyio
 import httpx2
+import pypdfium2
 import pytest
 from starlette.requests import Request
 
 from deepseek_ocr_mcp.edges.http.uploads import KEPT_S, Uploads
 from deepseek_ocr_mcp.errors import InputNotFound, InputTooLarge
+from locked_pdf import locked_pdf
+from pdf_maker import born_digital
 from support import BOUND_S, HttpServer, Servers, echo, png, running, tiff
 
 pytestmark = pytest.mark.anyio
@@ -108,7 +112,84 @@ async def test_a_form_with_a_file_names_no_other_document(http: httpx2.AsyncClie
     assert "names another document" in answer.json()["error"]["message"]
 
 
+async def test_several_documents_become_one_searchable_pdf(http: httpx2.AsyncClient) -> None:
+    parts = []
+    for data, file, more in ((tiff(20, 30), "two.tif", {}), (LOCKED, "locked.pdf", {"password": WORD})):
+        name = await sent(http, data, file)
+        read = (await http.post("/ocr", json={"document": name, "boxes": "words", **more})).json()
+        parts.append({"document": name, "pages": read["pages"], **more})
+    answer = await http.post("/export", json={"format": "pdf", "title": "all", "parts": parts})
+    assert answer.headers["content-disposition"] == 'attachment; filename="all.pdf"'
+    with pypdfium2.PdfDocument(answer.content) as made:
+        texts = [page.get_textpage().get_text_range().strip() for page in made]
+    assert texts[:2] == [echo(), echo(40, 30)]
+    assert texts[2].startswith("Secret Title")
+    for body, word in (
+        ({"parts": parts, "format": "docx"}, "make a pdf"),
+        ({"parts": parts, "pages": parts[0]["pages"]}, "either"),
+        ({}, "either"),
+    ):
+        assert word in refusal(await http.post("/export", json=body), 422)["message"]
+
+
+# -- locked with a password
+
+WORD = "open sesame"
+LOCKED = locked_pdf(born_digital("Secret Title"), user=WORD)
+
+
+def refusal(answer: httpx2.Response, status: int) -> dict[str, str]:
+    assert answer.status_code == status, answer.text
+    error: dict[str, str] = answer.json()["error"]
+    return error
+
+
+async def test_a_locked_document_is_read_with_the_password_of_the_request(http: httpx2.AsyncClient) -> None:
+    file = {"file": ("locked.pdf", LOCKED, "application/pdf")}
+    assert refusal(await http.post("/ocr", files=file), 415)["code"] == "password_needed"
+    by_form = await http.post("/ocr", data={"password": WORD, "boxes": "words"}, files=file)
+    assert "Secret Title" in by_form.json()["text"]
+    assert WORD not in by_form.text
+    by_json = {"image": base64.b64encode(LOCKED).decode(), "password": WORD}
+    assert (await http.post("/ocr", json=by_json)).json()["text"] == by_form.json()["text"]
+    # What is in the cache by now is for nobody who lacks the password.
+    for data in ({}, {"password": "open barley"}):
+        error = refusal(await http.post("/ocr", data=data, files=file), 415)
+        assert error["code"] == "password_needed"
+        assert "barley" not in json.dumps(error)
+    assert (await http.post("/preview", data={"password": WORD}, files=file)).status_code == 200
+    assert refusal(await http.post("/preview", files=file), 415)["code"] == "password_needed"
+    given = {"result": by_form.text, "password": WORD}
+    assert (await http.post("/export", data=given, files=file)).content.startswith(b"%PDF-")
+
+
+async def test_the_password_of_a_document_is_given_once_and_is_in_no_log(
+    server: HttpServer, http: httpx2.AsyncClient
+) -> None:
+    name = await sent(http, LOCKED, "locked.pdf")
+    other = await sent(http, LOCKED, "locked.pdf")
+    place = f"/documents/{name}/password"
+    assert refusal(await http.post(place, json={"password": "open barley"}), 415)["code"] == "password_needed"
+    assert refusal(await http.post("/ocr", json={"document": name}), 415)["code"] == "password_needed"
+    assert (await http.post(place, json={"password": WORD})).status_code == 204
+    assert "Secret Title" in (await http.post("/ocr", json={"document": name})).json()["text"]
+    assert (await http.post(f"/preview?document={name}")).status_code == 200
+    assert refusal(await http.post("/ocr", json={"document": other}), 415)["code"] == "password_needed"
+    assert refusal(await http.post("/documents/none/password", json={"password": WORD}), 404)
+    assert "password is missing" in refusal(await http.post(place, json={}), 422)["message"]
+    server.until_logged("An HTTP request has ended.", "404")
+    assert not any("sesame" in line or "barley" in line for line in server.log)
+
+
 # -- piece by piece
+
+
+async def test_another_version_of_tus_is_refused_with_the_one_that_is_spoken(http: httpx2.AsyncClient) -> None:
+    other = begun(PAGE, len(PAGE)) | {"Tus-Resumable": "0.2.2"}
+    answer = await http.post("/documents", headers=other, content=PAGE)
+    assert (answer.status_code, answer.headers["tus-version"]) == (412, "1.0.0")
+    assert answer.json()["error"]["code"] == "wrong_tus_version"
+    assert (await http.head("/documents/x", headers={"Tus-Resumable": "2.0.0"})).status_code == 412
 
 
 async def test_an_upload_goes_on_where_it_was_cut(server: HttpServer, http: httpx2.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -83,6 +84,20 @@ def test_finding_never_fails_and_spans_are_inside_their_lines(rows: list[str], t
 
 
 # -- patterns and lists
+
+
+@pytest.mark.parametrize(
+    ("term", "fault"),
+    [("/[a-z/", "has no ]"), ("/INV-[0-9+/i", "has no ]"), (r"/total\/", "escapes the slash"), (r"/a[\]/", "has no ]")],
+)
+def test_a_pattern_that_does_not_end_is_refused_with_its_fault(term: str, fault: str) -> None:
+    with pytest.raises(BadTerm, match="is no pattern: .*" + re.escape(fault)):
+        compiled(term)
+
+
+@pytest.mark.parametrize("term", ["/usr/share/doc/", "a/b", "/etc/[old]/x", "and/or", "/", "//", "[/]"])
+def test_words_with_slashes_are_words(term: str) -> None:
+    assert compiled(term).is_plain or not compiled(term).parts
 
 
 def test_a_pattern_stands_between_slashes() -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -23,6 +24,7 @@ from ..documents.reader import DocumentReader
 from ..engines import KNOWN
 from ..errors import BadRequest
 from ..gpu.probe import GpuProbe
+from ..install import extra_command
 from ..lifecycle.build import build_lifecycle, engine_for
 from ..lifecycle.manager import ModelManager
 from ..service.service import OcrService
@@ -48,6 +50,8 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
         children: children that were started ahead.
     """
     children = children or HeadStart(folder)
+    if settings.ocr_barcodes == "on" and find_spec("zxingcpp") is None:
+        raise BadRequest("OCR_BARCODES=on needs zxing-cpp.", remedy=f"Install it: {extra_command('barcodes')}")
     probe = GpuProbe()
     engine, reason = engine_for(settings, probe)
     fallback = KNOWN.get(settings.ocr_fallback)

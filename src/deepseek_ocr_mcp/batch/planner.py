@@ -200,7 +200,8 @@ class Planner:
             async with snapshot_of(task.source, self._settings, self._folder, self._documents) as snapshot:
                 document = self._options.document(snapshot.sha256)
                 task = replace(task, sha256=snapshot.sha256, bytes=snapshot.size, document=document)
-                async with self._documents.open(snapshot) as opened:
+                password = self._settings.local_pdf_password
+                async with self._documents.open(snapshot, password=password) as opened:
                     units = units_of(document, opened.numbers(self._options.pages))
                     return replace(task, pages=opened.page_count, units=tuple(unit.pages for unit in units))
         except OcrError as exc:

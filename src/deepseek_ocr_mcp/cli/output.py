@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..models import Note, Page
     from ..service.answer import Answer
 
-__all__ = ["FORMATS", "LIMITING", "PRINTED", "PagePrinter", "format_of", "limits", "print_notes"]
+__all__ = ["FORMATS", "LIMITING", "PRINTED", "PagePrinter", "format_named", "format_of", "limits", "print_notes"]
 
 NAMES: Final = {"md": "markdown", "txt": "text", "xml": "alto"}  # for formats that people call otherwise
 FORMATS: Final = {NAMES.get(known.name, known.name): known for known in EXPORT_FORMATS.values()}
@@ -34,6 +34,11 @@ def format_of(path: str) -> str:
     """The name of the format that the suffix of a path asks for; empty where no such format is written."""
     known = export_format(path)
     return NAMES.get(known.name, known.name) if known else ""
+
+
+def format_named(name: str) -> str:
+    """The name of `FORMATS` that a value of `--format` means: `md`, `.htm` and `markdown` are understood."""
+    return format_of(f"page.{name.removeprefix('.')}") or name
 
 
 class PagePrinter:

@@ -12,7 +12,7 @@ from .clients import CLIENTS, run_client_config
 from .commands import run_batch_command, run_download, run_serve
 from .completion import SHELLS, run_completion
 from .doctor import run_doctor
-from .output import FORMATS
+from .output import FORMATS, format_named
 from .read import INCOMPLETE, run_ocr
 from .server import run_offload, run_release, run_status
 from .words import for_terminal
@@ -47,6 +47,7 @@ examples:
   deepseek-ocr-mcp ocr - --format json < scan.pdf  read standard input
   deepseek-ocr-mcp ocr scan.pdf --find IBAN --format json
   deepseek-ocr-mcp ocr --watch inbox --output-dir texts
+  deepseek-ocr-mcp ocr locked.pdf                  asks for the password
 
 exit codes: 0 done, 2 wrong usage, 3 the input, 4 the engine, 5 busy, 6 timed out, 130 interrupted;
 with --exit-code, {INCOMPLETE}: read, and a note says what is missing"""
@@ -194,6 +195,7 @@ def _add_ocr(commands: _Commands) -> None:
     _add_reading(ocr)
     ocr.add_argument(
         "--format",
+        type=format_named,
         choices=list(FORMATS),
         metavar="FORMAT",
         help=f"{', '.join(FORMATS)}; json has boxes, pdf is searchable; default: by the name of --output, or markdown",
@@ -206,6 +208,13 @@ def _add_ocr(commands: _Commands) -> None:
     )
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here")
     ocr.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    ocr.add_argument(
+        "--password",
+        dest="ocr_pdf_password",
+        metavar="WORD",
+        help="of locked PDFs; - takes the first line of standard input. Others on this machine can see WORD: set "
+        "OCR_PDF_PASSWORD instead, or leave it out: at a terminal it is asked for",
+    )
     ocr.add_argument("--upright", action="store_true", help="turn pages upright that lie on their side, in a PDF")
     ocr.add_argument("--watch", action="store_true", help="read what is in the folders FILE, and what appears in them")
     ocr.add_argument("-q", "--quiet", action="store_true", help="print neither progress nor notes, only errors")

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..engines import cpu_engine
-from ..errors import BadRequest, InputNotFound, OcrError
+from ..errors import BadRequest, InputNotFound, OcrError, PasswordNeeded
 from ..modes import DEFAULT_MODE, ONLY_LAYER
 from .output import FORMATS, PRINTED, PagePrinter, format_of, limits, print_notes
+from .password import ask_password, can_ask, password_from_stdin
 from .shared import INTERRUPTED, ProgressBar, absolute_path, print_error, reading_fields, settings_from
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise BadRequest("Standard input (-) is one document.", remedy="Name it once.")
     if arguments.watch and (not arguments.output_dir or STDIO in arguments.files):
         raise BadRequest("--watch needs a folder for the texts.", remedy="Name one: --output-dir texts.")
+    if arguments.ocr_pdf_password == STDIO:
+        if STDIO in arguments.files:
+            raise BadRequest("Standard input cannot be a document and a password.", remedy="Set OCR_PDF_PASSWORD.")
+        arguments.ocr_pdf_password = password_from_stdin()
     named = format_of(output)
     if output and not named:
         known = ", ".join(each.suffix for each in FORMATS.values())
@@ -148,6 +153,8 @@ class FileReader:
         self.exit_code = 0
         self.suffix = FORMATS[arguments.format].suffix
         self._scratch = scratch
+        self._password = ""
+        """Typed for a document before: the next locked one may have the same."""
         self._to_files = bool(arguments.output_dir) or arguments.output not in ("", STDIO)
 
     async def run(self) -> None:
@@ -199,6 +206,21 @@ class FileReader:
     async def read_document(
         self, file: str, *, upload: Snapshot | None = None, save_to: str = "", overwrite: bool = False
     ) -> Answer:
+        """Read one document, and ask for its password where somebody is there; see `_read_document`."""
+        again = False
+        while True:
+            try:
+                return await self._read_document(file, upload=upload, save_to=save_to, overwrite=overwrite)
+            except PasswordNeeded:
+                if upload is not None or self.arguments.watch or not can_ask():
+                    raise
+                if not (password := await ask_password(file, again=again)):
+                    raise
+                again, self._password = True, password
+
+    async def _read_document(
+        self, file: str, *, upload: Snapshot | None = None, save_to: str = "", overwrite: bool = False
+    ) -> Answer:
         """Read one document and print it, or have the service write it; or have the service list a folder.
 
         Args:
@@ -228,7 +250,7 @@ class FileReader:
                 except BrokenPipeError:  # nobody reads our stdout any more: `… | head`
                     scope.cancel()
 
-        terms = Terms(on_progress=bar, on_pages=deliver, upload=upload)
+        terms = Terms(on_progress=bar, on_pages=deliver, upload=upload, password=self._password)
         request = self._request("" if upload else absolute_path(file), save_to, overwrite)
         try:
             with scope:

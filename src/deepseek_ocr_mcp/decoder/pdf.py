@@ -13,7 +13,7 @@ import pypdfium2
 import pypdfium2.raw as raw
 
 from ..engines.base import Call
-from ..errors import InputTooLarge, OcrError, UnreadableInput
+from ..errors import InputTooLarge, OcrError, PasswordNeeded, UnreadableInput
 from .formats import MIN_SIDE, check_page, check_smallest, too_many_pages, write_file
 from .textlayer.content import Clock
 from .textlayer.forms import opened
@@ -28,22 +28,20 @@ MAX_NAME_BYTES: Final = 4_096
 MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 200 dpi has 12 MB
 
 
+LOCKED_REMEDY: Final = (
+    "Give its password: `ocr FILE` asks for it at a terminal, requests over HTTP have the field `password`, and "
+    "OCR_PDF_PASSWORD holds it for callers on the machine of the server. Or save a copy without a password."
+)
+
+
 class PdfDocument:
     format = "PDF"
     only_page = False
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, password: str = "") -> None:
         self._name = name
         self._path = path
-        try:
-            self._pdf = pypdfium2.PdfDocument(path)
-        except pypdfium2.PdfiumError as exc:
-            if exc.err_code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
-                raise UnreadableInput(
-                    f"{name} is encrypted and asks for a password.",
-                    remedy="Remove the password first, for instance: `qpdf --decrypt --password=… IN OUT`.",
-                ) from None
-            raise
+        self._pdf, self._password = _opened_pdf(path, name, password)
         with contextlib.suppress(pypdfium2.PdfiumError):
             self._pdf.init_forms()  # without it, what was typed into a form is not drawn
 
@@ -113,7 +111,8 @@ class PdfDocument:
         """
         width, height, exact_dpi = self.fitted(page, dpi, max_pixels)
         scale = exact_dpi / 72
-        with opened(self._pdf, page - 1, self._path, Clock(call.raise_if_cancelled)) as found:
+        clock = Clock(call.raise_if_cancelled)
+        with opened(self._pdf, page - 1, self._path, clock, self._password) as found:
             x1, y1, x2, y2 = leave_unread(found, call.raise_if_cancelled)
             left, top = min(math.floor(x1 * scale), width - MIN_SIDE), min(math.floor(y1 * scale), height - MIN_SIDE)
             right = min(width, max(math.ceil(x2 * scale), left + MIN_SIDE))
@@ -158,7 +157,7 @@ class PdfDocument:
         self, page: int, dpi: float, max_pixels: int, call: Call, read: Sequence[Mapping[str, Any]] | None = None
     ) -> dict[str, Any]:
         width, height, _ = self.fitted(page, dpi, max_pixels)
-        place = PagePlace(self._pdf, page - 1, self._path, (width, height))
+        place = PagePlace(self._pdf, page - 1, self._path, (width, height), self._password)
         try:
             found = read_layer(place, call.raise_if_cancelled, read)
         except OcrError:
@@ -190,3 +189,27 @@ class PdfDocument:
 
     def close(self) -> None:
         self._pdf.close()
+
+
+def _opened_pdf(path: str, name: str, password: str) -> tuple[pypdfium2.PdfDocument, str]:
+    """An open document, and the password that it needed: the password is used only where none does not do.
+
+    PDFium refuses a wrong password even for a document that needs none, as one whose author has forbidden copies.
+
+    Raises:
+        PasswordNeeded: the document is locked, and the password is missing or wrong.
+        UnreadableInput: it is encrypted in a way that PDFium does not know.
+    """
+    for tried in dict.fromkeys(("", password)):
+        try:
+            return pypdfium2.PdfDocument(path, password=tried or None), tried
+        except pypdfium2.PdfiumError as exc:
+            if exc.err_code == raw.FPDF_ERR_SECURITY:
+                raise UnreadableInput(
+                    f"{name} is encrypted in a way that is not read.",
+                    remedy="Open it in the program that it was made for, and print it to a new PDF.",
+                ) from None
+            if exc.err_code != raw.FPDF_ERR_PASSWORD:
+                raise
+    state = "does not open with this password" if password else "is locked with a password"
+    raise PasswordNeeded(f"{name} {state}.", remedy=LOCKED_REMEDY)

@@ -21,6 +21,7 @@ from .formats import (
     HEAD_BYTES,
     MIN_SIDE,
     OpenDocument,
+    check_page,
     decoder_errors,
     disk_errors,
     sniff,
@@ -50,26 +51,29 @@ class PageRenderer:
     def prewarm(self) -> None:
         """Import what most files need."""
 
-    def inspect(self, path: str, name: str, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
+    def inspect(
+        self, path: str, name: str, max_pixels: int, max_pages: int, call: Call, password: str = ""
+    ) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 
         Where the file holds something beside its pages, `notes` are sentences about it.
 
         Raises:
-            UnreadableInput: no format that is read, damaged, encrypted, without pages.
+            PasswordNeeded: a locked PDF, and `password` is empty or wrong. All methods that take a path raise it.
+            UnreadableInput: no format that is read, damaged, without pages.
             InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
         """
         self._limit(max_pixels)
         call.raise_if_cancelled()
         with decoder_errors(name):
-            document = self._open(path, name)
+            document = self._open(path, name, password)
             pages = document.count(max_pages)
             document.check(max_pixels)
             facts = {"format": document.format, "pages": pages}
             return facts | {"notes": notes} if (notes := document.notes()) else facts
 
     def render(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
     ) -> dict[str, Any]:
         """Write page `page`, from 1, to `out` as `height * width * 3` bytes. Returns `width` and `height`.
 
@@ -80,7 +84,7 @@ class PageRenderer:
         """
         call.raise_if_cancelled()
         with decoder_errors(name):
-            document = self._open(path, name)
+            document = self._open(path, name, password)
             try:
                 width, height = document.draw(page, dpi, max_pixels, out, call)
             except BaseException:
@@ -99,6 +103,7 @@ class PageRenderer:
         max_pixels: int,
         call: Call,
         read: Sequence[dict[str, Any]] | None = None,
+        password: str = "",
     ) -> dict[str, Any]:
         """The text that page `page`, from 1, holds itself; see `textlayer/layer.py`.
 
@@ -113,11 +118,11 @@ class PageRenderer:
         """
         call.raise_if_cancelled()
         with decoder_errors(name):
-            document = self._open(path, name)
+            document = self._open(path, name, password)
             return document.layer(page, dpi, max_pixels, call, read)
 
     def render_unread(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
     ) -> dict[str, Any]:
         """Write the part of page `page`, from 1, that its text layer does not hold, as `render` writes a page.
 
@@ -131,7 +136,7 @@ class PageRenderer:
 
         call.raise_if_cancelled()
         with decoder_errors(name):
-            document = self._open(path, name)
+            document = self._open(path, name, password)
             if not isinstance(document, PdfDocument):
                 width, height = document.draw(page, dpi, max_pixels, out, call)
                 return {"box": [0, 0, width, height]}
@@ -162,6 +167,13 @@ class PageRenderer:
         write_file(out, [data.getvalue()])
         return {"bytes": data.tell()}
 
+    def codes(self, image: dict[str, Any], call: Call) -> dict[str, Any]:
+        """The QR codes and barcodes on a rendered page: `codes`; see `codes.py`."""
+        from .codes import codes_on  # an extra, which most servers do without
+
+        call.raise_if_cancelled()
+        return {"codes": codes_on(image["path"], image)}
+
     def encode(self, image: dict[str, Any], side: int, out: str, call: Call) -> dict[str, Any]:
         """Write a rendered page to `out` as a file to send, its longer side `side` pixels at most. Returns `mime`."""
         call.raise_if_cancelled()
@@ -170,7 +182,16 @@ class PageRenderer:
         return {"mime": mime, "bytes": len(data)}
 
     def preview(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, side: int, out: str, call: Call
+        self,
+        path: str,
+        name: str,
+        page: int,
+        dpi: int,
+        max_pixels: int,
+        side: int,
+        out: str,
+        call: Call,
+        password: str = "",
     ) -> dict[str, Any]:
         """Write page `page` to `out` as a small picture, upright, its longer side `side` pixels at most.
 
@@ -183,7 +204,7 @@ class PageRenderer:
 
         call.raise_if_cancelled()
         with decoder_errors(name):
-            document = self._open(path, name)
+            document = self._open(path, name, password)
             if isinstance(document, PdfDocument):  # drawn small at once: a tenth of the work
                 width, height, exact_dpi = document.fitted(page, dpi, max_pixels)
                 factor = max(min(1.0, side / max(width, height)), MIN_SIDE / min(width, height))
@@ -199,10 +220,10 @@ class PageRenderer:
         return {"mime": mime, "width": size[0], "height": size[1]}
 
     def picture(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call
+        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
     ) -> dict[str, Any]:
         """Write page `page` to `out` as PNG, drawn as `render` does. Returns `bytes`."""
-        size = self.render(path, name, page, dpi, max_pixels, out, call)
+        size = self.render(path, name, page, dpi, max_pixels, out, call, password)
         data = io.BytesIO()
         with decoder_errors(name):
             open_page_image(out, size).save(data, "PNG")
@@ -223,7 +244,8 @@ class PageRenderer:
         Args:
             pages: a file with the pages as they were read: JSON, a list.
             options: the fields of `ExportOptions`.
-            document: `path`, `name`, `dpi` and `max_pixels` of the document, for a format that needs it.
+            document: `path`, `name`, `dpi` and `max_pixels` of the document, and its `password` if it has one, for a
+                format that needs it.
 
         Raises:
             BadRequest: the pages hold nothing that the format could show.
@@ -240,6 +262,31 @@ class PageRenderer:
             self._export_document(document, read_json(pages), chosen, out, call)
         return {}
 
+    def join(self, files: Sequence[dict[str, str]], out: str, call: Call) -> dict[str, Any]:
+        """Write the pages of several PDFs to `out`, in order, as one PDF. It has no password.
+
+        Args:
+            files: for each its `path` and `name`, and its `password` if it has one.
+
+        Raises:
+            PasswordNeeded, UnreadableInput: as `render`.
+        """
+        from .exports.pdf import new_pdf
+        from .pdf import PdfDocument
+
+        self._limit(0)
+        joined = new_pdf()
+        for file in files:
+            call.raise_if_cancelled()
+            with decoder_errors(file["name"]):
+                opened = self._open(file["path"], file["name"], file.get("password", ""))
+                assert isinstance(opened, PdfDocument), "an export made it"
+                joined.import_pages(opened.pdf)
+        with disk_errors():
+            joined.save(out)
+        joined.close()
+        return {}
+
     def _export_document(
         self, document: dict[str, Any], pages: list[dict[str, Any]], options: ExportOptions, out: str, call: Call
     ) -> None:
@@ -247,7 +294,9 @@ class PageRenderer:
         from .pdf import PdfDocument
 
         with decoder_errors(document["name"]):
-            opened = self._open(document["path"], document["name"])
+            opened = self._open(document["path"], document["name"], document.get("password", ""))
+            for page in pages:
+                check_page(document["name"], page["page"], opened.count(max_pages=sys.maxsize))
             failed = {page["page"] for page in pages if page.get("finish") == "failed"}
             pdf = opened.pdf if isinstance(opened, PdfDocument) else _pdf_of(opened, document, failed, out, call)
             lay_under(pdf, pages, upright=options.upright)
@@ -278,12 +327,12 @@ class PageRenderer:
             limit = min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
-    def _open(self, path: str, name: str) -> OpenDocument:
+    def _open(self, path: str, name: str, password: str) -> OpenDocument:
         facts = os.stat(path)
-        key = (path, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        key = (path, password, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
         if self._document is None or self._key != key:
             self.close()
-            self._document = _open_document(path, name)
+            self._document = _open_document(path, name, password)
             self._key = key
         return self._document
 
@@ -320,7 +369,7 @@ def _pdf_of(opened: OpenDocument, document: dict[str, Any], failed: Collection[i
     return pdf
 
 
-def _open_document(path: str, name: str) -> OpenDocument:
+def _open_document(path: str, name: str, password: str) -> OpenDocument:
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     kind = sniff(head)
@@ -329,7 +378,7 @@ def _open_document(path: str, name: str) -> OpenDocument:
     if kind == "PDF":
         from .pdf import PdfDocument  # PDFium, which pictures do not need
 
-        return PdfDocument(path, name)
+        return PdfDocument(path, name, password)
     from .pictures import PictureDocument
 
     return PictureDocument(path, name, kind)

@@ -28,6 +28,7 @@ from ..config import Settings
 from ..engines.base import PageImage
 from ..errors import EngineUnavailable, InputNotFound, NotReady, Timeout, UnreadableInput
 from ..export_formats import EXPORT_FORMATS, ExportOptions
+from ..text import well_formed
 from ..worker.client import WorkerDied
 from ..worker.confine import Confined
 from ..worker.protocol import CONFINED
@@ -181,6 +182,10 @@ class Document:
         await self._reader.crop(self, image, box, out)
         return out
 
+    async def codes(self, image: PageImage) -> list[dict[str, Any]]:
+        """The QR codes and barcodes on a page that was drawn: `symbology`, `text` and `box` of each."""
+        return await self._reader.codes(self, image)
+
     async def annotate(self, image: PageImage, blocks: Sequence[Mapping[str, Any]]) -> tuple[bytes, str]:
         """The page with its boxes drawn: an encoded image and its media type."""
         out = os.path.join(self._folder, "annotated")
@@ -213,7 +218,10 @@ class Document:
 
 
 class Kept:
-    """A document that can be opened after its request was answered. All holders of the same bytes share one."""
+    """A document that can be opened after its request was answered.
+
+    All holders of the same bytes with the same password share one.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -299,7 +307,7 @@ class DocumentReader:
         self._is_stale = False
         self._silent: set[str] = set()  # paths of documents whose text layer has crashed or blocked a decoder
         self._open = 0
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[tuple[str, str], Kept] = {}
         self._kept_folder = os.path.join(folder, "kept")
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -349,13 +357,14 @@ class DocumentReader:
 
     async def keep(self, snapshot: Snapshot) -> Kept:
         """Keep the file of an open document for later."""
-        self._kept = {sha256: kept for sha256, kept in self._kept.items() if kept.alive}
-        if (kept := self._kept.get(snapshot.sha256)) is not None:
+        self._kept = {key: kept for key, kept in self._kept.items() if kept.alive}
+        key = (snapshot.sha256, snapshot.password)  # whoever has the same bytes need not know the password
+        if (kept := self._kept.get(key)) is not None:
             return kept.hold()
         os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
         path = os.path.join(self._kept_folder, secrets.token_hex(8))
         await anyio.to_thread.run_sync(_link, snapshot.path, path)
-        kept = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        kept = self._kept[key] = Kept(replace(snapshot, path=path))
         return kept
 
     @asynccontextmanager
@@ -385,12 +394,15 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, source: Argument | Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
+    async def open(
+        self, source: Argument | Snapshot | Kept, client: str = "", *, password: str = ""
+    ) -> AsyncIterator[Document]:
         """Open a document.
 
         Args:
             source: an `image` argument, a file that was received, or a document that was kept.
             client: the name of the client; clients take turns at the decoder.
+            password: of a locked PDF, where `source` does not hold it.
 
         Raises:
             OcrError: see `open_source`; or the decoder cannot read the document.
@@ -406,15 +418,9 @@ class DocumentReader:
                 snapshot = source.linked(folder)
             else:
                 snapshot = await open_source(source, self._settings, folder)
-            facts = await self._call(
-                client,
-                snapshot.name,
-                "inspect",
-                path=snapshot.path,
-                name=snapshot.name,
-                max_pixels=self._settings.max_pixels,
-                max_pages=self._settings.ocr_max_pages,
-            )
+            snapshot = replace(snapshot, password=snapshot.password or well_formed(password))
+            most = {"max_pixels": self._settings.max_pixels, "max_pages": self._settings.ocr_max_pages}
+            facts = await self._call(client, snapshot.name, "inspect", **snapshot.file, **most)
             notes = tuple(map(str, facts.get("notes", ())))
             yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes, client)
         finally:
@@ -451,7 +457,7 @@ class DocumentReader:
             "max_pixels": self._settings.max_pixels,
             **arguments,
         }
-        given |= {"path": snapshot.path, "name": snapshot.name, "page": number, "out": out}
+        given |= snapshot.file | {"page": number, "out": out}
         return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
 
     async def text_layer(
@@ -462,9 +468,7 @@ class DocumentReader:
         snapshot = document.snapshot
         if snapshot.path in self._silent:
             return LayerText(0, 0, why="the text layer of another page could not be read")
-        arguments = {
-            "path": snapshot.path,
-            "name": snapshot.name,
+        arguments: dict[str, Any] = snapshot.file | {
             "page": number,
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
@@ -492,6 +496,11 @@ class DocumentReader:
         boxed = {"image": asdict(image), "blocks": list(blocks), "out": out}
         drawn = await self._call(document.client, document.snapshot.name, "annotate", **boxed)
         return str(drawn["mime"])
+
+    async def codes(self, document: Document, image: PageImage) -> list[dict[str, Any]]:
+        """Have the codes on a drawn page read."""
+        found = await self._call(document.client, document.snapshot.name, "codes", image=asdict(image))
+        return list(found["codes"])
 
     async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
         """Encode a drawn page as a file that can be sent. Returns the path and the media type of the file.
@@ -538,13 +547,52 @@ class DocumentReader:
         finally:
             self._remove_soon(folder)
 
+    @asynccontextmanager
+    async def joined(
+        self, parts: Sequence[tuple[Snapshot, Sequence[Mapping[str, Any]]]], options: ExportOptions, client: str = ""
+    ) -> AsyncIterator[str]:
+        """The path of one searchable PDF of several documents. It lasts as the context does.
+
+        Args:
+            parts: documents, each with its pages as they were read.
+            options: as `exported` takes them, for all.
+            client: who asks; clients take turns.
+
+        Raises:
+            BadRequest, OcrError: as `exported`, of any of the documents.
+        """
+        folder = self._fresh_folder()
+        try:
+            async with self._exports.turn(client):
+                files = [await self._part(folder, number, part, options) for number, part in enumerate(parts)]
+                out = os.path.join(folder, "export")
+                decoder = await self._spawn()
+                try:
+                    with _blamed("these documents", EXPORT_TIMEOUT_S):
+                        await decoder.call("join", {"files": files, "out": out}, timeout=EXPORT_TIMEOUT_S)
+                finally:
+                    await decoder.stop()
+            yield out
+        finally:
+            self._remove_soon(folder)
+
+    async def _part(
+        self, folder: str, number: int, part: tuple[Snapshot, Sequence[Mapping[str, Any]]], options: ExportOptions
+    ) -> dict[str, str]:
+        """A searchable PDF of one of several documents, as a decoder is asked for it."""
+        snapshot, pages = part
+        texts, out = os.path.join(folder, f"pages-{number}.json"), os.path.join(folder, f"part-{number}")
+        await anyio.to_thread.run_sync(_write_json, texts, pages)
+        await self._export(snapshot, format="pdf", pages=texts, options=asdict(options), out=out)
+        return replace(snapshot, path=out).file
+
     async def _export(self, snapshot: Snapshot | None, **arguments: Any) -> None:
         settings = self._settings
         decoder = await self._spawn()
         try:
             with _blamed("these pages" if snapshot is None else snapshot.name, EXPORT_TIMEOUT_S):
                 if snapshot is not None:
-                    file = {"path": snapshot.path, "name": snapshot.name, "max_pixels": settings.max_pixels}
+                    file = snapshot.file | {"max_pixels": settings.max_pixels}
                     most = {"max_pages": settings.ocr_max_pages}
                     await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
                     arguments["document"] = file | {"dpi": settings.ocr_pdf_dpi}

@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 import anyio
@@ -42,6 +42,13 @@ class Snapshot:
     """The name of the file, for messages; `image` for a document without a name."""
     sha256: str
     size: int
+    password: str = field(default="", repr=False)
+    """Of a locked PDF; in memory only."""
+
+    @property
+    def file(self) -> dict[str, str]:
+        """The file as a decoder is asked for it."""
+        return {"path": self.path, "name": self.name} | ({"password": self.password} if self.password else {})
 
 
 def discard(snapshot: Snapshot) -> None:

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import EngineUnavailable
+from ..errors import EngineUnavailable, OcrError
 from .base import Call, Engine, PageImage, PageText, Reading, ReadOptions
 
 __all__ = ["EngineHost"]
@@ -47,8 +47,21 @@ class EngineHost:
         return {}
 
     def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: Call) -> dict[str, Any]:
+        """Read pages.
+
+        Raises:
+            OcrError: a page is gone. An interrupt of `ocr` deletes it while the call is on its way here, so this is no
+                fault for the log.
+        """
         images = [PageImage(**page) for page in pages]
-        texts = self._engine.read(images, ReadOptions(**options), call)
+        try:
+            texts = self._engine.read(images, ReadOptions(**options), call)
+        except FileNotFoundError:
+            if all(os.path.exists(image.path) for image in images):
+                raise
+            raise OcrError(
+                "The picture of a page was deleted before it was read.", remedy="Send the request again."
+            ) from None
         if len(texts) != len(images):
             raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
         return {"pages": [_fields(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}

@@ -67,6 +67,8 @@ UNSEEN: Final = frozenset(
 """Marks of direction and of joining, which a copied term may carry and no page shows."""
 _PAIRS: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "»": "«", "「": "」"}
 _IN_SLASHES: Final = re.compile(r"/(?P<body>(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+)/(?P<flags>[gimsu]{0,5})")
+_UNSOUND: Final = re.compile(r"/(?:\\.|[^/\\\n])*(?:(?P<escape>\\)|(?P<open>\[(?:\\.|[^\]/\\\n])*))/[gimsu]{0,5}")
+"""A pattern whose closing slash is escaped, or stands in a set that does not end."""
 _PATTERN_TOKEN: Final = re.compile(r"\\.|\[\^?\]?|\]| +|\{\d*,?\d*\}|[{()]|[^\x00-\x7f]", re.DOTALL)
 _COUNT: Final = re.compile(r"\{(?P<least>\d*),?(?P<most>\d*)\}")
 _RECURSION: Final = re.compile(r"\(\?(?:R|[+-]?\d|&|P>)")
@@ -295,6 +297,8 @@ def _part_of(term: str, allowance: _Allowance) -> _Words | _Pattern | None:
     """What finds one term; None where it has no words."""
     if (match := _IN_SLASHES.fullmatch(term)) is not None:
         return _Pattern(term, _pattern(term, match["body"], match["flags"]), allowance)
+    if fault := _fault_of_pattern(term):
+        raise BadTerm(f"{term} is no pattern: {fault}. To search for it as printed, leave out the slash at its end.")
     words = [folded for word in _unquoted(term).split() if (folded := _folded(word).replace("\u00ad", ""))]
     if not words:
         return None
@@ -303,6 +307,14 @@ def _part_of(term: str, allowance: _Allowance) -> _Words | _Pattern | None:
         re.compile(r"\s+".join(map(re.escape, words))),
         re.compile(r"\s*".join(re.escape(char) for word in words for char in word)),
     )
+
+
+def _fault_of_pattern(term: str) -> str:
+    """Why a term between slashes is no pattern, where it is meant as one; empty: it is words, such as a path."""
+    match = _UNSOUND.fullmatch(term)
+    if match is None:
+        return ""
+    return "a backslash escapes the slash at its end" if match["escape"] else "a [ has no ] behind it"
 
 
 def _unquoted(term: str) -> str:

@@ -11,6 +11,7 @@ from ..documents.reader import Document, Kept
 from ..errors import OcrError
 from ..models import Entry, Note, NoteCode, OcrRequest, OcrResult, Page
 from ..modes import MODES
+from .codes import codes_note
 from .work import TEXT_LAYER, ReadPage
 
 __all__ = [
@@ -146,6 +147,8 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
     for page in read:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
+        if page.codes_seen:
+            pages.setdefault(("codes", codes_note(page.codes_seen)), []).append(page.page.page)
     if request.mode == "find":
         from .search import missing_terms
 

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import anyio
@@ -30,6 +30,7 @@ from ..models import Block, Note, Page
 from ..modes import IGNORE_LAYER, ONLY_LAYER
 from ..worker.client import OnProgress
 from .cache import PageCache
+from .codes import Code
 from .work import TEXT_LAYER, ReadPage, View, Work, import_layout, reading_of
 
 __all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
@@ -201,6 +202,8 @@ class _DocumentJob:
     """The number of requests that still use the document."""
     batches: list[_PageBatch] = field(default_factory=list)
     """The batches that are being drawn or read."""
+    codes: dict[int, tuple[Code, ...]] = field(default_factory=dict)
+    """The codes on pages that are drawn and not read yet."""
     fresh: dict[int, ReadPage] = field(default_factory=dict)
     """Pages that were delivered and are not in the cache yet."""
     changed: anyio.Event = field(default_factory=anyio.Event)
@@ -366,15 +369,19 @@ class Jobs:
         return serving(*(ask.request for ask in job.asks_for(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
+        document = job.work.document
         try:
+            if job.work.barcodes:
+                await _read_codes(job, number)
             if job.work.text_layer != IGNORE_LAYER:
-                layer = await job.work.document.text_layer(number)
+                layer = await document.text_layer(number)
                 if layer.usable or job.work.text_layer == ONLY_LAYER:
-                    return _Drawn(number, read=_of_layer(number, layer))
+                    read = replace(_of_layer(number, layer), codes=job.codes.pop(number, ()))
+                    return _Drawn(number, read=read)
                 if layer.partial and self._manager.engine.gives_lines:
-                    part = await job.work.document.unread_part(number)
+                    part = await document.unread_part(number)
                     return _Drawn(number, image=part.image, part=part)
-            return _Drawn(number, image=await job.work.document.page(number))
+            return _Drawn(number, image=await document.page(number))
         except OcrError as exc:
             return _Drawn(number, read=ReadPage.failed(number, exc))
 
@@ -450,6 +457,7 @@ class Jobs:
                 else _validated(number, images[number], fields, reading)
                 for number, fields in zip(numbers, reading.pages, strict=True)
             ]
+            pages = [replace(page, codes=job.codes.pop(page.page.page, ())) for page in pages]
         except OcrError as exc:
             if len(numbers) > 1 and _is_about_pages(exc):
                 return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
@@ -534,6 +542,25 @@ class Jobs:
                     images[number] = await job.work.document.page(number)
             async with fallback.lease():
                 return await read(fallback)
+
+
+async def _read_codes(job: _DocumentJob, number: int) -> None:
+    """Read the codes on a page, which is drawn for it.
+
+    Raises:
+        OcrError: it cannot be drawn, or the decoder answers something that is no code.
+    """
+    document = job.work.document
+    image = await document.page(number)
+    try:
+        job.codes[number] = tuple(map(Code.of, await document.codes(image)))
+    except (ValueError, KeyError, TypeError):
+        raise UnreadableInput(
+            f"The codes of page {number} were answered as something that is no code.",
+            remedy="Have the operator set OCR_BARCODES=off.",
+        ) from None
+    finally:
+        document.discard(image)
 
 
 def _is_about_pages(error: OcrError) -> bool:

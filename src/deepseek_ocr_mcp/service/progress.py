@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
@@ -44,6 +44,8 @@ class Terms:
     are the pages that the next call will ask for. Infinite: the answer has all pages, however long they take."""
     upload: Snapshot | None = None
     """The document, if the caller sent one: then `request.image` is ignored."""
+    password: str = field(default="", repr=False)
+    """Of a locked PDF."""
     place: Place | None = None
     """The caller's place in the queue, if it has one already."""
     keep: bool = False

@@ -213,7 +213,7 @@ class OcrService:
         with self._observed(request) as observation, self._admitted(request, caller, terms) as place:
             async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
                 output = await self._output(request, caller)
-                async with self._open(source, caller, deadline) as shared:
+                async with self._open(source, caller, terms.password, deadline) as shared:
                     work = await self._work(request, shared)
                     limit = None if output else request.max_chars or None
                     view = View(request.mode, request.find_term)
@@ -273,7 +273,7 @@ class OcrService:
 
     @asynccontextmanager
     async def _open(
-        self, source: Argument | Snapshot, caller: Caller, deadline: float
+        self, source: Argument | Snapshot, caller: Caller, password: str, deadline: float
     ) -> AsyncIterator[SharedDocument]:
         """An open document. It outlives this context while a job holds it.
 
@@ -282,7 +282,8 @@ class OcrService:
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
-                document = await opening.enter_async_context(self._reader.open(source, caller.name))
+                known = password or (self.settings.local_pdf_password if caller.is_local else "")
+                document = await opening.enter_async_context(self._reader.open(source, caller.name, password=known))
             if scope.cancelled_caught:
                 raise Timeout(
                     f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -302,7 +303,7 @@ class OcrService:
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         if self.engine.gives_lines:  # such an engine answers every mode with the same reading
             options = ReadOptions(DEFAULT_MODE, resolution=request.resolution)
-        page = (
+        page: tuple[object, ...] = (
             document.snapshot.sha256,
             request.resolution,
             text_layer,
@@ -310,9 +311,11 @@ class OcrService:
             self.settings.max_pixels,
             await self._engine_version(),
         )
+        barcodes = self.settings.ocr_barcodes == "on" and request.text_layer != ONLY_LAYER
+        page += ("barcodes",) * barcodes
         reading_key = cache_key(*page) if text_alone else ""
         key = reading_key if self.engine.gives_lines else cache_key(*page, asdict(options))
-        return Work(key, reading_key, shared, options, text_layer)
+        return Work(key, reading_key, shared, options, text_layer, barcodes)
 
     async def _follow(
         self, ask: Ask, work: Work, deadline: float, progress: ProgressReport, on_pages: OnPages | None
@@ -522,11 +525,21 @@ class OcrService:
                 remedy="Send a form with the document as `file` and this JSON as `result`.",
             )
         if known.needs_boxes and not any(block.text for page in pages for block in page.blocks or ()):
-            raise BadRequest(
-                f"None of these pages has blocks with text and a box, so no {known.title} can be made of them.",
-                remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
-            )
+            raise _without_boxes(known.title)
         return self._reader.exported(format, dump_pages(pages), options, document, client)
+
+    def export_together(
+        self, parts: Sequence[tuple[Snapshot, Sequence[Page]]], options: ExportOptions, client: str = ""
+    ) -> AbstractAsyncContextManager[str]:
+        """The path of one searchable PDF of several documents, each with its pages as they were read.
+
+        Raises:
+            BadRequest: no page of them has a block with text and a box.
+        """
+        if not any(block.text for _, pages in parts for page in pages for block in page.blocks or ()):
+            raise _without_boxes(EXPORT_FORMATS["pdf"].title)
+        dumped = [(document, dump_pages(pages)) for document, pages in parts]
+        return self._reader.joined(dumped, options, client)
 
     def _export(
         self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
@@ -571,6 +584,13 @@ class OcrService:
         """
         self._jobs.stop_unattended()
         return await self._manager.release(force)
+
+
+def _without_boxes(title: str) -> BadRequest:
+    return BadRequest(
+        f"None of these pages has blocks with text and a box, so no {title} can be made of them.",
+        remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
+    )
 
 
 def _saved(output: str, result: OcrResult) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -12,6 +12,7 @@ from ..documents.reader import Document, UnreadPart
 from ..engines.base import CPU, ReadOptions
 from ..errors import OcrError
 from ..models import Block, Page
+from .codes import Code, with_codes
 
 if TYPE_CHECKING:
     from ..engines.base import Reading
@@ -100,6 +101,8 @@ class Work:
     options: ReadOptions
     text_layer: str
     """One of `modes.TEXT_LAYERS`."""
+    barcodes: bool = False
+    """Whether codes are read, too."""
 
     @property
     def document(self) -> Document:
@@ -132,6 +135,10 @@ class ReadPage:
     """Why the page could not be read: then its text is empty and its `finish` is `failed`."""
     reading: Reading | None = None
     """What was found on the page; None for a page whose text an engine wrote itself."""
+    codes: tuple[Code, ...] = ()
+    """Beside the text; `seen` puts them into it."""
+    codes_seen: tuple[Code, ...] = ()
+    """The codes that are in the text of the page already."""
 
     @classmethod
     def failed(cls, number: int, error: OcrError) -> Self:
@@ -150,12 +157,16 @@ class ReadPage:
 
     def seen(self, view: View) -> Self:
         """The page as a request looks at it."""
-        if self.reading is None:
-            return self
-        text, blocks = view.of(self.reading)
-        turn = (360 - 90 * self.reading.quarters) % 360 or None
-        page = self.page.model_copy(update={"text": text, "blocks": blocks, "turn": turn})
-        return replace(self, page=page)
+        page = self.page
+        if self.reading is not None:
+            text, blocks = view.of(self.reading)
+            turn = (360 - 90 * self.reading.quarters) % 360 or None
+            page = page.model_copy(update={"text": text, "blocks": blocks, "turn": turn})
+        if not self.codes:
+            return self if page is self.page else replace(self, page=page)
+        page = with_codes(page, self.codes, view.mode, view.find_term)
+        left = () if self.reading is None else self.codes  # a reading makes its text anew each time
+        return replace(self, page=page, codes=left, codes_seen=self.codes)
 
     def is_scrap(self, part: UnreadPart) -> bool:
         """Whether this part of the page holds a few characters and nothing else."""
@@ -167,9 +178,11 @@ class ReadPage:
         """The page as the cache keeps it; `from_dict` is the inverse."""
         left_out = set() if self.reading is None else {"text", "blocks", "turn"}
         page = self.page.model_dump(mode="json", exclude_none=True, exclude=left_out)
-        fields = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
+        fields: dict[str, Any] = {"page": page, "engine": self.engine, "model": self.model, "device": self.device}
         if self.reading is not None:
             fields["reading"] = self.reading.to_dict()
+        if self.codes:
+            fields["codes"] = [asdict(code) for code in self.codes]
         return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
@@ -177,5 +190,5 @@ class ReadPage:
         """The page that `to_dict` described."""
         page = Page(**{"text": "", **data["page"]})
         reading = reading_of(data["reading"]) if "reading" in data else None
-        remark = data.get("remark", "")
-        return cls(page, data["engine"], data["model"], data["device"], remark, cached=True, reading=reading)
+        facts = {"remark": data.get("remark", ""), "codes": tuple(map(Code.of, data.get("codes", ())))}
+        return cls(page, data["engine"], data["model"], data["device"], cached=True, reading=reading, **facts)

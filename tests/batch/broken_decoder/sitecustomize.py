@@ -12,10 +12,10 @@ if any(argument.endswith("decoder.renderer:PageRenderer") for argument in sys.or
 
     _open_document = pages._open_document
 
-    def _opened(path: str, name: str) -> object:
+    def _opened(path: str, name: str, password: str) -> object:
         with open(path, "rb") as file:
             if file.read(10) == b"%PDF-crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
-        return _open_document(path, name)
+        return _open_document(path, name, password)
 
     pages._open_document = _opened  # type: ignore[assignment]

@@ -65,7 +65,7 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(document: Any, number: int, path: str, clock: Clock) -> Iterator[Opened]:
+def opened(document: Any, number: int, path: str, clock: Clock, password: str = "") -> Iterator[Opened]:
     """Open page `number`, counted from 0, of a pypdfium2 document, whose file is `path`.
 
     Raises:
@@ -76,7 +76,7 @@ def opened(document: Any, number: int, path: str, clock: Clock) -> Iterator[Open
     try:
         found = Opened(page)
         if _look_at_annotations(document, found, clock):
-            copy, flattened = _flattened(path, number, found)
+            copy, flattened = _flattened(path, password, number, found)
             if flattened is not None:
                 page.close()
                 page = found.page = flattened
@@ -176,11 +176,11 @@ def _undrawn(page: Any) -> list[str]:
     return [text for text in words if text]
 
 
-def _flattened(path: str, number: int, found: Opened) -> tuple[Any, Any]:
+def _flattened(path: str, password: str, number: int, found: Opened) -> tuple[Any, Any]:
     """A second document whose page has its visible annotations in its content; the page is None where that fails."""
     copy = None
     try:
-        copy = pypdfium2.PdfDocument(path)
+        copy = pypdfium2.PdfDocument(path, password=password or None)
         with contextlib.suppress(pypdfium2.PdfiumError):
             copy.init_forms()  # makes the appearance of fields that have none yet
         page = copy[number]

@@ -65,6 +65,8 @@ class PagePlace:
     """The document's file."""
     size: tuple[int, int]
     """Width and height of the drawn page, pixels."""
+    password: str = field(default="", repr=False)
+    """Of the document, where it needs one."""
 
 
 def read_layer(
@@ -82,7 +84,7 @@ def read_layer(
     """
     clock = Clock(ask)
     try:
-        with opened(place.document, place.number, place.path, clock) as found:
+        with opened(place.document, place.number, place.path, clock, place.password) as found:
             page = _Examined.of(found, clock)
             if page.verdict.is_hopeless:
                 return _unusable(page.verdict.why)

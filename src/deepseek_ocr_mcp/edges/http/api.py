@@ -33,9 +33,11 @@ from .auth import client_of
 from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
 from .metrics import Metrics
+from .refusals import checked
 from .shapes import (
     DocumentAnswer,
     ExportForm,
+    ExportPart,
     ExportRequest,
     FieldsRequest,
     FileForm,
@@ -53,7 +55,6 @@ from .shapes import (
     Upload,
     as_dict,
     as_json,
-    checked,
 )
 from .stream import Emit, EventStream, FileAnswer, while_connected
 from .uploads import Uploads
@@ -175,7 +176,7 @@ class Api:
             place = stack.enter_context(self._service.place(client_of(request.scope)))
             asked, image, upload = await self._received(request, stack)
             caller = Caller(client_of(request.scope), is_local=False)
-            terms = Terms(place=place, upload=upload)
+            terms = Terms(place=place, upload=upload, password=asked.password.get_secret_value())
             job = _ReadingRequest(self._service, shape, asked, asked.request(image), caller, terms)
             self._service.check(job.request)
             if "text/event-stream" in request.headers.get("accept", ""):
@@ -190,7 +191,7 @@ class Api:
                 fields = await read_form(request, incoming)
                 # A form has no other way to leave out a number or a switch.
                 given = {name: value for name, value in fields.items() if value != ""}
-                asked = checked(lambda: FieldsRequest.model_validate(given))
+                asked = checked(lambda: FieldsRequest.model_validate(given), FieldsRequest.known_fields())
                 return (
                     asked,
                     "",
@@ -198,7 +199,7 @@ class Api:
                 )
             case "application/json":
                 body = await request.body()
-                asked = checked(lambda: JsonRequest.model_validate_json(body))
+                asked = checked(lambda: JsonRequest.model_validate_json(body), JsonRequest.known_fields())
                 return asked, asked.image, await self._lent(asked.document, request, stack) if asked.document else None
             case _:
                 raise _not_taken(
@@ -221,8 +222,9 @@ class Api:
         fields = await read_form(
             request, incoming, field_bytes=lambda name: EXPORT_BYTES if name in long_fields else FIELD_BYTES
         )
-        name = fields.get(DOCUMENT_FIELD)
-        return fields, await (self._lent(name, request, stack) if name else incoming.snapshot())
+        name, password = fields.get(DOCUMENT_FIELD), fields.get("password")
+        upload = await (self._lent(name, request, stack) if name else incoming.snapshot())
+        return fields, replace(upload, password=password) if password else upload
 
     # -- looking and taking along
 
@@ -281,17 +283,26 @@ class Api:
                 asked = checked(lambda: ExportRequest.model_validate_json(body))
                 if asked.document:
                     upload = await self._lent(asked.document, request, stack)
+                    upload = replace(upload, password=asked.password.get_secret_value() or upload.password)
             else:
                 fields, upload = await self._file(request, stack, frozenset({"result"}))
                 beside = {name: fields[name] for name in ("format", "title", "paper", "upright") if fields.get(name)}
                 read = checked(lambda: ExportRequest.model_validate_json(fields.get("result", "")))
                 asked = checked(lambda: ExportRequest.model_validate(read.model_dump() | beside))
-            pages, title, client = asked.as_pages(), asked.title.strip(), client_of(request.scope)
+            title, client = asked.title.strip(), client_of(request.scope)
             options = ExportOptions(title, asked.mode, paper=asked.paper, upright=asked.upright)
-            made = self._service.export(asked.format, pages, upload, options=options, client=client)
+            if asked.parts:
+                parts = [await self._part(part, request, stack) for part in asked.parts]
+                made = self._service.export_together(parts, options, client)
+            else:
+                made = self._service.export(asked.format, asked.as_pages(), upload, options=options, client=client)
             path = await while_connected(request.receive, lambda: stack.enter_async_context(made))
             name = f"{NO_NAME.sub('-', title)[:MAX_TITLE] or 'document'}.{asked.format}"
             return FileAnswer(path, EXPORT_FORMATS[asked.format].media_type, name, stack.pop_all())
+
+    async def _part(self, part: ExportPart, request: Request, stack: AsyncExitStack) -> tuple[Snapshot, Sequence[Page]]:
+        snapshot = await self._lent(part.document, request, stack)
+        return replace(snapshot, password=part.password.get_secret_value() or snapshot.password), part.as_pages()
 
     # -- status
 

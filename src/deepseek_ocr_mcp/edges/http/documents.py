@@ -1,5 +1,7 @@
 """The routes of `/documents`: send a document once, in one form or piece by piece, and let it go.
 
+A password that a client gives for a document is kept in memory as long as the document is.
+
 Pieces follow tus 1.0 with creation, creation-with-upload and termination, so its clients work. A piece that is cut off
 counts as far as it came. Pieces hold no place in the queue: their bytes were announced and found room before.
 """
@@ -15,8 +17,17 @@ from ...errors import BadRequest
 from ...service.service import OcrService
 from .auth import client_of
 from .bodies import media_type
-from .shapes import DocumentFacts, FileForm, as_json
-from .uploads import NO_LENGTH_REMEDY, TUS_EXTENSIONS, TUS_PIECE, TUS_VERSION, StoredDocument, Uploads
+from .refusals import checked
+from .shapes import DocumentFacts, FileForm, PasswordRequest, as_json
+from .uploads import (
+    NO_LENGTH_REMEDY,
+    TUS_EXTENSIONS,
+    TUS_PIECE,
+    TUS_VERSION,
+    StoredDocument,
+    Uploads,
+    WrongTusVersion,
+)
 
 __all__ = ["DocumentRoutes"]
 
@@ -47,8 +58,17 @@ class DocumentRoutes:
         app.head(ONE, include_in_schema=False)(self.look)
         app.delete(ONE, status_code=204, tags=[TAG], summary="Let a document go")(self.delete)
         app.options(PATH, include_in_schema=False)(self.options)
+        password = {"application/json": {"schema": PasswordRequest.model_json_schema()}}
+        app.post(
+            f"{ONE}/password",
+            status_code=204,
+            tags=[TAG],
+            summary="Give the password of a locked document",
+            openapi_extra={"requestBody": {"required": True, "content": password}},
+        )(self.unlock)
 
     async def create(self, request: Request) -> Response:
+        _check_version(request)
         if media_type(request) == "multipart/form-data":
             with self._service.place(client_of(request.scope)):
                 document = await self._uploads.receive(request)
@@ -67,6 +87,7 @@ class DocumentRoutes:
         return Response(as_json(facts), status_code=201, headers=headers, media_type="application/json")
 
     async def append(self, name: str, request: Request) -> Response:
+        _check_version(request)
         offset = request.headers.get("upload-offset", "")
         if media_type(request) != TUS_PIECE or not offset.isdecimal():
             raise BadRequest(
@@ -77,16 +98,40 @@ class DocumentRoutes:
         return Response(status_code=204, headers=_tus(document))
 
     async def look(self, name: str, request: Request) -> Response:
+        _check_version(request)
         return Response(headers=_tus(self._uploads.get(name, client_of(request.scope))))
 
     async def delete(self, name: str, request: Request) -> Response:
+        _check_version(request)
         await self._uploads.forget(name, client_of(request.scope))
         return Response(status_code=204, headers={"Tus-Resumable": TUS_VERSION})
+
+    async def unlock(self, name: str, request: Request) -> Response:
+        client = client_of(request.scope)
+        with self._service.place(client):
+            body = await request.body()
+            asked = checked(lambda: PasswordRequest.model_validate_json(body))
+            await self._uploads.unlock(name, client, asked.password.get_secret_value())
+        return Response(status_code=204)
 
     async def options(self) -> Response:
         headers = {"Tus-Version": TUS_VERSION, "Tus-Extension": TUS_EXTENSIONS}
         headers["Tus-Max-Size"] = str(self._uploads.max_file_bytes)
         return Response(status_code=204, headers=headers | {"Tus-Resumable": TUS_VERSION})
+
+
+def _check_version(request: Request) -> None:
+    """Refuse a request of another version of tus. One that names none is a form, or a client that does not mind.
+
+    Raises:
+        WrongTusVersion: it names another.
+    """
+    version = request.headers.get("tus-resumable", TUS_VERSION)
+    if version != TUS_VERSION:
+        raise WrongTusVersion(
+            f"This server speaks version {TUS_VERSION} of tus, and the request is of version {version[:20]!a}.",
+            remedy=f"Send Tus-Resumable: {TUS_VERSION}.",
+        )
 
 
 def _tus(document: StoredDocument) -> dict[str, str]:

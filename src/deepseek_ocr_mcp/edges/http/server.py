@@ -29,9 +29,10 @@ from .documents import DocumentRoutes
 from .drain import Drain
 from .loaders import Loaders
 from .metrics import Metrics
+from .refusals import REMEDY, problems_of
 from .shapes import ExportRequest, Problem, failure, unforeseen
 from .stream import ClientGone
-from .uploads import Uploads
+from .uploads import TUS_VERSION, Uploads, WrongTusVersion
 
 __all__ = ["build_http"]
 
@@ -108,6 +109,7 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
                 (404, "no such file or address"),
                 (408, "the body came too slowly"),
                 (409, "a piece of an upload that belongs elsewhere"),
+                (412, "another version of tus"),
                 (413, "too many bytes, pixels or pages"),
                 (415, "no document that is read"),
                 (421, "another Host name"),
@@ -145,13 +147,15 @@ class _App(FastAPI):
 async def _on_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, OcrError)
     log.info("A request was refused.", extra=fields(error=exc.code))
-    return failure(exc)
+    answer = failure(exc)
+    if isinstance(exc, WrongTusVersion):
+        answer.headers["Tus-Version"] = TUS_VERSION
+    return answer
 
 
 async def _on_validation(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
-    problems = "; ".join(f"{'.'.join(map(str, error['loc']))[:80]}: {error['msg']}" for error in exc.errors()[:5])
-    return failure(BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows the arguments."))
+    return failure(BadRequest(f"The request cannot be used. {problems_of(exc.errors())}", remedy=REMEDY))
 
 
 async def _on_http(request: Request, exc: Exception) -> Response:

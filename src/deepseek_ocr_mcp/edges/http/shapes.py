@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
 
-from ...errors import BadRequest, OcrError
-from ...export_formats import EXPORT_FORMATS
+from ...errors import OcrError
+from ...export_formats import EXPORT_FORMATS, meant_format
 from ...models import (
     Block,
     Box,
@@ -47,6 +48,7 @@ __all__ = [
     "ExportBlock",
     "ExportForm",
     "ExportPage",
+    "ExportPart",
     "ExportRequest",
     "ExportWord",
     "FieldsRequest",
@@ -63,6 +65,7 @@ __all__ = [
     "PageAnswer",
     "PageImages",
     "PagePicture",
+    "PasswordRequest",
     "PicturesForm",
     "Problem",
     "StatusAnswer",
@@ -70,7 +73,6 @@ __all__ = [
     "Upload",
     "as_dict",
     "as_json",
-    "checked",
     "failure",
     "log",
     "unforeseen",
@@ -79,22 +81,33 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-M = TypeVar("M", bound=BaseModel)
-
 
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Password = Annotated[SecretStr, Field(max_length=1000, description="of a locked PDF")]
+
+UNUSED: Final = ("base_size", "image_size", "crop_mode", "test_compress", "include_caption")
+"""Fields of the first web pages of DeepSeek-OCR that have no effect here."""
+Unused = SkipJsonSchema[Any]
+
+
 class FieldsRequest(ReadingArguments):
     """The fields of `POST /ocr`, in a form or in JSON."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     max_chars: Annotated[int, Field(ge=0, description="longest text to return; 0: no limit")] = 0
     document: Annotated[str, Field(description="in the place of a file: the name that POST /documents gave it")] = ""
+    password: Password = SecretStr("")
     prompt_type: Annotated[str | None, Field(description="the first service's name of mode")] = None
     grounding: Annotated[bool, Field(description="the first service's name of boxes")] = False
+    base_size: Unused = None
+    image_size: Unused = None
+    crop_mode: Unused = None
+    test_compress: Unused = None
+    include_caption: Unused = None
 
     @model_validator(mode="before")
     @classmethod
@@ -109,13 +122,20 @@ class FieldsRequest(ReadingArguments):
         if self.grounding and self.boxes == "none":
             fields["boxes"] = "lines"
         fields["raw"] = True  # `raw_text` is always there
-        return OcrRequest(image=image, **fields)
+        request = OcrRequest(image=image, **fields)
+        for name in UNUSED:
+            if getattr(self, name) is not None:
+                request.note_unused(f"{name} was not used: `resolution` says how large a page is read.")
+        return request
+
+    @classmethod
+    def known_fields(cls) -> list[str]:
+        """The fields that have an effect."""
+        return [name for name in cls.model_fields if name not in UNUSED]
 
 
 class JsonRequest(FieldsRequest):
     """The body of `POST /ocr` as JSON."""
-
-    model_config = ConfigDict(extra="forbid")
 
     image: Annotated[
         str,
@@ -137,6 +157,9 @@ class Upload(FieldsRequest):
 
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
 
+
+MAX_PARTS: Final = 200
+"""Documents of one PDF. Each takes a process of its own for a moment; more would hold a turn for minutes."""
 
 Pixel = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
@@ -188,20 +211,49 @@ class ExportPage(BaseModel):
         return page.model_copy(update={"turn": self.turn})
 
 
+class ExportPart(BaseModel):
+    """One of several documents of a PDF."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    document: Annotated[str, Field(min_length=1, description="the name that POST /documents gave it")]
+    password: Password = SecretStr("")
+    pages: list[ExportPage]
+
+    def as_pages(self) -> list[Page]:
+        """The same for the service."""
+        return [page.as_page(place) for place, page in enumerate(self.pages, start=1)]
+
+
 class ExportRequest(BaseModel):
     """The body of `POST /export`: the answer of `POST /ocr` will do, with `format` beside it."""
 
     model_config = ConfigDict(extra="ignore")
 
     format: Annotated[
-        str, Field(description="the kind of file; pdf is searchable", json_schema_extra={"enum": list(EXPORT_FORMATS)})
+        str,
+        AfterValidator(meant_format),
+        Field(description="the kind of file; pdf is searchable", json_schema_extra={"enum": list(EXPORT_FORMATS)}),
     ] = "pdf"
     paper: Annotated[Literal["a4", "letter"], Field(description="of a Word document")] = "a4"
     upright: Annotated[bool, Field(description="whether a pdf turns pages that lie on their side")] = False
-    pages: Annotated[list[ExportPage], Field(min_length=1)]
+    pages: list[ExportPage] = Field(default_factory=list)
+    parts: Annotated[
+        list[ExportPart] | None,
+        Field(min_length=1, max_length=MAX_PARTS, description="for one pdf of several documents, instead of `pages`"),
+    ] = None
     title: str = ""
     document: Annotated[str, Field(description="for a pdf: the name that POST /documents gave the document")] = ""
+    password: Password = SecretStr("")
     mode: Annotated[str, Field(description="the mode that it was read in; ocr and free are no Markdown")] = DEFAULT_MODE
+
+    @model_validator(mode="after")
+    def _has_pages(self) -> Self:
+        if bool(self.pages) == bool(self.parts):
+            raise ValueError("give either `pages` or `parts`")
+        if self.parts and self.format != "pdf":
+            raise ValueError("`parts` make a pdf; for another format, give all `pages`")
+        return self
 
     def as_pages(self) -> list[Page]:
         """The same for the service."""
@@ -213,6 +265,7 @@ class ExportForm(BaseModel):
 
     format: Annotated[str, Field(json_schema_extra={"enum": list(EXPORT_FORMATS)})] = "pdf"
     title: str = ""
+    password: Password = SecretStr("")
     file: Annotated[bytes, Field(description="the document", json_schema_extra={"format": "binary"})]
     result: Annotated[str, Field(description="JSON: the answer of POST /ocr with boxes=true, or {pages: …} of it")]
 
@@ -221,6 +274,13 @@ class FileForm(BaseModel):
     """A form with a document alone."""
 
     file: Annotated[bytes, Field(description="an image or a PDF", json_schema_extra={"format": "binary"})]
+    password: Password = SecretStr("")
+
+
+class PasswordRequest(_Shape):
+    """The body of `POST /documents/{name}/password`."""
+
+    password: Password
 
 
 class DocumentFacts(_Shape):
@@ -267,22 +327,6 @@ class PicturesForm(FileForm):
     """The body of `POST /pdf-to-images`."""
 
     pages: Annotated[str, Field(description='like "1-3,7" or "last"; empty: all')] = ""
-
-
-def checked(make: Callable[[], M]) -> M:
-    """The result of `make`, a validation by pydantic.
-
-    Raises:
-        BadRequest: the request does not fit. The message does not repeat its values: they may be a whole image.
-    """
-    try:
-        return make()
-    except ValidationError as exc:
-        problems = "; ".join(
-            f"{'.'.join(str(part)[:40] for part in error['loc']) or 'the body'}: {error['msg']}"
-            for error in exc.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-        raise BadRequest(f"The request cannot be used. {problems}.", remedy="GET /docs shows the arguments.") from None
 
 
 class Problem(_Shape):

@@ -14,7 +14,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -26,7 +26,7 @@ from ...service.service import Incoming, Kept, OcrService, Snapshot
 from .auth import client_of
 from .bodies import media_type, read_form
 
-__all__ = ["TUS_EXTENSIONS", "TUS_PIECE", "TUS_VERSION", "StoredDocument", "Uploads", "WrongOffset"]
+__all__ = ["TUS_EXTENSIONS", "TUS_PIECE", "TUS_VERSION", "StoredDocument", "Uploads", "WrongOffset", "WrongTusVersion"]
 
 NAME_BYTES: Final = 16  # 128 bits
 MAX_BYTES: Final = 1024 * MB  # of all documents on disk; one client may have half of it
@@ -45,6 +45,13 @@ class WrongOffset(BadRequest):
 
     code = "wrong_offset"
     http_status = 409
+
+
+class WrongTusVersion(BadRequest):
+    """A request is of a version of tus that the server does not know."""
+
+    code = "wrong_tus_version"
+    http_status = 412
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +79,8 @@ class StoredDocument:
     arriving: _Arriving | None = None
     kept: Kept | None = None
     sha256: str = ""
+    password: str = field(default="", repr=False)
+    """Of a locked PDF, where its client has given it; it goes with the document."""
 
     @property
     def received(self) -> int:
@@ -149,7 +158,19 @@ class Uploads:
                 remedy="Send the rest with PATCH, then ask again.",
             )
         async with self._service.lend(document.kept, document.file_name) as snapshot:
-            yield snapshot
+            yield replace(snapshot, password=document.password)
+
+    async def unlock(self, name: str, client: str, password: str) -> None:
+        """Keep the password of a document, in memory, if it opens it.
+
+        Raises:
+            PasswordNeeded: it does not.
+        """
+        async with (
+            self.lent(name, client) as snapshot,
+            self._service.opened(replace(snapshot, password=password), client),
+        ):
+            self.get(name, client).password = password
 
     async def receive(self, request: Request) -> StoredDocument:
         """A document that comes in one form, in its field `file`."""

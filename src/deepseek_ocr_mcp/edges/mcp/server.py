@@ -19,6 +19,7 @@ from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
 from .guard import clean_answers
+from .passwords import PasswordDesk
 from .prompts import PromptServer, add_prompts
 from .results import add_resources
 from .tools import Callers, FilesTool, ReadingTool, memory_tools
@@ -51,10 +52,11 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     store = ResultStore[Kept]()
     view = AppView(service, store)
     callers = Callers(local)
+    desk = PasswordDesk(local=local, wait_s=service.settings.ocr_reply_seconds)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
-        async with view.running():
+        async with view.running(), desk.running():
             yield
 
     mcp = PromptServer(
@@ -69,8 +71,8 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         extensions=[extension()],
         middleware=[clean_answers, hide_from_others],
         tools=[
-            ReadingTool(service, store, view, callers).tool(),
-            FilesTool(service, callers).tool(),
+            ReadingTool(service, store, view, callers, desk).tool(),
+            FilesTool(service, callers, desk).tool(),
             *memory_tools(service),
             view.tool(callers),
         ],

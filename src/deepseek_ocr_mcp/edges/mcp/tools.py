@@ -7,7 +7,7 @@ import base64
 import inspect
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 from mcp.server.apps import client_supports_apps
@@ -28,6 +28,7 @@ from ...service.store import ResultStore
 from .apps import LINK, MARKDOWN, RESULT, AppView
 from .arguments import FILES_HINTS, IMAGE_HINTS, WRITING, StrictTool
 from .guard import clean_progress
+from .passwords import PasswordDesk
 from .results import (
     RESULTS,
     files_written,
@@ -82,13 +83,18 @@ class ReadingTool:
     store: ResultStore[Kept]
     view: AppView
     callers: Callers
+    desk: PasswordDesk
 
     def tool(self) -> StrictTool:
         """The tool with its description. Its arguments are those of `OcrRequest` that write nothing."""
 
         async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult:
-            answer = await self.service.ocr(OcrRequest(**arguments), self.callers(ctx), self._terms(ctx))
-            return self._result(ctx, answer)
+            request, terms = OcrRequest(**arguments), self._terms(ctx)
+
+            async def read(password: str) -> Answer:
+                return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
+
+            return self._result(ctx, await self.desk.read(ctx, request.image, read))
 
         names = [name for name in OcrRequest.model_fields if name not in ("image", "raw", *WRITING)]
         ocr_image.__signature__ = _signature(["image", *names], OcrResult)  # type: ignore[attr-defined]
@@ -169,6 +175,7 @@ class FilesTool:
 
     service: OcrService
     callers: Callers
+    desk: PasswordDesk
 
     async def _write(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         request = OcrRequest(**arguments, max_chars=0)
@@ -177,7 +184,11 @@ class FilesTool:
                 "`save_to` is empty.", remedy='Give the absolute path of the file to write, like "/home/me/scan.md".'
             )
         terms = Terms(reply_s=self.service.settings.ocr_reply_seconds, on_progress=clean_progress(ctx))
-        written = files_written(await self.service.ocr(request, self.callers(ctx), terms))
+
+        async def read(password: str) -> Answer:
+            return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
+
+        written = files_written(await self.desk.read(ctx, request.image, read))
         text = TextContent(type="text", text=notes_text(written.notes))
         return CallToolResult(content=[text], structured_content=structured_files(written))
 

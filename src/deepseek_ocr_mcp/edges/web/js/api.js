@@ -215,6 +215,18 @@ export const api = {
     return upload.place.split("/").pop();
   },
 
+  /** Fails where the server does not have a document any more. */
+  async has(document) {
+    try {
+      await send(`/documents/${document}`, { method: "HEAD" });
+    } catch (error) {
+      throw error.status === 404 ? new ApiError({ ...error, code: "input_not_found" }, 404) : error; // an answer to HEAD has no body
+    }
+  },
+
+  /** Gives the password of a locked document; the server keeps it in memory as long as the document. */
+  unlock: (document, password) => send(`/documents/${document}/password`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ password }) }),
+
   /** Lets a document go that the server keeps; it would go by itself. */
   forget: (document) => send(`/documents/${document}`, { method: "DELETE", quiet: true, keepalive: true }).catch(() => {}),
 

@@ -2,6 +2,7 @@
 
 import { api, connection, token } from "./api.js";
 import { Archive } from "./archive.js";
+import { hasCamera, hasScreen, named, screenshot, startCamera } from "./capture.js";
 import { $, announce, h, icon, iconButton, memory, toast } from "./dom.js";
 import { titleOf } from "./errors.js";
 import { dropped } from "./folders.js";
@@ -24,6 +25,7 @@ let catalogue = { modes: [], resolutions: [], limits: {}, auth: false, exports: 
 let locked = false; // whether the server wants a token that nobody has given
 let mode = "document";
 let chosen = null;
+let openCamera = () => {};
 const terms = { find_term: "", custom_prompt: "" };
 
 const queue = new Queue((item) => {
@@ -31,7 +33,7 @@ const queue = new Queue((item) => {
   item.asked = { mode, find_term: terms.find_term.trim(), markdown: spec?.markdown ?? false };
   return {
     mode,
-    find_term: spec?.needs === "find_term" ? terms.find_term.trim() : "",
+    find_term: spec?.needs === "find_term" ? asTerm(terms.find_term.trim()) : "",
     custom_prompt: spec?.needs === "custom_prompt" ? terms.custom_prompt.trim() : "",
     pages: item.pages.trim(),
     resolution: $("#resolution").value || "auto",
@@ -39,6 +41,16 @@ const queue = new Queue((item) => {
     boxes: spec?.locates ? "words" : "none",
   };
 });
+
+/** The words as the server is asked for them: as they are, or as a pattern between slashes. */
+function asTerm(words) {
+  const [whole, regex] = [$("#term-whole").checked, $("#term-regex").checked];
+  if (!words || !(whole || regex)) return words;
+  const source = regex ? words : words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/\s+/g, "\\s+");
+  const bare = source.replace(/\\.|\//gs, (found) => (found === "/" ? "\\/" : found)); // a slash of its own would end the pattern
+  return whole ? `/(?<!\\w)(?:${bare})(?!\\w)/` : `/${bare}/`;
+}
+
 const archive = new Archive();
 const viewer = new Viewer($("#page-pane"));
 const result = new ResultPane($("#text-pane"));
@@ -122,6 +134,7 @@ function paintOptions(spec) {
   );
   const current = modeOf(mode);
   $("#term-field").hidden = !current?.needs;
+  $("#term-how").hidden = current?.needs !== "find_term";
   purpose.hidden = spec === current && Boolean(current?.needs);
   if (current?.needs) {
     $("#term-label").textContent = t(NEEDS[current.needs]);
@@ -218,6 +231,7 @@ const metaOf = (item) => {
   if (hits) return t("search.hits", { n: hits });
   if (ACTIVE.has(item.state)) return doing(item);
   if (item.state === "error") return titleOf(item.error);
+  if (item.locked) return t("error.password_needed");
   if (item.state === "cancelled") return t("state.cancelled");
   if (item.uploading && item.sent < item.file.size) return sent(item);
   const facts = [item.count > 1 && t("pages.n", { n: item.count }), size(item.file.size)];
@@ -358,7 +372,7 @@ function paintPanes() {
     queue.first(item, item.page);
   }
   const { read } = item;
-  viewer.show(preview, { note: failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }), turned: item.turns.get(item.page) ?? read?.turn ?? 0 });
+  viewer.show(preview, { note: item.locked ? t("error.password_needed") : failed ? t("noPicture") : "", busy: !preview && !failed, alt: t("pageAlt", { page: item.page, name: item.name }), turned: item.turns.get(item.page) ?? read?.turn ?? 0 });
   viewer.setPager(item.page, item.count);
   const unread = new Set(item.answer?.pages.filter((page) => page.finish === "failed").map((page) => page.page));
   viewer.setStrip(item.count, item.page, (page) => (item.thumbs.get(page) ?? item.previews.get(page))?.url ?? "", (page) => unread.has(page) || item.previewErrors.has(page));
@@ -445,6 +459,14 @@ result.addEventListener("retry", ({ detail }) => (token.wanted(), queue.start([d
 result.addEventListener("edited", ({ detail }) => keep(detail, detail.read));
 result.formats = () => catalogue.exports ?? [];
 result.withDocument = (item, use) => queue.withDocument(item, use);
+result.addEventListener("unlock", async ({ detail: { item, password, wrong } }) => {
+  token.wanted();
+  try {
+    await queue.unlock(item, password);
+  } catch (error) {
+    wrong(error);
+  }
+});
 result.addEventListener("cancel", ({ detail }) => queue.cancel(detail));
 result.doneItems = () => queue.items.filter((item) => item.state === "done" && item.result);
 
@@ -507,31 +529,14 @@ async function sample() {
   addFiles([new File([await response.blob()], "stations.png", { type: "image/png" })]);
 }
 
-/** One picture of a screen, a window or a tab that the reader chooses. */
-async function screenshot() {
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: false });
-  } catch {
-    return; // the reader has changed their mind
-  }
-  const video = h("video", { muted: true });
-  video.srcObject = stream;
-  await video.play();
-  const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  for (const track of stream.getTracks()) track.stop();
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  addFiles([new File([blob], `${t("screenshotName")} ${clock()}.png`, { type: "image/png" })]);
-}
-
-const clock = () => new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
-
 const commands = {
   choose: () => $("#picker").click(),
   sample,
-  camera: () => $("#camera").click(),
-  screenshot,
+  camera: () => (hasCamera() ? openCamera() : $("#camera").click()),
+  screenshot: async () => {
+    const file = await screenshot();
+    if (file) addFiles([file]);
+  },
   clear: () => {
     const before = [...queue.items];
     for (const item of before) queue.remove(item);
@@ -551,9 +556,10 @@ function listen() {
       event.target.value = "";
     });
   }
-  // Where files can be chosen from a camera, and where the browser can show the page a screen.
-  for (const button of document.querySelectorAll("[data-do=camera]")) button.hidden = !matchMedia("(pointer: coarse)").matches;
-  for (const button of document.querySelectorAll("[data-do=screenshot]")) button.hidden = !navigator.mediaDevices?.getDisplayMedia || matchMedia("(pointer: coarse)").matches;
+  // Where there may be a camera, and where the browser can show the page a screen.
+  for (const button of document.querySelectorAll("[data-do=camera]")) button.hidden = !hasCamera() && !matchMedia("(pointer: coarse)").matches;
+  for (const button of document.querySelectorAll("[data-do=screenshot]")) button.hidden = !hasScreen();
+  openCamera = startCamera((file) => addFiles([file]));
   $(".brand").addEventListener("click", (event) => {
     // The start is where there are no files; nobody who presses a logo wants to lose theirs.
     event.preventDefault();
@@ -576,7 +582,7 @@ function listen() {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return;
     event.preventDefault();
-    addFiles(files.map((file) => (file.name === "image.png" ? new File([file], `${t("pastedName")} ${clock()}.png`, { type: file.type }) : file)));
+    addFiles(files.map((file) => (file.name === "image.png" ? new File([file], named("pastedName", "image/png"), { type: file.type }) : file)));
   });
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -2,8 +2,11 @@
 
 import { h, icon } from "./dom.js";
 import { has, language, t } from "./i18n.js";
+import { inWords } from "./server.js";
 
 export const titleOf = (error) => {
+  const known = error.message && inWords(error.message);
+  if (known) return known;
   if (has(`error.${error.code}`) && (language() !== "en" || !error.message)) return t(`error.${error.code}`, error.values ?? {});
   return error.message || t("error.internal");
 };

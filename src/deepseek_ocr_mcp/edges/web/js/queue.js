@@ -65,6 +65,13 @@ export class Item {
     this.document = "";
     this.upload = { place: "", at: 0 };
     this.sent = 0;
+    /** Of a locked PDF; it is written down nowhere. */
+    this.password = "";
+  }
+
+  /** Whether the server asks for its password. */
+  get locked() {
+    return [this.error, ...this.previewErrors.values()].some((error) => error?.code === "password_needed");
   }
 
   /** What there is to show: the answer, or the pages that are read so far. */
@@ -184,7 +191,9 @@ export class Queue extends EventTarget {
             item.sendPace.at(item.file.size ? item.sent / item.file.size : 1);
             this.tell("item", item);
           };
-          return (item.document = await api.upload(item.file, item.upload, { onSent, signal: item.sender.signal }));
+          const document = await api.upload(item.file, item.upload, { onSent, signal: item.sender.signal });
+          if (item.password) await api.unlock(document, item.password);
+          return (item.document = document);
         } catch (error) {
           if (error.code === "queue_full" && cuts < FULL_RETRIES) await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? COME_AGAIN_S) * 1000));
           else if (error.code !== "unreachable" || cuts >= CUT_RETRIES || !(await answers())) throw error;
@@ -205,6 +214,16 @@ export class Queue extends EventTarget {
       if (item.document === document) Object.assign(item, { document: "", upload: { place: "", at: 0 } });
       return use(await this.send(item));
     }
+  }
+
+  /** Opens a locked item, shows its picture, and reads it where that was asked for. Fails where the password is wrong. */
+  async unlock(item, password) {
+    await this.withDocument(item, (document) => api.unlock(document, password));
+    item.password = password;
+    for (const [page, error] of item.previewErrors) if (error.code === "password_needed") item.previewErrors.delete(page);
+    this.preview(item, item.page);
+    if (item.error?.code === "password_needed") this.start([item]);
+    else this.tell("item", item);
   }
 
   // -- reading

@@ -2,6 +2,7 @@
 
 import { api } from "./api.js";
 import { announce, h, icon, iconButton, menu, saveFile, toast } from "./dom.js";
+import { placed } from "./edited.js";
 import { remedyOf, titleOf } from "./errors.js";
 import { t } from "./i18n.js";
 import { plain, prepare, render } from "./markdown.js";
@@ -14,13 +15,13 @@ const BOM = "\ufeff"; // without it, Excel takes a CSV for the code page of its 
 const FROM_SERVER = [["html", "save.html"], ["docx", "save.docx"], ["pdf", "save.pdf"], ["xlsx", "save.xlsx"], ["hocr", "save.hocr"], ["xml", "save.alto"]];
 const BOXED = new Set(["pdf", "hocr", "xml"]); // formats that need places of words
 const OF_TABLES = new Set(["xlsx"]);
-const OF_ALL = new Set(["docx"]); // of several files in one
+const OF_ALL = new Set(["docx", "pdf"]); // of several files in one
 
 /** The paper of a Word document: that of the reader's country. */
 const paper = () => (LETTER_REGIONS.has(new Intl.Locale(navigator.language).maximize().region) ? "letter" : "a4");
 
 export class ResultPane extends TextPane {
-  /** Events beside those of the text: `cancel` with the item. */
+  /** Events beside those of the text: `cancel` with the item; `unlock` with `{item, password, wrong}`: `wrong` shows an error. */
   constructor(root) {
     super(root);
     this.doneItems = () => [];
@@ -44,7 +45,39 @@ export class ResultPane extends TextPane {
     return item.error?.code !== "too_large_here";
   }
 
-  ready() {
+  failed(item) {
+    return item.error.code === "password_needed" ? this.locked(item) : super.failed(item);
+  }
+
+  /** Asks for the password of a locked PDF. */
+  locked(item) {
+    const input = h("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true, maxlength: "1000" });
+    const wrong = h("p", { class: "wrong", role: "alert" });
+    const button = h("button", { type: "submit", class: "primary" }, t("locked.open"));
+    const submit = (event) => {
+      event.preventDefault();
+      if (button.getAttribute("aria-disabled") === "true") return;
+      button.setAttribute("aria-disabled", "true");
+      wrong.replaceChildren();
+      const failed = (error) => {
+        button.removeAttribute("aria-disabled");
+        wrong.replaceChildren(error.code === "password_needed" ? t("locked.wrong") : `${titleOf(error)} ${remedyOf(error)}`);
+        input.select();
+      };
+      this.send("unlock", { item, password: input.value, wrong: failed });
+    };
+    return h("form", { class: "locked-box", onsubmit: submit },
+      icon("key"),
+      h("h3", {}, t("error.password_needed")),
+      h("label", { class: "field wide" }, h("span", {}, t("locked.label")), input),
+      wrong,
+      h("p", { class: "muted small-text" }, t("locked.kept")),
+      h("div", { class: "actions" }, button),
+    );
+  }
+
+  ready(item) {
+    if (item.locked) return this.locked(item);
     return h("div", { class: "calm" }, h("p", {}, t("readyHint")), h("p", { class: "muted small-text" }, h("kbd", {}, /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl"), " ", h("kbd", {}, "Enter")));
   }
 
@@ -60,14 +93,14 @@ export class ResultPane extends TextPane {
     const hasTables = this.hasTables([one]);
     for (const [format, key] of FROM_SERVER) {
       if (!made.includes(format) || (OF_TABLES.has(format) && !hasTables)) continue;
-      if (BOXED.has(format) && !one.answer.pages.some((page) => page.blocks?.length)) continue;
+      if (BOXED.has(format) && !hasPlaces(one)) continue;
       list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, [one]), format === "pdf" ? `${stemOf(one.name)}-searchable.pdf` : `${stemOf(one.name)}.${format}`) });
     }
     list.push({ text: t("save.zip"), hint: ".zip", act: () => this.saved(() => this.everything([one]), `${stemOf(one.name)}.zip`) });
     if (all.length > 1) {
       list.push({ heading: t("save.all", { n: all.length }) }, ...this.kinds(all, "ocr"));
       for (const [format, key] of FROM_SERVER) {
-        if (OF_ALL.has(format) && made.includes(format)) list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, all), `ocr.${format}`) });
+        if (OF_ALL.has(format) && made.includes(format) && (!BOXED.has(format) || all.every(hasPlaces))) list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, all), `ocr.${format}`) });
       }
       list.push({ text: t("save.zip.all"), hint: ".zip", act: () => this.saved(() => this.everything(all), "ocr.zip") });
     }
@@ -100,10 +133,42 @@ export class ResultPane extends TextPane {
 
   /** What the server makes of these files; several of them become one, each with its name above. */
   exported(format, items) {
-    const pages = items.flatMap((item) => (items.length > 1 ? titled(item) : item.answer.pages)).map((page) => slim(page, BOXED.has(format)));
-    const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].answer.mode, pages, paper: paper() };
-    if (format !== "pdf") return api.export(given);
-    return this.withDocument(items[0], (document) => api.export({ ...given, document }));
+    const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].answer.mode, paper: paper() };
+    if (BOXED.has(format)) return this.boxed(given, items);
+    const pages = items.flatMap((item) => (items.length > 1 ? titled(item) : item.answer.pages)).map((page) => slim(page));
+    return api.export({ ...given, pages });
+  }
+
+  /** The same for a format that keeps the places of words: what was edited is put into its places. */
+  async boxed(given, items) {
+    let homeless = 0;
+    const parts = [];
+    for (const item of items) {
+      const pages = [];
+      for (const page of item.answer.pages) {
+        const found = page.original === undefined ? page : await edited(page, item.answer.markdown);
+        homeless += found.homeless ?? 0;
+        pages.push(slim(page, found.blocks));
+      }
+      parts.push(pages);
+    }
+    const file = await this.bound(given, items, parts);
+    if (homeless) toast(t("edit.homeless", { n: homeless }), "bad");
+    if (items.length > 1 && items.some((item) => item.password)) toast(t("save.unlocked"), "bad");
+    return file;
+  }
+
+  async bound(given, items, parts) {
+    if (given.format !== "pdf") return api.export({ ...given, pages: parts.flat() });
+    if (items.length === 1) return this.withDocument(items[0], (document) => api.export({ ...given, document, pages: parts[0] }));
+    const documents = [];
+    for (const item of items) documents.push(await this.documentOf(item));
+    return api.export({ ...given, parts: parts.map((pages, n) => ({ document: documents[n], pages })) });
+  }
+
+  /** The name of an item's document, which the server has. */
+  documentOf(item) {
+    return this.withDocument(item, async (document) => (await api.has(document), document));
   }
 
   /** A zip with each form of each file. */
@@ -114,7 +179,7 @@ export class ResultPane extends TextPane {
       files.push([`${stem}.md`, textBlob(markdownOf([item]))], [`${stem}.txt`, textBlob(await plainOf([item]))], [`${stem}.json`, textBlob(jsonOf([item]), "application/json")]);
       if (this.hasTables([item])) files.push([`${stem}.csv`, textBlob(BOM + (await csvOf([item])), "text/csv")]);
       for (const format of ["docx", "pdf"]) {
-        if (!this.formats().includes(format) || (BOXED.has(format) && !item.answer.pages.some((page) => page.blocks?.some((block) => block.text)))) continue;
+        if (!this.formats().includes(format) || (BOXED.has(format) && !hasPlaces(item))) continue;
         files.push([format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.${format}`, await this.exported(format, [item])]);
       }
     }
@@ -134,7 +199,15 @@ const markdownOf = (items) => (items.length > 1 ? items.map((item) => `# ${escap
 const jsonOf = (items) => JSON.stringify(items.length > 1 ? items.map((item) => ({ file: item.name, ...item.answer })) : items[0].answer, null, 2);
 
 /** A page with no more than an export needs: it is sent over the line. */
-const slim = ({ page, text, width, height, turn, blocks }, boxed) => ({ page, text, width, height, turn, blocks: boxed ? blocks : undefined });
+const slim = ({ page, text, width, height, turn }, blocks) => ({ page, text, width, height, turn, blocks });
+
+const hasPlaces = (item) => item.answer.pages.some((page) => page.blocks?.some((block) => block.text));
+
+/** The blocks of a page that was edited, with its words in their places, and how many words have none. */
+async function edited({ text, original, blocks }, markdown) {
+  const bare = async (given) => (markdown ? await plain(given) : given);
+  return placed(blocks ?? [], await bare(original), await bare(text));
+}
 
 const titled = (item) => item.answer.pages.map((page, n) => (n ? page : { ...page, text: item.answer.markdown ? `# ${escaped(item.name)}\n\n${page.text}` : `${item.name}\n\n${page.text}` }));
 

@@ -18,10 +18,10 @@ const UNSURE = 0.8; // of 1: RapidOCR reads clean print at 0.95 and more, and wh
 function noteBox({ code, text, pages }) {
   const about = pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ` : "";
   const known = text ? inWords(text) : t(`note.${code}`);
-  if (known) return h("p", { class: "note" }, about + known);
+  if (known && code !== "page_failed") return h("p", { class: "note" }, about + known);
   if (language() === "en" || !has(`note.${code}`)) return h("p", { class: "note", lang: "en" }, about + text);
   return h("div", { class: "note" },
-    h("p", {}, about + t(`note.${code}`)),
+    h("p", {}, about + (known || t(`note.${code}`))),
     h("details", {}, h("summary", {}, t("serverSays")), h("p", { lang: "en" }, text)),
   );
 }
@@ -117,7 +117,7 @@ export class TextPane extends EventTarget {
     this.preview = preview;
     const done = item?.state === "done" && item.result;
     const partly = !done && item?.read;
-    const key = [item?.id, partly ? "partly" : item?.state, item?.page, this.tab, done && item.resultNumber, item?.error?.code, (done || partly) && preview?.key, this.editing].join("|");
+    const key = [item?.id, partly ? "partly" : item?.state, item?.page, this.tab, done && item.resultNumber, item?.error?.code, item?.locked, (done || partly) && preview?.key, this.editing].join("|");
     if (key === this.shown) {
       this.paintProgress();
       return;
@@ -131,7 +131,7 @@ export class TextPane extends EventTarget {
     else if (!item) this.body.replaceChildren();
     else if (ACTIVE.has(item.state)) this.paintWorking();
     else if (item.state === "error") {
-      this.body.replaceChildren(errorBox(item.error, this.canRetry(item) && this.button("again", t("retry"), "retry", "primary small")));
+      this.body.replaceChildren(this.failed(item));
     } else if (item.state === "cancelled") {
       this.body.replaceChildren(h("div", { class: "calm" }, h("p", {}, t("state.cancelled.long")), this.canRetry(item) && this.button("again", t("readAgain"), "retry", "primary small")));
     } else this.body.replaceChildren(this.ready(item));
@@ -146,6 +146,11 @@ export class TextPane extends EventTarget {
 
   canRetry(_item) {
     return true;
+  }
+
+  /** In the place of the text: the reading failed. */
+  failed(item) {
+    return errorBox(item.error, this.canRetry(item) && this.button("again", t("retry"), "retry", "primary small"));
   }
 
   /** In the place of the text: the item was not asked for yet. */

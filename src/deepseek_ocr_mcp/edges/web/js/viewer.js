@@ -10,6 +10,9 @@ const MARGIN = 20; // px around a page that fits
 const TOOLS = 64; // px at the lower edge: the toolbar does not cover a page that fits
 const READABLE = 16; // px: the height of a line that a hit is shown at
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
+const LEAST_SKEW = 0.8; // degrees: less is hardly seen, and as much is measured on single words that are level
+const LEAST_LINES = 3; // that tell how a page leans
+const MOST_SKEW = 20; // degrees: what leans more was meant so
 
 /** What a label is, for its colour. */
 const KINDS = [
@@ -17,7 +20,32 @@ const KINDS = [
   [/^table$/i, "table"],
   [/^(image|figure|chart|photo|picture|seal|stamp|logo)$/i, "figure"],
   [/^(formula|(interline_)?equation)$/i, "formula"],
+  [/^(qr_code|barcode)$/i, "code"],
 ];
+
+/** Degrees clockwise by which a block leans, off its nearest quarter turn. */
+const leanOf = ({ angle = 0 }) => ((((angle + 45) % 90) + 90) % 90) - 45;
+
+/** Degrees by which the text of a page leans: that of its middle block. */
+function skewOf(blocks) {
+  const leans = blocks.filter((block) => block.text).map(leanOf).sort((a, b) => a - b);
+  const middle = leans[Math.floor(leans.length / 2)] ?? 0;
+  return leans.length >= LEAST_LINES && Math.abs(middle) >= LEAST_SKEW && Math.abs(middle) <= MOST_SKEW ? middle : 0;
+}
+
+/** A block's box as it is drawn: around the text of a line that leans, and not around its corners. */
+function drawn(block) {
+  const [x1, y1, x2, y2] = block.box;
+  const [width, height] = [Math.max(1, x2 - x1), Math.max(1, y2 - y1)];
+  const lean = leanOf(block);
+  const level = { x: x1, y: y1, width, height };
+  if (Math.abs(lean) < LEAST_SKEW || Math.abs(lean) > MOST_SKEW) return level;
+  const [c, s] = [Math.cos((lean * Math.PI) / 180), Math.abs(Math.sin((lean * Math.PI) / 180))];
+  const [w, ht] = [(width * c - height * s) / (c * c - s * s), (height * c - width * s) / (c * c - s * s)];
+  if (w < 2 || ht < 2) return level; // a box that was not made of a rectangle that leans
+  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
+  return { x: x - w / 2, y: y - ht / 2, width: w, height: ht, transform: `rotate(${lean} ${x} ${y})` };
+}
 
 export const kindOf = (label) => KINDS.find(([pattern]) => pattern.test(label))?.[1] ?? "text";
 
@@ -37,6 +65,9 @@ export class Viewer extends EventTarget {
     this.boxesShown = true;
     /** Degrees clockwise by which the page is shown turned. */
     this.turned = 0;
+    /** Degrees by which the page leans, and whether it is shown as if it did not. */
+    this.skew = 0;
+    this.straight = true;
     this.build();
   }
 
@@ -72,6 +103,7 @@ export class Viewer extends EventTarget {
     this.pageList.setAttribute("aria-label", t("pageChoice"));
     this.pagerEnds = [previous, next];
     this.boxesButton = iconButton("boxes", t("boxesToggle"), () => this.showBoxes(!this.boxesShown), { "aria-pressed": String(this.boxesShown) });
+    this.straightButton = iconButton("straighten", t("straighten"), () => this.straighten(!this.straight), { "aria-pressed": String(this.straight) });
     this.zoomTools = h("div", { class: "zoom" },
       this.boxesButton,
       iconButton("minus", t("zoomOut"), () => this.zoom(1 / STEP)),
@@ -79,6 +111,7 @@ export class Viewer extends EventTarget {
       iconButton("plus", t("zoomIn"), () => this.zoom(STEP)),
       iconButton("fit", t("zoomFit"), () => this.fit()),
       iconButton("rotate", t("rotate"), () => this.rotate(90)),
+      this.straightButton,
     );
     this.percent.title = t("zoomFit");
     this.tools.replaceChildren(this.pager, this.zoomTools);
@@ -138,20 +171,28 @@ export class Viewer extends EventTarget {
     this.send("turned", this.turned);
   }
 
+  /** Shows the page level, or as it lies. */
+  straighten(on) {
+    this.straight = on;
+    this.straightButton.setAttribute("aria-pressed", String(on));
+    this.place();
+  }
+
   /** `found`: the boxes are hits of a search, numbered and marked as with a pen. */
   setBlocks(blocks, { found = false, first = 1 } = {}) {
     this.blocks = blocks;
     this.overlay.classList.toggle("found", found);
     this.overlay.replaceChildren(
       ...blocks.map((block, index) => {
-        const [x1, y1, x2, y2] = block.box;
-        return svg("rect", { x: x1, y: y1, width: Math.max(1, x2 - x1), height: Math.max(1, y2 - y1), rx: 2, class: `box ${kindOf(block.label)}`, "data-block": index });
+        return svg("rect", { ...drawn(block), rx: 2, class: `box ${kindOf(block.label)}`, "data-block": index });
       }),
       this.word,
     );
     this.lightWord(null);
     this.found = found;
     this.first = first;
+    this.skew = skewOf(blocks);
+    this.place(false);
     this.light(-1);
     this.paintTools();
   }
@@ -275,8 +316,10 @@ export class Viewer extends EventTarget {
     const across = this.turned % 180 !== 0;
     this.upright.style.width = `${across ? height : width}px`;
     this.upright.style.height = `${across ? width : height}px`;
-    this.upright.style.transform = this.turned ? `translate(-50%, -50%) rotate(${this.turned}deg)` : "";
-    this.upright.classList.toggle("turned", this.turned !== 0);
+    const angle = this.turned - (this.straight ? this.skew : 0);
+    this.upright.style.transform = angle ? `translate(-50%, -50%) rotate(${angle}deg)` : "";
+    this.upright.classList.toggle("turned", angle !== 0);
+    this.sheet.classList.toggle("leaning", angle % 90 !== 0);
     this.stage.classList.toggle("zoomed", this.scale > 1);
     this.percent.textContent = number(this.scale, { style: "percent", maximumFractionDigits: 0 });
     this.paintTag();
@@ -297,6 +340,7 @@ export class Viewer extends EventTarget {
     this.zoomTools.hidden = !this.page;
     this.tools.hidden = !this.page && !many; // a page without a picture can be left
     this.boxesButton.hidden = this.blocks.length === 0;
+    this.straightButton.hidden = this.skew === 0;
   }
 
   /** The pages in small, beside the page. `thumb(page)`: the address of a picture, or "" until it is there. */
