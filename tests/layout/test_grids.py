@@ -232,3 +232,16 @@ def test_paragraphs_between_level_rules_are_no_table() -> None:
     ]
     lines = [written(text, 54, 108 + 40 * n) for n, text in enumerate(texts)]
     assert "|" not in markdown(lines, [level(100.0 + 40 * n) for n in range(5)])
+
+
+def test_a_dash_that_stands_in_its_column_is_a_cell_and_no_list_mark() -> None:
+    cells = ["North", "120", "4.5 %", "South", "98", "3.1 %", "West", "—", "—"]
+    places = [(69, 94), (110, 127), (140, 167)]
+    lines = [TextLine(text, (*_side(n, places, 0), *_side(n, places, 1)), 1.0) for n, text in enumerate(cells)]
+    [table] = arrange_with_rules(lines, [], fills=[(63, 302, 173, 320), (63, 336, 173, 354)])
+    assert table.rows == (((0,), (1,), (2,)), ((3,), (4,), (5,)), ((6,), (7,), (8,)))
+
+
+def _side(n: int, places: list[tuple[int, int]], end: int) -> tuple[float, float]:
+    """The left and the upper, or the right and the lower side of the `n`th cell of three columns."""
+    return float(places[n % 3][end]), 305.0 + 17 * (n // 3) + 11 * end

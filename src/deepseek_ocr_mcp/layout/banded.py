@@ -7,7 +7,7 @@ a column has a figure in each of them, or a cell ends before it is full.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -21,6 +21,7 @@ __all__ = ["names_nothing", "table_in_bands"]
 SAME_COLUMN: Final = 0.15  # of the narrower of two cells, shared by those of one column
 LEAST_FULL: Final = 0.5  # of the rows have several cells
 LEVEL: Final = 0.5  # of the height of a line: how far the middles of two lines of a row may differ
+MARK_EM: Final = 1.2  # heights of a list mark, from it to its item
 FULL_SLACK_EM: Final = 0.6  # from the end of a line of a cell to the column's edge, beyond the first word of the next
 
 Column = tuple[float, float]
@@ -64,7 +65,7 @@ def _middle(line: TextLine) -> float:
 def _columns(lines: Sequence[TextLine], bands: Sequence[Sequence[int]]) -> list[Column]:
     """From where to where the columns go. Narrow lines make them; one that lies over two of a band makes none."""
     found: list[tuple[float, float, set[int]]] = []
-    marks = {n for band in bands for n in band if LIST_MARK.fullmatch(lines[n].text.strip())}
+    marks = {n for band in bands for n, _ in _list_marks(lines, band)}
     places = [(lines[n].box, r) for r, band in enumerate(bands) for n in band if n not in marks]
     for box, r in sorted(places, key=lambda place: place[0][2] - place[0][0]):
         near = [column for column in found if _shared(box, column[:2]) > 0]
@@ -101,14 +102,26 @@ def _rows(lines: Sequence[TextLine], band: Sequence[int], columns: Sequence[Colu
 
 def _cells(lines: Sequence[TextLine], level: Sequence[int], columns: Sequence[Column]) -> Cells:
     cells: Cells = [[] for _ in columns]
-    by_left = sorted(level, key=lambda n: lines[n].box[0])
-    for place, n in enumerate(by_left):
-        is_mark = LIST_MARK.fullmatch(lines[n].text.strip()) and place + 1 < len(by_left)
-        box = lines[by_left[place + 1] if is_mark else n].box  # a list mark stands with its item
+    items = dict(_list_marks(lines, level))
+    for n in sorted(level, key=lambda n: lines[n].box[0]):
+        box = lines[items.get(n, n)].box  # a list mark stands with its item
         overlap = [_shared(box, column) for column in columns]
         first = next((c for c, shared in enumerate(overlap) if shared > 0), overlap.index(max(overlap)))
         cells[first].append(n)
     return cells
+
+
+def _list_marks(lines: Sequence[TextLine], level: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The list marks among some lines, each with its item, which stands near. A dash that stands alone is a cell."""
+    marks = [n for n in level if LIST_MARK.fullmatch(lines[n].text.strip())]
+    for n in marks:
+        _, top, right, bottom = lines[n].box
+        near = MARK_EM * (bottom - top)
+        for item in level:
+            box = lines[item].box
+            if item not in marks and 0 <= box[0] - right <= near and box[1] < (top + bottom) / 2 < box[3]:
+                yield n, item
+                break
 
 
 def _are_apart(lines: Sequence[TextLine], rows: Sequence[Cells], columns: Sequence[Column]) -> bool:
