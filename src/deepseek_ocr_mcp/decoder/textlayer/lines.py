@@ -615,19 +615,19 @@ def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
     left, right = script.left, script.right
     if right < host.left - reach or left > host.right + reach:
         return False
+    if not any(
+        mark.text not in BRACES
+        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
+        for mark in host.marks
+    ):
+        return False
     over = sum(
         abs(mark.base - host.base) <= LEVEL_EM * host.size
         and mark.text.isalnum()
         and min(mark.right, right) - max(mark.left, left) > OVER_SHARE * (mark.right - mark.left)
         for mark in host.marks
     )
-    if over > MOST_OVER:
-        return False
-    return any(
-        mark.text not in BRACES
-        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
-        for mark in host.marks
-    )
+    return over <= MOST_OVER
 
 
 # ---------------------------------------------------------------- what a line says
