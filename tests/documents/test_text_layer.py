@@ -898,7 +898,7 @@ def test_damaged_files_raise_nothing_but_our_errors(desk: Desk, data: st.DataObj
     assert found.usable == (not found.why)
 
 
-WORD = st.text(string.ascii_letters + string.digits + "äöüÉñ", min_size=1, max_size=12)
+WORD = st.text(string.ascii_letters + string.digits + "äöüéñ", min_size=1, max_size=12)  # É within a word is doubted
 
 
 @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -362,6 +362,21 @@ def test_an_english_line_on_a_hebrew_page_runs_to_the_right(say: Say) -> None:
     assert say(sheet, "free").splitlines()[-1] == "The word שלום means peace, 5 times."
 
 
+@pytest.mark.parametrize(
+    ("word", "is_whole"), [("Allg‰u", False), ("K‰fer", False), ("DurÈe", False), ("Allgäu", True), ("2‰ p", True)]
+)
+def test_a_sign_that_no_word_has_is_compared_with_the_page(tmp_path: Path, word: str, is_whole: bool) -> None:
+    """Old programs' fonts have codes that PDFium takes for others; the letter is drawn all the same."""
+    path = tmp_path / "page.pdf"
+    path.write_bytes(pdf(Sheet().paragraph(72, 100, PROSE).text(72, 200, f"To {word} and back again")))
+    document = pypdfium2.PdfDocument(path)
+    try:
+        found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None)
+    finally:
+        document.close()
+    assert (found["usable"], found["partial"]) == (is_whole, not is_whole)
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])

@@ -166,6 +166,8 @@ class Run:
 
     def along(self, x: float, y: float) -> float:
         """How far along the axis on which this text runs a point lies, points."""
+        if self.angle == 0:
+            return x
         turn = math.radians(self.angle)
         return x * math.cos(turn) + y * math.sin(turn)
 

@@ -33,7 +33,7 @@ from .merging import ReadLine, is_readable, merged
 from .shapes import belied
 from .sideways import with_sideways
 from .tables import Ruling, cut_at_rules, visible
-from .trust import SMALL_PICTURE, Verdict, implausible, judged
+from .trust import SMALL_PICTURE, Verdict, implausible, judged, odd_within_words
 from .visibility import Sight, seen
 
 __all__ = ["PagePlace", "leave_unread", "read_layer"]
@@ -191,9 +191,11 @@ def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
 
 
 def _doubt_belied(sight: Sight, clock: Clock) -> None:
-    """Mark the glyphs of fonts that draw other letters than they name."""
+    """Mark the glyphs of fonts that draw other letters than they name, and those that no word has."""
     single = [glyph for glyph in sight.shown if id(glyph.run) not in sight.doubled]
     for glyph in belied(single, sight.with_text, sight.without_text, sight.scale, clock):
+        glyph.known = False
+    for glyph in odd_within_words(single):
         glyph.known = False
 
 

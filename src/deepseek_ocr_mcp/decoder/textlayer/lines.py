@@ -520,6 +520,9 @@ class _Heights:
     lengths: list[tuple[int, int]]
     """How many marks are in the row of each line, and in the line itself."""
     by_base: list[int]
+    in_order: list[float]
+    """The bases from top to bottom."""
+    tallest: float
 
     @classmethod
     def of(cls, lines: Sequence[LayerLine]) -> _Heights:
@@ -536,16 +539,16 @@ class _Heights:
             length = sum(len(lines[n].marks) for n in row)
             for n in row:
                 lengths[n] = (length, len(lines[n].marks))
-        return cls([line.base for line in lines], [line.size for line in lines], lengths, by_base)
+        bases, sizes = [line.base for line in lines], [line.size for line in lines]
+        return cls(bases, sizes, lengths, by_base, [bases[n] for n in by_base], max(sizes, default=0.0))
 
     def smallest_first(self) -> list[int]:
         return sorted(range(len(self.bases)), key=lambda n: (self.sizes[n], self.lengths[n]))
 
     def near(self, n: int) -> Iterator[int]:
         """The other lines that may share a part of a line's height."""
-        tallest = max(self.sizes)
-        bases = [self.bases[k] for k in self.by_base]
-        first, stop = bisect_right(bases, self.bases[n] - tallest), bisect_right(bases, self.bases[n] + tallest)
+        first = bisect_right(self.in_order, self.bases[n] - self.tallest)
+        stop = bisect_right(self.in_order, self.bases[n] + self.tallest)
         return (k for k in self.by_base[first:stop] if k != n)
 
     def shared(self, n: int, k: int) -> float:
@@ -612,19 +615,19 @@ def _touches(script: LayerLine, host: LayerLine, reach: float) -> bool:
     left, right = script.left, script.right
     if right < host.left - reach or left > host.right + reach:
         return False
+    if not any(
+        mark.text not in BRACES
+        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
+        for mark in host.marks
+    ):
+        return False
     over = sum(
         abs(mark.base - host.base) <= LEVEL_EM * host.size
         and mark.text.isalnum()
         and min(mark.right, right) - max(mark.left, left) > OVER_SHARE * (mark.right - mark.left)
         for mark in host.marks
     )
-    if over > MOST_OVER:
-        return False
-    return any(
-        mark.text not in BRACES
-        and (-reach <= left - mark.right <= reach or -reach / 2 <= mark.left - right <= reach / 2)
-        for mark in host.marks
-    )
+    return over <= MOST_OVER
 
 
 # ---------------------------------------------------------------- what a line says

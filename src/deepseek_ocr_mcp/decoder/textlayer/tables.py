@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ...layout.rules import Grid, find_grids
 from .content import Box, Clock
@@ -26,6 +27,7 @@ READ_CELL: Final = 1.5  # times the size of a line that was read: its size is no
 USUAL_SIZE: Final = 10.0  # points: of type, where only the rules are known
 SEEN: Final = 24  # of 255: less contrast with the ground on both sides is no rule
 AROUND_PX: Final = 2
+PLACES: Final = 400  # along a rule that are looked at, about
 DASH_PT: Final = 6.0  # between the dashes of one rule; a label that hides a part of it is higher
 
 
@@ -112,20 +114,13 @@ def visible(rules: Iterable[Box], drawing: Pixels, scale: float, clock: Clock) -
     out: list[Box] = []
     for box in rules:
         clock.tick()
-        x1, y1, x2, y2 = (round(side * scale) for side in box)
-        is_upright = y2 - y1 >= x2 - x1
-        window = drawing[max(0, y1 - AROUND_PX * (not is_upright)) : y2 + 1 + AROUND_PX * (not is_upright),
-                         max(0, x1 - AROUND_PX * is_upright) : x2 + 1 + AROUND_PX * is_upright, :3]  # fmt: skip
-        across = 1 if is_upright else 0
-        if not window.size:
+        is_upright = box[3] - box[1] >= box[2] - box[0]
+        start, end = (box[1], box[3]) if is_upright else (box[0], box[2])
+        shown = _seen_along(box, drawing if is_upright else drawing.swapaxes(0, 1), scale, is_upright=is_upright)
+        if shown.all() or not shown.any():
             out.append(box)
             continue
-        seen = (window.max(axis=across) - window.min(axis=across)).max(axis=1) >= SEEN
-        if seen.all() or not seen.any():
-            out.append(box)
-            continue
-        places = np.flatnonzero(np.diff(np.concatenate(([0], seen.astype(np.int8), [0])))) / scale
-        start = box[1] if is_upright else box[0]
+        places = np.flatnonzero(np.diff(np.concatenate(([0], shown.astype(np.int8), [0])))) * (end - start) / len(shown)
         parts: list[tuple[float, float]] = []
         for first, stop in places.reshape(-1, 2).tolist():
             if parts and first - parts[-1][1] <= DASH_PT:
@@ -133,9 +128,21 @@ def visible(rules: Iterable[Box], drawing: Pixels, scale: float, clock: Clock) -
             else:
                 parts.append((first, stop))
         for first, stop in parts:
-            low, high = start + first, min(start + stop, box[3] if is_upright else box[2])
+            low, high = start + first, start + stop
             out.append((box[0], low, box[2], high) if is_upright else (low, box[1], high, box[3]))
     return out
+
+
+def _seen_along(box: Box, drawing: Pixels, scale: float, *, is_upright: bool) -> npt.NDArray[np.bool_]:
+    """Whether a rule stands out from its ground, at places along it; `drawing` is turned so that it is upright."""
+    x1, y1, x2, y2 = box if is_upright else (box[1], box[0], box[3], box[2])
+    left, right, top, bottom = round(x1 * scale), round(x2 * scale), max(0, round(y1 * scale)), round(y2 * scale) + 1
+    columns = np.clip((left - AROUND_PX, left, (left + right) // 2, right, right + AROUND_PX), 0, drawing.shape[1] - 1)
+    pixels = drawing[top : bottom : max(1, (bottom - top) // PLACES)][:, columns, :3]
+    if not pixels.size:
+        return np.zeros(0, np.bool_)
+    seen: npt.NDArray[np.bool_] = (pixels.max(axis=1) - pixels.min(axis=1)).max(axis=1) >= SEEN
+    return seen
 
 
 def _between(line: LayerLine, x1: float, x2: float) -> Iterator[int]:

@@ -18,7 +18,7 @@ from .content import Box, Clock, Content, Glyph, Picture
 from .lines import IDEOGRAPH, is_strange
 from .visibility import Sight
 
-__all__ = ["Verdict", "implausible", "judged"]
+__all__ = ["Verdict", "implausible", "judged", "odd_within_words"]
 
 # Pictures. Shares are of the page, counted on a grid.
 GRID: Final = 40
@@ -45,6 +45,8 @@ FONT_LETTER_SHARE: Final = 0.5  # of a font's characters are letters, figures or
 CROWDED: Final = 4  # letters of one glyph; the ligatures of Latin have three
 CROWDED_EM: Final = 0.15  # width that a letter needs at least
 
+ODD_WITHIN: Final = frozenset("‰¶§¤¢£¥„‚ˆ˜¨´¸¿¡¬±‡†Œ÷×¦¯")
+"""Signs that stand in no word, between two small letters."""
 VOWEL_LETTERS: Final = {
     "LATIN": frozenset("aeiouyæøœıəɔɛ"),
     "CYRILLIC": frozenset("аеёиоуыэюяіїєѣѳүөұәў"),
@@ -169,6 +171,24 @@ def _doubtful(shown: Sequence[Glyph]) -> set[int]:
         if len(glyphs) >= FONT_LETTERS and not glyphs[0].run.dingbat and _is_suspicious(glyphs):
             doubtful.update(map(id, glyphs))
     return doubtful
+
+
+def odd_within_words(shown: Sequence[Glyph]) -> list[Glyph]:
+    """The characters that stand within a word and that no word has."""
+    return [
+        glyph
+        for before, glyph, after in zip(shown, shown[1:], shown[2:], strict=False)
+        if glyph.text > "\u007f" and _is_odd_within(before, glyph, after)
+    ]
+
+
+def _is_odd_within(before: Glyph, glyph: Glyph, after: Glyph) -> bool:
+    """Whether a character stands within a word and no word has it: wrong codes give Allg‰u, DurÈe."""
+    is_odd = glyph.text in ODD_WITHIN or (glyph.text.isupper() and glyph.text.isalpha())
+    if not is_odd or glyph.space or glyph.fresh or after.space or after.fresh:
+        return False
+    is_in_word = before.text[-1:].islower() or (glyph.text in ODD_WITHIN and before.text.isalpha())
+    return is_in_word and after.text[:1].islower() and before.run.font == after.run.font
 
 
 def _is_crowded(glyph: Glyph) -> bool:
