@@ -32,8 +32,9 @@ from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
 from deepseek_ocr_mcp.engines.deepseek.experts import EXPERTS, use_recordable_experts
-from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, TokenSheet, encode_prompt, normalised, prompt_for
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, encode_prompt, normalised, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
+from deepseek_ocr_mcp.engines.deepseek.slots import Slots
 from deepseek_ocr_mcp.engines.loops import LoopGuard
 from gpu_bounds import bounds
 from lifecycle import make_tiny  # also puts tests/engines on the path
@@ -119,15 +120,15 @@ class Bench:
         self.options = ReadOptions("document", resolution=RESOLUTION)
 
     def ours(self, batch: int, reader: ModelReader | None = None, tokens: int = 0) -> Run:
-        """All pages in one batch."""
+        """All pages side by side."""
         reader = reader or self.reader
         limit = tokens or self.tokens
         reader._room = lambda _limit: batch  # type: ignore[method-assign] # this benchmark ignores the free memory of the machine
         with self._clock() as clock:
             written = reader.read(self.pages[:batch], self.options, Patient(), max_new_tokens=limit, free_running=True)
             seconds = clock.since_prompt()
-        if clock.prompts != 1:
-            raise SystemExit(f"{batch} pages did not fit in one batch.")
+        if clock.prompts != batch:
+            raise SystemExit(f"{batch} pages did not fit side by side.")
         return Run([page.tokens for page in written], clock.vision_s, seconds)
 
     def peer(self, batch: int, tokens: int = 0) -> Run:
@@ -181,7 +182,7 @@ class Bench:
 
 
 class Clock:
-    """Times the prompt and the tokens after it. It waits for the device before it takes a time."""
+    """Times the prompts and the tokens after them. It waits for the device before it takes a time."""
 
     def __init__(self, device: str) -> None:
         self.vision_s = 0.0
@@ -202,44 +203,17 @@ class Clock:
             self._prompt_ended = self.now()
 
     def since_prompt(self) -> float:
-        """Seconds since the prompt went through the model."""
+        """Seconds since the last prompt went through the model."""
         return self.now() - self._prompt_ended
 
 
 # -- what was tried beside the ModelReader as it is
 
 
-class Unrecorded(TokenSheet):
+class Unrecorded(Slots):
     """Every step started kernel by kernel."""
 
     recorded_on = ()
-
-
-class OwnMask(Unrecorded):
-    """The model makes the mask of each step itself, of one that says which tokens are there."""
-
-    def _hidden(self, **inputs: Any) -> Any:
-        if "input_ids" in inputs:
-            inputs["attention_mask"] = inputs["attention_mask"][:, 0, 0].long()
-        return super()._hidden(**inputs)
-
-
-class Growing(Unrecorded):
-    """A cache that is copied into one larger by a token at every step."""
-
-    def _new_cache(self) -> Any:
-        return transformers.DynamicCache(config=self._model.model.language_model.config)
-
-    def write(self, tokens: Sequence[int]) -> None:
-        self._tokens.copy_(torch.tensor(tokens)[:, None])
-        self._used += 1
-        self._mask[..., self._used - 1] = True
-        if self._used == self._mask.shape[-1]:
-            self._mask = torch.nn.functional.pad(self._mask, (0, self._grow_by))
-        mask = self._mask[..., : self._used]
-        hidden = self._hidden(input_ids=self._tokens, attention_mask=mask, position_ids=self._positions)
-        self.logits = self._model.lm_head(hidden)
-        self._positions.add_(1)
 
 
 class Compiled(Unrecorded):
@@ -286,19 +260,17 @@ def _as_it_is(_model: Any) -> Iterator[None]:
 
 
 Setting = Callable[[Any], Any]
-TRIED: Final[dict[str, tuple[type[TokenSheet], Setting]]] = {
+TRIED: Final[dict[str, tuple[type[Slots], Setting]]] = {
     "no CUDA graph": (Unrecorded, _as_it_is),
-    "and the model makes the mask": (OwnMask, _as_it_is),
-    "a cache that grows by a token": (Growing, _as_it_is),
     "compiled step": (Compiled, _as_it_is),
     "compiled step, experts batched_mm": (Compiled, lambda model: experts(model, "batched_mm")),
-    "experts batched_mm": (TokenSheet, lambda model: experts(model, "batched_mm")),
-    "experts grouped_mm": (TokenSheet, lambda model: experts(model, "grouped_mm")),
-    "experts as on a card": (TokenSheet, lambda model: experts(model, EXPERTS)),
-    "experts eager, the original's loop": (TokenSheet, lambda model: experts(model, "eager")),
-    "attention eager": (TokenSheet, eager_attention),
+    "experts batched_mm": (Slots, lambda model: experts(model, "batched_mm")),
+    "experts grouped_mm": (Slots, lambda model: experts(model, "grouped_mm")),
+    "experts as on a card": (Slots, lambda model: experts(model, EXPERTS)),
+    "experts eager, the original's loop": (Slots, lambda model: experts(model, "eager")),
+    "attention eager": (Slots, eager_attention),
 }
-"""Against our reader: cache and mask of fixed shape, recorded as a CUDA graph on a GPU, attention sdpa."""
+"""Against our reader: slots, whose steps are recorded as CUDA graphs on a GPU; attention sdpa."""
 
 
 def try_out(bench: Bench, rounds: int) -> str:
@@ -309,7 +281,7 @@ def try_out(bench: Bench, rounds: int) -> str:
         for batch in TRIED_BATCHES[bench.device]:
             say(f"tried: {name}, batch {batch}")
             reader = ModelReader(bench.checkpoint, bench.model)
-            reader._sheet = functools.partial(kind, bench.model)  # type: ignore[method-assign]
+            reader._slots = functools.partial(kind, bench.model)  # type: ignore[method-assign]
             quotients, equal, first_s = [], True, time.perf_counter()
             try:
                 with setting(bench.model):
@@ -524,8 +496,8 @@ def main() -> None:
     if tried:
         parts += [
             "## Tried",
-            "Tokens a second against our reader as it is (cache and mask of fixed shape, recorded as a CUDA graph on a "
-            "GPU, attention sdpa, experts as transformers chooses), in turns. "
+            "Tokens a second against our reader as it is (slots, whose steps are recorded as CUDA graphs on a GPU, "
+            "attention sdpa, experts as transformers chooses), in turns. "
             "“First” is the first reading of a few tokens, compilation included.",
             tried,
         ]

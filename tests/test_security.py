@@ -26,6 +26,7 @@ from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
 from deepseek_ocr_mcp.worker.confine import ALL_BUT_SPYING
+from meaning import meant
 from support import BOUND_S, Servers, as_base64, children, png, running
 
 pytestmark = pytest.mark.anyio
@@ -131,8 +132,8 @@ async def test_a_file_that_ends_its_decoder_costs_its_own_request_only(end: Exce
     with private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
-            reader.open(PAGE, local=True) as bad,
-            reader.open(PAGE, local=True) as other,
+            reader.open(meant(PAGE)) as bad,
+            reader.open(meant(PAGE)) as other,
         ):
             hostile.add(bad.snapshot.path)
             with pytest.raises(UnreadableInput) as caught:
@@ -161,7 +162,7 @@ async def test_a_decoder_that_is_killed_over_a_clean_file_costs_nothing(at: str)
     with private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
-            reader.open(PAGE, local=True) as document,
+            reader.open(meant(PAGE)) as document,
         ):
             assert (await document.page(1)).width == 1
     assert not deaths
@@ -169,13 +170,13 @@ async def test_a_decoder_that_is_killed_over_a_clean_file_costs_nothing(at: str)
 
 async def test_a_decoder_that_is_killed_is_replaced() -> None:
     async with running("Echo", ocr_cache="off") as service:
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         pid = (await service.status()).worker_pid
         (decoder,) = [child for child in children(os.getpid()) if child != pid and DECODER in command(child)]
         os.kill(decoder, signal.SIGKILL)
         with anyio.fail_after(BOUND_S):
             await service._reader._decoder._process.wait()  # type: ignore[union-attr]
-            answer = await service.read(OcrRequest(image=PAGE), Caller())
+            answer = await service.ocr(OcrRequest(image=PAGE), Caller())
     assert answer.result.text
 
 
@@ -187,7 +188,7 @@ async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:
     async with running("Echo") as service:
         for image in ("--help", "-o /tmp/x", "$(touch /tmp/x)", "`id`", "file:///dev/stdin", "|cat /etc/passwd"):
             with pytest.raises(OcrError):
-                await service.read(OcrRequest(image=image), Caller())
+                await service.ocr(OcrRequest(image=image), Caller())
 
 
 async def test_without_the_token_health_tells_the_version_the_engine_and_the_state_and_no_more(serve: Servers) -> None:

@@ -261,11 +261,10 @@ class OcrRequest(ReadingArguments):
     image: Annotated[str, Field(description=_IMAGE)]
     save_to: Annotated[
         str,
-        Field(
-            description="Absolute path of the file; its suffix is the format. For a folder: a folder, or /out/*.json."
-        ),
+        Field(description="Absolute path; the suffix is the format. For a folder: a folder or /out/*.json."),
     ] = ""
-    overwrite: Annotated[bool, Field(description="Whether files may be replaced.")] = False
+    overwrite: Annotated[bool, Field(description="Replace files.")] = False
+    upright: Annotated[bool, Field(description="Turn PDF pages upright.")] = False
 
     _notes: list[Note] = PrivateAttr(default_factory=list)
 

@@ -18,6 +18,7 @@ from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.export_formats import EXPORT_FORMATS, ExportOptions
 from deepseek_ocr_mcp.worker.confine import landlock_version
+from meaning import meant
 from support import as_base64
 
 pytestmark = [
@@ -39,7 +40,7 @@ async def test_every_format_is_drawn() -> None:
     with private_folder() as folder, anyio.fail_after(60):
         async with DocumentReader(Settings(), folder).running() as reader:
             for kind in ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF", "PDF"):
-                async with reader.open(as_base64(encoded(kind)), local=True) as document:
+                async with reader.open(meant(as_base64(encoded(kind)))) as document:
                     page = await document.page(1)
                     assert page.width >= 120, kind
                     assert (await document.preview(1, 64)).data, kind
@@ -53,7 +54,7 @@ async def test_every_format_of_files_is_written() -> None:
     with private_folder() as folder, anyio.fail_after(60):
         async with (
             DocumentReader(Settings(), folder).running() as reader,
-            reader.open(as_base64(encoded("PDF")), local=True) as document,
+            reader.open(meant(as_base64(encoded("PDF")))) as document,
         ):
             for name in EXPORT_FORMATS:
                 async with reader.exported(name, text, ExportOptions("t"), document.snapshot) as path:

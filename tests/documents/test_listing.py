@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import listing
 from deepseek_ocr_mcp.documents.listing import Unlisted, complete_path, list_files, unlisted_text
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import BadRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
 
 
-def make_settings(*dirs: Path) -> Settings:
-    return Settings(_env_file=None, ocr_allowed_dirs=tuple(map(str, dirs)))  # type: ignore[call-arg]
+def reach(*dirs: Path, is_local: bool = True) -> Reach:
+    settings = Settings(_env_file=None, ocr_allowed_dirs=tuple(map(str, dirs)))  # type: ignore[call-arg]
+    return Reach.of(Caller(is_local=is_local), settings)
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def scans(tmp_path: Path) -> Path:
 
 
 async def names(image: object, *dirs: Path, local: bool = True, leave_out: str = "") -> list[str] | None:
-    found = await list_files(str(image), settings=make_settings(*dirs), local=local, leave_out=leave_out)
+    found = await list_files(str(image), reach(*dirs, is_local=local), leave_out=leave_out)
     return None if found is None else list(found.files)
 
 
@@ -43,7 +46,7 @@ TOP = ["a.tiff", "b.pdf", "Page 1.PNG", "page 2.png", "page 10.png", "report.pdf
 async def test_a_folder_names_its_own_readable_files_in_the_order_of_people(scans: Path) -> None:
     for spelling in (scans, f"{scans}/", f'"{scans}"', scans.as_uri(), f"{scans}/../scans"):
         assert await names(spelling) == TOP
-    found = await list_files(str(scans), settings=make_settings(), local=True)
+    found = await list_files(str(scans), reach())
     assert found is not None
     assert found.root == str(scans)
     assert found.subfolders
@@ -129,7 +132,7 @@ async def test_one_odd_link_in_a_folder_costs_that_link(scans: Path) -> None:
 
 
 async def left_out(image: object, *dirs: Path) -> dict[str, str]:
-    found = await list_files(str(image), settings=make_settings(*dirs), local=True)
+    found = await list_files(str(image), reach(*dirs))
     assert found is not None
     return {each.name: each.why for each in found.left_out}
 
@@ -217,15 +220,14 @@ async def test_a_pattern_of_many_stars_ends(scans: Path) -> None:
 
 
 async def test_paths_are_completed_where_the_caller_may_read(scans: Path, tmp_path: Path) -> None:
-    settings = make_settings(scans)
-    found = await complete_path(f"{scans}/pag", settings=settings, local=False)
+    found = await complete_path(f"{scans}/pag", reach(scans, is_local=False))
     assert found == [f"{scans}/Page 1.PNG", f"{scans}/page 2.png", f"{scans}/page 10.png"]
-    assert f"{scans}/2024/" in await complete_path(f"{scans}/2", settings=settings, local=False)
-    assert await complete_path("", settings=settings, local=False) == [f"{scans}/"]
-    assert await complete_path(str(scans)[:-2], settings=settings, local=False) == [f"{scans}/"]
-    assert await complete_path(f"{tmp_path}/", settings=settings, local=True) == [f"{scans}/"]
-    assert await complete_path("/etc/", settings=settings, local=True) == []
-    assert await complete_path(f"{scans}/", settings=make_settings(), local=False) == []
-    assert len(await complete_path(f"{scans}/", settings=make_settings(), local=True)) >= len(TOP)
+    assert f"{scans}/2024/" in await complete_path(f"{scans}/2", reach(scans, is_local=False))
+    assert await complete_path("", reach(scans, is_local=False)) == [f"{scans}/"]
+    assert await complete_path(str(scans)[:-2], reach(scans, is_local=False)) == [f"{scans}/"]
+    assert await complete_path(f"{tmp_path}/", reach(scans)) == [f"{scans}/"]
+    assert await complete_path("/etc/", reach(scans)) == []
+    assert await complete_path(f"{scans}/", reach(is_local=False)) == []
+    assert len(await complete_path(f"{scans}/", reach())) >= len(TOP)
     for text in ("relative", "~", "\0", "x" * 5000, "\ud800"):
-        assert await complete_path(text, settings=make_settings(), local=True) is not None
+        assert await complete_path(text, reach()) is not None

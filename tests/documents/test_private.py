@@ -18,6 +18,7 @@ from deepseek_ocr_mcp.documents import private
 from deepseek_ocr_mcp.documents.private import is_whole, private_folder, restore
 from deepseek_ocr_mcp.documents.reader import DocumentReader
 from deepseek_ocr_mcp.errors import NotReady
+from meaning import meant
 from support import as_base64, png
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
@@ -119,11 +120,11 @@ async def test_a_server_whose_folder_was_removed_reads_on() -> None:
     page = as_base64(png())
     with private_folder() as folder, anyio.fail_after(60):
         async with DocumentReader(Settings(), folder).running() as reader:
-            async with reader.open(page, local=True) as document:
+            async with reader.open(meant(page)) as document:
                 assert (await document.page(1)).width == 40
             shutil.rmtree(folder)
             reader.check()
-            async with reader.open(page, local=True) as document:
+            async with reader.open(meant(page)) as document:
                 assert (await document.page(1)).width == 40
 
 
@@ -138,7 +139,7 @@ async def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: 
             with pytest.raises(NotReady, match="folder for pages"):
                 reader.check()
             with pytest.raises(NotReady):
-                async with reader.open(as_base64(png()), local=True):
+                async with reader.open(meant(as_base64(png()))):
                     pass
             os.unlink(tmp_path)
             os.rename(away, tmp_path)

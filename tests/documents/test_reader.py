@@ -18,6 +18,7 @@ from deepseek_ocr_mcp.errors import InputNotFound, OcrError, Timeout, Unreadable
 from deepseek_ocr_mcp.export_formats import ExportOptions
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_decoder import DECODE_S, FakeDecoder
+from meaning import meant
 from virtual_time import counted_steps
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
@@ -73,28 +74,28 @@ async def test_no_decoder_is_started_before_a_document_comes_and_one_serves_them
         await anyio.sleep(1000)
         assert library.decoders == []
         for _ in range(3):
-            async with reader.open(str(library.file), local=True) as document:
+            async with reader.open(meant(library.file)) as document:
                 assert (document.format, document.page_count) == ("PDF", 3)
         assert len(library.decoders) == 1
 
 
 async def test_an_unused_decoder_ends_after_a_while_and_the_next_document_starts_another(library: Library) -> None:
     async with library.running() as reader:
-        async with reader.open(str(library.file), local=True):
+        async with reader.open(meant(library.file)):
             await anyio.sleep(IDLE_EXIT_S * 10)
             assert library.decoders[0].alive, "a document is open"
         await anyio.sleep(IDLE_EXIT_S - 1)
         assert library.decoders[0].alive
         await anyio.sleep(2)
         assert not library.decoders[0].alive
-        async with reader.open(str(library.file), local=True):
+        async with reader.open(meant(library.file)):
             assert len(library.decoders) == 2
 
 
 async def test_each_document_begins_the_idle_time_anew(library: Library) -> None:
     async with library.running() as reader:
         for _ in range(5):
-            async with reader.open(str(library.file), local=True):
+            async with reader.open(meant(library.file)):
                 pass
             await anyio.sleep(IDLE_EXIT_S * 0.8)
         assert len(library.decoders) == 1
@@ -103,7 +104,7 @@ async def test_each_document_begins_the_idle_time_anew(library: Library) -> None
 
 async def test_a_reader_without_work_does_not_wake_up(library: Library) -> None:
     async with library.running() as reader:
-        async with reader.open(str(library.file), local=True):
+        async with reader.open(meant(library.file)):
             pass
         await anyio.sleep(IDLE_EXIT_S + 1)
         with counted_steps() as steps:
@@ -112,7 +113,7 @@ async def test_a_reader_without_work_does_not_wake_up(library: Library) -> None:
 
 
 async def test_many_callers_share_one_decoder_and_are_served_one_after_the_other(library: Library) -> None:
-    async with library.running() as reader, reader.open(str(library.file), local=True) as document:
+    async with library.running() as reader, reader.open(meant(library.file)) as document:
         began = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             for number in (1, 2, 3):
@@ -133,7 +134,7 @@ async def test_a_page_that_ends_its_decoder_is_blamed_and_the_next_page_gets_ano
 ) -> None:
     tries = 2 if isinstance(failure, WorkerDied) else 1  # a death may be somebody else's doing: it is tried again
     library.script["render"] = [None, *[failure] * tries]
-    async with library.running() as reader, reader.open(str(library.file), local=True) as document:
+    async with library.running() as reader, reader.open(meant(library.file)) as document:
         await document.page(1)
         with pytest.raises(UnreadableInput, match=words):
             await document.page(2)
@@ -144,7 +145,7 @@ async def test_a_page_that_ends_its_decoder_is_blamed_and_the_next_page_gets_ano
 async def test_an_error_that_the_decoder_answers_is_the_callers_and_costs_no_decoder(library: Library) -> None:
     refusal = OcrError("Page 1 is too large.", remedy="Send a smaller one.")
     library.script["render"] = [refusal]
-    async with library.running() as reader, reader.open(str(library.file), local=True) as document:
+    async with library.running() as reader, reader.open(meant(library.file)) as document:
         with pytest.raises(OcrError) as caught:
             await document.page(1)
         assert caught.value is refusal
@@ -165,7 +166,7 @@ async def test_a_text_layer_that_ends_a_decoder_is_asked_of_that_document_no_mor
     tries = 2 if isinstance(failure, WorkerDied) else 1
     library.script["text_layer"] = [failure] * tries
     async with library.running() as reader:
-        async with reader.open(str(library.file), local=True) as document:
+        async with reader.open(meant(library.file)) as document:
             first = await document.text_layer(1)
             assert (first.usable, why in first.why) == (False, True)
             second = await document.text_layer(2)
@@ -176,7 +177,7 @@ async def test_a_text_layer_that_ends_a_decoder_is_asked_of_that_document_no_mor
             *[["text_layer"]] * (tries - 1),
             ["render"],
         ]
-        async with reader.open(str(library.file), local=True) as document:
+        async with reader.open(meant(library.file)) as document:
             assert (await document.text_layer(1)).usable, "another document, another chance"
 
 
@@ -185,7 +186,7 @@ async def test_a_text_layer_that_ends_a_decoder_is_asked_of_that_document_no_mor
 
 async def test_what_a_document_needs_on_disk_is_gone_when_it_is_closed_whatever_happened(library: Library) -> None:
     async with library.running() as reader:
-        async with reader.open(str(library.file), local=True) as document:
+        async with reader.open(meant(library.file)) as document:
             image = await document.page(1)
             assert os.path.dirname(image.path) == os.path.dirname(document.snapshot.path)
             document.discard(image)
@@ -195,12 +196,12 @@ async def test_what_a_document_needs_on_disk_is_gone_when_it_is_closed_whatever_
         assert library.left() == []
         library.script["inspect"] = [UnreadableInput("No.", remedy="Another.")]
         with pytest.raises(UnreadableInput):
-            async with reader.open(str(library.file), local=True):
+            async with reader.open(meant(library.file)):
                 raise AssertionError
         await anyio.sleep(1)
         assert library.left() == []
         with anyio.move_on_after(DECODE_S / 2):
-            async with reader.open(str(library.file), local=True):
+            async with reader.open(meant(library.file)):
                 raise AssertionError
         await anyio.sleep(1)
         assert library.left() == []
@@ -212,7 +213,7 @@ async def test_a_document_that_is_received_is_taken_over_and_its_sender_may_leav
             incoming.name = "sent.pdf"
             await incoming.write(b"%PDF-1.7 sent")
             snapshot = await incoming.snapshot()
-            opened = reader.open(snapshot, local=False)
+            opened = reader.open(snapshot)
             document = await opened.__aenter__()
         await anyio.sleep(1)
         assert content(document.snapshot.path) == b"%PDF-1.7 sent"
@@ -226,21 +227,21 @@ async def test_a_document_that_is_kept_is_one_file_for_all_holders_and_goes_with
     async with library.running() as reader:
         kept = []
         for _ in range(2):
-            async with reader.open(str(library.file), local=True) as document:
+            async with reader.open(meant(library.file)) as document:
                 kept.append(await document.keep())
         assert kept[0] is kept[1]
         await anyio.sleep(1)
         assert len(library.left()) == 1
         kept[0].let_go()
-        async with reader.open(kept[1], local=False) as again:
+        async with reader.open(kept[1]) as again:
             assert content(again.snapshot.path) == content(library.file)
         await anyio.sleep(1)
         kept[1].let_go()
         assert library.left() == []
         with pytest.raises(InputNotFound, match="not kept any more"):
-            async with reader.open(kept[0], local=False):
+            async with reader.open(kept[0]):
                 raise AssertionError
-        async with reader.open(str(library.file), local=True) as document:
+        async with reader.open(meant(library.file)) as document:
             new = await document.keep()
         assert new is not kept[0]
         assert new.alive
@@ -290,7 +291,7 @@ async def test_clients_take_turns_with_exports(library: Library) -> None:
 async def test_an_export_of_a_document_has_it_inspected_first_and_blames_it_for_a_crash(library: Library) -> None:
     library.script["export"] = [WorkerDied(-11, "")]
     async with library.running() as reader:
-        async with reader.open(str(library.file), local=True) as document:
+        async with reader.open(meant(library.file)) as document:
             with pytest.raises(UnreadableInput, match=r"crashed over a\.pdf"):
                 async with reader.exported("pdf", [], ExportOptions(), document.snapshot):
                     raise AssertionError

@@ -23,7 +23,7 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import base64 as base64_source
 from deepseek_ocr_mcp.documents import source
 from deepseek_ocr_mcp.documents.output import make_folder, resolve_output, write_atomically
-from deepseek_ocr_mcp.documents.reach import allowed_path
+from deepseek_ocr_mcp.documents.reach import Reach, allowed_path
 from deepseek_ocr_mcp.documents.source import Snapshot, discard, open_source
 from deepseek_ocr_mcp.errors import (
     BadRequest,
@@ -34,6 +34,7 @@ from deepseek_ocr_mcp.errors import (
     OutputExists,
     UnreadableInput,
 )
+from meaning import meant
 
 pytestmark = pytest.mark.anyio
 BOUND_S = 60.0  # a bound, not a wait: nothing here takes a second
@@ -70,10 +71,14 @@ def inbox(tmp_path: Path) -> Path:
     return folder
 
 
+async def opened(image: str, scratch: Path, settings: Settings, *, local: bool = True) -> Snapshot:
+    return await open_source(meant(image, *settings.ocr_allowed_dirs, is_local=local), settings, str(scratch))
+
+
 async def take(image: str, scratch: Path, *, local: bool = True, **values: object) -> bytes:
     """The bytes that a snapshot of `image` holds; the snapshot itself is checked and discarded."""
     with anyio.fail_after(BOUND_S):
-        snapshot = await open_source(image, settings=make_settings(**values), scratch=str(scratch), local=local)
+        snapshot = await opened(image, scratch, make_settings(**values), local=local)
     data = content(snapshot.path)
     assert Path(snapshot.path).parent == scratch
     assert snapshot.size == len(data)
@@ -115,7 +120,7 @@ async def test_a_file_whose_name_is_no_utf8_is_found_by_the_name_that_answers_sh
 async def test_the_name_is_the_files_own(inbox: Path, scratch: Path) -> None:
     path = inbox / "two\nlines.png"
     path.write_bytes(PNG)
-    snapshot = await open_source(str(path), settings=make_settings(), scratch=str(scratch), local=True)
+    snapshot = await opened(str(path), scratch, make_settings())
     assert snapshot.name == "two\\nlines.png"
     discard(snapshot)
     discard(snapshot)  # twice is fine
@@ -522,7 +527,8 @@ async def test_a_failed_download_leaves_nothing(scratch: Path, monkeypatch: pyte
 
 
 async def resolve(save_to: object, *, local: bool = True, overwrite: bool = False, **values: object) -> str:
-    return await resolve_output(str(save_to), settings=make_settings(**values), local=local, overwrite=overwrite)
+    reach = Reach(make_settings(**values).ocr_allowed_dirs, local)
+    return await resolve_output(str(save_to), reach, overwrite=overwrite)
 
 
 async def test_an_output_is_an_absolute_text_file(inbox: Path) -> None:

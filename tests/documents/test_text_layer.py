@@ -28,6 +28,7 @@ from deepseek_ocr_mcp.documents.private import private_folder
 from deepseek_ocr_mcp.documents.reader import DocumentReader, LayerText
 from deepseek_ocr_mcp.errors import BadRequest, Cancelled, InputTooLarge, UnreadableInput
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerHandle
+from meaning import meant
 from pdf_maker import A4, PROSE, Sheet, born_digital, letter_map, pdf, stream
 
 MAX_PIXELS = 20_000_000
@@ -933,7 +934,7 @@ async def test_a_document_gives_the_layer_of_each_page_in_pixels_of_its_picture(
     with anyio.fail_after(60), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder).running() as reader,
-            reader.open(str(path), local=True) as document,
+            reader.open(meant(path)) as document,
         ):
             layer = await document.text_layer(1)
             image = await document.page(1)
@@ -955,7 +956,7 @@ async def test_a_picture_is_not_asked(tmp_path: Path) -> None:
     with anyio.fail_after(60), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder).running() as reader,
-            reader.open(str(path), local=True) as document,
+            reader.open(meant(path)) as document,
         ):
             assert (await document.text_layer(1)).why == "a picture has none"
 
@@ -975,14 +976,14 @@ async def test_a_form_that_holds_itself_costs_its_document_and_nothing_else(
     monkeypatch.setattr(renderer, "DECODE_TIMEOUT_S", 2.0)
     with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(Settings(), folder).running() as reader:
-            async with reader.open(str(path), local=True) as document:
+            async with reader.open(meant(path)) as document:
                 layer = await document.text_layer(1)
                 assert (layer.usable, layer.reading) == (False, None)
                 assert "too long" in layer.why or "crashed" in layer.why
                 with pytest.raises(UnreadableInput):
                     await document.page(1)
             path.write_bytes(pdf(born_digital()))
-            async with reader.open(str(path), local=True) as document:
+            async with reader.open(meant(path)) as document:
                 assert (await document.text_layer(1)).usable
 
 
@@ -1003,7 +1004,7 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
     with anyio.fail_after(600), private_folder() as folder:
         async with (
             DocumentReader(Settings(), folder, spawn=spawn).running() as reader,
-            reader.open(str(path), local=True) as document,
+            reader.open(meant(path)) as document,
         ):
             child = psutil.Process(decoders[0].pid)
             settled = 0

@@ -7,7 +7,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -20,8 +20,10 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.edges.mcp import apps
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.errors import InputNotFound
-from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.models import OcrRequest, Page
+from deepseek_ocr_mcp.service.answer import Answer
 from deepseek_ocr_mcp.service.progress import Terms
+from deepseek_ocr_mcp.service.store import ResultStore
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
@@ -170,11 +172,31 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
         assert "no such result" in said(answer)
 
 
+@pytest.mark.usefixtures("virtual_time")
+async def test_each_answer_is_forgotten_at_the_end_of_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apps, "client_supports_apps", lambda ctx: True)
+    store: ResultStore[Any] = ResultStore()
+    view = apps.AppView(cast(Any, None), store)
+    answer = Answer(cast(Any, None), whole=[Page(page=1, width=10, height=10, text="one")])
+    with anyio.fail_after(10 * apps.KEPT_S):
+        async with view.running():
+            first = view.keep(cast(Any, None), answer)
+            await anyio.sleep(apps.KEPT_S * 0.6)
+            second = view.keep(cast(Any, None), answer)
+            await anyio.sleep(apps.KEPT_S * 0.6)
+            with pytest.raises(InputNotFound):
+                store.text(first)
+            assert store.text(second) == "one"
+            await anyio.sleep(apps.KEPT_S)
+            with pytest.raises(InputNotFound):
+                store.text(second)
+
+
 async def test_a_kept_document_goes_with_its_last_holder() -> None:
     request = OcrRequest(image=PAGE)
     async with running() as service:
-        first = (await service.read(request, Caller(), Terms(keep=True))).kept
-        second = (await service.read(request, Caller(), Terms(keep=True))).kept
+        first = (await service.ocr(request, Caller(), Terms(keep=True))).kept
+        second = (await service.ocr(request, Caller(), Terms(keep=True))).kept
         assert first is not None
         assert first is second
         first.let_go()
@@ -185,7 +207,7 @@ async def test_a_kept_document_goes_with_its_last_holder() -> None:
         with pytest.raises(InputNotFound, match="not kept any more"):
             async with service.opened(first):
                 pass
-        again = (await service.read(request, Caller(), Terms(keep=True))).kept
+        again = (await service.ocr(request, Caller(), Terms(keep=True))).kept
         assert again is not first
 
 

@@ -15,8 +15,8 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.service import folders
-from deepseek_ocr_mcp.service.folders import FolderReader
 from deepseek_ocr_mcp.service.progress import Terms
+from deepseek_ocr_mcp.service.service import OcrService
 from support import BOUND_S, client, echo, facts, png, running, said, tiff
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")]
@@ -52,7 +52,7 @@ def make(folder: Path, count: int) -> None:
         (folder / f"page {number}.png").write_bytes(png(40 + number))
 
 
-async def read(reader: FolderReader, **arguments: Any) -> tuple[folders.Folder, str]:
+async def read(service: OcrService, **arguments: Any) -> tuple[folders.Folder, str]:
     """One request to the end, or to `reply_s`: how far the folder is, and what is said."""
     reply_s = arguments.pop("reply_s", math.inf)
     local = arguments.pop("local", True)
@@ -62,9 +62,7 @@ async def read(reader: FolderReader, **arguments: Any) -> tuple[folders.Folder, 
     )
     with anyio.fail_after(BOUND_S):
         caller = Caller(is_local=local)
-        listing = await reader.find(request.image, caller)
-        assert listing is not None
-        answer = await reader.read(request, listing, caller, Terms(on_progress=progress, reply_s=reply_s))
+        answer = await service.ocr(request, caller, Terms(on_progress=progress, reply_s=reply_s))
     assert answer.result.folder is not None
     return answer.result.folder, "\n".join(map(str, answer.result.notes))
 
@@ -210,8 +208,7 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
     (scans / "bad | file.png").write_text("no picture")
     (scans / "empty.png").touch()
     async with running("OnePageKills") as service:
-        reader = service.folders
-        folder, notes = await read(reader, image=scans, save_to=out)
+        folder, notes = await read(service, image=scans, save_to=out)
         assert counts(folder) == (6, 3, 0, 3, 0)
         assert [failure.file for failure in folder.failures or ()] == ["aa.png", "bad | file.png", "empty.png"]
         assert "exit status 5" in notes
@@ -220,7 +217,7 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
         assert "3 of 6 files" in index
         assert "| bad \\| file.png |  |  | failed: " in index
         (scans / "empty.png").write_bytes(png())
-        assert counts((await read(reader, image=scans, save_to=out))[0]) == (6, 1, 3, 2, 0)
+        assert counts((await read(service, image=scans, save_to=out))[0]) == (6, 1, 3, 2, 0)
 
 
 # -- nothing is replaced, nothing of ours is read
@@ -228,15 +225,14 @@ async def test_each_failure_is_told_and_stops_none_of_the_others(scans: Path, ou
 
 async def test_texts_and_figures_beside_the_pages_are_not_read_the_next_time(scans: Path) -> None:
     async with running("Drawing") as service:
-        reader = service.folders
-        first, _ = await read(reader, image=f"{scans}/**", save_to=scans)
+        first, _ = await read(service, image=f"{scans}/**", save_to=scans)
         assert first.read == 4
         assert "sub/c.png-figures/page-1-figure-1.png" in written(scans)
-        again, _ = await read(reader, image=f"{scans}/**", save_to=scans)
+        again, _ = await read(service, image=f"{scans}/**", save_to=scans)
         assert counts(again) == (4, 0, 4, 0, 0)
-        inside, _ = await read(reader, image=f"{scans}/**", save_to=scans / "out")
+        inside, _ = await read(service, image=f"{scans}/**", save_to=scans / "out")
         assert inside.found == 4
-        assert counts((await read(reader, image=f"{scans}/**", save_to=scans / "out"))[0]) == (4, 0, 4, 0, 0)
+        assert counts((await read(service, image=f"{scans}/**", save_to=scans / "out"))[0]) == (4, 0, 4, 0, 0)
 
 
 async def test_links_out_of_the_allowed_folders_are_refused_one_by_one(scans: Path, tmp_path: Path) -> None:
@@ -247,13 +243,12 @@ async def test_links_out_of_the_allowed_folders_are_refused_one_by_one(scans: Pa
     (scans / "nothing.png").symlink_to(outside / "missing.png")
     (scans / "texts").symlink_to(outside)
     async with running(ocr_allowed_dirs=str(scans)) as service:
-        reader = service.folders
-        folder, _ = await read(reader, image=f"{scans}/**", save_to=scans / "out", local=False)
+        folder, _ = await read(service, image=f"{scans}/**", save_to=scans / "out", local=False)
         assert counts(folder) == (6, 4, 0, 2, 0)
         told = {failure.file: failure.error.replace(failure.file, "") for failure in folder.failures or ()}
         assert told["leak.png"] == told["nothing.png"], "a refusal does not tell what exists outside"
         with pytest.raises(OcrError, match="outside the allowed folders"):
-            await read(reader, image=scans, save_to=scans / "texts", local=False)
+            await read(service, image=scans, save_to=scans / "texts", local=False)
     assert os.listdir(outside) == ["secret.png"]
 
 

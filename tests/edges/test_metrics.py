@@ -114,7 +114,7 @@ async def test_requests_are_counted_by_mode_engine_and_how_they_ended() -> None:
 async def test_an_engine_without_tokens_has_no_count_of_them() -> None:
     async with running("Echo") as service:
         metrics = Metrics(service)
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         found = await rendered(metrics)
     assert value(found, "pages_total", engine="Echo") == 1
     assert not any(name == "tokens_total" for name, _ in found)
@@ -130,7 +130,7 @@ async def test_failures_are_counted_by_their_code_and_dead_workers_too(
     async with running(engine, **({"ocr_page_timeout": 0.3} if outcome == "timeout" else {})) as service:
         metrics = Metrics(service)
         with pytest.raises(OcrError):
-            await service.read(OcrRequest(image=PAGE), Caller())
+            await service.ocr(OcrRequest(image=PAGE), Caller())
         found = await rendered(metrics)
     assert value(found, "requests_total", mode="document", engine=engine, outcome=outcome) == 1
     assert value(found, "worker_restarts_total", engine=engine) == restarts
@@ -145,7 +145,7 @@ async def test_a_caller_that_goes_away_is_counted_as_such() -> None:
                 if message.endswith("reading"):
                     scope.cancel()
 
-            await service.read(OcrRequest(image=PAGE), Caller(), Terms(on_progress=stop))
+            await service.ocr(OcrRequest(image=PAGE), Caller(), Terms(on_progress=stop))
         found = await rendered(metrics)
     assert value(found, "requests_total", mode="document", engine="Patient", outcome="client_gone") == 1
 
@@ -186,7 +186,7 @@ async def test_pages_of_several_requests_in_one_batch_are_counted_once() -> None
         async with anyio.create_task_group() as tasks:
             for width in range(30, 36):
                 request = OcrRequest(image=as_base64(png(width)))
-                tasks.start_soon(lambda request=request: service.read(request, Caller(request.image)))
+                tasks.start_soon(lambda request=request: service.ocr(request, Caller(request.image)))
         found = await rendered(metrics)
     assert value(found, "pages_total", engine="Counting") == 6
     assert value(found, "tokens_total", engine="Counting") == 42
@@ -199,13 +199,13 @@ async def test_each_move_of_the_model_is_timed_and_its_state_shown() -> None:
     async with on_a_card(nvml) as service:
         metrics = Metrics(service)
         assert value(await rendered(metrics), "model_state", state="unloaded") == 1
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         assert value(await rendered(metrics), "model_state", state="gpu") == 1
         await service.offload()
         assert value(await rendered(metrics), "model_state", state="host") == 1
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         await service.release()
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         found = await rendered(metrics)
         assert sum(shown for (name, _), shown in found.items() if name == "model_state") == 1
     counts = {
@@ -229,7 +229,7 @@ async def test_a_forced_release_is_a_move_too_and_no_restart() -> None:
 
         async def read() -> None:
             with pytest.raises(OcrError):
-                await service.read(OcrRequest(image=PAGE), Caller(), Terms(on_progress=note))
+                await service.ocr(OcrRequest(image=PAGE), Caller(), Terms(on_progress=note))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
@@ -246,7 +246,7 @@ async def test_a_load_that_fails_is_counted() -> None:
     async with running("Unloadable") as service:
         metrics = Metrics(service)
         with pytest.raises(OcrError):
-            await service.read(OcrRequest(image=PAGE), Caller())
+            await service.ocr(OcrRequest(image=PAGE), Caller())
         found = await rendered(metrics)
     assert value(found, "model_move_failures_total", engine="Unloadable", step="load") == 1
     assert value(found, "requests_total", mode="document", engine="Unloadable", outcome="engine_unavailable") == 1
@@ -258,7 +258,7 @@ async def test_gpu_memory_is_shown_total_used_and_ours() -> None:
     async with on_a_card(nvml) as service:
         metrics = Metrics(service)
         assert value(await rendered(metrics), "gpu_memory_ours_bytes") == 0
-        await service.read(OcrRequest(image=PAGE), Caller())
+        await service.ocr(OcrRequest(image=PAGE), Caller())
         pid = (await service.status()).worker_pid
         assert pid is not None
         card.take(pid, 7_000)
@@ -353,7 +353,7 @@ async def test_metrics_ask_for_the_token_and_refusals_are_counted() -> None:
 async def test_two_applications_in_one_process_count_apart() -> None:
     async with running("Echo") as one, running("Echo") as other:
         first, second = Metrics(one), Metrics(other)
-        await one.read(OcrRequest(image=PAGE), Caller())
+        await one.ocr(OcrRequest(image=PAGE), Caller())
         assert value(await rendered(first), "pages_total", engine="Echo") == 1
         assert value(await rendered(second), "pages_total", engine="Echo") == 0
 

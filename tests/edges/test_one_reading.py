@@ -183,3 +183,18 @@ async def test_a_damaged_page_of_a_picture_file_costs_that_page_of_its_pdf(tmp_p
     with pypdfium2.PdfDocument(tmp_path / "out.pdf") as made:
         assert len(made) == 2
         assert "Minutes" in made[0].get_textpage().get_text_range()
+
+
+async def test_a_searchable_pdf_is_turned_upright_if_asked(tmp_path: Path) -> None:
+    page = Image.open(io.BytesIO(written("Minutes of the board"))).convert("RGB")
+    page.rotate(-90, expand=True).save(tmp_path / "scan.png")
+    async with client("rapidocr") as mcp:
+        for upright, name in ((False, "as-it-lies.pdf"), (True, "upright.pdf")):
+            asked = {"image": f"{tmp_path}/scan.png", "save_to": f"{tmp_path}/{name}", "upright": upright}
+            facts(await mcp.call_tool("ocr_to_files", asked))
+    turns = []
+    for name in ("as-it-lies.pdf", "upright.pdf"):
+        with pypdfium2.PdfDocument(tmp_path / name) as made:
+            assert "Minutes" in made[0].get_textpage().get_text_range()
+            turns.append(made[0].get_rotation())
+    assert turns == [0, 270]

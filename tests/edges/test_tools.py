@@ -83,7 +83,7 @@ async def test_the_arguments_are_those_of_the_contract() -> None:
         "max_chars",
     ]  # fmt: skip
     assert list(files["properties"]) == [
-        "image", "save_to", "overwrite", "mode", "pages", "custom_prompt", "resolution", "text_layer",
+        "image", "save_to", "overwrite", "upright", "mode", "pages", "custom_prompt", "resolution", "text_layer",
     ]  # fmt: skip
     defaults = {name: each["default"] for name, each in image["properties"].items() if "default" in each}
     assert defaults == {"max_chars": 20_000}, "clients send defaults, and a mode that was sent is one that was meant"

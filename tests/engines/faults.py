@@ -5,6 +5,7 @@ Standard library only: they start in 50 ms. A test names one as `OCR_ENGINE=faul
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -86,15 +87,20 @@ class Nonsense(Lines):
 
 
 class Openable(Echo):
-    """Its weights are mapped before a card is chosen; while they are, the file `open` in `FAULTS` grows by its pid."""
+    """Its weights are mapped before a card is chosen.
+
+    When it begins, it adds its pid to the file `open` in `FAULTS` and gives a sign. Then it waits while the test holds
+    a lock of the file `slow` there.
+    """
 
     def open(self, device: str, call: Call) -> dict[str, Any]:
         if "CUDA_VISIBLE_DEVICES" in os.environ:
             raise RuntimeError("a card was chosen already")
         with Path(os.environ["FAULTS"], "open").open("a") as note:
             note.write(f"{os.getpid()}\n")
-        while Path(os.environ["FAULTS"], "slow").exists():
-            time.sleep(0.005)
+        sign("opening")
+        with Path(os.environ["FAULTS"], "slow").open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_SH)
         return {"model": self.model}
 
     def restore(self, device: str) -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,17 +29,18 @@ from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek import generate, slots  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.generate import (  # noqa: E402
     ModelReader,
-    TokenSheet,
+    Written,
     encode_prompt,
     normalised,
     prompt_for,
 )
+from deepseek_ocr_mcp.engines.deepseek.slots import Slots  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
 DOCUMENT = ReadOptions("document", resolution="tiny")
@@ -91,18 +93,40 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return found
 
 
+@lru_cache(maxsize=2)
 def reader(folder: Path) -> ModelReader:
+    """One for all tests: they leave the model as it was."""
     checkpoint = read_checkpoint(str(folder))
     return ModelReader(checkpoint, checkpoint.load_model(torch.float32))
 
 
-@pytest.fixture
-def pages(tmp_path: Path) -> list[PageImage]:
-    """Five pages, no two of a size."""
-    return [page(tmp_path, number, *size) for number, size in enumerate(SIZES)]
-
-
 SIZES = [(300, 200), (820, 1100), (500, 500), (900, 300), (32, 64)]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[PageImage]:
+    """Five pages, no two of a size."""
+    folder = tmp_path_factory.mktemp("pages")
+    return [page(folder, number, *size) for number, size in enumerate(SIZES)]
+
+
+@pytest.fixture(scope="module")
+def texts_alone(pages: list[PageImage]) -> Callable[[Path], list[Written]]:
+    """Each page read by itself by the model in a folder, once."""
+
+    @lru_cache(maxsize=2)
+    def read(folder: Path) -> list[Written]:
+        return [read_tokens(reader(folder), [page])[0] for page in pages]
+
+    return read
+
+
+Alone = Callable[[Path], list[Written]]
+
+
+def read_tokens(model: ModelReader, pages: list[PageImage]) -> list[Written]:
+    """At most 60 tokens of each page: some have 300."""
+    return model.read(pages, DOCUMENT, Listening(), max_new_tokens=60)
 
 
 def page(folder: Path, number: int, width: int, height: int) -> PageImage:
@@ -117,21 +141,30 @@ def page(folder: Path, number: int, width: int, height: int) -> PageImage:
 
 @contextmanager
 def saying(reader: ModelReader, choose: Callable[[int, int], int]) -> Iterator[list[int]]:
-    """The model wants token `choose(row, step)`. Yields the number of rows at each step."""
-    rows: list[int] = []
+    """The model wants token `choose(page, step)`, both counted from 0. Yields the number of pages at each step."""
+    counts: list[int] = []
+    steps: dict[Any, int] = {}
+    enter, chosen = Slots.enter, Slots.chosen
 
-    def hook(_module: Any, _inputs: Any, logits: Any) -> Any:
-        wanted = torch.zeros_like(logits)
-        for row in range(len(logits)):
-            wanted[row, choose(row, len(rows))] = 1
-        rows.append(len(logits))
-        return wanted + 0.1 * torch.arange(logits.shape[-1]) / logits.shape[-1]
+    def numbered(self: Slots, prompt: Any) -> Any:
+        slot = enter(self, prompt)
+        steps[slot] = 0
+        return slot
 
-    handle = reader._model.lm_head.register_forward_hook(hook)
-    try:
-        yield rows
-    finally:
-        handle.remove()
+    def wanted(self: Slots) -> list[int]:
+        counts.append(self.active)
+        pages = list(steps)
+        for number, slot in enumerate(pages):
+            if slot in self._slots:
+                self.logits[slot.row] = 0.1 * torch.arange(self.logits.shape[-1]) / self.logits.shape[-1]
+                self.logits[slot.row, choose(number, steps[slot])] = 1
+                steps[slot] += 1
+        return chosen(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Slots, "enter", numbered)
+        patch.setattr(Slots, "chosen", wanted)
+        yield counts
 
 
 # ---------------------------------------------------------------- what goes in
@@ -279,10 +312,9 @@ def test_an_empty_model_filled_by_hand_computes_the_same(folder: Path, pages: li
         assert name == theirs_name
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
-    options = ReadOptions("document")
-    assert ModelReader(checkpoint, filled).read(pages[:2], options, Listening()) == ModelReader(
-        checkpoint, loaded
-    ).read(pages[:2], options, Listening())
+    assert read_tokens(ModelReader(checkpoint, filled), pages[:1]) == read_tokens(
+        ModelReader(checkpoint, loaded), pages[:1]
+    )
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -399,25 +431,82 @@ def test_an_engine_loads_reads_parks_and_reads_the_same_again(
     number = {"tiny-v1": "", "tiny-v2": "-2"}[folder.name]
     assert engine.load("cpu", call)["model"] == f"DeepSeek-OCR{number} ({folder.name})"
     assert "cpu" in repr(engine)
-    first = engine.read(pages, ReadOptions("document"), call)
+    options = ReadOptions("document", resolution="small")
+    first = engine.read(pages, options, call)
     assert len(first) == len(pages)
     assert {text.finish for text in first} <= {"stop", "loop"}
     assert any(text.text for text in first)
     assert all((text.tokens == 0) == (text.raw == "") for text in first), "a page without words has none"
     engine.offload()
     engine.restore("cpu")
-    assert engine.read(pages, ReadOptions("document"), call) == first
-    assert engine.read(pages, ReadOptions("free"), call) != first
+    assert engine.read(pages[:3], options, call) == first[:3]
+    assert engine.read(pages[:1], ReadOptions("free", resolution="small"), call) != first[:1]
 
 
-def test_a_batch_reads_every_page_as_if_it_were_alone(folder: Path, pages: list[PageImage]) -> None:
+def test_prompts_of_all_lengths_are_written_side_by_side(folder: Path, pages: list[PageImage]) -> None:
     model = reader(folder)
-    options = ReadOptions("document")  # cropping: prompts from 145 to 1200 tokens side by side
-    together = model.read(pages, options, Listening())
-    alone = [model.read([page], options, Listening())[0] for page in pages]
+    options = ReadOptions("document")  # cropping: prompts from 145 to 1200 tokens
+    together = model.read(pages[:3], options, Listening(), max_new_tokens=30)
+    alone = [model.read([page], options, Listening(), max_new_tokens=30)[0] for page in pages[:3]]
     assert together == alone
-    assert model.read(pages[::-1], options, Listening()) == alone[::-1]
-    assert len({written.text for written in together}) > 2
+    assert len({written.text for written in together}) > 1
+
+
+@pytest.mark.parametrize(("folder", "room"), [("v1", 1), ("v1", 3), ("v2", 2)], indirect=["folder"])
+def test_pages_are_written_as_if_alone_in_whatever_order_they_come_and_enter_slots(
+    folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    alone, model = texts_alone(folder), reader(folder)
+    monkeypatch.setattr(ModelReader, "_room", lambda *_: room)
+    entered: list[int] = []
+    enter = Slots.enter
+    monkeypatch.setattr(Slots, "enter", lambda self, prompt: (entered.append(self.active), enter(self, prompt))[1])
+    for order in ([4, 2, 0, 3, 1], [3, 3, 1, 1]):
+        read = read_tokens(model, [pages[number] for number in order])
+        assert read == [alone[number] for number in order]
+    assert len(entered) == 9
+    assert max(entered) == room - 1  # as many as there is room for were there at once
+
+
+def test_slots_move_down_when_a_step_of_fewer_rows_holds_them(v1_folder: Path) -> None:
+    model: Any = reader(v1_folder)._model
+    torch.manual_seed(3)
+    prompts = [slots.Prompt(torch.randn(count, 32)) for count in (9, 40, 12, 3, 21)]
+
+    def written(choose: Callable[[int, int], bool], capacity: int) -> list[list[int]]:
+        """The tokens of each prompt; `choose(step, prompt)` says whether it enters or leaves before that step."""
+        with torch.inference_mode():
+            sheet = Slots(model, capacity)
+            there: dict[int, slots.Slot] = {}
+            tokens: list[list[int]] = [[] for _ in prompts]
+            for step in range(40):
+                for number, prompt in enumerate(prompts):
+                    if choose(step, number) and number not in there and not tokens[number]:
+                        there[number] = sheet.enter(prompt)
+                chosen = sheet.chosen()
+                for number, slot in list(there.items()):
+                    tokens[number].append(chosen[slot.row])
+                    if len(tokens[number]) == 6 + 3 * number:
+                        sheet.leave(there.pop(number))
+                if there:
+                    rows.append(len(chosen))
+                    sheet.write({slot: tokens[number][-1] for number, slot in there.items()})
+            return tokens
+
+    rows: list[int] = []
+    alone = [written(lambda _, n, number=number: n == number, 1)[number] for number in range(5)]
+    rows.clear()
+    assert written(lambda *_: True, 5) == alone
+    assert rows[0] == 5
+    assert 1 in rows
+    assert written(lambda step, number: step >= 3 * (4 - number), 8) == alone
+
+
+@pytest.mark.parametrize(
+    ("rows", "capacity", "step"), [(1, 32, 1), (3, 32, 4), (5, 32, 8), (17, 32, 32), (3, 3, 3), (5, 6, 6), (1, 1, 1)]
+)
+def test_a_step_has_the_fewest_rows_of_a_few_sizes(rows: int, capacity: int, step: int) -> None:
+    assert slots.bucket_for(rows, capacity) == step
 
 
 @pytest.mark.parametrize("resolution", list(RESOLUTIONS))
@@ -487,14 +576,13 @@ def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[P
     assert [len(page.tokens) for page in both[1:]] == [300, 300]
 
 
-def test_rows_that_ended_leave_the_batch(v1_folder: Path, pages: list[PageImage]) -> None:
-    model = reader(v1_folder)
-    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
+def test_rows_that_ended_leave_the_batch(v1_folder: Path, pages: list[PageImage], texts_alone: Alone) -> None:
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
     sizes: list[int] = []
     handle = model._model.lm_head.register_forward_hook(lambda _m, _i, logits: sizes.append(len(logits)))
-    assert model.read(pages, DOCUMENT, Listening()) == alone
+    assert read_tokens(model, pages) == alone
     handle.remove()
-    assert sizes[0] == 5
+    assert max(sizes) == 5
     assert sizes[-1] <= 2
 
 
@@ -522,7 +610,7 @@ def test_a_page_that_nobody_waits_for_leaves_the_batch_and_its_neighbours_read_o
     assert {page.finish for page in read(pages, call)} == {"cancelled"}
 
 
-# ---------------------------------------------------------------- the sheet that is written on
+# ---------------------------------------------------------------- the slots that pages are written in
 
 
 @pytest.fixture
@@ -534,11 +622,11 @@ def recordable_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         recorded.append(1)
         return step
 
-    monkeypatch.setattr(generate, "record", record)
-    monkeypatch.setattr(generate, "RECORD_AFTER", 3)
-    monkeypatch.setattr(TokenSheet, "recorded_on", ("cpu",))
-    monkeypatch.setattr(TokenSheet, "recordable", True)
-    monkeypatch.setattr(TokenSheet, "spoiled", "")
+    monkeypatch.setattr(slots, "record", record)
+    monkeypatch.setattr(slots, "RECORD_AFTER", 3)
+    monkeypatch.setattr(Slots, "recorded_on", ("cpu",))
+    monkeypatch.setattr(Slots, "recordable", True)
+    monkeypatch.setattr(Slots, "spoiled", "")
     return recorded
 
 
@@ -547,7 +635,7 @@ def test_the_tokens_do_not_depend_on_how_often_the_cache_grows(
 ) -> None:
     model = reader(folder)
     seldom = model.read(pages, DOCUMENT, Listening(), max_new_tokens=120)
-    monkeypatch.setattr(generate, "GROW", {"cpu": 7})
+    monkeypatch.setattr(slots, "GROW", {"cpu": 7})
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=120) == seldom
     assert max(len(page.tokens) for page in seldom) > 7
 
@@ -555,36 +643,42 @@ def test_the_tokens_do_not_depend_on_how_often_the_cache_grows(
 def test_a_recorded_step_writes_what_the_step_itself_writes(
     folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch, recordable_here: list[int]
 ) -> None:
-    monkeypatch.setattr(generate, "GROW", {"cpu": 20})
+    monkeypatch.setattr(slots, "GROW", {"cpu": 20})
     model = reader(folder)
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=60)
     assert len(recordable_here) > 1  # anew for each shape
-    monkeypatch.setattr(TokenSheet, "recordable", False)
+    monkeypatch.setattr(Slots, "recordable", False)
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=60) == recorded
 
 
 def test_a_card_that_cannot_record_reads_all_the_same_and_is_asked_once(
-    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch, recordable_here: list[int]
+    v1_folder: Path,
+    pages: list[PageImage],
+    texts_alone: Alone,
+    monkeypatch: pytest.MonkeyPatch,
+    recordable_here: list[int],
 ) -> None:
-    model = reader(v1_folder)
-    expected = model.read(pages, DOCUMENT, Listening())
+    model, expected = reader(v1_folder), texts_alone(v1_folder)
     asked: list[int] = []
 
     def refuse(step: Callable[[], None]) -> Callable[[], None]:
         asked.append(1)
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(generate, "record", refuse)
-    assert model.read(pages, DOCUMENT, Listening()) == expected
+    monkeypatch.setattr(slots, "record", refuse)
+    assert read_tokens(model, pages) == expected
     assert asked == [1]
-    assert "stream is capturing" in TokenSheet.spoiled
+    assert "stream is capturing" in Slots.spoiled
 
 
 def test_memory_that_ends_while_a_step_is_recorded_halves_the_batch(
-    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch, recordable_here: list[int]
+    v1_folder: Path,
+    pages: list[PageImage],
+    texts_alone: Alone,
+    monkeypatch: pytest.MonkeyPatch,
+    recordable_here: list[int],
 ) -> None:
-    model = reader(v1_folder)
-    expected = model.read(pages, DOCUMENT, Listening())
+    model, expected = reader(v1_folder), texts_alone(v1_folder)
     left = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")]
 
     def record(step: Callable[[], None]) -> Callable[[], None]:
@@ -592,9 +686,9 @@ def test_memory_that_ends_while_a_step_is_recorded_halves_the_batch(
             raise left.pop()
         return step
 
-    monkeypatch.setattr(generate, "record", record)
-    assert model.read(pages, DOCUMENT, Listening()) == expected
-    assert TokenSheet.spoiled.startswith("CUDA out of memory")  # of the allocator, too: this process is to be replaced
+    monkeypatch.setattr(slots, "record", record)
+    assert read_tokens(model, pages) == expected
+    assert Slots.spoiled.startswith("CUDA out of memory")  # of the allocator, too: this process is to be replaced
 
 
 @pytest.mark.gpu
@@ -603,14 +697,14 @@ def test_steps_are_recorded_on_a_card_and_write_the_same(v1_folder: Path, pages:
     checkpoint = read_checkpoint(str(v1_folder))
     model = ModelReader(checkpoint, checkpoint.load_model(torch.bfloat16).to("cuda"))
     use_recordable_experts(model._model)
-    assert TokenSheet.recordable
+    assert Slots.recordable
     recorded = model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True)
-    assert TokenSheet.recordable, "the step cannot be recorded on this card"
-    TokenSheet.recordable = False
+    assert Slots.recordable, "the step cannot be recorded on this card"
+    Slots.recordable = False
     try:
         assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=200, free_running=True) == recorded
     finally:
-        TokenSheet.recordable = True
+        Slots.recordable = True
 
 
 def test_cancellation_stops_before_the_next_token(v1_folder: Path, pages: list[PageImage]) -> None:
@@ -643,7 +737,7 @@ def test_cancellation_stops_while_the_page_is_looked_at(folder: Path, pages: lis
 
 def test_progress_only_goes_forward(v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "PROGRESS_S", 0.0)
-    monkeypatch.setattr(generate, "MAX_BATCH", 2)
+    monkeypatch.setattr(generate, "MAX_SLOTS", 2)
     call = Listening()
     reader(v1_folder).read(pages, DOCUMENT, call)
     shares = [done for done, _ in call.heard]
@@ -661,15 +755,19 @@ def test_progress_only_goes_forward(v1_folder: Path, pages: list[PageImage], mon
 def short_of_memory(
     model: ModelReader, most: int, *, after: int = 0, kind: Callable[[str], Exception] | None = None
 ) -> Iterator[list[int]]:
-    """The language model runs out of memory in batches of more than `most` rows, from step `after` on."""
+    """The language model runs out of memory in steps of more than `most` rows, after so many; 0 rows: in prompts.
+
+    Yields the rows of each step.
+    """
     sizes: list[int] = []
     error = kind or torch.OutOfMemoryError
 
     def hook(_module: Any, _inputs: Any, arguments: dict[str, Any]) -> None:
+        if arguments.get("inputs_embeds") is not None and most:
+            return
         rows = len(arguments["attention_mask"])
-        if arguments.get("inputs_embeds") is not None:
-            sizes.append(rows)
-        if rows > most and arguments["cache"].get_seq_length() >= after:
+        sizes.append(rows)
+        if rows > most and len(sizes) > after:
             raise error("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore of it")
 
     handle = model._model.model.language_model.register_forward_pre_hook(hook, with_kwargs=True)
@@ -679,34 +777,30 @@ def short_of_memory(
         handle.remove()
 
 
-@pytest.mark.parametrize("after", [0, 95], ids=["at once", "later"])
-def test_out_of_memory_halves_the_batch_and_goes_on(folder: Path, pages: list[PageImage], after: int) -> None:
-    model = reader(folder)
-    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
-    with short_of_memory(model, 1, after=after) as sizes:
-        assert model.read(pages, DOCUMENT, Listening()) == alone
+def test_out_of_memory_halves_the_slots_and_goes_on(folder: Path, pages: list[PageImage], texts_alone: Alone) -> None:
+    model, alone = reader(folder), texts_alone(folder)
+    with short_of_memory(model, 1) as sizes:
+        assert read_tokens(model, pages) == alone
     assert sizes[:3] == [5, 2, 1]
 
 
 def test_pages_that_are_finished_when_memory_runs_out_are_kept(
-    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = reader(v1_folder)
-    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
-    lengths = sorted(len(written.tokens) for written in alone)
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
+    after = sorted(len(written.tokens) for written in alone)[1]  # when two of five have ended
     read: list[list[int]] = []
-    read_batch = ModelReader._read_batch
+    read_all = ModelReader._read_all
 
-    def noted(self: ModelReader, task: Any, numbers: Any, rows: Any) -> None:
+    def noted(self: ModelReader, task: Any, numbers: Any, capacity: Any, rows: Any) -> None:
         read.append(list(numbers))
-        read_batch(self, task, numbers, rows)
+        read_all(self, task, numbers, capacity, rows)
 
-    monkeypatch.setattr(ModelReader, "_read_batch", noted)
-    after = 75 + lengths[2]  # about when three of five have ended: a prompt has 75 tokens and more
-    with short_of_memory(model, 1, after=after):
-        assert model.read(pages, DOCUMENT, Listening()) == alone
+    monkeypatch.setattr(ModelReader, "_read_all", noted)
+    with short_of_memory(model, 1, after=after + 2):
+        assert read_tokens(model, pages) == alone
     assert len(read) > 1
-    assert len(read[1]) < 3
+    assert len(read[1]) == 3
 
 
 @pytest.mark.parametrize(
@@ -717,29 +811,29 @@ def test_pages_that_are_finished_when_memory_runs_out_are_kept(
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
     ],
 )
-def test_a_lack_of_memory_in_other_words_halves_the_batch_too(
-    v1_folder: Path, pages: list[PageImage], words: str
+def test_a_lack_of_memory_in_other_words_halves_the_slots_too(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, words: str
 ) -> None:
-    model = reader(v1_folder)
-    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages[:2]]
+    model, alone = reader(v1_folder), texts_alone(v1_folder)[:2]
 
     def error(_: str) -> RuntimeError:
         return torch.AcceleratorError(words) if words.endswith("of memory") else RuntimeError(words)
 
     with short_of_memory(model, 1, kind=error) as sizes:
-        assert model.read(pages[:2], DOCUMENT, Listening()) == alone
+        assert read_tokens(model, pages[:2]) == alone
     assert sizes[:2] == [2, 1]
     with short_of_memory(model, 0, kind=error), pytest.raises(GpuBusy, match=re.escape(words)):
         model.read(pages[:1], DOCUMENT, Listening())
 
 
-def test_one_page_that_does_not_fit_is_an_error_with_a_remedy(folder: Path, pages: list[PageImage]) -> None:
-    model = reader(folder)
-    before = model.read(pages[:2], DOCUMENT, Listening())
+def test_one_page_that_does_not_fit_is_an_error_with_a_remedy(
+    folder: Path, pages: list[PageImage], texts_alone: Alone
+) -> None:
+    model, before = reader(folder), texts_alone(folder)[:2]
     with short_of_memory(model, 0), pytest.raises(GpuBusy, match=r"300 x 200 pixels .* 20.00 MiB\.") as caught:
         model.read(pages[:2], DOCUMENT, Listening())
     assert "OCR_GPU" in caught.value.remedy
-    assert model.read(pages[:2], DOCUMENT, Listening()) == before
+    assert read_tokens(model, pages[:2]) == before
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(v1_folder: Path, pages: list[PageImage]) -> None:
@@ -748,22 +842,14 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(v1_folder: Path, pages:
         model.read(pages[:2], DOCUMENT, Listening())
 
 
-def test_a_batch_is_as_large_as_the_free_memory_allows(
-    v1_folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_there_are_as_many_slots_as_the_free_memory_allows(v1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = reader(v1_folder)
     per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, their size, float32
-    at_the_end = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)
-    beside_the_cache = int(generate.PROMPT_ELEMENTS * 32 * 4 * generate.LONGEST_PROMPT)  # hidden size, float32
-    at_the_start = per_token * (generate.GROW["cpu"] + generate.LONGEST_PROMPT) + beside_the_cache
-    each = max(at_the_end, at_the_start)
-    alone = [model.read([page], DOCUMENT, Listening())[0] for page in pages]
-    for free, most in ((0, 1), (generate.WORKING_BYTES + 2 * each, 2), (1 << 60, 5)):
+    each = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)
+    beside = generate.WORKING_BYTES + generate.LOOKING_BYTES
+    for free, room in ((0, 1), (beside + 2 * each, 2), (beside + 3 * each - 1, 2)):
         monkeypatch.setattr(ModelReader, "_free_bytes", lambda _self, free=free: free)
-        with short_of_memory(model, 16) as sizes:
-            assert model.read(pages, DOCUMENT, Listening()) == alone
-        assert max(sizes) == most
-        assert sum(sizes) == len(pages)
+        assert model._room(generate.MAX_NEW_TOKENS) == room
 
 
 # ---------------------------------------------------------------- loops

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 from deepseek_ocr_mcp.engines.deepseek import engine as module  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.slots import Slots  # noqa: E402
 
 
 class Listening:
@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MODEL_PATH, str(model))
     monkeypatch.setattr(module, "usable_cores", lambda: 1)
-    monkeypatch.setattr(TokenSheet, "recordable", True)
+    monkeypatch.setattr(Slots, "recordable", True)
 
 
 def test_opening_calls_nothing_of_cudas_so_that_the_card_can_still_be_chosen() -> None:
@@ -142,7 +142,7 @@ def test_a_card_that_torch_has_no_code_for_is_told_before_a_weight_is_read(cuda:
 def test_a_worker_that_is_told_so_records_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(module.RECORD, "off")
     DeepSeekEngine().open("cpu", Listening())
-    assert not TokenSheet.recordable
+    assert not Slots.recordable
 
 
 IMPORTED = """

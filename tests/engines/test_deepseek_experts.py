@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek import experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import is_gathered, use_recordable_experts  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.slots import Prompt, Slots  # noqa: E402
 
 TOKENS = 12  # of each row
 PROMPT = 40  # tokens; longer than the largest decode step, as every page is
@@ -58,15 +58,14 @@ def written(model: Any, rows: int, dtype: Any) -> tuple[list[list[int]], Any]:
     """The tokens of each step, and all logits."""
     torch.manual_seed(rows)
     vectors = torch.randn(rows, PROMPT, 128).to(dtype)
-    mask = torch.ones(rows, PROMPT, dtype=torch.long)
-    mask[-1, :7] = 0  # one prompt is shorter
     tokens, logits = [], []
     with torch.inference_mode():
-        sheet = TokenSheet(model, mask, vectors)
+        slots = Slots(model, rows)
+        entered = [slots.enter(Prompt(each[: PROMPT - 7 * (number == 1)])) for number, each in enumerate(vectors)]
         for _ in range(TOKENS):
-            tokens.append(sheet.chosen())
-            logits.append(sheet.logits.clone())
-            sheet.write(tokens[-1])
+            tokens.append(slots.chosen())
+            logits.append(slots.logits.clone())
+            slots.write({slot: tokens[-1][slot.row] for slot in entered})
     return tokens, torch.stack(logits)
 
 
@@ -124,24 +123,17 @@ class Recorder(TorchDispatchMode):
         return result
 
 
-class Unpadded(TokenSheet):
-    """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
-
-    def _hidden(self, **inputs: Any) -> Any:
-        if "inputs_embeds" in inputs:
-            inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, 1, PROMPT, self._length).bool()
-        return super()._hidden(**inputs)
-
-
 def recorded_step(model: Any, rows: int, size: int) -> Recorder:
-    """The operations of one decode step, after a prompt."""
-    device = model.lm_head.weight.device
-    vectors = torch.zeros(rows, PROMPT, size, dtype=model.lm_head.weight.dtype, device=device)
+    """The operations of one decode step, after prompts."""
+    weight = model.lm_head.weight
+    prompt = Prompt(torch.zeros(PROMPT, size, dtype=weight.dtype, device=weight.device))
     recorder = Recorder()
     with torch.inference_mode():
-        sheet = Unpadded(model, torch.ones(rows, PROMPT, dtype=torch.long, device=device), vectors)
+        slots = Slots(model, rows)
+        for _ in range(rows):
+            slots.enter(prompt)
         with recorder:
-            sheet._step()
+            slots._step(rows)
     return recorder
 
 

@@ -16,7 +16,7 @@ from deepseek_ocr_mcp.engines import KNOWN  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import TokenSheet  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.slots import GROW, Prompt, Slots  # noqa: E402
 
 LANGUAGE = {
     "hidden_size": 1280,
@@ -73,25 +73,14 @@ def looking(kind: str, side: int, tiles: int = 0, grid: tuple[int, int] = (1, 1)
     return live.most
 
 
-class Masked(TokenSheet):
-    """Its prompt comes with a mask of four dimensions: transformers looks at the values of one with two."""
-
-    def _hidden(self, **inputs: Any) -> Any:
-        if (vectors := inputs.get("inputs_embeds")) is not None:
-            size = len(vectors), 1, vectors.shape[1], self._length
-            inputs["attention_mask"] = vectors.new_ones(size, dtype=torch.bool)
-        return super()._hidden(**inputs)
-
-
-def prompt(rows: int, tokens: int) -> tuple[int, int]:
-    """The most bytes that live while prompts are taken in, and those that stay: the key-value cache."""
+def prompt(tokens: int) -> tuple[int, int]:
+    """The most bytes that live while a prompt is taken in, and those that stay: the key-value cache."""
     model = full_size("v1")  # built before the count, not in it
     with torch.inference_mode(), LiveBytes() as live:
-        vectors = torch.empty(rows, tokens, 1280, dtype=torch.bfloat16, device="meta")
-        Masked(model, torch.ones(rows, tokens, dtype=torch.long, device="meta"), vectors)
-        del vectors
-    cache = 61_440 * rows * (tokens + generate.GROW["cpu"])  # what the cache has room for on every kind but cuda
-    return live.most, cache
+        slots = Slots(model, 1)
+        slots.enter(Prompt(torch.empty(tokens, 1280, dtype=torch.bfloat16, device="meta")))
+    length = -(-(tokens + 1) // GROW["cpu"]) * GROW["cpu"]  # what the cache has room for on every kind but cuda
+    return live.most, 61_440 * length
 
 
 @pytest.mark.parametrize(
@@ -108,25 +97,24 @@ def test_the_need_of_a_card_covers_the_page_that_needs_most_at_the_default_resol
 
 
 def test_a_prompt_of_one_page_and_its_longest_answer_need_less_than_looking_at_it() -> None:
-    most, _ = prompt(1, generate.LONGEST_PROMPT)
+    most, cache = prompt(generate.LONGEST_PROMPT)
     longest_answer = 61_440 * (generate.LONGEST_PROMPT + generate.MAX_NEW_TOKENS)
     assert max(most, longest_answer) <= looking("v1", 1024, 9, (3, 3))
-
-
-@pytest.mark.parametrize("rows", [1, 16])
-def test_what_a_prompt_needs_beside_its_cache_is_budgeted_for_each_token(rows: int) -> None:
-    most, cache = prompt(rows, generate.LONGEST_PROMPT)
-    budget = generate.PROMPT_ELEMENTS * 1280 * 2 * rows * generate.LONGEST_PROMPT
+    budget = generate.PROMPT_ELEMENTS * 1280 * 2 * generate.LONGEST_PROMPT
     assert 0.9 * budget <= most - cache <= budget
+
+
+def test_looking_at_a_page_while_others_are_written_is_budgeted() -> None:
+    assert looking("v1", 1280) <= generate.LOOKING_BYTES <= 1.1 * looking("v1", 1280)
 
 
 def test_a_decode_step_of_sixteen_rows_needs_next_to_nothing_beside_the_cache() -> None:
     model = full_size("v1")
     with torch.inference_mode(), LiveBytes() as live:
-        vectors = torch.empty(16, 300, 1280, dtype=torch.bfloat16, device="meta")
-        sheet = Masked(model, torch.ones(16, 300, dtype=torch.long, device="meta"), vectors)
+        slots = Slots(model, 16)
+        slots.enter(Prompt(torch.empty(300, 1280, dtype=torch.bfloat16, device="meta")))
         live.most = before = live.now
-        sheet._step()
+        slots._step(16)
     assert live.most - before < 32 * MIB < generate.WORKING_BYTES
 
 

@@ -81,7 +81,8 @@ class Bench:
             )
         finally:
             hook.remove()
-        return [(page.tokens, logits.tolist()) for page, logits in zip(written, seen[0], strict=True)]
+        # Prompts enter one after the other, each with one row; then come steps.
+        return [(page.tokens, logits[0].tolist()) for page, logits in zip(written, seen, strict=False)]
 
 
 VOCABULARY: list[int] = GOLDEN["vocab_ids"]

@@ -519,12 +519,12 @@ def test_a_page_on_which_the_first_look_finds_nothing_is_looked_at_again(monkeyp
 # -- no text is dropped in silence
 
 
-def with_invented_script(page: Image.Image, rows: tuple[int, ...]) -> Image.Image:
+def with_invented_script(page: Image.Image, rows: tuple[int, ...], left: int = 40, signs: int = 14) -> Image.Image:
     """Lines of signs that belong to no script, as a model sees one that it does not know."""
     draw, dice = ImageDraw.Draw(page), random.Random(1)
     for row in rows:
-        for n in range(14):
-            x, y = 40 + 30 * n, 40 + 56 * row
+        for n in range(signs):
+            x, y = left + 30 * n, 40 + 56 * row
             points = [(x + dice.choice((2, 12, 22)), y + dice.choice((0, 10, 20, 30))) for _ in range(5)]
             draw.line(points, "black", 3, joint="curve")
             draw.ellipse((x + 6, y + 9, x + 18, y + 21), outline="black", width=2)
@@ -539,6 +539,17 @@ def test_lines_of_an_unknown_script_are_noted_and_leave_no_noise(engine, write, 
     assert answer.remark.startswith("2 of the 5 lines of this page could not be read")
     for way in ("apt-get install", "brew install", "winget install", "container"):
         assert way in answer.remark
+
+
+def test_a_word_of_an_unknown_script_in_a_line_is_noted_and_the_rest_is_kept(engine, write, monkeypatch) -> None:
+    monkeypatch.setattr(tesseract, "find_program", lambda: None)
+    page = drawn([SENTENCES[0], "For the amount of                        1,204.50 sign below.", SENTENCES[1]])
+    answer = read(engine, write(with_invented_script(page, (1,), left=275, signs=4)))
+    assert SENTENCES[0] in answer.text
+    assert "1,204.50" in answer.text
+    assert answer.remark.startswith("1 of the 3 lines of this page could not be read in full")
+    whole = drawn([SENTENCES[0], "For the amount of 1,204.50 sign below.", SENTENCES[1]])
+    assert read(engine, write(whole)).remark == ""
 
 
 def test_a_page_of_an_unknown_script_is_no_blank_page(engine, write, monkeypatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.layout.find import BadTerm, SlowPattern, as_pattern_hint, compiled, find_term
-from deepseek_ocr_mcp.layout.lines import TextLine
+from deepseek_ocr_mcp.layout.lines import TextLine, edge_of
 
 
 def page(*rows: str) -> list[TextLine]:
@@ -56,10 +56,11 @@ def test_a_space_that_is_there_is_not_ignored_while_there_is_an_exact_hit() -> N
     assert found(page("therapist", "the rapist"), "the rapist") == [["the rapist"]]
 
 
-def test_spans_lie_in_the_spaces_around_the_words() -> None:
-    [hit] = find_term(page("one two three"), "two")
+def test_the_edges_of_a_word_lie_in_the_spaces_around_it() -> None:
+    lines = page("one two three")
+    [hit] = find_term(lines, "two")
     [span] = hit.spans
-    assert (round(span.begin * 130), round(span.end * 130)) == (35, 75)
+    assert [round(edge_of(lines[0], at) * 130) for at in (span.start, span.stop)] == [35, 75]
 
 
 def test_an_absent_or_empty_term_is_found_nowhere() -> None:
@@ -78,7 +79,7 @@ def test_finding_never_fails_and_spans_are_inside_their_lines(rows: list[str], t
     for hit in find_term(lines, term):
         for span in hit.spans:
             assert 0 <= span.start < span.stop <= len(lines[span.line].text)
-            assert 0 <= span.begin <= span.end <= 1
+            assert 0 <= edge_of(lines[span.line], span.start) <= edge_of(lines[span.line], span.stop) <= 1
 
 
 # -- patterns and lists

@@ -16,6 +16,9 @@ import pytest
 
 from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.argument import Argument
+from deepseek_ocr_mcp.documents.listing import Listing, find
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import (
     BadRequest,
     Busy,
@@ -58,9 +61,9 @@ class FakeService:
         self.read_to_the_end: list[str] = []
         self._failures = failures
 
-    async def read(self, request: OcrRequest, caller: Caller, terms: Terms) -> Answer:
+    async def read(self, request: OcrRequest, document: Argument, caller: Caller, terms: Terms) -> Answer:
         on_progress = terms.on_progress
-        name = os.path.basename(request.image)
+        name = os.path.basename(document.text)
         self.asked.append(name)
         await anyio.sleep(READ_S / 2)
         if failures := self._failures.get(name):
@@ -112,8 +115,8 @@ class Archive:
         """One request to the end, or to `reply_s`: how far the folder is, and the sentences of the answer."""
         arguments = {"image": str(self.scans), "save_to": str(self.out), **fields}
         request = OcrRequest(**arguments)
-        listing = await self.reader.find(request.image, Caller())
-        assert listing is not None
+        listing = await find(request.image, Reach())
+        assert isinstance(listing, Listing)
         answer = await self.reader.read(request, listing, Caller(), Terms(on_progress=self._note, reply_s=reply_s))
         assert answer.result.folder is not None
         return answer.result.folder, "\n".join(map(str, answer.result.notes))

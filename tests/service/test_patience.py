@@ -70,14 +70,14 @@ class Office:
         with anyio.fail_after(100_000):
             async with self.service.running(), anyio.create_task_group() as tasks:
                 if warm:
-                    await self.service.read(OcrRequest(image=str(self.short), mode="describe"), Caller())
+                    await self.service.ocr(OcrRequest(image=str(self.short), mode="describe"), Caller())
                     self.workers[0].batches.clear()
                 yield tasks
                 tasks.cancel_scope.cancel()
 
     async def read(self, *, reply_s: float = REPLY_S, **fields: Any) -> Answer:
         request = OcrRequest(image=str(self.document), **fields)
-        return await self.service.read(request, Caller(), Terms(reply_s=reply_s))
+        return await self.service.ocr(request, Caller(), Terms(reply_s=reply_s))
 
     @property
     def read_pages(self) -> list[int]:
@@ -242,5 +242,5 @@ async def test_a_short_request_waits_for_one_batch_of_a_long_document(tmp_path: 
         tasks.start_soon(lambda: office.read(reply_s=math.inf, max_chars=0))
         await anyio.sleep(READ_S * 1.5)
         began = anyio.current_time()
-        assert numbers(await office.service.read(OcrRequest(image=str(office.short)), Caller())) == [1]
+        assert numbers(await office.service.ocr(OcrRequest(image=str(office.short)), Caller())) == [1]
         assert anyio.current_time() - began < 3 * READ_S

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from faults import fingerprint
 
@@ -18,10 +20,9 @@ from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle import manager as module
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
-from deepseek_ocr_mcp.models import State
 from deepseek_ocr_mcp.modes import MODES
 from fake_nvml import FakeNvml
-from support import alive
+from support import Signs, Watch, alive, until_dead
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         (folder / "page.rgb").write_bytes(PIXELS)
         self.page = PageImage(str(folder / "page.rgb"), 16, 10)
-        self.slow = folder / "slow"
+        self.gate = folder / "slow"
         self.opened = folder / "open"
         nvml = FakeNvml()
         nvml.add_card()
@@ -58,6 +59,13 @@ class Desk:
         """Ids of the processes that began to map their weights, in order."""
         return [int(line) for line in self.opened.read_text().split()] if self.opened.exists() else []
 
+    @contextmanager
+    def opening_waits(self) -> Iterator[None]:
+        """No process goes on with mapping its weights while this context lasts."""
+        with self.gate.open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            yield
+
 
 @pytest.fixture
 async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
@@ -75,9 +83,8 @@ async def running(desk: Desk) -> AsyncIterator[Desk]:
             yield desk
 
 
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await anyio.sleep(0.005)
+async def until_opening(signs: Signs) -> None:
+    assert await anyio.to_thread.run_sync(signs.next) == "opening"
 
 
 ANSWER = f"16x10 {fingerprint(PIXELS)}"
@@ -93,35 +100,35 @@ async def test_a_successor_answers_bit_for_bit_the_same_and_the_old_process_is_g
     assert desk.manager.status().worker_restarts == 0
 
 
-async def test_a_page_that_comes_while_the_successor_opens_is_read_by_the_parked_worker(desk: Desk) -> None:
+async def test_a_page_that_comes_while_the_successor_opens_is_read_by_the_parked_worker(
+    desk: Desk, signs: Signs
+) -> None:
     await desk.read()
     first = desk.pid
-    desk.slow.touch()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(desk.manager.offload)
-        await until(lambda: len(desk.opening()) == 1)
-        assert await desk.read() == ANSWER
-        assert desk.pid == first
-        desk.slow.unlink()
+        with desk.opening_waits():
+            tasks.start_soon(desk.manager.offload)
+            await until_opening(signs)
+            assert await desk.read() == ANSWER
+            assert desk.pid == first
     assert alive(desk.opening()[0])  # it waits for the next offload
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows")
 @pytest.mark.parametrize("victim", ["successor that opens", "parked worker", "successor in its place"])
-async def test_kill_9_at_each_step_leaves_a_model_that_reads_the_same(desk: Desk, victim: str) -> None:
+async def test_kill_9_at_each_step_leaves_a_model_that_reads_the_same(desk: Desk, signs: Signs, victim: str) -> None:
     await desk.read()
     first = desk.pid
     if victim == "successor in its place":
         await desk.manager.offload()
-        os.kill(desk.pid, signal.SIGKILL)
-        await until(lambda: desk.manager.state is State.UNLOADED)
+        os.kill(victim_pid := desk.pid, signal.SIGKILL)
+        await anyio.to_thread.run_sync(until_dead, [victim_pid])
     else:
-        desk.slow.touch()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(desk.manager.offload)
-            await until(lambda: len(desk.opening()) == 1)
-            os.kill(desk.opening()[0] if victim == "successor that opens" else first, signal.SIGKILL)
-            desk.slow.unlink()
+            with desk.opening_waits():
+                tasks.start_soon(desk.manager.offload)
+                await until_opening(signs)
+                os.kill(desk.opening()[0] if victim == "successor that opens" else first, signal.SIGKILL)
     assert await desk.read() == ANSWER
     moved = await desk.manager.offload()
     assert "Nothing of ours is on the card" in moved.message
@@ -132,16 +139,16 @@ async def test_prewarming_to_host_opens_a_real_worker_before_a_card_is_chosen(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SETTLE_S", 0.0)
-    prewarmed = Desk(desk.slow.parent)
+    prewarmed = Desk(desk.gate.parent)
     prewarmed.manager = ModelManager(
         prewarmed.manager.engine,
         Settings(ocr_prewarm="host", gpu_idle_timeout=-1),
         probe=prewarmed.manager.probe,
     )
+    watch = prewarmed.manager.observer = Watch()
     async with running(prewarmed):
-        await until(lambda: prewarmed.manager.state is State.HOST)
+        await watch.until(lambda: watch.moves == ["loading"])
         [pid] = prewarmed.opening()
         assert await prewarmed.read() == ANSWER
-        await until(lambda: prewarmed.manager.device == "none")  # by the idle policy
-        assert not alive(pid)
+        await anyio.to_thread.run_sync(until_dead, [pid])  # by the idle policy
         assert await prewarmed.read() == ANSWER

@@ -32,8 +32,10 @@ from .. import logs
 from ..app.run import running_service
 from ..caller import Caller
 from ..config import Settings
+from ..documents.argument import Argument
 from ..documents.private import private_folder
 from ..documents.ranges import format_pages, parse_pages
+from ..documents.reach import Reach
 from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
 from ..engines import KNOWN, EngineSpec, choose_engine
@@ -313,7 +315,7 @@ class Planner:
             async with _snapshot_of(task.source, self._settings, self._folder, self._documents) as snapshot:
                 document = self._options.document(snapshot.sha256)
                 task = replace(task, sha256=snapshot.sha256, bytes=snapshot.size, document=document)
-                async with self._documents.open(snapshot, local=True) as opened:
+                async with self._documents.open(snapshot) as opened:
                     units = units_of(document, opened.numbers(self._options.pages))
                     return replace(task, pages=opened.page_count, units=tuple(unit.pages for unit in units))
         except OcrError as exc:
@@ -422,7 +424,7 @@ class UnitReader:
                             remedy="Run the command again when nobody writes to it.",
                         )
                     try:
-                        answer = await service.read(request, Caller(), Terms(upload=snapshot))
+                        answer = await service.ocr(request, Caller(), Terms(upload=snapshot))
                         break
                     except OcrError as exc:
                         if not exc.is_passing:
@@ -443,7 +445,7 @@ async def _snapshot_of(
         OcrError: it is not there, not permitted, empty or too large.
     """
     if source.local:
-        yield await open_source(source.url, settings=settings, scratch=folder, local=True)
+        yield await open_source(Argument.of(source.url, Reach.of(Caller(), settings)), settings, folder)
         return
     async with receiver.receive() as incoming:
         yield await _fetched(source, incoming)

@@ -20,9 +20,11 @@ from urllib.parse import unquote
 
 import anyio
 
+from ..caller import Caller
 from ..config import Settings
 from ..documents.listing import SUFFIX, Unlisted, list_files, unlisted_text
 from ..documents.paths import READABLE, path_of_uri
+from ..documents.reach import Reach
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
@@ -246,7 +248,7 @@ def list_sources(text: str, out: Location, settings: Settings) -> SourceList:
 def _list_local(path: str, out: Location, settings: Settings) -> SourceList:
     pattern = os.path.join(path, "**") if os.path.isdir(path) else path
     leave_out = os.path.realpath(out.url) if out.local else ""
-    look = partial(list_files, pattern, settings=settings, local=True, leave_out=leave_out, most=MAX_FILES)
+    look = partial(list_files, pattern, Reach.of(Caller(), settings), leave_out=leave_out, most=MAX_FILES)
     listing = anyio.run(look)
     if listing is None:
         if not os.path.isfile(path):

@@ -206,6 +206,7 @@ def _add_ocr(commands: _Commands) -> None:
     )
     ocr.add_argument("--output-dir", metavar="DIR", help="write one file per FILE here")
     ocr.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    ocr.add_argument("--upright", action="store_true", help="turn pages upright that lie on their side, in a PDF")
     ocr.add_argument("--watch", action="store_true", help="read what is in the folders FILE, and what appears in them")
     ocr.add_argument("-q", "--quiet", action="store_true", help="print neither progress nor notes, only errors")
     ocr.add_argument(

@@ -323,6 +323,7 @@ class FileReader:
             max_chars=0,
             save_to=save_to,
             overwrite=overwrite or arguments.overwrite or self._is_scratch(save_to),
+            upright=arguments.upright,
         )
 
 

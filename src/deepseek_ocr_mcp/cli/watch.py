@@ -99,11 +99,14 @@ async def _look(reading: FileReader, out: str, named: set[str]) -> dict[str, tup
     Args:
         named: the names that were left out, and that are not named again.
     """
+    from ..caller import Caller
     from ..documents.listing import list_files, unlisted_text
+    from ..documents.reach import Reach
 
     found: dict[str, tuple[Stamp, str]] = {}
+    reach = Reach.of(Caller(), reading.service.settings)
     for folder in reading.arguments.files:
-        listing = await list_files(absolute_path(folder), settings=reading.service.settings, local=True, leave_out=out)
+        listing = await list_files(absolute_path(folder), reach, leave_out=out)
         if listing is None:
             raise InputNotFound(f"{folder} is no folder.", remedy="Name a folder, or a quoted pattern: 'scans/**'.")
         if (fresh := [each for each in listing.left_out if each.name not in named]) and not reading.arguments.quiet:

@@ -16,12 +16,12 @@ from typing import Final
 
 import anyio.to_thread
 
-from ..config import Settings
 from ..errors import BadRequest, OcrError
-from .paths import MAX_PATH, READABLE, places, printable, unwrapped
-from .reach import allowed_path, below_bases, checked_path
+from .argument import Argument
+from .paths import MAX_PATH, READABLE, printable
+from .reach import Reach, allowed_path
 
-__all__ = ["Listing", "Unlisted", "complete_path", "list_files", "looks_readable", "unlisted_text"]
+__all__ = ["Listing", "Unlisted", "complete_path", "find", "list_files", "looks_readable", "unlisted_text"]
 
 MAX_FILES: Final = 10_000
 MAX_ENTRIES: Final = 200_000  # names that a pattern may look at: a second of work
@@ -73,62 +73,73 @@ class Listing:
     left_out: tuple[Unlisted, ...] = ()
 
 
-async def list_files(
-    image: str, *, settings: Settings, local: bool, leave_out: str = "", most: int | None = None
-) -> Listing | None:
+async def find(image: str, reach: Reach) -> Listing | Argument:
+    """Interpret an `image` argument: the files that it names if it is a folder or a pattern, else its meaning.
+
+    Raises:
+        BadRequest: it names too many files, or a pattern that looks at too many names.
+    """
+    if len(image) > MAX_PATH:
+        return Argument.of(image, reach)
+    return await anyio.to_thread.run_sync(_find, image, reach, abandon_on_cancel=True)
+
+
+async def list_files(image: str, reach: Reach, *, leave_out: str = "", most: int | None = None) -> Listing | None:
     """The files that `image` names if it is a folder or a pattern; None if it is anything else.
 
     A folder means the files in it whose names say that they can be read, not those of its
     subfolders. In a pattern `*`, `?`, `[ab]`, `{a,b}` and `**` (any depth) stand for names; capitals
-    do not count. What the settings keep out is None too: whoever opens it is told so.
+    do not count. A path outside the caller's reach is None too: the error comes when it is opened.
 
     Args:
-        leave_out: the real path of a folder to pass over: where the texts of these files go.
-        most: files that are not too many; default: what a client that waits can be told.
+        image: as the caller wrote it.
+        reach: of the caller.
+        leave_out: the real path of a folder to pass over: the one that the texts of these files go to.
+        most: the largest number of files that is not too many; default: `MAX_FILES`.
 
     Raises:
-        BadRequest: too many files, or a pattern that looks at too many.
+        BadRequest: too many files, or a pattern that looks at too many names.
     """
-    text = unwrapped(image)
-    if not text or len(text) > MAX_PATH or text[:5].lower() == "data:":
-        return None
-    return await anyio.to_thread.run_sync(
-        _list_files, text, settings.ocr_allowed_dirs, local, leave_out, most, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_list_files, image, reach, leave_out, most, abandon_on_cancel=True)
 
 
-async def complete_path(text: str, *, settings: Settings, local: bool) -> list[str]:
+async def complete_path(text: str, reach: Reach) -> list[str]:
     """Paths that begin with `text`: files that can be read, and folders (which end with a separator).
 
     Nothing outside the allowed folders, and over HTTP nothing at all while there are none.
     """
     if len(text) > MAX_PATH:
         return []
-    return await anyio.to_thread.run_sync(
-        _complete_path, text, settings.ocr_allowed_dirs, local, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_complete_path, text, reach, abandon_on_cancel=True)
 
 
-def _list_files(text: str, dirs: Sequence[str], local: bool, leave_out: str, most: int | None) -> Listing | None:
-    try:
-        paths = places(text, local) or below_bases(text, dirs, local)
-    except OcrError:
-        return None
-    for path in paths:
+def _find(image: str, reach: Reach) -> Listing | Argument:
+    argument = Argument.of(image, reach)
+    return _listing_of(argument) or argument
+
+
+def _list_files(image: str, reach: Reach, leave_out: str, most: int | None) -> Listing | None:
+    return _listing_of(Argument.of(image, reach), leave_out, most)
+
+
+def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None) -> Listing | None:
+    """The files of a folder or a pattern, of the likeliest path that is one; None where no path is."""
+    reach = argument.reach
+    for path in argument.paths if len(argument.text) <= MAX_PATH else ():
         try:
-            path = checked_path(path, dirs, local)
+            path = reach.checked(path)
         except OcrError:
             continue
         root, pattern = _root_and_pattern(path)
         root = root and os.path.realpath(root)
-        if not root or (dirs and not allowed_path(root, dirs)):
+        if not root or not reach.holds(root):
             continue
         if pattern:
             suffix = os.path.splitext(pattern[-1])[1]
-            walk = _Walk(dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
+            walk = _Walk(reach.dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
             found = sorted(set(walk.matching(root, "", pattern)), key=_natural)
             return Listing(root, tuple(found), left_out=walk.left_out())
-        walk = _Walk(dirs, leave_out, most)
+        walk = _Walk(reach.dirs, leave_out, most)
         found = sorted(walk.matching(root, "", ["*"]), key=_natural)
         return Listing(root, tuple(found), walk.subfolders, walk.left_out())
     return None
@@ -316,18 +327,19 @@ def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     return [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part], name
 
 
-def _complete_path(text: str, dirs: Sequence[str], local: bool) -> list[str]:
-    if not local and not dirs:
+def _complete_path(text: str, reach: Reach) -> list[str]:
+    dirs = reach.dirs
+    if not reach.is_local and not dirs:
         return []
     if not text.strip():
-        return [folder + os.sep for folder in dirs] or ([os.path.expanduser("~") + os.sep] if local else [])
+        return [folder + os.sep for folder in dirs] or [os.path.expanduser("~") + os.sep]
     try:
-        path = checked_path(text, dirs, local)
+        path = reach.checked(text)
     except OcrError:
         return []
     folder, begin = os.path.split(path)
     folder = os.path.realpath(folder)
-    if dirs and not allowed_path(folder, dirs):
+    if not reach.holds(folder):
         return [each + os.sep for each in dirs if each.startswith(path)]
     files, folders = _Walk(dirs, "")._look(folder)
     names = [name for name in files if name.lower().endswith(READABLE)] + [name + os.sep for name in folders]

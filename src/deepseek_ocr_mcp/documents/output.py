@@ -19,11 +19,10 @@ from typing import Final
 
 import anyio
 
-from ..config import Settings
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists
 from ..export_formats import EXPORT_FORMATS, export_format
 from .paths import is_drive_path, path_of_uri, printable, unwrapped
-from .reach import CREATE, allowed_path, checked_path, outside_allowed_dirs, path_of_open_file
+from .reach import CREATE, Reach, allowed_path, outside_allowed_dirs, path_of_open_file
 
 __all__ = [
     "disk_error",
@@ -39,21 +38,24 @@ BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rename, os.lin
 """Whether this system can be asked for a file in an open folder; Windows can not."""
 
 
-async def resolve_output(save_to: str, *, settings: Settings, local: bool, overwrite: bool) -> str:
+async def resolve_output(save_to: str, reach: Reach, *, overwrite: bool) -> str:
     """The real path of a file to write; nothing is written yet.
+
+    Args:
+        save_to: the path as the caller wrote it.
+        reach: of the caller.
+        overwrite: whether a file that exists is replaced.
 
     Raises:
         BadRequest: no absolute path, or no suffix of `export_formats`, or a folder.
         InputForbidden: outside the allowed folders, or over HTTP while there are none.
         InputNotFound: the folder does not exist.
-        OutputExists: the file does, and `overwrite` is false.
+        OutputExists: the file exists, and `overwrite` is false.
     """
-    return await anyio.to_thread.run_sync(
-        _resolve_output, save_to, settings.ocr_allowed_dirs, local, overwrite, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_resolve_output, save_to, reach, overwrite, abandon_on_cancel=True)
 
 
-async def resolve_output_folder(save_to: str, *, settings: Settings, local: bool) -> tuple[str, str]:
+async def resolve_output_folder(save_to: str, reach: Reach) -> tuple[str, str]:
     """The real path of a folder to write many files into, and their suffix; the folder is made.
 
     `save_to` is a folder, or a pattern that says what kind of files: `/out/*.json`. Markdown otherwise.
@@ -63,9 +65,7 @@ async def resolve_output_folder(save_to: str, *, settings: Settings, local: bool
         InputForbidden: outside the allowed folders, or over HTTP while there are none.
         InputNotFound: the folder that it is to be made in does not exist.
     """
-    return await anyio.to_thread.run_sync(
-        _resolve_output_folder, save_to, settings.ocr_allowed_dirs, local, abandon_on_cancel=True
-    )
+    return await anyio.to_thread.run_sync(_resolve_output_folder, save_to, reach, abandon_on_cancel=True)
 
 
 async def make_folder(path: str, dirs: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ def disk_error(exc: OSError, where: str) -> OcrError:
     return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
 
 
-def _output_path(save_to: str, dirs: Sequence[str], local: bool) -> str:
+def _output_path(save_to: str, reach: Reach) -> str:
     """The absolute path that `save_to` names. Nothing is guessed: a file is to be written there."""
     save_to = unwrapped(save_to)
     if save_to[:5].lower() == "file:":
@@ -116,21 +116,20 @@ def _output_path(save_to: str, dirs: Sequence[str], local: bool) -> str:
     if not save_to.startswith(("/", "~")) and not is_drive_path(save_to):
         raise BadRequest(
             f"`save_to` is {printable(save_to, 80)!r}: no absolute path.",
-            remedy=f'Give an absolute one, for instance "{dirs[0] if dirs else "/home/me"}/scan.md".',
+            remedy=f'Give an absolute one, for instance "{reach.dirs[0] if reach.dirs else "/home/me"}/scan.md".',
         )
-    return checked_path(save_to, dirs, local)
+    return reach.checked(save_to)
 
 
 def _suffixes() -> str:
     return ", ".join(known.suffix for known in EXPORT_FORMATS.values())
 
 
-def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: bool) -> str:
-    path = _output_path(save_to, dirs, local)
+def _resolve_output(save_to: str, reach: Reach, overwrite: bool) -> str:
+    path = _output_path(save_to, reach)
     shown = printable(path)
     folder, name = os.path.split(path)
-    may_look = not dirs or allowed_path(os.path.realpath(path), dirs)
-    if may_look and os.path.isdir(path):
+    if reach.holds(path) and os.path.isdir(path):
         raise BadRequest(
             f"`save_to` is {shown!r}, a folder.",
             remedy=f'Name a file in it, for instance "{shown.rstrip("/")}/scan.md".',
@@ -141,8 +140,8 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
             remedy='Name such a file, for instance "/home/me/scan.md".',
         )
     folder = os.path.realpath(folder)
-    if dirs and not allowed_path(folder, dirs):
-        raise outside_allowed_dirs(f"The folder of {printable(name, 100)}", dirs)
+    if not reach.holds(folder):
+        raise outside_allowed_dirs(f"The folder of {printable(name, 100)}", reach.dirs)
     if not os.path.isdir(folder):
         raise InputNotFound(f"There is no folder {printable(folder)}.", remedy="Create it, or choose another.")
     path = os.path.join(folder, name)
@@ -151,18 +150,17 @@ def _resolve_output(save_to: str, dirs: Sequence[str], local: bool, overwrite: b
     return path
 
 
-def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tuple[str, str]:
-    path = _output_path(save_to, dirs, local)
+def _resolve_output_folder(save_to: str, reach: Reach) -> tuple[str, str]:
+    path = _output_path(save_to, reach)
     folder, name = os.path.split(path)
     suffix = os.path.splitext(name)[1].lower()
-    may_look = not dirs or allowed_path(os.path.realpath(path), dirs)
     if "*" in name:
         if export_format(name) is None:
             raise BadRequest(
                 f"`save_to` is {printable(path)!r}; files that end like this are not written.",
                 remedy=f"Name a folder, or {folder}/* with one of {_suffixes()}.",
             )
-    elif suffix and not (may_look and os.path.isdir(path)) and not save_to.rstrip().endswith(("/", os.sep)):
+    elif suffix and not (reach.holds(path) and os.path.isdir(path)) and not save_to.rstrip().endswith(("/", os.sep)):
         raise BadRequest(
             f"`save_to` is {printable(path)!r}, one file, and `image` names a folder.",
             remedy=f'Name a folder, for instance save_to="{folder}" (or "{folder}/*.json"), or one file as `image`.',
@@ -170,13 +168,13 @@ def _resolve_output_folder(save_to: str, dirs: Sequence[str], local: bool) -> tu
     else:
         folder, suffix = path.rstrip(os.sep) or os.sep, MARKDOWN.suffix
     folder = os.path.realpath(folder)
-    if dirs and not allowed_path(folder, dirs):
-        raise outside_allowed_dirs(f"The folder {printable(os.path.basename(folder), 100)}", dirs)
+    if not reach.holds(folder):
+        raise outside_allowed_dirs(f"The folder {printable(os.path.basename(folder), 100)}", reach.dirs)
     if not os.path.isdir(os.path.dirname(folder)):
         raise InputNotFound(
             f"There is no folder {printable(os.path.dirname(folder))}.", remedy="Create it, or choose another."
         )
-    _make_folder(folder, dirs)
+    _make_folder(folder, reach.dirs)
     return folder, suffix
 
 

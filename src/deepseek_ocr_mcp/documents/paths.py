@@ -17,6 +17,7 @@ from ..errors import BadRequest
 from ..text import one_line, well_formed
 
 __all__ = [
+    "MAX_PATH",
     "READABLE",
     "in_conversation",
     "in_sandbox",
@@ -113,11 +114,11 @@ def _parts_of_uri(uri: str) -> tuple[str, str]:
     return host, rest
 
 
-def places(image: str, local: bool) -> list[str]:
+def places(image: str, is_local: bool) -> list[str]:
     """The absolute paths that an unwrapped `image` can mean, the likeliest first; none where it is no such path.
 
     Args:
-        local: whether the caller sits on this machine: then `~` is its home folder.
+        is_local: whether the caller runs on this machine: then `~` is its home folder.
 
     Raises:
         BadRequest: a `file:` URI without a path, or a home folder over HTTP.
@@ -126,12 +127,12 @@ def places(image: str, local: bool) -> list[str]:
         host, path = path_of_uri(image)
         if host:  # a slash is missing: file://home/me/a.png
             return [f"/{host}{path}"]
-        return list(dict.fromkeys([*places(path, local), *places(_parts_of_uri(image)[1], local)]))
+        return list(dict.fromkeys([*places(path, is_local), *places(_parts_of_uri(image)[1], is_local)]))
     if is_drive_path(image):
         here = on_this_system(image)
         return [image] if here is None else spellings(here)
     if image.startswith("~"):
-        if not local:
+        if not is_local:
             raise BadRequest(
                 f"{printable(image, 80)!r} begins in a home folder, and over HTTP nobody's is meant.",
                 remedy='Give an absolute path on the server ("/home/me/scan.pdf"), or the base64 of the file.',

@@ -8,20 +8,22 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
+from ..caller import Caller
+from ..config import Settings
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, UnreadableInput
-from .paths import in_sandbox, is_drive_path, lookalikes, on_this_system, path_of_uri, places, printable, spellings
+from .paths import in_sandbox, is_drive_path, lookalikes, on_this_system, printable, spellings
 
 __all__ = [
     "ACCEPTED",
     "ASK",
     "BINARY",
     "CREATE",
+    "Reach",
     "allowed_path",
     "below_a_base",
-    "below_bases",
-    "checked_path",
     "open_named",
     "outside_allowed_dirs",
     "path_of_open_file",
@@ -39,8 +41,72 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTT
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | BINARY
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The files of this machine that a caller may read and write."""
+
+    dirs: tuple[str, ...] = ()
+    """The allowed folders, as real paths. Empty: a caller on this machine may use every path, any other caller none."""
+    is_local: bool = True
+    """Whether the caller runs on this machine as this user: then relative paths and `~` mean the caller's own."""
+
+    @classmethod
+    def of(cls, caller: Caller, settings: Settings) -> Self:
+        """The reach of a caller of this server."""
+        return cls(settings.ocr_allowed_dirs, caller.is_local)
+
+    def holds(self, path: str) -> bool:
+        """Whether the allowed folders do not keep out a path, by where it really leads."""
+        return not self.dirs or allowed_path(os.path.realpath(path), self.dirs)
+
+    @property
+    def bases(self) -> list[str]:
+        """The folders that a relative path may begin in: the caller's working folder, then the allowed folders."""
+        own = []
+        if self.is_local:  # the folder that the client started the server in: its project, most often
+            with contextlib.suppress(OSError):
+                own = [os.getcwd()]
+        return list(dict.fromkeys([*own, *self.dirs]))
+
+    def below_bases(self, text: str) -> list[str]:
+        """The absolute paths that a relative path can mean, whether they exist or not. All are in allowed folders."""
+        paths = [os.path.join(base, each) for each in spellings(text) if _is_path(each) for base in self.bases]
+        return [path for path in paths if self.holds(path)]
+
+    def checked(self, path: str) -> str:
+        """An absolute path of this machine, with `~` expanded. Nothing on the disk is touched.
+
+        Raises:
+            BadRequest: the text is no absolute path of this machine.
+            InputForbidden: this caller may use no paths.
+        """
+        if not _is_path(path):
+            raise BadRequest("The path has a character that no path can have.", remedy="Give the path without it.")
+        if not self.is_local and not self.dirs:
+            raise InputForbidden(
+                "Paths on the server are not used over HTTP.",
+                remedy="Send the file itself, as base64 or an upload; or the operator sets OCR_ALLOWED_DIRS.",
+            )
+        if self.is_local:
+            path = os.path.expanduser(path)
+        if is_drive_path(path) and os.name != "nt":
+            here = on_this_system(path)
+            if here is None:
+                raise BadRequest(
+                    f"{printable(path, 80)!r} is a Windows path, and this machine has no such drive.",
+                    remedy='Give the path as this machine has it (in WSL "/mnt/c/…"), or the base64 of the file.',
+                )
+            path = here
+        if path.startswith("\\\\") and not self.is_local:
+            # Only looking at it would send the machine's credentials to the host that it names.
+            raise InputForbidden("Network paths are not used over HTTP.", remedy="Send the file itself.")
+        if not os.path.isabs(path):
+            raise BadRequest(f"{printable(path, 80)!r} is no absolute path.", remedy=ACCEPTED)
+        return path
+
+
 def allowed_path(path: str, dirs: Sequence[str]) -> bool:
-    """Whether `path` lies in one of `dirs` or below. Both are real paths: no link is followed here."""
+    """Whether a path lies in one of these folders or below. All are real paths: no link is followed here."""
     path = os.path.normcase(path)
     for folder in dirs:
         folder = os.path.normcase(folder)
@@ -49,67 +115,79 @@ def allowed_path(path: str, dirs: Sequence[str]) -> bool:
     return False
 
 
-def open_named(image: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
-    """Open the file that an absolute path or a `file:` URI means.
+def open_named(paths: Sequence[str], host: str, reach: Reach) -> tuple[int, str]:
+    """Open the file that a caller means.
 
-    Each path that it can mean is judged; told is what became of the likeliest one.
+    Each path is judged. If none can be opened, the error is that of the likeliest path.
+
+    Args:
+        paths: the absolute paths that the caller can mean, the likeliest first; one at least.
+        host: the machine that a `file:` URI names; empty for this one.
+        reach: of the caller.
+
+    Returns:
+        The descriptor of the file, and its name for messages.
 
     Raises:
         BadRequest, InputForbidden, InputNotFound, UnreadableInput: see `open_source`.
     """
-    path, *others = places(image, local) or [image]
+    path, *others = paths
     try:
-        return _open_file(path, dirs, local)
+        return _open_file(path, reach)
     except (InputForbidden, InputNotFound) as exc:
-        if image[:5].lower() == "file:" and (host := path_of_uri(image)[0]):
+        if host:
             raise BadRequest(
                 f"The URI names the machine {printable(host, 60)!r}; only this one's files are read.",
                 remedy="Write file:///home/me/scan.pdf, with three slashes, or give the path itself.",
             ) from None
         if isinstance(exc, InputForbidden):
-            raise _sandboxed(exc, path, dirs, local) from None
+            raise _sandboxed(exc, path, reach) from None
         missing = exc
     folder, name = os.path.split(path)
     near: list[str] = []
-    # The folder is asked for its names only where the caller may read it.
-    if not dirs or allowed_path(os.path.realpath(folder), dirs):
+    if reach.holds(folder):  # the folder is asked for its names only where the caller may read it
         alike, near = lookalikes(folder, name)
         others += [os.path.join(folder, alike)] if alike else []
     for other in others:
         with contextlib.suppress(BadRequest, InputForbidden, InputNotFound):
-            return _open_file(other, dirs, local)
+            return _open_file(other, reach)
     if near:
         missing.remedy = _did_you_mean([os.path.join(folder, each) for each in near])
     elif not os.path.isdir(folder):
         missing.remedy = f"There is no folder {printable(folder)} either. Ask the user for the path."
-    raise _sandboxed(missing, path, dirs, local)
+    raise _sandboxed(missing, path, reach)
 
 
 def _did_you_mean(paths: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(printable(path) for path in paths)}?"
 
 
-def _sandboxed(exc: OcrError, path: str, dirs: Sequence[str], local: bool) -> OcrError:
+def _sandboxed(exc: OcrError, path: str, reach: Reach) -> OcrError:
     """The refusal of a path, in better words where it is one on the assistant's own machine."""
     if not in_sandbox(path):
         return exc
     return type(exc)(
         f"{printable(path)} is in the assistant's own sandbox: another machine, whose files no tool here can reach.",
-        remedy=ASK if local or dirs else "Send the file itself, as base64.",
+        remedy=ASK if reach.is_local or reach.dirs else "Send the file itself, as base64.",
     )
 
 
-def below_a_base(text: str, dirs: Sequence[str], local: bool) -> str:
-    """The absolute path of the one file that a relative path can mean.
+def below_a_base(text: str, paths: Sequence[str], reach: Reach) -> str:
+    """The absolute path of the one file that a relative path means.
+
+    Args:
+        text: the relative path.
+        paths: the absolute paths that it can mean; see `Reach.below_bases`.
+        reach: of the caller.
 
     Raises:
-        BadRequest: there is none, or there are several.
+        BadRequest: there is no such file, or there are several.
     """
-    found = [path for path in below_bases(text, dirs, local) if os.path.lexists(path)]
+    found = [path for path in paths if os.path.lexists(path)]
     near: list[str] = []
-    for path in [] if found else below_bases(text, dirs, local):
+    for path in [] if found else paths:
         folder, name = os.path.split(path)
-        if not dirs or allowed_path(os.path.realpath(folder), dirs):
+        if reach.holds(folder):
             alike, close = lookalikes(folder, name)
             found += [os.path.join(folder, alike)] if alike else []
             near += [os.path.join(folder, each) for each in close if os.path.join(folder, each) not in near]
@@ -121,7 +199,7 @@ def below_a_base(text: str, dirs: Sequence[str], local: bool) -> str:
             f"`image` is {shown!r}: a relative path, and there are {len(found)} such files.",
             remedy=f"Give the absolute path: {' or '.join(map(printable, found))}.",
         )
-    bases = [*_working_folder(local), *dirs]
+    bases = reach.bases
     where = (
         f"there is no such file in {' or '.join(map(printable, bases))}" if bases else "the server has no such folder"
     )
@@ -133,62 +211,12 @@ def below_a_base(text: str, dirs: Sequence[str], local: bool) -> str:
     )
 
 
-def below_bases(text: str, dirs: Sequence[str], local: bool) -> list[str]:
-    """The absolute paths that a relative one can mean, whether they exist or not: all in allowed folders.
-
-    Below the caller's working folder, where the caller sits on this machine, and the allowed folders.
-    """
-    bases = list(dict.fromkeys([*_working_folder(local), *dirs]))
-    paths = [os.path.join(base, each) for each in spellings(text) if _is_path(each) for base in bases]
-    return [path for path in paths if not dirs or allowed_path(os.path.realpath(path), dirs)]
-
-
-def _working_folder(local: bool) -> list[str]:
-    """The folder that a client on this machine started the server in: its project, most often."""
-    if local:
-        with contextlib.suppress(OSError):
-            return [os.getcwd()]
-    return []
-
-
 def _is_path(text: str) -> bool:
     """Whether the system can be asked for it at all."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
-
-
-def checked_path(path: str, dirs: Sequence[str], local: bool) -> str:
-    """An absolute path on this machine, `~` expanded, before anything is touched.
-
-    Raises:
-        BadRequest: it is none.
-        InputForbidden: this caller may use no paths.
-    """
-    if not _is_path(path):
-        raise BadRequest("The path has a character that no path can have.", remedy="Give the path without it.")
-    if not local and not dirs:
-        raise InputForbidden(
-            "Paths on the server are not used over HTTP.",
-            remedy="Send the file itself, as base64 or an upload; or the operator sets OCR_ALLOWED_DIRS.",
-        )
-    if local:
-        path = os.path.expanduser(path)
-    if is_drive_path(path) and os.name != "nt":
-        here = on_this_system(path)
-        if here is None:
-            raise BadRequest(
-                f"{printable(path, 80)!r} is a Windows path, and this machine has no such drive.",
-                remedy='Give the path as this machine has it (in WSL "/mnt/c/…"), or the base64 of the file.',
-            )
-        path = here
-    if path.startswith("\\\\") and not local:
-        # Only looking at it would send the machine's credentials to the host that it names.
-        raise InputForbidden("Network paths are not used over HTTP.", remedy="Send the file itself.")
-    if not os.path.isabs(path):
-        raise BadRequest(f"{printable(path, 80)!r} is no absolute path.", remedy=ACCEPTED)
-    return path
 
 
 def outside_allowed_dirs(what: str, dirs: Iterable[str]) -> InputForbidden:
@@ -198,11 +226,11 @@ def outside_allowed_dirs(what: str, dirs: Iterable[str]) -> InputForbidden:
     )
 
 
-def _open_file(path: str, dirs: Sequence[str], local: bool) -> tuple[int, str]:
-    path = checked_path(path, dirs, local)
+def _open_file(path: str, reach: Reach) -> tuple[int, str]:
+    path, dirs = reach.checked(path), reach.dirs
     name = printable(os.path.basename(path.rstrip(os.sep)) or path, 100)
     # Asked before the file is opened: even to open a pipe or a tape is to do something to it.
-    if dirs and not allowed_path(os.path.realpath(path), dirs):
+    if not reach.holds(path):
         raise outside_allowed_dirs(name, dirs)
     try:
         descriptor = os.open(path, _READ)

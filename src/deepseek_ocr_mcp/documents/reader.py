@@ -32,6 +32,7 @@ from ..export_formats import EXPORT_FORMATS, ExportOptions
 from ..worker.client import WorkerDied
 from ..worker.confine import Confined
 from ..worker.protocol import CONFINED
+from .argument import Argument
 from .child import spawn_decoder
 from .private import is_whole, restore
 from .ranges import parse_pages
@@ -133,7 +134,9 @@ class Document:
         Raises:
             UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
         """
-        return await self._reader.render(self, number, os.path.join(self._folder, f"page-{number}"))
+        out = os.path.join(self._folder, f"page-{number}")
+        size = await self._reader.draw("render", self, number, out)
+        return PageImage(out, int(size["width"]), int(size["height"]))
 
     async def unread_part(self, number: int) -> UnreadPart:
         """The part of page `number`, from 1, that its text layer does not hold. Its file lasts as that of `page` does.
@@ -141,7 +144,9 @@ class Document:
         Raises:
             UnreadableInput, InputTooLarge: as `page` does.
         """
-        return await self._reader.render_unread(self, number, os.path.join(self._folder, f"part-{number}"))
+        out = os.path.join(self._folder, f"part-{number}")
+        left, top, right, bottom = (await self._reader.draw("render_unread", self, number, out))["box"]
+        return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
 
     async def text_layer(self, number: int, read: Sequence[Mapping[str, Any]] | None = None) -> LayerText:
         """The text that page `number`, from 1, holds itself.
@@ -360,27 +365,27 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def open(self, image: str | Snapshot | Kept, *, local: bool, client: str = "") -> AsyncIterator[Document]:
-        """The document that an `image` argument names, one that was received, or one that was kept.
+    async def open(self, source: Argument | Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
+        """A document.
 
         Args:
-            local: whether the caller sits on this machine, so that its paths are ours.
-            client: who asks; clients take turns at the decoder.
+            source: an `image` argument, a file that was received, or a document that was kept.
+            client: the name of the client; clients take turns at the decoder.
 
         Raises:
-            OcrError: everything that can be wrong with an input; see `source.py` and `pages.py`.
+            OcrError: everything that can be wrong with an input; see `open_source`, and `decoder/renderer.py`.
         """
         folder = self._fresh_folder()
         self._open += 1
         snapshot: Snapshot | None = None
         try:
-            if isinstance(image, Snapshot):
-                snapshot = replace(image, path=os.path.join(folder, os.path.basename(image.path)))
-                os.replace(image.path, snapshot.path)  # whoever received it may be answered before it is closed
-            elif isinstance(image, Kept):
-                snapshot = image.linked(folder)
+            if isinstance(source, Snapshot):
+                snapshot = replace(source, path=os.path.join(folder, os.path.basename(source.path)))
+                os.replace(source.path, snapshot.path)  # whoever received it may be answered before it is closed
+            elif isinstance(source, Kept):
+                snapshot = source.linked(folder)
             else:
-                snapshot = await open_source(image, settings=self._settings, scratch=folder, local=local)
+                snapshot = await open_source(source, self._settings, folder)
             facts = await self._call(
                 client,
                 snapshot.name,
@@ -407,11 +412,6 @@ class DocumentReader:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
-    async def render(self, document: Document, number: int, out: str) -> PageImage:
-        """Have page `number` drawn into the file `out`."""
-        size = await self.draw("render", document, number, out)
-        return PageImage(out, int(size["width"]), int(size["height"]))
-
     async def draw(self, method: str, document: Document, number: int, out: str, **arguments: int) -> dict[str, Any]:
         """Have `method` of the decoder draw page `number` into the file `out`."""
         snapshot = document.snapshot
@@ -422,11 +422,6 @@ class DocumentReader:
         }
         given |= {"path": snapshot.path, "name": snapshot.name, "page": number, "out": out}
         return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
-
-    async def render_unread(self, document: Document, number: int, out: str) -> UnreadPart:
-        """Have the part of page `number` that its text layer does not hold drawn into the file `out`."""
-        left, top, right, bottom = (await self.draw("render_unread", document, number, out))["box"]
-        return UnreadPart(PageImage(out, right - left, bottom - top), left, top)
 
     async def text_layer(
         self, document: Document, number: int, read: Sequence[Mapping[str, Any]] | None = None

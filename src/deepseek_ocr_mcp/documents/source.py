@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -22,24 +22,16 @@ import anyio
 
 from ..config import MB, Settings
 from ..errors import BadRequest, InputForbidden, InputTooLarge, UnreadableInput
+from .argument import Argument
 from .base64 import decode_base64, is_base64_alphabet, opens_like_image, unquoted
 from .output import disk_error
-from .paths import in_conversation, places, printable, unwrapped
-from .reach import ACCEPTED, ASK, BINARY, CREATE, below_a_base, open_named
+from .paths import MAX_PATH, printable
+from .reach import ACCEPTED, BINARY, CREATE, below_a_base, open_named
 
 __all__ = ["Incoming", "Snapshot", "discard", "open_source"]
 
 CHUNK: Final = MB
 BASE64_MIN: Final = 64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
-MAX_PATH: Final = 4096  # characters; no system opens a longer path
-
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_HEADLESS: Final = re.compile(
-    r"(?:(?:image|application)/[\w.+-]{1,60}(?:;[\w=.-]{1,60}){0,4})?;?base64,", re.IGNORECASE
-)
-
-# The one image format whose base64 begins like an absolute path, as a file and as a bare codestream.
-_SLASHED_BASE64: Final = ("/9j/", "/0//")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +51,16 @@ def discard(snapshot: Snapshot) -> None:
         os.unlink(snapshot.path)
 
 
-async def open_source(image: str, *, settings: Settings, scratch: str, local: bool) -> Snapshot:
-    """The private copy of what `image` names. The caller discards it.
+async def open_source(argument: Argument, settings: Settings, scratch: str) -> Snapshot:
+    """The private copy of the file that an `image` argument means. The caller discards it.
+
+    Where a path leads to no file, the file is looked for under other spellings of the path (quoted, other capitals),
+    and that of a relative path below the caller's working folder and the allowed folders.
 
     Args:
-        image: absolute path, `file://` or `data:` URI, base64, or `https://` where that is enabled. Where no
-            such file exists, what it can mean is tried: a path quoted in some way, one whose name differs in
-            capitals only, a relative one below the caller's working folder or the allowed folders.
+        argument: interpreted.
+        settings: the bounds, and whether addresses are fetched.
         scratch: an existing folder that belongs to this server.
-        local: whether the caller sits on this machine, so that its paths are ours.
 
     Raises:
         BadRequest: no kind of input that is known: a relative path that leads nowhere, an unknown scheme.
@@ -77,29 +70,19 @@ async def open_source(image: str, *, settings: Settings, scratch: str, local: bo
         UnreadableInput: empty, damaged base64, a folder, a pipe, a device, no permission.
         Timeout: a download that outran `OCR_FETCH_TIMEOUT`.
     """
-    image = unwrapped(image)
-    if not image:
-        raise BadRequest("`image` is empty.", remedy=ACCEPTED)
-    if head := _HEADLESS.match(image):
-        image = f"data:;base64,{image[head.end() :]}"
-    scheme = _SCHEME.match(image)
-    if scheme is not None:
-        kind = scheme[1].lower()
-        if kind == "data":
-            return await _snapshot(scratch, lambda copy: copy.data_uri(image), settings)
-        if kind in ("http", "https"):
-            return await _download(image, settings, scratch)
-        if in_conversation(kind):
-            raise BadRequest(
-                f"{printable(image, 80)!r} is a file of the conversation, and no tool can reach those.", remedy=ASK
-            )
-        if kind != "file" and image.startswith(f"{scheme[1]}://"):
-            raise BadRequest(f"{printable(kind, 40)}:// addresses are not read.", remedy=ACCEPTED)
-    if image.startswith(_SLASHED_BASE64):
-        return await _snapshot(scratch, lambda copy: copy.path_or_base64(image, local), settings)
-    if places(image, local):
-        return await _snapshot(scratch, lambda copy: copy.file(image, local), settings)
-    return await _snapshot(scratch, lambda copy: copy.base64(image, local), settings)
+    if argument.refusal is not None:
+        raise argument.refusal
+    if argument.kind == "address":
+        return await _download(argument.text, settings, scratch)
+    copy = _Copy(os.path.join(scratch, f"input-{secrets.token_hex(8)}"), settings.max_file_bytes)
+    try:
+        return await anyio.to_thread.run_sync(copy.run, argument, abandon_on_cancel=True)
+    except BaseException:
+        # The thread may still be at work: it sees `abandoned` and deletes the copy that it makes after us.
+        copy.abandoned.set()
+        with contextlib.suppress(OSError):
+            os.unlink(copy.path)
+        raise
 
 
 async def _download(url: str, settings: Settings, scratch: str) -> Snapshot:
@@ -130,18 +113,6 @@ async def _download(url: str, settings: Settings, scratch: str) -> Snapshot:
 def _measure(path: str) -> tuple[int, str]:
     with open(path, "rb") as file:
         return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-async def _snapshot(scratch: str, fill: Callable[[_Copy], None], settings: Settings) -> Snapshot:
-    copy = _Copy(os.path.join(scratch, f"input-{secrets.token_hex(8)}"), settings)
-    try:
-        return await anyio.to_thread.run_sync(copy.run, fill, abandon_on_cancel=True)
-    except BaseException:
-        # The thread may still be at work: it sees `abandoned` and deletes what it made after us.
-        copy.abandoned.set()
-        with contextlib.suppress(OSError):
-            os.unlink(copy.path)
-        raise
 
 
 class Incoming:
@@ -208,22 +179,27 @@ class Incoming:
 class _Copy:
     """One copy in the making, on a thread that its caller may leave alone at any moment."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
+    def __init__(self, path: str, limit: int) -> None:
+        """
+        Args:
+            path: of the copy.
+            limit: bytes that it may have.
+        """
         self.path = path
         self.abandoned = threading.Event()
-        self._dirs = settings.ocr_allowed_dirs
-        self._limit = settings.max_file_bytes
+        self._limit = limit
         self._digest = hashlib.sha256()
         self._size = 0
         self._name = "image"
         self._out: BinaryIO
 
-    def run(self, fill: Callable[[_Copy], None]) -> Snapshot:
+    def run(self, argument: Argument) -> Snapshot:
+        """Make the copy. On a thread. Raises as `open_source` does."""
         try:
             try:
                 self._out = os.fdopen(os.open(self.path, CREATE, 0o600), "wb", buffering=0)
                 with self._out:
-                    fill(self)
+                    self._fill(argument)
             except OSError as exc:
                 raise disk_error(exc, "the scratch folder") from None
             if self._size == 0:
@@ -245,15 +221,24 @@ class _Copy:
         while view:
             view = view[self._out.write(view) :]
 
-    def path_or_base64(self, image: str, local: bool) -> None:
-        """Text that begins like the base64 of a JPEG, and like an absolute path."""
-        if local and len(image) <= MAX_PATH and os.path.lexists(image):
-            self.file(image, local)
+    def _fill(self, argument: Argument) -> None:
+        text = argument.text
+        if argument.kind == "data":
+            self._add_data_uri(text)
+        elif argument.kind == "path":
+            self._add_file(argument.paths, argument)
         else:
-            self.base64(image, local)
+            if "\\" in text and opens_like_image(text):  # line breaks that were quoted twice
+                text = re.sub(r"\\[nrt]|\\", "", text)
+            if opens_like_image(text) or (len(text) >= BASE64_MIN and is_base64_alphabet(text[:MAX_PATH])):
+                self._add_base64(text)
+            elif len(text) > MAX_PATH or not re.search(r"[.\\/]|^\S{1,40}$", text):
+                raise BadRequest("`image` is neither an absolute path nor base64.", remedy=ACCEPTED)
+            else:
+                self._add_file([below_a_base(text, argument.paths, argument.reach)], argument)
 
-    def file(self, image: str, local: bool) -> None:
-        descriptor, self._name = open_named(image, self._dirs, local)
+    def _add_file(self, paths: Sequence[str], argument: Argument) -> None:
+        descriptor, self._name = open_named(paths, argument.host, argument.reach)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             size = os.fstat(descriptor).st_size
             if size > self._limit:
@@ -261,21 +246,7 @@ class _Copy:
             while chunk := _read(file, self._name):
                 self._add(chunk)
 
-    def base64(self, text: str, local: bool) -> None:
-        """Raw base64, or the relative path that looks most like it."""
-        if "\\" in text and opens_like_image(text):  # line breaks that were quoted twice
-            text = re.sub(r"\\[nrt]|\\", "", text)
-        if not opens_like_image(text) and (len(text) < BASE64_MIN or not is_base64_alphabet(text[:MAX_PATH])):
-            self._relative(text, local)
-        else:
-            self._add_base64(text)
-
-    def _relative(self, text: str, local: bool) -> None:
-        if len(text) > MAX_PATH or not re.search(r"[.\\/]|^\S{1,40}$", text):
-            raise BadRequest("`image` is neither an absolute path nor base64.", remedy=ACCEPTED)
-        self.file(below_a_base(text, self._dirs, local), local)
-
-    def data_uri(self, uri: str) -> None:
+    def _add_data_uri(self, uri: str) -> None:
         head, comma, data = uri[len("data:") :].partition(",")
         if not comma:
             raise BadRequest(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..layout.lines import NO_SPACES, TextLine
@@ -23,6 +23,13 @@ NO_CHARACTERS: Final = 0.5  # of a line's ink without a character: no text, howe
 FEW_CHARACTERS: Final = 0.3  # the same of a line that the model is not sure of; a bad scan has 0.26, Greek 0.4
 UNSURE_SCORE: Final = 0.85  # readable lines score 0.9 and more, foreign ones with a few characters 0.25 to 0.82
 LONG: Final = 3.0  # times its thickness is a line long that tells something
+LOST_WORD: Final = 1.1
+"""Heights of a line: so long a stretch of its ink without a character is a word that was not read.
+
+Tuned on 2,270 lines of the shared corpus, where the longest stretch of a readable line is 0.6, an icon; an icon has 1.0
+at most. Drawn words of Cyrillic, Arabic, Korean, Devanagari, Bengali and Tamil with three letters and more have 1.15 to
+4.7. Too low, icons raise an alarm; too high, words go missing without a note.
+"""
 SHORT: Final = 1.0  # the same of a line that is read again where that can be done, but tells nothing
 ENOUGH: Final = 4.0  # the same of all lines together: less is a speck or a picture
 FOREIGN_SCORE: Final = 0.7  # on a page with foreign lines, a line that the model is less sure of is foreign as well
@@ -149,13 +156,23 @@ class Unread:
     total: int = 0
 
 
-def find_unread(lines: Sequence[TextLine], shares: Sequence[float]) -> Unread:
-    """The lines that are in a script which the bundled models do not know, or know in part.
+def find_unread(lines: Sequence[TextLine], shares: Sequence[float], gaps: Sequence[float] = ()) -> Unread:
+    """The lines that are in a script which the bundled models do not know, or know in part, as a whole or for a word.
 
     Args:
         lines: all that were detected, those with a bad score or no text too.
         shares: of each line's ink, the share from which no character was read.
+        gaps: of each line, the longest stretch of such ink, in heights of the line; empty: unknown.
     """
+    found = _find_foreign(lines, shares)
+    in_part = [n for n, gap in enumerate(gaps) if gap >= LOST_WORD and lines[n].text.strip() and n not in found.noise]
+    if not in_part:
+        return found
+    return replace(found, lines=tuple(sorted({*found.lines, *in_part})), certain=True, total=len(lines))
+
+
+def _find_foreign(lines: Sequence[TextLine], shares: Sequence[float]) -> Unread:
+    """The lines that are foreign as a whole."""
     lengths = [_length(line) for line in lines]
     shares = [share if line.text.strip() else 1.0 for line, share in zip(lines, shares, strict=True)]
     telling = [n for n, length in enumerate(lengths) if length >= LONG]
@@ -206,10 +223,10 @@ def remark(script: str = "", unread: int = 0, total: int = 0) -> str:
             f"{part} of this page seem{'' if unread > 1 else 's'} to be in {kind}, which the bundled models {knows}. "
             f"Install Tesseract with data for it, and it will be read ({how_to_install(found)})."
         )
+    where = f"{part} of this page could not be read in full" if unread else "Most text on this page could not be read"
     return (
-        f"{part if unread else 'Most text'} {'of' if unread else 'on'} this page could not be read: it is faint, or in "
-        "a script that the bundled models do not know (Cyrillic, Greek, Arabic, Hebrew, Thai, Korean, those of India). "
-        "Install Tesseract with data for its language to have it read (for Russian, "
+        f"{where}: faint print, or a script that the bundled models do not know (Cyrillic, Greek, Arabic, Hebrew, "
+        "Thai, Korean, those of India). Install Tesseract with data for its language to have it read (for Russian, "
         f"{how_to_install(SCRIPTS['Cyrillic'])})."
     )
 

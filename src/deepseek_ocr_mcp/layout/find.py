@@ -29,7 +29,7 @@ from typing import Final
 
 import regex
 
-from .lines import NO_SPACES, TextLine, edge_of
+from .lines import NO_SPACES, TextLine
 from .order import reading_order
 
 __all__ = [
@@ -83,17 +83,14 @@ class SlowPattern(BadTerm):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The part of one line that belongs to a hit.
-
-    `start` and `stop` index the characters of the line's text; `begin` and `end` are the same
-    places as fractions of its box's length, in the white space around the part where there is any.
-    """
+    """The part of one line that belongs to a hit."""
 
     line: int
+    """The index of the line."""
     start: int
+    """The index of the part's first character in the text of the line."""
     stop: int
-    begin: float
-    end: float
+    """The index behind its last character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,10 +423,10 @@ class _Joined:
     no line ends there, nor between characters of a script without spaces.
     """
 
-    lines: Sequence[TextLine]
     text: str
     rows: list[_Row]
     begins: list[int]
+    """Where each row begins in the text."""
 
     @classmethod
     def of(
@@ -452,7 +449,7 @@ class _Joined:
             goes_on = is_broken or (run_on and _runs_on(same, following))
             parts.append(same if goes_on else same + "\n")
         begins = [0, *accumulate(map(len, parts))][: len(parts)]
-        return cls(lines, "".join(parts), rows, begins)
+        return cls("".join(parts), rows, begins)
 
     def spans(self, begin: int, end: int) -> tuple[Span, ...]:
         """The parts of lines that stand between two places of the text; none where there are no characters."""
@@ -462,8 +459,7 @@ class _Joined:
             row = self.rows[n]
             start, stop = row.part(begin - self.begins[n], end - self.begins[n])
             if start < stop:
-                line = self.lines[row.line]
-                found.append(Span(row.line, start, stop, edge_of(line, start), edge_of(line, stop)))
+                found.append(Span(row.line, start, stop))
             n += 1
         return tuple(found)
 

@@ -1,7 +1,7 @@
 """Brings the model where it must be, and gives everything back: the only writer of state.
 
 - One lock: whoever holds it may read a batch or move the model. It is FIFO and held for one batch,
-  so a short request overtakes a long document between its batches. `reading.Batches` reads under it.
+  so a short request overtakes a long document between its batches. `batches.Batches` reads under it.
 - A request holds a lease from its first byte to its last. Idle time starts when the last lease
   ends; the step that the idle policy asks for is decided once more under the lock.
 - Loading belongs to no request: the one that asked first may go away, the others still get it.
@@ -36,10 +36,10 @@ from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
 from ..worker.client import ENGINE_HOST, OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .base import ModelStatus, PagesRead
+from .batches import Batches, crashed
 from .idle import Idleness, IdlePolicy, Step
 from .line import Part
 from .memory import CardMemory, Footprint, difference, resident_mb
-from .reading import Batches, crashed
 from .weights import Weights
 
 __all__ = ["ModelManager", "Worker", "spawn_engine"]

@@ -21,7 +21,7 @@ from ..documents.reader import Document, Kept
 from ..engines.markup import FIGURE_LABELS, figure_mark
 from ..errors import BadRequest, UnreadableInput
 from ..export_formats import EXPORT_FORMATS, ExportOptions, export_format
-from ..models import Block, BoxDetail, OcrResult, Page
+from ..models import Block, BoxDetail, OcrRequest, OcrResult, Page
 from ..text import one_line, well_formed_values
 from .answer import join_texts
 
@@ -40,17 +40,16 @@ class FileWriter:
 
     document: Document
     path: str
-    overwrite: bool
+    request: OcrRequest
     dirs: Sequence[str]
     """The allowed folders; none: every folder is."""
     export: Export
 
-    async def write(self, result: OcrResult, boxes: BoxDetail) -> None:
+    async def write(self, result: OcrResult) -> None:
         """Write all pages of a result.
 
         Args:
             result: its pages have their whole texts, and their blocks.
-            boxes: the least detail of the boxes that a JSON file holds; it holds those of lines in any case.
 
         Raises:
             UnreadableInput: the format cannot show what is on the pages: they have no table, or no text.
@@ -63,17 +62,18 @@ class FileWriter:
         elif format is TEXT:
             data = (join_texts(result.pages) + "\n").encode("utf-8", "replace")
         elif format is JSON:
-            data = _json(result, boxes)
+            data = _json(result, self.request.boxes)
         else:
             data = await self._exported(format.name, result)
         await self._put(self.path, data)
 
     async def _put(self, path: str, data: bytes) -> None:
-        await write_atomically(path, data, self.overwrite, self.dirs)
+        await write_atomically(path, data, self.request.overwrite, self.dirs)
 
     async def _exported(self, format: str, result: OcrResult) -> bytes:
         """The file as a decoder writes it."""
-        options = ExportOptions(title=one_line(self.document.snapshot.name), mode=result.mode)
+        title = one_line(self.document.snapshot.name)
+        options = ExportOptions(title, result.mode, upright=self.request.upright)
         kept = await self.document.keep()
         try:
             async with self.export(format, result.pages, kept, options) as path:
@@ -123,7 +123,11 @@ def _figures(page: Page) -> list[Block]:
 
 
 def _json(result: OcrResult, boxes: BoxDetail) -> bytes:
-    """The result as JSON, with a box for each line, and for each word where `boxes` says so."""
+    """The result as JSON.
+
+    Args:
+        boxes: the least detail of the boxes in it; it holds those of lines in any case.
+    """
     left_out = None if boxes == "words" else {"pages": {"__all__": {"blocks": {"__all__": {"words"}}}}}
     data = well_formed_values(result.model_dump(mode="json", exclude_none=True, exclude=left_out))
     return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

@@ -21,8 +21,10 @@ import anyio.to_thread
 
 from ..caller import Caller
 from ..config import Settings
+from ..documents.argument import Argument
 from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
+from ..documents.reach import Reach
 from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
 from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
 from .answer import Answer
@@ -82,7 +84,7 @@ class _FolderJob:
         self.changed = anyio.Event()
 
 
-ReadDocument = Callable[[OcrRequest, Caller, Terms], Awaitable[Answer]]
+ReadDocument = Callable[[OcrRequest, Argument, Caller, Terms], Awaitable[Answer]]
 """Reads one document; see `OcrService.read`."""
 
 
@@ -112,13 +114,9 @@ class FolderReader:
             finally:
                 tasks.cancel_scope.cancel()
 
-    async def find(self, image: str, caller: Caller) -> Listing | None:
-        """The files that `image` names, if it is a folder or a pattern; else None."""
-        return await list_files(image, settings=self._settings, local=caller.is_local)
-
     async def complete(self, text: str, caller: Caller) -> list[str]:
         """Paths that begin with `text`, as far as the caller may read."""
-        return await complete_path(text, settings=self._settings, local=caller.is_local)
+        return await complete_path(text, Reach.of(caller, self._settings))
 
     def describe(self, request: OcrRequest, listing: Listing) -> Answer:
         """An answer that lists the files of a folder, and says how to have them read."""
@@ -163,7 +161,7 @@ class FolderReader:
                 f"No file that can be read is named by {request.image}.",
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
-        out, suffix = await resolve_output_folder(request.save_to, settings=self._settings, local=caller.is_local)
+        out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
         job = self._job(_FolderJob(request, caller, listing, out, suffix))
         job.callers += 1
         try:
@@ -248,9 +246,7 @@ class FolderReader:
 
     async def _prepare(self, job: _FolderJob) -> None:
         """List the folder again: files may have come or gone, and links may lead elsewhere now."""
-        listed = await list_files(
-            job.request.image, settings=self._settings, local=job.caller.is_local, leave_out=job.out
-        )
+        listed = await list_files(job.request.image, Reach.of(job.caller, self._settings), leave_out=job.out)
         job.listing = _without_own_files(listed or job.listing, job)
         if not job.outcomes:
             job.index, job.known = await anyio.to_thread.run_sync(read_index, job.out, job.request.overwrite)
@@ -270,6 +266,7 @@ class FolderReader:
         target = os.path.join(job.out, file + job.suffix)
         if not job.request.overwrite and (outcome := await anyio.to_thread.run_sync(_already, source, target)):
             return Outcome(outcome, job.known.get(target, IndexedText()))
+        document = Argument.of_file(source, Reach.of(job.caller, self._settings))
         request = job.request.model_copy(update={"image": source, "save_to": target, "max_chars": 0, "annotate": False})
 
         async def progress(done: float, total: float, message: str) -> None:
@@ -281,7 +278,7 @@ class FolderReader:
             await make_folder(os.path.dirname(target), self._settings.ocr_allowed_dirs)
             while True:
                 try:
-                    answer = await self._read_document(request, job.caller, Terms(on_progress=progress))
+                    answer = await self._read_document(request, document, job.caller, Terms(on_progress=progress))
                     job.waits_for = ""
                     if answer.result.saved_to or not answer.result.next_pages:
                         break

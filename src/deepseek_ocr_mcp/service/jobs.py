@@ -331,7 +331,8 @@ class Jobs:
                     await job.changed.wait()
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
-                drawn = await self._draw(job, numbers)  # while the engine reads the batch before
+                with self._lines(job, numbers):  # while the engine reads the batch before
+                    drawn = [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
                     job.batches.remove(batch)
@@ -353,10 +354,6 @@ class Jobs:
             job.batches.remove(batch)
             job.changed.set()
             lanes.release()
-
-    async def _draw(self, job: _DocumentJob, numbers: Sequence[int]) -> list[_Drawn]:
-        with self._lines(job, numbers):
-            return [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
 
     def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
         """A context: log lines in it carry the ids of the requests that want these pages."""

@@ -7,7 +7,7 @@ The service checks a request before it loads anything. It opens the document, ta
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -16,18 +16,20 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, replace
-from functools import wraps
+from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Concatenate, Final, ParamSpec, Self
+from typing import Final, Self
 
 import anyio
 import anyio.to_thread
 
 from ..caller import Caller
 from ..config import MB, Settings
+from ..documents.argument import Argument
+from ..documents.listing import Listing, find
 from ..documents.output import resolve_output
 from ..documents.ranges import format_pages
+from ..documents.reach import Reach
 from ..documents.reader import Document, DocumentReader, Kept
 from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
@@ -70,41 +72,12 @@ __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
 ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
 STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
 
-P = ParamSpec("P")
 
-_Read = Callable[Concatenate["OcrService", OcrRequest, P], Awaitable[Answer]]
+@dataclass(slots=True)
+class _Observation:
+    """What the observer is told of a request that was answered."""
 
-
-def _observed(read: _Read[P]) -> _Read[P]:
-    """Wrap `OcrService.read`: its log lines carry an id, and the observer learns how it ended."""
-
-    @wraps(read)
-    async def observed(self: OcrService, request: OcrRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        began = time.monotonic()
-        outcome, answer = INTERNAL, None
-        with request_lines():
-            try:
-                answer = await read(self, request, *args, **kwargs)
-                outcome = OK
-                return answer
-            except OcrError as exc:
-                outcome = exc.code
-                raise
-            except anyio.get_cancelled_exc_class():
-                outcome = CLIENT_GONE
-                raise
-            finally:
-                result = answer and answer.result
-                self.observer.request_ended(
-                    request.mode if request.mode in MODES else UNKNOWN,
-                    result.engine if result else self.engine.name,
-                    outcome,
-                    time.monotonic() - began,
-                    pages=len(result.pages) if result else 0,
-                    timing=result.timing if result else None,
-                )
-
-    return observed
+    result: OcrResult | None = None
 
 
 class OcrService:
@@ -219,25 +192,28 @@ class OcrService:
             OcrError: see `errors.py`. The service goes on after any of them.
         """
         terms = terms or Terms()
-        listing = None if terms.upload else await self.folders.find(request.image, caller)
-        if listing is None:
-            return await self.read(request, caller, terms)
+        source = terms.upload or await find(request.image, Reach.of(caller, self.settings))
+        if not isinstance(source, Listing):
+            return await self.read(request, source, caller, terms)
         if not request.save_to.strip():
-            return self.folders.describe(request, listing)
-        return await self.folders.read(request, listing, caller, terms)
+            return self.folders.describe(request, source)
+        return await self.folders.read(request, source, caller, terms)
 
-    @_observed
-    async def read(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
-        """Read the pages of one document. Raises as `ocr` does."""
-        began = time.monotonic()
-        terms = (terms or Terms()).rising()
-        deadline = anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
-        self.check(request)
-        with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
-            place.line_up()
+    async def read(self, request: OcrRequest, source: Argument | Snapshot, caller: Caller, terms: Terms) -> Answer:
+        """Read the pages of one document. Raises as `ocr` does.
+
+        Args:
+            request: its `image` is not looked at.
+            source: the document.
+            caller: the client.
+            terms: how the client wants its answer.
+        """
+        began, deadline = time.monotonic(), anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
+        terms = terms.rising()
+        with self._observed(request) as observation, self._admitted(request, caller, terms) as place:
             async with positions_reported(place, terms.on_position or position_as_progress(terms.on_progress)):
                 output = await self._output(request, caller)
-                async with self._open(terms.upload or request.image, caller, deadline) as shared:
+                async with self._open(source, caller, deadline) as shared:
                     work = await self._work(request, shared)
                     limit = None if output else request.max_chars or None
                     view = View(request.mode, request.find_term)
@@ -251,19 +227,54 @@ class OcrService:
                         self._jobs.leave(ask, work)
                     if terms.keep:
                         answer = replace(answer, kept=await shared.document.keep())
-        answer.result.timing.total_s = round(time.monotonic() - began, 3)
+            answer.result.timing.total_s = round(time.monotonic() - began, 3)
+            observation.result = answer.result
         return answer
+
+    @contextmanager
+    def _observed(self, request: OcrRequest) -> Iterator[_Observation]:
+        """A context for the reading of one request: its log lines carry an id, and the observer learns how it ended."""
+        began = time.monotonic()
+        outcome, observation = INTERNAL, _Observation()
+        with request_lines():
+            try:
+                yield observation
+                outcome = OK
+            except OcrError as exc:
+                outcome = exc.code
+                raise
+            except anyio.get_cancelled_exc_class():
+                outcome = CLIENT_GONE
+                raise
+            finally:
+                result = observation.result
+                self.observer.request_ended(
+                    request.mode if request.mode in MODES else UNKNOWN,
+                    result.engine if result else self.engine.name,
+                    outcome,
+                    time.monotonic() - began,
+                    pages=len(result.pages) if result else 0,
+                    timing=result.timing if result else None,
+                )
+
+    @contextmanager
+    def _admitted(self, request: OcrRequest, caller: Caller, terms: Terms) -> Iterator[Place]:
+        """A place in the line for a request whose arguments were checked. Raises `BadRequest` and `QueueFull`."""
+        self.check(request)
+        with nullcontext(terms.place) if terms.place else self._admission.place(caller.name) as place:
+            place.line_up()
+            yield place
 
     async def _output(self, request: OcrRequest, caller: Caller) -> str:
         """The path of the file to write; empty where there is none."""
         if not request.save_to:
             return ""
-        return await resolve_output(
-            request.save_to, settings=self.settings, local=caller.is_local, overwrite=request.overwrite
-        )
+        return await resolve_output(request.save_to, Reach.of(caller, self.settings), overwrite=request.overwrite)
 
     @asynccontextmanager
-    async def _open(self, image: str | Snapshot, caller: Caller, deadline: float) -> AsyncIterator[SharedDocument]:
+    async def _open(
+        self, source: Argument | Snapshot, caller: Caller, deadline: float
+    ) -> AsyncIterator[SharedDocument]:
         """An open document. It outlives this context while a job holds it.
 
         Raises:
@@ -271,9 +282,7 @@ class OcrService:
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
-                document = await opening.enter_async_context(
-                    self._reader.open(image, local=caller.is_local, client=caller.name)
-                )
+                document = await opening.enter_async_context(self._reader.open(source, caller.name))
             if scope.cancelled_caught:
                 raise Timeout(
                     f"The document could not be opened within {self.settings.ocr_reply_seconds:g} s.",
@@ -399,7 +408,7 @@ class OcrService:
             return answer
         if output:
             dirs = self.settings.ocr_allowed_dirs
-            await FileWriter(work.document, output, request.overwrite, dirs, self._export).write(result, request.boxes)
+            await FileWriter(work.document, output, request, dirs, self._export).write(result)
             result.saved_to = output
             answer.add("saved", _saved(output, result))
         self._fit(answer, request, work, ask)
@@ -476,7 +485,7 @@ class OcrService:
     @asynccontextmanager
     async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
         """A document to look at: its pages as pictures. The caller holds a place."""
-        async with self._reader.open(upload, local=False, client=client) as document:
+        async with self._reader.open(upload, client) as document:
             yield document
 
     def export(

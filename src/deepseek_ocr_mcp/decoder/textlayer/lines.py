@@ -54,6 +54,7 @@ SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
 SCRIPT_GAP_EM: Final = 0.5
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
+FIGURES: Final = frozenset("0123456789")
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
 BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
@@ -71,6 +72,13 @@ STACKS_OPEN: Final = 4  # notes stand between the characters of a vertical line
 BESIDE_EM: Final = 3.0  # from one vertical line to the next
 SIZE_MEANS: Final = (0.5, 8.0)  # a size is nonsense if it is less or more times the height of its letters
 LETTER_EM: Final = 1.2  # size over the height of the tallest letters
+RAISED_FIGURE_EM: Final = (0.2, 0.55)
+"""A figure whose ink begins so high above its baseline, and is no higher than that, is drawn raised by its font.
+
+Typst and others take such figures of a font for a superscript: they have the size and the baseline of their line, and
+are named like any figure. Measured on 78 fonts: 780 figures begin at 0.0 or below, 643 superscripts at 0.25 to 0.42, and
+they are 0.32 to 0.48 high. Too high, 24.91² becomes 24.912.
+"""
 
 ADOBE: Final = {
     **dict(enumerate("⎛⎜⎝⎡⎢⎣⎧⎨⎩⎪⎮⎞⎟⎠⎤⎥⎦⎫⎬⎭", 0xF8EB)),
@@ -251,6 +259,8 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
             marks.append(Mark(glyph, text, origin[0], origin[0] + size, origin[1], size, number, origin[0]))
         else:
             right = max(box[2], box[0] + size / 20)
+            if origin[1] - box[3] >= RAISED_FIGURE_EM[0] * size and box[3] - box[1] <= RAISED_FIGURE_EM[1] * size:
+                text = text.translate(RAISED) if text in FIGURES else text
             marks.append(Mark(glyph, text, box[0], right, origin[1], size, number, origin[0]))
     return _with_combined(marks)
 

@@ -99,7 +99,7 @@ class Loaders:
     async def _read(self, request: Request, terms: Terms, mode: str = DEFAULT_MODE) -> OcrResult:
         caller = Caller(client_of(request.scope), is_local=False)
         asked = OcrRequest(image="", max_chars=0, mode=mode)
-        answer = await while_connected(request.receive, lambda: self._service.read(asked, caller, terms))
+        answer = await while_connected(request.receive, lambda: self._service.ocr(asked, caller, terms))
         return answer.result
 
 

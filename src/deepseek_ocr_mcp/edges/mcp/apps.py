@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import anyio
-import anyio.abc
 from mcp.server.apps import APP_MIME_TYPE, Apps, client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
@@ -99,17 +99,30 @@ class AppView:
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
         self._store = store
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._kept: deque[tuple[float, str]] = deque()
+        """The end of each answer's time, and its name, the first first."""
+        self._changed: anyio.Event | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Forget answers when their time is over."""
+        """Forget each answer when its time is over."""
+        self._changed = anyio.Event()
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+            tasks.start_soon(self._forget_old)
             try:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
+
+    async def _forget_old(self) -> None:
+        while True:
+            while self._kept:  # all are kept for the same time, so they end in the order in which they came
+                until, name = self._kept[0]
+                await anyio.sleep_until(until)
+                self._kept.popleft()
+                self._store.forget(name)
+            self._changed = anyio.Event()
+            await self._changed.wait()
 
     def keep(self, ctx: Context, answer: Answer) -> str:
         """The name under which the app finds the pages of an answer; "" where there is no app, or nothing to show."""
@@ -124,13 +137,10 @@ class AppView:
             held=answer.kept,
         )
         if name:
-            assert self._tasks is not None, "use the view inside `async with view.running():`"
-            self._tasks.start_soon(self._forget_later, name)
+            assert self._changed is not None, "use the view inside `async with view.running():`"
+            self._kept.append((anyio.current_time() + KEPT_S, name))
+            self._changed.set()
         return name
-
-    async def _forget_later(self, name: str) -> None:
-        await anyio.sleep(KEPT_S)
-        self._store.forget(name)
 
     def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
         """`ocr_page`, the tool that the app calls. Hosts do not offer it to their model.

@@ -30,7 +30,7 @@ ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
 MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
 MAX_JSON_CHARS: Final = 8192  # a longer text is an image
 MAX_NESTING: Final = 4
-WRITING: Final = ("save_to", "overwrite")
+WRITING: Final = ("save_to", "overwrite", "upright")
 """The arguments of `OcrRequest` with which it writes files."""
 
 _JSON: Final = re.compile(r"""\s*(?:\[\s*["{]|\{\s*")""")  # how a list of texts or an object begins

@@ -20,8 +20,8 @@ from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
 from .guard import clean_answers
 from .prompts import PromptServer, add_prompts
-from .reading import Callers, FilesTool, ReadingTool, memory_tools
 from .results import add_resources
+from .tools import Callers, FilesTool, ReadingTool, memory_tools
 
 __all__ = ["build_mcp"]
 

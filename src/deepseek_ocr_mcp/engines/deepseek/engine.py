@@ -33,8 +33,9 @@ except ImportError as exc:
 
 from .checkpoint import MODEL_CLASSES, Checkpoint, read_checkpoint
 from .experts import use_recordable_experts
-from .generate import ModelReader, TokenSheet
+from .generate import ModelReader
 from .shortage import first_line, is_out_of_memory
+from .slots import Slots
 from .weights import ParkedModel
 
 __all__ = ["MODEL_PATH", "DeepSeekEngine"]
@@ -102,7 +103,7 @@ class DeepSeekEngine:
         self._weights = ParkedModel.open(checkpoint, dtype, locked=os.environ.get(PARK) == "resident")
         if device != CPU:
             use_recordable_experts(self._weights.model)
-        TokenSheet.recordable = os.environ.get(RECORD) != "off"
+        Slots.recordable = os.environ.get(RECORD) != "off"
         self._reader = ModelReader(checkpoint, self._weights.model)
         name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
         return {"model": f"{name} ({Path(path).name})", "notes": list(self._weights.notes)}
@@ -139,7 +140,7 @@ class DeepSeekEngine:
     @property
     def spoiled(self) -> str:
         """Why this process is to be replaced after the pages that it has just read; empty: it is sound."""
-        return TokenSheet.spoiled
+        return Slots.spoiled
 
 
 def _start_cuda() -> None:

@@ -173,7 +173,8 @@ class RapidOcrEngine:
         height, width = found.upright.shape[:2]
         tilt = skew(found.regions)
         lines = straightened(found.regions, found.readings, tilt, width, height)
-        unread = find_unread(lines, [reading.unread for reading in found.readings])
+        readings = found.readings
+        unread = find_unread(lines, [each.unread for each in readings], [each.gap for each in readings])
         boxes = {n: outline(found.regions[n]) for n in unread.lines}
         again = reread(found.upright, unread, boxes, call) if boxes else Rereading()
         reread_lines, reread_inks = list(again.lines), list(again.inks)

@@ -89,12 +89,14 @@ class LineReading:
 
     `centres` are fractions of the crop's length, one for each character. `unread` is the share of the crop's ink
     from which no character was read: 0 in readable text, more than a fifth in a script that the model does not know.
+    `gap` is the longest stretch of such ink, in heights of the line.
     """
 
     text: str
     score: float
     centres: tuple[float, ...]
     unread: float = 0.0
+    gap: float = 0.0
 
     @property
     def is_noise(self) -> bool:
@@ -158,12 +160,14 @@ class LineReader:
         found = _characters(run, self._session, line[:, begin:end])
         if self._exact is not None and found.score < SURE_SCORE:
             found = _characters(run, self._exact.session(), line[:, begin:end])
-        unread = _unread_share(line, begin + (found.at + 0.5) * LINE_STRIDE)
+        read = [self._alphabet[code] for code in found.codes]
+        printed = np.array([not char.isspace() for char in read], dtype=bool)
+        unread, gap = _unread_ink(line, begin + (found.at[printed] + 0.5) * LINE_STRIDE)
         if not len(found.at):
-            return replace(NOTHING, unread=unread)
-        chars, places = with_spaces([self._alphabet[code] for code in found.codes], [float(step) for step in found.at])
+            return replace(NOTHING, unread=unread, gap=gap)
+        chars, places = with_spaces(read, [float(step) for step in found.at])
         centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
-        return LineReading(_half_width("".join(chars)), found.score, centres, unread)
+        return LineReading(_half_width("".join(chars)), found.score, centres, unread, gap)
 
 
 def _characters(run: ModelRun, session: Any, line: Pixels) -> _Characters:
@@ -277,17 +281,24 @@ def _without_room(crop: Pixels) -> Pixels:
     return crop if (top, bottom) == (0, len(crop)) else np.ascontiguousarray(crop[top:bottom])
 
 
-def _unread_share(line: Pixels, places: NDArray[np.floating[Any]]) -> float:
-    """The share of a line's ink that is not near a character; `places` are the columns of the characters, in order."""
+def _unread_ink(line: Pixels, places: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """The share of a line's ink that is not near a character, and its longest stretch in heights of the line.
+
+    Args:
+        places: the columns of the characters, in order. Spaces are none: the model takes foreign words for spaces.
+    """
     contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
     if contrast.max() < LEAST_CONTRAST:
-        return 0.0
+        return 0.0, 0.0
     ink = contrast > LOST_INK * contrast.max()
     strokes = np.flatnonzero(np.diff(ink, prepend=False, append=False)).reshape(-1, 2)
     before = np.searchsorted(places, strokes[:, 0] - LOST_REACH)
     after = np.searchsorted(places, strokes[:, 1] + LOST_REACH, side="right")
-    lost = strokes[before == after]
-    return float((lost[:, 1] - lost[:, 0]).sum() / ink.sum())
+    is_lost = before == after
+    widths = strokes[:, 1] - strokes[:, 0]
+    stretches = np.split(np.where(is_lost, widths, 0), np.flatnonzero(~is_lost))
+    longest = max(int(stretch.sum()) for stretch in stretches)
+    return float(widths[is_lost].sum() / ink.sum()), longest / LINE_HEIGHT
 
 
 def straightened(

@@ -86,6 +86,10 @@ class _Flight:
         start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
         return range(start, start + len(part.pages))
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the worker's `read`."""
+        return {"pages": [asdict(page) for page in self.pages], "options": asdict(self.parts[0].options)}
+
     def begin(self, device: str) -> None:
         now = anyio.current_time()
         for part in self.parts:
@@ -165,7 +169,10 @@ class Batches:
                 continue
             finally:
                 load_s += anyio.current_time() - began
-            self._stand_in_line(part, tasks)
+            self._line.join(part)
+            if not self._line_is_read:
+                self._line_is_read = True
+                tasks.start_soon(self._read_line)
             try:
                 await part.follow(on_progress)
             except BaseException:
@@ -178,12 +185,6 @@ class Batches:
         return PagesRead(
             part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
         )
-
-    def _stand_in_line(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
-        self._line.join(part)
-        if not self._line_is_read:
-            self._line_is_read = True
-            tasks.start_soon(self._read_line)
 
     def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
         """Its caller went away: pages that only this part asked for are not read."""
@@ -219,7 +220,10 @@ class Batches:
         batch.begin(self._reader.device)
         try:
             with batch.scope, serving(*(part.request for part in parts)):
-                reply = await self._call_worker(batch)
+                began = anyio.current_time()
+                timeout = self._page_timeout * len(batch.pages)
+                reply = await self._reader.call("read", batch.arguments(), timeout, batch.tell)
+                self._count(reply["pages"], anyio.current_time() - began)
                 batch.answer(reply["pages"])
                 if why := reply.get("spoiled"):
                     await self._reader.replace_spoiled(str(why))
@@ -234,16 +238,10 @@ class Batches:
             self._batch = None
             batch.fail(closing())  # cancelled: nobody waits, or the server closes
 
-    async def _call_worker(self, batch: _Flight) -> dict[str, Any]:
-        began, pages = anyio.current_time(), batch.pages
-        arguments = {"pages": [asdict(page) for page in pages], "options": asdict(batch.parts[0].options)}
-        reply = await self._reader.call("read", arguments, self._page_timeout * len(pages), batch.tell)
+    def _count(self, pages: Sequence[dict[str, Any]], seconds: float) -> None:
         self.served += len(pages)
-        tokens = [page["tokens"] for page in reply["pages"] if page.get("tokens") is not None]
-        self._reader.observer.pages_read(
-            self._reader.engine.name, len(pages), sum(tokens) if tokens else None, anyio.current_time() - began
-        )
-        return reply
+        tokens = [page["tokens"] for page in pages if page.get("tokens") is not None]
+        self._reader.observer.pages_read(self._reader.engine.name, len(pages), sum(tokens) if tokens else None, seconds)
 
 
 def crashed(died: WorkerDied) -> WorkerCrashed:

@@ -83,20 +83,12 @@ class ReadingTool:
     view: AppView
     callers: Callers
 
-    async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Read the document or the folder that `image` names; see `OcrRequest`."""
-        terms = Terms(
-            reply_s=self.service.settings.ocr_reply_seconds,
-            keep=client_supports_apps(ctx),
-            on_progress=clean_progress(ctx),
-        )
-        return self._result(ctx, await self.service.ocr(OcrRequest(**arguments), self.callers(ctx), terms))
-
     def tool(self) -> StrictTool:
         """The tool with its description. Its arguments are those of `OcrRequest` that write nothing."""
 
         async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult:
-            return await self(ctx, **arguments)
+            answer = await self.service.ocr(OcrRequest(**arguments), self.callers(ctx), self._terms(ctx))
+            return self._result(ctx, answer)
 
         names = [name for name in OcrRequest.model_fields if name not in ("image", "raw", *WRITING)]
         ocr_image.__signature__ = _signature(["image", *names], OcrResult)  # type: ignore[attr-defined]
@@ -122,6 +114,13 @@ class ReadingTool:
         del parts["Folder"], parts["Failure"]  # an answer of ocr_image holds only the names of files of a folder
         properties["folder"] = {"type": "object", "description": "the files that image names, where it is a folder"}
         return tool
+
+    def _terms(self, ctx: Context) -> Terms:
+        return Terms(
+            reply_s=self.service.settings.ocr_reply_seconds,
+            keep=client_supports_apps(ctx),
+            on_progress=clean_progress(ctx),
+        )
 
     def _result(self, ctx: Context, answer: Answer) -> CallToolResult:
         content: list[ContentBlock] = []
@@ -171,8 +170,7 @@ class FilesTool:
     service: OcrService
     callers: Callers
 
-    async def __call__(self, ctx: Context, **arguments: Any) -> CallToolResult:
-        """Write the document or the folder that `image` names; see `OcrRequest`."""
+    async def _write(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         request = OcrRequest(**arguments, max_chars=0)
         if not request.save_to.strip():
             raise BadRequest(
@@ -187,15 +185,15 @@ class FilesTool:
         """The tool with its description."""
 
         async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult:
-            return await self(ctx, **arguments)
+            return await self._write(ctx, arguments)
 
-        suffixes = [known.suffix for known in EXPORT_FORMATS.values()]
+        suffixes = " ".join(known.suffix for known in EXPORT_FORMATS.values()).replace(".pdf", ".pdf (searchable)")
         ocr_to_files.__signature__ = _signature(FILES_ARGUMENTS, FilesWritten)  # type: ignore[attr-defined]
         tool = _tool(
             ocr_to_files,
             "Write the text of images or PDFs to files",
-            f"Reads like ocr_image and writes all of it to save_to: {' '.join(suffixes)} (searchable). Of a folder, a "
-            "file for each document. If finished is false, call again with the same arguments.",
+            f"Reads like ocr_image and writes all to save_to: {suffixes}. A folder: a file "
+            "for each document. If finished is false, repeat the call.",
             _annotations(
                 changes=True,
                 destroys=True,  # overwrite=true replaces files
