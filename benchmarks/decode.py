@@ -32,8 +32,9 @@ from common import report, say, spread, table, verdict
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkpoint
 from deepseek_ocr_mcp.engines.deepseek.experts import EXPERTS, use_recordable_experts
-from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, encode_prompt, normalised, prompt_for
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader
 from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
+from deepseek_ocr_mcp.engines.deepseek.prompts import encode_prompt, normalised, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.slots import Slots
 from deepseek_ocr_mcp.engines.loops import LoopGuard
 from gpu_bounds import bounds

@@ -87,8 +87,8 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
 def test_a_worker_keeps_what_its_engine_needs_and_no_more() -> None:
     kept = {name: spec.rights for name, spec in KNOWN.items() if not spec.is_remote}
     assert {name for name, rights in kept.items() if rights.tcp or rights.signals} == set()
-    assert {name for name, rights in kept.items() if rights.sockets} == {"deepseek"}  # the driver's daemons
-    assert {name for name, rights in kept.items() if rights.programs} == {"deepseek", "rapidocr", "tesseract"}
+    assert {name for name, rights in kept.items() if rights.sockets} == {"deepseek", "vlm"}  # the driver's daemons
+    assert {name for name, rights in kept.items() if rights.programs} == {"deepseek", "vlm", "rapidocr", "tesseract"}
     own, _ = choose_engine("package.module:Class")
     assert own.rights == ALL_BUT_SPYING
 

@@ -52,15 +52,17 @@ class Settings(BaseSettings):
     ocr_engine: str = _field(
         "auto",
         "Engine",
-        "The engine that reads pages: `auto`, `rapidocr`, `deepseek`, `tesseract`, `openai` (endpoints that read; see "
-        "docs/remote.md), or `package.module:Class` for an engine of your own. `auto` takes DeepSeek-OCR where a GPU "
-        "with room for it, the `[gpu]` extra and its weights are there. Elsewhere it takes RapidOCR.",
+        "The engine that reads pages: `auto`, `rapidocr`, `deepseek`, `vlm` (a smaller vision-language model; see "
+        "docs/gpu-management.md), `tesseract`, `openai` (endpoints that read; see docs/remote.md), or "
+        "`package.module:Class` for an engine of your own. `auto` takes DeepSeek-OCR where a GPU with room for it, the "
+        "`[gpu]` extra and its weights are there. Elsewhere it takes RapidOCR.",
     )
     ocr_model: str = _field(
         "",
         "Engine",
-        "The weights of DeepSeek-OCR: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`. With "
-        "`OCR_ENGINE=openai`: the model as the endpoints name it. Empty: the model that they serve.",
+        "The weights of a vision-language model: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`, and with "
+        "`OCR_ENGINE=vlm` `lightonai/LightOnOCR-3-1B`. With `OCR_ENGINE=openai`: the model as the endpoints name it. "
+        "Empty: the model that they serve.",
     )
     ocr_auto_download: bool = _field(
         False,

@@ -18,12 +18,16 @@ import anyio.to_thread
 import fsspec
 import pytest
 
-from deepseek_ocr_mcp.batch.actors import _snapshot_of
-from deepseek_ocr_mcp.batch.files import STATE, Location, SourceList, list_sources, place_of
+from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, place_of
+from deepseek_ocr_mcp.batch.planner import snapshot_of
+from deepseek_ocr_mcp.batch.sources import list_part, parts_of
+from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.listing import Unlisted
 from deepseek_ocr_mcp.documents.private import private_folder
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.documents.reader import DocumentReader
-from deepseek_ocr_mcp.errors import BadRequest, InputForbidden, InputNotFound, InputTooLarge, OcrError
+from deepseek_ocr_mcp.errors import BadRequest, InputNotFound, InputTooLarge, OcrError
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +47,21 @@ def files(*names: str, at: Path) -> None:
         (at / name).write_bytes(b"x")
 
 
-def names(sources: SourceList) -> list[str]:
+class Listed:
+    """All parts of a source together, the documents sorted by name."""
+
+    def __init__(self, text: str, out: Location, settings: Settings) -> None:
+        self.parts = parts_of(text, out, Reach.of(Caller(), settings))
+        found = [each for part in self.parts for each in list_part(part)]
+        self.documents = sorted((e for e in found if isinstance(e, SourceDocument)), key=lambda each: each.name)
+        self.left_out = [each for each in found if isinstance(each, Unlisted)]
+
+
+def list_sources(text: str, out: Location, settings: Settings) -> Listed:
+    return Listed(text, out, settings)
+
+
+def names(sources: Listed) -> list[str]:
     return [source.name for source in sources.documents]
 
 
@@ -108,7 +126,9 @@ def test_a_folder_is_listed_with_all_below_it(tmp_path: Path) -> None:
     files("2.png", "10.pdf", "a/b/c.TIFF", "notes.txt", ".hidden.png", ".git/x.png", "out/x.png", at=tmp_path)
     out = place_of(str(tmp_path / "out"))
     found = list_sources(str(tmp_path), out, SETTINGS)
-    assert names(found) == ["a/b/c.TIFF", "2.png", "10.pdf"]
+    assert names(found) == ["10.pdf", "2.png", "a/b/c.TIFF"]
+    assert [part.prefix for part in found.parts] == ["", "a/", "a/b/"], "each folder is a part of its own"
+    assert [Path(each.name).name for each in found.left_out] == ["notes.txt"]
     assert found.documents[1].url == str(tmp_path / "2.png")
     assert names(list_sources(f"{tmp_path}/**/*.tiff", out, SETTINGS)) == ["a/b/c.TIFF"]
     assert names(list_sources(str(tmp_path / "notes.txt"), out, SETTINGS)) == ["notes.txt"]
@@ -165,7 +185,6 @@ def test_no_name_of_another_file_system_leads_out_of_the_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        ("/nowhere/at/all", InputNotFound, "names no file"),
         ("memory://nothing/here", InputNotFound, "There is no"),
         ("nonsense://bucket/x", BadRequest, "no file system that fsspec knows"),
         ("s3://bucket/x", BadRequest, "s3fs"),
@@ -200,21 +219,20 @@ async def test_documents_behind_http_are_listed_and_fetched(web: str, tmp_path: 
     assert (one.name, one.url) == ("c.pdf", f"{web}/b/c.pdf")
     with anyio.fail_after(60), private_folder() as folder:
         async with DocumentReader(SETTINGS, folder).running() as reader:
-            async with _snapshot_of(one, SETTINGS, folder, reader) as snapshot:
+            async with snapshot_of(one, SETTINGS, folder, reader) as snapshot:
                 data = b"%PDF" + bytes(3_000_000)
                 assert await anyio.Path(snapshot.path).read_bytes() == data
                 assert snapshot.sha256 == hashlib.sha256(data).hexdigest()
             small = Settings(ocr_max_file_mb=1)
             async with DocumentReader(small, folder).running() as strict:
                 with pytest.raises(InputTooLarge):
-                    await _snapshot_of(one, small, folder, strict).__aenter__()
+                    await snapshot_of(one, small, folder, strict).__aenter__()
             with pytest.raises(InputNotFound):
-                await _snapshot_of(replace(one, url=f"{web}/gone.png"), SETTINGS, folder, reader).__aenter__()
+                await snapshot_of(replace(one, url=f"{web}/gone.png"), SETTINGS, folder, reader).__aenter__()
 
 
 def test_folders_that_the_operator_keeps_out_are_not_listed(tmp_path: Path) -> None:
     files("in/a.png", "out/b.png", at=tmp_path)
     settings = Settings(ocr_allowed_dirs=(str(tmp_path / "in"),))
     assert names(list_sources(str(tmp_path / "in"), place_of("memory://o"), settings)) == ["a.png"]
-    with pytest.raises((InputForbidden, InputNotFound)):
-        list_sources(str(tmp_path / "out"), place_of("memory://o"), settings)
+    assert parts_of(str(tmp_path / "out"), place_of("memory://o"), Reach.of(Caller(), settings)) == []

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import tiny_deepseek
+import tiny_vision
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
 
@@ -30,8 +31,8 @@ def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_deepseek.make_v2(tmp_path_factory.mktemp("weights") / "tiny-v2")
+def glm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_vision.make("GLM-OCR", tmp_path_factory.mktemp("weights"))
 
 
 # Two threads only get in each other's way with a model of this size; and on a busy machine it takes its time to load.
@@ -110,9 +111,16 @@ def test_the_weights_are_parked_as_soon_as_nobody_waits_and_come_back(shared: Sh
     assert shared.call("gpu_status")["worker_pid"] == parked["worker_pid"]
 
 
-async def test_v2_is_told_apart_by_its_config(v2: Path) -> None:
-    async with deepseek(v2) as mcp:
-        assert (await read(mcp))["model"] == "DeepSeek-OCR-2 (tiny-v2)"
+async def test_another_model_of_the_table_reads_in_its_modes_and_says_what_it_leaves_out(glm: Path) -> None:
+    async with client("vlm", ocr_model=str(glm), bound_s=600, **SETTINGS) as mcp:
+        answer = await read(mcp)
+        assert (answer["engine"], answer["model"]) == ("vlm", "GLM-OCR (GLM-OCR)")
+        (note,) = answer["notes"]
+        assert note["code"] == "not_read"
+        assert "GLM-OCR reads a whole page as text" in note["text"]
+        refused = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "describe"})
+        assert refused.is_error
+        assert "document, free" in said(refused)
 
 
 async def test_two_dozen_rounds_of_moving_and_reading_from_eight_callers_change_nothing(v1: Path) -> None:

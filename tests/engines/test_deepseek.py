@@ -33,13 +33,8 @@ from deepseek_ocr_mcp.engines.deepseek import generate, slots  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import read_checkpoint  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.generate import (  # noqa: E402
-    ModelReader,
-    Written,
-    encode_prompt,
-    normalised,
-    prompt_for,
-)
+from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader, Written  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.prompts import encode_prompt, normalised, prompt_for  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import Slots  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
@@ -376,9 +371,8 @@ def spoiled(folder: Path, name: str, text: str | None) -> None:
         ("config.json", None, "config.json is missing"),
         ("config.json", "{", "config.json cannot be read"),
         ("config.json", "[]", "holds no object"),
-        ("config.json", '{"model_type": "llama"}', "of type 'llama', not DeepSeek-OCR"),
-        ("config.json", '{"model_type": "deepseek_vl_v2", "language_config": {}}', "not DeepSeek-OCR"),
-        ("config.json", '{"model_type": "unlimited_ocr", "text_config": {}}', "Unlimited-OCR, another model"),
+        ("config.json", '{"model_type": "llama"}', "of type 'llama', which is not read here"),
+        ("config.json", '{"model_type": "deepseek_vl_v2", "language_config": {}}', "is not read here"),
         ("config.json", '{"model_type": "deepseek_ocr2", "text_config": {"hidden_size": "x"}}', "is not understood"),
         ("tokenizer.json", None, "tokenizer.json is missing"),
         ("tokenizer.json", "{}", "tokenizer.json cannot be read"),
@@ -845,8 +839,8 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(v1_folder: Path, pages:
 def test_there_are_as_many_slots_as_the_free_memory_allows(v1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = reader(v1_folder)
     per_token = 2 * 2 * 2 * 16 * 4  # keys and values, layers, heads, their size, float32
-    each = per_token * (generate.MAX_NEW_TOKENS + generate.LONGEST_PROMPT)
-    beside = generate.WORKING_BYTES + generate.LOOKING_BYTES
+    each = per_token * (generate.MAX_NEW_TOKENS + model._prompts.longest)
+    beside = generate.WORKING_BYTES + (model._checkpoint.row.looking_mb << 20)
     for free, room in ((0, 1), (beside + 2 * each, 2), (beside + 3 * each - 1, 2)):
         monkeypatch.setattr(ModelReader, "_free_bytes", lambda _self, free=free: free)
         assert model._room(generate.MAX_NEW_TOKENS) == room

@@ -17,6 +17,7 @@ from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import GROW, Prompt, Slots  # noqa: E402
+from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS  # noqa: E402
 
 LANGUAGE = {
     "hidden_size": 1280,
@@ -36,6 +37,7 @@ LANGUAGE = {
     "topk_method": "greedy",
 }
 MIB = 1 << 20
+LONGEST_PROMPT = 1300  # DeepSeekPrompts.longest, which needs a tokenizer
 
 pytestmark = pytest.mark.xdist_group("engines/test_deepseek_memory.py")  # they share the models of `full_size`
 
@@ -48,9 +50,9 @@ def full_size(kind: str) -> Any:
     raw = {"language_config": LANGUAGE}
     with torch.device("meta"):
         model = (
-            transformers.UnlimitedOcrForConditionalGeneration(_config_v1(transformers.UnlimitedOcrConfig, raw))
+            transformers.UnlimitedOcrForConditionalGeneration(_config_v1(raw, VISION_MODELS[0]))
             if kind == "v1"
-            else transformers.DeepseekOcr2ForConditionalGeneration(_config_v2(transformers.DeepseekOcr2Config, raw))
+            else transformers.DeepseekOcr2ForConditionalGeneration(_config_v2(raw, VISION_MODELS[1]))
         )
     model = model.to(torch.bfloat16).eval()
     use_recordable_experts(model)
@@ -97,15 +99,15 @@ def test_the_need_of_a_card_covers_the_page_that_needs_most_at_the_default_resol
 
 
 def test_a_prompt_of_one_page_and_its_longest_answer_need_less_than_looking_at_it() -> None:
-    most, cache = prompt(generate.LONGEST_PROMPT)
-    longest_answer = 61_440 * (generate.LONGEST_PROMPT + generate.MAX_NEW_TOKENS)
+    most, cache = prompt(LONGEST_PROMPT)
+    longest_answer = 61_440 * (LONGEST_PROMPT + generate.MAX_NEW_TOKENS)
     assert max(most, longest_answer) <= looking("v1", 1024, 9, (3, 3))
-    budget = generate.PROMPT_ELEMENTS * 1280 * 2 * generate.LONGEST_PROMPT
+    budget = generate.PROMPT_ELEMENTS * 1280 * 2 * LONGEST_PROMPT
     assert 0.9 * budget <= most - cache <= budget
 
 
 def test_looking_at_a_page_while_others_are_written_is_budgeted() -> None:
-    assert looking("v1", 1280) <= generate.LOOKING_BYTES <= 1.1 * looking("v1", 1280)
+    assert looking("v1", 1280) <= VISION_MODELS[0].looking_mb * MIB <= 1.1 * looking("v1", 1280)
 
 
 def test_a_decode_step_of_sixteen_rows_needs_next_to_nothing_beside_the_cache() -> None:

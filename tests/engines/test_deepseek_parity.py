@@ -139,8 +139,8 @@ def test_pages_of_several_sizes_are_read_together_as_each_was_alone(bench: Bench
 def test_views_and_prompts_are_those_of_the_original(bench: Bench) -> None:
     import numpy as np
 
-    from deepseek_ocr_mcp.engines.deepseek.generate import encode_prompt, prompt_for
     from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
+    from deepseek_ocr_mcp.engines.deepseek.prompts import encode_prompt, prompt_for
 
     for case in [*GOLDEN["cases"], *GOLDEN["long"]]:
         page = bench.pages[case["image"]]

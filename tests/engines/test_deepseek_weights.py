@@ -187,7 +187,7 @@ def test_what_decides_the_conversion_makes_the_file_stale(
     elif what == "transformers":
         monkeypatch.setattr("transformers.__version__", "99.0")
     else:
-        monkeypatch.setattr(fused, "FORMAT", 2)
+        monkeypatch.setattr(fused, "FORMAT", fused.FORMAT + 1)
     ParkedModel.open(checkpoint, BF16)
     assert checkpoint.loads == 2
 

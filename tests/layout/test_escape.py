@@ -113,6 +113,7 @@ nasty = st.text(st.sampled_from(list("ab1 \n#*_~`<>[]()!|\\&;:-+=./\"'")), max_s
 @settings(max_examples=400, deadline=None)
 @given(nasty)
 @example("[0\\]: x")
+@example("1<!a<>")
 @example("a ` b `` c ` d")
 def test_any_text_is_shown_as_printed(text: str) -> None:
     lines = [" ".join(line.split()) for line in text.split("\n")]

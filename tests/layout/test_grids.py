@@ -145,3 +145,103 @@ def test_every_line_is_in_exactly_one_element(rules: Rules, texts: list[tuple[fl
     assert sorted(order) == list(range(len(lines)))
     for element in arrange_with_rules(lines, rules):
         assert len({len(cells_of_row) for cells_of_row in element.rows}) == 1
+
+
+# -- rows between level rules, or on colours
+
+
+def ruled(rows: list[tuple[list[list[str]], float]]) -> tuple[list[TextLine], Rules]:
+    """Rows with the lines of their cells, each as high as it says, with a level rule over and under each."""
+    lines: list[TextLine] = []
+    rules, y = [level(100.0)], 100.0
+    for texts, high in rows:
+        for x, cell in zip(XS, texts, strict=False):
+            lines += [written(text, x + 4, y + 8 + 24 * n, 18) for n, text in enumerate(cell)]
+        y += high
+        rules.append(level(y))
+    return lines, rules
+
+
+def test_the_lines_of_a_cell_between_two_level_rules_are_one_cell() -> None:
+    lines, rules = ruled(
+        [
+            ([["Risk"], ["Measure"], ["Owner"]], 36),
+            ([["Loss of the", "supplier"], ["Stock is", "doubled"], ["Buying"]], 60),
+            ([["Fire"], ["Sprinklers,", "checked"], ["Facility", "management"]], 60),
+            ([["Currency"], ["Hedges"], ["Treasury"]], 36),
+        ]
+    )
+    assert markdown(lines, rules).splitlines() == [
+        "| Risk | Measure | Owner |",
+        "| --- | --- | --- |",
+        "| Loss of the supplier | Stock is doubled | Buying |",
+        "| Fire | Sprinklers, checked | Facility management |",
+        "| Currency | Hedges | Treasury |",
+    ]
+
+
+def test_rows_with_figures_between_two_level_rules_stay_apart() -> None:
+    lines, rules = ruled(
+        [
+            ([["Place"], ["Kind"], ["Count"]], 36),
+            ([["North", "South"], ["Boats", "Sails"], ["12", "7"]], 60),
+            ([["East"], ["Oars"], ["31"]], 36),
+            ([["Total"], [], ["50"]], 36),
+        ]
+    )
+    assert markdown(lines, rules).splitlines()[2:4] == ["| North | Boats | 12 |", "| South | Sails | 7 |"]
+
+
+def test_rows_are_told_by_their_colours_where_no_rule_is_drawn() -> None:
+    lines, _ = ruled(
+        [
+            ([["Product"], ["Units"], ["Share"]], 36),
+            ([["Chairs of", "oak"], ["12"], ["12%"]], 60),
+            ([["Tables"], ["3"], ["9%"]], 36),
+            ([["Lamps"], ["140"], ["1%"]], 36),
+        ]
+    )
+    fills = [(50.0, 100.0, 500.0, 136.0), (50.0, 196.0, 500.0, 232.0)]
+    fills += [(50.0, 136.0, 500.0, 196.0)]
+    assert to_markdown(lines, arrange_with_rules(lines, [], fills=fills)).splitlines() == [
+        "| Product | Units | Share |",
+        "| --- | --- | --- |",
+        "| Chairs of oak | 12 | 12% |",
+        "| Tables | 3 | 9% |",
+        "| Lamps | 140 | 1% |",
+    ]
+
+
+def test_a_coloured_row_of_names_over_a_grid_is_the_first_row_of_its_table() -> None:
+    ys = [136.0, 172.0, 208.0]
+    lines = [
+        *cells(["Region", "Spring", "Summer"], 100),
+        *cells(["North", "12", "7"], 136),
+        *cells(["South", "9", "4"], 172),
+    ]
+    table = arrange_with_rules(lines, boxed(ys), fills=[(50.0, 100.0, 500.0, 136.0)])
+    assert to_markdown(lines, table).splitlines()[0] == "| Region | Spring | Summer |"
+
+
+def test_paragraphs_between_level_rules_are_no_table() -> None:
+    texts = [
+        "The ferry leaves the quay at seven",
+        "It comes back in the evening",
+        "Nobody goes on Sundays",
+        "Ask at the inn",
+    ]
+    lines = [written(text, 54, 108 + 40 * n) for n, text in enumerate(texts)]
+    assert "|" not in markdown(lines, [level(100.0 + 40 * n) for n in range(5)])
+
+
+def test_a_dash_that_stands_in_its_column_is_a_cell_and_no_list_mark() -> None:
+    cells = ["North", "120", "4.5 %", "South", "98", "3.1 %", "West", "—", "—"]
+    places = [(69, 94), (110, 127), (140, 167)]
+    lines = [TextLine(text, (*_side(n, places, 0), *_side(n, places, 1)), 1.0) for n, text in enumerate(cells)]
+    [table] = arrange_with_rules(lines, [], fills=[(63, 302, 173, 320), (63, 336, 173, 354)])
+    assert table.rows == (((0,), (1,), (2,)), ((3,), (4,), (5,)), ((6,), (7,), (8,)))
+
+
+def _side(n: int, places: list[tuple[int, int]], end: int) -> tuple[float, float]:
+    """The left and the upper, or the right and the lower side of the `n`th cell of three columns."""
+    return float(places[n % 3][end]), 305.0 + 17 * (n // 3) + 11 * end

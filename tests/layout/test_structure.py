@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from deepseek_ocr_mcp.layout.gutters import split_at_gutters
 from deepseek_ocr_mcp.layout.lines import TextLine, cut
 from deepseek_ocr_mcp.layout.order import arrange
@@ -314,3 +316,52 @@ def test_every_line_is_in_one_element_whatever_stands_beside_it() -> None:
         written("stands between them", 280, 225, 30),
     ]
     assert sorted(i for element in arrange(lines) for i in element.lines) == list(range(len(lines)))
+
+
+def test_a_program_between_paragraphs_keeps_its_lines() -> None:
+    before = [
+        "Run the following program with care and look closely at its",
+        "answer, which is a number for each radius.",
+    ]
+    program = [
+        "def area(r):",
+        "    # in metres",
+        "    return 3.14 * r ** 2",
+        "",
+        "for r in range(3):",
+        "    print(area(r))",
+    ]
+    lines = [written(text, 60, 60 + 27 * n) for n, text in enumerate(before)]
+    lines += [
+        written(text.lstrip(), 60 + 12 * (len(text) - len(text.lstrip())), 150 + 27 * n, mono=True)
+        for n, text in enumerate(program)
+        if text
+    ]
+    lines.append(written("Then compare it with the table below and go on reading.", 60, 350))
+    parts = to_markdown(lines).split("\n\n")
+    assert "\n\n".join(parts[1:-1]) == "\n".join(["```", *program, "```"])
+    assert parts[0] == " ".join(before)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "joined"),
+    [
+        ("Please write to a.b@example.", "com before noon of the day.", "a.b@example.com before"),
+        ("Please write to anna.keller@", "example.org before noon.", "anna.keller@example.org before"),
+        ("Look at https://example.org/a/", "long/path.html for the rest.", "https://example.org/a/long/path.html for"),
+        ("Look at https://example.org/a/", "It has all the rest of it.", "https://example.org/a/ It has"),
+        ("We met anna@example.org.", "the others came much later on.", "anna@example.org. the others"),
+    ],
+)
+def test_an_address_that_a_line_breaks_is_whole(above: str, below: str, joined: str) -> None:
+    assert joined in to_markdown([written(above, 60, 60), written(below, 60, 87)])
+
+
+def test_justified_lines_with_wide_spaces_stay_in_their_paragraph() -> None:
+    lines = [written("Paragraph one of the report describes circumstances under which", 60, 60)]
+    right = lines[0].box[2]
+    last = written("recommendations", 0, 87)
+    lines += [written("investigation", 60, 87), written("communicated", 290, 87)]
+    lines.append(written("recommendations", right - last.box[2], 87))
+    lines.append(written("concerning responsibilities.", 60, 114))
+    assert "recommendations concerning responsibilities." in to_markdown(lines)

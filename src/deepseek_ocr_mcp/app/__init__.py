@@ -1,1 +1,1 @@
-"""Starts and stops the program: settings become a service, the service gets its edges."""
+"""Starts and stops the program: makes a service of the settings, and puts its edges in front of it."""

@@ -1,10 +1,11 @@
-"""Connections of the HTTP server: none is kept by a client that says nothing, and none by one that does not listen.
+"""Bounds the connections of the HTTP server, so that no silent client, and none that does not read, keeps one.
 
-- There are at most as many as the process has descriptors for, less what it needs itself. One more ends the one that
-  has been idle longest; where none is idle, the new one is closed at once. So `accept` never fails.
-- Whoever does not send the head of a request in time is cut: at first, and between two requests.
-- Whoever does not read its answer at least at `LEAST_BYTES_PER_S` is cut; of what nobody reads, `MAX_UNREAD_BYTES` are
-  held in all.
+- There are at most as many connections as the process has descriptors for, less those that it needs itself. One more
+  ends the connection that has been idle longest; if none is idle, the new one is closed at once. So `accept` never
+  fails.
+- A client that does not send the head of a request in time is cut off: at first, and between two requests.
+- A client that reads its answer more slowly than `LEAST_BYTES_PER_S` is cut off. `MAX_UNREAD_BYTES` of all answers may
+  wait to be read.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ __all__ = ["KEEP_ALIVE_S", "BoundedConnection", "Connections", "most_connections
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S: Final = 75  # longer than nginx keeps an idle connection to us (60 s): else it writes into a closed one
-HEAD_S: Final = 20.0  # a head is a few hundred bytes
-STALL_S: Final = 30.0  # between two looks at how much of an answer was read
-LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with one bar takes more
-MAX_UNREAD_BYTES: Final = 256 << 20  # of all answers that wait for slow readers; the largest has about 90 MB
+KEEP_ALIVE_S: Final = 75  # seconds; nginx keeps an idle connection for 60 s, and must not write into a closed one
+HEAD_S: Final = 20.0  # seconds; the head of a request has a few hundred bytes
+STALL_S: Final = 30.0  # seconds between two checks of the bytes that were read
+LEAST_BYTES_PER_S: Final = 16 * 1024  # a telephone with bad reception reads faster
+MAX_UNREAD_BYTES: Final = 256 << 20  # bytes of all answers that wait for slow readers; the largest has 90 MB
 RESERVED: Final = 320  # descriptors for documents, children, and 128 connections that are accepted at once and then cut
-WANTED: Final = 65_536  # descriptors; more connections than that are for several servers
+MOST_DESCRIPTORS: Final = 65_536  # descriptors; for more connections there should be several servers
 ACCEPT_MESSAGE_EVERY_S: Final = 60.0
 
 
 def most_connections() -> int:
-    """How many connections this process may have, after it has asked for as many descriptors as it may."""
+    """Raise the limit of descriptors as far as the system allows. Returns the number of connections that it permits."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return WANTED
+        return MOST_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    goal = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < goal:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-    available = WANTED if soft == resource.RLIM_INFINITY else min(WANTED, soft)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+            soft = goal
+    available = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, soft)
     return max(available // 2, available - RESERVED)
 
 
@@ -57,9 +58,9 @@ class Connections:
         self.limit = limit
         self._all: set[BoundedConnection] = set()
         self._idle: dict[BoundedConnection, None] = {}
-        """Those that no request is served on, the longest idle first."""
+        """The connections without a request, the longest idle first."""
         self._unread: dict[BoundedConnection, None] = {}
-        """Those whose client does not read as fast as we write, the longest first."""
+        """The connections whose client reads more slowly than the server writes, the oldest first."""
 
     def __repr__(self) -> str:
         return f"<Connections {len(self._all)} of {self.limit}, {len(self._idle)} idle, {len(self._unread)} unread>"
@@ -68,7 +69,7 @@ class Connections:
         return len(self._all)
 
     def add(self, connection: BoundedConnection) -> None:
-        """Take a new one in, in the place of one that is idle if there are too many."""
+        """Add a new connection. If there are too many, it takes the place of an idle one."""
         if len(self._all) >= self.limit:
             ended = next(iter(self._idle), connection)
             self.remove(ended)
@@ -79,23 +80,24 @@ class Connections:
         self._idle[connection] = None
 
     def remove(self, connection: BoundedConnection) -> None:
-        """Forget one that is closed."""
+        """Forget a connection that is closed."""
         self._all.discard(connection)
         self._idle.pop(connection, None)
         self._unread.pop(connection, None)
 
     def busy(self, connection: BoundedConnection) -> None:
-        """A request is served on it."""
+        """Note that a connection has a request."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: BoundedConnection) -> None:
-        """Its request has been answered."""
+        """Note that the request of a connection was answered."""
         if connection in self._all:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
     def unread(self, connection: BoundedConnection) -> None:
-        """Its client does not read: hold no more than the bound for all of them."""
+        """Note that the client of a connection does not read, and cut the oldest such connections if the bound is
+        exceeded."""
         if connection in self._all:
             self._unread[connection] = None
         while sum(each.held_bytes for each in self._unread) > MAX_UNREAD_BYTES:
@@ -104,16 +106,16 @@ class Connections:
             slowest.cut("too many bytes wait for slow readers")
 
     def read(self, connection: BoundedConnection) -> None:
-        """Its client has read what it had."""
+        """Note that the client of a connection has read everything."""
         self._unread.pop(connection, None)
 
     def protocol(self, *arguments: Any, **options: Any) -> BoundedConnection:
-        """For `uvicorn.Config(http=…)`: a protocol for one new connection."""
+        """The protocol for a new connection, for `uvicorn.Config(http=…)`."""
         return BoundedConnection(self, *arguments, **options)
 
 
 class BoundedConnection(H11Protocol):
-    """One connection: uvicorn's own, with bounds."""
+    """A connection of uvicorn, with bounds."""
 
     def __init__(self, connections: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -121,11 +123,11 @@ class BoundedConnection(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
         self._left = 0
-        """Bytes of an answer that its client had not read when it was last looked at."""
+        """The bytes of an answer that its client had not read at the last check."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of answers that wait in this process for its client."""
+        """The bytes of answers that wait in this process for its client."""
         return self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -142,7 +144,7 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def cut(self, why: str) -> None:
-        """End it at once; what was not sent is lost."""
+        """End the connection at once. Bytes that were not sent are lost."""
         log.info("A connection was cut.", extra=fields(reason=why, client=self.client[0] if self.client else None))
         self.transport.abort()
 
@@ -154,7 +156,7 @@ class BoundedConnection(H11Protocol):
             self._stop_head_timer()
             self._connections.busy(self)
         elif self._head_timer is None and self.timeout_keep_alive_task is None:
-            self._await_head()  # the beginning of another head
+            self._await_head()  # the head of another request has begun
 
     def on_response_complete(self) -> None:
         self._connections.idle(self)
@@ -183,11 +185,11 @@ class BoundedConnection(H11Protocol):
         self._stop_reading_timer()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self._reading_timer is not None:  # uvicorn counts from the end of writing; who reads steadily needs longer
+        if self._reading_timer is not None:  # uvicorn counts from the end of writing; a steady reader needs longer
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-        elif self.held_bytes:  # to close it in order would wait for a client that does not read
+        elif self.held_bytes:  # an orderly close would wait for a client that does not read
             self.cut("its answer was not read")
         else:
             super().timeout_keep_alive_handler()
@@ -201,7 +203,7 @@ class BoundedConnection(H11Protocol):
             self._reading_timer = self.loop.call_later(STALL_S, self._see_reading)
 
     def _unread_bytes(self) -> int:
-        """What waits here and in the system's own buffer, which takes megabytes at a time."""
+        """The bytes that wait here and in the buffer of the system, which takes megabytes at a time."""
         try:
             import fcntl
             import termios
@@ -219,7 +221,7 @@ class BoundedConnection(H11Protocol):
 
 
 def silence_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Say once a minute that no connection can be accepted: asyncio says it two thousand times a second."""
+    """Log once a minute that no connection can be accepted. asyncio logs it two thousand times a second."""
     next_at = 0.0
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Starts children ahead, while their parent still imports its own modules.
+"""Starts children ahead, while the parent still imports its own modules.
 
-A wrong guess costs the child that was started and nothing else: a caller that needs another child gets one, and a
-child that no caller took ends with the context. This module is imported first, so it imports almost nothing.
+A wrong guess costs only the child that was started: a caller that needs another child gets one, and a child that no
+caller took ends with the context. This module is imported first, so it imports almost nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["HeadStart"]
 
 
 class HeadStart:
-    """Gives each child that was started ahead to the first who asks for one like it."""
+    """Gives each child that was started ahead to the first caller that needs such a child."""
 
     def __init__(self, folder: str | None = None) -> None:
         """
         Args:
-            folder: the private folder; default: one is made, and lasts as long as the context.
+            folder: the private folder. Default: a new one, which lasts as long as the context.
         """
         self._children: dict[object, WorkerHandle] = {}
         self._stack = ExitStack()
@@ -35,7 +35,7 @@ class HeadStart:
 
     @property
     def folder(self) -> str:
-        """The private folder that the decoder is confined to."""
+        """The private folder to which the decoder is confined."""
         if self._folder is None:
             self._folder = self._stack.enter_context(private_folder())
         return self._folder
@@ -49,7 +49,7 @@ class HeadStart:
                 await self._children.popitem()[1].kill()
 
     async def begin(self, engine: EngineSpec | None, env: Mapping[str, str]) -> None:
-        """Start a document decoder, and the worker of the engine that is likely to be used, if one is.
+        """Start a document decoder, and the worker of the engine that will probably be used, if there is one.
 
         Args:
             env: variables that the manager will want that worker to have.

@@ -1,7 +1,7 @@
-"""The composition root: settings become a service, the service gets its edges. One lifespan for all.
+"""Puts the program together: makes a service of the settings, and its edges, all in one lifespan.
 
-Whichever way it ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder
-gone before the process exits, within `SHUTDOWN_S`.
+However the program ends (end of input, SIGTERM, SIGINT), the worker is dead and the private folder is removed before
+the process exits, within `SHUTDOWN_S`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["build_service", "card_checks", "running_service", "serve_http", "serve_stdio"]
 
 
-SHUTDOWN_S: Final = 0.9  # a client that closes its server waits a second or two before it kills
-HTTP_DRAIN_S: Final = 1  # after OCR_DRAIN_SECONDS: open event streams never end by themselves
-BACKLOG: Final = 128  # connections that wait to be accepted; asyncio tries as many at once, and may fail as often
+SHUTDOWN_S: Final = 0.9  # seconds; a client that closes its server waits one or two before it kills the process
 
 
 def build_service(settings: Settings, folder: str, children: HeadStart | None = None) -> OcrService:
-    """A service that keeps its pages in `folder`.
+    """Make a service.
 
     Args:
-        children: some that were started ahead.
+        settings: the settings of the operator.
+        folder: the private folder, for pages.
+        children: children that were started ahead.
     """
     children = children or HeadStart(folder)
     probe = GpuProbe()
@@ -63,7 +63,7 @@ def build_service(settings: Settings, folder: str, children: HeadStart | None = 
 
 @asynccontextmanager
 async def running_service(settings: Settings, children: HeadStart | None = None) -> AsyncIterator[OcrService]:
-    """The one lifespan: everything that must end is ended when this context does."""
+    """The lifespan of a service. Everything that it started ends with this context."""
     async with AsyncExitStack() as stack:
         if children is None:
             children = await stack.enter_async_context(HeadStart())
@@ -71,7 +71,7 @@ async def running_service(settings: Settings, children: HeadStart | None = None)
 
 
 async def card_checks(settings: Settings) -> AsyncIterator[Check]:
-    """What `doctor --gpu` prints, check by check; see `lifecycle.first_day`."""
+    """The checks of `doctor --gpu`, one by one; see `lifecycle.first_day`."""
     from ..lifecycle.first_day import gpu_checks
 
     with private_folder() as folder:
@@ -84,7 +84,8 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
     """Serve one client on stdin and stdout until it hangs up. Ends the process.
 
     Args:
-        wire: the real stdout, if the caller has pointed file descriptor 1 elsewhere meanwhile.
+        settings: the settings of the operator.
+        wire: the descriptor of the real stdout, if the caller has pointed descriptor 1 elsewhere.
     """
     from ..edges.mcp.guard import run_stdio
     from ..edges.mcp.server import build_mcp
@@ -101,8 +102,8 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
         cleaned.set()
 
     async def end() -> NoReturn:
-        # The SDK reads stdin on a thread that nothing can interrupt, so the process must not wait
-        # for it: everything of ours is cleaned up, then the process ends as it is.
+        # The SDK reads stdin on a thread that cannot be interrupted, so the process does not wait for it. Our own
+        # processes and files are cleaned up, then the process ends.
         with anyio.move_on_after(SHUTDOWN_S, shield=True):
             stop.set()
             await cleaned.wait()
@@ -126,56 +127,31 @@ async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:
 
 
 async def serve_http(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve streamable HTTP until SIGINT or SIGTERM; what is being read then is answered first.
+    """Serve streamable HTTP until SIGINT or SIGTERM. Requests that are being read then are answered first.
 
     Args:
+        settings: the settings of the operator.
         announce: called with the server's address once it listens.
 
     Raises:
         BadRequest: the address cannot be bound, or it can be reached from outside and no token was set.
     """
-    import uvicorn
-
     from ..edges.http.auth import check_bind
     from ..edges.http.drain import Drain
     from ..edges.http.server import build_http
     from ..edges.mcp.server import build_mcp
-    from .connections import KEEP_ALIVE_S, Connections, most_connections, silence_accept_errors
+    from .connections import silence_accept_errors
+    from .http import BACKLOG, http_server
 
     hide_from_children()
     stop, drain = anyio.Event(), Drain()
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # they are ours
-
-        async def main_loop(self) -> None:
-            # uvicorn looks ten times a second whether it should end; an idle server of ours sleeps.
-            await self.on_tick(0)
-            await stop.wait()
-
     check_bind(settings)
-    with _bound_socket(settings) as listener:
+    with _bound_socket(settings, BACKLOG) as listener:
         async with running_service(settings) as service:
-            server = Server(
-                uvicorn.Config(
-                    build_http(service, build_mcp(service, local=False), drain),
-                    http=Connections(most_connections()).protocol,  # type: ignore[arg-type]
-                    timeout_keep_alive=KEEP_ALIVE_S,
-                    backlog=BACKLOG,
-                    log_config=None,  # its lines take the form of ours: see logs.py
-                    access_log=False,  # edges/access.py writes them, without queries
-                    timeout_graceful_shutdown=HTTP_DRAIN_S,
-                    ws="none",
-                    proxy_headers=bool(settings.ocr_trusted_proxies),
-                    forwarded_allow_ips=list(settings.ocr_trusted_proxies),
-                    date_header=False,  # the tick that would keep it true is gone
-                )
-            )
+            server = http_server(build_http(service, build_mcp(service, local=False), drain), settings, stop)
 
             async def serve() -> None:
-                announce(_address(listener))  # not before signals are awaited: whoever reads it may send one
+                announce(_address(listener))  # only now that signals are handled: the reader of the line may send one
                 await server.serve(sockets=[listener])
 
             async def finish() -> None:
@@ -195,11 +171,11 @@ async def serve_http(settings: Settings, announce: Callable[[str], None]) -> Non
                 tasks.cancel_scope.cancel()
 
 
-def _bound_socket(settings: Settings) -> socket.socket:
+def _bound_socket(settings: Settings, backlog: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-        # Accepted connections inherit it. Without it a short answer waits 40 ms for the client's delayed ACK;
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=backlog)
+        # Accepted connections inherit the option. Without it a short answer waits 40 ms for the client's delayed ACK.
         # asyncio sets it only on sockets that it made itself.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener

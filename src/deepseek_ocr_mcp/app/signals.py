@@ -1,4 +1,7 @@
-"""Ends the running work in order on SIGINT, SIGTERM and SIGHUP. It is light, so that it is in place before others."""
+"""Ends the running work in order on SIGINT, SIGTERM and SIGHUP.
+
+This module imports little, so that signals are handled before the other modules are imported.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], ob
     """Run `work` until it is done, or until a signal that asks for the end.
 
     Args:
-        end: what a signal does; default: cancel `work`.
+        work: the work.
+        end: called on a signal; default: cancel `work`.
 
     Returns:
         The number of the signal, or 0.
@@ -25,7 +29,7 @@ async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], ob
     async def watch(scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         nonlocal received
         try:
-            with anyio.open_signal_receiver(*_asked_to_end_by()) as signals:
+            with anyio.open_signal_receiver(*_ending_signals()) as signals:
                 task_status.started()
                 async for number in signals:
                     received = int(number)
@@ -40,9 +44,9 @@ async def until_signal(work: Callable[[], Awaitable[None]], end: Callable[[], ob
     return received
 
 
-def _asked_to_end_by() -> list[signal.Signals]:
-    """SIGHUP comes from a terminal that closes; who started us with `nohup` has it ignored, and it stays so."""
-    asked = [signal.SIGINT, signal.SIGTERM]
+def _ending_signals() -> list[signal.Signals]:
+    """The signals to handle. SIGHUP comes from a terminal that closes; under `nohup` it stays ignored."""
+    signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        asked.append(signal.SIGHUP)
-    return asked
+        signals.append(signal.SIGHUP)
+    return signals

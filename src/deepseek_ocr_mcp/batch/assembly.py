@@ -1,25 +1,23 @@
-"""Puts documents together from the units that the workers read, and describes them in rows of the manifest.
-
-The driver calls an `Assembler` on several threads: it has no state of its own.
-"""
+"""Writes the texts of documents and describes them in rows of the manifest. It has no state of its own."""
 
 from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
 from ..documents.listing import Unlisted
-from ..errors import InputNotFound
-from .actors import RANK, Task
-from .files import Location
-from .state import LEFT_OUT, ManifestRow, Options, Unit, UnitText, merge_notes
+from ..errors import InputNotFound, OcrError
+from .plan import Round, Task
+from .state import LEFT_OUT, ManifestRow, Unit, UnitText, clean, merge_notes
 
-__all__ = ["SUFFIX", "Assembler"]
+__all__ = ["RANK", "SUFFIX", "Assembler"]
 
 SUFFIX: Final = ".md"
+RANK: Final = ("stop", "length", "loop", "cancelled", "failed")  # a document's `finish` is that of its worst page
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,47 +25,56 @@ class Assembler:
     """Writes the texts of documents.
 
     Args:
-        out: the output folder, which has the units too.
-        options: how the documents are read.
+        current: the pass over the documents.
     """
 
-    out: Location
-    options: Options
+    current: Round
 
-    def assemble(self, task: Task) -> ManifestRow:
-        """Write the text of a document whose units are all there. Returns its row."""
-        name = task.source.name
-        figures, texts = f"{name}-figures", []
-        parts = [UnitText.load(self.out.read(Unit(task.document, pages).name)) for pages in task.units]
+    def units(self, task: Task) -> Iterable[UnitText]:
+        """What was read of a document of several units."""
+        for pages in task.units:
+            yield UnitText.load(self.current.out.read(Unit(task.document, pages).name))
+
+    def write(self, task: Task, parts: Iterable[UnitText]) -> ManifestRow:
+        """Write the text of a document. Returns its row.
+
+        Args:
+            task: the document.
+            parts: what was read, in the order of the pages; one is held at a time.
+        """
+        out, name = self.current.out, task.source.name
+        figures = f"{name}-figures"
+        texts: list[str] = []
+        facts: list[UnitText] = []
         for part in parts:
             for figure, data in part.figures.items():
-                self.out.write(f"{figures}/{figure}", base64.b64decode(data))
+                out.write(f"{figures}/{figure}", base64.b64decode(data))
             texts.append(_relinked(part.text, f"{task.document}-figures", figures) if part.figures else part.text)
+            facts.append(replace(part, text="", figures={}))
         text = "\n\n".join(filter(None, texts))
-        self.out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
-        return self.row(
-            task,
-            output=name + SUFFIX,
-            pages_read=sum(part.pages for part in parts),
-            characters=len(text),
-            seconds=round(sum(part.seconds for part in parts), 3),
-            finish=max((part.finish for part in parts), key=RANK.index),
-            cut_pages=",".join(part.cut_pages for part in parts if part.cut_pages),
-            notes=merge_notes(part.notes for part in parts),
-            engine=parts[0].engine,
-            model=parts[0].model,
-            device=parts[0].device,
-        )
+        out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
+        return self.row(task, output=name + SUFFIX, characters=len(text), **_columns(facts))
 
     def copy(self, task: Task, known: ManifestRow) -> ManifestRow:
-        """Give a document the text of another one with the same bytes. Returns its row."""
-        name, other = task.source.name, known.output.removesuffix(SUFFIX)
-        figures = f"{name}-figures"
-        text = self.out.read(known.output).decode("utf-8", "replace")
-        for figure in sorted(self.out.names(f"{other}-figures")):
-            self.out.write(f"{figures}/{figure.rpartition('/')[2]}", self.out.read(figure))
-        self.out.write(name + SUFFIX, _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace"))
+        """Give a document the text of another one with the same bytes. Returns its row.
+
+        Raises:
+            FileNotFoundError: the text is gone.
+        """
+        out, name, other = self.current.out, task.source.name, known.output.removesuffix(SUFFIX)
         own = self.row(task)
+        if known.failed:
+            return replace(own, error_code=known.error_code, error=known.error, copy_of=known.source)
+        if known.source == clean(own.source):  # its time has changed, its bytes have not
+            if not out.exists(known.output):
+                raise FileNotFoundError(known.output)
+            return replace(known, stamp=own.stamp, written=own.written, run=own.run)
+        figures = f"{name}-figures"
+        text = out.read(known.output).decode("utf-8", "replace")
+        if f"]({quote(other.rpartition('/')[2])}-figures/" in text:
+            for figure in sorted(out.names(f"{other}-figures")):
+                out.write(f"{figures}/{figure.rpartition('/')[2]}", out.read(figure))
+        out.write(name + SUFFIX, _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace"))
         return replace(
             known,
             source=own.source,
@@ -77,7 +84,12 @@ class Assembler:
             copy_of=known.source,
             stamp=own.stamp,
             written=own.written,
+            run=own.run,
         )
+
+    def failed(self, task: Task, error: OcrError) -> ManifestRow:
+        """The row of a document that could not be read."""
+        return self.row(task, error_code=error.code, error=str(error))
 
     def left_out(self, name: Unlisted) -> ManifestRow:
         """The row of a name that was not opened."""
@@ -87,6 +99,7 @@ class Assembler:
             error_code=InputNotFound.code,
             error=f"Left out: {name.why}.",
             written=round(time.time(), 3),
+            run=self.current.run,
         )
 
     def row(self, task: Task, **facts: Any) -> ManifestRow:
@@ -96,18 +109,34 @@ class Assembler:
             task: the document.
             facts: the other fields of the row.
         """
+        options = self.current.options
         return ManifestRow(
             source=task.source.url,
             sha256=task.sha256,
             bytes=task.bytes,
             pages=task.pages,
-            mode=self.options.reading.mode,
-            version=self.options.version,
-            asked=self.options.asked,
+            mode=options.reading.mode,
+            version=options.version,
+            asked=options.asked,
             stamp=task.source.stamp,
             written=round(time.time(), 3),
+            run=self.current.run,
             **facts,
         )
+
+
+def _columns(parts: Sequence[UnitText]) -> dict[str, Any]:
+    """What the units of a document say of it together."""
+    return {
+        "pages_read": sum(part.pages for part in parts),
+        "seconds": round(sum(part.seconds for part in parts), 3),
+        "finish": max((part.finish for part in parts), key=RANK.index),
+        "cut_pages": ",".join(part.cut_pages for part in parts if part.cut_pages),
+        "notes": merge_notes(part.notes for part in parts),
+        "engine": parts[0].engine,
+        "model": parts[0].model,
+        "device": parts[0].device,
+    }
 
 
 def _relinked(text: str, old: str, new: str) -> str:

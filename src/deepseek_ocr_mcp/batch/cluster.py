@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..config import Settings
@@ -23,17 +23,22 @@ from ..engines import KNOWN, EngineSpec
 from ..engines.cores import granted_cores
 from ..errors import EngineUnavailable, OcrError
 from ..gpu.probe import GpuProbe
-from .actors import Ledger, Planner, Task, UnitReader, engine_here, from_row, plan_row, reader_settings
-from .files import Location, SourceDocument
+from .counts import Counts
+from .ledger import Ledger
+from .lister import list_rows, part_row
+from .plan import Round, counts_of
+from .planner import Planner
 from .probe import probe
-from .state import UNIT_PAGES, Options
+from .reader import UnitReader, engine_here, reader_settings
+from .sources import SourcePart
 
-__all__ = ["Cluster", "cluster", "found_here", "plan_rows", "start_ledger", "tasks"]
+__all__ = ["Cluster", "cluster", "found_here", "part_rows", "start_ledger", "stream"]
 
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
-FILES_PER_ROW: Final = 16  # that a planner takes at a time
-ROWS_PER_WORKER: Final = 8  # that are left at least, where documents are put together
+MOST_PART_ROWS: Final = 256  # tasks that list; each is a row that the driver holds
+LISTERS: Final = 4  # of them at a time: each takes a process, and one lists some thousand names a second
+MOST_WORKERS: Final = 256  # for whose planners there is room, where machines may join
 READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
 WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
 
@@ -46,6 +51,9 @@ class Cluster:
     version: str
     """Of the engine, its weights and ourselves."""
     workers: int
+    """That there is room for now."""
+    most_workers: int | None
+    """None: as many as machines that join have room for."""
     cpus: int
     """Of each worker."""
     at_once: int
@@ -60,7 +68,7 @@ class Cluster:
     @property
     def engine_setting(self) -> str:
         """`OCR_ENGINE` for the workers."""
-        return self.engine.name if KNOWN.get(self.engine.name) == self.engine else self.engine.target
+        return self.engine.name if self.engine.is_known else self.engine.target
 
 
 @contextmanager
@@ -80,6 +88,7 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # whoever looks for a fault in Ray sets them lower
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a call after the end of a run must not start a second Ray
     if not address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's name for: listen on loopback only
         # What Ray counts about itself nobody sees without its dashboard: a tenth of what it takes beside the reading.
@@ -141,15 +150,23 @@ def found_here(workers: int, settings: Settings) -> Cluster:
     engine, version = engine_here(settings)
     cpus = _cpus(engine, settings)
     slots = len(GpuProbe().cards()) if engine.gpu_mb else granted_cores() // cpus
-    return _sized(engine, version, workers, slots, cpus, settings)
+    found = _sized(engine, version, workers or max(1, slots), cpus, settings)
+    return replace(found, workers=workers or found.workers, most_workers=workers or found.workers)
 
 
 def _found_there(workers: int, settings: Settings) -> Cluster:
-    """What the machines of a cluster have: this one may be without a GPU and without weights."""
+    """What the machines of a cluster have: this one may be without a GPU and without weights.
+
+    Where a GPU engine is named, a machine with a GPU is waited for: its group may be scaled to zero.
+    """
     import ray
 
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray says nothing of it
     gpus = 0 if settings.ocr_gpu.lower() == "cpu" else int(there.get("GPU", 0))
+    named = KNOWN.get(settings.ocr_engine)
+    if named is not None and named.gpu_mb and not gpus:
+        print("Waiting for a machine with a GPU, as this engine needs.", file=sys.stderr, flush=True)
+        gpus = 1
     ask = ray.remote(engine_here).options(num_cpus=0, num_gpus=1 if gpus else 0)
     try:
         engine, version = ray.get(ask.remote(settings))
@@ -162,15 +179,16 @@ def _found_there(workers: int, settings: Settings) -> Cluster:
         ) from None
     cpus = _cpus(engine, settings)
     slots = gpus if engine.gpu_mb else int(there.get("CPU", 1)) // cpus
-    return _sized(engine, version, workers, slots, cpus, settings)
+    found = _sized(engine, version, min(workers or sys.maxsize, max(1, slots)), cpus, settings)
+    return replace(found, most_workers=workers or (1 if engine.is_remote else None))
 
 
-def _sized(engine: EngineSpec, version: str, workers: int, slots: int, cpus: int, settings: Settings) -> Cluster:
-    """As many workers as were asked for, else one a slot; one is enough to keep all endpoints busy."""
+def _sized(engine: EngineSpec, version: str, workers: int, cpus: int, settings: Settings) -> Cluster:
+    """So many workers; one is enough to keep all endpoints busy."""
     if engine.is_remote:
         at_once = settings.ocr_remote_concurrency * len(settings.ocr_remote_url)
-        return Cluster(engine, version, workers or 1, cpus, max(2, at_once))
-    return Cluster(engine, version, workers or max(1, slots), cpus, max(2, engine.shared_pages))
+        return Cluster(engine, version, 1, 1, cpus, max(2, at_once))
+    return Cluster(engine, version, workers, workers, cpus, max(2, engine.shared_pages))
 
 
 def _cpus(engine: EngineSpec, settings: Settings) -> int:
@@ -178,70 +196,84 @@ def _cpus(engine: EngineSpec, settings: Settings) -> int:
     return 1 if engine.gpu_mb else settings.ocr_threads or 1
 
 
-def start_ledger(done: dict[str, str]) -> Any:
-    """The one ledger of a run."""
+def start_ledger(current: Round) -> Any:
+    """The one ledger of a pass."""
     import ray
 
-    made: Any = ray.remote(Ledger)
+    actor: Any = ray.remote(Ledger)
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": WAITING_CLAIMS}
-    return made.options(**options).remote(done)
+    return actor.options(**options).remote(current)
 
 
-def plan_rows(found: Cluster, sources: Sequence[SourceDocument]) -> list[dict[str, Any]]:
-    """What the planners take, row by row.
-
-    Short documents go together, so that Ray's work for each row is little beside the reading; ever fewer towards the
-    end, where whoever is done first waits for the last row.
-    """
-    rows_wanted = found.workers * max(ROWS_PER_WORKER, 2 * found.at_once)
-    return [
-        plan_row(
-            map(Task, sources[at : at + FILES_PER_ROW]),
-            together=min(UNIT_PAGES, max(1, (len(sources) - at) // rows_wanted)),
-        )
-        for at in range(0, len(sources), FILES_PER_ROW)
-    ]
+def part_rows(parts: Sequence[SourcePart]) -> list[dict[str, Any]]:
+    """What the listers take, row by row."""
+    length = -(-len(parts) // MOST_PART_ROWS) or 1
+    groups = [parts[at : at + length] for at in range(0, len(parts), length)]
+    return [part_row(group, len(groups)) for group in groups]
 
 
-def tasks(
-    found: Cluster, settings: Settings, options: Options, out: Location, sources: Sequence[SourceDocument], ledger: Any
-) -> Iterator[Task]:
-    """Have these read; each task that is done, as it is done."""
+def stream(
+    found: Cluster, settings: Settings, current: Round, parts: Sequence[SourcePart], ledger: Any
+) -> Iterator[Counts]:
+    """Have these parts listed and read; what was counted, as it is counted."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = 1  # byte: each row is a block, so that a unit waits for no other one
+    # A reader is given as many rows as it has in hand at once: the pool grows when all have that.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     settings = reader_settings(settings, found.engine_setting, found.cpus)
-    planners = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, found.workers // READERS_PER_PLANNER))
-    readers = ray.data.ActorPoolStrategy(
-        size=found.workers,
-        max_tasks_in_flight_per_actor=found.at_once,  # more would wait at one actor while others have nothing
-        max_concurrent_calls_per_actor=found.at_once,
-        enable_true_multi_threading=True,
-    )
-    rows = plan_rows(found, sources)
-    planner: Any = Planner  # Ray's types know functions only
+    most_planners = max(1, (found.most_workers or MOST_WORKERS) // READERS_PER_PLANNER)
+    rows = part_rows(parts)
+    lister: Any = list_rows  # Ray's types know functions of one argument only
+    planner: Any = Planner
     reader: Any = UnitReader
     data = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(
-            planner,
-            fn_constructor_args=(settings, options, ledger),
-            compute=planners,
-            num_cpus=0,  # it waits for disks; the cores are the readers'
+            lister,
+            fn_args=(current, ledger),
+            num_cpus=0,  # it waits for disks and networks; the cores are the readers'
+            concurrency=min(LISTERS, len(rows)),
+            max_retries=-1,  # the planners have not that: else Ray would join both, and one planner plan a whole part
         )
-        .map(
+        .flat_map(
+            planner,
+            fn_constructor_args=(settings, current, ledger),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most_planners),
+            num_cpus=0,
+        )
+    )
+    if current.reads:
+        data = data.map(
             reader,
-            fn_constructor_args=(settings, options, out, ledger, found.at_once),
-            compute=readers,
+            fn_constructor_args=(settings, current, ledger, found.at_once),
+            compute=_reader_pool(found),
             num_cpus=found.cpus,
             num_gpus=found.gpus,
         )
-    )
     block: Any
     for block in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in block.to_pylist():
-            yield from from_row(row)
+            yield counts_of(row)
+
+
+def _reader_pool(found: Cluster) -> Any:
+    """Readers that start at once, and more where machines join; more rows would wait at one while others have none."""
+    import ray.data
+
+    is_fixed = found.most_workers == found.workers
+    sizes: dict[str, int | None] = (
+        {"size": found.workers}
+        if is_fixed
+        else {"min_size": 1, "initial_size": found.workers, "max_size": found.most_workers}
+    )
+    return ray.data.ActorPoolStrategy(
+        **sizes,
+        max_tasks_in_flight_per_actor=found.at_once,
+        max_concurrent_calls_per_actor=found.at_once,
+        enable_true_multi_threading=True,
+    )

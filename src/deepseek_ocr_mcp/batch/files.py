@@ -7,41 +7,34 @@ or not at all: by a rename where the file system renames at once, by the one req
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import re
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, BinaryIO, Final
-from urllib.parse import unquote
+from typing import Any, Final
 
-import anyio
-
-from ..caller import Caller
-from ..config import Settings
-from ..documents.listing import SUFFIX, Unlisted, list_files, unlisted_text
-from ..documents.paths import READABLE, path_of_uri
-from ..documents.reach import Reach
+from ..documents.paths import path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
-__all__ = ["STATE", "Location", "SourceDocument", "SourceList", "list_sources", "pieces", "place_of"]
+__all__ = ["PAGE", "STATE", "Location", "SourceDocument", "pieces", "place_of", "translated"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
-MAX_FILES: Final = 100_000_000  # of one run: names and facts of each are held by the driver, about 1 kB
 CHUNK: Final = 1 << 20
+WHOLE_BYTES: Final = 32 << 20  # a document up to this size is fetched by one request; a larger one piece by piece
+PAGE: Final = 1000  # names that an object store lists in one answer
 
 # Where one request makes the whole object, and a rename would copy it.
 OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "memory", "r2"}
 )
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
-# What file systems call the time or the content of a file.
-_STAMPS: Final = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +48,10 @@ class SourceDocument:
     stamp: str
     """Changes when the file does, as far as its file system tells; empty: it does not tell."""
     local: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SourceList:
-    """The documents that a run reads, and the names that it does not look into."""
-
-    documents: list[SourceDocument]
-    left_out: list[Unlisted]
-    """Each with its whole path or URL."""
+    size: int | None = None
+    """Bytes, as its listing says; None: it does not say."""
+    renamed: bool = False
+    """Whether its own file system calls it otherwise, so that two of them may have the same name here."""
 
 
 class Location:
@@ -85,7 +73,7 @@ class Location:
     def fs(self) -> Any:
         """The fsspec file system, connected when it is first used in a process."""
         if self._fs is None:
-            with _told(self.url):
+            with translated(self.url):
                 import fsspec
 
                 # Files that others write meanwhile: a listing that was kept would hide them.
@@ -113,8 +101,7 @@ class Location:
         Raises:
             FileNotFoundError: there is none of that name.
         """
-        data: bytes = self.fs.cat_file(self.path(name))
-        return data
+        return _contents(self.fs, self.path(name))
 
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
@@ -126,7 +113,7 @@ class Location:
             OcrError: it cannot be written.
         """
         path = self.path(name)
-        with _told(self.url_of(name)):
+        with translated(self.url_of(name)):
             if not self.local and OBJECT_STORES.intersection(_protocols(self.fs)):
                 self.fs.pipe_file(path, data)
                 return
@@ -136,6 +123,8 @@ class Location:
             if self.local:
                 with open(temporary, "wb") as file:
                     file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
                 os.replace(temporary, path)
             else:
                 self.fs.pipe_file(temporary, data)
@@ -143,8 +132,14 @@ class Location:
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are fine."""
+        names = list(names)
+        if hasattr(self.fs, "_iterdir"):  # s3fs: a thousand by one request
+            with translated(self.url):
+                for at in range(0, len(names), PAGE):
+                    self.fs.rm([self.path(name) for name in names[at : at + PAGE]])
+            return
         for name in names:
-            with _told(self.url_of(name)):
+            with translated(self.url_of(name)):
                 try:
                     self.fs.rm_file(self.path(name))
                 except FileNotFoundError:
@@ -152,16 +147,29 @@ class Location:
 
     def names(self, below: str = "") -> set[str]:
         """All files in it, or in one of its folders, with their paths relative to it."""
-        with _told(self.url):
+        with translated(self.url):
             try:
                 found = self.fs.find(self.path(below))
             except FileNotFoundError:
                 return set()
             return {path[len(self.root) + 1 :] for path in found}
 
+    def entries(
+        self, below: str = "", *, deep: bool = True, failed: Callable[[OSError], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """What is in it, or in one of its folders, while it is listed: each entry as its file system describes it.
+
+        Args:
+            below: a folder in it.
+            deep: whether the files of the folders below are listed, and no folders; else files and folders.
+            failed: takes the error of each folder that cannot be listed; default: such folders are passed over.
+        """
+        with translated(self.url):
+            yield from _entries(self.fs, self.path(below), deep, failed)
+
     def prepare(self) -> None:
         """Make the folder if it is not there."""
-        with _told(self.url):
+        with translated(self.url):
             self.fs.makedirs(self.root, exist_ok=True)
 
     @contextmanager
@@ -176,6 +184,35 @@ class Location:
             self.remove(self.names(TEMPORARY))
 
     @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """A folder of this machine for large files; on the disk of the location where it has one."""
+        parent = None
+        if self.local:
+            parent = self.path(TEMPORARY)
+            os.makedirs(parent, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent) as folder:
+            yield folder
+
+    def move_here(self, path: str, name: str) -> None:
+        """Make a file of `scratch` a file of this location, whole or not at all.
+
+        Raises:
+            OcrError: it cannot be written.
+        """
+        with translated(self.url_of(name)):
+            if self.local:
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(path, self.path(name))
+            elif OBJECT_STORES.intersection(_protocols(self.fs)):
+                self.fs.put_file(path, self.path(name))
+            else:
+                temporary = self.path(f"{TEMPORARY}/{secrets.token_hex(8)}")
+                self.fs.makedirs(temporary.rpartition("/")[0], exist_ok=True)
+                self.fs.put_file(path, temporary)
+                self.fs.mv(temporary, self.path(name))
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second run away from it, as far as its file system has locks: this machine's has.
 
@@ -186,7 +223,7 @@ class Location:
             yield
             return
         path = self.path(f"{STATE}/lock")
-        with _told(self.url):
+        with translated(self.url):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -224,110 +261,44 @@ def place_of(text: str) -> Location:
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
-def list_sources(text: str, out: Location, settings: Settings) -> SourceList:
-    """The documents that a path, a pattern or a URL names, those in subfolders of a folder included.
-
-    Args:
-        out: where their texts go: what is in there is no document.
-
-    Raises:
-        InputNotFound: nothing that can be read is there.
-        OcrError: the file system refused, or is not known.
-    """
-    place = place_of(text)
-    found = _list_local(place.url, out, settings) if place.local else _list_remote(place, out)
-    if not found.documents:
-        left_out = f" {unlisted_text(found.left_out)}" if found.left_out else ""
-        raise InputNotFound(
-            f"{text} names no file that can be read.{left_out}",
-            remedy='Name a folder, a file, or a quoted pattern: "scans/**/*.pdf", "s3://bucket/scans/**/*.pdf".',
-        )
-    return found
+def _contents(fs: Any, path: str) -> bytes:
+    """A whole file, by one request where that is possible: s3fs asks for the size first where it may read in parts."""
+    one = {"max_concurrency": 1} if hasattr(fs, "_iterdir") and _takes(fs._cat_file, "max_concurrency") else {}
+    data: bytes = fs.cat_file(path, **one)
+    return data
 
 
-def _list_local(path: str, out: Location, settings: Settings) -> SourceList:
-    pattern = os.path.join(path, "**") if os.path.isdir(path) else path
-    leave_out = os.path.realpath(out.url) if out.local else ""
-    look = partial(list_files, pattern, Reach.of(Caller(), settings), leave_out=leave_out, most=MAX_FILES)
-    listing = anyio.run(look)
-    if listing is None:
-        if not os.path.isfile(path):
-            return SourceList([], [])
-        return SourceList([SourceDocument(path, os.path.basename(path), _local_stamp(path, settings))], [])
-
-    def path_of(name: str) -> str:
-        return os.path.normpath(os.path.join(listing.root, *name.split("/")))
-
-    documents = [SourceDocument(path_of(name), name, _local_stamp(path_of(name), settings)) for name in listing.files]
-    return SourceList(documents, [Unlisted(path_of(each.name), each.why) for each in listing.left_out])
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(function).parameters
 
 
-def _local_stamp(path: str, settings: Settings) -> str:
-    try:
-        # Of a link that leads out of the allowed folders nothing is asked; to open it will be refused.
-        facts = os.lstat(path) if settings.ocr_allowed_dirs else os.stat(path)
-    except OSError:
-        return ""
-    return f"{facts.st_size} {facts.st_mtime_ns}"
+def _entries(fs: Any, path: str, deep: bool, failed: Callable[[OSError], None] | None) -> Iterator[dict[str, Any]]:
+    if hasattr(fs, "_iterdir"):  # s3fs: page by page, so that a bucket of any size needs no memory
+        bucket, key, _ = fs.split_path(path)
+        found = fs._iterdir(bucket, delimiter="" if deep else "/", prefix=f"{key}/" if key else "")
+        yield from _paged(fs, found)
+    elif deep:
+        for _, _, files in fs.walk(path, detail=True, on_error=failed or "omit"):
+            yield from (files[name] for name in sorted(files))
+    else:
+        yield from sorted(fs.ls(path, detail=True), key=lambda entry: entry["name"])
 
 
-def _list_remote(place: Location, out: Location) -> SourceList:
-    fs, root = place.fs, place.root
-    with _told(place.url):
-        if any(char in place.url for char in "*?["):
-            found = fs.glob(root, detail=True)
-            fixed = re.split(r"[*?\[]", root)[0]
-            root = fixed.rpartition("/")[0]
-        elif fs.isdir(root):
-            found = fs.find(root, detail=True)
-        else:
-            found = {root: fs.info(root)}
-            root = root.rpartition("/")[0]
-    mine = f"{out.root}/" if not out.local and type(out.fs) is type(fs) else ""
-    sources, left_out = [], []
-    for path, facts in found.items():
-        name = path[len(root) :].lstrip("/")
-        if facts.get("type") == "directory" or (mine and path.startswith(mine)):
-            continue
-        if any(part.startswith(".") for part in name.split("/")):
-            continue
-        if len(found) == 1 or _readable(name):
-            sources.append(SourceDocument(fs.unstrip_protocol(path), _safe(name), _remote_stamp(facts), local=False))
-        else:
-            left_out.append(Unlisted(fs.unstrip_protocol(path), SUFFIX))
-    return SourceList(sorted(sources, key=lambda source: source.name), sorted(left_out, key=lambda each: each.name))
+def _paged(fs: Any, entries: Any) -> Iterator[dict[str, Any]]:
+    """What an asynchronous generator of a file system yields, taken page by page."""
+    from fsspec.asyn import sync
+
+    while page := sync(fs.loop, _next_page, entries):
+        yield from page
 
 
-def _readable(name: str) -> bool:
-    """Whether a name may be that of a document. A name without a suffix may be: its planner looks into it."""
-    last = name.lower().partition("?")[0].rpartition("/")[2]
-    return last.endswith(READABLE) or "." not in last
-
-
-def _safe(name: str) -> str:
-    """A name in another file system as one that ours can have: nothing leads out of the folder."""
-    parts = [part for part in unquote(name.partition("?")[0]).replace("\\", "/").split("/") if part not in ("", ".")]
-    return "/".join("_" if part == ".." else part for part in parts)
-
-
-def _remote_stamp(facts: dict[str, Any]) -> str:
-    """Size and whatever else tells one state of a file from another; empty where it is the size alone."""
-    told = [str(facts[name]) for name in _STAMPS if facts.get(name)]
-    return f"{facts.get('size')} {' '.join(told)}" if told else ""
-
-
-def _opened(source: SourceDocument) -> BinaryIO:
-    """A document of another file system, open for reading.
-
-    Raises:
-        OcrError: it cannot be opened.
-    """
-    with _told(source.url):
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(source.url)
-        file: BinaryIO = fs.open(path, "rb")
-        return file
+async def _next_page(entries: Any) -> list[dict[str, Any]]:
+    page: list[dict[str, Any]] = []
+    async for entry in entries:
+        page.append(entry)
+        if len(page) >= PAGE:
+            break
+    return page
 
 
 def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threading.Event) -> None:
@@ -336,9 +307,18 @@ def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threadin
     Raises:
         OcrError: it cannot be read, or what `take` raised.
     """
-    with _told(source.url), _opened(source) as file:
-        while (piece := file.read(CHUNK)) and not stop.is_set():
-            take(piece)
+    with translated(source.url):
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(source.url)
+        if source.size is not None and source.size <= WHOLE_BYTES:
+            data = memoryview(_contents(fs, path))  # to open a file takes one request more, for its size
+            for at in range(0, len(data), CHUNK):
+                take(bytes(data[at : at + CHUNK]))
+            return
+        with fs.open(path, "rb") as file:
+            while (piece := file.read(CHUNK)) and not stop.is_set():
+                take(piece)
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
@@ -347,7 +327,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Whatever a file system says against it, in our words. Its own may hold keys: only its class is told."""
     try:
         yield

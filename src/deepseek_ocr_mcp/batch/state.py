@@ -1,11 +1,11 @@
 """What a batch has done, kept so that a kill at any moment, of any process of it, leaves a valid state.
 
 - `OUT/a/scan.pdf.md`: the text of a document, there whole or not at all.
-- `OUT/manifest.parquet`: one row for each document. It is replaced by a rename when a run ends.
-- `OUT/.batch/manifest/*.parquet`: rows since then, a part every few seconds. Of two rows of one document the later
-  counts, so that parts which are in the manifest already do no harm.
-- `OUT/.batch/units/*.json`: what a worker read, before its document is whole and its row in a part. The worker writes
-  it before it says that it is done: what was read is never read again, whoever is killed.
+- `OUT/manifest.parquet`: one row for each document, see `manifest`. It is replaced by a rename when a run ends.
+- `OUT/.batch/manifest/*.jsonl`: rows since then. The worker that read documents writes them, for as many documents as
+  it took at a time.
+- `OUT/.batch/units/*.json`: what a worker read of a document that several workers read, before the document is whole
+  and its row in a part.
 
 A text is written before its row, its row before its units are deleted. Whatever of that is missing after a kill is
 done by the next run, from what is there.
@@ -14,30 +14,26 @@ done by the next run, from what is there.
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
 
 from ..engines.base import ReadOptions
 from ..service.cache import cache_key
-from .files import STATE, Location
-
-if TYPE_CHECKING:
-    import pyarrow
+from .files import STATE
 
 __all__ = [
     "LEFT_OUT",
     "MANIFEST",
+    "PARTS",
     "UNITS",
     "UNIT_PAGES",
-    "Manifest",
     "ManifestRow",
     "Options",
     "Unit",
     "UnitText",
-    "count_notes",
+    "clean",
+    "codes_of",
     "merge_notes",
     "units_of",
 ]
@@ -117,6 +113,8 @@ class ManifestRow:
     """Size and time of the file, by which a later run sees that it did not change."""
     written: float = 0.0
     """When, in seconds since 1970 (UTC)."""
+    run: str = ""
+    """Names the run that wrote the row."""
 
     @property
     def failed(self) -> bool:
@@ -184,104 +182,11 @@ def merge_notes(parts: Iterable[Sequence[dict[str, str]]]) -> str:
     return json.dumps(notes, ensure_ascii=False) if notes else ""
 
 
-def count_notes(rows: Iterable[ManifestRow]) -> dict[str, int]:
-    """By the code of a note, the rows that have such a note."""
-    codes = (code for row in rows if row.notes for code in {note["code"] for note in json.loads(row.notes)})
-    return dict(Counter(codes))
+def codes_of(notes: str) -> set[str]:
+    """The codes of the notes of a row."""
+    return {note["code"] for note in json.loads(notes)} if notes else set()
 
 
-class Manifest:
-    """The rows, and which of them are not on disk yet. One process writes: the driver."""
-
-    def __init__(self, out: Location) -> None:
-        self._out = out
-        self._rows: dict[str, ManifestRow] = {}
-        self._fresh: list[ManifestRow] = []
-        self._parts: list[str] = []
-
-    def __repr__(self) -> str:
-        return f"<Manifest {len(self._rows)} rows, {len(self._fresh)} not written, {len(self._parts)} parts>"
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def load(self) -> None:
-        """Take over what earlier runs left."""
-        if self._out.exists(MANIFEST):
-            self._add(self._table(MANIFEST))
-        self._parts = sorted(self._out.names(PARTS))
-        for part in self._parts:
-            self._add(self._table(part))
-
-    def forget_left_out(self) -> None:
-        """Drop the rows of names that were left out: each run looks anew."""
-        self._rows = {source: row for source, row in self._rows.items() if row.finish != LEFT_OUT}
-
-    def get(self, source: str) -> ManifestRow | None:
-        return self._rows.get(_clean(source))
-
-    def rows(self) -> Iterator[ManifestRow]:
-        return iter(self._rows.values())
-
-    def put(self, row: ManifestRow) -> None:
-        """Note a row; `flush` writes it."""
-        row = ManifestRow(**{name: _clean(value) for name, value in asdict(row).items()})
-        self._rows[row.source] = row
-        self._fresh.append(row)
-
-    @property
-    def fresh(self) -> int:
-        """Rows that a kill would lose."""
-        return len(self._fresh)
-
-    def flush(self) -> None:
-        """Write the fresh rows as a part."""
-        if self._fresh:
-            name = f"{PARTS}/{time.time_ns():020}.parquet"
-            self._out.write(name, _parquet(self._fresh))
-            self._parts.append(name)
-            self._fresh = []
-
-    def merge(self) -> None:
-        """Write the one manifest, in the order of its sources, and let the parts go."""
-        self._rows = {source: self._rows[source] for source in sorted(self._rows)}
-        self._out.write(MANIFEST, _parquet(self._rows.values()))
-        self._fresh = []
-        self._out.remove(self._parts)
-        self._parts = []
-
-    def _table(self, name: str) -> pyarrow.Table:
-        import io
-
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(io.BytesIO(self._out.read(name)))
-
-    def _add(self, table: pyarrow.Table) -> None:
-        known = [field.name for field in fields(ManifestRow) if field.name in table.column_names]
-        for found in table.select(known).to_pylist():
-            row = ManifestRow(**{name: value for name, value in found.items() if value is not None})
-            self._rows[row.source] = row
-
-
-def _parquet(rows: Iterable[ManifestRow]) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    types: dict[str, Any] = {
-        "str": pyarrow.string(),
-        "int": pyarrow.int64(),
-        "int | None": pyarrow.int64(),
-        "float": pyarrow.float64(),
-    }
-    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(ManifestRow)])
-    sink = pyarrow.BufferOutputStream()
-    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """Without what Parquet cannot hold: a path that is no UTF-8."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

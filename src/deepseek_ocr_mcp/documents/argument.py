@@ -1,6 +1,7 @@
-"""An `image` argument is interpreted once: its text tells whether it is data, an address, a path, or none of these.
+"""Interprets an `image` argument, once: its text tells whether it is data, an address, a path, or none of these.
 
-Interpreting opens no file and permits none: a path from here is judged when its file is opened or its folder is listed.
+No file is opened here, and no path is allowed: the caller's reach is checked when a file is opened or a folder is
+listed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _HEADLESS: Final = re.compile(
     r"(?:(?:image|application)/[\w.+-]{1,60}(?:;[\w=.-]{1,60}){0,4})?;?base64,", re.IGNORECASE
 )
 
-# The one image format whose base64 begins like an absolute path, as a file and as a bare codestream.
+# Base64 that begins like an absolute path: that of a JPEG, and that of a JPEG 2000 codestream.
 _SLASHED_BASE64: Final = ("/9j/", "/0//")
 
 
@@ -32,25 +33,25 @@ class Argument:
     text: str
     """The argument without the quotes and brackets around it."""
     kind: Literal["data", "address", "path", "text"]
-    """`data`: a `data:` URI. `address`: of the web. `path`: absolute, or a `file:` URI. `text`: base64, or a relative
-    path."""
+    """`data`: a `data:` URI. `address`: an http or https URL. `path`: an absolute path, or a `file:` URI. `text`:
+    base64, or a relative path."""
     reach: Reach
-    """Of the caller."""
+    """The reach of the caller."""
     paths: tuple[str, ...] = ()
-    """The absolute paths that it can mean, the likeliest first. Of a relative path those in folders that the caller may
-    use."""
+    """The absolute paths that the argument can mean, the likeliest first. A relative path can mean files in folders
+    that the caller may use."""
     host: str = ""
     """The machine that a `file:` URI names; empty for this one."""
     refusal: OcrError | None = None
-    """Why it is not read, whatever is on the disk."""
+    """The error of an argument that can name no document, whatever is on the disk."""
 
     @classmethod
     def of(cls, image: str, reach: Reach) -> Self:
-        """Interpret an argument. It may look at the disk to tell a path from base64.
+        """Interpret an argument. The disk is looked at only to tell a path from base64.
 
         Args:
-            image: as the caller wrote it.
-            reach: of the caller.
+            image: the argument as the caller wrote it.
+            reach: the reach of the caller.
         """
         text = unwrapped(image)
         if head := _HEADLESS.match(text):

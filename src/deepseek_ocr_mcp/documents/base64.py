@@ -33,7 +33,7 @@ _FIRST_BYTES: Final = (
 
 
 def unquoted(text: str) -> Iterator[bytes]:
-    """Percent-encoded text as bytes, in pieces: decoded at once, it takes thirty times its size."""
+    """Decode percent-encoded text in pieces. Decoded at once, it would take thirty times its size in memory."""
     start = 0
     while start < len(text):
         end = start + TEXT_CHUNK
@@ -44,10 +44,10 @@ def unquoted(text: str) -> Iterator[bytes]:
 
 
 def decode_base64(text: str) -> Iterator[bytes]:
-    """The bytes, in pieces. Both alphabets, with or without padding and white space.
+    """Decode base64 in pieces. Both alphabets are accepted, with or without padding and white space.
 
     Raises:
-        UnreadableInput: it is damaged.
+        UnreadableInput: the text is damaged.
     """
     rest = b""
     end = len(text.rstrip("= \t\r\n\v\f"))
@@ -55,13 +55,13 @@ def decode_base64(text: str) -> Iterator[bytes]:
         for start in range(0, end, TEXT_CHUNK):
             part = text[start : min(start + TEXT_CHUNK, end)].encode("ascii")
             part = rest + part.translate(_URL_SAFE, _SPACE)
-            if b"=" in part:  # two files one after the other; a cut there would hide it from strict_mode
+            if b"=" in part:  # of two files in a row; a cut behind it would hide it from strict_mode
                 raise ValueError
             whole = len(part) // 4 * 4
             yield binascii.a2b_base64(part[:whole], strict_mode=True)
             rest = part[whole:]
         yield binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True)
-    except ValueError:  # binascii.Error and UnicodeEncodeError are such
+    except ValueError:  # binascii.Error and UnicodeEncodeError are subclasses
         raise UnreadableInput(
             "The base64 of `image` is damaged: it has foreign characters, or its end is missing.",
             remedy="Encode the whole file once, with `base64 -w0 FILE`, or give its absolute path.",

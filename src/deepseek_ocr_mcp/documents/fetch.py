@@ -26,14 +26,14 @@ from ..errors import BadRequest, InputForbidden, InputNotFound, InputTooLarge, O
 __all__ = ["Resolver", "fetch", "is_public"]
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
-"""Host and port to IP addresses, as text."""
+"""Resolves a host and a port to IP addresses, as text."""
 
 MAX_REDIRECTS: Final = 5
-MAX_ADDRESSES: Final = 4  # of one name, tried in turn
-CONNECT_TIMEOUT_S: Final = 5.0  # for each of them: a dead IPv6 route must not eat the whole time
+MAX_ADDRESSES: Final = 4  # addresses of one name that are tried, one after the other
+CONNECT_TIMEOUT_S: Final = 5.0  # for each address: a dead IPv6 route must not take the whole time
 WRITE_CHUNK: Final = MB
 
-_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx2 quotes what is no host name instead of refusing it
+_HOST: Final = re.compile(rb"[A-Za-z0-9._:-]+")  # httpx2 quotes a wrong host name instead of refusing it
 
 _HEADERS: Final = {
     "User-Agent": f"deepseek-ocr-mcp/{__version__}",
@@ -41,7 +41,7 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
 }
 
-# What Python's tables of special networks miss, or call global although it leads inside.
+# Special networks that Python's tables lack, or call global although they lead to inner hosts.
 _SPECIAL: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -58,7 +58,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet, also by what it embeds (mapped IPv4, NAT64)."""
+    """Whether an IP address is public. An IPv4 address inside an IPv6 one (mapped, NAT64) is checked itself."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
@@ -80,19 +80,22 @@ async def fetch(
     resolver: Resolver | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> str | None:
-    """Download `url` into the file `dest_path`. Returns the file's name, if the address has one.
+    """Download a file. Returns its name, if the address has one.
 
     Args:
-        resolver: asks the name server; default: the system's.
+        url: the address.
+        dest_path: the file to write.
+        settings: the bounds, and the networks that are allowed.
+        resolver: asks the name server; default: that of the system.
         transport: carries the requests; default: TCP and TLS.
 
     Raises:
-        BadRequest: no address at all.
-        InputForbidden: a scheme, credentials or a network that the settings keep out.
-        InputNotFound: 404 or 410, or no such host.
-        InputTooLarge: over `OCR_MAX_FILE_MB`.
+        BadRequest: the address is not valid.
+        InputForbidden: the settings keep out the scheme, the credentials or the network.
+        InputNotFound: the server answers 404 or 410, or there is no such host.
+        InputTooLarge: the file is over `OCR_MAX_FILE_MB`.
         UnreadableInput: the server cannot be reached, refuses or breaks off.
-        Timeout: longer than `OCR_FETCH_TIMEOUT`.
+        Timeout: the download took longer than `OCR_FETCH_TIMEOUT`.
     """
     try:
         with anyio.fail_after(settings.ocr_fetch_timeout):
@@ -176,7 +179,7 @@ async def _addresses(url: httpx2.URL, settings: Settings, resolver: Resolver) ->
         addresses = []
     if not addresses:
         raise InputNotFound(f"There is no host {_host(url)}.", remedy="Check the address.")
-    # One inner address among public ones is how a name server gets round a check of the first only.
+    # All addresses are checked: a name server may hide an inner address among public ones.
     if not settings.ocr_allow_private_addresses and not all(map(is_public, addresses)):
         raise InputForbidden(
             f"{_host(url)} is not an address of the public internet.",
@@ -191,7 +194,7 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 async def _send(client: httpx2.AsyncClient, url: httpx2.URL, addresses: list[str]) -> httpx2.Response:
-    """Ask the checked addresses in turn; the certificate and the server still see the name."""
+    """Ask the checked addresses in turn. The server, and the check of its certificate, still get the name."""
     for address in addresses:
         request = client.build_request(
             "GET",
@@ -224,7 +227,7 @@ async def _save(response: httpx2.Response, url: httpx2.URL, dest_path: str, limi
 
 
 async def _decoded(response: httpx2.Response, url: httpx2.URL) -> AsyncIterator[bytes]:
-    """The body in bounded pieces, also from a server that compresses though we asked it not to."""
+    """The body in bounded pieces. Some servers compress it, although the request says not to."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         async for chunk in response.aiter_raw(WRITE_CHUNK):

@@ -1,16 +1,17 @@
-"""A folder or a pattern becomes a list of files: bounded, in a stable order, nothing hidden, nothing from outside.
+"""Lists the files that a folder or a pattern names: a bounded number, in a stable order, all in the caller's reach.
 
-Links to folders are not followed, so that no pattern runs in circles or out of the allowed folders.
-A link to a file is listed; whether it may be read is decided when it is opened. Nothing that a pattern names vanishes:
-the listing says which names were left out, and why. Hidden names and files that this program wrote do not count.
+Links to folders are not followed, so that no pattern runs in circles or out of the allowed folders. A link to a file is
+listed; whether it may be read is decided when it is opened. The listing names every file that was left out, and why.
+Hidden files, and files that this program wrote, are left out without a word.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,26 +22,41 @@ from .argument import Argument
 from .paths import MAX_PATH, READABLE, printable
 from .reach import Reach, allowed_path
 
-__all__ = ["Listing", "Unlisted", "complete_path", "find", "list_files", "looks_readable", "unlisted_text"]
+__all__ = [
+    "SHOWN",
+    "FileTree",
+    "Listing",
+    "Unlisted",
+    "complete_path",
+    "find",
+    "find_tree",
+    "left_out_text",
+    "list_files",
+    "looks_readable",
+    "subfolders",
+    "unlisted_text",
+    "walk_tree",
+]
 
 MAX_FILES: Final = 10_000
-MAX_ENTRIES: Final = 200_000  # names that a pattern may look at: a second of work
-ENTRIES_PER_FILE: Final = 20  # of them, where the caller says how many files are not too many
+MAX_ENTRIES: Final = 200_000  # names that a pattern may look at; they take a second
+ENTRIES_PER_FILE: Final = 20  # names to look at for each file, if the caller sets the most files
+UNBOUNDED: Final = 1 << 40  # files of a tree that nobody waits for
 MAX_DEPTH: Final = 60  # folders in folders
-MAX_COMPLETIONS: Final = 100  # what a client may be sent
-SHOWN: Final = 3  # names of each kind, of those that were left out
-NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
+MAX_COMPLETIONS: Final = 100  # paths that a client is sent
+SHOWN: Final = 3  # names of each kind of names that were left out
+NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag nor the next
 NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
-MAX_PATTERNS: Final = 64  # {a,b}{c,d}… multiply
+MAX_PATTERNS: Final = 64  # patterns that one with {a,b}{c,d}… may stand for
 
 _MAGIC: Final = re.compile(r"[*?\[{]")
 _BRACES: Final = re.compile(r"\{([^{}]*,[^{}]*)\}")
-_FIGURES: Final = "-figures"  # what a saved Markdown keeps its pictures in
+_FIGURES: Final = "-figures"  # end of the name of a folder with the pictures of a saved Markdown
 _WRITTEN: Final = (".md", ".markdown", ".txt", ".json", ".html", ".docx", ".csv", ".xlsx", ".hocr", ".xml")
-"""Suffixes that the name of a document has behind its own where this program wrote its text."""
-_OF_FOLDERS: Final = frozenset({"index.md", "manifest.parquet"})  # files about a whole folder that this program writes
+"""Suffixes of texts. This program adds one to the name of the document: `scan.pdf.md`."""
+_OF_FOLDERS: Final = frozenset({"index.md", "manifest.parquet"})  # about a whole folder; this program writes them
 
-_HEAD: Final = 1024  # bytes: a PDF may begin so far into its file
+_HEAD: Final = 1024  # bytes; the signature of a PDF may stand so far into the file
 _SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
                       b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # fmt: skip
 
@@ -58,7 +74,7 @@ class Unlisted:
     name: str
     """Relative to the root of the listing; `.` is the root."""
     why: str
-    """What such names are, as a phrase in the plural."""
+    """The kind of the name, as a phrase in the plural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +82,27 @@ class Listing:
     """The files that a folder or a pattern names."""
 
     root: str
-    """The real path of the folder that they are in; names are relative to it."""
+    """The real path of the folder. The names of the files are relative to it."""
     files: tuple[str, ...]
     subfolders: bool = False
-    """Whether there are folders in it that were not looked into."""
+    """Whether the folder has subfolders that were not looked into."""
     left_out: tuple[Unlisted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """A folder or a pattern that is not listed yet."""
+
+    root: str
+    """The real path of the folder that it begins with."""
+    pattern: tuple[str, ...] = ()
+    """The components of the pattern below the root; empty: the files of the root itself."""
+
+    @property
+    def names_a_suffix(self) -> bool:
+        """Whether the pattern asks for one suffix: then each name with that suffix is a document."""
+        suffix = os.path.splitext(self.pattern[-1])[1] if self.pattern else ""
+        return bool(suffix) and not _MAGIC.search(suffix)
 
 
 async def find(image: str, reach: Reach) -> Listing | Argument:
@@ -87,13 +119,13 @@ async def find(image: str, reach: Reach) -> Listing | Argument:
 async def list_files(image: str, reach: Reach, *, leave_out: str = "", most: int | None = None) -> Listing | None:
     """The files that `image` names if it is a folder or a pattern; None if it is anything else.
 
-    A folder means the files in it whose names say that they can be read, not those of its
-    subfolders. In a pattern `*`, `?`, `[ab]`, `{a,b}` and `**` (any depth) stand for names; capitals
-    do not count. A path outside the caller's reach is None too: the error comes when it is opened.
+    A folder names the files in it that can be read, by their names, and none in its subfolders. In a pattern `*`, `?`,
+    `[ab]`, `{a,b}` and `**` (any depth) stand for names; capitals do not count. A path outside the caller's reach gives
+    None too: the error comes when it is opened.
 
     Args:
-        image: as the caller wrote it.
-        reach: of the caller.
+        image: the argument as the caller wrote it.
+        reach: the reach of the caller.
         leave_out: the real path of a folder to pass over: the one that the texts of these files go to.
         most: the largest number of files that is not too many; default: `MAX_FILES`.
 
@@ -104,9 +136,9 @@ async def list_files(image: str, reach: Reach, *, leave_out: str = "", most: int
 
 
 async def complete_path(text: str, reach: Reach) -> list[str]:
-    """Paths that begin with `text`: files that can be read, and folders (which end with a separator).
+    """The paths that begin with `text`: files that can be read, and folders (which end with a separator).
 
-    Nothing outside the allowed folders, and over HTTP nothing at all while there are none.
+    No path is outside the caller's reach.
     """
     if len(text) > MAX_PATH:
         return []
@@ -123,7 +155,20 @@ def _list_files(image: str, reach: Reach, leave_out: str, most: int | None) -> L
 
 
 def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None) -> Listing | None:
-    """The files of a folder or a pattern, of the likeliest path that is one; None where no path is."""
+    """The files of a folder or a pattern, of the likeliest path that is one; None if no path is one."""
+    tree = find_tree(argument)
+    if tree is None:
+        return None
+    walk = _Walk(argument.reach.dirs, leave_out, most, any_suffix=tree.names_a_suffix)
+    if tree.pattern:
+        found = sorted(set(walk.matching(tree.root, "", tree.pattern)), key=_natural)
+        return Listing(tree.root, tuple(found), left_out=walk.left_out())
+    found = sorted(walk.matching(tree.root, "", ["*"]), key=_natural)
+    return Listing(tree.root, tuple(found), walk.subfolders, walk.left_out())
+
+
+def find_tree(argument: Argument) -> FileTree | None:
+    """The folder that a path or a pattern begins with, of the likeliest path that is one; None if no path is one."""
     reach = argument.reach
     for path in argument.paths if len(argument.text) <= MAX_PATH else ():
         try:
@@ -132,35 +177,67 @@ def _listing_of(argument: Argument, leave_out: str = "", most: int | None = None
             continue
         root, pattern = _root_and_pattern(path)
         root = root and os.path.realpath(root)
-        if not root or not reach.holds(root):
-            continue
-        if pattern:
-            suffix = os.path.splitext(pattern[-1])[1]
-            walk = _Walk(reach.dirs, leave_out, most, any_suffix=bool(suffix) and not _MAGIC.search(suffix))
-            found = sorted(set(walk.matching(root, "", pattern)), key=_natural)
-            return Listing(root, tuple(found), left_out=walk.left_out())
-        walk = _Walk(reach.dirs, leave_out, most)
-        found = sorted(walk.matching(root, "", ["*"]), key=_natural)
-        return Listing(root, tuple(found), walk.subfolders, walk.left_out())
+        if root and reach.holds(root):
+            return FileTree(root, tuple(pattern))
     return None
 
 
+def walk_tree(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str) -> Iterator[str | Unlisted]:
+    """The files of a part of a tree, and the names that are left out, while the folders are listed.
+
+    No list is held, but that of one folder. The order is the same each time while nothing changes.
+
+    Args:
+        tree: with the pattern that holds from `prefix` on.
+        prefix: the folder to begin with, relative to the root, with a slash behind; empty: the root.
+        dirs: the allowed folders; empty: all.
+        leave_out: the real path of a folder to pass over.
+    """
+    walk = _Walk(dirs, leave_out, UNBOUNDED, any_suffix=tree.names_a_suffix)
+    for name in walk.matching(os.path.join(tree.root, prefix), prefix, tree.pattern or ("*",)):
+        yield from walk.take_left_out()
+        yield name
+    yield from walk.take_left_out()
+
+
+def subfolders(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str, most: int) -> list[str] | None:
+    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind."""
+    folder = os.path.join(tree.root, prefix)
+    try:
+        with os.scandir(folder) as entries:
+            if sum(1 for _ in itertools.islice(entries, most + 1)) > most:
+                return None
+    except OSError:  # whoever lists it says so
+        return []
+    return _Walk(dirs, leave_out, UNBOUNDED)._look(folder)[1]
+
+
 def _root_and_pattern(path: str) -> tuple[str, list[str]]:
-    """The folder that a path begins with, and what of it is a pattern; no folder where it is neither."""
+    """The folder that a path begins with, and the parts behind it that are a pattern.
+
+    The folder is empty if the path is neither a folder nor a pattern.
+    """
     if os.path.lexists(path):
         return (path, []) if os.path.isdir(path) else ("", [])
     parts = path.split("/") if os.sep == "/" else re.split(r"[\\/]", path)
     root = parts[0] + os.sep
     for n, part in enumerate(parts[1:], start=1):
         further = os.path.join(root, part)
-        if not os.path.isdir(further):  # a folder that is called "[2024]" is that folder
+        if not os.path.isdir(further):  # the name of a folder that exists is no pattern: "[2024]"
             return (root, [each for each in parts[n:] if each]) if _MAGIC.search(part) else ("", [])
         root = further
     return root, []
 
 
 class _Walk:
-    """One listing: it counts what it looks at."""
+    """One listing. It counts the names that it looks at.
+
+    Args:
+        dirs: the allowed folders.
+        leave_out: the real path of a folder to pass over.
+        most: the largest number of files; None: `MAX_FILES`.
+        any_suffix: whether files are listed whatever their names end in, because the pattern names a suffix.
+    """
 
     def __init__(
         self, dirs: Sequence[str], leave_out: str, most: int | None = None, *, any_suffix: bool = False
@@ -175,11 +252,25 @@ class _Walk:
         self.subfolders = False
 
     def left_out(self) -> tuple[Unlisted, ...]:
-        """The names that the pattern names and that are not among the files, in the order of people."""
+        """The names that were left out, in natural order."""
         return tuple(Unlisted(name, self._left_out[name]) for name in sorted(self._left_out, key=_natural))
 
+    def take_left_out(self) -> list[Unlisted]:
+        """The names that were left out since the last call."""
+        left_out, self._left_out = self.left_out(), {}
+        return list(left_out)
+
     def matching(self, folder: str, prefix: str, pattern: Sequence[str]) -> Iterator[str]:
-        """The files below `folder` that the components of a pattern name, relative to where it began."""
+        """The files below `folder` that a pattern names.
+
+        Args:
+            folder: the folder.
+            prefix: the path of the folder, relative to the root of the listing; empty or with a slash at its end.
+            pattern: the parts of the pattern.
+
+        Returns:
+            Paths relative to the root of the listing.
+        """
         if prefix.count("/") > MAX_DEPTH:
             self._left_out[prefix.rstrip("/")] = f"folders below more than {MAX_DEPTH} others"
             return
@@ -217,7 +308,7 @@ class _Walk:
                 yield prefix + name
 
     def _is_document(self, folder: str, prefix: str, name: str, beside: set[str]) -> bool:
-        """Whether a file is listed. A file that is not, and that this program did not write, is left out."""
+        """Whether a file is listed. Other files are noted as left out, except those that this program wrote."""
         if self._any_suffix or name.lower().endswith(READABLE):
             return True
         stem, suffix = os.path.splitext(name)
@@ -233,7 +324,7 @@ class _Walk:
         return [name for name in names if any(test.match(name.casefold()) for test in tests)]
 
     def _look(self, folder: str, prefix: str = "") -> tuple[list[str], list[str]]:
-        """The files and the folders in a folder, without what is hidden or ours."""
+        """The files and the folders in a folder, without hidden ones and those that this program wrote."""
         files, folders, saved = [], [], set()
         try:
             with os.scandir(folder) as entries:
@@ -257,10 +348,10 @@ class _Walk:
         except OSError as exc:
             self._left_out[prefix.rstrip("/") or "."] = f"folders that could not be listed ({exc.strerror})"
             return [], []
-        return files, [name for name in folders if not _holds_figures(name, saved)]
+        return sorted(files), sorted(name for name in folders if not _holds_figures(name, saved))
 
     def _kind_of(self, entry: os.DirEntry[str]) -> str:
-        """`file`, `folder`, or why the name is left out; empty for the folder that the texts go to."""
+        """`file`, `folder`, or the reason why the name is left out; empty for the folder to pass over."""
         try:
             if entry.is_dir(follow_symlinks=False):
                 return "" if entry.path == self._leave_out else "folder"
@@ -274,7 +365,7 @@ class _Walk:
 
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
         if entry.is_symlink() and self._dirs and not allowed_path(os.path.realpath(entry.path), self._dirs):
-            return True  # nothing is asked about what lies outside; to open it will be refused
+            return True  # the system is not asked about a file outside; opening it will be refused
         return entry.is_file()
 
 
@@ -295,12 +386,21 @@ def unlisted_text(left_out: Sequence[Unlisted]) -> str:
     names: dict[str, list[str]] = {}
     for each in left_out:
         names.setdefault(each.why, []).append(each.name)
+    return left_out_text({why: (len(of_kind), of_kind[:SHOWN]) for why, of_kind in names.items()})
+
+
+def left_out_text(kinds: Mapping[str, tuple[int, Sequence[str]]]) -> str:
+    """The same sentence from numbers.
+
+    Args:
+        kinds: by the reason, how many names were left out for that reason, and the first of the names.
+    """
     parts = []
-    for why, of_kind in names.items():
-        more = f" and {len(of_kind) - SHOWN:,} more" if len(of_kind) > SHOWN else ""
-        parts.append(f"{', '.join(map(printable, of_kind[:SHOWN]))}{more} ({why})")
-    count = "1 name was" if len(left_out) == 1 else f"{len(left_out):,} names were"
-    return f"{count} left out: {'; '.join(parts)}."
+    for why, (count, names) in kinds.items():
+        more = f" and {count - len(names):,} more" if count > len(names) else ""
+        parts.append(f"{', '.join(map(printable, names))}{more} ({why})")
+    total = sum(count for count, _ in kinds.values())
+    return f"{'1 name was' if total == 1 else f'{total:,} names were'} left out: {'; '.join(parts)}."
 
 
 def _holds_figures(name: str, beside: set[str]) -> bool:
@@ -309,7 +409,7 @@ def _holds_figures(name: str, beside: set[str]) -> bool:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """The patterns without braces that one with `{a,b}` stands for."""
+    """The patterns without braces that a pattern with `{a,b}` stands for."""
     done: list[str] = []
     todo = [pattern]
     while todo and len(done) + len(todo) <= MAX_PATTERNS:
@@ -322,7 +422,7 @@ def _alternatives(pattern: str) -> list[str]:
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sorts page 2 before page 10."""
+    """The key of natural order, in which page 2 comes before page 10."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part], name
 

@@ -1,8 +1,7 @@
-"""Where a caller may write: inside the allowed folders, whole files only, moved into place atomically.
+"""Writes files for a caller: inside the allowed folders only, and each file whole or not at all.
 
-A path is checked before anything is read, and it may be minutes until it is written. So writing checks once more where
-the folder lies that it has opened, and works in that one by its descriptor: a link that was turned meanwhile leads
-nowhere.
+A path is checked before anything is read, and the file may be written minutes later. So the writer opens the folder,
+checks once more where it lies, and works in it by its descriptor: a link that was changed meanwhile has no effect.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ __all__ = [
 
 MARKDOWN: Final = EXPORT_FORMATS["md"]
 BY_DESCRIPTOR: Final = {os.open, os.mkdir, os.stat, os.unlink, os.rename, os.link} <= os.supports_dir_fd
-"""Whether this system can be asked for a file in an open folder; Windows can not."""
+"""Whether this system can name a file by an open folder and a name in it. Windows cannot."""
 
 
 async def resolve_output(save_to: str, reach: Reach, *, overwrite: bool) -> str:
-    """The real path of a file to write; nothing is written yet.
+    """The real path of a file to write. Nothing is written yet.
 
     Args:
         save_to: the path as the caller wrote it.
-        reach: of the caller.
+        reach: the reach of the caller.
         overwrite: whether a file that exists is replaced.
 
     Raises:
-        BadRequest: no absolute path, or no suffix of `export_formats`, or a folder.
-        InputForbidden: outside the allowed folders, or over HTTP while there are none.
+        BadRequest: the path is not absolute, has no suffix of `export_formats`, or is that of a folder.
+        InputForbidden: the path is outside the caller's reach.
         InputNotFound: the folder does not exist.
         OutputExists: the file exists, and `overwrite` is false.
     """
@@ -56,42 +55,45 @@ async def resolve_output(save_to: str, reach: Reach, *, overwrite: bool) -> str:
 
 
 async def resolve_output_folder(save_to: str, reach: Reach) -> tuple[str, str]:
-    """The real path of a folder to write many files into, and their suffix; the folder is made.
+    """Make a folder for the texts of many documents. Returns its real path, and the suffix of the texts.
 
-    `save_to` is a folder, or a pattern that says what kind of files: `/out/*.json`. Markdown otherwise.
+    Args:
+        save_to: the path of a folder for Markdown, or a pattern that names another suffix: `/out/*.json`.
+        reach: the reach of the caller.
 
     Raises:
-        BadRequest: no absolute path, one file, or a suffix that is not written.
-        InputForbidden: outside the allowed folders, or over HTTP while there are none.
-        InputNotFound: the folder that it is to be made in does not exist.
+        BadRequest: the path is not absolute, names one file, or has a suffix that is not written.
+        InputForbidden: the path is outside the caller's reach.
+        InputNotFound: the folder above it does not exist.
     """
     return await anyio.to_thread.run_sync(_resolve_output_folder, save_to, reach, abandon_on_cancel=True)
 
 
 async def make_folder(path: str, dirs: Sequence[str]) -> None:
-    """Make a folder, and those above it, in an output folder.
+    """Make a folder in an output folder, with the folders above it.
 
     Args:
-        dirs: the allowed folders; none: every folder is.
+        path: the absolute path of the folder.
+        dirs: the allowed folders. If there are none, every folder is allowed.
 
     Raises:
-        InputForbidden: a link on the way leads out of the allowed folders, or no permission.
+        InputForbidden: a link on the way leads out of the allowed folders, or permission is missing.
     """
     await anyio.to_thread.run_sync(_make_folder, path, dirs, abandon_on_cancel=True)
 
 
 async def write_atomically(path: str, data: bytes, overwrite: bool, dirs: Sequence[str] = ()) -> None:
-    """Write a file that is there whole or not at all; two writers without `overwrite` cannot both win.
+    """Write a file whole or not at all. Of two writers without `overwrite`, one gets an error.
 
     Args:
-        path: absolute; its folder exists.
-        data: all of the file.
+        path: the absolute path; its folder exists.
+        data: the content.
         overwrite: whether a file of this name is replaced. A link is replaced, not followed.
-        dirs: the allowed folders; none: every folder is.
+        dirs: the allowed folders. If there are none, every folder is allowed.
 
     Raises:
         OutputExists: the file exists, and `overwrite` is false.
-        InputForbidden: no permission to write there, or its folder leads out of the allowed ones by now.
+        InputForbidden: permission is missing, or the folder lies outside the allowed folders by now.
         OcrError: the disk is full or failed.
     """
     await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite, dirs)
@@ -108,7 +110,7 @@ def disk_error(exc: OSError, where: str) -> OcrError:
 
 
 def _output_path(save_to: str, reach: Reach) -> str:
-    """The absolute path that `save_to` names. Nothing is guessed: a file is to be written there."""
+    """The absolute path that `save_to` names. No other spelling is tried, because a file will be written there."""
     save_to = unwrapped(save_to)
     if save_to[:5].lower() == "file:":
         host, path = path_of_uri(save_to)
@@ -193,7 +195,7 @@ def _make_folder(path: str, dirs: Sequence[str]) -> None:
 
 
 def _make_below(path: str, dirs: Sequence[str]) -> None:
-    """Make the folders of a path that are missing, each in one that was opened and lies in an allowed folder."""
+    """Make the missing folders of a path, each in a folder that was opened and lies in an allowed folder."""
     there, missing = path, []
     while not os.path.isdir(there) and os.path.dirname(there) != there:
         there, name = os.path.split(there)
@@ -208,14 +210,14 @@ def _make_below(path: str, dirs: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _OpenFolder:
-    """A folder that files are written in."""
+    """A folder in which files are written."""
 
     path: str
     descriptor: int | None
-    """None where the system knows no files in open folders."""
+    """None if the system cannot name files by an open folder."""
 
     def name(self, name: str) -> str:
-        """What a file in it is called in a system call that is given `descriptor`."""
+        """The name of a file in the folder, for a system call that gets `descriptor`."""
         return name if self.descriptor is not None else os.path.join(self.path, name)
 
 
@@ -224,8 +226,8 @@ def _opened(path: str, dirs: Sequence[str]) -> Iterator[_OpenFolder]:
     """Open a folder to write in.
 
     Raises:
-        InputForbidden: it does not lie in an allowed folder.
-        OSError: it cannot be opened, or is none.
+        InputForbidden: the folder does not lie in an allowed folder.
+        OSError: the folder cannot be opened, or is no folder.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if BY_DESCRIPTOR else None
     try:
@@ -247,7 +249,7 @@ def _exists(path: str) -> OutputExists:
 
 def _write_atomically(path: str, data: bytes, overwrite: bool, dirs: Sequence[str]) -> None:
     path, name = os.path.split(path)
-    # Not made of the file's name: that may be as long as a name can be.
+    # The temporary name is not made of the file's own, which may be as long as a name can be.
     temporary = f".ocr-{secrets.token_hex(8)}.part"
     try:
         with _opened(path, dirs) as folder:
@@ -276,7 +278,7 @@ def _fill(folder: _OpenFolder, name: str, data: bytes) -> None:
 
 
 def _copy_mode(folder: _OpenFolder, name: str, to: str) -> None:
-    """Give the new file the permissions of the one that it replaces; of a link, none."""
+    """Give the new file the permissions of the file that it replaces, unless that is a link."""
     with contextlib.suppress(OSError):
         mode = os.stat(folder.name(name), dir_fd=folder.descriptor, follow_symlinks=False).st_mode
         if stat.S_ISREG(mode):
@@ -289,7 +291,7 @@ def _rename(folder: _OpenFolder, name: str, to: str) -> None:
 
 
 def _link(folder: _OpenFolder, temporary: str, name: str) -> None:
-    """Give the file its name unless that is taken."""
+    """Give the file its name, unless another file has it."""
     where = folder.descriptor
     try:
         os.link(folder.name(temporary), folder.name(name), src_dir_fd=where, dst_dir_fd=where)

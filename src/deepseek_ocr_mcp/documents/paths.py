@@ -1,7 +1,7 @@
-"""What a caller writes for a file becomes the paths that it can mean. Nothing is opened here, and nothing allowed.
+"""Finds the paths that a caller can mean by a text. Nothing is opened here, and nothing allowed.
 
-A path from here is judged by `source.py` like any other, so that a forgiving reading never widens
-what may be read: it only saves an agent a second call.
+Each path is checked like any other before it is opened. So tolerance for odd spellings never widens the files that a
+caller may read; it only saves an agent a second call.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ READABLE: Final = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".pdf", ".jp2", ".j2k",
     ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm", ".pcx", ".tga",
 )  # fmt: skip
-"""What files that can be read are called. Their content decides; their names are for finding them in a folder."""
+"""The suffixes by which readable files are found in a folder. Whether a file can be read, its content decides."""
 
 MAX_PATH: Final = 4096  # characters; no system opens a longer path
 MAX_NAME: Final = 255  # characters; no file's name is longer
-MAX_LOOK: Final = 5000  # names of a folder that are compared with one that is not there
-WRAPPERS: Final = 4  # `"<path>"` has two
+MAX_LOOK: Final = 5000  # names in a folder that are compared with the name of a missing file
+WRAPPERS: Final = 4  # pairs of quotes or brackets around a path; `"<path>"` has two
 SHOWN_NAMES: Final = 3
 
-WSL_DRIVES: Final = "/mnt"  # where the Linux inside Windows has C: as c
+WSL_DRIVES: Final = "/mnt"  # the Linux inside Windows has the drive C: there, as c
 
-# Where assistants keep the files of a conversation: on a machine of their own.
+# Folders in which assistants keep the files of a conversation. They are on another machine.
 SANDBOXES: Final = ("/mnt/user-data/", "/home/claude/", "/mnt/data/", "/home/oai/")
-# How clients and assistants name such a file.
+# Schemes with which clients and assistants name such a file.
 CONVERSATION: Final = frozenset(
     {"attachment", "attachments", "upload", "uploads", "sandbox", "cid", "blob", "content", "conversation", "artifact"}
 )
@@ -60,17 +60,17 @@ _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 INVISIBLE: Final = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _INVISIBLE: Final = re.compile(f"[{INVISIBLE}]")
 _AROUND: Final = re.compile(f"^[{INVISIBLE}\\s]+|[{INVISIBLE}\\s]+$")
-"""White space, and marks that nobody sees: Windows copies a path with a direction mark before it."""
+"""White space and invisible marks around a text. Windows copies a path with a direction mark before it."""
 
 
 def printable(name: str, limit: int = 200) -> str:
-    """`name` fit for one line of a message: control characters and lone surrogates are escaped; not endless."""
+    """A name for one line of a message: control characters and lone surrogates are escaped, a long name is cut."""
     name = one_line(name)
     return name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 2 :]}"
 
 
 def unwrapped(text: str) -> str:
-    """The text without what people and models put around a path: space, quotes, brackets, a link, an `@`."""
+    """The text without the signs that people and models put around a path: space, quotes, brackets, a link, an `@`."""
     text = _AROUND.sub("", text)
     for _ in range(WRAPPERS):
         if len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:
@@ -85,17 +85,18 @@ def unwrapped(text: str) -> str:
 
 
 def path_of_uri(uri: str) -> tuple[str, str]:
-    """The host and the path that a `file:` URI names; the host is empty where it is this machine.
+    """The host and the path that a `file:` URI names. The host is empty for this machine.
 
     Raises:
-        BadRequest: no path is in it.
+        BadRequest: the URI has no path.
     """
     host, quoted = _parts_of_uri(uri)
     return host, os.fsdecode(unquote_to_bytes(quoted))
 
 
 def _parts_of_uri(uri: str) -> tuple[str, str]:
-    """Host and path as they are written. "?" and "#" stay: agents paste paths behind file:// without quoting them."""
+    """Host and path, still quoted. "?" and "#" belong to the path: agents paste paths behind file:// without
+    quoting."""
     rest, host = uri[len("file:") :], ""
     if rest.startswith("//"):
         host, slash, rest = rest[2:].partition("/")
@@ -115,9 +116,10 @@ def _parts_of_uri(uri: str) -> tuple[str, str]:
 
 
 def places(image: str, is_local: bool) -> list[str]:
-    """The absolute paths that an unwrapped `image` can mean, the likeliest first; none where it is no such path.
+    """The absolute paths that an argument can mean, the likeliest first; none if it is no absolute path.
 
     Args:
+        image: the argument, unwrapped.
         is_local: whether the caller runs on this machine: then `~` is its home folder.
 
     Raises:
@@ -142,7 +144,7 @@ def places(image: str, is_local: bool) -> list[str]:
 
 
 def spellings(path: str) -> list[str]:
-    """`path`, and what it can mean where there is no such file: quoted for a URI or a shell, or with a full stop."""
+    """The path, and other paths that it can mean: it may be quoted for a URI or a shell, or end in a full stop."""
     found = [path]
     if len(path) <= MAX_PATH:
         if _ESCAPE.search(path):
@@ -155,12 +157,12 @@ def spellings(path: str) -> list[str]:
 
 
 def is_drive_path(path: str) -> bool:
-    """Whether it is a path as Windows writes one: with a drive, or of a share."""
+    """Whether a path is one of Windows: with a drive, or of a share."""
     return _DRIVE.match(path) is not None
 
 
 def on_this_system(path: str) -> str | None:
-    """A Windows path as this machine has it; None where it has no such drive.
+    """The path on this machine that a Windows path means; None if this machine has no such drive.
 
     The Linux inside Windows sees the drives of Windows, and Windows sees its files as a share.
     """
@@ -182,38 +184,38 @@ def in_conversation(scheme: str) -> bool:
 
 
 def in_sandbox(path: str) -> bool:
-    """Whether it is a path on the machine of an assistant that has one of its own."""
+    """Whether a path is one on the machine of an assistant, which is another machine than this."""
     return path.startswith(SANDBOXES)
 
 
 def lookalikes(folder: str, name: str) -> tuple[str, list[str]]:
-    """What stands in `folder` and is called nearly like `name`. The caller may read the folder.
+    """The names in a folder that are nearly the name of a missing file. The caller may read the folder.
 
     Returns:
-        The one file whose name differs in capitals, spaces or accents' encoding only, else "";
-        and up to three readable files whose names are near.
+        The name that differs only in capitals, spaces or the encoding of accents, if there is one such name, else "";
+        and up to three names of readable files that are near.
     """
     if len(name) > MAX_NAME:
         return "", []
-    wanted = _folded(name)
+    folded = _folded(name)
     alike, readable = [], {}
     try:
         with os.scandir(folder) as entries:
             for _, entry in zip(range(MAX_LOOK), entries, strict=False):
-                if _folded(entry.name) == wanted:
+                if _folded(entry.name) == folded:
                     alike.append(entry.name)
                 elif entry.name.lower().endswith(READABLE) and not entry.name.startswith("."):
                     readable[_folded(entry.name)] = entry.name
     except OSError:
         return "", []
-    close = difflib.get_close_matches(wanted, readable, n=SHOWN_NAMES)
+    close = difflib.get_close_matches(folded, readable, n=SHOWN_NAMES)
     return alike[0] if len(alike) == 1 else "", sorted(alike)[:SHOWN_NAMES] + [readable[each] for each in close]
 
 
 def _folded(name: str) -> str:
-    """Without what eyes do not see: a screenshot's name has a narrow no-break space before PM.
+    """A name without the differences that nobody sees: a screenshot's name has a narrow no-break space before PM.
 
-    A byte that is no UTF-8 counts as the replacement character, as which every answer shows it.
+    A byte that is no UTF-8 becomes the replacement character, as in every answer.
     """
     name = well_formed(name)
     return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).casefold().split())

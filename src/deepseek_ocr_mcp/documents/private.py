@@ -1,8 +1,8 @@
-"""The folder that a server keeps its pages in: for this user only, never swept by another start, gone at the end.
+"""The private folder, in which a server keeps its pages: readable for this user only, and removed at the end.
 
-A folder is made under a name that no sweep looks at, locked, and then given its own: so every folder under such a name
-is locked for as long as its server lives. The lock goes with the process, however that ends, and the next start removes
-what is not locked. A folder that somebody removed under a running server is made again by `restore`.
+A folder is made under a name that no sweep looks at, is locked, and then gets its final name. So every folder with a
+final name is locked for as long as its server lives. The lock ends with the process, however the process ends, and the
+next start removes all folders that are not locked. `restore` makes a folder again that another program removed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["is_whole", "private_folder", "restore"]
 PREFIX: Final = "deepseek-ocr-mcp-"
 UNFINISHED: Final = "deepseek-ocr-mcp.new-"
 LOCK: Final = "lock"
-ABANDONED_S: Final = 86_400.0  # no start takes that long; a folder whose lock somebody deleted is kept that long
+ABANDONED_S: Final = 86_400.0  # seconds that a folder without a lock is kept; its server may be starting
 
 _locks: dict[str, int | None] = {}
-"""The folders of this process, each with the descriptor that holds its lock; None where there are no locks."""
+"""The folders of this process, each with the descriptor that holds its lock; None on a system without locks."""
 
 
 @contextmanager
 def private_folder() -> Iterator[str]:
-    """The path of a folder for this process's pages; at the end it is removed with all that is in it."""
+    """The path of a folder for the pages of this process. The folder is removed at the end."""
     base = tempfile.gettempdir()
     with contextlib.suppress(OSError):
         _sweep(Path(base))
@@ -50,10 +50,10 @@ def is_whole(path: str) -> bool:
 
 
 def restore(path: str) -> None:
-    """Make a private folder of this process again, or its lock, where somebody removed it.
+    """Make a private folder of this process again, or its lock, if somebody removed it.
 
     Raises:
-        OSError: it cannot be made: no permission, no space, another thing under its name.
+        OSError: the folder cannot be made, for lack of permission or space, or because its name is taken.
     """
     _unlock(path)
     if os.path.isdir(path):
@@ -80,7 +80,7 @@ def _make(path: str) -> None:
 
 
 def _lock(folder: str) -> int | None:
-    """Make the lock of a folder and hold it. Windows has no such lock, and renames no folder with an open file."""
+    """Make the lock of a folder and hold it. None on Windows, which renames no folder that has an open file."""
     descriptor = os.open(os.path.join(folder, LOCK), os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
     if _try_lock(descriptor):
         return descriptor
@@ -112,7 +112,7 @@ def _sweep(base: Path) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Take the lock if it is free. Where there are no such locks, nothing counts as abandoned."""
+    """Take the lock if it is free. False on a system without such locks, where no folder counts as abandoned."""
     try:
         import fcntl
     except ImportError:

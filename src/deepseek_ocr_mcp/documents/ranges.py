@@ -1,7 +1,7 @@
-"""Page ranges: `"1-3,7"` to page numbers and back. Exact inverses on sorted, unique numbers.
+"""Turns page ranges such as `"1-3,7"` into page numbers and back. On sorted, unique numbers the two are inverses.
 
-What agents write instead (`1..3`, `1 to 3`, `page 2`, `first`, `all`, `[1, 2]`) is read as it is
-meant. What could be meant in two ways is refused, and the refusal says what to write.
+Other forms that agents write (`1..3`, `1 to 3`, `page 2`, `first`, `all`, `[1, 2]`) are understood. A range with two
+possible meanings is refused, and the refusal says how to write ranges.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import BadRequest
 
 __all__ = ["format_pages", "pages_after", "parse_pages"]
 
-MAX_CHARS: Final = 10_000  # longer than any range of OCR_MAX_PAGES pages that a person or a program means
+MAX_CHARS: Final = 10_000  # more than a range of OCR_MAX_PAGES pages needs
 _PART = re.compile(r"(?P<first>\d{1,9}|last)?(?P<dash>\s*-\s*)?(?P<last>\d{1,9}|last)?", re.ASCII)
 _REMEDY: Final = 'Write pages like "1-3,7", "5-" or "last"; empty for all.'
 
@@ -29,48 +29,53 @@ _COUNTED: Final = re.compile(r"(first|last)\s+(\d{1,9})", re.ASCII)
 def parse_pages(text: str, page_count: int) -> list[int]:
     """The pages that `text` names, from 1, in ascending order, each once. Empty text: all.
 
-    Accepts `1-3,7`, `5-` (to the end), `-3` (from the start), `last` and `-1` (the last one), and
-    other ways to write them. What lies beyond the last page is left out, as long as something is left.
+    Accepted are `1-3,7`, `5-` (to the end), `-3` (from the start), `last` and `-1` (the last page), and other ways to
+    write them. Pages beyond the end of the document are left out, if at least one page is left.
 
     Raises:
-        BadRequest: no range, a range upside down, or nothing of it in the document.
+        BadRequest: the text is no range, counts backwards, or names no page of the document.
     """
     if len(text) > MAX_CHARS:
         raise BadRequest(f"pages has {len(text)} characters.", remedy=_REMEDY)
     plain = _plain(text)
     if plain in _ALL:
         return list(range(1, page_count + 1))
-    wanted: set[int] = set()
+    numbers: set[int] = set()
     for part in plain.split(","):
-        wanted.update(_pages_of(part.strip(), text, page_count))
-    if not wanted:
+        numbers.update(_pages_of(part.strip(), text, page_count))
+    if not numbers:
         raise BadRequest(
             f"pages={_shown(text)} lies beyond the end: the document has {page_count} "
             f"page{'s' if page_count > 1 else ''}.",
             remedy=f'Choose from "1-{page_count}".' if page_count > 1 else "Leave pages empty.",
         )
-    return sorted(wanted)
+    return sorted(numbers)
 
 
 def _plain(text: str) -> str:
-    """In our own words: digits, `last`, dashes and commas."""
+    """The text as digits, `last`, dashes and commas."""
     plain = _QUOTES.sub("", text).strip().lower()
     plain = _DASH.sub("-", _COMMA.sub(",", _PAGE.sub("", plain).strip()))
     return re.sub(r"\bend\b", "last", plain).strip()
 
 
 def _pages_of(part: str, text: str, page_count: int) -> range:
-    """The pages of one part, which may be none.
+    """The pages of one part of a range; none if they are beyond the end.
+
+    Args:
+        part: between two commas.
+        text: the whole range as the caller wrote it, for messages.
+        page_count: pages of the document.
 
     Raises:
-        BadRequest: it is no range. The text is what the caller wrote.
+        BadRequest: the part is no range.
     """
     if counted := _COUNTED.fullmatch(part):
         count = min(int(counted[2]), page_count)
         part = f"1-{count}" if counted[1] == "first" else f"{page_count - count + 1}-"
     elif part in ("first", "first one"):
         part = "1"
-    elif part == "-1":  # as programs count from the end; nobody writes the first page like that
+    elif part == "-1":  # programs count from the end; nobody writes the first page so
         part = "last"
     match = _PART.fullmatch(part)
     if match is None or not (match["first"] or match["last"]):
@@ -104,9 +109,9 @@ def format_pages(numbers: Sequence[int]) -> str:
 
 
 def pages_after(text: str, page: int) -> str:
-    """The part of a range that lies behind a page, as a range; `""` where nothing of it does.
+    """The part of a range that lies behind a page, as a range; `""` if no page of it does.
 
-    Pages that are counted from the end of the document (`last`) stay, because its length is not known here.
+    Pages that are counted from the end (`last`) stay, because the length of the document is not known here.
 
     Args:
         text: a range that `parse_pages` accepts.

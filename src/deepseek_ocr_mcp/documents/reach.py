@@ -1,4 +1,4 @@
-"""Which files a caller may read: absolute paths inside the allowed folders, opened once and checked after opening."""
+"""Tells which files a caller may use, and opens them: a path is checked before it is opened, and the file after."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Reach:
         return cls(settings.ocr_allowed_dirs, caller.is_local)
 
     def holds(self, path: str) -> bool:
-        """Whether the allowed folders do not keep out a path, by where it really leads."""
+        """Whether the allowed folders hold a path, by the place to which it really leads. True if there are none."""
         return not self.dirs or allowed_path(os.path.realpath(path), self.dirs)
 
     @property
@@ -123,7 +123,7 @@ def open_named(paths: Sequence[str], host: str, reach: Reach) -> tuple[int, str]
     Args:
         paths: the absolute paths that the caller can mean, the likeliest first; one at least.
         host: the machine that a `file:` URI names; empty for this one.
-        reach: of the caller.
+        reach: the reach of the caller.
 
     Returns:
         The descriptor of the file, and its name for messages.
@@ -163,7 +163,7 @@ def _did_you_mean(paths: Sequence[str]) -> str:
 
 
 def _sandboxed(exc: OcrError, path: str, reach: Reach) -> OcrError:
-    """The refusal of a path, in better words where it is one on the assistant's own machine."""
+    """The refusal of a path. For a path on the assistant's own machine, the message says so."""
     if not in_sandbox(path):
         return exc
     return type(exc)(
@@ -178,7 +178,7 @@ def below_a_base(text: str, paths: Sequence[str], reach: Reach) -> str:
     Args:
         text: the relative path.
         paths: the absolute paths that it can mean; see `Reach.below_bases`.
-        reach: of the caller.
+        reach: the reach of the caller.
 
     Raises:
         BadRequest: there is no such file, or there are several.
@@ -212,7 +212,7 @@ def below_a_base(text: str, paths: Sequence[str], reach: Reach) -> str:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the system can be asked for it at all."""
+    """Whether a text has only characters that the system accepts in a path."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -229,7 +229,7 @@ def outside_allowed_dirs(what: str, dirs: Iterable[str]) -> InputForbidden:
 def _open_file(path: str, reach: Reach) -> tuple[int, str]:
     path, dirs = reach.checked(path), reach.dirs
     name = printable(os.path.basename(path.rstrip(os.sep)) or path, 100)
-    # Asked before the file is opened: even to open a pipe or a tape is to do something to it.
+    # Checked before the file is opened, because opening alone can change a pipe or a tape.
     if not reach.holds(path):
         raise outside_allowed_dirs(name, dirs)
     try:
@@ -240,7 +240,7 @@ def _open_file(path: str, reach: Reach) -> tuple[int, str]:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise _not_a_file(name, mode)
-        # Asked again of the file that was opened: a link may have been turned in between.
+        # Checked again, because a link may have been changed before the file was opened.
         if dirs and not allowed_path(path_of_open_file(descriptor, path), dirs):
             raise outside_allowed_dirs(name, dirs)
     except BaseException:
@@ -250,7 +250,7 @@ def _open_file(path: str, reach: Reach) -> tuple[int, str]:
 
 
 def path_of_open_file(descriptor: int, path: str) -> str:
-    """Where an open file lies; empty if that cannot be told."""
+    """The real path of an open file; empty if the system does not tell."""
     with contextlib.suppress(OSError):
         return os.readlink(f"/proc/self/fd/{descriptor}")
     real = os.path.realpath(path)
@@ -270,7 +270,7 @@ def _open_error(exc: OSError, path: str, name: str) -> OcrError:
             f"No permission to read {printable(path)}.",
             remedy="Make it readable for the user that the server runs as, or send the file as base64.",
         )
-    if exc.errno in (errno.ENXIO, errno.ENODEV):  # a socket, a device that is not there
+    if exc.errno in (errno.ENXIO, errno.ENODEV):  # a socket, or a device that is missing
         return _not_a_file(name, 0)
     return UnreadableInput(
         f"{printable(path)} cannot be opened: {exc.strerror}.", remedy="Copy it elsewhere and give that path."

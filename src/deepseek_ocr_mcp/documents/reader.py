@@ -1,9 +1,8 @@
-"""Documents, opened: a hostile file is parsed in a child process that holds nothing of value.
+"""Opens documents. A file may be hostile, so a child process without secrets parses it.
 
-The parent copies the input once into a private folder and never parses it. The child that does
-(`pages.py`) may crash, hang or swell: it is killed, the request that brought the file gets an
-error, and every other request goes on. Pages come back as raw RGB files that the engine's
-process maps; they are deleted as soon as they are read.
+The parent copies the input once into a private folder and never parses it. The child (`decoder/renderer.py`) may crash,
+hang or fill its memory. Then it is killed, the request that brought the file gets an error, and every other request
+goes on. Pages come back as raw RGB files, which the process of the engine maps; they are deleted when they are read.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ __all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "Unread
 
 log = logging.getLogger(__name__)
 
-EXPORT_TIMEOUT_S: Final = 300.0  # a long document, written whole
-EXPORTS_AT_ONCE: Final = 2  # each is a process of its own, so that pages to read need not wait for it
-PICTURE_DPI: Final = 144  # of pages that are asked for as pictures, as the first service drew them
-DECODE_TIMEOUT_S: Final = 60.0  # a 200-megapixel JPEG takes four; a longer wait is a hang
-LAYER_TIMEOUT_S: Final = 15.0  # the child itself gives up after six; opening a huge page comes on top
-IDLE_EXIT_S: Final = 30.0  # an unused decoder holds 30 MB; starting one takes 0.1 s
+EXPORT_TIMEOUT_S: Final = 300.0  # seconds; a long document takes minutes
+EXPORTS_AT_ONCE: Final = 2  # each has a process of its own, so that no page waits for an export
+PICTURE_DPI: Final = 144  # of pages that a caller asks for as pictures, as the first service drew them
+DECODE_TIMEOUT_S: Final = 60.0  # seconds; a JPEG of 200 megapixels takes four, so that a longer wait is a hang
+LAYER_TIMEOUT_S: Final = 15.0  # seconds; the child gives up after six, and opening a huge page comes on top
+IDLE_EXIT_S: Final = 30.0  # seconds; an idle decoder holds 30 MB, and a start takes 0.1 s
 
 
 class _Decoder(Protocol):
@@ -61,7 +60,12 @@ class _Decoder(Protocol):
 
 @contextmanager
 def _blamed(what: str, seconds: float) -> Iterator[None]:
-    """What a file does to two decoders, one after the other, is the file's fault."""
+    """A context that blames the file if two decoders, one after the other, crash or hang over it.
+
+    Args:
+        what: the document or the page, for the message.
+        seconds: the time limit, for the message.
+    """
     try:
         yield
     except WorkerDied:
@@ -83,21 +87,21 @@ def _write_json(path: str, data: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LayerText:
-    """The text that a page holds itself and a person sees on it."""
+    """The text layer of a page: text that the page holds itself and that a person sees on it."""
 
     width: int
-    """Pixels of the page as `Document.page` would draw it; 0 where that is not known: then it is not usable."""
+    """Pixels of the page as `Document.page` would draw it; 0 if they are not known: then the text is not usable."""
     height: int
     reading: dict[str, Any] | None = None
-    """What the text says and where, as JSON of a `Reading` in those pixels; None where it is not usable."""
+    """The text and its places, as JSON of a `Reading` in these pixels; None if the text is not usable."""
     usable: bool = False
-    """The text is all that the page shows. A blank page is usable, and its reading has no lines."""
+    """Whether the page shows nothing else than this text. A blank page is usable, and its reading has no lines."""
     why: str = ""
-    """Why it is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
+    """The reason why the text is not usable, or not all that the page shows, as a part of a sentence: "it has none"."""
     remark: str = ""
-    """What a caller should know of the text, as a sentence."""
+    """A sentence for the caller about limits of the text; empty if there are none."""
     partial: bool = False
-    """The text is good, but the page shows more than it says: the rest can be read with `Document.unread_part`."""
+    """Whether the text is good, but the page shows more. `Document.unread_part` draws the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,14 @@ class UnreadPart:
 
     image: PageImage
     left: int
-    """Where it begins, in pixels of the page as `Document.page` draws it."""
+    """The left edge of the part, in pixels of the page as `Document.page` draws it."""
     top: int
+    """The upper edge of the part, in the same pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An opened document; good while its context lasts."""
+    """An open document. It is good while its context lasts."""
 
     snapshot: Snapshot
     format: str
@@ -120,26 +125,26 @@ class Document:
     _reader: DocumentReader
     _folder: str
     notes: tuple[str, ...] = ()
-    """Sentences about what it holds beside its pages."""
+    """Sentences about parts of the document that are no pages, such as attachments."""
     client: str = ""
-    """Who reads it: clients take turns at the decoder."""
+    """The name of the client that reads it; clients take turns at the decoder."""
 
     def numbers(self, pages: str) -> list[int]:
         """The pages that a request names, like "1-3,7"."""
         return parse_pages(pages, self.page_count)
 
     async def page(self, number: int) -> PageImage:
-        """Page `number`, from 1, upright. Its file lasts until `discard`, or until the document is closed.
+        """Draw page `number`, from 1, upright. The file lasts until `discard`, or until the document is closed.
 
         Raises:
-            UnreadableInput, InputTooLarge: the page cannot be drawn, or only beyond the limits.
+            UnreadableInput, InputTooLarge: the page cannot be drawn, or exceeds the limits.
         """
         out = os.path.join(self._folder, f"page-{number}")
         size = await self._reader.draw("render", self, number, out)
         return PageImage(out, int(size["width"]), int(size["height"]))
 
     async def unread_part(self, number: int) -> UnreadPart:
-        """The part of page `number`, from 1, that its text layer does not hold. Its file lasts as that of `page` does.
+        """Draw the part of page `number`, from 1, that its text layer does not hold. The file lasts as that of `page`.
 
         Raises:
             UnreadableInput, InputTooLarge: as `page` does.
@@ -152,9 +157,11 @@ class Document:
         """The text that page `number`, from 1, holds itself.
 
         Args:
-            read: what an engine found in the `unread_part`, as blocks in pixels of the page, to be merged with it.
+            number: the page.
+            read: lines that an engine found in the `unread_part`, as blocks in pixels of the page. They are merged
+                with the text.
 
-        A text layer that is hostile, huge or damaged is not usable; that is no error, for the page may be drawn.
+        A hostile, huge or damaged text layer is not usable. That is no error, because the page can be drawn.
 
         Raises:
             BadRequest, UnreadableInput, InputTooLarge: as `page` does.
@@ -181,14 +188,19 @@ class Document:
         return await anyio.Path(out).read_bytes(), mime
 
     async def preview(self, number: int, side: int) -> Preview:
-        """Page `number`, upright, its longer side `side` pixels at most."""
+        """Page `number` as a small picture, upright.
+
+        Args:
+            number: the page, from 1.
+            side: pixels of the longer side, at most.
+        """
         out = os.path.join(self._folder, f"preview-{number}")
         drawn = await self._reader.draw("preview", self, number, out, side=side)
         data = await anyio.Path(out).read_bytes()
         return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
 
     async def keep(self) -> Kept:
-        """The document for later: its file outlives this context, until `let_go`."""
+        """Keep the document for later. Its file outlives this context, until `let_go`."""
         return await self._reader.keep(self.snapshot)
 
     async def picture(self, number: int) -> bytes:
@@ -201,7 +213,7 @@ class Document:
 
 
 class Kept:
-    """A document that can be opened after its request was answered; one for the same bytes, whoever keeps them."""
+    """A document that can be opened after its request was answered. All holders of the same bytes share one."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -218,18 +230,18 @@ class Kept:
         return self._holders > 0
 
     def hold(self) -> Self:
-        """The same for one more holder."""
+        """Add a holder. Returns this document."""
         self._holders += 1
         return self
 
     def let_go(self) -> None:
-        """Called once by each holder; its file goes with the last."""
+        """Remove a holder. The file is deleted with the last one."""
         self._holders -= 1
         if not self._holders:
             discard(self._snapshot)
 
     def linked(self, folder: str) -> Snapshot:
-        """A snapshot of it in `folder`, which its opening may use up.
+        """A snapshot of the document in `folder`. Whoever opens the snapshot may delete it.
 
         Raises:
             InputNotFound: nobody holds it any more.
@@ -243,7 +255,7 @@ class Kept:
 
 
 def _link(path: str, to: str) -> None:
-    """The same file under another name; where the file system has no such thing, a copy."""
+    """Give a file a second name; on a file system without links, copy it."""
     try:
         os.link(path, to)
     except FileNotFoundError:
@@ -259,18 +271,22 @@ class Preview:
     data: bytes
     mime: str
     width: int
-    """Pixels of the whole upright page, the ones that boxes refer to."""
+    """Pixels of the whole upright page, to which boxes refer."""
     height: int
 
 
 class DocumentReader:
-    """One decoder process at most, started when needed. Use it inside `async with reader.running():`."""
+    """Opens documents with one decoder at most, which is started when it is needed.
+
+    Use it inside `async with reader.running():`.
+    """
 
     def __init__(
         self, settings: Settings, folder: str, *, spawn: Callable[[], Awaitable[_Decoder]] | None = None
     ) -> None:
         """
         Args:
+            settings: the settings of the operator.
             folder: the private folder of this process.
             spawn: starts a decoder; default: one that is confined to `folder`.
         """
@@ -281,7 +297,7 @@ class DocumentReader:
         self._exports = Turns(EXPORTS_AT_ONCE)
         self._decoder: _Decoder | None = None
         self._is_stale = False
-        self._silent: set[str] = set()  # documents whose text layers have cost a decoder
+        self._silent: set[str] = set()  # paths of documents whose text layer has crashed or blocked a decoder
         self._open = 0
         self._kept: dict[str, Kept] = {}
         self._kept_folder = os.path.join(folder, "kept")
@@ -290,7 +306,7 @@ class DocumentReader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Let the decoder go when it has had nothing to do for a while, and at the end."""
+        """The lifespan of the decoder. It also ends when no document has been open for `IDLE_EXIT_S`."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -305,10 +321,10 @@ class DocumentReader:
                 await self._decoder.stop()
 
     def check(self) -> None:
-        """Return if a document could be read now, as far as the private folder goes; make that again if it is gone.
+        """Make sure that the private folder exists.
 
         Raises:
-            NotReady: it cannot be made.
+            NotReady: the folder is gone and cannot be made again.
         """
         if is_whole(self._folder):
             return
@@ -320,10 +336,10 @@ class DocumentReader:
                 f"The folder for pages cannot be made: {exc.strerror or exc}.",
                 remedy="The operator makes the folder for temporary files (TMPDIR) writable again, with space in it.",
             ) from None
-        self._is_stale = True  # the decoder is confined to the folder that was there before
+        self._is_stale = True  # the decoder is confined to the folder that was removed
 
     async def confined(self) -> Confined:
-        """What holds the decoder back, as the decoder itself tells."""
+        """The bounds of the decoder, as the decoder itself reports them."""
         return Confined(**await self._ask("", CONFINED, {}, DECODE_TIMEOUT_S))
 
     def _fresh_folder(self) -> str:
@@ -339,12 +355,12 @@ class DocumentReader:
         os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
         path = os.path.join(self._kept_folder, secrets.token_hex(8))
         await anyio.to_thread.run_sync(_link, snapshot.path, path)
-        made = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
-        return made
+        kept = self._kept[snapshot.sha256] = Kept(replace(snapshot, path=path))
+        return kept
 
     @asynccontextmanager
     async def receive(self) -> AsyncIterator[Incoming]:
-        """Room for a file that is being sent; gone at the end, whatever came of it."""
+        """Room for a file that is being sent. The file is deleted at the end, unless it was opened."""
         folder = self._fresh_folder()
         try:
             yield Incoming(self._settings, folder)
@@ -353,7 +369,11 @@ class DocumentReader:
 
     @asynccontextmanager
     async def lent(self, kept: Kept, name: str) -> AsyncIterator[Snapshot]:
-        """The file of a kept document under a name for messages, as if it had just been received.
+        """The file of a kept document, as if it had just been received.
+
+        Args:
+            kept: the document.
+            name: its name in messages.
 
         Raises:
             InputNotFound: nobody holds it any more.
@@ -366,14 +386,14 @@ class DocumentReader:
 
     @asynccontextmanager
     async def open(self, source: Argument | Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
-        """A document.
+        """Open a document.
 
         Args:
             source: an `image` argument, a file that was received, or a document that was kept.
             client: the name of the client; clients take turns at the decoder.
 
         Raises:
-            OcrError: everything that can be wrong with an input; see `open_source`, and `decoder/renderer.py`.
+            OcrError: see `open_source`; or the decoder cannot read the document.
         """
         folder = self._fresh_folder()
         self._open += 1
@@ -406,14 +426,25 @@ class DocumentReader:
 
     def _remove_soon(self, folder: str) -> None:
         assert self._tasks is not None, "use the reader inside `async with reader.running():`"
-        self._tasks.start_soon(self._remove, folder)  # 2 ms that no answer needs to wait for
+        self._tasks.start_soon(self._remove, folder)  # it takes 2 ms, and no answer waits for it
 
     async def _remove(self, folder: str) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
 
     async def draw(self, method: str, document: Document, number: int, out: str, **arguments: int) -> dict[str, Any]:
-        """Have `method` of the decoder draw page `number` into the file `out`."""
+        """Draw page `number` into the file `out`.
+
+        Args:
+            method: a method of `PageRenderer`.
+            document: the document.
+            number: the page, from 1.
+            out: the path of the file.
+            arguments: further arguments of the method.
+
+        Returns:
+            The answer of the method.
+        """
         snapshot = document.snapshot
         given: dict[str, Any] = {
             "dpi": self._settings.ocr_pdf_dpi,
@@ -426,7 +457,8 @@ class DocumentReader:
     async def text_layer(
         self, document: Document, number: int, read: Sequence[Mapping[str, Any]] | None = None
     ) -> LayerText:
-        """Have the text of page `number` looked up, and merged with what was read of it."""
+        """Look up the text layer of page `number`, and merge it with lines that were read; see
+        `Document.text_layer`."""
         snapshot = document.snapshot
         if snapshot.path in self._silent:
             return LayerText(0, 0, why="the text layer of another page could not be read")
@@ -449,23 +481,28 @@ class DocumentReader:
         return LayerText(**found)
 
     async def crop(self, document: Document, image: PageImage, box: Sequence[int], out: str) -> None:
-        """Have a region cut into the file `out`."""
+        """Cut a region of a page into the file `out`."""
         name = document.snapshot.name
         await self._call(document.client, name, "crop", image=asdict(image), box=list(box), out=out)
 
     async def annotate(
         self, document: Document, image: PageImage, blocks: Sequence[Mapping[str, Any]], out: str
     ) -> str:
-        """Have the boxes drawn into the file `out`; its media type."""
+        """Draw a page with its boxes into the file `out`. Returns the media type of the file."""
         boxed = {"image": asdict(image), "blocks": list(blocks), "out": out}
         drawn = await self._call(document.client, document.snapshot.name, "annotate", **boxed)
         return str(drawn["mime"])
 
     async def encoded(self, image: PageImage, side: int) -> tuple[str, str]:
-        """A drawn page as a file that can be sent, its longer side `side` pixels at most: its path and media type."""
+        """Encode a drawn page as a file that can be sent. Returns the path and the media type of the file.
+
+        Args:
+            image: the page.
+            side: pixels of the longer side, at most.
+        """
         out = f"{image.path}-{side}"
-        made = await self._call("", "a page", "encode", image=asdict(image), side=side, out=out)
-        return out, str(made["mime"])
+        encoded = await self._call("", "a page", "encode", image=asdict(image), side=side, out=out)
+        return out, str(encoded["mime"])
 
     @asynccontextmanager
     async def exported(
@@ -476,13 +513,14 @@ class DocumentReader:
         document: Snapshot | Kept | None = None,
         client: str = "",
     ) -> AsyncIterator[str]:
-        """The path of a file that a decoder wrote of these pages, as they were read. It lasts as the context does.
+        """A file that a decoder wrote of these pages, as they were read. The path is good while the context lasts.
 
         Args:
             format: a name of `EXPORT_FORMATS`.
+            pages: the pages as JSON.
             options: the title and the mode of the pages, and more.
-            document: what the pages were read from, for a format that needs it; else not used.
-            client: who asks; clients take turns.
+            document: the document of the pages, for a format that needs it.
+            client: the name of the client; clients take turns.
 
         Raises:
             BadRequest: the pages hold nothing that the format could show.
@@ -519,13 +557,13 @@ class DocumentReader:
             return await self._ask(client, method, arguments, DECODE_TIMEOUT_S)
 
     async def _ask(self, client: str, method: str, arguments: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Have the decoder answer, when it is this client's turn.
+        """Call the decoder when it is this client's turn.
 
-        A decoder may die by somebody else's hand: of an administrator, or for the machine's memory. So it is asked
-        once more in a fresh one.
+        An administrator, or a lack of memory, may have killed the decoder. So the call is made once more in a fresh
+        one.
 
         Raises:
-            WorkerDied: two decoders have died over it.
+            WorkerDied: two decoders have died over this call.
         """
         async with self._turns.turn(client):
             with contextlib.suppress(WorkerDied):
@@ -533,7 +571,7 @@ class DocumentReader:
             return await (await self._ready()).call(method, arguments, timeout=timeout)
 
     async def _ready(self) -> _Decoder:
-        """The decoder, alive. The caller has its turn."""
+        """A decoder that is alive. It is this caller's turn."""
         if self._decoder is not None and self._is_stale:
             await self._decoder.stop()
         self._is_stale = False

@@ -1,9 +1,8 @@
 """An `image` argument becomes a private file; nothing is parsed here, and no path leaves the allowed folders.
 
-An agent's way to write a path is forgiven (`paths.py`), and what it can mean is judged like any
-path. What it names is copied once, bounded, into the scratch folder, so that whoever owns the original
-cannot change it between a check and its use. A path is judged by where it really leads; a
-forbidden one gives the same answer whether it exists or not.
+Other spellings of a path are tried (`argument.py`), and each path is checked in the same way: by the place to which it
+really leads. A forbidden path gets the same answer whether it exists or not. The file is copied once, up to a bound,
+into the scratch folder, so that its owner cannot change it between a check and its use.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from .reach import ACCEPTED, BINARY, CREATE, below_a_base, open_named
 __all__ = ["Incoming", "Snapshot", "discard", "open_source"]
 
 CHUNK: Final = MB
-BASE64_MIN: Final = 64  # characters; a shorter text with no image's first bytes is a file name: "scan", "in/p1"
+BASE64_MIN: Final = 64  # characters; a shorter text that does not begin like a picture is a file name: "scan", "in/p1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ class Snapshot:
 
     path: str
     name: str
-    """For people: the file's own name, or `image` where there is none."""
+    """The name of the file, for messages; `image` for a document without a name."""
     sha256: str
     size: int
 
 
 def discard(snapshot: Snapshot) -> None:
-    """Delete the copy; one that is gone already is fine."""
+    """Delete the copy, if it is still there."""
     with contextlib.suppress(OSError):
         os.unlink(snapshot.path)
 
@@ -54,21 +53,22 @@ def discard(snapshot: Snapshot) -> None:
 async def open_source(argument: Argument, settings: Settings, scratch: str) -> Snapshot:
     """The private copy of the file that an `image` argument means. The caller discards it.
 
-    Where a path leads to no file, the file is looked for under other spellings of the path (quoted, other capitals),
-    and that of a relative path below the caller's working folder and the allowed folders.
+    If a path leads to no file, the file is looked for under other spellings of the path (quoted, other capitals). A
+    relative path is looked for below the caller's working folder and the allowed folders.
 
     Args:
-        argument: interpreted.
+        argument: the argument.
         settings: the bounds, and whether addresses are fetched.
         scratch: an existing folder that belongs to this server.
 
     Raises:
-        BadRequest: no kind of input that is known: a relative path that leads nowhere, an unknown scheme.
-        InputNotFound: no such file.
-        InputForbidden: a path or an address that the settings keep out.
-        InputTooLarge: over `OCR_MAX_FILE_MB`.
-        UnreadableInput: empty, damaged base64, a folder, a pipe, a device, no permission.
-        Timeout: a download that outran `OCR_FETCH_TIMEOUT`.
+        BadRequest: the argument names no document: a relative path that leads nowhere, an unknown scheme.
+        InputNotFound: there is no such file.
+        InputForbidden: the settings keep the path or the address out.
+        InputTooLarge: the file is over `OCR_MAX_FILE_MB`.
+        UnreadableInput: the file is empty, a folder, a pipe or a device, the base64 is damaged, or permission is
+            missing.
+        Timeout: the download took longer than `OCR_FETCH_TIMEOUT`.
     """
     if argument.refusal is not None:
         raise argument.refusal
@@ -91,7 +91,7 @@ async def _download(url: str, settings: Settings, scratch: str) -> Snapshot:
             "Addresses are not fetched by this server.",
             remedy="Download the file and give its path or its base64, or set OCR_ALLOW_URLS=true.",
         )
-    from .fetch import fetch  # httpx2 takes a tenth of a second to import, and most servers fetch nothing
+    from .fetch import fetch  # its import takes 0.1 s, and most servers fetch nothing
 
     path = os.path.join(scratch, f"input-{secrets.token_hex(8)}")
     try:
@@ -116,9 +116,9 @@ def _measure(path: str) -> tuple[int, str]:
 
 
 class Incoming:
-    """A file that arrives piece by piece: a private copy in the making, bounded by `OCR_MAX_FILE_MB`.
+    """A file that arrives piece by piece: a private copy that grows, up to `OCR_MAX_FILE_MB`.
 
-    What it is called is for messages only: the copy has a name of its own. Its folder is its maker's to delete.
+    The name of the file is for messages only; the copy has another name. Whoever made the folder deletes it.
     """
 
     def __init__(self, settings: Settings, scratch: str) -> None:
@@ -131,18 +131,19 @@ class Incoming:
 
     @property
     def size(self) -> int:
-        """Bytes that have come so far."""
+        """The bytes that have come so far."""
         return self._size + len(self._pending)
 
     def call(self, name: str) -> None:
-        """Name it in messages. Some clients send whole paths: what counts is after the last slash."""
+        """Name the file in messages. Of a whole path, which some clients send, the part after the last slash is
+        used."""
         self.name = printable(name.replace("\\", "/").rpartition("/")[2], 100).strip() or "image"
 
     async def write(self, chunk: bytes) -> None:
         """Take the next piece.
 
         Raises:
-            InputTooLarge: it is one too many.
+            InputTooLarge: the file exceeds its bound with this piece.
         """
         self._pending += chunk
         if self._size + len(self._pending) > self._limit:
@@ -151,10 +152,10 @@ class Incoming:
             await self._flush()
 
     async def snapshot(self) -> Snapshot:
-        """The file, when all of it is here.
+        """The file, when all pieces have come.
 
         Raises:
-            UnreadableInput: it is empty.
+            UnreadableInput: the file is empty.
         """
         if not self._size and not self._pending:
             raise _empty(self.name)
@@ -177,13 +178,13 @@ class Incoming:
 
 
 class _Copy:
-    """One copy in the making, on a thread that its caller may leave alone at any moment."""
+    """A private copy that is being made, on a thread. Its caller may abandon it at any moment."""
 
     def __init__(self, path: str, limit: int) -> None:
         """
         Args:
-            path: of the copy.
-            limit: bytes that it may have.
+            path: the path of the copy.
+            limit: bytes that the copy may have.
         """
         self.path = path
         self.abandoned = threading.Event()
@@ -194,7 +195,7 @@ class _Copy:
         self._out: BinaryIO
 
     def run(self, argument: Argument) -> Snapshot:
-        """Make the copy. On a thread. Raises as `open_source` does."""
+        """Make the copy. Called on a thread. Raises as `open_source` does."""
         try:
             try:
                 self._out = os.fdopen(os.open(self.path, CREATE, 0o600), "wb", buffering=0)
@@ -228,7 +229,7 @@ class _Copy:
         elif argument.kind == "path":
             self._add_file(argument.paths, argument)
         else:
-            if "\\" in text and opens_like_image(text):  # line breaks that were quoted twice
+            if "\\" in text and opens_like_image(text):  # its line breaks were quoted twice
                 text = re.sub(r"\\[nrt]|\\", "", text)
             if opens_like_image(text) or (len(text) >= BASE64_MIN and is_base64_alphabet(text[:MAX_PATH])):
                 self._add_base64(text)

@@ -1,4 +1,4 @@
-"""The decoders' turns: few calls at a time, and clients take turns, so that none waits behind all calls of another."""
+"""Lets clients take turns at the decoders, so that no client waits behind all calls of another."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A semaphore that goes round among clients; within one client, first come is first served."""
+    """A semaphore that goes round among clients. The calls of one client keep their order."""
 
     def __init__(self, places: int = 1) -> None:
         """
         Args:
-            places: how many may hold it at once.
+            places: holders at once.
         """
         self._free = places
         self._waiting: dict[str, deque[anyio.Event]] = {}
-        """By client; whose turn is next stands first."""
+        """The calls that wait, by client. The client whose turn is next stands first."""
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._waiting.values()))
@@ -29,7 +29,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Hold a place, when it is this client's turn."""
+        """Wait for this client's turn, and hold a place while the context lasts."""
         await self._acquire(client)
         try:
             yield
@@ -45,7 +45,7 @@ class Turns:
         try:
             await place.wait()
         except BaseException:
-            if place.is_set():  # it was given the turn in the moment in which it was cancelled
+            if place.is_set():  # it got its turn in the moment in which it was cancelled
                 self._pass_on()
             else:
                 self._waiting[client].remove(place)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -17,6 +17,7 @@ from ..install import extra_command
 from ..modes import MODES
 from ..worker.confine import ALL_BUT_SPYING, Rights
 from .precision import choose_precision
+from .vision_models import VISION_MODELS, VisionModel, model_of_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,23 @@ class EngineSpec:
     """Settings of its own that change the text; they are part of its version."""
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is one of `KNOWN`, with the facts of another model perhaps."""
+        return self.name in KNOWN and KNOWN[self.name].target == self.target
+
+    def for_model(self, model: str) -> EngineSpec:
+        """The same engine with the modes and the memory of the model that `OCR_MODEL` names, where it is in the table.
+
+        Args:
+            model: `OCR_MODEL`; empty: as it is.
+        """
+        if self.extra != "gpu" or not model:
+            return self
+        folder = None if (row := model_of_name(model)) else self.weights_here(model)
+        row = row or (model_of_name(str(folder)) if folder else None)
+        return self if row is None else replace(self, modes=row.modes, gpu_mb=row.gpu_mb)
+
+    @property
     def is_remote(self) -> bool:
         """Whether endpoints elsewhere read, so that no worker is needed."""
         return not self.target
@@ -83,7 +101,7 @@ class EngineSpec:
 
         An engine of somebody's own may change at any time: its version is good for this process only.
         """
-        if self.name not in KNOWN or KNOWN[self.name].target != self.target:
+        if not self.is_known:
             return f"{self.target} {_THIS_PROCESS}"
         parts = [self.name, __version__, *(f"{name} {found}" for name in self.needs if (found := _release(name)))]
         if self.weights and (folder := self.weights_here(model)) is not None:
@@ -123,23 +141,30 @@ def _release(package: str) -> str:
 _OF_LINES: Final = frozenset({"document", "ocr", "free", "find"})
 """The modes of an engine that reads lines of text and understands neither pictures nor questions."""
 
+
+def _of_vision(name: str, model: VisionModel) -> EngineSpec:
+    """The engine of vision-language models, for the model that it reads with where `OCR_MODEL` names no other."""
+    return EngineSpec(
+        name,
+        "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
+        model.modes,
+        gpu_mb=model.gpu_mb,
+        opens=True,
+        batch_pages=8,
+        shared_pages=32,
+        needs=("torch", "transformers", "safetensors"),
+        extra="gpu",
+        weights=model.repositories[0],
+        # The driver talks to its daemons over sockets, and torch compiles with programs.
+        rights=Rights(sockets=True, programs=True),
+    )
+
+
 KNOWN: Final[dict[str, EngineSpec]] = {
     spec.name: spec
     for spec in (
-        EngineSpec(
-            "deepseek",
-            "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
-            frozenset(MODES),
-            gpu_mb=8832,  # weights, the CUDA context, one page with its tiles: counted in test_deepseek_memory.py
-            opens=True,
-            batch_pages=8,
-            shared_pages=32,
-            needs=("torch", "transformers", "safetensors"),
-            extra="gpu",
-            weights="deepseek-ai/DeepSeek-OCR",
-            # The driver talks to its daemons over sockets, and torch compiles with programs.
-            rights=Rights(sockets=True, programs=True),
-        ),
+        _of_vision("deepseek", VISION_MODELS[0]),
+        _of_vision("vlm", next(row for row in VISION_MODELS if row.name == "LightOnOCR-3")),
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
@@ -190,12 +215,13 @@ def choose_engine(
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        obstacle = _obstacle(KNOWN[PREFERRED], model, gpu, cards) or trouble(KNOWN[PREFERRED]).removesuffix(".")
+        preferred = KNOWN[PREFERRED].for_model(model)
+        obstacle = _obstacle(preferred, model, gpu, cards) or trouble(preferred).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
-        return KNOWN[PREFERRED], "OCR_ENGINE is auto: a GPU, torch and the weights are here."
+        return preferred, "OCR_ENGINE is auto: a GPU, torch and the weights are here."
     if name in KNOWN:
-        return KNOWN[name], f"OCR_ENGINE={name}."
+        return KNOWN[name].for_model(model), f"OCR_ENGINE={name}."
     module, _, cls = name.partition(":")
     if module and cls.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return EngineSpec(cls, name, frozenset(MODES)), f"OCR_ENGINE={name}."

@@ -48,14 +48,21 @@ class LoopGuard:
     Args:
         cells: ids of `<td>` and `</td>`, which are never banned.
         blank: ids of which an empty table consists.
+        ngram: tokens of a sequence that may not come again, and of the text that is searched for it; 0: no ban.
     """
 
-    def __init__(self, cells: Set[int] = frozenset(), blank: Set[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        cells: Set[int] = frozenset(),
+        blank: Set[int] = frozenset(),
+        ngram: tuple[int, int] = (NGRAM, WINDOW),
+    ) -> None:
         self.tokens: list[int] = []
         self.keep: int | None = None
         """How many tokens came before the loop, its first copy included; None while there is no loop."""
         self._cells = cells
         self._blank = blank
+        self._ngram, self._window = ngram
         self._wanted: list[int] = []  # what the model would have written without the ban
         self._seen: dict[tuple[int, ...], int] = {}  # the last place of each probe
         self._period = 0
@@ -70,13 +77,14 @@ class LoopGuard:
     def banned(self) -> set[int]:
         """What may not come next."""
         tokens = self.tokens
-        if len(tokens) < NGRAM:
+        length = self._ngram
+        if not length or len(tokens) < length:
             return set()
-        prefix = tokens[1 - NGRAM :]
+        prefix = tokens[1 - length :]
         last = prefix[-1]
         found = set()
-        for start in range(max(0, len(tokens) - WINDOW), len(tokens) - NGRAM + 1):
-            end = start + NGRAM - 1
+        for start in range(max(0, len(tokens) - self._window), len(tokens) - length + 1):
+            end = start + length - 1
             if tokens[end - 1] == last and tokens[start:end] == prefix:
                 found.add(tokens[end])
         return found - self._cells
@@ -88,7 +96,7 @@ class LoopGuard:
         if wanted is not None and wanted != token:
             self._bans.append(len(self.tokens) - 1)
             if len(self._bans) == BANS and self._bans[-1] - self._bans[0] <= BANS_WITHIN:
-                self.keep = self._bans[0] - NGRAM + 1
+                self.keep = self._bans[0] - self._ngram + 1
         self._follow()
         return self.keep is not None
 

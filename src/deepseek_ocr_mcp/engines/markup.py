@@ -15,7 +15,7 @@ from typing import Final
 
 from .base import Finish, PageImage, PageText, ReadOptions, TextBlock
 
-__all__ = ["FIGURE_LABELS", "Markup", "MarkupBlock", "figure_mark", "page_text", "parse_markup"]
+__all__ = ["FIGURE_LABELS", "Markup", "MarkupBlock", "figure_mark", "page_text", "parse_markup", "pixel_span"]
 
 
 def page_text(page: PageImage, options: ReadOptions, written: str, finish: Finish, tokens: int | None) -> PageText:
@@ -160,16 +160,22 @@ def _boxes(numbers: str, width: int, height: int) -> Iterator[Box]:
     """All that is whole of a list that may be cut off."""
     for match in BOX.finditer(numbers):
         x1, y1, x2, y2 = (int(number) for number in match.groups())
-        left, right = _span(x1, x2, width)
-        top, bottom = _span(y1, y2, height)
+        left, right = pixel_span(x1, x2, width)
+        top, bottom = pixel_span(y1, y2, height)
         yield left, top, right, bottom
 
 
-def _span(first: int, second: int, size: int) -> tuple[int, int]:
-    """Pixels from and to along an axis of `size`: every pixel that is touched, one at least."""
+def pixel_span(first: int, second: int, size: int, scale: int = SCALE) -> tuple[int, int]:
+    """Pixels from and to along an axis: every pixel that is touched, one at least.
+
+    Args:
+        first: a coordinate; `second` is the other, in any order.
+        size: of the page along the axis, in pixels.
+        scale: the coordinate of the far edge.
+    """
     low, high = min(first, second), max(first, second)
-    start = min(max(low * size // SCALE, 0), size - 1)
-    return start, min(max(-(-high * size // SCALE), start + 1), size)
+    start = min(max(low * size // scale, 0), size - 1)
+    return start, min(max(-(-high * size // scale), start + 1), size)
 
 
 def _clean(text: str) -> str:

@@ -14,7 +14,7 @@ __all__ = ["escape_block", "escape_cell", "escape_inline", "unescaped"]
 
 PUNCTUATION: Final = r"!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~"
 BACKSLASH: Final = re.compile(rf"\\(?=[{PUNCTUATION}]|$)", re.MULTILINE)
-TAG: Final = re.compile(r"<(?=[A-Za-z/!?][^<>]*>)")
+TAG: Final = re.compile(r"<(?=[A-Za-z/!?])")  # if a > follows anywhere: `<!a<>` is a declaration
 ENTITY: Final = re.compile(r"&(?=#\d{1,7};|#[xX][0-9a-fA-F]{1,6};|[A-Za-z][A-Za-z0-9]{0,31};)")
 LINK: Final = re.compile(r"\](?=\(|\[|:)")
 RUN: Final = re.compile(r"`+|\*+|_+|~+")
@@ -67,7 +67,8 @@ def escape_inline(text: str, *, heading: bool = False) -> str:
     """Text within a line: a heading, an item of a list, a part of a paragraph."""
     places = {match.start() for match in CLOSING_MARKS.finditer(text)} if heading else set()
     if any(char in text for char in "\\`*_~<&]"):
-        places.update(match.start() for pattern in (BACKSLASH, TAG, ENTITY, LINK) for match in pattern.finditer(text))
+        places.update(match.start() for pattern in (BACKSLASH, ENTITY, LINK) for match in pattern.finditer(text))
+        places.update(match.start() for match in TAG.finditer(text, 0, text.rfind(">") + 1))
         places.update(_delimiters(text))
     if text.count("$$") > 1:  # a formula stands between two
         places.update(n for match in FORMULA.finditer(text) for n in range(*match.span()))

@@ -47,6 +47,8 @@ BESIDE_SHARE: Final = 0.25  # of those have an item of the list beside them
 WITHIN_SHARE: Final = 0.5  # of the lines of prose beside a list begin within a sentence
 EVEN_LENGTH: Final = 0.75  # of the longest line of a column …
 EVEN_SHARE: Final = 0.85  # … have so many of its lines, as lines of prose do and names of values do not
+DIVIDED_SHARE: Final = 0.1  # of the lines of narrow prose end within a word
+DIVIDING: Final = ("-", "\u2010", "\u00ad")
 MARGIN_SHARE: Final = 0.45  # of the text's width: notes that are wider are no notes
 MARGIN_SCALE: Final = 0.87  # of the size of the text: notes are set smaller
 NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin; shorter are numbers of lines
@@ -83,6 +85,8 @@ def are_apart_though_level(frame: Frame, left: Row, right: Row, aligned: float) 
         return True
     if few < PROSE_LINES:
         return False
+    if _divides_words(frame, left) and _divides_words(frame, right):
+        return True
     sides = [(side, box[2] - box[0]) for side, box in ((left, frame.union(left)), (right, frame.union(right)))]
     prose = all(is_prose(frame, side, width) for side, width in sides)
     prose = prose or all(_fills(frame, side, width) for side, width in sides)
@@ -94,6 +98,13 @@ def are_apart_though_level(frame: Frame, left: Row, right: Row, aligned: float) 
     if aligned < LEVEL_SHARE:
         return True
     return (_runs_on(frame, left) and _runs_on(frame, right)) or (_is_even(frame, left) and _is_even(frame, right))
+
+
+def _divides_words(frame: Frame, lines: Row) -> bool:
+    """Whether words are divided at the ends of some lines, as in narrow columns of prose and never in cells."""
+    texts = [frame.lines[i].text.strip() for i in lines]
+    divided = sum(a.endswith(DIVIDING) and b[:1].islower() for a, b in pairwise(texts))
+    return divided >= max(2, DIVIDED_SHARE * len(lines))
 
 
 def _have_one_heading(frame: Frame, left: Row, right: Row) -> bool:

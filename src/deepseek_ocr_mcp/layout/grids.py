@@ -8,14 +8,16 @@ Pure Python. Rules and lines are in one frame, in which text runs to the right (
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
+from statistics import median
 from typing import Final
 
+from .banded import names_nothing, table_in_bands
 from .lines import Box, Element, Frame, TextLine, runs_leftwards
 from .order import ArrangedPart, arrange
-from .rules import Grid, find_grids, no_tick
+from .rules import LEAST_BANDS, Grid, find_bands, find_grids, no_tick
 
 __all__ = ["arrange_with_rules"]
 
@@ -32,6 +34,8 @@ NOTE_CHARS: Final = 60  # at most, has a row over the whole width that says that
 LABEL_EM: Final = 12.0  # from the names of rows to the grid that they stand left of, at most
 LABEL_CHARS: Final = 40  # at most, in such a name; a longer line is prose beside a table
 LABEL_SHARE: Final = 0.6  # of the rows have such a name
+CAPTION_ROW: Final = 1.5  # times the usual height of a row between rules: more has the caption between two tables
+OPEN_ROW: Final = 1.2  # times the usual height of a row between rules: one that no rule closes
 ENTRY_SHARE: Final = 0.7  # of the entries of a tall row have something in a column of figures
 
 Cells = list[list[int]]
@@ -51,7 +55,7 @@ def arrange_with_rules(
         tick: is called for each step of the work whose extent the page decides; it may raise.
         fills: the boxes of coloured areas, in the same frame.
     """
-    if not lines or not rules:
+    if not lines or not (rules or fills):
         return arrange(lines)
     seen = lines
     leftwards = runs_leftwards(lines)
@@ -60,7 +64,8 @@ def arrange_with_rules(
         seen = [replace(line, box=_mirrored(line.box)) for line in lines]
     page = _LinesByHeight.of(seen, Frame.of(lines).em)
     blocks: list[ArrangedPart] = []
-    for grid in find_grids(rules, page.em, tick, fills):
+    for found in find_grids(rules, page.em, tick, fills):
+        grid = _without_title(found, page)
         inside = page.free_inside(grid.box)
         elements, labels = _Table(grid, page).elements(inside)
         if elements:
@@ -68,7 +73,68 @@ def arrange_with_rules(
             x1, y1, x2, y2 = grid.box
             box = (min([x1, *(seen[n].box[0] for n in labels)]), y1, x2, y2)
             blocks.append(ArrangedPart(_mirrored(box) if leftwards else box, elements))
+    bands = [(a, b, part) for a, b, ys in find_bands(rules, page.em, fills) for part in _tables_of(ys, a, b, page)]
+    for left, right, closed in ((a, b, _without_titles(ys, a, b, page)) for a, b, ys in bands):
+        if len(closed) <= LEAST_BANDS:
+            continue
+        ys = _with_open_ends(closed, left, right, page)
+        inside = page.free_inside((left, ys[0], right, ys[-1]))
+        table = table_in_bands(seen, inside, ys[1:-1])
+        if table is not None:
+            page.take(inside)
+            box = (left, ys[0], right, ys[-1])
+            blocks.append(ArrangedPart(_mirrored(box) if leftwards else box, [table]))
     return arrange(lines, blocks=blocks)
+
+
+def _without_title(grid: Grid, page: _LinesByHeight) -> Grid:
+    """The grid without a coloured row over it that holds nothing but a title."""
+    if not grid.has_head:
+        return grid
+    left, top, right, _ = grid.box
+    head = page.free_inside((left, top, right, grid.ys[1]))
+    return replace(grid, ys=grid.ys[1:]) if not head or names_nothing(page.lines, head, left, right) else grid
+
+
+def _tables_of(ys: list[float], left: float, right: float, page: _LinesByHeight) -> Iterator[list[float]]:
+    """The heights of the rules of each table: a high row with nothing but a caption in it parts two of them."""
+    usual = median(b - a for a, b in pairwise(ys))
+    part = ys[:1]
+    for above, y in pairwise(ys):
+        boxes = sorted(page.lines[n].box for n in page.free_inside((left, above, right, y)))
+        is_one_column = all(b[0] < a[2] for a, b in pairwise(boxes))
+        if y - above > CAPTION_ROW * usual and is_one_column:
+            yield part
+            part = []
+        part.append(y)
+    yield part
+
+
+def _without_titles(ys: list[float], left: float, right: float, page: _LinesByHeight) -> list[float]:
+    """The heights of rules without the first and last rows that hold nothing but a title or a note."""
+    first, last = 0, len(ys) - 1
+    while first < last and names_nothing(
+        page.lines, page.free_inside((left, ys[first], right, ys[first + 1])), left, right
+    ):
+        first += 1
+    while first < last and names_nothing(
+        page.lines, page.free_inside((left, ys[last - 1], right, ys[last])), left, right
+    ):
+        last -= 1
+    return ys[first : last + 1]
+
+
+def _with_open_ends(ys: list[float], left: float, right: float, page: _LinesByHeight) -> list[float]:
+    """The heights of rules with the ends of a first and a last row that no rule closes: they have cells, too."""
+    high = OPEN_ROW * median(b - a for a, b in pairwise(ys))
+    above = page.free_inside((left, ys[0] - high, right, ys[0]))
+    below = page.free_inside((left, ys[-1], right, ys[-1] + high))
+    opened = list(ys)
+    if len(above) > 1 and len(_rows_of(above, page)) == 1:
+        opened.insert(0, ys[0] - high)
+    if len(below) > 1 and len(_rows_of(below, page)) == 1:
+        opened.append(ys[-1] + high)
+    return opened
 
 
 def _mirrored(box: Box) -> Box:

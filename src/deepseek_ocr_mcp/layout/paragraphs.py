@@ -23,12 +23,17 @@ HANGING_EM: Final = 1.0  # how far the second line of a list item may stand from
 HANGING_MOST_EM: Final = 4.0  # the same from its mark, where the place of the text is not known
 LABEL_CHARS: Final = 16  # at most, in a name along the axis of a chart
 CODE_ROWS: Final = 3  # least length of a program
-CODE_SHARE: Final = 0.5  # of its lines end or are written as only programs are
-PITCH_SPREAD: Final = 0.035  # of the advance from character to character: type of one width, as recognisers place it
-PITCH_SHARE: Final = 0.7  # of the lines have that advance
+CODE_SHARE: Final = 0.4  # of its lines end or are written as only programs are
+CODE_SIGNS: Final = 2  # least number of lines with such signs
+CODE_PITCHES: Final = 2  # least number of lines that tell the advance
+CODE_GAP_EM: Final = 3.2  # most white between two lines of a program
+OFF_GRID: Final = 0.45  # of the advance: how far a letter of type of one width may stand from its place
+PITCH_SPREAD: Final = 0.05  # of the advance: lines of one type, some of them short
+PITCH_SHARE: Final = 0.7  # of the lines that are not short have that advance
 PITCH_CHARS: Final = 6  # shorter lines tell no advance
 CODE: Final = re.compile(
-    r"[;{}]$|^[}\])]|\)\s*[:{;]?$|\w\(|[\w\])]\s*[-+*/|&]?=\s*\S|==|!=|->|=>|::|^\s*(?:#|//|/\*|\*/|--\s)|^@\w"
+    r"[;{}]$|^[}\])]|^(?:\$|>>>|PS>) \S|\)\s*[:{;]?$|\w\(|[\w\])]\s*[-+*/|&]?=\s*\S|==|!=|->|=>|::"
+    r"|^\s*(?:#|//|/\*|\*/|--\s)|^@\w"
     r"|^(?:def|class|if|else|elif|for|while|try|return|import|from|end|fi|done|print|var|let|const|function)\b.*[:({;\w]$"
 )
 
@@ -41,13 +46,20 @@ def paragraphs_of(frame: Frame, rows: Sequence[Row], number: int, heading_of: Se
     """
     if not rows:
         return
-    if _is_code(frame, rows):
-        yield Element("code", tuple((tuple(row),) for row in rows), region=number)
-        return
     part = _ColumnRows.of(frame, rows, heading_of)
-    start = 0
-    for n in range(1, len(rows) + 1):
-        if n == len(rows) or part.begins(start, n):
+    at = 0
+    for start, stop in [*_programs(frame, rows, heading_of), (len(rows), len(rows))]:
+        yield from _prose(part, at, start, number)
+        if stop > start:
+            yield Element("code", tuple((tuple(row),) for row in rows[start:stop]), region=number)
+        at = stop
+
+
+def _prose(part: _ColumnRows, first: int, end: int, number: int) -> Iterator[Element]:
+    """The rows from `first` to `end` as elements of the region `number`."""
+    start = first
+    for n in range(first + 1, end + 1):
+        if n == end or part.begins(start, n):
             yield part.element(start, n, number)
             start = n
 
@@ -141,24 +153,67 @@ class _ColumnRows:
         return Element(kind, tuple((tuple(row),) for row in self.rows[start:stop]), region=number)
 
 
-def _is_code(frame: Frame, rows: Sequence[Row]) -> bool:
-    """Whether the rows are lines of a program: type of one width, and signs that only programs have."""
-    if len(rows) < CODE_ROWS or any(len(row) > 1 for row in rows) or frame.mirrored:
-        return False
-    texts = [frame.lines[row[0]].text.strip() for row in rows]
-    if sum(CODE.search(text) is not None for text in texts) < CODE_SHARE * len(texts):
-        return False
-    pitches = [pitch for row in rows if (pitch := _pitch(frame, row[0]))]
-    if len(pitches) < CODE_ROWS:
+def _programs(frame: Frame, rows: Sequence[Row], heading_of: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are lines of a program: type of one width, and signs that only programs have."""
+    if frame.mirrored or len(rows) < CODE_ROWS:
+        return
+    lines = [_ProgramLine.of(frame, row) for row in rows]
+    if sum(line.has_sign for line in lines) < CODE_SIGNS:
+        return
+    start = 0
+    while start < len(rows):
+        stop = start
+        while stop < len(rows) and lines[stop].may_be and not heading_of[stop]:
+            if stop > start and frame.union(rows[stop])[1] - frame.union(rows[stop - 1])[3] > CODE_GAP_EM * frame.em:
+                break
+            stop += 1
+        first, end = start, stop
+        while first < end and not (lines[first].pitch or lines[first].has_sign):
+            first += 1
+        while first < end and not (lines[end - 1].pitch or lines[end - 1].has_sign):
+            end -= 1  # a short word before or after it is none of its lines
+        if end - first >= CODE_ROWS and _is_program(lines[first:end]):
+            yield first, end
+        start = max(stop, start + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _ProgramLine:
+    """What a row tells about whether it is a line of a program."""
+
+    pitch: float
+    """The advance from character to character, if it is the same all along; 0 where that is not so, or not known."""
+    has_sign: bool
+    is_short: bool
+
+    @classmethod
+    def of(cls, frame: Frame, row: Row) -> _ProgramLine:
+        if len(row) > 1 or frame.is_block(row):
+            return cls(0.0, has_sign=False, is_short=False)
+        text = frame.lines[row[0]].text.strip()
+        return cls(_pitch(frame, row[0]), CODE.search(text) is not None, len(text) < PITCH_CHARS)
+
+    @property
+    def may_be(self) -> bool:
+        return self.pitch > 0 or self.has_sign or self.is_short
+
+
+def _is_program(lines: Sequence[_ProgramLine]) -> bool:
+    """Whether the lines have one advance, and enough of them signs of a program."""
+    pitches = [line.pitch for line in lines if line.pitch]
+    long = sum(not line.is_short for line in lines)
+    if len(pitches) < CODE_PITCHES or sum(line.has_sign for line in lines) < max(CODE_SIGNS, CODE_SHARE * len(lines)):
         return False
     usual = median(pitches)
-    alike = sum(abs(pitch - usual) <= PITCH_SPREAD * usual for pitch in pitches)
-    return alike >= PITCH_SHARE * len(pitches)
+    return sum(abs(pitch - usual) <= PITCH_SPREAD * usual for pitch in pitches) >= PITCH_SHARE * long
 
 
 def _pitch(frame: Frame, i: int) -> float:
-    """The advance from character to character of a line; 0 where it is too short to tell."""
+    """The advance from character to character of a line; 0 where it is too short to tell, or not the same all along."""
     line, box = frame.lines[i], frame.boxes[i]
-    if len(line.text) < PITCH_CHARS or len(line.centres) != len(line.text):
+    count = len(line.text)
+    if count < PITCH_CHARS or len(line.centres) != count:
         return 0.0
-    return (line.centres[-1] - line.centres[0]) * (box[2] - box[0]) / (len(line.text) - 1)
+    step = (line.centres[-1] - line.centres[0]) / (count - 1)
+    off = max(abs(centre - line.centres[0] - n * step) for n, centre in enumerate(line.centres) if line.text[n] != " ")
+    return step * (box[2] - box[0]) if off <= OFF_GRID * step else 0.0

@@ -8,13 +8,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Final
 
 from .lines import Box
 
-__all__ = ["Grid", "find_grids", "no_tick"]
+__all__ = ["LEAST_BANDS", "Grid", "find_bands", "find_grids", "no_tick"]
 
 # Tuned on the PDFs of tests/documents and on the ruled pages of benchmarks/generated_pages.py. SNAP and TOUCH are
 # in ems: too small, and borders that are drawn in pieces do not meet, so that no table is found; too large, and the
@@ -26,6 +26,10 @@ LEAST_SIZE: Final = 11.0  # ems are at least so long, in points or pixels: rules
 MAX_FILLS: Final = 400  # coloured areas that are compared with each grid: bounds the time
 MAX_CROSSINGS: Final = 1_000_000  # level times upright rules
 MAX_GRID: Final = 60  # rows or columns; a larger one is a drawing
+HEAD_EM: Final = 5.0  # most height of a coloured row over a grid
+BAND_EM: Final = (0.8, 12.0)  # least and most height of a row between two level rules
+OPEN_EXTENTS: Final = 40  # extents that a rule is compared with: bounds the time
+LEAST_BANDS: Final = 3  # fewer are the heading and the body of a table, whose rows no rule parts
 BORDER_SHARE: Final = 0.6  # of the border between two cells is drawn, or they are one
 
 Rule = tuple[float, float, float]
@@ -45,6 +49,8 @@ class Grid:
     level: list[Rule]
     upright: list[Rule]
     snap: float
+    has_head: bool = False
+    """The first row is a coloured one over what the rules make."""
 
     @property
     def box(self) -> Box:
@@ -138,7 +144,66 @@ def _grid(across: list[Rule], down: list[Rule], fills: Sequence[Box], em: float,
     ends = [(end, 0.0, 0.0) for _, a, b in down for end in (a, b)]
     shared = [at for at, spans in _by_place(ends, snap) if len(spans) > 1]
     ys = _with_places(ys, (min(a for _, a, _ in down), max(b for _, _, b in down), *shared), LEAST_EM * em)
-    return Grid(xs, ys, sorted([*across, *edges]), down, snap)
+    has_head = False
+    for x1, y1, x2, y2 in fills:  # a coloured row of names over the grid
+        is_as_wide = abs(x1 - xs[0]) <= 2 * snap and abs(x2 - xs[-1]) <= 2 * snap
+        if is_as_wide and abs(y2 - ys[0]) <= snap and LEAST_EM * em <= y2 - y1 <= HEAD_EM * em:
+            ys, has_head = [y1, *ys], True
+    return Grid(xs, ys, sorted([*across, *edges]), down, snap, has_head)
+
+
+def find_bands(
+    rules: Sequence[Box], em: float, fills: Sequence[Box] = ()
+) -> Iterator[tuple[float, float, list[float]]]:
+    """Level rules and edges of coloured rows that begin and end at the same places: from where to where, and heights.
+
+    Args: as those of `find_grids`. Rules that are parts of grids are among them, too.
+    """
+    snap, touch = SNAP_EM * max(em, LEAST_SIZE), TOUCH_EM * max(em, LEAST_SIZE)
+    level = _merged([((y1 + y2) / 2, x1, x2) for x1, y1, x2, y2 in rules if x2 - x1 >= y2 - y1], snap, touch)
+    rows = _merged_fills([box for box in fills if BAND_EM[0] * em <= box[3] - box[1] <= BAND_EM[1] * em], snap, touch)
+    level += [(y, x1, x2) for x1, y1, x2, y2 in rows for y in (y1, y2)]
+    level.sort(key=lambda rule: (rule[1], rule[2]))
+    for extent in _alike(level, 2 * snap):
+        ys = _places([y for y, _, _ in extent], snap)
+        run = ys[:1]
+        for above, y in pairwise([*ys, float("inf")]):
+            if BAND_EM[0] * em <= y - above <= BAND_EM[1] * em:
+                run.append(y)
+                continue
+            if len(run) > LEAST_BANDS:
+                yield min(x1 for _, x1, _ in extent), max(x2 for _, _, x2 in extent), run
+            run = [y]
+
+
+def _alike(level: Sequence[Rule], slack: float) -> Iterator[list[Rule]]:
+    """Rules that begin and end at the same places, in groups."""
+    groups: list[list[Rule]] = []
+    for rule in level:
+        for group in groups[-OPEN_EXTENTS:]:
+            if abs(group[0][1] - rule[1]) <= slack and abs(group[0][2] - rule[2]) <= slack:
+                group.append(rule)
+                break
+        else:
+            groups.append([rule])
+    return (group for group in groups if len(group) > LEAST_BANDS)
+
+
+def _merged_fills(fills: Sequence[Box], snap: float, touch: float) -> list[Box]:
+    """Coloured areas, those put together that stand side by side as the cells of a row."""
+    merged: list[Box] = []
+    for box in sorted(fills[:MAX_FILLS], key=lambda box: (round(box[1] / snap), box[0])):
+        before = merged[-1] if merged else None
+        if (
+            before is not None
+            and abs(before[1] - box[1]) <= snap
+            and abs(before[3] - box[3]) <= snap
+            and box[0] <= before[2] + touch
+        ):
+            merged[-1] = (before[0], before[1], max(before[2], box[2]), before[3])
+        else:
+            merged.append(box)
+    return merged
 
 
 def _edges(fills: Sequence[Box], xs: list[float], top: float, bottom: float, snap: float) -> Iterator[Rule]:

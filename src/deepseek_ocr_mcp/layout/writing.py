@@ -25,6 +25,12 @@ LEADERS: Final = re.compile(r"(?:[.·_]\s?){5,}|…\s*…|(?:[.…·]{2,}|…)[\
 """Dots that lead to the number of a page; recognisers make fewer of them. An ellipsis has three."""
 FEW_DOTS: Final = ("..", "…", "··", "__", ". .")  # text without these has no leaders: they are sought first
 HYPHENS: Final = ("-", "\u2010", "\u00ad")  # that divide a word at the end of a line
+ADDRESS: Final = re.compile(r"(?:\b(?:https?://|www\.)\S*[/_?=&#%.-]|\S@[\w-]+(?P<whole>\.[\w.-]*)?\.|\w@)$")
+"""The end of a line that breaks an address where browsers and editors do."""
+ADDRESS_REST: Final = re.compile(
+    r"[a-z0-9_%?=&#~-]*(?:[/_?=&#%~]|[a-z0-9]\.[a-z0-9])|[a-z]{2,4}(?![\w'’-])|[a-z0-9-]+$"
+)
+COMMON_HOSTS: Final = re.compile(r"(?:com|org|net|edu|gov|info|co|de|uk|fr|it|es|nl|eu|ch|at|jp|cn|in|io)\b")
 DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
 SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
@@ -165,17 +171,22 @@ def _is_listing(frame: Frame, rows: Sequence[Sequence[int]]) -> bool:
 
 def _goes_on(frame: Frame, above: Sequence[int], below: Sequence[int], right: float) -> bool:
     """Whether the line is broken for want of room: the first word below would not have fitted above."""
+    text, following = frame.lines[above[-1]].text.rstrip(), frame.lines[below[0]].text.strip()
     if len(above) > 1 and len(cells_of(frame, above)) > 1:
-        return False
-    text = frame.lines[above[-1]].text.rstrip()
+        # A line of justified prose may have white as wide as a column's edge.
+        return following[:1].islower() and frame.boxes[above[-1]][2] > right - SHORT_OF_MARGIN * frame.em
     if _leads(text):
         return False
-    if text.endswith(HYPHENS):
+    if text.endswith(HYPHENS) or _breaks_address(text, following):
         return True
     least = SQUARE_CHARS if NO_SPACES.match(text) else PROSE_CHARS
-    if sum(reading_length(frame.lines[i].text) for i in above) < least:
+    length = sum(reading_length(frame.lines[i].text) for i in above)
+    # A line before an address that had no room is short, within a sentence.
+    is_within = " " in following or ADDRESS.search(following) is not None
+    may_be_short = is_within and "@" in following.split(" ")[0] and text[-1:].islower()
+    if length < least and not may_be_short:
         return False
-    box, following = frame.boxes[below[0]], frame.lines[below[0]].text.strip()
+    box = frame.boxes[below[0]]
     word = 1 if NO_SPACES.match(following) else len(following.split(maxsplit=1)[0]) if following else 0
     room = (word + 1) * (box[2] - box[0]) / max(1, len(following))
     return frame.boxes[above[-1]][2] + room > right - SHORT_OF_MARGIN * frame.em
@@ -191,7 +202,16 @@ def _join(text: str, more: str) -> str:
         return text + more  # INV-20417, 1990-2000, Jean-Luc: the hyphen is printed within the word
     if NO_SPACES.match(text[-1]) and NO_SPACES.match(more[0]):
         return text + more
-    return f"{text} {more}"
+    return text + more if _breaks_address(text, more) else f"{text} {more}"
+
+
+def _breaks_address(text: str, more: str) -> bool:
+    """Whether a line ends within an address of the web or of mail, and `more` goes on with it."""
+    end = ADDRESS.search(text)
+    if end is None or ADDRESS_REST.match(more) is None:
+        return False
+    # A host that has its dot already ends a sentence, unless a common ending of hosts follows.
+    return not end["whole"] or COMMON_HOSTS.match(more) is not None
 
 
 def _runs_on(before: Element, element: Element, text: str, more: str) -> bool:

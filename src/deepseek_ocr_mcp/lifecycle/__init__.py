@@ -1,1 +1,1 @@
-"""Where the model is, and who may move it."""
+"""Keeps track of the place of the model, and moves it."""

@@ -1,4 +1,4 @@
-"""Defines a lifecycle: how the service has pages read, wherever the model is: here, on several cards, or elsewhere."""
+"""Defines a lifecycle, by which the service has pages read: by one worker, by several, or by servers elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Lifecycle", "ModelStatus", "PagesRead"]
 
 @dataclass(frozen=True, slots=True)
 class PagesRead:
-    """Pages as read: one entry of `pages` per page, each with the fields of `engines.base.PageText`."""
+    """Pages that were read: an entry for each page, with the fields of `engines.base.PageText` or a `Reading`."""
 
     pages: list[dict[str, Any]]
     engine: str
@@ -53,7 +53,7 @@ class ModelStatus:
 
 
 class Lifecycle(Protocol):
-    """Brings the model where it must be, reads with it, and gives everything back."""
+    """Brings the model to the place where it reads, reads with it, and gives its memory back."""
 
     observer: Observer
 
@@ -61,37 +61,37 @@ class Lifecycle(Protocol):
     def engine(self) -> EngineSpec: ...
     @property
     def probe(self) -> GpuProbe:
-        """Knows the cards of this machine."""
+        """The cards of this machine."""
         ...
 
     @property
     def lanes(self) -> int:
-        """Batches of one document that are worth having under way at once; each is one call of `read`."""
+        """The number of batches of one document that it pays to read at once. Each batch is one call of `read`."""
         ...
 
     @property
     def state(self) -> State:
-        """Where the weights are, whatever is being done about it."""
+        """The place of the weights. A move that runs does not change it before its end."""
         ...
 
     @property
     def ready_state(self) -> State:
-        """The state in which it can read."""
+        """The state in which the engine can read."""
         ...
 
     @property
     def device(self) -> str: ...
     @property
     def loading_s(self) -> float | None:
-        """Seconds that the load which runs has taken; None while none does."""
+        """The seconds that the present load has taken; None while no load runs."""
         ...
 
     def running(self) -> AbstractAsyncContextManager[object]:
-        """Everything else happens inside; nothing is held when it ends."""
+        """The lifespan. Every other method is called inside it. At its end all memory is given back."""
         ...
 
     def lease(self) -> AbstractAsyncContextManager[None]:
-        """Held by a document from its first page to its last: the model is not idle meanwhile."""
+        """A lease, which a document holds from its first page to its last. The model is not idle while one is held."""
         ...
 
     async def read(
@@ -103,20 +103,23 @@ class Lifecycle(Protocol):
         background: Callable[[], bool] = ...,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages; the caller holds a lease. Any number of calls may be under way.
+        """Read some pages. The caller holds a lease. Any number of calls may run at once.
 
         Args:
-            client: who asks; clients take turns.
-            background: whether all that others ask for comes first; asked when a turn is given.
+            pages: the pages.
+            options: the mode and its arguments.
+            client: the name of the client; clients take turns.
+            background: tells whether the pages of other callers come first. It is called when a turn is given.
+            on_progress: gets the progress, from 0 to 1, and a sentence.
         """
         ...
 
     def status(self) -> ModelStatus:
-        """The state of now; waits for nothing."""
+        """The status. It waits for nothing."""
         ...
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """MiB that ended workers held and that their cards still lack; None: none."""
+        """MiB that ended workers held and that their cards have not got back; None if nothing is missing."""
         ...
 
     async def offload(self) -> Transition: ...

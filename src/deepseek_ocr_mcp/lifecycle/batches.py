@@ -1,9 +1,9 @@
 """Reads the pages that wait with one worker, batch after batch, and gives every caller its own pages or its own error.
 
-- A batch is read under the manager's lock. Which pages are in it is decided with the lock in hand (`line.WaitingLine`).
-- A batch over which the worker or its card is lost is read once more, request by request. So is a batch of several
-  requests that was refused: none fails for another's page.
-- A caller that goes away takes its own pages out of the batch; the batch is cancelled only if nobody else is in it.
+- A batch is read under the manager's lock. Its pages are chosen when the lock is held (`line.WaitingLine`).
+- If the worker or its card is lost over a batch, the batch is read once more, request by request. So is a batch of
+  several requests that the engine refused: no request fails for the page of another.
+- A caller that goes away takes its own pages out of the batch. The batch is cancelled when no caller is left in it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Batches", "PageReader", "crashed"]
 
 log = logging.getLogger(__name__)
 
-READ_ATTEMPTS: Final = 2  # the first, and one in a fresh worker
+READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
 
 
 class PageReader(Protocol):
-    """The owner of the worker, as `Batches` uses it; a `manager.ModelManager`."""
+    """The owner of the worker, as far as `Batches` uses it; a `manager.ModelManager`."""
 
     @property
     def engine(self) -> EngineSpec: ...
@@ -50,7 +50,7 @@ class PageReader(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Return when the worker can read; raises the error of the load."""
+        """Return when the worker can read. Raises the error of the load."""
         ...
 
     async def call(
@@ -64,7 +64,7 @@ class PageReader(Protocol):
         ...
 
     async def replace_spoiled(self, why: str) -> None:
-        """End a worker that has read for the last time. Caller holds the lock."""
+        """End a worker that must not read again. Caller holds the lock."""
         ...
 
 
@@ -82,7 +82,7 @@ class _Flight:
         return [page for part in self.parts for page in part.pages]
 
     def places(self, part: Part) -> range:
-        """Where this part's pages stand in the batch."""
+        """The indices of this part's pages in the batch."""
         start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
         return range(start, start + len(part.pages))
 
@@ -96,7 +96,7 @@ class _Flight:
             part.started, part.device = now, device
 
     async def tell(self, done: float, message: str) -> None:
-        """Pass on how far the worker is."""
+        """Pass the progress of the worker on to every part."""
         for part in self.parts:
             part.tell(done, message)
 
@@ -112,7 +112,7 @@ class _Flight:
             part.fail(error)
 
     def lost_its_worker(self, cause: WorkerDied | GpuLost) -> None:
-        """Send every part back, unless it has had its attempts: then it is told the cause."""
+        """Send every part back, or fail it if all its attempts are used up."""
         for part in self.parts:
             part.alone = True
             part.crashes += 1
@@ -122,7 +122,10 @@ class _Flight:
                 part.fail(crashed(cause) if isinstance(cause, WorkerDied) else cause)
 
     def was_refused(self, error: OcrError) -> None:
-        """Tell the only part, or send all back: the error may be about another's page. A stop is for all."""
+        """Fail a part that was alone. Send several back, because the error may be about the page of one.
+
+        `Cancelled` is an error for all of them.
+        """
         if len(self.parts) == 1 or isinstance(error, Cancelled):
             self.fail(error)
             return
@@ -132,10 +135,10 @@ class _Flight:
 
 
 class Batches:
-    """The line in front of one worker.
+    """The line of pages in front of one worker.
 
     Args:
-        reader: owns the worker.
+        reader: the owner of the worker.
         page_timeout: seconds that a page may take.
     """
 
@@ -146,16 +149,18 @@ class Batches:
         self._batch: _Flight | None = None
         self._line_is_read = False
         self.served = 0
-        """Pages that were read."""
+        """The number of pages that were read."""
 
     def __repr__(self) -> str:
         return f"<Batches {len(self._line)} in line, {self.served} pages served>"
 
     async def read(self, part: Part, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> PagesRead:
-        """Read the pages of `part`; see `ModelManager.read`.
+        """Read the pages of a part; see `ModelManager.read`.
 
         Args:
-            tasks: where the line is read; it outlives the caller.
+            part: the pages.
+            on_progress: gets the progress, from 0 to 1, and a sentence.
+            tasks: the task group in which batches are read. It outlives the caller.
         """
         queued_s = load_s = 0.0
         while part.result is None:
@@ -187,7 +192,7 @@ class Batches:
         )
 
     def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
-        """Its caller went away: pages that only this part asked for are not read."""
+        """Take out the pages of a part whose caller went away."""
         batch = self._batch
         if self._line.leave(part) or batch is None or part not in batch.parts:
             return
@@ -198,24 +203,25 @@ class Batches:
             tasks.start_soon(self._reader.drop, list(batch.places(part)))
 
     async def _read_line(self) -> None:
-        """Read batch after batch until nobody stands in line."""
+        """Read batch after batch until the line is empty."""
         try:
             while self._line:
                 async with self._reader.lock:
                     if self._reader.is_ready():
                         await self._read_batch(self._line.next_batch(self._reader.engine.shared_pages))
-                    else:  # released while they stood in line: each asks for the model, and joins again
+                    else:  # the model was released: each part asks for it, and joins the line again
                         for part in self._line.take_all():
                             part.send_back()
         finally:
             self._line_is_read = False
-            for part in self._line.take_all():  # only where the server closes
+            for part in self._line.take_all():  # parts are left only if the server closes
                 part.fail(closing())
 
     async def _read_batch(self, parts: list[Part]) -> None:
-        """Read these parts' pages. Caller holds the lock. Afterwards every part has its answer or was sent back."""
+        """Read the pages of these parts. Caller holds the lock. Afterwards every part has its answer or was sent
+        back."""
         if not parts:
-            return  # their callers went away while the lock was awaited
+            return  # all callers went away before the lock was free
         self._batch = batch = _Flight(parts)
         batch.begin(self._reader.device)
         try:
@@ -236,7 +242,7 @@ class Batches:
             batch.fail(unforeseen(exc))
         finally:
             self._batch = None
-            batch.fail(closing())  # cancelled: nobody waits, or the server closes
+            batch.fail(closing())  # a part that still waits was cancelled with the server
 
     def _count(self, pages: Sequence[dict[str, Any]], seconds: float) -> None:
         self.served += len(pages)
@@ -245,7 +251,7 @@ class Batches:
 
 
 def crashed(died: WorkerDied) -> WorkerCrashed:
-    """The error that tells of a dead worker, with the end of its stderr."""
+    """The error for the callers of a dead worker, with the end of its stderr."""
     last_words = f" Its last words: {died.last_words}" if died.last_words else ""
     killed = died.returncode == -9
     return WorkerCrashed(

@@ -1,6 +1,6 @@
-"""Makes the two choices of a start, once: which engine reads, and what lifecycle it gets.
+"""Chooses the engine and its lifecycle, once, when a server starts.
 
-What only some settings need is imported when they need it: over stdio the first answer is due within a second.
+Modules that only some settings need are imported only then: over stdio the first answer is due within a second.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def build_lifecycle(
     """The lifecycle that the settings ask for: endpoints elsewhere, a pool of workers, or one worker.
 
     Args:
-        engine: that reads.
-        settings: of the operator.
-        probe: knows the cards.
+        engine: the engine that reads.
+        settings: the settings of the operator.
+        probe: the cards of this machine.
         spawn: starts a worker.
-        encode: makes a page a file to send; needed for an engine that reads elsewhere.
+        encode: encodes a page as a file to send; needed for an engine that reads elsewhere.
     """
     if engine.is_remote:
         from .remote.manager import RemoteManager
@@ -79,7 +79,7 @@ def build_lifecycle(
 
 
 def _cards(engine: EngineSpec, settings: Settings, probe: GpuProbe) -> list[str]:
-    """The cards that `OCR_GPUS` names; one entry at least, as `OCR_GPU` would say it."""
+    """The cards that `OCR_GPUS` names, each in the form of `OCR_GPU`; one entry at least."""
     if not settings.ocr_gpus:
         return [settings.ocr_gpu]
     found = several_gpus(

@@ -1,12 +1,12 @@
-"""Decides which card reads next and which card is brought up. Pure: a failing card is tested without a card.
+"""Decides which card reads next, and which card is brought up. All functions are pure, so tests need no card.
 
-A batch is bound to a card when that card can read it at once, never before. So nobody waits behind somebody's long
-batch while another card is free, and a card that fails has nobody standing in line for it.
+A batch is given to a card when that card can read it at once, never before. So no caller waits behind the long batch of
+another while a card is free, and no page waits for a card that fails.
 
-Other programs use these cards too, and a card that is brought up takes memory from them for as long as the idle
-policy lets it. So pages that a ready and idle card can read wake no other card. Pages that no card can begin at once
-wake one: a card for each batch that waits, less the cards that are on their way. Pages that are read ahead, for nobody
-yet, wait for the cards that are up.
+Other programs use these cards, too, and a card that is brought up takes memory from them until it is idle for long
+enough. So pages that a ready and idle card can read wake no other card. If no card can begin with some pages at once,
+cards are woken: one for each batch that waits, less the cards that are being woken already. Pages that are read ahead
+of any request wait for the cards that are ready.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ __all__ = ["Standing", "WaitingPages", "is_hopeless", "next_to_read", "next_to_w
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A card, as the choice sees it."""
+    """The facts about a card on which the choice depends."""
 
     ready: bool = False
-    """Its model is where it reads, and nothing is being done about it."""
+    """Whether its model can read, and no move is under way."""
     pages: int = 0
-    """Pages that it was given and has not read yet."""
+    """The number of pages that it was given and has not read yet."""
     waking: bool = False
-    """Its model is on the way to where it reads."""
+    """Whether its model is being loaded or restored."""
     near: bool = False
-    """Its weights are in host memory: back on the card in a tenth of the time that a load takes."""
+    """Whether its weights are in host memory. A restore takes a tenth of the time of a load."""
     free_mb: int | None = None
     last_read: float = -inf
-    """When it ended its last batch."""
+    """The time when it ended its last batch."""
     strikes: int = 0
-    """How often it has failed since it read its last page."""
+    """The number of failures since it read its last page."""
     out_until: float = -inf
-    """Until when it is passed over, because it failed or had no room."""
+    """The time until which it is passed over, because it failed or had no room."""
     refused_at: int = -1
-    """When it was last tried in vain; a count that `WaitingPages.since` shares."""
+    """The number of the last attempt that failed, in the count that `WaitingPages.since` uses."""
 
     @property
     def up(self) -> bool:
-        """Whether it reads, or will without anybody's doing."""
+        """Whether it can read, or is on the way to it."""
         return self.ready or self.waking or self.pages > 0
 
 
@@ -53,27 +53,27 @@ class WaitingPages:
     pages: int = 1
     since: int = 0
     background: bool = False
-    """Whether nobody waits for them yet."""
+    """Whether no caller waits for them yet."""
     shunned: frozenset[int] = frozenset()
-    """Indices of the cards that failed over these very pages."""
+    """The indices of the cards that failed over these pages."""
 
 
 def next_to_read(cards: Sequence[Standing]) -> list[int]:
-    """The cards that can begin a batch at once, best first.
+    """The cards that can begin a batch at once, the best first.
 
-    The one that read last comes first: on the others the idle time runs on, and their memory goes back.
+    The card that read last is the best, because the others can then become idle and give their memory back.
     """
     able = [index for index, card in enumerate(cards) if card.ready and not card.pages]
     return sorted(able, key=lambda index: (-cards[index].last_read, index))
 
 
 def share(waiting: int, readers: int, most: int) -> int:
-    """Pages that one batch may have. Side by side on two cards is faster than in one batch on one.
+    """The number of pages of one batch. Two cards side by side are faster than one card with all pages.
 
     Args:
-        waiting: pages that wait.
-        readers: cards that can begin a batch at once.
-        most: pages that the engine reads in one batch.
+        waiting: the number of pages that wait.
+        readers: the number of cards that can begin a batch at once.
+        most: the number of pages that the engine reads in one batch.
     """
     return max(1, min(most, ceil(waiting / max(1, readers))))
 
@@ -81,17 +81,17 @@ def share(waiting: int, readers: int, most: int) -> int:
 def next_to_wake(
     cards: Sequence[Standing], waiting: Sequence[WaitingPages], *, batch_pages: int, now: float
 ) -> int | None:
-    """The index of the card to bring up for the pages that wait; None: no further one.
+    """The index of the card to bring up for the pages that wait; None if no further card is needed.
 
-    Cards that have not failed come before cards that have, then cards whose weights are in host memory, then the one
-    with most free memory. A card that is left out for a while is tried earlier only for pages that no other card can
-    read, and once for each of them.
+    Cards that have not failed come first; among them, cards whose weights are in host memory, and then the card with
+    the most free memory. A card that is passed over for a while is tried earlier only for pages that no other card can
+    read, and once for each of these pages.
 
     Args:
-        cards: all of them.
+        cards: all cards.
         waiting: the pages that no card can begin at once, in any order.
-        batch_pages: pages that are read together.
-        now: by the event loop's clock.
+        batch_pages: the number of pages that are read together.
+        now: the time by the event loop's clock.
     """
     asleep = [index for index, card in enumerate(cards) if not card.up]
     fresh = [index for index in asleep if cards[index].out_until <= now]
@@ -112,12 +112,12 @@ def next_to_wake(
 
 
 def is_hopeless(part: WaitingPages, cards: Sequence[Standing], now: float) -> bool:
-    """Whether every card that may read these pages has been tried in vain since they were asked for.
+    """Whether every card that may read these pages was tried and failed after they were asked for.
 
     Args:
         part: the pages.
-        cards: all of them, in the order that `part.shunned` counts.
-        now: by the event loop's clock.
+        cards: all cards, in the order of the indices of `part.shunned`.
+        now: the time by the event loop's clock.
     """
     return all(
         not card.up and card.out_until > now and card.refused_at > part.since

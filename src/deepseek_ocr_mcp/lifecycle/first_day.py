@@ -1,8 +1,8 @@
-"""Confirms on a real card what no test without one can: ten checks, each with what was found and what to do.
+"""Checks the promises that only a real card can prove: ten checks, each with its finding and a remedy.
 
-They move a real model by a real worker through every state: load, read, offload, restore, read again, release. Where
-one fails that the next ones stand on, the rest is left out. `deepseek-ocr-mcp doctor --gpu` prints them;
-docs/first-day-on-a-gpu.md says what must appear.
+The checks move a real model in a real worker through every state: load, read, offload, restore, read again, release. If
+a check fails that later checks depend on, the later ones are left out. `deepseek-ocr-mcp doctor --gpu` prints the
+checks; docs/first-day-on-a-gpu.md says which findings are right.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from ..config import Settings
-from ..engines import KNOWN, PREFERRED
+from ..engines import KNOWN, PREFERRED, EngineSpec
 from ..engines.base import PageImage, ReadOptions
 from ..errors import OcrError
 from ..gpu.causes import torch_build
@@ -24,6 +24,7 @@ from ..gpu.choice import examine
 from ..gpu.probe import GpuProbe
 from ..install import extra_command
 from ..models import State
+from ..modes import DEFAULT_MODE, PLAIN_MODE
 from .base import PagesRead
 from .manager import ModelManager
 
@@ -31,10 +32,10 @@ __all__ = ["Check", "checks_on_a_card", "draw_page", "gpu_checks"]
 
 WORD: Final = "HELLO 42"
 LINES: Final = (WORD, "HOLE 24", "EEL 24", "HEEL 22", "OLE 44", "ELLE 2", "LOO 242", "HOHO 424")
-"""What stands on the page: enough of it that decode steps are recorded."""
+"""The text of the page. It is long enough that decode steps are recorded."""
 ENOUGH_TOKENS: Final = 24  # a step is recorded once it has run 16 times
 RESTORE_S: Final = 1.0  # the promise of docs/gpu-management.md, on PCIe 4 with 16 lanes or better
-LEFT_MB: Final = 64  # MiB by which two readings of a quiet card may differ
+LEFT_MB: Final = 64  # MiB by which two measurements of an idle card may differ
 
 _LETTERS: Final = {
     "H": ("10001", "10001", "10001", "11111", "10001", "10001", "10001"),
@@ -50,7 +51,7 @@ _SCALE: Final = 8  # pixels of a dot
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its finding."""
 
     name: str
     passed: bool
@@ -60,7 +61,7 @@ class Check:
 
 
 def draw_page(path: Path) -> PageImage:
-    """Write a page with `LINES` on it, as the raw RGB that engines read; no library is needed."""
+    """Write a page with `LINES` on it as raw RGB, which engines read. No library is needed."""
     width, height = (6 * max(map(len, LINES)) + 5) * _SCALE, (10 * len(LINES) + 7) * _SCALE
     rows = [bytearray(b"\xff" * (3 * width)) for _ in range(height)]
     for number, line in enumerate(LINES):
@@ -76,10 +77,11 @@ def draw_page(path: Path) -> PageImage:
 
 
 async def gpu_checks(settings: Settings, folder: Path) -> AsyncGenerator[Check, None]:
-    """All checks, for the engine that needs a card.
+    """Make all checks of the engine that needs a card.
 
     Args:
-        folder: a private one, for the page that is read.
+        settings: the settings of the operator.
+        folder: a private folder for the page that is read.
     """
     probe = GpuProbe()
     usable = True
@@ -89,18 +91,24 @@ async def gpu_checks(settings: Settings, folder: Path) -> AsyncGenerator[Check, 
     if not usable:
         return
     page = await anyio.to_thread.run_sync(draw_page, folder / "first-day.rgb")
-    # The idle policy stands still: each move is one of the checks.
+    # The idle policy is switched off, because each move is one of the checks.
     still = settings.model_copy(
         update={"gpu_offload_after": -1.0, "gpu_idle_timeout": -1.0, "ocr_prewarm": "off", "ocr_gpus": ()}
     )
-    manager = ModelManager(KNOWN[PREFERRED], still, probe=probe)
+    manager = ModelManager(_engine(settings), still, probe=probe)
     async with manager.running():
         async for check in checks_on_a_card(manager, page):
             yield check
 
 
+def _engine(settings: Settings) -> EngineSpec:
+    """The engine for a card that the settings name, or else the preferred one, for the model that they name."""
+    named = KNOWN.get(settings.ocr_engine)
+    return (named if named is not None and named.gpu_mb else KNOWN[PREFERRED]).for_model(settings.ocr_model)
+
+
 async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[Check]:
-    """1 to 3: the driver and the cards, torch against them, the weights."""
+    """Checks 1 to 3: the driver and the cards, whether torch fits them, the weights."""
     cards = await anyio.to_thread.run_sync(probe.cards)
     listed = "; ".join(f"GPU {card.index} {card.name}, {card.memory_free_mb} MiB free" for card in cards)
     yield Check("cards", bool(cards), listed or probe.note, "" if cards else "Install NVIDIA's driver.")
@@ -118,17 +126,17 @@ async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[
         " ".join([f"torch {build.version}." if build else "torch is missing.", *messages, *remarks]),
         "" if good else first.remedy if first else extra_command("gpu"),
     )
-    folder = await anyio.to_thread.run_sync(KNOWN[PREFERRED].weights_here, settings.ocr_model)
+    folder = await anyio.to_thread.run_sync(_engine(settings).weights_here, settings.ocr_model)
     remedy = "" if folder else "deepseek-ocr-mcp download"
     yield Check("weights", folder is not None, str(folder or "They are not on this machine."), remedy)
 
 
 async def checks_on_a_card(manager: ModelManager, page: PageImage) -> AsyncIterator[Check]:
-    """4 to 10: load, read, record, offload, restore, read again, release. Stops at the first error.
+    """Checks 4 to 10: load, read, record, offload, restore, read again, release. Stops at the first error.
 
     Args:
-        manager: with nothing loaded, inside its `running()`.
-        page: with `LINES` on it.
+        manager: a manager inside its `running()`, with no model loaded.
+        page: a page with `LINES` on it.
     """
     name = "load"
     try:
@@ -162,7 +170,8 @@ _REPORT: Final = "Report it, with gpu_status and the log at OCR_LOG_LEVEL=debug.
 
 
 async def _read(manager: ModelManager, page: PageImage) -> PagesRead:
-    return await manager.read([page], ReadOptions("free"))
+    mode = PLAIN_MODE if PLAIN_MODE in manager.engine.modes else DEFAULT_MODE
+    return await manager.read([page], ReadOptions(mode))
 
 
 def _reads(reading: PagesRead) -> Check:

@@ -1,6 +1,7 @@
-"""The idle policy: pure, so that ten minutes can be tested in a millisecond.
+"""The idle policy, which says when a model that nobody uses gives its memory back.
 
-`Idleness` asks it, and knows who needs the model and how long nobody has.
+`IdlePolicy` is pure, so that ten minutes are tested in a millisecond. `Idleness` counts the requests that need the
+model and the time since the last one, and asks the policy.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NEVER = -1.0
 
 
 class Step(StrEnum):
-    """What the policy may ask for."""
+    """The steps that the policy may ask for."""
 
     OFFLOAD = "offload"
     RELEASE = "release"
@@ -28,21 +29,21 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdlePolicy:
-    """When an idle model moves down: GPU to host memory, then out of the process.
+    """Says when an idle model moves from the GPU to host memory, and when its process ends.
 
-    Both times count from the moment the last request ended, in seconds; `NEVER` switches a step off.
+    Both times are seconds since the last request ended. `NEVER` switches a step off.
     """
 
     offload_after: float
     release_after: float
 
     def seconds_until(self, step: Step, state: State, idle_s: float) -> float | None:
-        """Seconds until `step` is due, 0 if it is; None if it never will be in this state.
+        """The seconds until a step is due; 0 if it is due, None if it never will be in this state.
 
         Args:
-            step: to take.
-            state: of the model.
-            idle_s: seconds since the last request ended.
+            step: the step.
+            state: the state of the model.
+            idle_s: the seconds since the last request ended.
         """
         after, states = {
             Step.OFFLOAD: (self.offload_after, (State.GPU,)),
@@ -60,21 +61,21 @@ class IdlePolicy:
         return None
 
     def wake_after(self, state: State, idle_s: float) -> float | None:
-        """Seconds until the policy should be asked again; None: not before something happens."""
+        """The seconds after which the policy has to be asked again; None: when the next event comes."""
         waits = [self.seconds_until(step, state, idle_s) for step in Step]
         return min((wait for wait in waits if wait is not None), default=None)
 
 
 class Idleness:
-    """Counts who needs a model and since when nobody does, and asks the policy.
+    """Counts the requests that need a model, and the time since the last one; asks the policy.
 
-    What it says of the policy is None while somebody needs the model.
+    The answers of the policy are None while a request needs the model.
     """
 
     def __init__(self, policy: IdlePolicy) -> None:
         self._policy = policy
         self.leases = 0
-        """Requests that need the model."""
+        """The number of requests that need the model."""
         self._since: float | None = None
         self._news = anyio.Event()
 
@@ -83,20 +84,20 @@ class Idleness:
 
     @property
     def seconds(self) -> float | None:
-        """Since the last request ended; None while there is one."""
+        """The seconds since the last request ended; None while there is a request."""
         return None if self.leases or self._since is None else anyio.current_time() - self._since
 
     def begin(self) -> None:
-        """Count from now, as if a request had just ended."""
+        """Begin the count now, as if a request had just ended."""
         self._since = anyio.current_time()
 
     def hold(self) -> None:
-        """A request needs the model. `let_go` must follow."""
+        """Note that a request needs the model. `let_go` must follow."""
         self.leases += 1
         self.notify()
 
     def let_go(self) -> None:
-        """It needs it no more."""
+        """Note that a request needs the model no more."""
         self.leases -= 1
         if self.leases == 0:
             self.begin()
@@ -107,22 +108,22 @@ class Idleness:
         return None if (idle := self.seconds) is None else self._policy.next_step(state, idle)
 
     def seconds_until(self, step: Step, state: State) -> float | None:
-        """Seconds until `step` is due."""
+        """The seconds until a step is due."""
         return None if (idle := self.seconds) is None else self._policy.seconds_until(step, state, idle)
 
     def wake_after(self, state: State) -> float | None:
-        """Seconds until the policy should be asked again."""
+        """The seconds after which the policy has to be asked again."""
         return None if (idle := self.seconds) is None else self._policy.wake_after(state, idle)
 
     def notify(self) -> None:
-        """Whoever watches is to look again."""
+        """Wake the task that watches."""
         self._news.set()
 
     def forget_news(self) -> None:
-        """Before a look: events from now on are news."""
+        """Count events from now on as news. Called before the watching task looks at the policy."""
         self._news = anyio.Event()
 
     async def news(self, within: float | None) -> None:
-        """Return when there is news, or after so many seconds; None: however long that takes."""
+        """Return when there is news, or after so many seconds; None: only when there is news."""
         with anyio.move_on_after(inf if within is None else within):
             await self._news.wait()

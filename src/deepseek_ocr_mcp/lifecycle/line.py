@@ -1,11 +1,11 @@
-"""Decides who reads next, from the parts in the line and the last turns; no model and no worker is asked.
+"""Decides whose pages are read next, by the line of waiting parts and the last turns. No model and no worker is asked.
 
-Pages that a caller waits for stand before pages that are read ahead for nobody yet; among equals the client
-whose last turn is longest ago comes first, and each client's own requests keep their order. So neither a long
-document nor a client with many requests makes another wait for more than one batch.
+Pages that a caller waits for come before pages that are read ahead. Among equals the client whose last turn is longest
+ago comes first, and the requests of one client keep their order. So neither a long document nor a client with many
+requests makes another client wait for more than one batch.
 
-`Line` only orders. A `Part` is also what its caller waits on: it takes times from the event loop's clock and paces
-the progress that it passes on, so both need a running event loop; in tests that clock is virtual.
+`WaitingLine` only orders. A caller waits on its `Part`, which takes times from the clock of the event loop and limits
+the pace of progress. So both need a running event loop; in tests its clock is virtual.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ __all__ = ["Part", "WaitingLine"]
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Some pages of one request, as it waits for them."""
+    """Some pages of one request, which waits for them."""
 
     pages: Sequence[PageImage]
     options: ReadOptions
     client: str = ""
-    """Who asks: all that one client asks for shares its turns."""
+    """The name of the client. All parts of a client share its turns."""
     background: Callable[[], bool] = lambda: False
-    """Whether nobody waits for it. Asked when a turn is given: somebody may have come meanwhile."""
+    """Tells whether no caller waits for the pages. It is called when a turn is given, because a caller may have
+    come."""
     alone: bool = False
-    """Whether it shares a batch no more: its last one failed, and mates must not suffer for each other."""
+    """Whether it is read in a batch of its own: its last batch failed, and other parts must not fail with it."""
     request: str = field(default_factory=request_id)
-    """For the lines of the log."""
+    """The id of the request, for log lines."""
     ticket: int = -1
     crashes: int = 0
     joined: float = 0.0
@@ -54,7 +55,7 @@ class Part:
     _next_news: float = 0.0
 
     def tell(self, done: float, message: str) -> None:
-        """Note the progress. The caller that waits hears of the latest only, at its own pace."""
+        """Note the progress. The caller gets only the latest, at its own pace."""
         self._progress = (done, message)
         self._news.set()
 
@@ -63,11 +64,11 @@ class Part:
         self._end(result, None)
 
     def fail(self, error: OcrError) -> None:
-        """End the wait with an error. A wait that has ended already stays as it is."""
+        """End the wait with an error, if it has not ended already."""
         self._end(None, error)
 
     def send_back(self) -> None:
-        """End the wait without an outcome: its caller asks for the model and joins the line again."""
+        """End the wait without a result. Its caller then asks for the model, and joins the line again."""
         self._end(None, None)
 
     def _end(self, result: list[dict[str, Any]] | None, error: OcrError | None) -> None:
@@ -78,7 +79,8 @@ class Part:
             self._news.set()
 
     async def news(self) -> tuple[float, str] | None:
-        """The latest progress, at most every `PROGRESS_EVERY_S`; None, at once, when it is over."""
+        """Wait for the latest progress, which comes at most every `PROGRESS_EVERY_S`; None as soon as the wait is
+        over."""
         await self._news.wait()
         with anyio.move_on_after(max(0.0, self._next_news - anyio.current_time())):
             await self._over.wait()
@@ -89,20 +91,20 @@ class Part:
         return self._progress
 
     async def follow(self, on_progress: OnProgress | None) -> None:
-        """Return when it is over; tell the progress on the way."""
+        """Return when the wait is over, and report the progress until then."""
         while (news := await self.news()) is not None:
             if on_progress is not None:
                 await on_progress(*news)
 
     def begin(self) -> None:
-        """Wait from now on, for the first time or again."""
+        """Begin the wait, for the first time or again."""
         self._news, self._over = anyio.Event(), anyio.Event()
         self.joined, self.started = anyio.current_time(), 0.0
         self._next_news = self.joined + PROGRESS_EVERY_S
 
 
 class WaitingLine:
-    """The parts that wait."""
+    """The line of waiting parts."""
 
     def __init__(self) -> None:
         self._waiting: list[Part] = []
@@ -120,14 +122,14 @@ class WaitingLine:
         return f"<Line {len(self._waiting)} waiting>"
 
     def join(self, part: Part) -> None:
-        """Stand in line. Who joins again keeps the place of the first time."""
+        """Add a part. A part that joins again keeps its first place."""
         if part.ticket < 0:
             part.ticket = next(self._tickets)
         part.begin()
         self._waiting.append(part)
 
     def leave(self, part: Part) -> bool:
-        """Step out. False: it did not stand here."""
+        """Remove a part. Returns whether it stood in this line."""
         try:
             self._waiting.remove(part)
         except ValueError:
@@ -135,16 +137,16 @@ class WaitingLine:
         return True
 
     def take_all(self) -> list[Part]:
-        """Everybody, in no order; the line is empty afterwards."""
-        everybody, self._waiting = self._waiting, []
-        return everybody
+        """Remove all parts, in no order."""
+        parts, self._waiting = self._waiting, []
+        return parts
 
     def next_batch(self, most_pages: int, may: Callable[[Part], bool] = lambda part: True) -> list[Part]:
-        """Take the parts to read at once: the next one, and others with the same options while they fit.
+        """Take the parts of the next batch: the next part, and others with the same options as long as they fit.
 
         Args:
-            most_pages: of the batch; a first part with more of them goes alone.
-            may: whether whoever asks may have this part.
+            most_pages: pages of a batch. A first part with more pages is a batch of its own.
+            may: tells whether the caller of this method may take a part.
         """
         first = self._next(filter(may, self._waiting))
         if first is None:
@@ -166,13 +168,13 @@ class WaitingLine:
             batch.append(self._took(mate))
             size += len(mate.pages)
         if not self._waiting:
-            self._last_turn.clear()  # nobody is owed a turn, and names are not kept for ever
+            self._last_turn.clear()  # no client is owed a turn, and names of clients are not kept for ever
         return batch
 
     def _next(self, parts: Iterable[Part]) -> Part | None:
         return min(
             parts,
-            # A part whose turn was lost to a crash has it again at once.
+            # A part that lost its turn to a crash gets another turn at once.
             key=lambda part: (part.background(), not part.crashes, self._last_turn.get(part.client, -1), part.ticket),
             default=None,
         )

@@ -1,15 +1,16 @@
-"""Brings the model where it must be, and gives everything back: the only writer of state.
+"""Moves one model between the disk, host memory and its GPU, and reads with it. Nothing else writes its state.
 
-- One lock: whoever holds it may read a batch or move the model. It is FIFO and held for one batch,
-  so a short request overtakes a long document between its batches. `batches.Batches` reads under it.
-- A request holds a lease from its first byte to its last. Idle time starts when the last lease
-  ends; the step that the idle policy asks for is decided once more under the lock.
-- Loading belongs to no request: the one that asked first may go away, the others still get it.
-- A worker that dies, loses its card or hangs is replaced; the state is true afterwards and `last_error` says what
+- There is one lock. Its holder may read a batch or move the model. It is FIFO and held for one batch, so a short
+request
+  overtakes a long document between two batches. `batches.Batches` reads under it.
+- A request holds a lease from its first byte to its last. Idle time starts when the last lease ends. A step of the idle
+  policy is decided again under the lock.
+- A load belongs to no request: if the request that caused it goes away, the others still get the model.
+- A worker that dies, loses its card or hangs is replaced. The state is true afterwards, and `last_error` says what
   happened.
-- Where the engine can be opened without a card, a parked model gives back its CUDA context too: a *successor* is
+- An engine that can be opened without a card gives back its CUDA context, too, when it is parked: a *successor* is
   started, which has the libraries imported and the weights mapped, and the worker with the context ends. Until the
-  successor is ready the parked worker can still be restored. `OCR_PARK=resident` keeps that worker instead.
+  successor is ready, the parked worker can be restored. `OCR_PARK=resident` keeps the parked worker instead.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ starting a successor takes 3.5 s of a core (imports, torch for the CPU). Not tun
 
 
 class Worker(Protocol):
-    """The part of a `WorkerHandle` that is used here; tests bring a worker that runs on virtual time."""
+    """The part of a `WorkerHandle` that a manager uses. Tests have a worker that runs on virtual time."""
 
     @property
     def pid(self) -> int: ...
@@ -79,7 +80,12 @@ Spawn = Callable[[EngineSpec, Mapping[str, str]], Awaitable[Worker]]
 
 
 async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
-    """A real child process with this engine in it."""
+    """Start a child process with an engine in it.
+
+    Args:
+        engine: the engine.
+        env: environment variables of the process, beside those that every child gets.
+    """
     return await WorkerHandle.spawn(
         ENGINE_HOST, engine.target, env=env, rights=engine.rights, name=f"{engine.name} worker"
     )
@@ -87,32 +93,32 @@ async def spawn_engine(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
 
 @dataclass(slots=True)
 class _Child:
-    """A worker and where it sits."""
+    """A worker and its place."""
 
     worker: Worker
     device: str = CPU
     card: str | None = None
-    """UUID of the card that holds its CUDA context; None: it has none."""
+    """The UUID of the card that holds its CUDA context; None if it has no context."""
     opened: bool = False
-    """Whether it has the weights mapped, and waits for a card."""
+    """Whether the worker has the weights mapped, and waits for a card."""
     footprint: Footprint | None = None
     condemned: bool = False
-    """Whether we end it: then its end is no crash."""
+    """Whether this manager is ending the worker: then its end is no crash."""
     gone: anyio.Event = field(default_factory=anyio.Event)
 
 
 @dataclass(slots=True)
 class _Succession:
-    """A successor on its way; `over` is set when it has taken its place, or will not."""
+    """The start of a successor. `over` is set when the successor has its place, or when the start has failed."""
 
     over: anyio.Event = field(default_factory=anyio.Event)
     hurry: anyio.Event = field(default_factory=anyio.Event)
-    """Set when somebody waits for it."""
+    """Set when a caller waits for the successor."""
 
 
 @dataclass(slots=True)
 class _Loading:
-    """A load that runs; whoever needs it waits for `finished`."""
+    """A load that is running. Callers wait for `finished`."""
 
     finished: anyio.Event = field(default_factory=anyio.Event)
     error: OcrError | None = None
@@ -120,7 +126,7 @@ class _Loading:
 
 
 class ModelManager:
-    """One engine, one worker at most. Use it inside `async with manager.running():`."""
+    """One engine with one worker at most. Use it inside `async with manager.running():`."""
 
     lanes = 1  # there is one worker, and it reads one batch at a time
 
@@ -141,8 +147,8 @@ class ModelManager:
         self._weights = weights or Weights(engine, settings)
         self._memory = CardMemory(engine, settings, self.probe)
         self._idle = Idleness(IdlePolicy(settings.gpu_offload_after, settings.gpu_idle_timeout))
-        # An engine with weights to park has two places for them: host memory and its device. With OCR_GPU=cpu
-        # the device is a second copy in host memory: slow and large, but every step is the same.
+        # An engine whose weights can be parked keeps them in host memory or on its device. With OCR_GPU=cpu
+        # its device is a second copy in host memory: slow and large, but every step is the same.
         self._parks = engine.gpu_mb > 0
         self._uses_card = self._parks and settings.ocr_gpu.lower() != CPU
         self._succeeds = self._uses_card and engine.opens and settings.ocr_park == "successor"
@@ -160,13 +166,13 @@ class ModelManager:
         self._batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
         self.model = ""
-        """The name of the loaded model, as the worker gives it."""
+        """The name of the loaded model, as the worker reports it."""
         self._folder: str | None = None
-        """Of the weights, as of the last load."""
+        """The folder of the weights at the last load."""
         self._restarts = 0
         self._last_error = ""
         self.failed_at = -inf
-        """When the failure of `last_error` happened."""
+        """The time of the failure that `last_error` describes."""
 
     def __repr__(self) -> str:
         parts = [self.state.name]
@@ -178,7 +184,8 @@ class ModelManager:
 
     @property
     def state(self) -> State:
-        """Where the weights are, whatever is being done about it. A worker that died in its sleep counts as gone."""
+        """The place of the weights. A move that runs does not change it before its end. A dead worker has no
+        weights."""
         if self._child is None or self._child.worker.alive or self.lock.locked():
             return self._state
         return State.UNLOADED
@@ -199,7 +206,8 @@ class ModelManager:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Watch the idle policy; at the end, kill the workers and give everything back."""
+        """The lifespan: the idle policy is watched, and at the end the workers are killed and all memory is given
+        back."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -212,7 +220,7 @@ class ModelManager:
                     await self._kill_now()
                     tasks.cancel_scope.cancel()
         finally:
-            await self._kill_now()  # a load may have started a worker in between
+            await self._kill_now()  # a load may have started a worker meanwhile
 
     async def _kill_now(self) -> None:
         for child in (self._child, self._successor):
@@ -222,7 +230,7 @@ class ModelManager:
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
-        """Held by a request from beginning to end: the model is not idle meanwhile."""
+        """A lease, which a request holds from beginning to end. The model is not idle while one is held."""
         self.hold()
         try:
             yield
@@ -251,8 +259,11 @@ class ModelManager:
         """Read some pages. The caller holds a lease.
 
         Args:
-            client: who asks; clients take turns.
-            background: whether all that others ask for comes first; asked when a turn is given.
+            pages: the pages.
+            options: the mode and its arguments.
+            client: the name of the client; clients take turns.
+            background: tells whether the pages of other callers come first. It is called when a turn is given.
+            on_progress: gets the progress, from 0 to 1, and a sentence.
 
         Raises:
             NotReady: the weights are being fetched.
@@ -270,13 +281,14 @@ class ModelManager:
 
     @property
     def records_steps(self) -> bool:
-        """Whether workers record decode steps: until one of them has failed to."""
+        """Whether workers record decode steps. False after one of them could not."""
         return self._records_steps
 
     async def replace_spoiled(self, why: str) -> None:
-        """End a worker that could not record a decode step: its allocator no longer frees its cache before it gives up.
+        """End a worker that could not record a decode step.
 
-        Its answer was right. The next worker records no steps. Caller holds the lock.
+        Its answer was right, but its allocator does not free its cache any more when memory is short. The next worker
+        records no steps. Caller holds the lock.
         """
         self._records_steps = False
         log.warning(
@@ -287,22 +299,22 @@ class ModelManager:
 
     @property
     def loading_s(self) -> float | None:
-        """Seconds that the load which runs has taken; None while none does."""
+        """The seconds that the present load has taken; None while no load runs."""
         return None if self._loading is None else anyio.current_time() - self._loading.since
 
     @property
     def can_read(self) -> bool:
-        """Whether a page would be read now without a move of the model before."""
+        """Whether a page could be read now, without moving the model first."""
         return self.is_ready() and self._doing is None
 
     async def load(self) -> None:
-        """Bring the model to the state in which it reads; callers that come meanwhile share the load.
+        """Bring the model to the state in which it reads. Callers that come meanwhile share the load.
 
         Raises:
             OcrError: the error of loading; see `read`.
         """
         while not self.can_read:
-            if self.is_ready():  # and on its way elsewhere, under the lock
+            if self.is_ready():  # but it is being moved, under the lock
                 async with self.lock:
                     continue
             await self.ready()
@@ -312,7 +324,7 @@ class ModelManager:
         return self._state is self.ready_state and self._child is not None and self._child.worker.alive
 
     async def ready(self) -> None:
-        """Wait for a loaded model, and start the load if nobody has. Raises the error of the load."""
+        """Wait until the model is loaded, and start the load if none runs. Raises the error of the load."""
         self._refuse_when_closed()
         if self.is_ready():
             return
@@ -344,7 +356,7 @@ class ModelManager:
             self._idle.notify()
 
     async def _load_twice(self) -> None:
-        """Load. Where the worker dies over it, load once more: many may wait, and it may have been killed by hand.
+        """Load. If the worker dies meanwhile, load once more: many may wait, and somebody may have killed it by hand.
 
         Caller holds the lock.
         """
@@ -365,16 +377,16 @@ class ModelManager:
         """Call the worker. Caller holds the lock. However it ends, the state is true afterwards.
 
         Args:
-            method: of `engines.host.EngineHost`.
-            arguments: of the method.
+            method: a method of `engines.host.EngineHost`.
+            arguments: the arguments of the method.
             timeout: seconds; a worker that takes longer is killed.
-            on_progress: called as the worker tells how far it is.
+            on_progress: gets the progress of the worker, from 0 to 1, and a sentence.
 
         Raises:
             WorkerDied: the worker ended by itself.
-            Cancelled: it was ended on purpose.
-            GpuLost: its card failed; it is ended.
-            OcrError: what the worker answered.
+            Cancelled: the worker was ended on purpose.
+            GpuLost: the card of the worker failed. The worker is ended.
+            OcrError: the error that the worker answered.
         """
         child = self._child
         assert child is not None
@@ -390,19 +402,19 @@ class ModelManager:
                 ) from None
             raise
         except GpuLost as lost:
-            # After such an error nothing works in that process any more; the next worker may take another card.
+            # After such an error CUDA is of no use in that process. The next worker may take another card.
             with anyio.CancelScope(shield=True):
                 lost = await self._explained(lost, child)
                 await child.worker.kill()
                 await self._bury(child, lost)
             raise lost from None
         except BaseException as exc:
-            if not child.worker.alive:  # killed, because it hung or ignored a cancellation
+            if not child.worker.alive:  # it was killed, because it hung or ignored a cancellation
                 await self._bury(child, exc)
             raise
 
     async def _explained(self, lost: GpuLost, child: _Child) -> GpuLost:
-        """The error, and whether the driver still knows the card."""
+        """The error, with a sentence on whether the driver still knows the card."""
         if child.card is None:
             return lost
         cards = await anyio.to_thread.run_sync(self.probe.cards)
@@ -411,7 +423,7 @@ class ModelManager:
         return GpuLost(f"{lost.message} {fate}", remedy=lost.remedy)
 
     async def _bury(self, child: _Child, cause: BaseException | None) -> None:
-        """Forget a dead worker, whose place a ready successor takes. Returns when its card has its memory back."""
+        """Forget a dead worker. A ready successor takes its place. Returns when its card has its memory back."""
         if self._child is not child:
             return
         with anyio.CancelScope(shield=True):
@@ -438,18 +450,19 @@ class ModelManager:
             self._last_error, self.failed_at = cause.message, anyio.current_time()
 
     async def _notice_death(self) -> None:
-        """A worker may have died in its sleep: killed by hand, or for its memory. Caller holds the lock."""
+        """Forget a worker that died while nobody called it: by hand, or for lack of memory. Caller holds the lock."""
         if self._child is not None and not self._child.worker.alive:
             await self._bury(self._child, None)
 
     # -- moving
 
     async def _move_to(self, target: State) -> None:
-        """The only writer of state. Caller holds the lock; a step that fails leaves a true state."""
+        """Move the model. Only this method writes the state. Caller holds the lock. A failed step leaves a true
+        state."""
         await self._notice_death()
         card = None
         if target is self.ready_state:
-            # Before anything moves: a refusal leaves the weights where they are.
+            # The card is chosen first, so that a refusal leaves the weights where they are.
             assert self._tasks is not None
             self._folder = await self._weights.folder(self._tasks)
             if self._uses_card:
@@ -464,7 +477,7 @@ class ModelManager:
                     await self.call("restore", {"device": self._child.device}, self._settings.ocr_load_timeout)
                 case _, State.HOST | State.GPU if self._state is not State.GPU:
                     if self._child is not None and self._child.card is not None:
-                        # Its card has filled up. A fresh worker leaves no CUDA context behind on the old one.
+                        # Its card has no room any more. A fresh worker leaves no CUDA context on the old card.
                         await self._end_worker(but_successor=True)
                     await self._start_worker(card)
                 case State.GPU, State.HOST:
@@ -476,7 +489,7 @@ class ModelManager:
             if self._doing is not None:
                 self.observer.moved(self.engine.name, self._doing, anyio.current_time() - began, self.device)
         except (OcrError, WorkerDied) as exc:
-            # Half-moved weights are no state: end the worker, so that the next call starts clean.
+            # No state describes weights that are half moved. So the worker is ended, and the next call starts anew.
             self._remember(exc)
             if self._doing is not None:
                 code = exc.code if isinstance(exc, OcrError) else WorkerCrashed.code
@@ -489,7 +502,7 @@ class ModelManager:
 
     @property
     def _parked(self) -> Footprint | None:
-        """Of the worker, where it is parked with a context on a card."""
+        """The footprint of the worker, if it is parked with a context on a card; else None."""
         return self._child.footprint if self._child is not None and self._state is State.HOST else None
 
     async def _spawned(self) -> _Child:
@@ -498,19 +511,19 @@ class ModelManager:
         return _Child(await self._spawn(self.engine, env))
 
     def _environment(self, card: str | None = None) -> dict[str, str]:
-        """Environment variables for a worker that opens its weights, or places them on that card."""
+        """The environment variables of a worker that opens its weights, or that places them on a card."""
         found = {"OCR_MODEL_PATH": self._folder} if self._folder else {}
         if self._uses_card and self.engine.opens:
             found["OCR_PARK"] = self._settings.ocr_park
         if not self._records_steps:
             found["OCR_RECORD_STEPS"] = "off"
         if card is not None:
-            # By UUID: CUDA counts fastest first, NVML by PCI bus, and neither obeys the other's order.
+            # Cards are named by UUID, because CUDA numbers them by speed and NVML by PCI bus.
             found |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card}
         return found
 
     async def _start_worker(self, card: str | None) -> None:
-        """Have a worker with its weights on the card: the successor, one that was prewarmed, or a fresh one."""
+        """Bring the weights to the card: in the successor, in a worker that was prewarmed, or in a fresh one."""
         if self._child is None:
             self._child = await self._spawned()
         child = self._child
@@ -528,7 +541,7 @@ class ModelManager:
             self._note(await self.call("load", arguments, self._settings.ocr_load_timeout))
 
     def _note(self, facts: Mapping[str, Any]) -> None:
-        """Keep the name of the model that a worker has loaded or opened, and log its notes."""
+        """Remember the name of the model that a worker has loaded or opened, and log its notes."""
         self.model = str(facts.get("model", ""))
         for note in facts.get("notes", ()):
             log.warning(note, extra=fields(engine=self.engine.name))
@@ -550,7 +563,7 @@ class ModelManager:
             self._tasks.start_soon(self._succeed, self._succession)
 
     def _let_succeed(self) -> None:
-        """Give a ready successor the place of a worker, where there is none."""
+        """Make a ready successor the worker, if there is no worker."""
         if self._state is State.CLOSED or self._child is not None:
             return
         if (successor := self._living_successor()) is not None:
@@ -562,15 +575,15 @@ class ModelManager:
         return successor if successor is not None and successor.opened and successor.worker.alive else None
 
     async def _succeed(self, succession: _Succession) -> None:
-        """Open a successor, and let it take the place of the worker that is parked with a context on the card.
+        """Open a successor, which takes the place of the worker that is parked with a context on the card.
 
-        Where that worker is in use again by then, the successor is kept for the next offload.
+        If that worker is in use again by then, the successor is kept for the next offload.
         """
         try:
             with anyio.move_on_after(SETTLE_S):
                 await succession.hurry.wait()
             if (self._parked is None or self._idle.leases) and not succession.hurry.is_set():
-                return  # the model is needed again
+                return  # a request needs the model again
             self._successor = successor = await self._spawned()
             arguments = {"device": "cuda", "environment": self._environment()}
             await successor.worker.call("open", arguments, timeout=self._settings.ocr_load_timeout)
@@ -581,7 +594,7 @@ class ModelManager:
                     await self._end_worker(but_successor=True)
                 self._let_succeed()
         except (OcrError, WorkerDied) as exc:
-            # The parked worker stays as it is: it can be restored, and release gives its context back.
+            # The parked worker stays. It can be restored, and `release` gives its context back.
             if self._successor is not None and not self._successor.condemned:
                 self._remember(exc)
                 await self._drop_successor()
@@ -600,11 +613,12 @@ class ModelManager:
             await successor.worker.kill()
 
     async def _prewarm(self) -> None:
-        """Do the step of `OCR_PREWARM`, once the server is idle; the first call meets a failure again and tells it."""
+        """Do the step of `OCR_PREWARM`, once the server is idle. The first call reports a failure, which it meets
+        again."""
         async with self.lock:
             self._prewarm_due = False
             if self._child is not None or self._idle.leases:
-                return  # a request loads it anyway
+                return  # a request loads the model anyway
             target, self._prewarm_to = self._prewarm_to, State.UNLOADED
             try:
                 self._child = await self._spawned()
@@ -621,7 +635,7 @@ class ModelManager:
             self._idle.begin()
 
     async def _open(self) -> None:
-        """Have the worker map the weights, without a card. Caller holds the lock."""
+        """Let the worker map the weights, without a card. Caller holds the lock."""
         assert self._child is not None
         assert self._tasks is not None
         self._folder = await self._weights.folder(self._tasks)
@@ -638,7 +652,7 @@ class ModelManager:
             self._doing = None
 
     async def _end_worker(self, *, but_successor: bool = False) -> None:
-        """Stop the worker, if there is one; returns when it is dead and its card has its memory back.
+        """Stop the worker, if there is one. Returns when it is dead and its card has its memory back.
 
         Args:
             but_successor: whether a successor that is ready takes its place.
@@ -651,16 +665,16 @@ class ModelManager:
                 self._state = State.UNLOADED
             return
         with anyio.CancelScope(shield=True):
-            child.condemned = True  # its end is no crash
+            child.condemned = True  # so its end counts as no crash
             await child.worker.stop()
             await self._bury(child, None)
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """MiB that an ended worker held and that its card still lacks; None: nothing."""
+        """MiB that an ended worker held and that its card has not got back; None if nothing is missing."""
         return self._memory.unreturned_mb(cards, has_worker=self.device != "none")
 
     async def offload(self) -> Transition:
-        """Weights off the GPU, kept in host memory; with a successor the CUDA context leaves it too.
+        """Move the weights off the GPU and keep them in host memory. With a successor the CUDA context leaves it, too.
 
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
@@ -705,10 +719,10 @@ class ModelManager:
         )
 
     async def release(self, force: bool = False) -> Transition:
-        """End the worker and give everything back.
+        """End the worker, which gives all memory back.
 
         Args:
-            force: stop what is being read instead of waiting for it; its caller gets `Cancelled`.
+            force: whether pages that are being read are given up, instead of waited for. Their callers get `Cancelled`.
 
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
@@ -732,7 +746,7 @@ class ModelManager:
                 + (f" {waiting} requests stand in line and will load the model again." if waiting else ""),
             )
         async with self._turn("gpu_release"):
-            self._prewarm_due = False  # who asks for the memory wants all of it
+            self._prewarm_due = False  # the caller asks for all memory
             await self._drop_successor()
             await self._notice_death()
             if self._child is None:
@@ -742,11 +756,11 @@ class ModelManager:
             return await self._timed(State.UNLOADED, message)
 
     async def _timed(self, target: State, message: str) -> Transition:
-        """Move, measured. Caller holds the lock."""
+        """Move the model, and measure the time. Caller holds the lock."""
         child = self._child
         before, free = self._state, await self._memory.free_mb(child.card if child else None)
         began = anyio.current_time()
-        with anyio.CancelScope(shield=True):  # half a move is no state; each step has its own bound
+        with anyio.CancelScope(shield=True):  # no state describes half a move; each step has its own bound
             await self._move_to(target)
         seconds = anyio.current_time() - began
         return Transition(
@@ -783,7 +797,7 @@ class ModelManager:
     # -- idle policy
 
     async def _watch_idle(self) -> None:
-        """Sleep until the policy is due or something happens: an idle server wakes for nothing else."""
+        """Sleep until a step of the policy is due or an event comes. An idle server wakes for nothing else."""
         while True:
             self._idle.forget_news()
             if self._prewarm_due and self._idle.seconds is not None:
@@ -795,10 +809,10 @@ class ModelManager:
 
     async def _step_down(self) -> None:
         async with self.lock:
-            step = self._idle.next_step(self.state)  # decide again: a request may have come meanwhile
+            step = self._idle.next_step(self.state)  # decided again, because a request may have come meanwhile
             if step is None:
                 return
-            # A failure is in `last_error`, the worker is gone, and nobody waits for an answer.
+            # `last_error` has the failure, the worker is gone, and no caller waits for an answer.
             with contextlib.suppress(OcrError, WorkerDied):
                 await self._move_to(State.HOST if step is Step.OFFLOAD else State.UNLOADED)
                 if step is Step.RELEASE:
@@ -807,7 +821,7 @@ class ModelManager:
     # -- status
 
     def status(self) -> ModelStatus:
-        """The state of now. Waits for nothing."""
+        """The status. It waits for nothing."""
         state = self.state
         child = self._child
         pid = child.worker.pid if child is not None and child.worker.alive else None
@@ -830,7 +844,7 @@ class ModelManager:
         )
 
     def _host_mb(self, pid: int) -> int | None:
-        """MiB of host memory of the worker and its successor."""
+        """MiB of host memory that the worker and its successor hold."""
         held = resident_mb(pid)
         if held is not None and self._successor is not None:
             held += resident_mb(self._successor.worker.pid) or 0
@@ -842,7 +856,7 @@ class ModelManager:
 
 
 def _step(state: State, target: State, child: _Child | None) -> Doing | None:
-    """The name of a move; None: there is nothing to do."""
+    """The name of a move; None if there is nothing to move."""
     match state, target:
         case State.HOST, State.GPU:
             return "restoring" if child is not None else "loading"
@@ -863,7 +877,7 @@ def _not_started(exc: OSError) -> EngineUnavailable:
 
 
 def _how(cause: BaseException | None) -> str:
-    """The cause of a worker's death, for the log: never a word that it wrote."""
+    """The cause of a worker's death, for the log. It holds nothing that the worker wrote."""
     match cause:
         case None:
             return "it ended while nobody called it"

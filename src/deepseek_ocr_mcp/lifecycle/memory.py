@@ -1,6 +1,6 @@
-"""Knows the memory of cards: which card has room, and how much of it an ended worker has not given back.
+"""Knows the memory of cards: the card that has room, and the memory that an ended worker has not given back.
 
-Our own worker's memory counts as ours: a parked worker's CUDA context does not stand in the way of its own weights.
+Memory of our own worker counts as free for it: the CUDA context of a parked worker does not keep its weights out.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ __all__ = ["CardMemory", "Footprint", "difference", "resident_mb"]
 log = logging.getLogger(__name__)
 
 LARGEST_CONTEXT_MB: Final = 1024
-"""The most that counts as our own context where NVML hides the memory of processes (in containers, on Windows).
+"""MiB that count as our own context, at most, if NVML hides the memory of processes (in containers, on Windows).
 
-Contexts take 300 to 700 MB. Too much, and a card is chosen on which the weights do not fit: that is an error at the
-restore, which says so. Too little, and a card refuses its own model."""
+Contexts take 300 to 700 MB. With a larger value a card may be chosen on which the weights do not fit; the restore then
+fails with an error that says so. With a smaller value a card may refuse its own model."""
 
 
 @dataclass(slots=True)
 class Footprint:
-    """One worker's memory on its card, as far as it is known."""
+    """The memory of one worker on its card, as far as it is known."""
 
     card: str
     """UUID."""
     pid: int
     free_before_mb: int | None = None
-    """Free memory of the card before the worker took any."""
+    """MiB that were free on the card before the worker took any."""
     free_parked_mb: int | None = None
-    """Free memory of the card when the weights had just left it."""
+    """MiB that were free on the card when the weights had just left it."""
 
 
 @dataclass(slots=True)
 class _Owed:
-    """Memory that a dead worker held and that its card had not got back within the bound."""
+    """Memory of a dead worker that its card did not get back within the bound."""
 
     card: str
     free_before_mb: int
-    """Free memory of the card before that worker took any."""
+    """MiB that were free on the card before that worker took any."""
     missing_mb: int
 
 
 @dataclass(slots=True)
 class CardMemory:
-    """The cards as one manager sees them."""
+    """The memory of the cards, from the point of view of one manager."""
 
     engine: EngineSpec
     settings: Settings
@@ -68,14 +68,14 @@ class CardMemory:
     _remarks: set[str] = field(default_factory=set, init=False)
 
     async def choose(self, parked: Footprint | None) -> str:
-        """UUID of the card to use.
+        """Choose a card. Returns its UUID.
 
         Args:
-            parked: of the worker whose context is on a card, if there is one.
+            parked: the footprint of a worker whose context is on a card, if there is one.
 
         Raises:
             GpuBusy: no allowed card has room.
-            EngineUnavailable: there is no card, or none that can be used.
+            EngineUnavailable: there is no card that can be used.
         """
         cards = await anyio.to_thread.run_sync(self.probe.cards)
         causes = await self._causes([card.uuid for card in cards], parked)
@@ -99,7 +99,7 @@ class CardMemory:
         return card.uuid
 
     async def _causes(self, uuids: list[str], parked: Footprint | None) -> dict[str, Cause]:
-        """Why cards cannot be used, by UUID. Remarks on slow cards go to the log, each once."""
+        """The reasons why cards cannot be used, by UUID. Remarks on slow cards go to the log, each once."""
         ours = [] if parked is None else [parked.pid]
         build = torch_build() if "torch" in self.engine.needs else None
         causes, slow = await anyio.to_thread.run_sync(examine, self.probe, uuids, build, ours)
@@ -118,13 +118,13 @@ class CardMemory:
         return min(difference(parked.free_parked_mb, parked.free_before_mb) or 0, LARGEST_CONTEXT_MB)
 
     async def free_mb(self, card: str | None) -> int | None:
-        """Free MiB of a card; None where there is no card, or NVML cannot tell."""
+        """The free MiB of a card; None if there is no card, or if NVML does not tell."""
         return None if card is None else await anyio.to_thread.run_sync(self.probe.free_mb, card)
 
     async def see_freed(self, ended: Footprint) -> int:
         """Wait, within a bound, until the card of a dead worker has its memory back. Returns the MiB that are missing.
 
-        Otherwise the next choice of a card would rank memory that is about to come free as taken.
+        Without the wait the next choice of a card would count memory as taken that is about to be free.
         """
         if ended.free_before_mb is None:
             return 0
@@ -139,7 +139,8 @@ class CardMemory:
         return held - freed
 
     def settle(self, card: str, free_mb: int) -> None:
-        """A card on which nothing of ours sits has this much free: memory that came back late is not missing."""
+        """Note the free memory of a card without a worker of ours: memory that came back late is not missing any
+        more."""
         owed = self._owed
         if owed is not None and owed.card == card:
             owed.missing_mb = min(owed.missing_mb, owed.free_before_mb - free_mb)
@@ -147,10 +148,11 @@ class CardMemory:
                 self._owed = None
 
     def unreturned_mb(self, cards: Sequence[Gpu], *, has_worker: bool) -> int | None:
-        """MiB that an ended worker held and that its card still lacks; None: nothing.
+        """MiB that an ended worker held and that its card has not got back; None if nothing is missing.
 
         Args:
-            has_worker: whether a worker of ours sits on a card: then this is what was known before it came.
+            cards: the cards.
+            has_worker: whether a worker of ours is on a card. Then the figure is from before it came.
         """
         if not has_worker:
             for card in cards:
@@ -159,12 +161,12 @@ class CardMemory:
 
 
 def difference(before: int | None, after: int | None) -> int | None:
-    """How much `after` is above `before`, never below 0; None where one of them is not known."""
+    """The difference by which `after` is above `before`, at least 0; None if one of them is not known."""
     return None if before is None or after is None else max(0, after - before)
 
 
 def resident_mb(pid: int) -> int | None:
-    """MiB of host memory that a process holds; None where /proc does not tell."""
+    """MiB of host memory that a process holds; None if /proc does not tell."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -1,13 +1,15 @@
 """Reads with several workers at once: a `ModelManager` for each card, one line in front of all.
 
-- Whoever asks stands in one line, as with one card: clients take turns over all cards, and a batch goes to a card
-  that can begin it at once. What wakes another card is in `choice.py`.
-- A card without room is passed over; only when none has room is that an error, which names each.
-- A card that fails (two workers over the same pages, a card that is lost, a load) is left out, and its pages are
-  read by another one. It is tried again after ten seconds, then twenty, up to ten minutes, when there is work for it.
-  While no other card can read, it is tried at once.
-- Pages that two sound cards fail over are at fault themselves: their caller is told, and both cards serve on.
-- Each card has its own lock and idle policy. It is held by the requests that it reads for, until they end.
+- All pages stand in one line, as with one card: clients take turns over all cards, and a batch goes to a card that can
+  begin it at once. `choice.py` decides when another card is woken.
+- A card without room is passed over. If no card has room, the error names each of them.
+- A card fails if two of its workers die over the same pages, if it is lost, or if a load fails. It is then left out,
+and
+  another card reads its pages. It is tried again after ten seconds, then twenty, up to ten minutes, when there is work
+  for it. While no other card can read, it is tried at once.
+- If two sound cards fail over the same pages, the pages are at fault: their caller gets the error, and both cards serve
+  on.
+- Each card has its own lock and idle policy. A card is not idle until the requests that it read for have ended.
 """
 
 from __future__ import annotations
@@ -42,16 +44,16 @@ from .weights import Weights
 __all__ = ["Pool"]
 
 
-CARDS_FOR_A_PAGE: Final = 2  # when two that had not failed before fail over the same pages, it is the pages
-RETRY_FIRST_S: Final = 10.0  # after a failure, until the card is tried again; doubled by each one that follows
+CARDS_FOR_A_PAGE: Final = 2  # so many cards that had not failed before, failing over the same pages, clear the cards
+RETRY_FIRST_S: Final = 10.0  # seconds from a failure to the next attempt with the card; doubled by each further failure
 RETRY_MOST_S: Final = 600.0
-NO_ROOM_RETRY_S: Final = 5.0  # after a card had no room; asking costs the driver a millisecond
-HANGS: Final = 2  # pages in a row that outlast their time, until the card counts as failed and not the pages
+NO_ROOM_RETRY_S: Final = 5.0  # until a card that had no room is asked again; asking takes the driver a millisecond
+HANGS: Final = 2  # pages in a row that take too long, after which the card counts as failed and not the pages
 
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    """Who holds a lease, and the cards that have read for it."""
+    """A request that holds a lease, with the cards that have read for it."""
 
     cards: set[_CardWorker] = field(default_factory=set)
 
@@ -61,23 +63,23 @@ _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 @dataclass(eq=False, slots=True)
 class _PoolPart(Part):
-    """Some pages of one request, as they wait for a card."""
+    """Some pages of one request, which wait for a card."""
 
     since: int = 0
     asked_by: _Request | None = None
     shunned: set[_CardWorker] = field(default_factory=set)
     """The cards that failed over these pages."""
     suspects: set[_CardWorker] = field(default_factory=set)
-    """Those of them that had not failed before."""
+    """The cards among them that had not failed before."""
     blamed: OcrError | None = None
-    """What the last of them said."""
+    """The error of the last of these cards."""
     reading: PagesRead | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     load_s: float = 0.0
     queued_s: float = 0.0
 
     async def pass_on(self, done: float, message: str) -> None:
-        """Pass on the progress that the card's manager tells; waits for nobody."""
+        """Pass the progress of the card's manager on. It never waits."""
         self.tell(done, message)
 
 
@@ -89,10 +91,10 @@ class _CardWorker:
     name: str
     manager: ModelManager
     parts: list[_PoolPart] = field(default_factory=list)
-    """What it was given and has not read yet."""
+    """The parts that it was given and has not read yet."""
     waking: bool = False
     woken: tuple[float, float] = (0.0, 0.0)
-    """From when to when its last load took."""
+    """The times at which its last load began and ended."""
     last_read: float = -inf
     strikes: int = 0
     hangs: int = 0
@@ -122,7 +124,7 @@ class _CardWorker:
 
 
 class Pool:
-    """One engine, a worker for each of several cards. Use it inside `async with pool.running():`."""
+    """One engine with a worker for each of several cards. Use it inside `async with pool.running():`."""
 
     def __init__(
         self,
@@ -135,7 +137,11 @@ class Pool:
     ) -> None:
         """
         Args:
-            cards: what `OCR_GPU` would say for each; several times `cpu` for workers that share the processor.
+            engine: the engine.
+            settings: the settings of the operator.
+            cards: the value of `OCR_GPU` for each card; several times `cpu` for workers that share the processor.
+            probe: the cards of this machine.
+            spawn: starts a worker.
         """
         self.engine = engine
         self.probe = probe or GpuProbe()
@@ -168,7 +174,7 @@ class Pool:
 
     @property
     def observer(self) -> Observer:
-        """Learns of every event, on any card."""
+        """The observer, which gets the events of all cards."""
         return self._observer
 
     @observer.setter
@@ -179,13 +185,13 @@ class Pool:
 
     @property
     def lanes(self) -> int:
-        """Batches of one document that are worth having under way: one for each card that serves."""
+        """The number of batches of one document that it pays to read at once: one for each card that serves."""
         now = anyio.current_time()
         return max(1, sum(card.out_until <= now for card in self._cards))
 
     @property
     def state(self) -> State:
-        """The furthest that any of them is."""
+        """The state of the card that is nearest to reading."""
         if self._closed:
             return State.CLOSED
         states = {card.manager.state for card in self._cards}
@@ -198,13 +204,13 @@ class Pool:
 
     @property
     def device(self) -> str:
-        """The cards on which there is a worker, with commas between; `none` where there is none, or `cpu`."""
+        """The cards that have a worker, with commas between; `cpu`, or `none` if no card has one."""
         devices = dict.fromkeys(card.manager.device for card in self._cards)
         return ", ".join(device for device in devices if device != "none") or "none"
 
     @property
     def loading_s(self) -> float | None:
-        """Seconds that the longest load has taken; None while there is none, or some card can read."""
+        """The seconds that the longest load has taken; None while no load runs, or while a card can read."""
         if any(card.manager.can_read for card in self._cards):
             return None
         return max((s for card in self._cards if (s := card.manager.loading_s) is not None), default=None)
@@ -213,7 +219,7 @@ class Pool:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Give waiting pages to cards; at the end, all workers are ended side by side."""
+        """The lifespan: waiting pages are given to cards. At the end all workers are ended, side by side."""
         over = anyio.Event()
         async with anyio.create_task_group() as lives:
             for card in self._cards:
@@ -234,7 +240,7 @@ class Pool:
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
-        """Held by a request from beginning to end: the cards that read for it are not idle meanwhile."""
+        """A lease, which a request holds from beginning to end. Cards that read for it are not idle until then."""
         outer, request = _request.get(), _Request()
         _request.set(request)
         self._leases += 1
@@ -257,11 +263,11 @@ class Pool:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages, on whichever card is free first. The caller holds a lease; see `base.Lifecycle.read`.
+        """Read some pages, on the card that is free first. The caller holds a lease; see `base.Lifecycle.read`.
 
         Raises:
             GpuBusy: no card has room.
-            WorkerCrashed, GpuLost: two cards failed over these pages, or one, and there is no other.
+            WorkerCrashed, GpuLost: two cards failed over these pages, or the only card did.
             OcrError: see `ModelManager.read`.
         """
         part = _PoolPart(pages, options, client, background, since=next(self._ticks), asked_by=_request.get())
@@ -315,8 +321,8 @@ class Pool:
         self._tasks.start_soon(self._read_on, card, part)
 
     async def _read_on(self, card: _CardWorker, part: _PoolPart) -> None:
-        """Have these pages read by this card; the part is finished afterwards, or its caller asks again."""
-        error: OcrError | None = closing()  # unless it turns out otherwise
+        """Let a card read a part. Afterwards the part is finished, or its caller joins the line again."""
+        error: OcrError | None = closing()  # it stays so only if another card is to read the part
         try:
             with part.scope, serving(part.request):
                 part.reading = await card.manager.read(
@@ -331,16 +337,16 @@ class Pool:
             card.last_read = anyio.current_time()
             if error is not None:
                 part.fail(error)
-            else:  # its caller takes the reading, or joins again where there is none
+            else:  # its caller takes the reading, or joins the line again if there is none
                 part.send_back()
-            self._give_out()  # before it lets go: a card with more to do is not idle in between
+            self._give_out()  # before the lease ends, so that a card with more to read is not idle in between
             self._notify()
             card.manager.let_go()
 
     def _could_not_read(self, card: _CardWorker, part: _PoolPart, exc: OcrError) -> OcrError | None:
-        """What the caller is told; None: another card is to read these pages."""
+        """The error for the caller; None if another card is to read these pages."""
         match exc:
-            case GpuBusy():  # of a load that the reading asked for
+            case GpuBusy():  # the error of a load that the reading caused
                 self._has_no_room(card, exc)
                 return None
             case EngineUnavailable():
@@ -380,7 +386,7 @@ class Pool:
         self._something_happened.set()
 
     async def _watch(self) -> None:
-        """Wake cards for waiting pages, and end pages that wait in vain; sleeps while nobody waits."""
+        """Wake cards for waiting pages, and fail pages that no card can read. It sleeps while no page waits."""
         while True:
             self._something_happened = anyio.Event()
             self._give_out()
@@ -397,7 +403,7 @@ class Pool:
                 await self._something_happened.wait()
 
     async def _free_mb(self) -> dict[str, int]:
-        """Free memory of each card by its name; nothing where there is nothing to choose among."""
+        """The free MiB of each card by its name; empty if there is no choice between cards."""
         asleep = [card for card in self._cards if card.name != CPU and not card.standing({}).up]
         if len(asleep) < 2 or not self.engine.gpu_mb:
             return {}
@@ -421,18 +427,18 @@ class Pool:
     def _begin_to_wake(self, card: _CardWorker) -> None:
         assert self._tasks is not None
         card.waking = True
-        card.manager.hold()  # until there is something to read
+        card.manager.hold()  # until a page waits
         self._tasks.start_soon(self._wake, card)
 
     async def _wake(self, card: _CardWorker) -> None:
-        """Bring a card's model to the state in which it reads. It belongs to no request: the next in line has it."""
+        """Bring a card's model to the state in which it reads. The card then reads for the next request in line."""
         began = anyio.current_time()
         try:
             with serving(*(part.request for part in self._line)):
                 await card.manager.load()
             card.woken = began, anyio.current_time()
         except (NotReady, Cancelled) as exc:
-            # Of all cards: the weights are on their way, or the memory was wanted back by force.
+            # True of all cards: the weights are being fetched, or the memory was taken back by force.
             card.waking = False
             self._has_no_room(card, exc)
             standings = self._standings()
@@ -460,7 +466,7 @@ class Pool:
                 part.fail(part.blamed or self._refusal())
 
     def _refusal(self) -> OcrError:
-        """The refusals of all cards as one error; a sentence that several share stands there once."""
+        """The refusals of all cards as one error. A sentence that several of them share stands in it once."""
         refusals = {card.refusal.message: card.refusal for card in self._cards if card.refusal is not None}
         message = " ".join(refusals)
         if any(isinstance(refusal, GpuBusy) for refusal in refusals.values()):
@@ -475,21 +481,21 @@ class Pool:
     # -- memory
 
     async def offload(self) -> Transition:
-        """Weights off all cards, kept in host memory.
+        """Move the weights off all cards and keep them in host memory.
 
         Raises:
-            Busy: a card read during all of `OCR_BUSY_WAIT`; the others have done it.
+            Busy: a card was reading during all of `OCR_BUSY_WAIT`. The other cards have moved.
         """
         return await self._move_all(lambda manager: manager.offload())
 
     async def release(self, force: bool = False) -> Transition:
-        """End all workers and give everything back.
+        """End all workers, which gives all memory back.
 
         Args:
-            force: stop what is being read instead of waiting for it; its callers get `Cancelled`.
+            force: whether pages that are being read are given up, instead of waited for. Their callers get `Cancelled`.
 
         Raises:
-            Busy: a card read during all of `OCR_BUSY_WAIT`; the others have done it.
+            Busy: a card was reading during all of `OCR_BUSY_WAIT`. The other cards have moved.
         """
         return await self._move_all(lambda manager: manager.release(force))
 
@@ -520,7 +526,7 @@ class Pool:
         )
 
     def _summary(self, moved: Mapping[int, Transition]) -> str:
-        """Each sentence about a move once, with the number of workers that it is true of."""
+        """The sentences about a move, each once, with the number of workers for which it is true."""
         messages: dict[str, int] = {}
         for step in moved.values():
             messages[step.message] = messages.get(step.message, 0) + 1
@@ -535,14 +541,14 @@ class Pool:
         return type(first)(f"{first.message} That is {names}.{others}", remedy=first.remedy)
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """MiB that ended workers held and that their cards still lack; None: nothing."""
+        """MiB that ended workers held and that their cards have not got back; None if nothing is missing."""
         missing = [card.manager.unreturned_mb(cards) for card in self._cards]
         return sum(mb or 0 for mb in missing) or None
 
     # -- status
 
     def status(self) -> ModelStatus:
-        """What is true now, of all and of each. Waits for nothing."""
+        """The status of the pool and of each worker. It waits for nothing."""
         now = anyio.current_time()
         facts = [card.manager.status() for card in self._cards]
         latest = max(self._cards, key=lambda card: card.manager.failed_at)
@@ -589,7 +595,7 @@ async def _live(manager: ModelManager, over: anyio.Event, *, task_status: anyio.
 
 
 def _sharing_cores(spawn: Spawn, workers: int) -> Spawn:
-    """Starts workers that divide the cores among them, where `OCR_THREADS` says nothing else."""
+    """Starts workers that divide the cores among them, unless `OCR_THREADS` sets their threads."""
 
     async def spawned(engine: EngineSpec, env: Mapping[str, str]) -> Worker:
         return await spawn(engine, {**env, "OCR_CORES_SHARED_BY": str(workers)})

@@ -18,7 +18,7 @@ __all__ = ["Weights"]
 
 @dataclass(slots=True)
 class _Download:
-    """Weights on their way."""
+    """A download of weights."""
 
     done: int = 0
     total: int = 0
@@ -30,7 +30,7 @@ class _Download:
 
 
 class Weights:
-    """Those of one engine. Several managers may share them."""
+    """The weights of one engine. Several managers may share them."""
 
     def __init__(self, engine: EngineSpec, settings: Settings) -> None:
         self._engine = engine
@@ -42,18 +42,18 @@ class Weights:
 
     @property
     def percent(self) -> float | None:
-        """How far they are; None while they are not fetched."""
+        """The progress of the download, in percent; None while no download runs."""
         return None if self._download is None else self._download.percent
 
     async def folder(self, tasks: anyio.abc.TaskGroup) -> str | None:
-        """Where they are; None for an engine that brings its own.
+        """The folder of the weights; None for an engine that has its own.
 
         Args:
-            tasks: where a download may run on.
+            tasks: the task group in which a download runs on.
 
         Raises:
-            EngineUnavailable: they are not on this machine.
-            NotReady: they are on their way.
+            EngineUnavailable: the weights are not on this machine.
+            NotReady: the weights are being fetched.
         """
         if not self._engine.weights:
             return None

@@ -1,1 +1,1 @@
-"""The service: it admits a request, reads its document and answers."""
+"""The service admits a request, reads its document and answers."""

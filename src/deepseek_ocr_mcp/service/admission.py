@@ -20,9 +20,9 @@ from ..errors import QueueFull
 __all__ = ["Admission", "Place"]
 
 
-REMEMBERED: Final = 16  # requests; their pace predicts when the next place is free
-FIRST_GUESS_S: Final = 5.0  # before any request has ended
-LONGEST_S: Final = 120.0  # a longer wait is not worth a promise
+REMEMBERED: Final = 16  # requests whose pace predicts when the next place is free
+FIRST_GUESS_S: Final = 5.0  # the guess while no request has ended
+LONGEST_S: Final = 120.0  # no longer wait is promised: the pace of the last requests does not tell it
 
 
 class Place:
@@ -32,7 +32,7 @@ class Place:
         self._line = line
         self._begun = False
         self.order: int | None = None
-        """The place in the line; None while the upload comes in."""
+        """The number of the request in the line; None while its upload comes in."""
         self.changed = anyio.Event()
 
     def line_up(self) -> None:
@@ -48,11 +48,11 @@ class Place:
 
     @property
     def ahead(self) -> int:
-        """Requests that came before and are not done; 0 when this one is being read or is the next."""
+        """The number of requests that came before this one and are not done; 0 when this one is next or being read."""
         return 0 if self._begun or self.order is None else self._line.before(self.order)
 
     async def positions(self) -> AsyncIterator[int]:
-        """`ahead`, now and whenever it changes, until it is 0."""
+        """The value of `ahead`: now, and whenever it changes, until it is 0."""
         last = -1
         with self._line.telling(self):
             while last:
@@ -65,7 +65,12 @@ class Place:
 
 
 class Admission:
-    """The places of all requests. Its clock is that of the event loop."""
+    """The places of all requests.
+
+    Args:
+        limit: requests that have a place at once.
+        clock: seconds; default: the clock of the event loop.
+    """
 
     def __init__(self, limit: int, clock: Callable[[], float] = anyio.current_time) -> None:
         self.limit = limit
@@ -73,12 +78,12 @@ class Admission:
         self._clock = clock
         self._held = 0
         self._orders: list[int] = []
-        """Of the requests that are all here, ascending."""
+        """The orders of the requests that have arrived in full, ascending."""
         self._listening: set[Place] = set()
         self._arrivals = 0
         self._of_client: Counter[str] = Counter()
         self._since = 0.0
-        """When the last request ended, or when the line began after a pause: the pace is counted from there."""
+        """The time when the last request ended, or when the line began after a pause. The pace is counted from it."""
         self._pace: deque[float] = deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
@@ -96,7 +101,7 @@ class Admission:
         """Hold a place.
 
         Raises:
-            QueueFull: there is none, or this client has its share.
+            QueueFull: no place is free, or this client has its share.
         """
         self._check(client)
         if not self._held:
@@ -120,14 +125,14 @@ class Admission:
                     other.changed.set()
 
     def line_up(self) -> int:
-        """The order of the next request that has arrived in full."""
+        """Number a request that has arrived in full. Returns its order."""
         self._arrivals += 1
         self._orders.append(self._arrivals)
         return self._arrivals
 
     @contextmanager
     def telling(self, place: Place) -> Iterator[None]:
-        """Wake this place whenever the line moves."""
+        """A context in which this place wakes up whenever the line moves."""
         self._listening.add(place)
         try:
             yield
@@ -135,26 +140,26 @@ class Admission:
             self._listening.discard(place)
 
     def before(self, order: int) -> int:
-        """The number of requests before this one."""
+        """The number of requests before the one with this order."""
         return bisect.bisect_left(self._orders, order)
 
     def _check(self, client: str) -> None:
         mine = self._of_client[client]
         if self.full:
-            what = f"{len(self)} requests wait or are being read, as many as this server takes"
+            reason = f"{len(self)} requests wait or are being read, as many as this server takes"
         elif mine >= self.share:
-            what = f"{mine} of your requests wait or are being read, as many as one client may have"
+            reason = f"{mine} of your requests wait or are being read, as many as one client may have"
         else:
             return
         seconds = self.next_free_s()
         raise QueueFull(
-            f"The queue is full: {what}.",
+            f"The queue is full: {reason}.",
             remedy=f"Send the request again in {seconds} s, or fewer at once. The operator sets OCR_MAX_QUEUE.",
             retry_after_s=seconds,
         )
 
     def next_free_s(self) -> int:
-        """Whole seconds until a place is likely free, by the pace of the last requests."""
+        """The whole seconds after which a place is likely free, by the pace of the last requests."""
         waited = self._clock() - self._since
         guess = sum(self._pace) / len(self._pace) if self._pace else FIRST_GUESS_S
         # A request that has taken longer than usual is likely to take as long again.

@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 
-MAX_ANNOTATED_PAGES: Final = 5  # images of about 500 kB each: more would choke most clients
-MAX_ENTRIES: Final = 100  # of a table of contents
+MAX_ANNOTATED_PAGES: Final = 5  # each is an image of about 500 kB; more of them would choke most clients
+MAX_ENTRIES: Final = 100  # pages in a table of contents
 HEADING_CHARS: Final = 80
 
 
@@ -43,16 +43,16 @@ class Answer:
 
     result: OcrResult
     images: list[tuple[bytes, str]] = field(default_factory=list)
-    """Annotated pages: encoded bytes and media type."""
+    """The annotated pages, each as encoded bytes and their media type."""
     whole: list[Page] = field(default_factory=list)
-    """Every page that was read for this answer, with its text uncut and its blocks."""
+    """Every page that was read for this answer, with its whole text and its blocks."""
     chars: int = 0
-    """Of a folder: the characters that were read."""
+    """The characters that were read; of an answer about a folder only."""
     kept: Kept | None = None
     """The document, for a caller that asked to keep it."""
     errors: Mapping[str, OcrError] = field(default_factory=dict)
-    """The errors that the answer survived: of pages (`page 3`, `pages that are left`), or of files in a folder by their
-    names."""
+    """Errors that did not end the request, by the name of the part that failed: a page (`page 3`), `pages that are
+    left`, or the name of a file in a folder."""
 
     def add(self, code: NoteCode, text: str, pages: str = "") -> None:
         """Add a note to the result."""
@@ -60,10 +60,13 @@ class Answer:
 
 
 def result_of(request: OcrRequest, document: Document, read: Sequence[ReadPage], unread: tuple[str, str]) -> OcrResult:
-    """The result of the pages that were read, whole.
+    """The result of the pages that were read, with their whole texts.
 
     Args:
-        unread: the engine's name and its device, for a result without pages.
+        request: the request.
+        document: the document that the pages are from.
+        read: the pages, ascending.
+        unread: the name of the engine and its device, for a result without pages.
     """
     by_engine = [page for page in read if page.engine not in (TEXT_LAYER, "")]
     last = by_engine[-1] if by_engine else read[-1] if read else None
@@ -89,7 +92,8 @@ def join_texts(pages: list[Page]) -> str:
 
 
 def contents_entry(page: Page, mode: str) -> Entry:
-    """A page in the table of contents: its first heading, or its first line, as it is printed."""
+    """The entry of a page in the table of contents: its first heading, or else its first line, as printed on the
+    page."""
     lines = [line.strip() for line in page.text.splitlines() if line.strip()]
     heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "")
     if MODES[mode].is_markdown:
@@ -102,9 +106,12 @@ def contents_entry(page: Page, mode: str) -> Entry:
 
 
 def how_to_go_on(shown: list[Page], document: Document, next_pages: str, late: bool) -> str:
-    """The sentence that tells an agent how to get the pages that are left.
+    """The sentence that tells an agent how to get the other pages.
 
     Args:
+        shown: the pages of the answer.
+        document: the document that they are from.
+        next_pages: the range of the pages that are not in the answer.
         late: whether pages are still being read.
     """
     if not shown:
@@ -115,7 +122,7 @@ def how_to_go_on(shown: list[Page], document: Document, next_pages: str, late: b
 
 
 async def annotated_page(document: Document, page: Page) -> list[tuple[bytes, str]]:
-    """The page with its boxes drawn; nothing where there are none."""
+    """The page with its boxes drawn, as bytes and media type; an empty list for a page without boxes."""
     if not page.blocks:
         return []
     image = await document.page(page.page)
@@ -126,12 +133,15 @@ async def annotated_page(document: Document, page: Page) -> list[tuple[bytes, st
 
 
 def document_notes(document: Document) -> list[Note]:
-    """The notes about what the document holds beside its pages."""
+    """The notes about parts of the document that are no pages, such as attachments."""
     return [Note(code="not_opened", text=text) for text in document.notes]
 
 
 def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
-    """The notes about pages: failed, not read in full, blank, without the term. Each sentence stands once."""
+    """The notes about pages that failed, were not read in full, are blank, or do not hold the term.
+
+    Pages that get the same sentence share one note.
+    """
     pages: dict[tuple[NoteCode, str], list[int]] = {}
     for page in read:
         if (about := _about(page, request)) is not None:
@@ -150,7 +160,7 @@ _ENDS: Final[dict[str, str]] = {
     "loop": "the model began to repeat itself, and its text ends there.",
     "cancelled": "reading was stopped before the end; the text ends there.",
 }
-"""Why the text of a page may miss its end, by `finish`."""
+"""The reason why the text of a page may lack its end, by the `finish` of the page."""
 
 
 def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
@@ -173,7 +183,7 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
 
 
 def first_error(read: Sequence[ReadPage]) -> OcrError | None:
-    """The error of the first page, where no page could be read."""
+    """The error of the first page if no page could be read; else None."""
     errors = [page.error for page in read]
     return errors[0] if errors and all(errors) else None
 
@@ -184,17 +194,17 @@ class Cut:
 
     pages: list[Page]
     note: Note | None = None
-    """Set where the first page itself was cut."""
+    """The note about the first page if that page itself was cut; else None."""
     next_max_chars: int | None = None
-    """The characters of that page as a whole."""
+    """The characters of the first page as a whole, if it was cut."""
 
 
 def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
-    """As many whole pages as fit; of a first page that does not fit, whole lines.
+    """As many whole pages as fit. If the first page alone does not fit: as many of its lines as fit.
 
     Args:
-        pages: with their whole texts.
-        max_chars: characters; 0: no limit.
+        pages: the pages with their whole texts.
+        max_chars: characters of the answer; 0 means no limit.
     """
     if not max_chars:
         return Cut(pages)

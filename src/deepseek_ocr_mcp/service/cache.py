@@ -32,27 +32,34 @@ __all__ = ["DiskCache", "PageCache", "cache_key"]
 
 log = logging.getLogger(__name__)
 
-KEEP_S: Final = 3600.0  # in memory; an agent comes back within minutes
-PENDING_S: Final = 120.0  # with OCR_CACHE=off: pages that were read ahead wait this long for their caller
+KEEP_S: Final = 3600.0  # seconds in memory; an agent comes back within minutes
+PENDING_S: Final = 120.0  # seconds; with OCR_CACHE=off, pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
 FILE: Final = "readings-v2.sqlite"
 OLD_FILES: Final = ("pages-v1.sqlite",)  # of earlier releases; their entries cannot be used
-BUSY_S: Final = 2.0  # another server may share the folder
-TOUCH_S: Final = 60.0  # last use is noted no finer than this: a hit need not write
-SLACK: Final = 0.9  # of the bound is left after a clean-up
+BUSY_S: Final = 2.0  # seconds to wait for another server that writes the same file
+TOUCH_S: Final = 60.0  # seconds; the last use is written no more often, so that most hits write nothing
+SLACK: Final = 0.9  # part of the bound that entries may take after a clean-up
 
 
 def cache_key(*parts: object) -> str:
-    """One name for a page: of the document's content, the options of the reading, and the engine with its version."""
+    """The key of a page.
+
+    Args:
+        parts: the content of the document, the options of the reading, the engine with its version, and more. Two
+            pages share a key only if all parts are equal.
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class PageCache:
-    """Entries are JSON objects.
+    """The pages that were read, as JSON objects by their keys.
 
     Args:
-        enabled: off, an entry is kept only until it has been answered once.
-        max_bytes: of compressed entries in memory.
+        enabled: if false, an entry is kept only until its caller has it.
+        max_bytes: bytes of compressed entries in memory.
+        disk: keeps entries on disk, too; None: no entry is written to disk.
+        clock: seconds.
     """
 
     def __init__(
@@ -74,7 +81,7 @@ class PageCache:
         return f"<PageCache {len(self._entries)} pages, {self._bytes} bytes{', on disk too' if self._disk else ''}>"
 
     async def get(self, key: str) -> dict[str, Any] | None:
-        """The entry, or None."""
+        """The entry of a key; None if there is none."""
         self._drop_old()
         if (entry := self._entries.get(key)) is not None:
             self._entries.move_to_end(key)
@@ -91,7 +98,9 @@ class PageCache:
         """Keep an entry. The entries that were used longest ago make room.
 
         Args:
-            for_long: whether the entry may be kept on disk, and outlive this process.
+            key: the key of the page.
+            value: the page.
+            for_long: whether the entry may be kept on disk, where it outlives this process.
         """
         data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
         self._keep(key, data)
@@ -99,7 +108,7 @@ class PageCache:
             await anyio.to_thread.run_sync(self._disk.put, key, data)
 
     def answered(self, key: str) -> None:
-        """Note that the caller has the entry. An entry that was kept for this caller only is forgotten."""
+        """Note that the caller has the entry. With `OCR_CACHE=off` the entry is forgotten now."""
         if not self.enabled:
             self._forget(key)
 
@@ -136,8 +145,8 @@ class DiskCache:
     """Bytes by key in one SQLite file. No method raises: a cache that fails is a cache that misses.
 
     Args:
-        folder: made if it is not there, readable for this user only.
-        max_bytes: of all entries; those used longest ago make room.
+        folder: the folder of the file. It is made if it does not exist, readable for this user only.
+        max_bytes: bytes of all entries. The entries that were used longest ago make room.
     """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
@@ -147,14 +156,14 @@ class DiskCache:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        """Device and number of the file that is open."""
+        """The device and the inode of the file that is open."""
         self._warned = False
 
     def __repr__(self) -> str:
         return f"<DiskCache {self._path}>"
 
     def get(self, key: str) -> bytes | None:
-        """The bytes exactly as they were put; None where they are missing or damaged."""
+        """The bytes exactly as they were put; None if they are missing or damaged."""
         with self._open() as connection:
             if connection is None:
                 return None
@@ -190,16 +199,16 @@ class DiskCache:
             self._drop_connection()
 
     def _make_room(self, connection: sqlite3.Connection, total: int) -> None:
-        wanted = int(SLACK * self._max_bytes)
+        goal = int(SLACK * self._max_bytes)
         for key, size in connection.execute("SELECT key, size FROM pages ORDER BY used").fetchall():
-            if total <= wanted:
+            if total <= goal:
                 break
             connection.execute("DELETE FROM pages WHERE key = ?", (key,))
             total -= size
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection | None]:
-        """The database within one transaction; None, with one warning, where it cannot be opened."""
+        """The database within one transaction; None, with one warning, if it cannot be opened."""
         import sqlite3
 
         with self._lock:
@@ -219,7 +228,7 @@ class DiskCache:
                 self._failed(exc)
 
     def _failed(self, exc: Exception) -> None:
-        """Warn once. Replace a file that is no database any more."""
+        """Warn once. Remove a file that is no database any more, so that a new one is begun."""
         import sqlite3
 
         if not self._warned:

@@ -1,8 +1,8 @@
-"""Reads many documents in one request, each into a file of its own, and writes an index of all.
+"""Reads the documents of a folder in one request, each into a file of its own, and writes an index of them.
 
-A document whose text is there already is not read again. A document that fails stops no other document. A call that
-must answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made
-again, finds it further on. A file is replaced only if the request says so.
+A document whose text exists already is not read again. A document that fails stops no other document. A call that has
+to answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made again,
+follows it. A file is replaced only if the request says so.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ __all__ = ["FolderReader", "ReadDocument"]
 
 log = logging.getLogger(__name__)
 
-LINGER_S: Final = 60.0  # seconds that documents are read on for a caller that may come back
-RETRY_S: Final = 1.0  # while the model loads or the line is full
-MAX_JOBS: Final = 16  # that wait for their caller to come back
+LINGER_S: Final = 60.0  # a folder is read on for so many seconds after its last caller has left
+RETRY_S: Final = 1.0  # seconds between two tries while the model loads or the queue is full
+MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
-MAX_FAILURES: Final = 10  # told in an answer; the index has all
+MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
 HARMLESS: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
 """The codes of notes that do not limit the text of a document, or that every document of the folder would repeat."""
 
 
 @dataclass(eq=False)
 class _FolderJob:
-    """The reading of one folder, for all who ask for it in the same words."""
+    """The reading of one folder. Callers whose requests are equal share it."""
 
     request: OcrRequest
     caller: Caller
@@ -56,22 +56,23 @@ class _FolderJob:
     suffix: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
-    """Texts that an earlier run wrote, by their paths, as its index has them."""
+    """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
     fraction: float = 0.0
     message: str = ""
     waits_for: str = ""
-    """Why nothing is read just now: the model loads, or the line is full."""
+    """The reason why no document is being read: the model loads, or the queue is full. Empty while one is read."""
     prepared: bool = False
     callers: int = 0
     left_at: float = 0.0
     finished: bool = False
-    told: bool = False
-    """Whether a caller knows that it is finished: until then, the same call asks for its end and not for a new one."""
+    delivered: bool = False
+    """Whether a caller got the answer that the folder is finished. Until then the same request gets this job, and not a
+    new one."""
     error: OcrError | None = None
     index: str = ""
     written_at: float = 0.0
     scope: anyio.CancelScope | None = None
-    """Of the task that reads; None while there is none."""
+    """The scope of the task that reads; None while no task does."""
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -92,7 +93,7 @@ class FolderReader:
     """Use it inside `async with reader.running():`.
 
     Args:
-        settings: the operator's.
+        settings: the settings of the operator.
         engine: the name of the engine that reads.
         read: reads one document.
     """
@@ -106,7 +107,10 @@ class FolderReader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """The lifespan of all folder jobs. A document that is being read at its end is read again the next time."""
+        """The lifespan of all folder jobs.
+
+        A document that is being read when the lifespan ends is read again by the next call.
+        """
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -119,7 +123,7 @@ class FolderReader:
         return await complete_path(text, Reach.of(caller, self._settings))
 
     def describe(self, request: OcrRequest, listing: Listing) -> Answer:
-        """An answer that lists the files of a folder, and says how to have them read."""
+        """An answer that lists the files of a folder, and says how to read them."""
         files, shown, used = listing.files, 0, 0
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
@@ -148,13 +152,13 @@ class FolderReader:
         return answer
 
     async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
-        """Read all these files into the folder that `request.save_to` names.
+        """Read the files of a listing into the folder that `request.save_to` names.
 
-        `terms.on_progress` is called with files done, files in all, and a sentence. After `terms.reply_s` the answer
-        tells how far the reading is. `errors` of the answer names the files that failed so far.
+        `terms.on_progress` is called with the number of files that are done, the number of all files, and a sentence.
+        After `terms.reply_s` the answer says how many files are done. Its `errors` names the files that failed so far.
 
         Raises:
-            OcrError: nothing can be read, or nothing written there.
+            OcrError: no file can be read, or none can be written into that folder.
         """
         if not listing.files:
             raise InputNotFound(
@@ -184,27 +188,27 @@ class FolderReader:
                 remedy=job.error.remedy,
             )
         await self._write_index(job)
-        job.told = job.finished
+        job.delivered = job.finished
         return self._answer(job)
 
     def _job(self, new: _FolderJob) -> _FolderJob:
-        """The job that is at work on the same request, or waits for its caller; else the new one."""
+        """The job that reads for the same request, or that waits for its caller; else the new job."""
         key = f"{new.caller.is_local} {new.request!r}"
         job = self._jobs.pop(key, None)
-        if job is None or job.told or job.error is not None:
+        if job is None or job.delivered or job.error is not None:
             job = new
         self._jobs[key] = job
         resting = [name for name, each in self._jobs.items() if each.scope is None and each is not job]
-        for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].told)]:
+        for name in [*resting[:-MAX_JOBS], *(name for name in resting if self._jobs[name].delivered)]:
             self._jobs.pop(name, None)
         return job
 
     async def _follow(self, job: _FolderJob, on_progress: Progress | None) -> None:
-        told = -1.0
+        reported = -1.0
         while True:
             changed, done = job.changed, round(job.done + job.fraction, 3)
-            if on_progress is not None and job.message and done > told:
-                told = done
+            if on_progress is not None and job.message and done > reported:
+                reported = done
                 await on_progress(done, float(len(job.listing.files)), job.message)
             if job.scope is None:
                 return
@@ -213,7 +217,7 @@ class FolderReader:
     # -- reading
 
     async def _run(self, job: _FolderJob) -> None:
-        """Read file after file until all are done, or until no caller has come back for long."""
+        """Read file after file until all are done, or until no caller has come back for `LINGER_S`."""
         assert job.scope is not None
         try:
             with job.scope:
@@ -237,7 +241,7 @@ class FolderReader:
                     job.finished = True
         except OcrError as exc:
             job.error = exc
-        except Exception as exc:  # it must not end the server, whose task this is
+        except Exception as exc:  # the task belongs to the server, which an error here would end
             log.exception("A folder failed in a way that this program does not foresee.")
             job.error = unforeseen(exc, "Reading the folder")
         finally:
@@ -245,7 +249,7 @@ class FolderReader:
             job.tell()
 
     async def _prepare(self, job: _FolderJob) -> None:
-        """List the folder again: files may have come or gone, and links may lead elsewhere now."""
+        """List the folder again, because files may have come or gone since, and links may lead elsewhere."""
         listed = await list_files(job.request.image, Reach.of(job.caller, self._settings), leave_out=job.out)
         job.listing = _without_own_files(listed or job.listing, job)
         if not job.outcomes:
@@ -257,10 +261,10 @@ class FolderReader:
         return job.callers == 0 and anyio.current_time() - job.left_at > LINGER_S
 
     async def _read_file(self, job: _FolderJob, file: str) -> Outcome | None:
-        """Read one file. Returns its outcome; None where no caller waits any more.
+        """Read one file. Returns its outcome; None if no caller waits any more.
 
         Raises:
-            OcrError: an error that every other file would meet too.
+            OcrError: an error that every other file of the folder would meet too.
         """
         source = os.path.join(job.listing.root, file)
         target = os.path.join(job.out, file + job.suffix)
@@ -351,7 +355,7 @@ class FolderReader:
 
     @staticmethod
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
-        """How many files were read, were there, failed and are left."""
+        """A sentence on the numbers of files that were read, existed already, failed, and are left."""
         pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
         sentences = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
         if folder.there:

@@ -1,10 +1,10 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF that holds trusted text is not
-read: its own text is taken. Requests put an `Ask` to a job and follow it; requests for the same work share one job.
-A request that leaves withdraws the pages that only it asked for. Pages in the background come after all pages that a
-request waits for, and are given up when the model's memory is wanted back.
+once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
+not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
+share one job. When a request leaves, the pages that only this request asked for are not read. Pages in the background
+come after all pages that a request waits for, and are given up when the model has to give its memory back.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = ["LOADING_SHARE", "Ask", "Jobs", "OnPages", "Spent"]
 log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
-LOADING_SHARE: Final = 0.04  # of a page, on the progress bar: the part before the engine's own progress
-MAX_UNATTENDED: Final = 4  # documents that only background asks want; each keeps a copy of its file on disk
+LOADING_SHARE: Final = 0.04  # part of a page on the progress bar, for the time before the engine begins
+MAX_UNATTENDED: Final = 4  # documents that only background asks name; each keeps a copy of its file on disk
 
 OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
-"""Called with pages that were read, in the order of the document, each page once."""
+"""Gets pages that were read, in the order of the document, each page once."""
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class Ask:
     Args:
         numbers: the pages, ascending.
         view: how the request looks at readings.
-        limit: characters after which no further page is wanted; None: all pages are.
+        limit: characters after which the ask needs no further page; None: it needs all pages.
         client: the name of the client, for a fair share of turns.
         background: whether no request waits for these pages yet.
     """
@@ -84,9 +84,9 @@ class Ask:
         self.spent = Spent()
         self.limit = limit
         self._pages: dict[int, ReadPage] = {}
-        self._whole = 0  # pages from the first on that are there without a gap
-        self._chars = 0  # of these
-        self._told: deque[tuple[float, str]] = deque()
+        self._whole = 0  # number of pages that are there without a gap, from the first page on
+        self._chars = 0  # characters of these pages
+        self._steps: deque[tuple[float, str]] = deque()
         self._changed = anyio.Event()
 
     def __repr__(self) -> str:
@@ -102,11 +102,11 @@ class Ask:
 
     @property
     def satisfied(self) -> bool:
-        """Whether no further page is wanted: there is an error, or enough text."""
+        """Whether the ask needs no further page: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
 
     def outstanding(self) -> list[int]:
-        """The pages that are still wanted."""
+        """The pages that the ask still needs."""
         return [] if self.satisfied else self.missing()
 
     def missing(self) -> list[int]:
@@ -134,8 +134,13 @@ class Ask:
         self._changed.set()
 
     def tell(self, ahead: float, message: str) -> None:
-        """Note progress: `ahead` pages beyond the pages that are there. Each step is reported once."""
-        self._told.append((len(self._pages) + ahead, message))
+        """Note a step of progress. Each step is reported once.
+
+        Args:
+            ahead: pages, or parts of a page, that are done beyond the pages that are there.
+            message: a sentence.
+        """
+        self._steps.append((len(self._pages) + ahead, message))
         self._changed.set()
 
     async def follow(
@@ -147,11 +152,11 @@ class Ask:
         Where all pages are there at once, nothing is reported: over HTTP the answer is then no stream of events.
 
         Args:
-            on_progress: called with pages done and a sentence.
-            on_pages: called with the pages that are there without a gap and that it was not called with before.
+            on_progress: gets the number of pages done, and a sentence.
+            on_pages: gets the pages that follow, without a gap, on the pages that it got before.
         """
-        told, delivered = False, 0
-        while told or self.outstanding():
+        reported, delivered = False, 0
+        while reported or self.outstanding():
             self._changed = anyio.Event()
             if on_pages is not None and self._whole > delivered:
                 fresh = self.pages()[delivered:]
@@ -159,20 +164,20 @@ class Ask:
                 await on_pages(fresh)
             if not self.outstanding():
                 return
-            while self._told:
-                told = True
-                await on_progress(*self._told.popleft())
+            while self._steps:
+                reported = True
+                await on_progress(*self._steps.popleft())
             await self._changed.wait()
 
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or the page itself where no engine needs to read it."""
+    """A page on its way to the engine: its picture, or the page itself if no engine needs to read it."""
 
     number: int
     image: PageImage | None = None
     part: UnreadPart | None = None
-    """Where the picture is not the whole page, but what its own text does not hold."""
+    """Set if the picture shows only the part of the page that its own text does not hold."""
     read: ReadPage | None = None
     """The page's own text, or the error of a page that could not be drawn."""
 
@@ -183,7 +188,7 @@ class _PageBatch:
 
     numbers: Sequence[int]
     scope: anyio.CancelScope | None = None
-    """Stops the reading, while there is any."""
+    """Stops the reading; None while the pages are not being read."""
 
 
 @dataclass(eq=False, slots=True)
@@ -193,7 +198,7 @@ class _DocumentJob:
     work: Work
     asks: list[Ask] = field(default_factory=list)
     holders: int = 0
-    """Requests that still use the document."""
+    """The number of requests that still use the document."""
     batches: list[_PageBatch] = field(default_factory=list)
     """The batches that are being drawn or read."""
     fresh: dict[int, ReadPage] = field(default_factory=dict)
@@ -201,7 +206,7 @@ class _DocumentJob:
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def choose(self, most: int) -> list[int]:
-        """The pages to read next, `most` of them. Asks take turns; background asks come last."""
+        """The pages to read next, at most `most` of them. Asks take turns; background asks come last."""
         under_way = {number for batch in self.batches for number in batch.numbers}
         for ask in sorted(self.asks, key=lambda ask: ask.background):
             if todo := [number for number in ask.outstanding() if number not in under_way]:
@@ -210,15 +215,16 @@ class _DocumentJob:
                 return todo[:most]
         return []
 
-    def wanted(self, numbers: Iterable[int]) -> list[Ask]:
-        """The asks that want any of these pages."""
-        asked = set(numbers)
-        return [ask for ask in self.asks if not asked.isdisjoint(ask.outstanding())]
+    def asks_for(self, numbers: Iterable[int]) -> list[Ask]:
+        """The asks that still need any of these pages."""
+        pages = set(numbers)
+        return [ask for ask in self.asks if not pages.isdisjoint(ask.outstanding())]
 
-    def stop_if_unwanted(self) -> None:
+    def stop_unneeded(self) -> None:
+        """Stop the batches whose pages no ask needs any more, and wake the job."""
         self.changed.set()
         for batch in self.batches:
-            if batch.scope is not None and not self.wanted(batch.numbers):
+            if batch.scope is not None and not self.asks_for(batch.numbers):
                 batch.scope.cancel()
 
 
@@ -237,7 +243,7 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """The number of pages that only background asks want."""
+        """The number of pages that only background asks name."""
         return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -245,7 +251,7 @@ class Jobs:
         self._tasks = tasks
 
     async def fill(self, ask: Ask, work: Work) -> None:
-        """Give an ask the pages that the cache has, up to the limit of the ask."""
+        """Give an ask the pages that the cache has, until the ask has enough text."""
         for number in ask.numbers:
             if ask.satisfied:
                 return
@@ -253,7 +259,7 @@ class Jobs:
                 ask.give(page)
 
     async def _cached(self, work: Work, number: int) -> ReadPage | None:
-        """A page as the cache has it. An entry that is no page is none: a newer release may have written it."""
+        """A page as the cache has it. None also for an entry that is no page: a newer release may have written it."""
         for key in work.page_keys(number):
             if (entry := await self._cache.get(key)) is not None:
                 with suppress(ValueError, KeyError, TypeError):
@@ -261,9 +267,9 @@ class Jobs:
         return None
 
     def join(self, ask: Ask, work: Work) -> None:
-        """Have the outstanding pages of `ask` read. Unless the ask is in the background, `leave` must follow.
+        """Have the outstanding pages of `ask` read. Call `leave` later, unless the ask is in the background.
 
-        Where no job does this work yet, one begins. It holds the document until every request that joined has left.
+        If no job does this work yet, one begins. It holds the document until every request that joined has left.
         """
         assert self._tasks is not None
         job = self._jobs.get(work.key)
@@ -281,24 +287,24 @@ class Jobs:
         job.changed.set()
 
     def leave(self, ask: Ask, work: Work) -> None:
-        """End an ask: its caller has its pages, or waits no more."""
+        """End an ask whose caller has its pages, or waits no more."""
         job = self._jobs.get(work.key)
         if job is not None and ask in job.asks:
             job.asks.remove(ask)
             job.holders -= 1
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     def stop_unattended(self) -> None:
         """Give up all background asks."""
         for job in self._jobs.values():
             job.asks = [ask for ask in job.asks if not ask.background]
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     def _bound_unattended(self) -> None:
         unattended = [job for job in self._jobs.values() if all(ask.background for ask in job.asks)]
         for job in unattended[: max(0, len(unattended) - MAX_UNATTENDED)]:
             job.asks.clear()
-            job.stop_if_unwanted()
+            job.stop_unneeded()
 
     # -- one job
 
@@ -320,7 +326,7 @@ class Jobs:
             await job.work.shared.release()
 
     async def _read_all(self, job: _DocumentJob) -> bool:
-        """Read until nothing is outstanding. Returns whether the document is still in use."""
+        """Read until no page is outstanding. Returns whether the document is still in use."""
         most = self._manager.engine.batch_pages
         lanes = anyio.Semaphore(self._manager.lanes)
         async with AsyncExitStack() as lease, anyio.create_task_group() as tasks:
@@ -332,7 +338,7 @@ class Jobs:
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
                 with self._lines(job, numbers):  # while the engine reads the batch before
-                    drawn = [await self._draw_page(job, number) for number in numbers if job.wanted([number])]
+                    drawn = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
                     job.batches.remove(batch)
@@ -357,7 +363,7 @@ class Jobs:
 
     def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
         """A context: log lines in it carry the ids of the requests that want these pages."""
-        return serving(*(ask.request for ask in job.wanted(numbers)))
+        return serving(*(ask.request for ask in job.asks_for(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
         try:
@@ -376,7 +382,7 @@ class Jobs:
         """Deliver the pages that need no engine. Returns the other pages."""
         texts = [page.read for page in drawn if page.read is not None]
         if texts:
-            asks = job.wanted(text.page.page for text in texts)
+            asks = job.asks_for(text.page.page for text in texts)
             for ask in asks:
                 for text in texts:
                     ask.give(text)
@@ -396,7 +402,7 @@ class Jobs:
         pages: list[ReadPage] = []
         unattended = False
         try:
-            if job.wanted(numbers):
+            if job.asks_for(numbers):
                 with anyio.CancelScope() as batch.scope, self._lines(job, numbers):
                     if whole:
                         pages += await self._read_images(job, whole, {})
@@ -405,7 +411,8 @@ class Jobs:
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
-            for image in (*whole.values(), *parts_drawn.values()):  # as they are now: some may have been drawn anew
+            # The dictionaries are read only now, because some pages may have been drawn anew.
+            for image in (*whole.values(), *parts_drawn.values()):
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
             await self._keep(job, pages)
@@ -418,20 +425,20 @@ class Jobs:
         Args:
             job: the work.
             images: the pictures to read, by the number of their page.
-            parts: for pictures that show a part of their page: its place. The lines read are merged with the own text
-                of the page.
+            parts: the place of each picture that shows a part of its page. The lines that are read of it are merged
+                with the page's own text.
         """
         numbers = list(images)
         what = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
         what += f" of {job.work.document.page_count}"
         manager = self._manager
         if manager.state is not manager.ready_state:
-            for ask in job.wanted(numbers):
+            for ask in job.asks_for(numbers):
                 ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
 
         async def report(fraction: float, message: str) -> None:
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
-            for ask in job.wanted(numbers):
+            for ask in job.asks_for(numbers):
                 ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
 
         try:
@@ -448,7 +455,7 @@ class Jobs:
                 return [page for number in numbers for page in await self._read_alone(job, number, images, parts)]
             self._fail(job, numbers, exc)
             return []
-        for ask in job.wanted(numbers):
+        for ask in job.asks_for(numbers):
             ask.spent.queued_s += reading.queued_s
             ask.spent.load_s += reading.load_s
             ask.spent.infer_s += reading.infer_s
@@ -460,11 +467,11 @@ class Jobs:
     async def _read_alone(
         self, job: _DocumentJob, number: int, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
     ) -> list[ReadPage]:
-        """Read one page of a batch that failed: one bad page must not cost the others."""
-        if not job.wanted([number]):
+        """Read one page of a batch that failed, so that a bad page does not cost the other pages."""
+        if not job.asks_for([number]):
             return []
         document = job.work.document
-        document.discard(images[number])  # its picture may be gone: an endpoint got it
+        document.discard(images[number])  # its picture is deleted already if an endpoint got it
         try:
             part = await document.unread_part(number) if number in parts else None
             images[number] = part.image if part else await document.page(number)
@@ -474,8 +481,8 @@ class Jobs:
         return await self._read_images(job, {number: images[number]}, {number: part} if part else {})
 
     def _fail(self, job: _DocumentJob, numbers: Sequence[int], error: OcrError) -> None:
-        """Give a page that cannot be read as failed. Trouble that is not about the page ends the asks."""
-        for ask in job.wanted(numbers):
+        """Deliver a page as failed. An error that is not about the page ends the asks instead."""
+        for ask in job.asks_for(numbers):
             if _is_about_pages(error):
                 ask.give(ReadPage.failed(numbers[0], error))
             else:
@@ -496,15 +503,16 @@ class Jobs:
     async def _read_somewhere(
         self, job: _DocumentJob, images: dict[int, PageImage], options: ReadOptions, report: OnProgress
     ) -> PagesRead:
-        """Read with the engine, or with the fallback while no GPU has room or can be used, or no endpoint can read."""
-        client = min(job.wanted(images), key=lambda ask: ask.background).client
+        """Read with the engine, or with the fallback while the engine has no GPU with room, or no endpoint that
+        answers."""
+        client = min(job.asks_for(images), key=lambda ask: ask.background).client
 
         def read(where: Lifecycle) -> Awaitable[PagesRead]:
             return where.read(
                 list(images.values()),
                 options,
                 client=client,
-                background=lambda: all(ask.background for ask in job.wanted(images)),
+                background=lambda: all(ask.background for ask in job.asks_for(images)),
                 on_progress=report,
             )
 
@@ -517,10 +525,10 @@ class Jobs:
             note = Note(
                 code="fallback", text=f"{trouble.message} Read by {fallback.engine.name} instead (OCR_FALLBACK)."
             )
-            for ask in job.wanted(images):
+            for ask in job.asks_for(images):
                 if note not in ask.notes:
                     ask.notes.append(note)
-            if remote:  # their pictures were deleted once they had been encoded
+            if remote:  # an endpoint's pictures are deleted as soon as they are encoded
                 for number, image in images.items():
                     job.work.document.discard(image)
                     images[number] = await job.work.document.page(number)
@@ -534,7 +542,7 @@ def _is_about_pages(error: OcrError) -> bool:
 
 
 def _of_layer(number: int, layer: LayerText) -> ReadPage:
-    """A page with its own text; where that text cannot be trusted, an empty page with a remark that says why."""
+    """A page with its own text. If that text cannot be trusted: an empty page, with a remark that says why."""
     source: Literal["text_layer"] | None = "text_layer" if layer.usable or layer.partial else None
     page = Page(page=number, width=layer.width, height=layer.height, text="", source=source)
     remark = layer.remark
@@ -554,7 +562,7 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
 async def _merged(
     job: _DocumentJob, number: int, part: UnreadPart, fields: dict[str, Any], reading: PagesRead
 ) -> ReadPage:
-    """A page whose own text is merged with the lines that were read of the part that it does not hold."""
+    """A page whose own text is merged with the lines that the engine read of the rest of the page."""
     found = _validated(number, part.image, fields, reading).seen(View(LINES_MODE))
     read = [_shifted(block, part.left, part.top) for block in found.page.blocks or ()]
     layer = await job.work.document.text_layer(number, read)
@@ -566,7 +574,7 @@ async def _merged(
     page = _of_layer(number, layer)
     of_engine = found.remark
     if of_engine and page.is_scrap(part):
-        of_engine = ""  # a remark on scripts says nothing about a few characters; unknown ones have their own remark
+        of_engine = ""  # few characters tell no script; unknown characters have a remark of their own
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark, reading=page.reading)

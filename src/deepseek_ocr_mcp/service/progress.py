@@ -1,4 +1,4 @@
-"""Progress of a request as one number that only rises."""
+"""The progress of a request, as one number that only rises."""
 
 from __future__ import annotations
 
@@ -26,41 +26,44 @@ __all__ = [
     "positions_reported",
 ]
 
-LEAST_STEP: Final = 0.02  # of a page: a client redraws its bar for each step of progress
+LEAST_STEP: Final = 0.02  # part of a page; a client redraws its bar for each step of progress
 
 Progress = Callable[[float, float, str], Awaitable[None]]
-"""Called with pages done, pages in all, and a sentence; the first strictly increases."""
+"""Gets the number of pages done, the number of all pages, and a sentence. The first number strictly increases."""
 
 OnPosition = Callable[[int], Awaitable[None]]
-"""Called with the number of requests before this one, while there are any; then with 0."""
+"""Gets the number of requests before this one while there are any, then 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a caller wants its answer."""
+    """The way in which a caller wants its answer."""
 
     reply_s: float = inf
-    """Seconds within which the answer comes, with the pages that are read by then; the rest is read meanwhile, and so
-    are the pages that the next call will ask for. Infinite: the answer is whole, however long it takes."""
+    """Seconds within which the answer comes, with the pages that are read by then. The other pages are read on, and so
+    are the pages that the next call will ask for. Infinite: the answer has all pages, however long they take."""
     upload: Snapshot | None = None
-    """The document, where the caller sent it: then `request.image` is not looked at."""
+    """The document, if the caller sent one: then `request.image` is ignored."""
     place: Place | None = None
-    """The caller's place in the queue, where it has one already."""
+    """The caller's place in the queue, if it has one already."""
     keep: bool = False
-    """Whether the answer holds the document, to be opened again until it is let go."""
+    """Whether the answer keeps the document, which can then be opened until the caller lets it go."""
     on_progress: Progress | None = None
     on_position: OnPosition | None = None
-    """Called while requests stand before this one; where it is missing, `on_progress` is called."""
+    """Called while requests stand before this one. If it is None, `on_progress` is called."""
     on_pages: OnPages | None = None
-    """Called with pages as they are read, while others are still to be read. The answer has all of them again."""
+    """Gets pages as they are read, while others are still to be read. The answer repeats them."""
 
     def rising(self) -> Terms:
-        """The same, with progress that only rises."""
+        """The same terms, with progress that only rises."""
         return self if self.on_progress is None else replace(self, on_progress=RisingProgress(self.on_progress))
 
 
 class RisingProgress:
-    """Passes on only progress beyond the last: two tasks report on a request, its place in the queue and its pages."""
+    """Passes progress on if it is beyond the last.
+
+    Two tasks report on a request: one on its place in the queue, one on its pages.
+    """
 
     def __init__(self, report: Progress) -> None:
         self._report = report
@@ -96,7 +99,7 @@ def position_as_progress(report: Progress | None) -> OnPosition | None:
         return None
     most = 0
 
-    async def told(position: int) -> None:
+    async def report_position(position: int) -> None:
         nonlocal most
         most = max(most, position)
         if position:
@@ -104,7 +107,7 @@ def position_as_progress(report: Progress | None) -> OnPosition | None:
             done = LOADING_SHARE / 4 * (1 - position / most)
             await report(round(done, 4), 1.0, f"waiting: {requests} before this one")
 
-    return told
+    return report_position
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""The terms of a search: checked before a page is read, and named in notes where they are not found.
+"""Checks the terms of a search before a page is read, and names the terms that were not found in notes.
 
-See `layout.find` for the terms that there are. This module imports layout: a server that only starts does without it.
+`layout.find` describes the terms. This module imports layout, which a server needs only for its first search.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..models import OcrRequest
 __all__ = ["check_term", "missing_terms", "not_found", "term_errors"]
 
 REMEDY: Final = 'Write find_term like "Total", ["Total", "Sum"] (any of them) or "/INV-\\d+/" (a pattern).'
-MAX_NAMED: Final = 5  # terms in one sentence
+MAX_NAMED: Final = 5  # terms that one sentence names
 
 
 @contextmanager
@@ -37,7 +37,8 @@ def check_term(request: OcrRequest, engine: EngineSpec) -> None:
     """Check the term of a search.
 
     Raises:
-        BadRequest: it is no pattern, or too long; or the engine is a vision-language model, which finds words only.
+        BadRequest: the term is no pattern, or too long; or the engine is a vision-language model, which finds words
+            only.
     """
     with term_errors():
         matcher = compiled(request.find_term)
@@ -58,10 +59,10 @@ def not_found(term: str) -> str:
 
 
 def missing_terms(term: str, texts: Sequence[str]) -> str:
-    """A sentence that names the terms of a list that stand in none of the rows that were found; empty: all do.
+    """A sentence that names the terms of a list that were not found; empty if all were found.
 
     Args:
-        term: of a request.
+        term: the `find_term` of a request.
         texts: for each page with hits, the rows with the hits.
     """
     terms = terms_of(term)

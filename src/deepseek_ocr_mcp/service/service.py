@@ -69,19 +69,19 @@ from .work import SharedDocument, View, Work
 __all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
 
 
-ANSWERING_SHARE: Final = 0.02  # of the time for a reply, for putting it together
-STATUS_PROBE_S: Final = 2.0  # a driver that hangs must not hang the status
+ANSWERING_SHARE: Final = 0.02  # part of the time for a reply that is left for making the answer
+STATUS_PROBE_S: Final = 2.0  # seconds for the driver, which may hang, to answer
 
 
 @dataclass(slots=True)
 class _Observation:
-    """What the observer is told of a request that was answered."""
+    """The facts about an answered request, for the observer."""
 
     result: OcrResult | None = None
 
 
 class OcrService:
-    """Use it inside `async with service.running():`."""
+    """Reads documents for every edge. Use it inside `async with service.running():`."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class OcrService:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """The lifespan of the service: all that it started ends with this context."""
+        """The lifespan of the service. Every process, task and file that it started is gone at the end."""
         async with AsyncExitStack() as stack:
             stack.callback(self._cache.close)
             await stack.enter_async_context(self._reader.running())
@@ -131,7 +131,7 @@ class OcrService:
 
     @property
     def state(self) -> State:
-        """Where the weights are."""
+        """The state of the model."""
         return self._manager.state
 
     @property
@@ -140,7 +140,7 @@ class OcrService:
         return self._reason
 
     def ready(self) -> None:
-        """Return if a request could be taken now.
+        """Return if the service can take a request now.
 
         Raises:
             NotReady: the queue is full, there is no folder for pages, or the server is shutting down.
@@ -159,7 +159,7 @@ class OcrService:
         """A place in the queue for a request that is still being sent; `read` takes it.
 
         Raises:
-            QueueFull: there is none for this client.
+            QueueFull: no place is free for this client.
         """
         with ExitStack() as stack:
             try:
@@ -170,7 +170,7 @@ class OcrService:
             yield place
 
     def receive(self) -> AbstractAsyncContextManager[Incoming]:
-        """Room for a file that is being sent; `read` takes its snapshot while the context lasts."""
+        """Room for a file that is being sent. `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
     async def keep(self, snapshot: Snapshot) -> Kept:
@@ -178,17 +178,17 @@ class OcrService:
         return await self._reader.keep(snapshot)
 
     def lend(self, kept: Kept, name: str) -> AbstractAsyncContextManager[Snapshot]:
-        """The file of a kept document as if it had just been received; `read` takes it while the context lasts."""
+        """The file of a kept document, as if it had just been received. `read` takes it while the context lasts."""
         return self._reader.lent(kept, name)
 
     async def ocr(self, request: OcrRequest, caller: Caller, terms: Terms | None = None) -> Answer:
-        """Read what `request.image` names: a document, or the documents of a folder. Every edge enters here.
+        """Read the document, or the documents of the folder, that `request.image` names. Every edge enters here.
 
-        A folder or a pattern is described where the request has no `save_to`, and read into files where it has one.
+        A folder or a pattern is read into files if the request has a `save_to`; otherwise its files are listed.
 
         Raises:
-            QueueFull: there is no place for this client.
-            NotReady: the model still loads when the time is over.
+            QueueFull: no place is free for this client.
+            NotReady: the model still loads when the time of `terms` is over.
             OcrError: see `errors.py`. The service goes on after any of them.
         """
         terms = terms or Terms()
@@ -203,10 +203,10 @@ class OcrService:
         """Read the pages of one document. Raises as `ocr` does.
 
         Args:
-            request: its `image` is not looked at.
+            request: the request. Its `image` is ignored.
             source: the document.
             caller: the client.
-            terms: how the client wants its answer.
+            terms: the way in which the client wants its answer.
         """
         began, deadline = time.monotonic(), anyio.current_time() + terms.reply_s * (1 - ANSWERING_SHARE)
         terms = terms.rising()
@@ -266,7 +266,7 @@ class OcrService:
             yield place
 
     async def _output(self, request: OcrRequest, caller: Caller) -> str:
-        """The path of the file to write; empty where there is none."""
+        """The path of the file to write; empty if the request names none."""
         if not request.save_to:
             return ""
         return await resolve_output(request.save_to, Reach.of(caller, self.settings), overwrite=request.overwrite)
@@ -278,7 +278,7 @@ class OcrService:
         """An open document. It outlives this context while a job holds it.
 
         Raises:
-            Timeout: it could not be opened before the deadline.
+            Timeout: the document could not be opened before the deadline.
         """
         async with AsyncExitStack() as opening:
             with anyio.CancelScope(deadline=deadline) as scope:
@@ -295,12 +295,12 @@ class OcrService:
             await shared.release()
 
     async def _work(self, request: OcrRequest, shared: SharedDocument) -> Work:
-        """The work that answers this request. Its keys name all that a page depends on."""
+        """The work that answers this request. Its keys hold everything that the text of a page depends on."""
         document, text_alone = shared.document, MODES[request.mode].text_alone
         layered = document.format == "PDF" and text_alone
         text_layer = request.text_layer if layered or request.text_layer == ONLY_LAYER else IGNORE_LAYER
         options = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
-        if self.engine.gives_lines:  # it answers every mode with the same reading
+        if self.engine.gives_lines:  # such an engine answers every mode with the same reading
             options = ReadOptions(DEFAULT_MODE, resolution=request.resolution)
         page = (
             document.snapshot.sha256,
@@ -320,7 +320,7 @@ class OcrService:
         """Wait until the pages of an ask are there, or until the deadline.
 
         Raises:
-            OcrError: nothing could be read. Where some pages are there, the error stays in `ask.error`.
+            OcrError: no page could be read. If some pages are there, the error stays in `ask.error`.
         """
         await self._jobs.fill(ask, work)
         if ask.outstanding():
@@ -333,7 +333,7 @@ class OcrService:
             raise error
 
     async def _look_ahead(self, answer: Answer, work: Work, ask: Ask, terms: Terms) -> None:
-        """Have the pages read that the next call will ask for, and add a table of contents."""
+        """Begin to read the pages that the next call will ask for, and add a table of contents."""
         left = ask.numbers[len(answer.result.pages) :]
         if terms.reply_s < inf and left and ask.error is None and not answer.result.saved_to:
             ahead = Ask(left, ask.view, limit=ask.limit, client=ask.client, background=True)
@@ -348,13 +348,16 @@ class OcrService:
             await self._settle(ask, answer, work)
 
     async def _engine_version(self) -> str:
-        """The version of the engine. Weights may lie on a slow disk; without weights, a thread would cost more."""
+        """The version of the engine.
+
+        It is read on a thread if the engine has weights, because they may lie on a slow disk.
+        """
         if not self.engine.weights:
             return self.engine.version(self.settings.ocr_model, self.settings.ocr_precision)
         return await anyio.to_thread.run_sync(self.engine.version, self.settings.ocr_model)
 
     def _refuse_while_loading(self) -> None:
-        """Raise `NotReady` where the time is over and the model still loads. The pages stay asked for."""
+        """Raise `NotReady` if the model still loads. The pages are read all the same when it is ready."""
         seconds = self._manager.loading_s
         if seconds is not None:
             raise NotReady(
@@ -363,7 +366,7 @@ class OcrService:
             )
 
     async def _add_contents(self, answer: Answer, work: Work, ask: Ask) -> None:
-        """Add a table of contents, as far as the document is read."""
+        """Add a table of contents of the pages that are read."""
         known = Ask(ask.numbers, ask.view)
         for read in ask.pages():
             known.give(read)
@@ -384,7 +387,7 @@ class OcrService:
                 await self._cache.put(work.page_key(read), read.to_dict())
 
     async def _answer(self, request: OcrRequest, work: Work, ask: Ask, output: str) -> Answer:
-        """The answer, from the pages that are there."""
+        """Make the answer from the pages that are there, and write the file that the request names."""
         read, late = ask.pages(), ask.error is None and bool(ask.outstanding())
         result = result_of(request, work.document, read, (self._manager.engine.name, self._manager.device))
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
@@ -440,13 +443,13 @@ class OcrService:
                 page.raw = None
 
     def why_not(self, mode: str) -> str:
-        """Why the engine cannot do this mode; empty: it can."""
+        """The reason why the engine cannot do a mode; empty if it can."""
         if mode in self.engine.modes:
             return ""
         return f"The engine {self.engine.name} cannot do mode {mode}: it has no language model."
 
     def check(self, request: OcrRequest) -> None:
-        """Check the arguments of a request. Neither engine nor document are needed for it.
+        """Check the arguments of a request, before the engine or the document is needed.
 
         Raises:
             BadRequest: an argument, or a combination of arguments, makes no sense.
@@ -484,7 +487,7 @@ class OcrService:
 
     @asynccontextmanager
     async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
-        """A document to look at: its pages as pictures. The caller holds a place."""
+        """Open a document for pictures of its pages. The caller holds a place."""
         async with self._reader.open(upload, client) as document:
             yield document
 
@@ -497,17 +500,18 @@ class OcrService:
         options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
         client: str = "",
     ) -> AbstractAsyncContextManager[str]:
-        """The path of a file with these pages, as they were read. It lasts as the context does.
+        """A file with these pages, as they were read. The path is good while the context lasts.
 
         Args:
             format: a name of `EXPORT_FORMATS`.
-            document: what the pages were read from, for a format that needs it; otherwise not used.
+            pages: the pages.
+            document: the document of the pages, for a format that needs it.
             options: the title and the mode of the pages, and more.
-            client: who asks; clients take turns.
+            client: the name of the client; clients take turns.
 
         Raises:
-            BadRequest: there is no such format, or it needs the document or boxes and they are missing, or the pages
-                have no table for a format of tables.
+            BadRequest: there is no such format, or the format needs the document, boxes or tables, and these are
+                missing.
         """
         known = EXPORT_FORMATS.get(format)
         if known is None:
@@ -530,11 +534,11 @@ class OcrService:
         return self.export(format, pages, document, options=options)
 
     async def confined(self) -> str:
-        """What holds the document decoder back on this system, in words."""
+        """A sentence on the bounds that this system sets to the document decoder."""
         return str(await self._reader.confined())
 
     async def status(self) -> GpuStatus:
-        """The status now. It never waits for a page that is being read."""
+        """The status. It never waits for a page that is being read."""
         probe = self._manager.probe
         facts = self._manager.status()
         gpus, note, worker_gpu_mb = [], "The driver did not answer in time.", None
@@ -555,12 +559,16 @@ class OcrService:
         )
 
     async def offload(self) -> Transition:
-        """Weights off the GPU, kept in host memory. Raises `Busy` after a bounded wait."""
-        self._jobs.stop_unattended()  # it would bring them back at once
+        """Move the weights off the GPU and keep them in host memory. Raises `Busy` after a bounded wait."""
+        self._jobs.stop_unattended()  # such a job would bring the weights back at once
         return await self._manager.offload()
 
     async def release(self, force: bool = False) -> Transition:
-        """End the worker and give everything back. Raises `Busy` after a bounded wait."""
+        """End the worker, which gives all memory back. Raises `Busy` after a bounded wait.
+
+        Args:
+            force: whether pages that are being read are given up instead of waited for.
+        """
         self._jobs.stop_unattended()
         return await self._manager.release(force)
 
@@ -575,7 +583,8 @@ def _saved(output: str, result: OcrResult) -> str:
 
 
 def _held_mb(probe: GpuProbe, facts: ModelStatus) -> int | None:
-    """MiB that the worker holds on cards, or all of them do; each of several is told its own."""
+    """MiB that all workers hold on cards; None if a driver does not tell. Each of several workers gets its own
+    number."""
     if not facts.workers:
         return None if facts.worker_pid is None else probe.process_mb(facts.worker_pid)
     for worker in facts.workers:

@@ -1,7 +1,7 @@
 """Keeps results that a client may ask for again, each under a name that cannot be guessed.
 
-Results stay in memory, within a bound of bytes and of results: the result that was asked for longest ago goes first.
-A name leads to the text of a result, to the private copy of its document where that is held, and to nothing else.
+Results stay in memory. Their bytes and their number are bounded: the result that was asked for longest ago goes first.
+A name leads to the text of a result, to the private copy of its document if that is held, and to nothing else.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..errors import InputNotFound
 __all__ = ["Held", "ResultStore"]
 
 
-MAX_BYTES: Final = 16 * 1024 * 1024  # of UTF-8: some 5,000 pages of print
+MAX_BYTES: Final = 16 * 1024 * 1024  # bytes of UTF-8; enough for 5,000 pages of print
 MAX_RESULTS: Final = 200
-MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # of documents, on disk
+MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # bytes of documents on disk
 PAGE_BYTES: Final = 128  # bytes that a kept page takes beside its text
 ID_BYTES: Final = 16  # 128 bits
 
 
 class Held(Protocol):
-    """A document that stays until its last holder lets it go. The same bytes are held once."""
+    """A document that stays until its last holder lets it go. Equal documents are one `Held`."""
 
     @property
     def size(self) -> int: ...
@@ -48,7 +48,7 @@ class _Stored(Generic[H]):
 
 
 class ResultStore(Generic[H]):
-    """Texts of pages, by the name of their result and the number of the page."""
+    """The texts of pages, by the name of their result and the number of the page."""
 
     def __init__(
         self, *, max_bytes: int = MAX_BYTES, max_results: int = MAX_RESULTS, max_held_bytes: int = MAX_HELD_BYTES
@@ -66,24 +66,26 @@ class ResultStore(Generic[H]):
     def put(
         self, pages: Mapping[int, str], *, details: Mapping[int, bytes] | None = None, held: H | None = None
     ) -> str:
-        """Keep the texts of these pages; the name of the result, or "" where they are too many to be kept.
+        """Keep the texts of the pages of a result. Returns the name of the result; "" if the texts are too long to be
+        kept.
 
         Args:
+            pages: the texts, by the number of the page.
             details: more about each page, in the caller's own form.
-            held: their document. It is let go with the result, or before, where documents are too large.
+            held: the document of the pages. It is let go with the result, or before it if documents take too much room.
         """
-        made = _Stored[H]({number: text.encode("utf-8", "replace") for number, text in pages.items()})
-        made.details.update(details or {})
-        size = made.size
+        stored = _Stored[H]({number: text.encode("utf-8", "replace") for number, text in pages.items()})
+        stored.details.update(details or {})
+        size = stored.size
         if size > self._max_bytes:
             if held is not None:
                 held.let_go()
             return ""
         name = secrets.token_urlsafe(ID_BYTES)
-        self._results[name] = made
+        self._results[name] = stored
         self._bytes += size
         if held is not None:
-            made.held = held
+            stored.held = held
             self._holds[held] += 1
         while self._bytes > self._max_bytes or len(self._results) > self._max_results:
             self.forget(next(iter(self._results)))
@@ -94,7 +96,7 @@ class ResultStore(Generic[H]):
         """The text of all pages of a result.
 
         Raises:
-            InputNotFound: there is no such result, or no more.
+            InputNotFound: there is no such result, or it was dropped.
         """
         return "\n\n".join(text.decode() for text in self._get(name).texts.values() if text)
 
@@ -112,23 +114,23 @@ class ResultStore(Generic[H]):
         return text.decode()
 
     def details(self, name: str, number: int) -> bytes | None:
-        """The details that were kept about a page; None where there are none, or no such page.
+        """The details that were kept about a page; None if none were kept, or if there is no such page.
 
         Raises:
-            InputNotFound: there is no such result, or no more.
+            InputNotFound: there is no such result, or it was dropped.
         """
         return self._get(name).details.get(number)
 
     def held(self, name: str) -> H | None:
-        """The document of a result; None: it is not held, or no more.
+        """The document of a result; None if it is not held, or not held any more.
 
         Raises:
-            InputNotFound: there is no such result, or no more.
+            InputNotFound: there is no such result, or it was dropped.
         """
         return self._get(name).held
 
     def forget(self, name: str) -> None:
-        """Drop a result. A result that is gone already is no error."""
+        """Drop a result, if it is still there."""
         if (stored := self._results.pop(name, None)) is not None:
             self._bytes -= stored.size
             self._let_go(stored)

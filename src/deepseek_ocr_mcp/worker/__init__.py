@@ -1,1 +1,1 @@
-"""The child process and the parent's handle on it."""
+"""Runs objects in child processes."""

@@ -1,9 +1,8 @@
-"""Runs an object in a child process; every wait is bounded, and no child is left behind.
+"""Runs an object in a child process. Every wait is bounded, and no child is left behind.
 
-A call ends in one of four ways: its result; the `OcrError` that the child answered; `WorkerDied`
-when the child is gone; `errors.Timeout` when it outran its bound and was killed. A cancelled call
-is cancelled in the child too: either its last answer is read, or the child is killed, so that the
-next call finds a clean pipe.
+A call ends in one of four ways: with its result; with the `OcrError` that the child answered; with `WorkerDied` if the
+child ended; with `errors.Timeout` if the call took too long and the child was killed. A cancelled call is cancelled in
+the child, too: either its last answer is read, or the child is killed, so that the next call finds a clean pipe.
 """
 
 from __future__ import annotations
@@ -45,19 +44,19 @@ DECODER: Final = "deepseek_ocr_mcp.decoder.renderer:PageRenderer"
 ENGINE_HOST: Final = "deepseek_ocr_mcp.engines.host:EngineHost"
 """The class that an engine's worker serves; its argument names the engine."""
 
-SEND_TIMEOUT_S: Final = 5.0  # a call is a few hundred bytes; a pipe that is full that long has no reader
-CANCEL_GRACE_S: Final = 0.7  # cancel to kill: a caller's cancellation is done within a second
-STOP_GRACE_S: Final = 0.3  # asking to exit to SIGKILL; the child exits at once unless native code holds the GIL
-KILL_WAIT_S: Final = 5.0  # SIGKILL to confirmed death; longer means an uninterruptible driver call
-WATCH_S: Final = 0.5  # between two looks, while a call runs, whether its child is alive
-DRAIN_S: Final = 0.2  # what a dead child wrote last may still be in the pipe
+SEND_TIMEOUT_S: Final = 5.0  # seconds; a call is a few hundred bytes, and a pipe that is full for so long has no reader
+CANCEL_GRACE_S: Final = 0.7  # seconds from cancelling to killing; a caller's cancellation ends within a second
+STOP_GRACE_S: Final = 0.3  # seconds from asking to SIGKILL; the child exits at once unless native code holds the GIL
+KILL_WAIT_S: Final = 5.0  # seconds from SIGKILL to death; longer means a driver call that cannot be interrupted
+WATCH_S: Final = 0.5  # seconds between two checks, during a call, that its child is alive
+DRAIN_S: Final = 0.2  # seconds for the last words of a dead child, which may still be in the pipe
 STDERR_TAIL_BYTES: Final = 8192
-LAST_WORDS_CHARS: Final = 300  # of a dead child, in an answer
+LAST_WORDS_CHARS: Final = 300  # characters of a dead child's last words in an answer
 _FRAMES: Final = re.compile(
     r"\s|Traceback \(|File \"|Thread 0x|Current thread|Stack \(|<no Python frame>|Extension modules:|During handling|"
     r"The above exception"
 )
-"""How lines begin that say where in the code something happened."""
+"""The beginnings of lines that name a place in the code."""
 
 OnProgress = Callable[[float, str], Awaitable[None]]
 
@@ -72,7 +71,7 @@ class WorkerDied(Exception):
 
     @property
     def last_words(self) -> str:
-        """What it wrote about its end, fit for an answer: two lines at most, no traceback, no path."""
+        """The last that it wrote, for an answer: two lines at most, no traceback, no path."""
         lines = [line.strip() for line in self.stderr_tail.splitlines() if line and not _FRAMES.match(line)]
         return without_paths(one_line(" ".join(lines[-2:])))[-LAST_WORDS_CHARS:].strip()
 
@@ -88,7 +87,7 @@ def describe_exit(returncode: int | None) -> str:
 
 
 class WorkerHandle:
-    """One child. Calls are for one task at a time: the owner serialises them."""
+    """One child. Only one task at a time may call it; its owner sees to that."""
 
     def __init__(self, process: anyio.abc.Process, name: str, stderr: _StderrTail) -> None:
         assert process.stdin is not None
@@ -113,13 +112,14 @@ class WorkerHandle:
         """Start `worker/main.py` with these arguments, in a process group of its own.
 
         Args:
-            env: variables to add to those that every child is given (`environment.py`).
-            rights: what it keeps of this process's rights; None: all but the way into other processes.
-            name: what it is called in messages and in the log.
+            arguments: the arguments of `worker/main.py`.
+            env: variables beside those that every child gets (`environment.py`).
+            rights: the rights of this process that the child keeps; None: all except to look into other processes.
+            name: the name of the child in messages and in the log.
         """
         stderr = _StderrTail(name)
         try:
-            # -P: a module in the folder that the server was started in must never shadow numpy
+            # -P: a module in the folder in which the server was started must never shadow numpy
             process = await anyio.open_process(
                 [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
                 stdin=subprocess.PIPE,
@@ -150,7 +150,7 @@ class WorkerHandle:
 
     @property
     def stderr_tail(self) -> str:
-        """The last that the child wrote to stderr, 8 KiB at most, less its lines for our log."""
+        """The end of the child's stderr, 8 KiB at most, without its lines for our log."""
         return self._stderr.text()
 
     async def call(
@@ -161,14 +161,17 @@ class WorkerHandle:
         timeout: float,
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
-        """Have the child run `method(**arguments)` and return its answer.
+        """Call a method of the object in the child. Returns its answer.
 
         Args:
-            timeout: seconds; after them the child is killed.
+            method: the name of the method.
+            arguments: its arguments.
+            timeout: seconds after which the child is killed.
+            on_progress: gets the progress, and a sentence.
 
         Raises:
-            OcrError: what the child answered.
-            Timeout: the bound has passed; the child is dead.
+            OcrError: the error that the child answered.
+            Timeout: the time is over; the child is dead.
             WorkerDied: the child ended.
         """
         self._number += 1
@@ -202,15 +205,18 @@ class WorkerHandle:
         return result
 
     async def drop(self, pages: Sequence[int]) -> None:
-        """Tell the call that runs that nobody waits any more for these of its pages, counted from 0.
+        """Tell the running call that nobody waits for some of its pages any more.
 
-        Never raises: a child that is gone is the call's to notice.
+        It never raises: if the child is gone, the call itself reports that.
+
+        Args:
+            pages: indices of pages in the call, from 0.
         """
         with contextlib.suppress(WorkerDied, TimeoutError):
             await self._send({"drop": self._number, "pages": list(pages)})
 
     async def stop(self) -> None:
-        """End the child: ask, then kill. Returns when it is dead, and all that it started with it."""
+        """End the child: ask it to exit, then kill it. Returns when the child and all its children are dead."""
         with anyio.CancelScope(shield=True):
             if self.alive:
                 with contextlib.suppress(WorkerDied), anyio.move_on_after(STOP_GRACE_S):
@@ -219,7 +225,7 @@ class WorkerHandle:
             await self.kill()
 
     async def kill(self) -> None:
-        """SIGKILL to the child's whole process group; returns when its death is confirmed."""
+        """Send SIGKILL to the child's process group. Returns when its death is confirmed."""
         with anyio.CancelScope(shield=True):
             self._kill_group()
             with anyio.move_on_after(KILL_WAIT_S):
@@ -240,7 +246,7 @@ class WorkerHandle:
     async def _send(self, message: dict[str, Any]) -> None:
         frame = encode(message)
         try:
-            # Shielded: half a frame on the wire would make every later one unreadable.
+            # Shielded, because half a frame on the wire would make every later frame unreadable.
             with anyio.fail_after(SEND_TIMEOUT_S, shield=True):
                 async with self._sending:
                     await self._stdin.send(frame)
@@ -259,7 +265,7 @@ class WorkerHandle:
             return message
 
     async def _receive(self) -> dict[str, Any]:
-        """The next frame. Cancellation loses nothing: bytes stay in the buffer."""
+        """The next frame. A cancellation loses nothing, because its bytes stay in the buffer."""
         while True:
             if len(self._buffer) >= HEADER_BYTES:
                 end = HEADER_BYTES + frame_length(bytes(self._buffer[:HEADER_BYTES]))
@@ -271,8 +277,8 @@ class WorkerHandle:
 
     async def _chunk(self) -> bytes:
         while True:
-            # A grandchild may hold the pipe open after the child's death, so its end is no signal. A look now and then
-            # is one: a task that waits for the death would cost more than most answers.
+            # A grandchild may hold the pipe open after the child's death, so the end of the pipe does not tell it. The
+            # child is checked now and then; a task that waits for its death would cost more than most answers.
             alive = self.alive
             with (
                 contextlib.suppress(
@@ -299,9 +305,9 @@ class WorkerHandle:
 
 
 class _StderrTail:
-    """Hands the child's log lines on, and keeps the last of what else it writes to stderr.
+    """Passes the child's log lines on, and keeps the end of the rest of its stderr.
 
-    A thread, not a task: it must drain the pipe even while no call runs, under any event loop.
+    It runs on a thread, because the pipe must be drained even while no call runs, under any event loop.
     """
 
     def __init__(self, name: str) -> None:
@@ -312,7 +318,7 @@ class _StderrTail:
         self._done = threading.Event()
 
     def started(self) -> None:
-        """The child has its copy of the write end: drop ours and begin to read."""
+        """Close our copy of the write end, now that the child has its own, and begin to read."""
         os.close(self.write_fd)
         threading.Thread(target=self._drain, daemon=True, name="worker-stderr").start()
 
@@ -325,7 +331,7 @@ class _StderrTail:
         self._done.set()
 
     def _sorted(self, data: bytes) -> bytes:
-        """Log lines to the log, the rest to the tail. Returns the beginning of a line that is not all here."""
+        """Pass log lines to the log and the rest to the tail. Returns the beginning of an incomplete line."""
         while data:
             noise, mark, data = data.partition(logs.RECORD_MARK)
             self._keep(noise)
@@ -335,7 +341,7 @@ class _StderrTail:
             if end and logs.relay(line, worker=self._name):
                 data = after
             elif end or len(data) > logs.MAX_CHILD_LINE:
-                self._keep(mark)  # none of ours: a library's own mark
+                self._keep(mark)  # no line of ours: a library wrote the same mark
             else:
                 return mark + data
         return b""
@@ -349,9 +355,9 @@ class _StderrTail:
             self._size -= len(self._chunks.popleft())
 
     async def drained(self) -> None:
-        """Wait, for a moment, until all that a dead child wrote is here.
+        """Wait for a moment until all output of a dead child has come.
 
-        A stray grandchild in a session of its own may hold the pipe longer; the thread is a daemon.
+        A grandchild in a session of its own may hold the pipe longer; the thread is a daemon.
         """
         with anyio.move_on_after(DRAIN_S):
             while not self._done.is_set():  # noqa: ASYNC110 - a thread sets it

@@ -1,8 +1,9 @@
-"""Takes rights away from a process, for good: what it may open, whom it may reach, what it may start.
+"""Takes rights away from a process for good: rights to open files, to connect, and to start programs.
 
-A child that parses documents made by strangers confines itself before it imports its first library, so that no thread
-of it ever ran with more. On Linux by Landlock (files, TCP, the memory of other processes), seccomp (sockets, programs)
-and `no_new_privs`, through the C library that is loaded anyway; elsewhere nothing is taken, and `Confined` says so.
+A child that parses documents of strangers confines itself before it imports its first library, so that no thread of it
+ever runs with more rights. On Linux it uses Landlock (files, TCP, the memory of other processes), seccomp (sockets,
+programs) and `no_new_privs`, through the C library, which is loaded anyway. On other systems no right is taken, and
+`Confined` says so.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ RULE_PATH_BENEATH: Final = 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 TRUNCATE: Final = 1 << 14
-ALL_FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15}  # how many bits a version knows; from 5 on there are 16
+ALL_FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15}  # bits of each version; from 5 on there are 16
 ON_A_FILE: Final = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | 1 << 15
 READING: Final = READ_FILE | READ_DIR | EXECUTE
 WRITING: Final = WRITE_FILE | READ_FILE | READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | TRUNCATE
 BIND_AND_CONNECT_TCP: Final = 0b11  # from version 4 on
-ABSTRACT_SOCKETS, SIGNALS = 1 << 0, 1 << 1  # from version 6 on: those of processes outside are out of reach
+ABSTRACT_SOCKETS, SIGNALS = 1 << 0, 1 << 1  # from version 6 on; the sockets and processes outside are out of reach
 
-# Where the system keeps libraries, and what they look up: the loader, the clock, the processor, fonts.
+# Folders with libraries, and files that libraries read: for the loader, the clock, the processor, fonts.
 SYSTEM: Final = (
     "/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts",
     "/etc/mime.types", "/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo",
@@ -57,29 +58,29 @@ SYSTEM: Final = (
 SOCKETS: Final = {"x86_64": (41, 53, 425), "aarch64": (198, 199, 425)}  # socket, socketpair, io_uring_setup
 PROGRAMS: Final = {"x86_64": (59, 322), "aarch64": (221, 281)}  # execve, execveat
 # ptrace, process_vm_readv, process_vm_writev, pidfd_getfd; bpf, userfaultfd, perf_event_open; add_key, request_key,
-# keyctl; mount, umount2, unshare, setns: nothing that reads a document calls one of them.
+# keyctl; mount, umount2, unshare, setns. No code that reads a document needs one of these calls.
 NEVER: Final = {
     "x86_64": (101, 310, 311, 438, 321, 323, 298, 248, 249, 250, 165, 166, 272, 308),
     "aarch64": (117, 270, 271, 438, 280, 282, 241, 217, 218, 219, 40, 39, 97, 268),
 }
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 CAPABILITY_VERSION: Final = 0x20080522  # linux/capability.h
-# Of root: to look into other processes. Linux 6.14 gives CAP_PERFMON their environment, whatever Landlock says.
+# Root's rights to look into other processes. On Linux 6.14 CAP_PERFMON reads their environment, in spite of Landlock.
 SPYING: Final = 1 << 19 | 1 << 21 | 1 << 38  # CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON
-X32_BIT: Final = 0x40000000  # x86_64 has each system call twice; the other one begins here
+X32_BIT: Final = 0x40000000  # x86_64 has each system call twice; the numbers of the second set begin here
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a process keeps."""
+    """The rights that a process keeps."""
 
     read: tuple[str, ...] | None = None
-    """Files and folders that it may read beside its libraries; None: every one, and it may write every one, too."""
+    """Files and folders that it may read, beside its libraries. None: it may read and write all files."""
     write: tuple[str, ...] = ()
-    """Folders that it may write in, where `read` is given."""
+    """Folders in which it may write, if `read` is not None."""
     tcp: bool = False
     sockets: bool = False
-    """Whether it may make any socket: those of UDP and of other programs on this machine are sockets, too."""
+    """Whether it may make sockets, those for UDP and for programs on this machine included."""
     programs: bool = False
     """Whether it may start programs."""
     signals: bool = False
@@ -90,22 +91,22 @@ class Rights:
 
     @classmethod
     def from_json(cls, text: str) -> Rights:
-        """What `to_json` wrote; lists are as good as tuples here."""
+        """The rights that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 ALL_BUT_SPYING: Final = Rights(tcp=True, sockets=True, programs=True, signals=True)
-"""For an engine of the operator's own: it may do what it likes, but look into the server."""
+"""The rights of an engine of the operator's own: all except to look into the server's process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confined:
-    """What is in force in a process."""
+    """The bounds that are in force in a process."""
 
     landlock: int = 0
-    """The version of Landlock that holds it; 0: none, so files and TCP are open to it."""
+    """The version of Landlock in force; 0: none, so that files and TCP are open to the process."""
     seccomp: bool = False
-    """Whether sockets, programs and other processes' memory are closed to it."""
+    """Whether seccomp keeps sockets, programs and the memory of other processes from it."""
 
     def __str__(self) -> str:
         parts = [f"Landlock {self.landlock}"] if self.landlock else []
@@ -114,15 +115,15 @@ class Confined:
 
 
 def _library_folders() -> tuple[str, ...]:
-    """What Python and its libraries are read from: the interpreter's folders, the import path, the system's own."""
+    """The folders that Python and its libraries read: the interpreter's, the import path, the system's."""
     own = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]
     return tuple(dict.fromkeys(os.path.realpath(each) for each in [*own, *SYSTEM] if each and os.path.exists(each)))
 
 
 def confine(rights: Rights) -> Confined:
-    """Keep these rights and give up all others, in this thread and in whatever it starts from now on.
+    """Keep these rights and give up all others, in this thread and in all threads and processes that it starts.
 
-    Call it while there is one thread. What the system cannot do is left out; nothing is raised for that.
+    Call it while there is one thread. Bounds that the system does not have are left out, without an error.
     """
     if sys.platform != "linux":
         return Confined()
@@ -134,9 +135,9 @@ def confine(rights: Rights) -> Confined:
 
 
 def hide_from_children() -> None:
-    """Where there is no Landlock: close this process's memory and environment to other processes of the same user.
+    """Close this process's memory and environment to other processes of the same user, on a system without Landlock.
 
-    Debuggers and core dumps of it need root from then on, so it is done only where nothing else does it.
+    From then on debuggers and core dumps need root, so it is not done where Landlock closes them.
     """
     if sys.platform == "linux" and not landlock_version():
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -155,10 +156,10 @@ def _call(libc: Any, number: int, *arguments: Any) -> int:
 
 
 def _restrict(libc: Any, rights: Rights) -> int:
-    """Landlock. Returns the version that is in force.
+    """Put Landlock in force. Returns its version.
 
-    A rule set that handles next to nothing still keeps the memory and the environment of every process outside out of
-    reach, those of the server first.
+    Even a rule set with hardly any rule keeps the memory and the environment of all processes outside out of reach,
+    above all those of the server.
     """
     version = landlock_version()
     if not version:
@@ -184,7 +185,7 @@ def _restrict(libc: Any, rights: Rights) -> int:
 
 def _allow(libc: Any, rules: int, paths: Sequence[str], access: int) -> None:
     for path in paths:
-        with contextlib.suppress(OSError):  # it is not there, so nothing can be done with it
+        with contextlib.suppress(OSError):  # a path that does not exist needs no rule
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -198,7 +199,7 @@ def _allow(libc: Any, rules: int, paths: Sequence[str], access: int) -> None:
 def _drop_capabilities(libc: Any, dropped: int) -> None:
     """Give up these capabilities, a bit each: where the server runs as root, its children would have them all."""
     header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
-    data = ctypes.create_string_buffer(24)  # effective, permitted and inheritable, of the lower 32 and of the upper
+    data = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: the lower 32 bits, then the upper
     if libc.capget(header, data):
         return
     words = struct.unpack("=6I", data.raw)
@@ -207,7 +208,7 @@ def _drop_capabilities(libc: Any, dropped: int) -> None:
 
 
 def _filter_calls(libc: Any, rights: Rights) -> bool:
-    """Seccomp. Returns whether it is in force: the calls that are refused give EPERM."""
+    """Put seccomp in force. Returns whether that worked. Refused calls give EPERM."""
     machine = os.uname().machine
     if machine not in AUDIT_ARCH or sys.maxsize < 1 << 32:
         return False
@@ -223,7 +224,7 @@ def _filter_calls(libc: Any, rights: Rights) -> bool:
 
 
 def _bpf(architecture: int, refused: Sequence[int], first_twin: int | None) -> bytes:
-    """The filter as the kernel takes it: eight bytes an instruction (code, two jumps, a number)."""
+    """The filter in the kernel's form: eight bytes for each instruction (code, two jumps, a number)."""
     load, if_equal, if_least, end = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
     allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
     tests = [(if_least, first_twin)] if first_twin is not None else []

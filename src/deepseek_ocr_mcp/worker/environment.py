@@ -1,8 +1,8 @@
-"""The environment of a child: the variables that its libraries need, and none else.
+"""Makes the environment of a child: the variables that its libraries need, and no others.
 
-A child parses documents that strangers made, or runs a model; it serves nobody and asks no cluster. So it gets the
-names below and no others: a token, a key or a proxy's password of the server is not in it. An engine of the operator's
-own may need more: `OCR_WORKER_ENV` names it.
+A child parses documents of strangers or runs a model; it needs no secret for that. So it gets the variables with the
+names below, and no token, key or proxy password of the server. `OCR_WORKER_ENV` names further variables, for an engine
+of the operator's own.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Final
 __all__ = ["MORE", "SILENCED", "child_environment"]
 
 MORE: Final = "OCR_WORKER_ENV"
-"""The variable that names further ones, separated by commas. Read where children are started, before any settings."""
+"""The variable that names further variables, with commas between. It is read when a child is started, before any
+settings."""
 
 
 SILENCED: Final[Mapping[str, str]] = {
-    # onnxruntime from 1.29 on reports to its maker by default, and leaves an id of the machine in the user's cache.
+    # From release 1.29 on onnxruntime reports to its maker, and leaves an id of the machine in the user's cache.
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",  # a convention that many libraries follow
 }
-"""What keeps libraries from calling home. Whatever the operator's own environment says, these win."""
+"""Variables that keep libraries from reporting to their makers. They override the operator's own environment."""
 
 _NAMES: Final = frozenset(
     {
@@ -33,7 +34,7 @@ _NAMES: Final = frozenset(
         "GLIBC_TUNABLES", "XDG_CACHE_HOME", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "TESSDATA_PREFIX",
         "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
         "OCR_THREADS", "OCR_PRECISION", "OCR_CORES_SHARED_BY", "OCR_MODEL_PATH",
-        # Windows starts no program without the first of them.
+        # Windows starts no program without the first of the following.
         "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "NUMBER_OF_PROCESSORS", "PROCESSOR_ARCHITECTURE",
         "PROCESSOR_IDENTIFIER", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "PROGRAMDATA", "PROGRAMFILES",
     }
@@ -44,15 +45,15 @@ _BEGINNINGS: Final = (
     "ORT_", "CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "NV_", "TORCH", "PYTORCH_", "TRITON_",
     "MALLOC_", "MIMALLOC_", "JEMALLOC_",
 )  # fmt: skip
-# Names that begin as allowed ones do and hold a secret all the same, of whatever library.
+# Parts of names of variables that hold a secret, even if the name begins like an allowed one.
 _SECRETS: Final = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY")
 
 
 def child_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that a child starts with.
+    """The environment of a child.
 
     Args:
-        own: this process's environment; default: `os.environ`.
+        own: the environment of this process; default: `os.environ`.
     """
     own = os.environ if own is None else own
     more = {name.strip().upper() for name in own.get(MORE, "").split(",")}

@@ -1,12 +1,12 @@
-"""The child: one object, one call at a time, on the main thread; nothing but frames reaches the parent.
+"""Serves the methods of one object in a child process: one call at a time, on the main thread.
 
-File descriptor 1 points at stderr before anything else is imported, so that a library that prints
-cannot break the wire. The child ends when its stdin does: a parent that was killed takes it along.
+Only frames reach the parent: file descriptor 1 points at stderr before any other module is imported, so that a library
+that prints cannot break the wire. The child ends when its stdin ends, as it does when the parent is killed.
 
     python -P -m deepseek_ocr_mcp.worker.main MODULE:CLASS [ARGUMENT ...] [ahead]
 
-It serves the methods of one object, which it makes from a class and string arguments. With `ahead` as the last
-argument it calls the object's `prewarm` before the first call arrives.
+The object is made from a class and string arguments. With `ahead` as the last argument, its `prewarm` is called before
+the first call arrives.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ from .protocol import (  # noqa: E402
 
 __all__ = ["WireCall", "main"]
 
-MAX_MESSAGE: Final = 300  # characters of what an engine says of its own fault
+MAX_MESSAGE: Final = 300  # characters of an engine's own message about a fault
 
 log = logging.getLogger(__package__ or __name__)  # run as a program, this module's name is `__main__`
 
 
 class WireCall:
-    """One call's line back to the parent; see `engines.base.Call`."""
+    """The way from one call back to the parent; see `engines.base.Call`."""
 
     def __init__(
         self,
@@ -77,15 +77,15 @@ class WireCall:
         self._send = send
         self._cancelled = cancelled
         self._dropped = dropped
-        self._said = ""
+        self._last_message = ""
         self._next_s = 0.0
 
     def progress(self, done: float, message: str = "") -> None:
-        """What is new is told at once, more of the same now and then."""
+        """Report progress: a new message at once, the same message only every `PROGRESS_EVERY_S`."""
         now = time.monotonic()
-        if message == self._said and now < self._next_s:
+        if message == self._last_message and now < self._next_s:
             return
-        self._said, self._next_s = message, now + PROGRESS_EVERY_S
+        self._last_message, self._next_s = message, now + PROGRESS_EVERY_S
         self._send({"id": self._number, "progress": float(done), "message": message})
 
     def raise_if_cancelled(self) -> None:
@@ -97,7 +97,7 @@ class WireCall:
 
 
 class _Wire:
-    """Frames out, under a lock; frames in, on a thread of their own that also watches the parent."""
+    """Sends frames, under a lock, and receives frames on a thread of its own. The thread also watches the parent."""
 
     def __init__(self, wire_in: int, wire_out: int) -> None:
         self._in: BinaryIO = os.fdopen(wire_in, "rb")
@@ -121,7 +121,7 @@ class _Wire:
                     break
                 message = decode(self._in.read(frame_length(header)))
                 if "stop" in message:
-                    os._exit(0)  # nothing here needs saving; the driver takes the GPU's memory back
+                    os._exit(0)  # nothing has to be saved; the driver takes the GPU's memory back
                 if "cancel" in message:
                     self.cancelled.add(message["cancel"])
                 elif "drop" in message:
@@ -134,7 +134,7 @@ class _Wire:
 
 
 def _end_group() -> None:
-    """The parent is gone: end this process and all that an engine started."""
+    """End this process and all processes that an engine started, because the parent is gone."""
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
@@ -143,7 +143,7 @@ def _end_group() -> None:
 def _die_with_parent() -> None:
     """Ask Linux to kill this process with its parent, even while native code holds the GIL.
 
-    Elsewhere, and for the moments before this call, the end of stdin does it.
+    On other systems, and before this call, the end of stdin ends the child.
     """
     if sys.platform != "linux":
         return
@@ -152,7 +152,7 @@ def _die_with_parent() -> None:
     pr_set_pdeathsig = 1  # linux/prctl.h
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(signal.SIGKILL), 0, 0, 0)
     if os.environ.get(PARENT_VARIABLE, str(os.getppid())) != str(os.getppid()):
-        _end_group()  # it died before we could ask
+        _end_group()  # the parent died before this call
 
 
 def _give_up_rights() -> Confined:
@@ -161,10 +161,10 @@ def _give_up_rights() -> Confined:
 
 
 def _build_target(argv: Sequence[str]) -> Any:
-    """The object that serves the calls.
+    """Make the object that serves the calls.
 
     Args:
-        argv: `module:Class`, then the arguments of its constructor.
+        argv: `module:Class`, then the arguments of the constructor.
 
     Raises:
         EngineUnavailable: the module or the class cannot be imported.
@@ -177,7 +177,7 @@ def _answer(target: Callable[[], object], message: dict[str, Any], call: WireCal
     try:
         method = getattr(target(), message["call"])
         return {"result": method(call=call, **message["args"])}
-    except OcrError as exc:  # where things lie on this machine is nobody's business who asks from elsewhere
+    except OcrError as exc:  # a caller from elsewhere must not learn paths of this machine
         return {"error": {name: without_paths(text) for name, text in exc.to_dict().items()}}
     except MemoryError:
         return {
@@ -203,7 +203,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _die_with_parent()
-    confined = _give_up_rights()  # while there is one thread
+    confined = _give_up_rights()  # before a second thread is started
     logs.configure_child()
     line = _Wire(*wire)
     threading.Thread(target=line.listen, daemon=True, name="wire").start()
@@ -216,7 +216,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
         return built[0]
 
     if ahead:
-        with contextlib.suppress(Exception):  # the first call meets it again, and tells it
+        with contextlib.suppress(Exception):  # the first call meets the error again, and reports it
             target().prewarm()
     while True:
         message = line.calls.get()
@@ -238,7 +238,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
                 ),
             )
         line.cancelled.discard(number)
-        line.dropped.clear()  # one call at a time: they were all of this one
+        line.dropped.clear()  # there is one call at a time, so all of them were of this call
         line.send({"id": number, **reply})
 
 

@@ -1,11 +1,11 @@
-"""The frames between parent and child: four bytes of length, then a JSON object in UTF-8.
+"""Encodes the frames between parent and child: four bytes of length, then a JSON object in UTF-8.
 
-Parent to child: `{"id": n, "call": name, "args": {...}, "log": [level, request id]}`, the last for the child's log
-lines; `{"cancel": n}`, and `{"drop": n, "pages": [i, ...]}` for pages of a call that nobody waits for any more while
-others of it are still wanted.
-Child to parent: `{"id": n, "progress": done, "message": text}`, then exactly one of
-`{"id": n, "result": {...}}` and `{"id": n, "error": {"code", "message", "remedy"}}`.
-Pixels never travel here: pages are files, named in the arguments.
+The parent sends `{"id": n, "call": name, "args": {...}, "log": [level, request id]}`, where `log` is for the child's
+log lines. It sends `{"cancel": n}` to cancel a call, and `{"drop": n, "pages": [i, ...]}` if nobody waits for some
+pages of a call any more.
+The child sends `{"id": n, "progress": done, "message": text}`, then exactly one of `{"id": n, "result": {...}}` and
+`{"id": n, "error": {"code", "message", "remedy"}}`.
+Frames hold no pixels: pages are files, whose paths are arguments.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = [
     "frame_length",
 ]
 
-AHEAD: Final = "ahead"  # the argument that makes a child do what it can before the first call
+AHEAD: Final = "ahead"  # the argument that lets a child prewarm its object before the first call
 PROGRESS_EVERY_S: Final = 0.25
-"""Seconds between messages of the same progress: each takes a third of a millisecond of the engine's cores."""
+"""Seconds between two reports of progress with the same message. Each takes 0.3 ms of the engine's cores."""
 
-CONFINED: Final = "confined"  # the call that asks what is in force in a child, whatever it serves
+CONFINED: Final = "confined"  # the call that asks a child for its bounds, whichever object it serves
 HEADER_BYTES: Final = 4
-MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # half a million boxed words
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # enough for half a million words with boxes
 PARENT_VARIABLE: Final = "DEEPSEEK_OCR_MCP_PARENT"  # the pid of the process that a child must not outlive
-RIGHTS_VARIABLE: Final = "DEEPSEEK_OCR_MCP_RIGHTS"  # what a child keeps of the rights that it starts with, as JSON
+RIGHTS_VARIABLE: Final = "DEEPSEEK_OCR_MCP_RIGHTS"  # the rights that a child keeps, as JSON
 
 
 class ProtocolError(Exception):
@@ -49,7 +49,8 @@ def encode(message: dict[str, Any], *, clean: bool = False) -> bytes:
 
     Args:
         message: a JSON object.
-        clean: whether a lone surrogate becomes U+FFFD, as an answer needs it; else it survives, as a path needs it.
+        clean: whether a lone surrogate becomes U+FFFD, which is right for answers. Otherwise it stays, which is right
+            for paths.
 
     Raises:
         ProtocolError: the message is larger than `MAX_FRAME_BYTES`.
@@ -65,7 +66,7 @@ def encode(message: dict[str, Any], *, clean: bool = False) -> bytes:
 
 
 def frame_length(header: bytes) -> int:
-    """Bytes that follow this header.
+    """The number of bytes that follow a header.
 
     Raises:
         ProtocolError: the length is over `MAX_FRAME_BYTES`.

@@ -272,6 +272,96 @@ def width(text: str, size: float = 10) -> float:
     return size * sum(WIDTHS.get(char, 0.556) for char in text)
 
 
+# -- spaces, and what is raised
+
+
+def set_apart(pieces: list[str], white: float, size: float = 12) -> Sheet:
+    """Pieces of text on one line, each behind the width of the one before and this much white, in ems."""
+    sheet, x = Sheet(), 72.0
+    for piece in pieces:
+        sheet.text(x, 100, piece, size)
+        x += width(piece, size) + white * size
+    return sheet
+
+
+def test_narrow_white_beyond_the_width_of_a_letter_is_a_space(say: Say) -> None:
+    """In some programs' files no space is written, and PDFium sees none in white that is as narrow."""
+    assert say(set_apart(["Nation", "on", "Snoble", "no", "18"], 0.15)) == "Nation on Snoble no 18"
+
+
+def test_white_that_belongs_to_the_letters_is_no_space(say: Say) -> None:
+    """Two halves of a word, hardly apart, whose letters have white beside their ink."""
+    assert say(set_apart(["hal", "led", "n", "u", "n", "u", "1", "1"], 0.06)) == "hallednunu11"
+
+
+def test_a_word_on_its_side_whose_letters_are_set_one_by_one_stays_whole(say: Say) -> None:
+    sheet, y = Sheet(), 500.0
+    for char in "Runnun":
+        sheet.turned(100, y, char, "0 1 -1 0", 12)
+        y -= width(char, 12)
+    assert say(sheet) == "Runnun"
+
+
+@pytest.mark.parametrize("size", [7.0, 10.0, 11.6])
+def test_raised_and_lowered_figures_stay_in_their_line_however_large_they_are(say: Say, size: float) -> None:
+    sheet, x = Sheet(), 72.0
+    for piece, rise in (
+        ("Sales 24.91", 0),
+        ("2", 5),
+        (" million in 2023", 0),
+        ("1", 5),
+        (", CO", 0),
+        ("2", -5),
+        (" too", 0),
+    ):
+        type_size = size if rise else 12.0
+        sheet.text(x, 100 - rise, piece, type_size)
+        x += width(piece.replace(" ", "t").replace(",", "t"), type_size)
+    assert say(sheet) == "Sales 24.91² million in 2023¹, CO₂ too"
+
+
+def test_a_raised_letter_behind_a_figure_is_a_mark(say: Say) -> None:
+    """4,200b would be 4,200 billion."""
+    sheet = Sheet().text(72, 100, "4,200").text(72 + 26.7 + 3.4, 95, "b", 8).text(120, 100, "and more of it")
+    assert say(sheet).startswith("4,200ᵇ")
+
+
+def test_a_short_line_close_under_another_one_is_none_of_its_scripts(say: Say) -> None:
+    """Beside a box to tick stand two lines of small type that nearly touch."""
+    sheet = Sheet().paragraph(72, 60, PROSE).raw("0.5 w 72 637 8 8 re S")
+    sheet.text(84, 200, "Full-time", 7).text(84, 206, "student", 7)
+    text = say(sheet, "free")
+    assert "Full-time" in text
+    assert "student" in text
+
+
+def test_the_line_of_a_chart_cuts_no_figure_of_a_label_that_hides_it(say: Say) -> None:
+    sheet = Sheet()
+    for x in (100, 150, 200, 250):
+        sheet.rule(x, 90, x, 300)
+    for y in (90, 150, 210, 300):
+        sheet.rule(100, y, 250, y)
+    sheet.box(138, 170, 172, 190, "1 1 0.6").text(141, 184, "1980s", 10)
+    sheet.text(110, 140, "35", 10).text(210, 280, "27", 10)
+    assert "1980s" in say(sheet, "free")
+
+
+def test_a_frame_around_a_word_cuts_none_of_its_letters(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "This is some longer text for testing.")
+    left = 72 + width("This is some ".replace("h", "u").replace(" ", "t"), 12)
+    sheet.raw(f"0.5 w {left + 1.5} 736 40 16 re S")
+    assert say(sheet) == "This is some longer text for testing."
+
+
+def test_an_english_line_on_a_hebrew_page_runs_to_the_right(say: Say) -> None:
+    sheet = Sheet()
+    for n in range(4):
+        sheet.text(200, 100 + 20 * n, "רבד לש ופוס ךבודמ"[::1], 12, "U")
+    sheet.text(72, 200, "The word ", 12, "U").text(72 + 9 * 7.2, 200, "םולש", 12, "U")
+    sheet.text(72 + 14 * 7.2, 200, "means peace, 5 times.", 12, "U")
+    assert say(sheet, "free").splitlines()[-1] == "The word שלום means peace, 5 times."
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])

@@ -12,7 +12,7 @@ SIZE, BASE, HEIGHT = 10.0, 100.0, 200.0
 
 
 def marks(text: str, ink: dict[int, tuple[float, float]]) -> str:
-    """The text of one command, whose figures are 7 points high but for those in `ink`: bottom and top above the base."""
+    """The text of one command. Its figures are 7 points high, but for those in `ink`: bottom and top above the base."""
     run, glyphs = Run(size=SIZE), []
     for n, char in enumerate(text):
         bottom, top = ink.get(n, (0.0, 7.0))

@@ -29,6 +29,9 @@ WIDEST_EM: Final = 0.4  # a usual space of justified prose; where it seems wider
 NEAR_ROWS: Final = 5  # above and below that are looked at
 NEAR_EM: Final = 3.0  # from row to row of a table, at most
 SUPPORT: Final = 2  # rows that have an edge there
+ONE_WIDTH_CHARS: Final = 6  # least length of a line that shows type of one width
+WIDE_STEPS: Final = 3.0  # of its advances: white that parts cells by itself; behind a stop stand two
+OFF_GRID: Final = 0.06  # of its advance: how far a character may stand from its place
 REACH_EM: Final = 6.0  # from the white to the cells on its sides
 
 
@@ -62,7 +65,8 @@ def cut_at_columns(lines: Sequence[LayerLine], clock: Clock) -> list[LayerLine]:
         cuts = [
             white.at
             for white in candidates.get(id(line), ())
-            if white.right - white.left >= max(WIDE_EM, WIDE_SPACES * usual) * line.size
+            if white.right - white.left
+            >= max(WIDE_EM * line.size, WIDE_SPACES * usual * line.size, WIDE_STEPS * _step(line))
             or page.have_edge(white, line, clock)
         ]
         parts = [line.part(start, stop) for start, stop in pairwise([0, *cuts, len(line.text)])] if cuts else [line]
@@ -74,11 +78,24 @@ def _runs_leftwards(line: LayerLine) -> bool:
     return any(direction(mark.text) == "R" for mark in line.marks)
 
 
+def _step(line: LayerLine) -> float:
+    """The advance from character to character in type of one width; 0 in any other."""
+    xs = [mark.x for mark in line.marks]
+    steps = [b - a for a, b in pairwise(xs)]
+    least = min(steps, default=0.0)
+    if len(xs) < ONE_WIDTH_CHARS or least <= 0:
+        return 0.0
+    return least if all(abs(step / least - round(step / least)) <= OFF_GRID for step in steps) else 0.0
+
+
 def _whites(line: LayerLine) -> list[_White]:
-    """The spaces of a line."""
+    """The spaces of a line; in type of one width those of two places or more, because one of them is wide already."""
     found = []
+    step = _step(line)
     for at in range(1, len(line.at) - 1):
         if line.at[at] < 0 and line.at[at - 1] >= 0 and line.at[at + 1] >= 0:
+            if step and line.marks[line.at[at + 1]].x - line.marks[line.at[at - 1]].x < 2.5 * step:
+                continue
             found.append(_White(at, line.marks[line.at[at - 1]].right, line.marks[line.at[at + 1]].left))
     return found
 

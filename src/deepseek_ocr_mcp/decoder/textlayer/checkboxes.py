@@ -54,10 +54,13 @@ def with_check_boxes(
         drawing: the page with its text, `scale` pixels per point.
     """
     found = []
-    for box in _apart(squares, clock):
-        is_on = _is_ticked(box, drawing, scale)
-        if is_on is None:
-            continue
+    framed: dict[Box, bool] = {}
+    for box in squares:
+        clock.tick()
+        if box not in framed and (is_on := _is_ticked(box, drawing, scale)) is not None:
+            framed[box] = is_on  # the mark of a pen that leaves its box is a shape as large, and no frame
+    for box in _apart(list(framed), clock):
+        is_on = framed[box]
         inside = [glyph for glyph in shown if _is_in(glyph, box)]
         label = _label(box, shown, inside, clock)
         if label is not None and all(glyph.text in MARKS or glyph.run.dingbat for glyph in inside):

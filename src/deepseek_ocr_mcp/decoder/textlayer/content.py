@@ -50,6 +50,9 @@ BOLD_NAMES: Final = (b"bold", b"black", b"heavy", b"demi", b"-bd", b"cmbx", b"sf
 DINGBATS: Final = (b"dingbat", b"wingdings", b"webdings")
 REPLACED_LEAST: Final = 4  # characters in the place of the one before; the longest ligature of Latin has three
 NO_INK_PT: Final = 0.1
+LEAST_GAP_EM: Final = 0.04  # of white between two glyphs: where there is less, nobody asks for the width of the first
+OVERHANG_EM: Final = 0.005
+TURN_DEG: Final = 1.0  # a run that leans more has no widths along its axis
 HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
 HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
 HYPHEN_SIGNS: Final = frozenset("-\u2010\u2011")
@@ -161,13 +164,10 @@ class Run:
     item: Any = field(default=None, repr=False, compare=False)
     """PDFium's page object; valid while the page is open."""
 
-    def advance(self, char: str) -> float:
-        """From the origin of this character to that of the next, points; 0 where the font does not say. Not cached."""
-        font = raw.FPDFTextObj_GetFont(self.item) if self.item else None
-        width = ctypes.c_float()
-        if not font or not raw.FPDFFont_GetGlyphWidth(font, ord(char), 1.0, width) or not math.isfinite(width.value):
-            return 0.0
-        return width.value * self.size
+    def along(self, x: float, y: float) -> float:
+        """How far along the axis on which this text runs a point lies, points."""
+        turn = math.radians(self.angle)
+        return x * math.cos(turn) + y * math.sin(turn)
 
 
 @dataclass(slots=True)
@@ -187,6 +187,11 @@ class Glyph:
     """PDFium begins a line with it."""
     known: bool = True
     """The file says which character it is."""
+    end: float | None = None
+    """Where the next glyph's origin belongs if nothing is between both: on the axis along which its run goes, points.
+    None: not known, or not asked for."""
+    is_end_least: bool = False
+    """`end` may be too large: it is where the ink ends, which goes beyond the width of the glyph."""
     score: float | None = None
     """How sure the engine is that read it; None: it is from the file."""
 
@@ -457,6 +462,8 @@ class _GlyphReader:
         self._high = 0
         self._in_place = 0
         """How many characters in a row have the place of the one before."""
+        self._last_number = -1
+        """The number of the character that the last glyph begins with."""
         self._edges = [ctypes.c_double() for _ in range(4)]
         self._origin = [ctypes.c_double() for _ in range(2)]
 
@@ -540,9 +547,9 @@ class _GlyphReader:
         if not all(map(math.isfinite, (*box, *origin))):
             return
         if text < " " and min(box[2] - box[0], box[3] - box[1]) < NO_INK_PT:
-            if text.isspace():
-                self._space = 3
-            return  # a character that no font has, and that shows nothing
+            # A character that no font has, and that shows nothing: a space where it takes up room.
+            self._space = 3 if text.isspace() else max(self._space, 1)
+            return
         known = raw.FPDFText_HasUnicodeMapError(self._page, n) != 1 and text != " "
         if run.symbols and (sign := symbol_character(run.symbols, text)):
             text, known = sign, True
@@ -554,8 +561,34 @@ class _GlyphReader:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
             return
+        if last is not None and last.end is None and self._may_be_apart(last, box, text):
+            self._find_end(self._last_number, last)
         self._found.append(Glyph(text, box, *origin, run, self._space, self._fresh, known))
-        self._space, self._fresh = 0, False
+        self._space, self._fresh, self._last_number = 0, False, n
+
+    def _may_be_apart(self, last: Glyph, box: Box, text: str) -> bool:
+        """Whether the width of a glyph must tell if there is a space behind it: most touch the next one."""
+        run = last.run
+        if self._space or unicodedata.bidirectional(text) in ("R", "AL", "AN"):
+            return True
+        x1, y1, x2, y2 = box
+        left, top, right, bottom = last.box
+        return max(x1 - right, left - x2, y1 - bottom, top - y2) > LEAST_GAP_EM * run.size
+
+    def _find_end(self, n: int, glyph: Glyph) -> None:
+        """Note where the pen is after a character, by the width that the font gives it.
+
+        PDFium gives a box around the width and the ink: of a slanted f, whose ink goes beyond, it tells no width.
+        """
+        run = glyph.run
+        loose = raw.FS_RECTF()
+        if abs((run.angle + 45) % 90 - 45) > TURN_DEG or not raw.FPDFText_GetLooseCharBox(self._page, n, loose):
+            return
+        x1, y1, x2, y2 = self._matrix.box(loose.left, loose.bottom, loose.right, loose.top)
+        end = max(run.along(x1, y1), run.along(x2, y2))
+        if math.isfinite(end):
+            ink = max(run.along(*glyph.box[:2]), run.along(*glyph.box[2:]))
+            glyph.end, glyph.is_end_least = end, end <= ink + OVERHANG_EM * run.size
 
     def _measure(self, n: int, run: Run) -> None:
         """Note how large a run is, which way it goes and which font it has."""

@@ -27,12 +27,12 @@ from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
 from .drawing import activate
 from .drawn_text import text_area
-from .forms import Opened, opened
+from .forms import Button, Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged
 from .shapes import belied
 from .sideways import with_sideways
-from .tables import Ruling, cut_at_rules
+from .tables import Ruling, cut_at_rules, visible
 from .trust import SMALL_PICTURE, Verdict, implausible, judged
 from .visibility import Sight, seen
 
@@ -174,6 +174,8 @@ class _Examined:
         sight.shown = _with_buttons(sight.shown, found)
         sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
         content.dots = [dot for dot in content.dots if not any(_is_within(dot, box) for box in boxes)]
+        content.rules = visible(content.rules, sight.without_text, sight.scale, clock)
+        _blank(sight, [*boxes, *(button.box for button in found.buttons)])
         area = text_area(sight.without_text, clock) if sight.shown else None
         drawn = [tuple(side / sight.scale for side in area)] if area is not None else []
         return cls(content, sight, judged(content, sight, _around([*drawn, *found.inks]), clock), found.inks)
@@ -193,17 +195,34 @@ def _doubt_belied(sight: Sight, clock: Clock) -> None:
         glyph.known = False
 
 
+def _blank(sight: Sight, boxes: Iterable[Box]) -> None:
+    """Take what is known to be a box to tick out of the drawing without text: several in a row look like letters."""
+    for box in boxes:
+        left, top, right, bottom = (round(side * sight.scale) for side in box)
+        sight.without_text[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = 255
+
+
 def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
     """The glyphs with a mark for each check box and radio button in the place of what is drawn in it."""
     glyphs = list(shown)
+    angles = Counter(_way(glyph.run.angle) for glyph in glyphs)
+    way = max(angles, key=lambda angle: angles[angle]) if angles else 0.0  # the page may be turned as a whole
     for button in found.buttons:
-        left, top, _, bottom = button.box
         inside = [glyph for glyph in glyphs if _is_inside(glyph, button.box)]
         chosen = {id(glyph) for glyph in inside}
         glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]
-        run = Run(size=bottom - top, order=0)
-        glyphs.append(Glyph(TICKED if button.is_on else UNTICKED, button.box, left, bottom - (bottom - top) / 5, run))
+        glyphs.append(_button_mark(button, way))
     return glyphs
+
+
+def _button_mark(button: Button, way: float) -> Glyph:
+    """A button as a character that runs in a direction."""
+    left, top, right, bottom = button.box
+    side = (bottom - top) / 5
+    origins = {90.0: (left + side, top), 180.0: (right, top + side), 270.0: (right - side, bottom)}
+    x, y = origins.get(way, (left, bottom - side))
+    run = Run(size=bottom - top, angle=way if way in origins else 0.0, order=0)
+    return Glyph(TICKED if button.is_on else UNTICKED, button.box, x, y, run)
 
 
 def _is_inside(glyph: Glyph, box: Box) -> bool:

@@ -12,15 +12,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from ...layout.rules import find_grids
+import numpy as np
+
+from ...layout.rules import Grid, find_grids
 from .content import Box, Clock
+from .drawing import Pixels
 from .lines import LayerLine
 
-__all__ = ["Ruling", "cut_at_rules"]
+__all__ = ["Ruling", "cut_at_rules", "visible"]
 
 RUN_ALONG: Final = 0.5  # of the height of a line that a rule runs along to cut it
 READ_CELL: Final = 1.5  # times the size of a line that was read: its size is not exact
 USUAL_SIZE: Final = 10.0  # points: of type, where only the rules are known
+SEEN: Final = 24  # of 255: less contrast with the ground on both sides is no rule
+AROUND_PX: Final = 2
+DASH_PT: Final = 6.0  # between the dashes of one rule; a label that hides a part of it is higher
 
 
 @dataclass
@@ -47,9 +53,13 @@ class Ruling:
 
 
 def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> list[LayerLine]:
-    """Cut lines where an upright rule stands between two of their characters."""
+    """Cut lines where an upright rule stands between two of their characters.
+
+    A rule within a word cuts it only where it is a border of a table: a frame around a word may touch a letter.
+    """
     upright = sorted(box for box in ruling.rules if box[3] - box[1] > box[2] - box[0])
     lefts = [box[0] for box in upright]
+    borders = _Borders(ruling, clock)
     out: list[LayerLine] = []
     for line in lines:
         cuts: set[int] = set()
@@ -61,7 +71,9 @@ def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> li
             for x1, y1, x2, y2 in upright[bisect_right(lefts, line.left) : bisect_right(lefts, line.right)]:
                 clock.tick()
                 if y2 - y1 >= least and min(bottom, y2) - max(top, y1) >= RUN_ALONG * line.size:
-                    cuts.update(_between(line, x1, x2))
+                    found = set(_between(line, x1, x2))
+                    within = {cut for cut in found if " " not in line.text[cut - 1 : cut + 1]}
+                    cuts |= found if within and borders.holds(x1, line.base) else found - within
         if is_read:  # the places of its characters are guessed: cut it between words only
             cuts = {cut for cut in cuts if line.text[cut - 1] == " "}
         if cuts:
@@ -69,6 +81,60 @@ def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> li
             out += [part for part in parts if part is not None]
         else:
             out.append(line)
+    return out
+
+
+class _Borders:
+    """The upright borders of the cells of tables; looked for when first asked."""
+
+    def __init__(self, ruling: Ruling, clock: Clock) -> None:
+        self._ruling = ruling
+        self._clock = clock
+        self._grids: list[Grid] | None = None
+
+    def holds(self, x: float, y: float) -> bool:
+        """Whether there is a border at this place."""
+        if self._grids is None:
+            self._grids = list(find_grids(self._ruling.rules, USUAL_SIZE, self._clock.tick, self._ruling.fills))
+        return any(
+            abs(at - x) <= grid.snap and top - grid.snap <= y <= bottom + grid.snap
+            for grid in self._grids
+            for at, top, bottom in grid.upright
+        )
+
+
+def visible(rules: Iterable[Box], drawing: Pixels, scale: float, clock: Clock) -> list[Box]:
+    """The parts of rules that a person sees in the drawing of a page without its text.
+
+    The line of a chart may run behind the label that stands on it. A rule that is nowhere seen is kept: where it is
+    white on white, it still tells of columns.
+    """
+    out: list[Box] = []
+    for box in rules:
+        clock.tick()
+        x1, y1, x2, y2 = (round(side * scale) for side in box)
+        is_upright = y2 - y1 >= x2 - x1
+        window = drawing[max(0, y1 - AROUND_PX * (not is_upright)) : y2 + 1 + AROUND_PX * (not is_upright),
+                         max(0, x1 - AROUND_PX * is_upright) : x2 + 1 + AROUND_PX * is_upright, :3]  # fmt: skip
+        across = 1 if is_upright else 0
+        if not window.size:
+            out.append(box)
+            continue
+        seen = (window.max(axis=across) - window.min(axis=across)).max(axis=1) >= SEEN
+        if seen.all() or not seen.any():
+            out.append(box)
+            continue
+        places = np.flatnonzero(np.diff(np.concatenate(([0], seen.astype(np.int8), [0])))) / scale
+        start = box[1] if is_upright else box[0]
+        parts: list[tuple[float, float]] = []
+        for first, stop in places.reshape(-1, 2).tolist():
+            if parts and first - parts[-1][1] <= DASH_PT:
+                parts[-1] = (parts[-1][0], stop)
+            else:
+                parts.append((first, stop))
+        for first, stop in parts:
+            low, high = start + first, min(start + stop, box[3] if is_upright else box[2])
+            out.append((box[0], low, box[2], high) if is_upright else (low, box[1], high, box[3]))
     return out
 
 

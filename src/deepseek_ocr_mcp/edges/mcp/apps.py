@@ -1,7 +1,7 @@
-"""The MCP App: a host that shows apps shows the pages with their boxes and their text, as the web page does.
+"""Serves the MCP App, in which a host shows pages with their boxes and their text, as the web page does.
 
-It is one HTML document, put together of the page's own files when a host asks for it; it fetches nothing. A client that
-does not say that it shows apps sees none of this: no tool, no resource, no word in an answer.
+The app is one HTML document, which is made of the web page's own files when a host asks for it; it fetches nothing. A
+client that does not declare that it shows apps gets no tool, no resource and no word of it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ __all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hid
 
 
 URI: Final = "ui://deepseek-ocr/view.html"
-LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # of a tool: the app that shows its results
+LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # in the _meta of a tool: the app that shows its results
 MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether its text is Markdown
-RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: the name that ocr_page knows it by
+RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: its name, for ocr_page
 
-MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # px of the longer side of a picture
-WORDS: Final = {"blocks": {"__all__": {"words"}}}  # of a kept page: the app shows lines
-KEPT_S: Final = 3600.0  # that an answer and its document are kept to be looked at; the cache forgets then, too
+MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # pixels of the longer side of a picture
+WORDS: Final = {"blocks": {"__all__": {"words"}}}  # left out of a kept page, because the app shows lines
+KEPT_S: Final = 3600.0  # seconds that an answer and its document are kept; the cache forgets the pages then, too
 
 WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
-INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # it may fetch nothing
+INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # the app may fetch nothing
 
 _STYLE: Final = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _SCRIPT: Final = re.compile(r'<script( type="module")? src="([^"]+)"></script>')
@@ -56,7 +56,7 @@ _OTHER_FORM: Final = re.compile(r"^(?:import|export)\b.*|\bimport\(.*", re.MULTI
 
 
 def extension() -> Apps:
-    """The extension: the document is under its address, and is made when it is read."""
+    """The extension of MCP with the app as a resource. The document is made when it is read."""
     apps = Apps()
     apps.add_resource(
         FunctionResource.from_function(
@@ -79,7 +79,7 @@ def extension() -> Apps:
 
 
 async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: a client that shows no apps finds none in the lists of tools and resources."""
+    """Middleware that takes the app out of the lists of tools and resources for clients that show no apps."""
     answer = await call_next(ctx)
     if ctx.method not in ("tools/list", "resources/list") or not isinstance(answer, dict) or client_supports_apps(ctx):
         return answer
@@ -94,18 +94,18 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 
 
 class AppView:
-    """Serves the app: it keeps answers, and shows their pages. Use it inside `async with view.running():`."""
+    """Keeps answers for the app, and shows their pages. Use it inside `async with view.running():`."""
 
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
         self._store = store
         self._kept: deque[tuple[float, str]] = deque()
-        """The end of each answer's time, and its name, the first first."""
+        """The time at which each answer is forgotten, and its name, in the order of these times."""
         self._changed: anyio.Event | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Forget each answer when its time is over."""
+        """The lifespan, in which each answer is forgotten when its time is over."""
         self._changed = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._forget_old)
@@ -116,7 +116,7 @@ class AppView:
 
     async def _forget_old(self) -> None:
         while True:
-            while self._kept:  # all are kept for the same time, so they end in the order in which they came
+            while self._kept:  # each is kept for the same time, so that their order stays
                 until, name = self._kept[0]
                 await anyio.sleep_until(until)
                 self._kept.popleft()
@@ -125,7 +125,8 @@ class AppView:
             await self._changed.wait()
 
     def keep(self, ctx: Context, answer: Answer) -> str:
-        """The name under which the app finds the pages of an answer; "" where there is no app, or nothing to show."""
+        """Keep an answer for the app. Returns its name; "" if the client shows no apps, or if there is nothing to
+        show."""
         if not answer.whole or not client_supports_apps(ctx):
             if answer.kept:
                 answer.kept.let_go()
@@ -146,7 +147,7 @@ class AppView:
         """`ocr_page`, the tool that the app calls. Hosts do not offer it to their model.
 
         Args:
-            callers: names the caller of a call.
+            callers: tells the caller of a call.
         """
 
         async def ocr_page(
@@ -189,7 +190,7 @@ class AppView:
 
 
 def view_html() -> str:
-    """The whole app as one document: scripts, styles and icons stand in the place of the links of its template."""
+    """The app as one document: the links of its template are replaced by scripts, styles and icons."""
     html = (VIEW / "view.html").read_text("utf-8")
     sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
     assert sprite is not None, "index.html has lost its icons"
@@ -199,7 +200,7 @@ def view_html() -> str:
     def script(link: re.Match[str]) -> str:
         path = (VIEW / link[2]).resolve()
         text = bundled(path, INSTEAD) if link[1] else path.read_text("utf-8")
-        # Neither may end the element or hide its end; in a string or an expression both mean the same.
+        # These two would end the element, or hide its end. The replacements mean the same in a string or an expression.
         text = text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
         return f"<script{link[1] or ''}>\n{text}</script>"
 
@@ -207,30 +208,32 @@ def view_html() -> str:
 
 
 def bundled(entry: Path, instead: Mapping[Path, Path]) -> str:
-    """A module and all that it imports as one: each becomes a function that is called once, in order.
+    """Put a JavaScript module and all modules that it imports into one text. Each becomes a function that is called
+    once.
 
     Args:
-        instead: modules in whose place others stand.
+        entry: the file of the module.
+        instead: files of modules, by the files that they replace.
 
     Raises:
-        ValueError: a module says `import` or `export` in a way that is not understood here.
+        ValueError: modules import each other, or use a form of `import` or `export` that is not understood here.
     """
-    made: dict[Path, str] = {}
+    names: dict[Path, str] = {}
     parts: list[str] = []
 
     def add(path: Path) -> str:
         path = instead.get(path, path)
-        if path in made:
-            return made[path]
-        made[path] = ""  # a circle would find it, and fail
+        if path in names:
+            return names[path]
+        names[path] = ""  # modules that import each other find the empty name, and fail
         exports: list[str] = []
 
         def imported(match: re.Match[str]) -> str:
-            default, names, address = match.groups()
+            default, members, address = match.groups()
             module = add((path.parent / address).resolve())
             if not module:
                 raise ValueError(f"{path.name} and {address} import each other.")
-            return f"const {default} = {module}.default;" if default else f"const {{{_renamed(names)}}} = {module};"
+            return f"const {default} = {module}.default;" if default else f"const {{{_renamed(members)}}} = {module};"
 
         def exported(match: re.Match[str]) -> str:
             if match[1] == "default":
@@ -242,9 +245,9 @@ def bundled(entry: Path, instead: Mapping[Path, Path]) -> str:
         text = _EXPORT.sub(exported, _IMPORT.sub(imported, path.read_text("utf-8")))
         if other := _OTHER_FORM.search(text):
             raise ValueError(f"{path.name} has {other[0][:60]!r}, which cannot be put into one document.")
-        made[path] = f"module{len(parts) + 1}"
-        parts.append(f"const {made[path]} = (() => {{\n{text}\nreturn {{ {', '.join(exports)} }};\n}})();\n")
-        return made[path]
+        names[path] = f"module{len(parts) + 1}"
+        parts.append(f"const {names[path]} = (() => {{\n{text}\nreturn {{ {', '.join(exports)} }};\n}})();\n")
+        return names[path]
 
     add(entry)
     return "\n".join(parts)

@@ -26,14 +26,14 @@ __all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
 log = logging.getLogger(__name__)
 
-ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer, for the app
-MAX_HINTS: Final = 4  # of arguments that are not ours, in one refusal
-MAX_JSON_CHARS: Final = 8192  # a longer text is an image
+ERROR: Final = "deepseek-ocr/error"  # in the _meta of an answer: the error, for the app
+MAX_HINTS: Final = 4  # unknown arguments that one refusal names
+MAX_JSON_CHARS: Final = 8192  # characters; a longer text is an image
 MAX_NESTING: Final = 4
 WRITING: Final = ("save_to", "overwrite", "upright")
 """The arguments of `OcrRequest` with which it writes files."""
 
-_JSON: Final = re.compile(r"""\s*(?:\[\s*["{]|\{\s*")""")  # how a list of texts or an object begins
+_JSON: Final = re.compile(r"""\s*(?:\[\s*["{]|\{\s*")""")  # the beginnings of a list of texts and of an object
 _IMAGE_KEYS: Final = ("path", "file_path", "filepath", "file", "uri", "url", "image_url", "image", "source", "src",
                       "base64", "data", "content")  # fmt: skip
 _USE: Final = {
@@ -68,7 +68,7 @@ _READING_HINTS: Final = {other: f"give that as {name}" for name, others in _USE.
 IMAGE_HINTS: Final = _READING_HINTS | dict.fromkeys(
     _OUTPUT, "ocr_image writes no files; call ocr_to_files with image, save_to and overwrite"
 )
-"""For names that `ocr_image` does not take: what to use instead."""
+"""Sentences about arguments that `ocr_image` does not take, with their replacement."""
 
 FILES_HINTS: Final = {
     **_READING_HINTS,
@@ -77,7 +77,7 @@ FILES_HINTS: Final = {
     **{other: "leave it out: a file gets the whole text, and its boxes where its format holds them; ocr_image takes it"
        for name in ("max_chars", "annotate", "boxes", "find_term") for other in (name, *_USE[name])},
 }  # fmt: skip
-"""The same for `ocr_to_files`."""
+"""Sentences about arguments that `ocr_to_files` does not take, with their replacement."""
 
 
 class StrictTool(Tool):
@@ -86,8 +86,8 @@ class StrictTool(Tool):
     hints: dict[str, str] = Field(default_factory=dict, exclude=True)
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
-        # Some clients send every argument, and null for those that their model left out. An older list of tools had the
-        # arguments for writing on ocr_image: there, their defaults ask for nothing.
+        # Some clients send every argument, and null for arguments that their model left out. In an older list of tools
+        # ocr_image had the arguments for writing; their defaults ask for nothing.
         known = self.parameters["properties"]
         arguments = {
             name: value
@@ -105,7 +105,7 @@ class StrictTool(Tool):
             cause = exc.__cause__
             if isinstance(cause, OcrError):
                 log.info("A tool refused.", extra=fields(tool=self.name, error=cause.code))
-                if client_supports_apps(context):  # the app says it in its reader's language
+                if client_supports_apps(context):  # the app shows the error in the language of its reader
                     text = TextContent(type="text", text=str(cause))
                     return CallToolResult(content=[text], is_error=True, _meta={ERROR: cause.to_dict()})
                 raise ToolError(str(cause)) from cause
@@ -141,10 +141,10 @@ def _short(name: object) -> str:
 
 
 def _one_image(value: Any, depth: int = 0) -> Any:
-    """The text inside a list of one image, or inside an object that describes one.
+    """The text inside a list of one image, or inside an object that describes an image.
 
     Raises:
-        ToolError: there are several, or there is none.
+        ToolError: the list has several images, or the object names none.
     """
     if isinstance(value, str) and _JSON.match(value) and len(value) <= MAX_JSON_CHARS:
         try:

@@ -1,8 +1,8 @@
-"""Every request gets an answer: a message that the SDK cannot parse gets a JSON-RPC error. No half character is sent.
+"""Answers every request: a message that the SDK cannot parse gets a JSON-RPC error, and every answer is valid UTF-8.
 
-The SDK drops a line that it cannot parse, so its client waits for ever. It takes a request with an id like null for a
-notification, and does not answer that either. One text that UTF-8 cannot hold ends its writer and with it the server.
-`guarded_stdio` and `clean_answers` stand between the SDK and the wire.
+The SDK drops a line that it cannot parse, so that its client waits for ever. A request whose id is null or the like,
+the SDK takes for a notification, and does not answer it either. A text that UTF-8 cannot hold ends the SDK's writer,
+and the server with it. `guarded_stdio` and `clean_answers` stand between the SDK and the wire.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 STDIN: Final = 0
 ODD_ID: Final = re.compile(r'"id"\s*:\s*(?:[^\s\d"-]|-?\d+[.eE])')  # neither a text nor a whole number
-NO_REQUEST: Final = '{"id": null, "method": ""}'  # which the SDK cannot parse, so that `refusals` answers it
-MAX_REFUSALS: Final = 100  # of the requests of a refused batch, so many get an answer; the rest are dropped
+NO_REQUEST: Final = '{"id": null, "method": ""}'  # a request that the SDK cannot parse, so that `refusals` answers it
+MAX_REFUSALS: Final = 100  # requests of a refused batch that get an answer; the others are dropped
 
 
 async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: an answer, or an error, with U+FFFD in the place of each lone surrogate."""
+    """Middleware that replaces each lone surrogate in an answer or an error by U+FFFD."""
     try:
         answer = await call_next(ctx)
     except MCPError as exc:
@@ -59,7 +59,7 @@ async def clean_answers(ctx: ServerRequestContext[Any, Any], call_next: CallNext
 
 
 def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None]]:
-    """A function that reports progress to the caller of a tool, whatever characters a file's name has."""
+    """A function that reports progress to the caller of a tool, with every lone surrogate replaced."""
 
     async def report(done: float, total: float, message: str) -> None:
         await ctx.report_progress(done, total, well_formed(message))
@@ -68,15 +68,15 @@ def clean_progress(ctx: Context) -> Callable[[float, float, str], Awaitable[None
 
 
 async def run_stdio(mcp: MCPServer) -> None:
-    """What `mcp.run_stdio_async()` does, with every line answered."""
-    server = mcp._lowlevel_server  # the SDK has no public way to run a server on other streams than its own
+    """Serve stdio as `mcp.run_stdio_async()` does, and answer every line."""
+    server = mcp._lowlevel_server  # the SDK has no public way to run a server on streams of ours
     async with guarded_stdio() as (reader, writer):
         await server.run(reader, writer, server.create_initialization_options())
 
 
 @asynccontextmanager
 async def guarded_stdio() -> AsyncIterator[tuple[Any, Any]]:
-    """The SDK's streams of stdin and stdout."""
+    """The SDK's streams of stdin and stdout, which answer every line."""
     import anyio
 
     with _claimed_stdin() as stdin:
@@ -87,7 +87,7 @@ async def guarded_stdio() -> AsyncIterator[tuple[Any, Any]]:
 
 @contextmanager
 def _claimed_stdin() -> Iterator[TextIOWrapper]:
-    """Standard input for the protocol alone: a child or a library that reads descriptor 0 finds it empty.
+    """Standard input for the protocol only. A child or a library that reads descriptor 0 finds an empty file.
 
     The SDK does the same with a standard input that it opens itself.
     """
@@ -97,7 +97,7 @@ def _claimed_stdin() -> Iterator[TextIOWrapper]:
     finally:
         os.close(nothing)
     try:
-        # Nobody closes it: at the end a thread may still wait for a line, and closing would wait for that thread.
+        # It is never closed: at the end a thread may still wait for a line, and closing would wait for that thread.
         yield os.fdopen(wire, encoding="utf-8", errors="replace", closefd=False)
     finally:
         os.dup2(wire, STDIN)
@@ -109,8 +109,8 @@ async def _lines(stdin: AsyncIterable[str]) -> AsyncIterator[str]:
 
 
 def with_a_known_id(line: str) -> str:
-    """The line; for a request whose id is neither a text nor a whole number, a line that is refused."""
-    if ODD_ID.search(line) is None:  # spares nearly all lines, some of them with whole files, a second parsing
+    """The line. In place of a request whose id is neither a text nor a whole number: a line that will be refused."""
+    if ODD_ID.search(line) is None:  # nearly no line is parsed twice; some hold whole files
         return line
     try:
         message = json.loads(line)
@@ -121,7 +121,7 @@ def with_a_known_id(line: str) -> str:
 
 
 class _AnsweringReader:
-    """A `ReadStream` of the SDK that answers by itself what could not be parsed, and hands on the rest."""
+    """A `ReadStream` of the SDK that answers messages that could not be parsed, and passes the others on."""
 
     def __init__(self, inner: Any, writer: Any) -> None:
         self._inner = inner
@@ -129,7 +129,7 @@ class _AnsweringReader:
 
     @property
     def last_context(self) -> Any:
-        """Of the message that was received last; the SDK restores it around its handler."""
+        """The context of the message that was received last. The SDK restores it around its handler."""
         return self._inner.last_context
 
     async def receive(self) -> Any:
@@ -162,10 +162,10 @@ class _AnsweringReader:
 
 
 def refusals(exc: ValidationError) -> list[JSONRPCError]:
-    """What to answer to a line of which the SDK's parser raised this: one error for each request in it.
+    """The errors to answer to a line that the SDK's parser refused: one for each request in it.
 
-    A notification and an answer get none, as JSON-RPC asks; a line of which nobody can tell what it is gets one with
-    the id null.
+    A notification and an answer get none, as JSON-RPC demands. A line of no recognisable kind gets an error with the id
+    null.
     """
     try:
         message = _message(exc)
@@ -185,15 +185,15 @@ def refusals(exc: ValidationError) -> list[JSONRPCError]:
 
 
 def _message(exc: ValidationError) -> Any:
-    """The whole message, out of an error of its parser.
+    """The whole message, taken from an error of its parser.
 
     Raises:
-        ValueError, RecursionError: it is no JSON, or nested beyond all measure.
+        ValueError, RecursionError: the message is no JSON, or nested too deeply.
     """
     for error in exc.errors(include_url=False, include_context=False):
         if error["type"] == "json_invalid":
             return json.loads(error["input"])
-        # It is tried as each kind of message: one of them always misses a field, or finds no object at all.
+        # The parser tries every kind of message. Some kind always lacks a field, or finds no object at all.
         if len(error["loc"]) == 1 or (error["type"] == "missing" and len(error["loc"]) == 2):
             return error["input"]
     return None

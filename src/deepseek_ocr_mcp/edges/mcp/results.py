@@ -63,11 +63,11 @@ def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
 
 
 def structured_result(result: OcrResult) -> dict[str, Any]:
-    """The result as structured content: the text once, page by page, and nothing that is empty.
+    """The result as structured content: the text page by page, without empty fields.
 
-    The whole text is in `content` already. Here it stands where a program or a model can tell whose
-    page it is; a search names the pages with hits only. A block without a label is a line, and scores
-    have two digits: no engine's third means anything.
+    `content` has the whole text already. Here a program or a model can tell the page of each text. A search names only
+    the pages with hits. A block without a label is a line. Scores have two digits, because no engine's third digit has
+    a meaning.
     """
     found = structured(result)
     del found["text"]
@@ -82,7 +82,7 @@ def structured_result(result: OcrResult) -> dict[str, Any]:
 
 
 def files_written(answer: Answer) -> FilesWritten:
-    """The answer of `ocr_to_files`: where the files are. It holds none of their text."""
+    """The answer of `ocr_to_files`: the places of the files, and none of their text."""
     result, folder = answer.result, answer.result.folder
     return FilesWritten(
         saved_to=result.saved_to,
@@ -94,7 +94,7 @@ def files_written(answer: Answer) -> FilesWritten:
 
 
 def structured_files(written: FilesWritten) -> dict[str, Any]:
-    """The answer of `ocr_to_files` as structured content, without what is empty."""
+    """The answer of `ocr_to_files` as structured content, without empty fields."""
     return _without_empty(structured(written))
 
 
@@ -114,14 +114,15 @@ def notes_text(notes: Sequence[Note]) -> str:
 
 
 def result_text(result: OcrResult) -> str:
-    """The text of a result. Of a search in several pages, each line says which page it is on."""
+    """The text of a result. In a search on several pages each line names its page."""
     if result.mode != "find" or result.page_count == 1:
         return result.text
     return "\n".join(f"Page {page.page}: {line}" for page in result.pages for line in page.text.splitlines() if line)
 
 
 def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
-    """Results under names that only their links tell; they are in no list, which every client could read."""
+    """Serve results as resources. They are in no list, which every client could read: only an answer tells their
+    names."""
 
     def found(text: Callable[[], str]) -> str:
         try:

@@ -34,7 +34,7 @@ first call may take seconds."""
 ICON: Final = (
     "data:image/svg+xml;base64,"
     + base64.b64encode(
-        # Tiny: in the 2026-07-28 era it travels with every answer.
+        # It is tiny, because in the 2026-07-28 era it travels with every answer.
         b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path d="M1 2h6M1 4h6M1 6h4" stroke="#25e"/></svg>'
     ).decode()
 )
@@ -45,8 +45,8 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
 
     Args:
         service: a running service.
-        local: whether its callers sit on this machine (stdio): then `image` may be any path that
-            `OCR_ALLOWED_DIRS` does not keep out. Otherwise only paths inside `OCR_ALLOWED_DIRS`.
+        local: whether its caller runs on this machine (stdio). Then `image` may be any path that `OCR_ALLOWED_DIRS`
+            does not keep out; otherwise only a path inside `OCR_ALLOWED_DIRS`.
     """
     store = ResultStore[Kept]()
     view = AppView(service, store)

@@ -1,5 +1,5 @@
-"""The tools: `ocr_image` reads and changes nothing, `ocr_to_files` writes files, and `gpu_status`, `gpu_offload` and
-`gpu_release` look after the model's memory."""
+"""Defines the tools: `ocr_image` reads and changes nothing, `ocr_to_files` writes files, and `gpu_status`,
+`gpu_offload` and `gpu_release` look after the model's memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .results import (
 __all__ = ["Callers", "FilesTool", "ReadingTool", "memory_tools"]
 
 MAX_RESULT_CHARS: Final = 200_000
-"""Claude Code moves longer tool results into a file unless the tool asks for more room."""
+"""Characters of a result that ocr_image asks Claude Code to show to its model. It moves longer results into a file."""
 
 FILES_ARGUMENTS: Final = ("image", *WRITING, "mode", "pages", "custom_prompt", "resolution", "text_layer")
 """The arguments of `ocr_to_files`. Boxes, cuts and pictures belong to an answer; a file gets all its format holds."""
@@ -60,7 +60,7 @@ class Callers:
     local: bool
 
     def __call__(self, ctx: Context) -> Caller:
-        """The caller of a tool. Over HTTP: the session; in the protocol era without sessions, the address."""
+        """The caller of a tool. Over HTTP it is the session; in the protocol era without sessions, the address."""
         if self.local:
             return Caller()
         if session := (ctx.headers or {}).get("mcp-session-id"):
@@ -142,14 +142,14 @@ class ReadingTool:
         )
 
     def _whole_text(self, answer: Answer, name: str) -> str:
-        """A sentence that says where all that was read is, uncut; empty where there is nothing more.
+        """A sentence with the address of the whole text; empty if no page was read.
 
         It is text and no resource link: langchain-mcp-adapters makes a link a file block, and ChatOpenAI then refuses
         the agent's whole history.
 
         Args:
-            answer: its pages are stored under a new name, if `name` is empty.
-            name: the name under which they are stored already.
+            answer: the answer. Its pages are stored under a new name, if `name` is empty.
+            name: the name under which the pages are stored already.
         """
         pages = answer.whole
         name = name or (self.store.put({page.page: page.text for page in pages}) if pages else "")
@@ -252,7 +252,7 @@ def _signature(names: Iterable[str], result: type[BaseModel]) -> inspect.Signatu
     """The signature of a tool that reads: the context, then these arguments of `OcrRequest`.
 
     Args:
-        names: the arguments, in this order. `save_to`, where it is one of them, has to be given.
+        names: the arguments, in this order. `save_to`, if it is one of them, is required.
         result: the model of the structured content.
     """
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context)
@@ -283,7 +283,7 @@ def _annotations(*, changes: bool, destroys: bool = False, world: bool = False) 
 def _tool(
     fn: Any, title: str, description: str, annotations: ToolAnnotations, meta: dict[str, Any] | None = None
 ) -> StrictTool:
-    """A tool that refuses unknown arguments, with schemas that hold nothing superfluous."""
+    """A tool that refuses unknown arguments, with short schemas."""
     annotations = annotations.model_copy(update={"title": title})
     tool = StrictTool.from_function(fn, title=title, description=description, annotations=annotations, meta=meta)
     assert isinstance(tool, StrictTool)

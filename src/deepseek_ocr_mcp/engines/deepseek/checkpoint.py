@@ -1,16 +1,16 @@
-"""Opens a DeepSeek-OCR checkpoint; every weight comes from its files or there is no model.
+"""Opens a checkpoint of a model in `vision_models`; every weight comes from its files or there is no model.
 
-v1 (`deepseek-ai/DeepSeek-OCR`) and v2 (`deepseek-community/DeepSeek-OCR-2`, or the layout of
-`deepseek-ai/DeepSeek-OCR-2`) are told apart by config.json. Both run in classes that transformers brings:
-no code from the checkpoint is run, no hub is asked, nothing prompts on stdin, pickled weights are not read.
-v1 has no class of its own; `UnlimitedOcrForConditionalGeneration` with full attention in every layer computes
-the same, which the parity kit in tests/data holds.
+Models are told apart by config.json. All run in classes that transformers brings: no Python code from the checkpoint is
+run, no hub is asked, nothing prompts on stdin, pickled weights are not read. DeepSeek-OCR has no class of its own;
+`UnlimitedOcrForConditionalGeneration` with full attention in every layer computes the same, which the parity kit in
+tests/data holds. Unlimited-OCR has full attention in its configuration, too: the window of its layers is made by the
+masks that `slots` gives.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,16 +23,10 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from ...errors import EngineUnavailable
-from .preprocess import Kind
+from ..vision_models import VISION_MODELS, ViewKind, VisionModel, model_of_checkpoint
 from .shortage import first_line
 
-__all__ = ["MODEL_CLASSES", "Checkpoint", "read_checkpoint"]
-
-MODEL_CLASSES: Final[dict[Kind, str]] = {
-    "v1": "UnlimitedOcrForConditionalGeneration",
-    "v2": "DeepseekOcr2ForConditionalGeneration",
-}
-"""The classes of transformers. They are named here, not imported: each brings a second of imports."""
+__all__ = ["Checkpoint", "read_checkpoint"]
 
 NAMED_KEYS: Final = 4  # of the keys that do not fit, in an error
 IMAGE: Final = "<image>"
@@ -43,7 +37,8 @@ OUR_TOKENS: Final = (BEGIN, END, PAD, IMAGE, "<|ref|>", "<|/ref|>", "<|det|>", "
 CONFIG_NOISE: Final = ("architectures", "auto_map", "model_type", "torch_dtype", "transformers_version")
 
 DOWNLOAD: Final = "Fetch the model again with: deepseek-ocr-mcp download"
-WHICH: Final = "Set OCR_MODEL to deepseek-ai/DeepSeek-OCR, deepseek-community/DeepSeek-OCR-2, or a folder with either."
+NAMES: Final = ", ".join(row.repositories[0] for row in VISION_MODELS)
+WHICH: Final = f"Set OCR_MODEL to one of {NAMES}, or to a folder with one of them."
 
 V2_ENCODER: Final[dict[str, Any]] = {
     "hidden_size": 896,
@@ -62,7 +57,8 @@ V2_ENCODER: Final[dict[str, Any]] = {
 class Checkpoint:
     """A checkpoint as its folder describes it. No weight is in memory."""
 
-    kind: Kind
+    row: VisionModel
+    """The facts of the model."""
     path: str
     weight_files: tuple[str, ...]
     """Paths of the safetensors files."""
@@ -71,10 +67,18 @@ class Checkpoint:
     config: Any
     """The `transformers.PreTrainedConfig` of `model_class`."""
 
+    end_tokens: frozenset[int] = frozenset()
+    """Ids that end a text."""
+
+    @property
+    def kind(self) -> ViewKind:
+        """How its pages are cut."""
+        return self.row.views
+
     @property
     def model_class(self) -> Any:
         """The class of transformers whose arithmetic this checkpoint was trained for."""
-        return getattr(transformers, MODEL_CLASSES[self.kind])
+        return getattr(transformers, self.row.model_class)
 
     def empty_model(self) -> nn.Module:
         """The model in eval mode on the meta device: shapes and names, no memory."""
@@ -145,62 +149,52 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Look at the folder `path`.
 
     Raises:
-        EngineUnavailable: it is no checkpoint of DeepSeek-OCR.
+        EngineUnavailable: it is no checkpoint of a model in the table.
     """
     folder = Path(path)
     raw = _read_json(folder / "config.json")
-    kind = _kind(raw, folder)
-    try:
-        config = (
-            _config_v1(transformers.UnlimitedOcrConfig, raw)
-            if kind == "v1"
-            else _config_v2(transformers.DeepseekOcr2Config, raw)
+    row = model_of_checkpoint(raw, path)
+    if row is None or (row.views in ("v1", "v2") and not {"language_config", "text_config"} & raw.keys()):
+        raise EngineUnavailable(
+            f"{folder / 'config.json'} describes a model of type {raw.get('model_type')!r}, which is not read here.",
+            remedy=WHICH,
         )
+    try:
+        config = _CONFIGS[row.views](raw, row)
     except Exception as exc:  # transformers checks with classes of its own, of several packages
         raise EngineUnavailable(
             f"{folder / 'config.json'} is not understood: {first_line(exc)}.", remedy=WHICH
         ) from exc
+    weights = _weight_files(folder)
+    if row.views == "native":
+        tokenizer = _native_tokenizer(folder)
+        return Checkpoint(row, str(folder), weights, tokenizer, config, _end_tokens(folder, raw))
     tokenizer = _read_tokenizer(folder, config.text_config.vocab_size)
     config.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
-    return Checkpoint(kind, str(folder), _weight_files(folder), tokenizer, config)
+    return Checkpoint(row, str(folder), weights, tokenizer, config, frozenset({tokenizer.eos_token_id}))
 
 
-def _kind(raw: dict[str, Any], folder: Path) -> Kind:
-    model_type = raw.get("model_type")
-    if model_type == "unlimited_ocr":
-        layers = (raw.get("text_config") or {}).get("layer_types") or ["reference_sliding_attention"]
-        if set(layers) == {"full_attention"}:
-            return "v1"  # as transformers saves a v1 model
-        raise EngineUnavailable(f"{folder} holds Unlimited-OCR, another model.", remedy=WHICH)
-    if model_type == "deepseek_ocr2":
-        return "v2"
-    if "language_config" in raw:
-        names = " ".join([*raw.get("architectures", ()), *(raw.get("auto_map") or {}).values()]).lower()
-        if "deepseekocr2" in names.replace("_", ""):
-            return "v2"
-        if "deepseekocr" in names.replace("_", ""):
-            return "v1"
-    raise EngineUnavailable(
-        f"{folder / 'config.json'} describes a model of type {model_type!r}, not DeepSeek-OCR.", remedy=WHICH
-    )
-
-
-def _config_v1(config_class: Any, raw: dict[str, Any]) -> Any:
+def _config_v1(raw: dict[str, Any], row: VisionModel) -> Any:
+    config_class = transformers.UnlimitedOcrConfig
     if "language_config" in raw:
         # The sizes of the vision towers are constants of the original code; `sam_config` is there in tests only.
         vision = raw.get("vision_config") or {}
+        language = _without_noise(raw["language_config"])
+        if row.views == "unlimited" and raw.get("sliding_window"):
+            language["sliding_window"] = raw["sliding_window"]
         config = config_class(
-            text_config=_without_noise(raw["language_config"]),
+            text_config=language,
             vision_config=vision if "sam_config" in vision else None,
         )
     else:
         config = config_class.from_dict(raw)
     text = config.text_config
-    text.layer_types = ["full_attention"] * text.num_hidden_layers  # v1 has no sliding window
+    text.layer_types = ["full_attention"] * text.num_hidden_layers
     return config
 
 
-def _config_v2(config_class: Any, raw: dict[str, Any]) -> Any:
+def _config_v2(raw: dict[str, Any], row: VisionModel) -> Any:
+    config_class = transformers.DeepseekOcr2Config
     if "language_config" not in raw:
         return config_class.from_dict(raw)
     language = _without_noise(raw["language_config"])
@@ -212,6 +206,20 @@ def _config_v2(config_class: Any, raw: dict[str, Any]) -> Any:
     vision = raw.get("vision_config") or {}
     sizes = vision if "encoder_config" in vision else {"encoder_config": V2_ENCODER}
     return config_class(text_config=language, vision_config=sizes)
+
+
+def _config_native(raw: dict[str, Any], row: VisionModel) -> Any:
+    """The class is the one of the row, whatever `model_type` says: LightOnOCR is published as a `mistral3`."""
+    config_class = getattr(transformers, row.model_class).config_class
+    return config_class.from_dict(_without_noise(raw))
+
+
+_CONFIGS: Final[dict[ViewKind, Callable[[dict[str, Any], VisionModel], Any]]] = {
+    "v1": _config_v1,
+    "v2": _config_v2,
+    "unlimited": _config_v1,
+    "native": _config_native,
+}
 
 
 def _without_noise(config: dict[str, Any]) -> dict[str, Any]:
@@ -238,6 +246,42 @@ def _read_tokenizer(folder: Path, vocabulary: int) -> Any:
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=rules, bos_token=BEGIN, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
+
+
+def _native_tokenizer(folder: Path) -> Any:
+    """The tokenizer with its special tokens and the chat template, which are those of its files."""
+    config = _read_json(folder / "tokenizer_config.json")
+    special = {}
+    for name in ("bos_token", "eos_token", "pad_token", "cls_token", "unk_token", "sep_token"):
+        value = config.get(name)
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            special[name] = value
+    template = folder / "chat_template.jinja"
+    try:
+        rules = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        chat = template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template")
+    except Exception as exc:  # the tokenizers package raises bare Exception
+        raise EngineUnavailable(
+            f"{folder / 'tokenizer.json'} cannot be read: {first_line(exc)}.", remedy=DOWNLOAD
+        ) from exc
+    if not isinstance(chat, str):
+        raise EngineUnavailable(f"{folder} has no chat template.", remedy=DOWNLOAD)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=rules, chat_template=chat, clean_up_tokenization_spaces=False, **special
+    )
+
+
+def _end_tokens(folder: Path, raw: dict[str, Any]) -> frozenset[int]:
+    """Ids that end a text, by generation_config.json, or else by the model's own configuration."""
+    file = folder / "generation_config.json"
+    text = raw.get("text_config")
+    for config in (_read_json(file) if file.is_file() else {}, raw, text if isinstance(text, dict) else {}):
+        value = config.get("eos_token_id")
+        ids = value if isinstance(value, list) else [value]
+        if ids and all(isinstance(each, int) for each in ids):
+            return frozenset(ids)
+    raise EngineUnavailable(f"{folder} does not say which token ends a text.", remedy=DOWNLOAD)
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""DeepSeek-OCR, v1 and v2, in this process, with transformers' own classes; see `checkpoint` for what is refused.
+"""Vision-language models in this process, with transformers' own classes; see `vision_models` for which.
 
 The weights are in a folder that the environment variable OCR_MODEL_PATH names; the parent finds or fetches it.
 `open()` does all that needs no card and calls nothing of CUDA's: whoever opened the weights can still be sent to any
@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ...errors import EngineUnavailable, GpuBusy, GpuLost
 from ...gpu.causes import card_not_compiled_for, cause_of_cuda_error
 from ...install import extra_command
+from ...modes import MODES
 from ..base import CPU, Call, PageImage, PageText, ReadOptions
 from ..cores import usable_cores
+from ..grounding import parse_page
 from ..markup import page_text
+from ..vision_models import VISION_MODELS
 
 # torch asks NVML whether there is a card, not CUDA: CUDA reads CUDA_VISIBLE_DEVICES once, and must read ours.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -31,7 +35,7 @@ except ImportError as exc:
         remedy=f"Run: {extra_command('gpu')}",
     ) from exc
 
-from .checkpoint import MODEL_CLASSES, Checkpoint, read_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint
 from .experts import use_recordable_experts
 from .generate import ModelReader
 from .shortage import first_line, is_out_of_memory
@@ -61,8 +65,9 @@ class DeepSeekEngine:
 
     def prewarm(self) -> None:
         """Import the model classes too: with torch's compiler, which they pull in, as long again as torch itself."""
-        for name in MODEL_CLASSES.values():
-            getattr(transformers, name)
+        for row in VISION_MODELS:  # the first takes nearly all of the time
+            getattr(transformers, row.model_class)
+            getattr(transformers, row.image_processor or row.model_class)
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
         """Read the checkpoint and place it on `device`, `cuda` or `cpu`.
@@ -91,7 +96,7 @@ class DeepSeekEngine:
         path = os.environ.get(MODEL_PATH, "")
         if not path:
             raise EngineUnavailable(
-                "There are no weights of DeepSeek-OCR here.", remedy="Run deepseek-ocr-mcp download."
+                "There are no weights of a vision-language model here.", remedy="Run deepseek-ocr-mcp download."
             )
         call.progress(0.1, "importing the model")
         checkpoint = read_checkpoint(path)
@@ -101,12 +106,12 @@ class DeepSeekEngine:
         call.progress(0.3, "reading the weights (the first time they are converted, which takes half a minute)")
         dtype = torch.float32 if device == CPU else torch.bfloat16
         self._weights = ParkedModel.open(checkpoint, dtype, locked=os.environ.get(PARK) == "resident")
-        if device != CPU:
+        if device != CPU and checkpoint.kind != "native":  # the others have no experts
             use_recordable_experts(self._weights.model)
         Slots.recordable = os.environ.get(RECORD) != "off"
         self._reader = ModelReader(checkpoint, self._weights.model)
-        name = "DeepSeek-OCR" if checkpoint.kind == "v1" else "DeepSeek-OCR-2"
-        return {"model": f"{name} ({Path(path).name})", "notes": list(self._weights.notes)}
+        self._checkpoint = checkpoint
+        return {"model": f"{checkpoint.row.name} ({Path(path).name})", "notes": list(self._weights.notes)}
 
     def offload(self) -> None:
         """Take the weights off the GPU."""
@@ -130,12 +135,20 @@ class DeepSeekEngine:
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         """See `engines.base.Engine.read`; `generate.ModelReader.read` says what may be raised."""
         assert self._reader is not None
+        assert self._checkpoint is not None
+        row = self._checkpoint.row
         with _losses_translated():
             answers = self._reader.read(pages, options, call)
-        return [
-            page_text(page, options, written.text, written.finish, len(written.tokens))
-            for page, written in zip(pages, answers, strict=True)
-        ]
+        texts = []
+        for page, written in zip(pages, answers, strict=True):
+            if row.markup == "deepseek":
+                text = page_text(page, options, written.text, written.finish, len(written.tokens))
+            else:
+                is_markdown = MODES[options.mode].is_markdown
+                text = parse_page(row.markup, page, written.text, written.finish, is_markdown=is_markdown)
+            remark = row.remarks.get(options.mode, "")
+            texts.append(replace(text, remark=remark, tokens=len(written.tokens)))
+        return texts
 
     @property
     def spoiled(self) -> str:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,7 +32,7 @@ from .shortage import first_line
 
 __all__ = ["ALIGNMENT", "DTYPES", "PAGE", "FusedFile", "Source", "fused_file"]
 
-FORMAT: Final = 1  # of the fused file; a new number makes every older file stale
+FORMAT: Final = 2  # of the fused file; a new number makes every older file stale
 FOLDER: Final = ".deepseek-ocr-mcp"  # beside the checkpoint; a dot, so that no reader of `*.safetensors` finds it
 CHUNK: Final = 256 << 20  # bytes of one write
 PAGE: Final = 4096  # bytes; where the tensors of a fused file begin
@@ -76,6 +76,18 @@ class FusedFile:
 
     path: Path
     header: Header
+
+    @property
+    def tied(self) -> dict[str, str]:
+        """Names of weights that are in the file under another name, which is the value.
+
+        Raises:
+            ValueError: the header says something else.
+        """
+        tied = json.loads(self.header.metadata.get("tied", "{}"))
+        if not isinstance(tied, dict) or not all(isinstance(name, str) for name in tied.values()):
+            raise ValueError(f"{self.path} has a header of another form")
+        return tied
 
 
 def fused_file(checkpoint: Source, dtype: torch.dtype, notes: list[str]) -> tuple[FusedFile | None, nn.Module | None]:
@@ -165,12 +177,17 @@ def _sweep(file: Path) -> None:
 def _write(file: Path, model: nn.Module, source: str) -> None:
     """Write the fused file: whole under its name, or not at all. Caller holds the lock.
 
-    Tensors whose length has the larger power of two come first, so that each begins at a multiple of its own.
+    Tensors whose length has the larger power of two come first, so that each begins at a multiple of its own. A weight
+    that the model has under two names, as a head that is tied to the table of tokens, is written once.
     """
     state = model.state_dict()
+    tied = _tied(state)
+    for name in tied:
+        del state[name]
     order = sorted(state, key=lambda name: (-math.gcd(state[name].nbytes or 1, ALIGNMENT), name))
     names = {torch_name: name for name, torch_name in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", "source": source}}
+    metadata = {"format": "pt", "source": source} | ({"tied": json.dumps(tied)} if tied else {})
+    header: dict[str, Any] = {"__metadata__": metadata}
     position = 0
     for name in order:
         tensor = state[name]
@@ -202,6 +219,17 @@ def _write(file: Path, model: nn.Module, source: str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _tied(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Names of tensors that are others once more: the same memory, shape and dtype."""
+    first: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, tensor in state.items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and first.setdefault(key, name) != name:
+            tied[name] = first[key]
+    return tied
 
 
 def _write_all(write: Callable[[Any], int | None], data: bytes | memoryview) -> None:

@@ -1,4 +1,4 @@
-"""Has DeepSeek-OCR write the text of pages: greedy, side by side, each page as if it were alone.
+"""Has a model write the text of pages: side by side, each page as if it were alone.
 
 Every page is looked at by itself, and its vectors are put in its prompt. It gets a slot (`slots`), writes there, and
 leaves it to the next page that waits; no page's text depends on its neighbours. A page ends with a reason: the model's
@@ -14,49 +14,40 @@ import gc
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ...errors import GpuBusy
-from ...modes import MODES
 from ..base import Call, Finish, PageImage, ReadOptions
 from ..cores import usable_cores
 from ..loops import LoopGuard
 from . import host_memory
-from .checkpoint import IMAGE, Checkpoint
-from .preprocess import Kind, Pixels, Views, cut_views, level_table, read_page
+from .checkpoint import Checkpoint
+from .prompts import prompts_for
 from .shortage import first_line, is_out_of_memory
-from .slots import Prompt, Slot, Slots
+from .slots import Sampling, Slot, Slots
 
 __all__ = [
     "MAX_NEW_TOKENS",
     "ModelReader",
     "Written",
-    "encode_prompt",
-    "normalised",
-    "prompt_for",
 ]
 
 MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
 MAX_SLOTS: Final = 32  # pages at once; a step of more is not recorded, and its experts are computed as for a prompt
-LONGEST_PROMPT: Final = 1300  # tokens: nine tiles, the whole page and a question
 PROMPT_ELEMENTS: Final = 41.5
 """Numbers that live for each prompt token, and each of the model's `hidden_size`, beside the key-value cache.
 
 Counted over v1 at its real size (tests/engines/test_deepseek_memory.py): most are the experts' inputs and outputs."""
 CONTEXT_BYTES: Final = 700 << 20  # of CUDA itself, before any tensor: 300 to 700 MB by card and driver
 WORKING_BYTES: Final = 512 << 20  # kept free beside the counted tensors: cuBLAS workspaces, recorded steps, fragments
-LOOKING_BYTES: Final = 2 << 30
-"""Of the vision part for a page, at the resolution that needs most (`large`; counted in the same test). A page may be
-looked at while others are written, so it is kept free beside their caches. A page alone needs it before its own."""
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
@@ -101,27 +92,6 @@ class _ReadingTask:
         return self.report.call
 
 
-def prompt_for(options: ReadOptions) -> str:
-    """The question to the model, without the picture. Tags in the request's own words are taken out."""
-    return MODES[options.mode].question(options.find_term, options.custom_prompt)
-
-
-def encode_prompt(tokenizer: Any, prompt: str, placeholders: int) -> list[int]:
-    """Token ids as the original's `infer()` makes them: begin, one placeholder per vector, the question.
-
-    The original strips the whole text, so a prompt of nothing loses its newline too.
-
-    Args:
-        tokenizer: a `transformers.PreTrainedTokenizerFast`.
-        prompt: the question, without the picture.
-        placeholders: vectors that the picture takes.
-    """
-    text = f"{IMAGE}\n{prompt.replace(IMAGE, '').strip()}".strip().removeprefix(IMAGE)
-    image: int = tokenizer.convert_tokens_to_ids(IMAGE)
-    question: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    return [tokenizer.bos_token_id, *[image] * placeholders, *question]
-
-
 class ModelReader:
     """Reads pages with a model that somebody else puts in its place and takes away.
 
@@ -133,12 +103,7 @@ class ModelReader:
         self._checkpoint = checkpoint
         self._model: Any = model
         self._tokenizer = checkpoint.tokenizer
-        known = self._tokenizer.get_vocab()
-        self._cells = frozenset(known[tag] for tag in ("<td>", "</td>") if tag in known)
-        blank = {known[tag] for tag in ("<td>", "</td>", "<tr>", "</tr>") if tag in known}
-        for text in ("\n", " "):
-            blank.update(self._tokenizer.encode(text, add_special_tokens=False))
-        self._blank = frozenset(blank)
+        self._prompts = prompts_for(checkpoint)
 
     def read(
         self,
@@ -206,14 +171,15 @@ class ModelReader:
                 if not active:
                     slots = self._slots(capacity)  # without a cache, whose room a page that is looked at may need
                 while slots.free and waiting:
-                    row = _Sequence(number := waiting.popleft(), LoopGuard(self._cells, self._blank))
+                    row = _Sequence(number := waiting.popleft(), self._prompts.guard())
                     rows.append(row)
                     if task.call.is_dropped(number):
                         row.finish = "cancelled"
                         continue
                     task.report.looking(number)
                     with self._cancellable(task.call):
-                        active[slots.enter(self._prompt(prepared.pop(number).result(), task.options))] = row
+                        prompt = self._prompts.prompt(self._model, prepared.pop(number).result(), task.options)
+                        active[slots.enter(prompt)] = row
                 if not active:
                     continue
                 tokens = self._next_tokens(slots, active, task)
@@ -227,7 +193,6 @@ class ModelReader:
     def _next_tokens(self, slots: Slots, active: dict[Slot, _Sequence], task: _ReadingTask) -> dict[Slot, int]:
         """The next token of each page, noted; pages that end here have their finish."""
         task.call.raise_if_cancelled()
-        end: int = self._tokenizer.eos_token_id
         likeliest = slots.chosen()
         tokens = {}
         for slot, row in active.items():
@@ -237,19 +202,19 @@ class ModelReader:
             elif task.free_running:
                 row.guard.tokens.append(token)
             else:
-                token = _take(row, token, slots.logits[slot.row], end)
+                token = _take(row, token, slots.logits[slot.row], self._checkpoint.end_tokens)
             if row.finish is None and len(row.guard.tokens) >= task.limit:
                 row.finish = "length"
             tokens[slot] = token
         return tokens
 
     @contextmanager
-    def _prepared(self, task: _ReadingTask, numbers: Sequence[int]) -> Iterator[dict[int, Future[Views]]]:
+    def _prepared(self, task: _ReadingTask, numbers: Sequence[int]) -> Iterator[dict[int, Future[Any]]]:
         """The views of these pages, cut on threads: the card looks at one page while the next ones are cut."""
-        kind, resolution = self._checkpoint.kind, task.options.resolution
+        resolution = task.options.resolution
 
-        def cut(page: PageImage) -> Views:
-            return cut_views(read_page(page.path, page.width, page.height), kind, resolution)
+        def cut(page: PageImage) -> Any:
+            return self._prompts.prepare(page, resolution)
 
         pool = ThreadPoolExecutor(min(PREPARING_THREADS, usable_cores(), len(numbers)), "prepare")
         try:
@@ -258,33 +223,14 @@ class ModelReader:
             pool.shutdown(cancel_futures=True)
 
     def _slots(self, capacity: int) -> Slots:
-        return Slots(self._model, capacity)
-
-    def _prompt(self, views: Views, options: ReadOptions) -> Prompt:
-        """The page and its question, the picture's vectors in the place of the placeholders."""
-        ids = encode_prompt(self._tokenizer, prompt_for(options), views.placeholders)
-        model = self._model.model
-        table = model.language_model.embed_tokens
-        device, dtype = table.weight.device, table.weight.dtype
-        kind = self._checkpoint.kind
-        arguments: dict[str, Any] = {"pixel_values": normalised(views.whole[None], kind, table.weight)}
-        if views.tiles is not None:
-            arguments["pixel_values_local"] = normalised(views.tiles, kind, table.weight)
-            arguments["num_local_patches"] = [len(views.tiles)]
-            if kind == "v1":
-                arguments["patches_grid"] = [list(views.grid)]
-        (seen,) = model.get_image_features(**arguments, return_dict=True).pooler_output
-        if len(seen) != views.placeholders:
-            raise RuntimeError(f"the model saw {len(seen)} vectors where {views.placeholders} were expected")
-        vectors: torch.Tensor = table(torch.tensor(ids, device=device))
-        vectors[1 : 1 + len(seen)] = seen.to(dtype)
-        return Prompt(vectors)
+        row = self._checkpoint.row
+        sampling = Sampling(row.temperature, row.top_p) if row.temperature else None
+        return Slots(self._model, capacity, window=self._prompts.window, sampling=sampling)
 
     def _written(self, row: _Sequence) -> Written:
         tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
-        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert row.finish is not None
-        return Written(text, tuple(tokens), row.finish)
+        return Written(self._prompts.decode(tokens), tuple(tokens), row.finish)
 
     @contextmanager
     def _cancellable(self, call: Call) -> Iterator[None]:
@@ -303,10 +249,12 @@ class ModelReader:
         """How many pages fit at once, should each be written to the limit; at least one."""
         text = self._model.model.language_model.config
         size = self._model.lm_head.weight.element_size()
-        per_token: int = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * size
-        prompt = int(PROMPT_ELEMENTS * text.hidden_size * size * LONGEST_PROMPT)  # one at a time
-        room = self._free_bytes() - WORKING_BYTES - max(prompt, LOOKING_BYTES)
-        return max(1, room // (per_token * (LONGEST_PROMPT + limit)))
+        size_of_head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        per_token: int = 2 * text.num_hidden_layers * text.num_key_value_heads * size_of_head * size
+        prompt = int(PROMPT_ELEMENTS * text.hidden_size * size * self._prompts.longest)  # one at a time
+        # A page may be looked at while others are written. A page alone is looked at before it has a cache.
+        beside = WORKING_BYTES + max(prompt, self._checkpoint.row.looking_mb << 20)
+        return max(1, (self._free_bytes() - beside) // (per_token * (self._prompts.longest + limit)))
 
     @property
     def _device(self) -> torch.device:
@@ -331,21 +279,6 @@ class ModelReader:
             f"A page of {page.width} x {page.height} pixels does not fit in the card's free memory: {shortage}.",
             remedy=BUSY_REMEDY,
         )
-
-
-def normalised(pixels: Pixels, kind: Kind, like: torch.Tensor) -> torch.Tensor:
-    """`(…, height, width, 3)` of 8 bits as `(…, 3, height, width)` from -1 to 1, of the device and dtype of `like`.
-
-    Bytes travel to the card, not floats. A table of 256 values gives each what the original's arithmetic gives it.
-
-    Args:
-        pixels: of one view, or of several.
-        kind: of the model: each has its own arithmetic.
-        like: a tensor of the model.
-    """
-    levels = torch.from_numpy(level_table(kind)).to(like.device, like.dtype)
-    numbers = torch.from_numpy(np.array(pixels)).to(like.device).int()
-    return levels.index_select(0, numbers.view(-1)).view(numbers.shape).movedim(-1, -3).contiguous()
 
 
 class _Report:
@@ -377,14 +310,14 @@ class _Report:
         self.call.progress(min(self._furthest, 1.0), message)
 
 
-def _take(row: _Sequence, chosen: int, logits: torch.Tensor, end: int) -> int:
+def _take(row: _Sequence, chosen: int, logits: torch.Tensor, ends: Set[int]) -> int:
     """The row's next token, noted; `chosen` unless it is banned."""
     likeliest = chosen
     banned = row.guard.banned()
     if chosen in banned:
         logits[list(banned)] = -math.inf
         chosen = int(logits.argmax())
-    if chosen == end:
+    if chosen in ends:
         row.finish = "stop"
     elif row.guard.add(chosen, likeliest):
         row.finish = "loop"

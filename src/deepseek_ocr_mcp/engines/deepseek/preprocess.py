@@ -20,8 +20,8 @@ Floats = NDArray[np.float32]
 
 __all__ = ["Kind", "Pixels", "Views", "closest_grid", "cut_views", "level_table", "read_page"]
 
-Kind = Literal["v1", "v2"]
-"""DeepSeek-OCR, or DeepSeek-OCR-2."""
+Kind = Literal["v1", "v2", "unlimited"]
+"""DeepSeek-OCR, DeepSeek-OCR-2, or Unlimited-OCR, which cuts a page as the first does, in more tiles."""
 
 PIXELS_PER_TOKEN: Final = 64  # a side: SAM's patch of 16, then two convolutions that halve
 GREY: Final = (127, 127, 127)  # pads a view to a square: `int(0.5 * 255)`
@@ -30,6 +30,7 @@ V1_SIDES: Final = {"tiny": 512, "small": 640, "base": 1024, "large": 1280, "gund
 V1_SQUASHED: Final = 640  # pixels; up to this side the original squeezes the page into the square
 V1_TILE: Final = 640  # pixels
 V1_TILES: Final = (2, 9)  # fewest and most
+UNLIMITED_TILES: Final = (2, 32)  # of transformers' image processor for Unlimited-OCR
 
 V2_SIDES: Final = {"tiny": 768, "small": 768, "base": 1024, "large": 1024, "gundam": 1024, "auto": 1024}
 """v2 has queries for 768 and 1024 pixels only."""
@@ -68,15 +69,17 @@ def cut_views(image: Image.Image, kind: Kind, resolution: str) -> Views:
         kind: of the model.
         resolution: one of `modes.RESOLUTIONS`.
     """
-    return _cut_v1(image, resolution) if kind == "v1" else _cut_v2(image, resolution)
+    if kind == "v2":
+        return _cut_v2(image, resolution)
+    return _cut_v1(image, resolution, V1_TILES if kind == "v1" else UNLIMITED_TILES)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def level_table(kind: Kind) -> Floats:
     """The 256 levels of a colour as the model takes them, from -1 to 1, by the original's own arithmetic."""
     levels = np.arange(256)
     half = np.float32(0.5)
-    if kind == "v1":  # torchvision: ToTensor, Normalize
+    if kind != "v2":  # torchvision: ToTensor, Normalize
         scaled = levels.astype(np.float32) / np.float32(255)
     else:  # transformers.image_transforms: rescale in double precision, then normalize
         scaled = (levels.astype(np.float64) * (1 / 255)).astype(np.float32)
@@ -84,12 +87,12 @@ def level_table(kind: Kind) -> Floats:
     return table
 
 
-def _cut_v1(image: Image.Image, resolution: str) -> Views:
+def _cut_v1(image: Image.Image, resolution: str, most_tiles: tuple[int, int]) -> Views:
     side = V1_SIDES[resolution]
     tiles, grid = None, (1, 1)
     if resolution in CROPPED:
         if max(image.size) > V1_TILE:
-            grid = closest_grid(image.width, image.height, V1_TILE, *V1_TILES)
+            grid = closest_grid(image.width, image.height, V1_TILE, *most_tiles)
             tiles = _tiles(image, V1_TILE, grid)
     elif side <= V1_SQUASHED:
         image = image.resize((side, side))  # bicubic is Pillow's default, here and in ImageOps.pad
@@ -149,7 +152,7 @@ def closest_grid(width: int, height: int, tile: int, fewest: int, most: int) -> 
     return best
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _grids(fewest: int, most: int) -> tuple[tuple[int, int], ...]:
     """By number of tiles. Among equals the original's order is that of a set of pairs, which we keep."""
     found = {

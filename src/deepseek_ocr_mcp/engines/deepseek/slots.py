@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from ...logs import fields
 from .shortage import first_line, is_out_of_memory
 
-__all__ = ["BUCKETS", "Prompt", "Slot", "Slots", "bucket_for", "record"]
+__all__ = ["BUCKETS", "Prompt", "Sampling", "Slot", "Slots", "bucket_for", "record"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """Rows of a step. Each is recorded for itself, in some 30 MB; a step has up to twice the rows that it needs."""
 
 GROW: Final = {"cuda": 1024, "cpu": 256}  # tokens by which a cache grows; on a card each growth is recorded anew
+SEED: Final = 0  # of the tokens that are drawn: the same page has the same text again
 RECORD_AFTER: Final = 16  # steps of one shape until it is recorded: a short answer does not pay for it
 
 
@@ -46,6 +47,26 @@ class Prompt:
     """`(3, tokens)` for a model that places pictures in two dimensions; None: one after the other from 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn, for a model whose publisher advises against the likeliest."""
+
+    temperature: float
+    """More than 0."""
+    top_p: float = 1.0
+    """The share of the likeliest tokens that are drawn from."""
+
+    def draw(self, logits: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """One token of a row of `logits`."""
+        shares = torch.softmax(logits.float() / self.temperature, -1)
+        if self.top_p < 1:
+            ordered, order = shares.sort(descending=True)
+            ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0  # the likeliest always stays
+            shares = torch.zeros_like(shares).scatter_(0, order, ordered)
+        # The largest of shares over exponential noise is drawn as `multinomial` draws, and waits for no card.
+        return (shares / torch.empty_like(shares).exponential_(generator=random)).argmax(-1)
+
+
 @dataclass(slots=True, eq=False)
 class Slot:
     """The place of one page; its row may change between steps."""
@@ -53,6 +74,8 @@ class Slot:
     row: int
     used: int
     """Tokens in the cache."""
+    random: torch.Generator | None = None
+    """Of this page's own: its text does not depend on its neighbours, nor on what was read before."""
 
 
 class Slots:
@@ -65,6 +88,7 @@ class Slots:
         model: with `model.language_model` and `lm_head`.
         capacity: pages at once.
         window: of its own text, the last tokens that a page looks back to, beside its whole prompt; 0: all of it.
+        sampling: None: the likeliest tokens.
     """
 
     recordable = True
@@ -74,9 +98,10 @@ class Slots:
     recorded_on = ("cuda",)
     """Kinds of device whose steps are recorded."""
 
-    def __init__(self, model: Any, capacity: int, *, window: int = 0) -> None:
+    def __init__(self, model: Any, capacity: int, *, window: int = 0, sampling: Sampling | None = None) -> None:
         self._model = model
         self._window = window
+        self._sampling = sampling
         head = model.lm_head.weight
         device = head.device
         self._grow_by = GROW.get(device.type, GROW["cpu"])
@@ -123,6 +148,8 @@ class Slots:
         self._used[row], self._prompts[row], self._alive[row] = count, count, 1
         self._positions[row] = places.max() + 1
         slot = self._slots[row] = Slot(row, count)
+        if self._sampling is not None:
+            slot.random = torch.Generator(device).manual_seed(SEED)
         return slot
 
     def leave(self, slot: Slot) -> None:
@@ -131,8 +158,12 @@ class Slots:
         self._used[slot.row] = self._alive[slot.row] = 0
 
     def chosen(self) -> list[int]:
-        """The likeliest next token of each row; of a free one any. The one place where a step waits for the card."""
-        tokens: list[int] = self.logits[: self._rows()].argmax(-1).tolist()
+        """The next token of each row; of a free one any. The one place where a step waits for the card."""
+        chosen = self.logits[: self._rows()].argmax(-1)
+        for slot in self._slots:
+            if self._sampling is not None and slot is not None and slot.random is not None:
+                chosen[slot.row] = self._sampling.draw(self.logits[slot.row], slot.random)
+        tokens: list[int] = chosen.tolist()
         return tokens
 
     def write(self, tokens: Mapping[Slot, int]) -> None:

@@ -481,6 +481,10 @@ def _assemble(checkpoint: Source, fused: FusedFile) -> tuple[nn.Module, _Arena]:
         dtype: torch.dtype = getattr(torch, DTYPES[entry["dtype"]])
         state[name] = arena.bytes[begin:end].view(dtype).view(entry["shape"])
     model = checkpoint.empty_model()
+    state |= {name: state[other] for name, other in fused.tied.items()}
     model.load_state_dict(state, strict=True, assign=True)
+    for name, other in fused.tied.items():  # one tensor again, not two that show the same memory
+        module, _, slot = name.rpartition(".")
+        model.get_submodule(module)._parameters[slot] = model.get_parameter(other)
     checkpoint.rebuild_buffers(model)
     return model.eval().requires_grad_(False), arena

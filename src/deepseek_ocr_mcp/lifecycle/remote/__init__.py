@@ -1,1 +1,1 @@
-"""Servers elsewhere that read pages."""
+"""Reads pages with servers elsewhere."""

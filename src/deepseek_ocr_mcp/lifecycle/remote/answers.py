@@ -18,16 +18,16 @@ from .trouble import Facts
 __all__ = ["QUOTED", "Completion", "completed", "parse_page", "quoted", "retry_after", "server_message"]
 
 MAX_RETRY_AFTER_S: Final = 300.0
-QUOTED: Final = 200  # characters of an endpoint's message that a caller is shown
-MAX_MESSAGE: Final = 4000  # characters of it that are searched: a gateway writes its own story before the server's
-END: Final = "<\uff5cend\u2581of\u2581sentence\uff5c>"  # DeepSeek's, which an endpoint that keeps tags may leave
+QUOTED: Final = 200  # characters of an endpoint's message that a caller gets
+MAX_MESSAGE: Final = 4000  # characters of a message that are searched; a gateway puts its own words before the server's
+END: Final = "<\uff5cend\u2581of\u2581sentence\uff5c>"  # DeepSeek's; an endpoint that keeps tags may leave it
 _BARE_TAGS: Final = re.compile(r"^([^\[\]\n]{1,2000}?)(\[\[[0-9., \[\]-]{7,}\]\])", re.MULTILINE)
 _THOUGHT: Final = re.compile(
     r"\s*(?:<(think|thinking|thought)>.*?</\1>|\[THINK\].*?\[/THINK\]|\u25c1think\u25b7.*?\u25c1/think\u25b7)\s*",
     re.DOTALL | re.IGNORECASE,
 )
-"""Thoughts as DeepSeek, Qwen and others write them, as Mistral's and as Kimi's models do. A server that knows the model
-takes them out itself (`reasoning_content`); the others leave them in the text."""
+"""The marks around thoughts: of DeepSeek, Qwen and others, of Mistral's models, and of Kimi's. A server that knows the
+model takes its thoughts out (`reasoning_content`); other servers leave them in the text."""
 _THOUGHT_TAG: Final = re.compile(r"<think(?:ing)?>|<thought>|\[THINK\]|\u25c1think\u25b7", re.IGNORECASE)
 _THOUGHT_BEGINS: Final = re.compile(rf"\s*(?:{_THOUGHT_TAG.pattern})", re.IGNORECASE)
 _THOUGHT_ENDS: Final = re.compile(
@@ -38,12 +38,12 @@ _FENCE: Final = re.compile(r"\A```[\w-]*\n(.*?)\n?```\Z", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote about a page."""
+    """The answer of a model about a page."""
 
     text: str
     finish: Finish
     tokens: int
-    """About how many: exact where the endpoint counts them."""
+    """The number of tokens; exact if the endpoint counts them, else an estimate."""
     remark: str = ""
     """A sentence for the caller about the way in which the text ended."""
 
@@ -70,9 +70,10 @@ def completed(text: str, reason: str, tokens: int) -> Completion:
 
 
 def server_message(body: Any) -> str:
-    """The message in an error's body, bounded; empty where there is none.
+    """The message in the body of an error, bounded; empty if there is none.
 
-    Of a list of faults (a 422 of FastAPI) each place and sentence is taken, and nothing that repeats the request.
+    From a list of faults (status 422 of FastAPI) the place and the sentence of each fault are taken, and no words of
+    the request.
     """
     for name in ("error", "detail", "errors", "message"):
         if isinstance(body, dict) and name in body:
@@ -93,12 +94,12 @@ def _fault(entry: Any) -> str:
 
 
 def quoted(message: str) -> str:
-    """A message as the end of a sentence of ours: after a colon, and short; empty where there is none."""
+    """A message for the end of one of our sentences: behind a colon, and short. Empty for an empty message."""
     return f": {message[:QUOTED]}" if message else ""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an endpoint asks to be left alone, bounded; None where it asks for nothing that can be meant."""
+    """The seconds for which an endpoint asks for no requests, bounded; None if it names no sensible time."""
     text = headers.get("retry-after", "").strip()
     try:
         seconds = float(text)
@@ -112,7 +113,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _without_thoughts(text: str) -> tuple[str, str]:
-    """The text without the thoughts that a model wrote before it, and a sentence where that is a guess or all."""
+    """The text without the thoughts that a model wrote before it.
+
+    The second part is a sentence for the caller, if the thoughts are a guess or are all there is; else empty.
+    """
     begin = 0
     while thought := _THOUGHT.match(text, begin):
         begin = thought.end()
@@ -120,7 +124,7 @@ def _without_thoughts(text: str) -> tuple[str, str]:
     if _THOUGHT_BEGINS.match(bare):
         return "", "The model ended within its thoughts and wrote no text of this page."
     if (end := _THOUGHT_ENDS.match(bare)) and not _THOUGHT_TAG.search(bare, 0, end.start(1)):
-        # The template of the model had the first tag in the question.
+        # The template of the model has put the first tag into the question.
         return bare[end.end() :], f"The words before {end[1]} were taken for the model's thoughts and left out."
     return bare, ""
 
@@ -129,23 +133,23 @@ def parse_page(page: PageImage, options: ReadOptions, facts: Facts, completion: 
     """The page that a completion is about, as text and blocks.
 
     Args:
-        page: as it was sent; boxes are in its pixels.
-        options: as they were asked for.
-        facts: of the endpoint: whether it was asked with DeepSeek-OCR's own prompts.
-        completion: of the model.
+        page: the page as it was sent; boxes are in its pixels.
+        options: the question about the page.
+        facts: the facts about the endpoint, among them whether DeepSeek-OCR's own prompts were sent.
+        completion: the answer of the model.
     """
     text, finish, tokens = completion.text, completion.finish, completion.tokens
     remark = completion.remark
     if facts.grounding:
         text = text.strip().removesuffix(END).rstrip()
-        if "<|det|>" not in text:  # an endpoint that drops tags leaves what was between them
+        if "<|det|>" not in text:  # an endpoint that drops tags leaves the words between them
             text = _BARE_TAGS.sub(r"<|ref|>\1<|/ref|><|det|>\2<|/det|>", text)
         read = page_text(page, options, text, finish, tokens)
         return PageText(read.text, read.blocks, finish, read.raw, remark, tokens)
     text, about_thoughts = _without_thoughts(text)
     remark = " ".join(filter(None, (remark, about_thoughts)))
     written = text.strip()
-    if fenced := _FENCE.match(written):  # many put the whole page into one
+    if fenced := _FENCE.match(written):  # many models put the whole page into one
         written = fenced[1].strip()
     if options.mode == "find" and written.strip(" .*\"'").upper() == NOTHING_FOUND:
         written = ""

@@ -1,13 +1,13 @@
 """Asks one endpoint that speaks OpenAI's chat API about pages, and reads its answers.
 
-vLLM, SGLang, Ollama, llama.cpp, `transformers serve`, or any other that takes pictures. DeepSeek-OCR is asked with its
-own prompts and, where vLLM or SGLang serves it, with the n-gram ban that it needs; any other model is asked in words
-(`request.py`). An answer is read as it is written, so that a repetition is cut when it is seen; closing the stream is
-what stops the endpoint.
+The endpoint is vLLM, SGLang, Ollama, llama.cpp, `transformers serve`, or any other server that takes pictures.
+DeepSeek-OCR gets its own prompts and, at vLLM and SGLang, the n-gram ban that it needs; any other model is asked in
+words (`request.py`). An answer is read while it is written, so that a repetition is cut when it is seen. Closing the
+stream stops the endpoint.
 
-Every answer is bounded in bytes, redirects are not followed, and what is no chat completion is an error. Nothing is
-tried twice here and nothing waits: each failure says what is to be thought of it (`Overloaded`, `Down`, `Broken`, or
-an `OcrError` about the page itself), and `lifecycle.remote` decides.
+The bytes of every answer are bounded, redirects are not followed, and an answer that is no chat completion is an error.
+Nothing is tried twice here, and nothing waits: the type of each failure tells its meaning (`Overloaded`, `Down`,
+`Broken`, or an `OcrError` about the page itself), and `lifecycle.remote` decides what follows.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ __all__ = ["LARGEST_SIDE", "Client", "side_for"]
 
 
 CONNECT_TIMEOUT_S: Final = 10.0
-LOOK_TIMEOUT_S: Final = 10.0  # for answers that cost an endpoint nothing
+LOOK_TIMEOUT_S: Final = 10.0  # seconds for answers that take an endpoint no work
 SLEEP_TIMEOUT_S: Final = 60.0  # 7 GB over a slow PCIe link, many times over
-OTHERS_LOOK_S: Final = 1.0  # between two looks at the work that an endpoint does for others
+OTHERS_LOOK_S: Final = 1.0  # seconds between two looks at the work that an endpoint does for others
 
 LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks at 1920 of them
-MAX_TEXT: Final = 100_000  # characters of one page, should an endpoint not heed the bound in tokens
-MAX_ANSWER_BYTES: Final = 32 << 20  # of one answer, as it travels: 8192 tokens in events of 300 bytes are 2.5 MB
+MAX_TEXT: Final = 100_000  # characters of one page, for an endpoint that ignores the bound in tokens
+MAX_ANSWER_BYTES: Final = 32 << 20  # bytes of one answer on the wire: 8192 tokens in events of 300 bytes are 2.5 MB
 MAX_EVENT_BYTES: Final = 1 << 20
-TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
+TYPICAL_TOKENS: Final = 1500  # tokens of a page, for the progress bar only
 
 _STANDARD: Final = ("model", "messages", "stream", "temperature", "max_tokens", "stream_options")
-"""What OpenAI's client takes by name; the rest of a request goes beside it."""
+"""The fields that OpenAI's client takes by name. Other fields of a request go beside them."""
 _DEEPSEEK: Final = re.compile(r"(deepseek|unlimited)[-_. ]?ocr", re.IGNORECASE)
 _NO_IMAGES: Final = re.compile(
     r"not (a |an )?(multi-?modal|vision)|(not|n't) (support|accept).{0,40}(image|vision|multi-?modal)"
@@ -66,7 +66,7 @@ _TOO_LONG: Final = re.compile(
 )
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _ENDED_BY_A_FAULT: Final = ("abort", "error")
-"""Finish reasons of vLLM and SGLang for an answer that they gave up: it is asked for again."""
+"""Finish reasons of vLLM and SGLang for an answer that they gave up. The page is sent again."""
 _KEEP_ALIVE: Final = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -75,14 +75,14 @@ _KEEP_ALIVE: Final = [
         if hasattr(socket, name)
     ),
 ]
-"""A machine that is gone says nothing: the kernel asks it, and breaks the connection a minute after its last word. A
-page may wait ten minutes for its first byte, and must not wait for a dead machine."""
+"""Keepalive of TCP: the kernel asks a silent machine, and breaks the connection a minute after its last word. A page
+may wait ten minutes for its first byte, and must not wait for a dead machine."""
 _SAMPLE: Final = re.compile(r"^vllm:([a-z_]+)(?:\{([^}\n]*)\})? ([0-9.eE+]+)$", re.MULTILINE)
 _SLEEP_STATE: Final = re.compile(r'\bsleep_state="(\w+)"')
 
 
 def side_for(resolution: str) -> int:
-    """Pixels that the longer side of a page has at most when it is sent."""
+    """The pixels of the longer side of a page that is sent, at most."""
     return RESOLUTIONS[resolution] or LARGEST_SIDE
 
 
@@ -95,9 +95,10 @@ class Client:
         self._http: httpx2.AsyncClient | None = None
         self._openai: Any = None
         self._refused: set[str] = set()
-        """The fields without which this endpoint took a request that it had refused with them."""
+        """The fields that this endpoint refuses: it took a request without them."""
         self._gives_reasons = False
-        """Whether an answer of this endpoint ever had a reason for its end: then one without has broken off."""
+        """Whether an answer of this endpoint ever gave a reason for its end. Then an answer without one has broken
+        off."""
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
@@ -115,19 +116,20 @@ class Client:
     # -- its model
 
     async def look(self) -> Facts:
-        """Ask which model it serves and whether it sleeps."""
+        """Ask the endpoint for its model, and whether it sleeps."""
         named = self._settings.model
         status, listed = await self._ask("GET", f"{self._address.base}/models", LOOK_TIMEOUT_S)
         if named and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
-            # It keeps no list, or not for this key. The operator's word is enough; a page shows whether it is right.
+            # It has no list of models, or none for this key. The name that the operator set is used; a page will show
+            # whether it is right.
             return Facts(named, self._settings.server, self._has_grounding(named))
         if (failure := self._failure(status, listed)) is not None:
             raise failure
         card, model = self._chosen(listed)
-        root, context = card.get("root"), card.get("max_model_len")  # vLLM's word for what a served name stands for
-        # Behind a gateway these paths are the gateway's own, if they are there at all.
+        root, context = card.get("root"), card.get("max_model_len")  # vLLM: the model behind a served name
+        # Behind a gateway these paths belong to the gateway, if they exist.
         is_vllm = owner_of(card) == "vllm"
-        if is_vllm:  # its list of models stays while its engine is dead
+        if is_vllm:  # a server lists its models even when its engine is dead
             health, _ = await self._ask("GET", f"{self._address.root}/health", LOOK_TIMEOUT_S)
             if health >= 500:
                 raise Down("its engine is dead", self._unavailable(f"says that its engine is dead (HTTP {health})"))
@@ -158,7 +160,7 @@ class Client:
             if (name := served_name(named, list(cards))) is not None:
                 return cards.get(name, {}), name
             if self._settings.server and self._settings.server not in map(owner_of, cards.values()):
-                return {}, named  # a gateway serves more than it lists: LiteLLM lists known names for a pattern
+                return {}, named  # a gateway serves more models than it lists: LiteLLM lists known names for a pattern
             raise self._missing(named, cards)
         models = {name: card for name, card in cards.items() if not is_pattern(name)}
         if not models:
@@ -168,7 +170,7 @@ class Client:
         return models[name], name
 
     def _missing(self, model: str, cards: Mapping[str, Mapping[str, Any]]) -> Down:
-        """The model is not in the list."""
+        """The error for a model that is not in the list."""
         served = ", ".join(name[:80] for name in list(cards)[:5]) or "none"
         remedy = "Set OCR_MODEL to a model that it serves, or leave it empty."
         if any(map(is_pattern, cards)):
@@ -190,18 +192,18 @@ class Client:
         return asleep if isinstance(asleep, bool) else None
 
     async def _level(self) -> int | None:
-        """How deep vLLM sleeps; None where it does not say. It may have been sent there by anybody."""
+        """The level at which vLLM sleeps; None if it does not tell. Anybody may have put it to sleep."""
         samples = await self._samples()
         if samples.get("engine_sleep_state discard_all"):
             return 2
         return 1 if samples.get("engine_sleep_state weights_offloaded") else None
 
     async def others(self) -> int:
-        """How many requests vLLM has in work now, ours included; 0 where it cannot be told."""
+        """The number of requests that vLLM is working on, ours included; 0 if it does not tell."""
         first = await self._samples()
         if not first.get("num_requests_running") and not first.get("num_requests_waiting"):
             return 0
-        # A request that was broken off may be counted until the next one comes. One that runs writes tokens.
+        # vLLM may count a request that was broken off until the next one comes. A request that runs writes tokens.
         await anyio.sleep(OTHERS_LOOK_S)
         second = await self._samples()
         work = ("generation_tokens_total", "prompt_tokens_total")
@@ -210,7 +212,7 @@ class Client:
         return int(second.get("num_requests_running", 0) + second.get("num_requests_waiting", 0))
 
     async def _samples(self) -> dict[str, float]:
-        """vLLM's metrics by name, those of all its engines together; of `engine_sleep_state`, by state."""
+        """vLLM's metrics by name, as sums over all its engines; those of `engine_sleep_state` by state."""
         try:
             response = await self._send("GET", f"{self._address.root}/metrics", LOOK_TIMEOUT_S)
         except Trouble:
@@ -225,14 +227,21 @@ class Client:
     # -- where its weights are
 
     async def sleep(self, level: int) -> None:
-        """Level 1: weights to its host memory; 2: weights let go of. No request may be under way."""
+        """Put the endpoint to sleep. No request may be under way.
+
+        Args:
+            level: 1 moves the weights to its host memory, 2 drops them.
+        """
         await self._move(f"/sleep?level={level}", SLEEP_TIMEOUT_S)
 
     async def wake(self, level: int | None, timeout: float) -> None:
-        """Bring the weights back from that level; None: it is not known, and they are read anew.
+        """Wake the endpoint.
 
-        After level 2 memory comes back without content: vLLM's documents have it filled by `reload_weights`
-        before there is a key-value cache again.
+        After level 2 its memory comes back without content. By vLLM's documentation `reload_weights` fills it before
+        there is a key-value cache again.
+
+        Args:
+            level: the level at which it sleeps; None if that is not known: then the weights are read anew.
         """
         if level == 1:
             await self._move("/wake_up", timeout)
@@ -254,19 +263,19 @@ class Client:
     async def read(
         self, facts: Facts, page: PageImage, options: ReadOptions, picture: EncodedPage, tell: OnText
     ) -> dict[str, Any]:
-        """Have a page read; the fields of `engines.base.PageText`.
+        """Have a page read. Returns the fields of `engines.base.PageText`.
 
         Args:
-            facts: as the last look found them.
-            page: whose pixels the boxes are in.
-            options: what is asked about it.
+            facts: the facts that the last look found.
+            page: the page, in whose pixels boxes are.
+            options: the question about the page.
             picture: the page as it is sent.
             tell: called as the answer comes.
 
         Raises:
-            InputTooLarge: the page and its text do not fit what the model can hold.
-            EngineUnavailable: the endpoint refused this request and no other.
-            Trouble: something of the endpoint's.
+            InputTooLarge: the page and its text are too long for the model.
+            EngineUnavailable: the endpoint refused this request.
+            Trouble: the endpoint failed.
         """
         request = await anyio.to_thread.run_sync(self._request, facts, options, picture)
         left_out = set(self._refused)
@@ -277,7 +286,7 @@ class Client:
             except _Unwanted as exc:
                 left_out |= exc.names
                 continue
-            self._refused |= left_out  # without these fields it read the page
+            self._refused |= left_out  # the endpoint read the page without these fields
             return asdict(parse_page(page, options, facts, completion))
 
     def _request(self, facts: Facts, options: ReadOptions, picture: EncodedPage) -> dict[str, Any]:
@@ -286,7 +295,7 @@ class Client:
         return merged(page_request(facts, options, url), self._settings.fields)
 
     async def _answer(self, request: dict[str, Any], facts: Facts, tell: OnText) -> Completion:
-        """Send a request, and read the model's words until they end or must be cut."""
+        """Send a request, and read the answer until it ends or must be cut."""
         import openai
 
         standard = {name: request.pop(name) for name in _STANDARD if name in request}
@@ -310,7 +319,7 @@ class Client:
             raise self._lost(cause) from None
 
     async def _written(self, events: AsyncIterator[_AnswerPiece], tell: OnText) -> Completion:
-        """What the events of an answer say; a repetition and a text without end are cut."""
+        """Put the events of an answer together. A repetition, and a text without end, are cut."""
         guard, tokens, finish, counted, is_done = TextGuard(), 0, "", False, False
         async for piece in events:
             is_done = piece.is_last
@@ -332,7 +341,7 @@ class Client:
         return completed(guard.text, finish, tokens)
 
     async def _events(self, response: Any) -> AsyncGenerator[_AnswerPiece, None]:
-        """The events of a stream; see the HTML standard, "Server-sent events"."""
+        """The events of a stream, as the HTML standard defines them ("Server-sent events")."""
         if "text/event-stream" not in response.headers.get("content-type", ""):
             raise self._nonsense("its answer is no stream of events")
         buffer = b""
@@ -356,7 +365,7 @@ class Client:
                 yield self._understood(event)
 
     def _understood(self, event: dict[str, Any]) -> _AnswerPiece:
-        """What an event adds to the answer."""
+        """The part of the answer in an event."""
         if event.get("error") is not None:
             raise _EventFault(server_message(event))
         usage = event.get("usage")
@@ -374,7 +383,7 @@ class Client:
             is_thought = bool(delta.get("reasoning_content") or delta.get("reasoning"))
         except (TypeError, KeyError, IndexError, AttributeError):
             raise self._nonsense("an event of its answer is no part of a chat completion") from None
-        if isinstance(text, list):  # Mistral's form: parts, of which some are thoughts
+        if isinstance(text, list):  # Mistral sends parts, of which some are thoughts
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         if not isinstance(text, str | None) or not isinstance(reason, str | None):
             raise self._nonsense("an event of its answer is no part of a chat completion")
@@ -383,7 +392,8 @@ class Client:
     # -- HTTP
 
     async def _opened(self) -> tuple[httpx2.AsyncClient, Any]:
-        """The connections, and OpenAI's client on them; half a second of imports, on a thread."""
+        """Open the HTTP client, and OpenAI's client on it. Called on a thread, because the imports take half a
+        second."""
         if self._http is None:
             self._http = await anyio.to_thread.run_sync(self._connections_made)
         if self._openai is None:
@@ -409,7 +419,7 @@ class Client:
                 socket_options=_KEEP_ALIVE,
             ),
             auth=None if self._settings.key or self._has_own_login else self._address.login,
-            headers={"Accept-Encoding": "identity"},  # a packed answer has no bound
+            headers={"Accept-Encoding": "identity"},  # the bytes of a compressed answer could not be bounded
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             follow_redirects=False,
         )
@@ -417,7 +427,7 @@ class Client:
     def _client_made(self, http: httpx2.AsyncClient) -> Any:
         import openai
 
-        # At `debug` they write requests, whatever OPENAI_LOG says.
+        # At the level debug these libraries write requests to the log, whatever OPENAI_LOG says.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
         client = openai.AsyncOpenAI(
@@ -427,7 +437,7 @@ class Client:
             max_retries=0,
             timeout=None,
         )
-        # It takes them from the environment of whoever started us, and they are meant for another service.
+        # OpenAI's client would take these from the environment, where they are meant for another service.
         client.organization = client.project = None
         return client
 
@@ -448,7 +458,7 @@ class Client:
             raise self._lost(exc) from None
 
     async def _ask(self, method: str, url: str, timeout: float, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of a short answer; None where it is no JSON."""
+        """The status and the JSON of a short answer; None in place of text that is no JSON."""
         response = await self._send(method, url, timeout, body)
         try:
             return response.status_code, response.json()
@@ -467,7 +477,7 @@ class Client:
         return Down(what, EngineUnavailable(f"{self.url} does not speak OpenAI's chat API: {what}.", remedy=remedy))
 
     def _lost(self, cause: BaseException) -> Trouble:
-        """What a failed connection means."""
+        """The failure of a connection, as trouble of the endpoint."""
         if isinstance(
             cause, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
         ):
@@ -488,18 +498,18 @@ class Client:
         return Down(what, self._unavailable(f"closed the connection over a page ({type(cause).__name__})"))
 
     def _failure(self, status: int, body: Any) -> Trouble | OcrError | None:
-        """What an answer to a question about the endpoint means that is no success; None for one that is."""
+        """The trouble that a failed question about the endpoint means; None for a success."""
         if 200 <= status < 300:
             return None
         return self._trouble(status, server_message(body), {}, with_page=False) or self._refused_page(status, body)
 
     def _page_failure(self, exc: Any, sent: set[str], facts: Facts) -> Trouble | OcrError | _Unwanted:
-        """What an answer to a request for a page means that is no success.
+        """The error that a failed request for a page means.
 
         Args:
-            exc: OpenAI's `APIStatusError`.
+            exc: an `APIStatusError` of OpenAI's client.
             sent: the fields of the request.
-            facts: of the endpoint.
+            facts: the facts about the endpoint.
         """
         status, message = exc.status_code, server_message(exc.body)
         says_why = status in (400, 404, 413, 415, 422) or status >= 500
@@ -511,9 +521,9 @@ class Client:
         return trouble or self._refused_page(status, exc.body)
 
     def _refusal(self, message: str, sent: set[str], facts: Facts) -> Down | InputTooLarge | _Unwanted | None:
-        """What the words of an endpoint say against a request; None: nothing that is known.
+        """The error that the words of an endpoint describe; None for words that are not known.
 
-        llama.cpp says it with HTTP 500, and SGLang in an event of an answer that has begun.
+        llama.cpp sends such words with HTTP 500, and SGLang in an event of an answer that has begun.
         """
         if _NO_IMAGES.search(message):
             return self._blind(facts)
@@ -529,7 +539,7 @@ class Client:
         )
 
     def _trouble(self, status: int, message: str, headers: Mapping[str, str], *, with_page: bool) -> Trouble | None:
-        """What a status says about the endpoint; None: it is about the request."""
+        """The trouble of the endpoint that a status means; None if the status is about the request."""
         name = f"HTTP {status}"
         match status:
             case 401 | 403:
@@ -558,7 +568,7 @@ class Client:
         return self._unavailable(f"answered {name}: it does not take the key", remedy)
 
     def _blind(self, facts: Facts) -> Down:
-        """The model takes no pictures."""
+        """The error for a model that takes no pictures."""
         remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
         if facts.server == "llama.cpp":
             remedy = "Start llama-server with the projector of a model that sees: --mmproj, or -hf, which finds it."
@@ -574,29 +584,29 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class _AnswerPiece:
-    """What one event adds to an answer."""
+    """The part of an answer in one event."""
 
     text: str = ""
     is_thought: bool = False
     reason: str = ""
-    """Why the answer ends here; empty: it does not, or nobody says."""
+    """The reason why the answer ends here; empty if it goes on, or if the endpoint gives none."""
     tokens: int | None = None
-    """Tokens of the answer by now, where the endpoint counts them."""
+    """Tokens of the answer until now, if the endpoint counts them."""
     is_last: bool = False
-    """Whether the endpoint said that nothing follows."""
+    """Whether this is the last event."""
 
 
 class _EventFault(Exception):
-    """An event of an answer that says that the answer failed."""
+    """An event with the news that the answer failed."""
 
     def __init__(self, message: str) -> None:
         super().__init__()
         self.message = message
-        """The endpoint's words; never for the log."""
+        """The words of the endpoint. They must not reach the log."""
 
 
 class _Unwanted(Exception):
-    """A request that was refused for parts of it that it can do without."""
+    """A request that was refused for fields that it can do without."""
 
     def __init__(self, names: set[str]) -> None:
         super().__init__()
@@ -604,11 +614,12 @@ class _Unwanted(Exception):
 
 
 class _Oversized(httpx2.TransportError):
-    """An answer beyond its bound."""
+    """An answer that is too long."""
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
-    """Ends an answer that has more bytes than any page, or that is packed, which could hide how many it has."""
+    """Ends an answer that has more bytes than any page needs. A compressed answer is ended, too, because its size is
+    hidden."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)

@@ -1,4 +1,4 @@
-"""The state of one remote server: its client, its pages in flight, and when it is tried again."""
+"""Holds the state of one remote server: its client, its pages in flight, and the time when it is tried again."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ __all__ = ["RemoteEndpoint", "RemotePage", "clients"]
 
 @dataclass(slots=True, eq=False)
 class RemotePage(Part):
-    """One page on its way; see `line.Part`."""
+    """One page on its way to an endpoint; see `line.Part`."""
 
     picture: EncodedPage = field(default_factory=lambda: EncodedPage("", ""))
     clock: PageClock = field(default_factory=lambda: PageClock(inf, inf))
-    """Begins when it is first sent."""
+    """The clock of the page, which begins when the page is first sent."""
     patience: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    """Around the wait of its caller."""
+    """The scope of its caller's wait."""
     lone: bool = False
     """Whether no other page of ours was at its endpoint until its answer began."""
     mates: int = 0
-    """Other pages of ours that were there when it was sent."""
+    """The number of other pages of ours that were there when it was sent."""
     flight: anyio.CancelScope | None = None
     endpoint: RemoteEndpoint | None = None
-    """Where it is, or was last."""
+    """The endpoint that has it, or had it last."""
     avoid: RemoteEndpoint | None = None
-    """Where it has just failed."""
+    """The endpoint at which it has just failed."""
     trouble: OcrError | None = None
-    """The last one."""
+    """The last error over the page."""
     load_s: float = 0.0
     infer_s: float = 0.0
 
     def turn_to(self, phase: Phase, now: float) -> None:
-        """Tell its clock what it does from now on, and its caller until when to wait."""
+        """Begin a phase of its clock, and set the deadline of its caller's wait accordingly."""
         self.clock.turn_to(phase, now)
         self.patience.deadline = self.clock.deadline
 
     def hear(self, done: float, message: str) -> None:
-        """Take a piece of its answer; an `OnText`. The first piece ends its wait."""
+        """Note a piece of the answer; this is an `OnText`. The first piece ends the wait."""
         if self.clock.phase == "waiting":
             self.turn_to("reading", anyio.current_time())
             self.lone = self.lone and self.endpoint is not None and len(self.endpoint.pages) == 1
@@ -64,29 +64,29 @@ class RemoteEndpoint:
 
     client: EndpointClient
     room: LearnedConcurrency
-    """How many pages it is given at once."""
+    """The number of pages that it gets at once."""
     facts: Facts | None = None
-    """None: it has never answered."""
+    """The facts that it told; None if it has never answered."""
     down: Down | None = None
-    """Why it is taken out; None: it is not."""
+    """The reason why it is taken out; None if it is not."""
     down_since: float = 0.0
     checks: int = 0
-    """That failed, one after the other."""
+    """The number of looks that failed, one after the other."""
     next_check: float = -inf
     asked: float = -inf
-    """When it was last seen to be as we think it is."""
+    """The time when a look last confirmed its state."""
     heard: float = -inf
-    """When it last did as it was asked."""
+    """The time when it last did as it was asked."""
     rest_until: float = -inf
     refusals: int = 0
-    """One after the other."""
+    """The number of refusals, one after the other."""
     pages: list[RemotePage] = field(default_factory=list)
-    """What is there now."""
+    """The pages that it has now."""
     closing: int = 0
-    """How many want it to sleep: it takes no more pages."""
+    """The number of callers that want it to sleep. While there is one, it gets no pages."""
     refuses_sleep: bool = False
     used: bool = False
-    """Whether pages were sent to it since it last slept: only then is it the idle policy's to put to sleep."""
+    """Whether pages were sent to it since it last slept. Otherwise the idle policy does not put it to sleep."""
     doing: Doing | None = None
     doing_since: float = 0.0
     lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -129,7 +129,7 @@ class RemoteEndpoint:
 
     @property
     def weights(self) -> State:
-        """Where its weights are; a card that cannot be asked counts as none."""
+        """The place of its weights, at a time. An endpoint that cannot be asked counts as unloaded."""
         if not self.usable:
             return State.UNLOADED
         if not self.sleeps:
@@ -148,7 +148,7 @@ class RemoteEndpoint:
         return "resting" if now < self.rest_until else "ready"
 
     def set_sleeping(self, level: int | None) -> None:
-        """It has been seen to sleep at that level, or to be awake."""
+        """Note that it was seen asleep at a level, or awake."""
         assert self.facts is not None
         self.facts = replace(self.facts, sleeping=level is not None, level=level)
 

@@ -1,18 +1,20 @@
-"""Reads with endpoints that hold the model: sends each page to one of them, once more where that failed, and no page
-is lost or read twice.
+"""Reads with endpoints that hold the model: each page is sent to one of them, and to another if that fails.
 
-- There is no lock: each endpoint is given as many pages at once as it has shown that it takes (`concurrency.py`), and
-  `OCR_REMOTE_CONCURRENCY` at most. Pages stand in one line (`line.Line`: clients take turns) and go where most is free;
-  an endpoint that sleeps is woken only when those that are awake are full.
-- An endpoint that says "not now" (429, 503) is left alone for as long as it asks, else for ever longer, by chance a
-  little more or less; its pages go to others. One that cannot be reached, that lost the connection or that cannot do
-  what it is for is taken out and asked again and again, ever more seldom; when it answers, it is back.
+No page is lost, and of no page two answers are taken.
+
+- There is no lock. Each endpoint gets as many pages at once as it has shown that it takes (`concurrency.py`), and
+  `OCR_REMOTE_CONCURRENCY` at most. Pages stand in one line (`line.WaitingLine`: clients take turns) and go to the
+  endpoint with the largest free part. An endpoint that sleeps is woken only when those that are awake are full.
+- An endpoint that answers "not now" (429, 503) gets no pages for the time that it names, or for a time that grows with
+  each refusal; a little chance is added. Its pages go to other endpoints. An endpoint that cannot be reached, that lost
+  the connection or that cannot read pages is taken out. It is asked ever more seldom, and is used again when it
+  answers.
 - A page is given up when its answer takes longer than `OCR_PAGE_TIMEOUT` from its first byte on, when it waited longer
-  than `OCR_REMOTE_QUEUE_TIMEOUT` for that byte (`clock.py`), when it broke several answers, or when no endpoint is left
-  and none comes back within `PATIENCE_S`.
-- vLLM's sleep mode is where `gpu_offload` and `gpu_release` and the idle policy lead: level 1 is `host`, level 2 is
-  `unloaded`. An endpoint is put to sleep only when no page of ours is there and nobody else has work there; it is
-  woken before its next page. An endpoint without sleep mode is left as it is.
+  than `OCR_REMOTE_QUEUE_TIMEOUT` for that byte (`clock.py`), when several answers about it broke off, or when no
+  endpoint is left and none comes back within `PATIENCE_S`.
+- `gpu_offload`, `gpu_release` and the idle policy use vLLM's sleep mode: level 1 is `host`, level 2 is `unloaded`. An
+  endpoint is put to sleep only when it has no page of ours and no work of others; it is woken before its next page. An
+  endpoint without sleep mode is left as it is.
 """
 
 from __future__ import annotations
@@ -55,26 +57,28 @@ __all__ = ["Encode", "RemoteManager", "SleepOutcome"]
 log = logging.getLogger(__name__)
 
 Encode = Callable[[PageImage, int], Awaitable[tuple[str, str]]]
-"""Makes a page a file that can be sent, its longer side that many pixels at most: its path and its media type."""
+"""Encodes a page as a file that can be sent, with so many pixels on its longer side at most. Returns the path and the
+media type."""
 
-MAX_LOST: Final = 3  # answers over one page that may break before the page is given up
-PATIENCE_S: Final = 30.0  # that pages wait when no endpoint is left: a restart of a proxy, not of a model
-STALE_S: Final = 10.0  # an endpoint of which nothing was heard for so long is looked at before a page is sent
-CHECK_EVERY_S: Final = 60.0  # between two looks at an endpoint that does nothing
-FIRST_CHECK_S: Final = 1.0  # after an endpoint was taken out; doubled each time
+MAX_LOST: Final = 3  # answers about one page that may break off before the page is given up
+PATIENCE_S: Final = 30.0  # seconds that pages wait when no endpoint is left: enough to restart a proxy, not a model
+STALE_S: Final = 10.0  # seconds of silence after which an endpoint is looked at before it gets a page
+CHECK_EVERY_S: Final = 60.0  # seconds between two looks at an endpoint that does nothing
+FIRST_CHECK_S: Final = 1.0  # seconds until an endpoint that was taken out is asked; doubled each time
 LONGEST_CHECK_S: Final = 30.0
-FIRST_REST_S: Final = 0.5  # after an endpoint said "not now" and did not say for how long; doubled each time
+FIRST_REST_S: Final = 0.5  # seconds for an endpoint that answered "not now" without a time; doubled each time
 LONGEST_REST_S: Final = 30.0
-FORCE_TIMEOUT_S: Final = 10.0  # until stopped readings have stopped
-OTHERS_PAUSE_S: Final = 30.0  # until the idle policy asks again whether others are done
+FORCE_TIMEOUT_S: Final = 10.0  # seconds for readings to stop
+OTHERS_PAUSE_S: Final = 30.0  # seconds until the idle policy asks again whether others have work there
 
 
 @dataclass(frozen=True, slots=True)
 class SleepOutcome:
-    """How an attempt to put an endpoint to sleep ended."""
+    """The outcome of an attempt to put an endpoint to sleep."""
 
     result: Literal["asleep", "left", "busy"]
-    """It was put to sleep; it was left as it is, which waiting does not change; it has work and may be asked again."""
+    """`asleep`: it sleeps now. `left`: it stays as it is, and waiting does not change that. `busy`: it has work, and
+    can be asked again later."""
     sentence: str
 
 
@@ -82,9 +86,9 @@ class RemoteManager:
     """A `base.Lifecycle`. Use it inside `async with manager.running():`.
 
     Args:
-        encode: makes a page a file to send; the page's own file is deleted then.
-        endpoints: default: those of the settings.
-        chance: gives numbers from 0 to 1.
+        encode: encodes a page as a file to send. The page's own file is then deleted.
+        endpoints: the endpoints; default: those of the settings.
+        chance: gives random numbers from 0 to 1.
     """
 
     ready_state = State.GPU
@@ -124,7 +128,7 @@ class RemoteManager:
 
     @property
     def state(self) -> State:
-        """Where the weights are of the endpoint that is readiest to read."""
+        """The place of the weights of the endpoint that is nearest to reading."""
         if self._closed:
             return State.CLOSED
         held = {endpoint.weights for endpoint in self._endpoints}
@@ -132,12 +136,12 @@ class RemoteManager:
 
     @property
     def device(self) -> str:
-        """The endpoint, where there is one."""
+        """The address of the endpoint if there is one only, else `remote`."""
         return self._endpoints[0].url if len(self._endpoints) == 1 else "remote"
 
     @property
     def loading_s(self) -> float | None:
-        """Seconds that an endpoint has been woken for, while none is awake."""
+        """The seconds for which an endpoint has been waking up, while no endpoint is awake; else None."""
         since = [one.doing_since for one in self._endpoints if one.doing in ("loading", "restoring")]
         return anyio.current_time() - min(since) if since and self.state is not State.GPU else None
 
@@ -145,7 +149,8 @@ class RemoteManager:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Send pages, look after the endpoints, watch the idle policy. Endpoints outlive us: they stay as they are."""
+        """The lifespan: pages are sent, endpoints are looked at, the idle policy is watched. Endpoints run on at the
+        end."""
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
@@ -170,7 +175,7 @@ class RemoteManager:
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[None]:
-        """Held by a document from its first page to its last: the model is not idle meanwhile."""
+        """A lease, which a document holds from its first page to its last. The model is not idle while one is held."""
         self._idle.hold()
         self._sleep_not_before = -inf
         self._notify()
@@ -186,9 +191,9 @@ class RemoteManager:
 
     @asynccontextmanager
     async def _unbroken(self) -> AsyncIterator[None]:
-        """A step that is begun within is brought to its end, which has a bound of its own, though its caller goes away.
+        """A context whose step goes on to its end, which is bounded, even if its caller goes away.
 
-        A move that is broken off leaves vLLM neither here nor there. Only the end of the server does it.
+        A move that is broken off would leave vLLM in no known state. Only the end of the server breaks it off.
         """
         with anyio.CancelScope(shield=not self._closed) as shield:
             self._shields.add(shield)
@@ -211,13 +216,13 @@ class RemoteManager:
         background: Callable[[], bool] = lambda: False,
         on_progress: OnProgress | None = None,
     ) -> PagesRead:
-        """Read some pages; the caller holds a lease; see `base.Lifecycle.read`. Their files are gone afterwards.
+        """Read some pages. The caller holds a lease; see `base.Lifecycle.read`. The files of the pages are deleted.
 
         Raises:
-            Timeout: a page was over one of its two bounds, all attempts together.
+            Timeout: all attempts with a page together took longer than one of its two bounds.
             EngineUnavailable: no endpoint can read, or several failed over this page.
-            Cancelled: released by force, or the server closes.
-            OcrError: an endpoint's own error about the page.
+            Cancelled: the model was released by force, or the server closes.
+            OcrError: the error of an endpoint about the page.
         """
         done: dict[int, RemotePage] = {}
 
@@ -250,10 +255,10 @@ class RemoteManager:
         background: Callable[[], bool],
         on_progress: OnProgress | None,
     ) -> RemotePage:
-        """A page with its result. However often it is sent, one answer is taken."""
+        """Have one page read. However often it is sent, one answer is taken."""
         self._refuse_when_closed()
         path, mime = await self._encode(image, side_for(options.resolution))
-        _remove(image.path)  # a megabyte for ten: many pages wait here
+        _remove(image.path)  # the encoded page takes a megabyte, the raw one ten, and many pages wait here
         clock = PageClock(self._settings.ocr_remote_queue_timeout, self._settings.ocr_page_timeout)
         page = RemotePage([image], options, client, background, picture=EncodedPage(path, mime), clock=clock)
         began = anyio.current_time()
@@ -277,7 +282,7 @@ class RemoteManager:
         return page
 
     def _step_out(self, page: RemotePage) -> None:
-        """Nobody waits for it any more: it is not sent, or its answer is broken off."""
+        """Give up a page whose caller went away: it is not sent, or its answer is broken off."""
         if not self._line.leave(page) and page.flight is not None:
             page.flight.cancel()
 
@@ -304,7 +309,7 @@ class RemoteManager:
         )
 
     async def _send_pages(self) -> None:
-        """Send the pages in line as long as there are places for them. Sleeps until something changes."""
+        """Send pages as long as there are places for them. It sleeps until something changes."""
         while True:
             self._line_changed = anyio.Event()
             while self._line and (endpoint := self._best()) is not None:
@@ -317,7 +322,8 @@ class RemoteManager:
                 await self._line_changed.wait()
 
     def _best(self, without: RemoteEndpoint | None = None) -> RemoteEndpoint | None:
-        """Where a page goes: awake before asleep, then where the smallest part of the places is taken."""
+        """The endpoint for a page: one that is awake before one that sleeps, then the one with the largest free
+        part."""
         now = anyio.current_time()
         free = [
             one
@@ -327,17 +333,17 @@ class RemoteManager:
         return min(free, key=lambda one: (one.sleeps and not one.pages, len(one.pages) / one.room.places), default=None)
 
     def _give_up(self) -> float:
-        """Give up on pages that wait for nothing; seconds until this should be asked again."""
+        """Fail pages that no endpoint will read. Returns the seconds until this has to be asked again."""
         now = anyio.current_time()
         if any(one.down is None for one in self._endpoints):
             rests = [one.rest_until - now for one in self._endpoints if one.usable and one.rest_until > now]
             return min(rests, default=inf)
         if stale := [one for one in self._endpoints if now - one.asked > FIRST_CHECK_S]:
-            for endpoint in stale:  # it may be back; that look tells
+            for endpoint in stale:  # a look at it is due, which may find it back
                 endpoint.next_check = now
                 endpoint.changed.set()
             return inf
-        # An endpoint that never answered has a wrong address more likely than a start that is awaited.
+        # An endpoint that never answered is more likely to have a wrong address than to be starting.
         left = max(
             one.down_since + (0.0 if one.facts is None or (one.down and one.down.hopeless) else PATIENCE_S) - now
             for one in self._endpoints
@@ -350,7 +356,7 @@ class RemoteManager:
         return inf
 
     def _nobody(self) -> OcrError:
-        """What there is to say when no endpoint can read."""
+        """The error for pages that no endpoint can read."""
         errors = [one.down.error for one in self._endpoints if one.down is not None]
         if len(errors) == 1:
             return EngineUnavailable(errors[0].message, remedy=errors[0].remedy)
@@ -373,12 +379,12 @@ class RemoteManager:
         self._tasks.start_soon(self._send, page, endpoint, page.flight)
 
     async def _send(self, page: RemotePage, endpoint: RemoteEndpoint, flight: anyio.CancelScope) -> None:
-        """Have an endpoint read a page. The page has its result or its error afterwards, or asks to be sent again."""
+        """Have an endpoint read a page. Afterwards the page has its result or its error, or is to be sent again."""
         reading_since: float | None = None
         try:
             with flight, serving(page.request):
                 began = anyio.current_time()
-                page.turn_to("paused", began)  # waking has a bound of its own
+                page.turn_to("paused", began)  # waking up has a bound of its own
                 try:
                     await self._get_ready(endpoint)
                 finally:
@@ -404,7 +410,7 @@ class RemoteManager:
             self._troubled(page, endpoint, trouble)
         except OcrError as exc:
             if reading_since is not None:
-                self._succeeded(endpoint)  # it refused this page, and is well
+                self._succeeded(endpoint)  # it refused this page only
             page.fail(exc)
         except Exception as exc:
             log.exception("A page failed in a way that this program does not foresee.")
@@ -412,7 +418,7 @@ class RemoteManager:
         finally:
             endpoint.pages.remove(page)
             page.flight = None
-            page.fail(closing())  # cancelled: nobody waits, or the server closes
+            page.fail(closing())  # a page that still waits was cancelled with the server
             is_sent_again = page.result is None and page.error is None
             page.turn_to("waiting" if is_sent_again else "paused", anyio.current_time())
             if not endpoint.pages:
@@ -425,22 +431,22 @@ class RemoteManager:
         endpoint.refusals = 0
 
     def _learn(self, page: RemotePage, endpoint: RemoteEndpoint) -> None:
-        """Learn from a page that was read how many pages its endpoint takes at once."""
+        """Learn the number of pages that an endpoint takes at once, from a page that it read."""
         now = anyio.current_time()
         begun = page.clock.since if page.clock.phase == "reading" else now  # an empty answer has no first byte
         endpoint.room.page_read(begun - page.started, now - begun, alone=page.lone, mates=page.mates)
 
     def _troubled(self, page: RemotePage, endpoint: RemoteEndpoint, trouble: Trouble) -> None:
-        """What a failed attempt means for the endpoint, and for the page."""
+        """Draw the conclusions from a failed attempt, for the endpoint and for the page."""
         endpoint.failures += 1
-        endpoint.heard = -inf  # look before the next page is sent: it may have been put to sleep
+        endpoint.heard = -inf  # the endpoint is looked at before the next page: it may have been put to sleep
         page.avoid = endpoint
         page.trouble = error = trouble.error
         self._remember(endpoint, trouble)
         if isinstance(trouble, Overloaded):
             self._rest(endpoint, trouble.retry_after_s)
         else:
-            page.crashes += 1  # it may be this page that breaks it
+            page.crashes += 1  # this page may be the cause
         if isinstance(trouble, Down):
             self._take_out(endpoint, trouble)
             page.crashes -= not trouble.sent
@@ -455,10 +461,10 @@ class RemoteManager:
         page.send_back()
 
     def _rest(self, endpoint: RemoteEndpoint, retry_after_s: float | None) -> None:
-        """Leave an endpoint alone for a while, and send it less then."""
+        """Send an endpoint no pages for a while, and fewer at once after that."""
         now = anyio.current_time()
         if now < endpoint.rest_until and retry_after_s is None:
-            return  # pages that were under way together say the same thing once
+            return  # pages that were there together count as one refusal
         wait = min(LONGEST_REST_S, FIRST_REST_S * 2**endpoint.refusals) * (0.5 + self._chance())
         if retry_after_s is not None:
             wait = retry_after_s * (1 + self._chance() / 10)
@@ -468,7 +474,7 @@ class RemoteManager:
         endpoint.rest_until = max(endpoint.rest_until, now + wait)
 
     def _take_out(self, endpoint: RemoteEndpoint, down: Down) -> None:
-        """Send it nothing until it answers a look."""
+        """Take an endpoint out: it gets no pages until it answers a look."""
         now = anyio.current_time()
         if endpoint.down is None:
             endpoint.down_since, endpoint.checks = now, 0
@@ -487,13 +493,13 @@ class RemoteManager:
     # -- looking after an endpoint
 
     async def _look_after(self, endpoint: RemoteEndpoint) -> None:
-        """Look at it at the start, while it is out, and now and then."""
+        """Look at an endpoint at the start, while it is out, and now and then."""
         while True:
             endpoint.changed = anyio.Event()
             now = anyio.current_time()
             due = endpoint.next_check if endpoint.down else endpoint.heard + CHECK_EVERY_S
             if endpoint.pages and not endpoint.down:
-                due = inf  # its answers tell how it is
+                due = inf  # answers about pages show that it works
             if due <= now:
                 async with endpoint.lock:
                     with suppress(Trouble):
@@ -506,13 +512,13 @@ class RemoteManager:
         """Ask an endpoint for its model and its state. Caller holds its lock.
 
         Raises:
-            Trouble: it does not say; it has been taken out, or rests.
+            Trouble: it does not answer. It has been taken out, or rests.
         """
         try:
             facts = await endpoint.client.look()
         except Trouble as trouble:
             self._remember(endpoint, trouble)
-            endpoint.heard = anyio.current_time()  # not again at once
+            endpoint.heard = anyio.current_time()  # a page that comes now does not ask again
             if isinstance(trouble, Overloaded) and endpoint.usable:
                 self._rest(endpoint, trouble.retry_after_s)
             else:
@@ -526,19 +532,19 @@ class RemoteManager:
         self._notify()
 
     async def _get_ready(self, endpoint: RemoteEndpoint) -> None:
-        """Return when it can read: look at it if nothing was heard of it for long, wake it if it sleeps.
+        """Return when an endpoint can read: look at it if it was silent for long, wake it if it sleeps.
 
         Raises:
-            Trouble: it cannot.
+            Trouble: it cannot read.
         """
         async with endpoint.lock:
             if endpoint.sleeps or anyio.current_time() - endpoint.heard > STALE_S:
-                await self._look(endpoint)  # others who can reach it may have moved it
+                await self._look(endpoint)  # another program may have put it to sleep or woken it
             if endpoint.sleeps:
                 await self._wake(endpoint)
 
     async def _wake(self, endpoint: RemoteEndpoint) -> None:
-        """Bring the weights back. Caller holds its lock."""
+        """Wake an endpoint, which brings its weights back. Caller holds its lock."""
         assert endpoint.facts is not None
         level = endpoint.facts.level
         async with self._moving(endpoint, "restoring" if level == 1 else "loading"), self._unbroken():
@@ -564,7 +570,7 @@ class RemoteManager:
     # -- giving memory back
 
     async def offload(self) -> Transition:
-        """Sleep of level 1: the weights wait in the host memory of their endpoint.
+        """Put the endpoints to sleep at level 1, which keeps the weights in their host memory.
 
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
@@ -572,10 +578,10 @@ class RemoteManager:
         return await self._moved_all(1, force=False)
 
     async def release(self, force: bool = False) -> Transition:
-        """Sleep of level 2: the weights are let go of.
+        """Put the endpoints to sleep at level 2, which drops the weights.
 
         Args:
-            force: stop what is being read instead of waiting for it; its caller gets `Cancelled`.
+            force: whether pages that are being read are given up, instead of waited for. Their callers get `Cancelled`.
 
         Raises:
             Busy: pages were being read during all of `OCR_BUSY_WAIT`.
@@ -607,13 +613,13 @@ class RemoteManager:
     async def _put_to_sleep(
         self, endpoint: RemoteEndpoint, level: int, force: bool, unless: Callable[[], bool] = lambda: False
     ) -> SleepOutcome:
-        """Put an endpoint to sleep, if it can and nobody needs it.
+        """Put an endpoint to sleep, if it can sleep and nobody needs it.
 
         Args:
-            endpoint: which one.
-            level: 1 keeps the weights in its host memory, 2 lets go of them.
-            force: stop what is being read there, instead of waiting for it.
-            unless: asked when there is nothing left but to do it; True keeps it awake.
+            endpoint: the endpoint.
+            level: 1 keeps the weights in its host memory, 2 drops them.
+            force: whether pages that are being read there are given up, instead of waited for.
+            unless: called as the last check; True keeps the endpoint awake.
         """
         url = endpoint.url
         if not endpoint.usable:
@@ -649,12 +655,12 @@ class RemoteManager:
     ) -> SleepOutcome:
         """See `_put_to_sleep`. Caller holds the lock, and no page is there."""
         url = endpoint.url
-        await self._look(endpoint)  # somebody else may have moved it
+        await self._look(endpoint)  # another program may have put it to sleep or woken it
         if not endpoint.can_sleep or endpoint.facts is None:
             return SleepOutcome("left", f"{url} has no sleep mode: its model stays where it is.")
         if endpoint.sleeps and (level == 1 or endpoint.facts.level == 2):
             return SleepOutcome("left", f"{url} sleeps already.")
-        if force:  # until it has noticed that its answers were broken off
+        if force:  # for the time in which it notices that its answers were broken off
             with anyio.move_on_after(FORCE_TIMEOUT_S):
                 while await endpoint.client.others():
                     pass
@@ -663,7 +669,7 @@ class RemoteManager:
         if unless():
             return SleepOutcome("busy", f"{url} is wanted.")
         if endpoint.sleeps:
-            await self._wake(endpoint)  # vLLM goes from level 1 to 2 by way of the card only
+            await self._wake(endpoint)  # vLLM has to wake up before it can go from level 1 to 2
         try:
             async with self._moving(endpoint, "offloading" if level == 1 else "releasing"), self._unbroken():
                 await endpoint.client.sleep(level)
@@ -671,7 +677,7 @@ class RemoteManager:
                 endpoint.used = False
         except Trouble:
             with suppress(Trouble):
-                await self._look(endpoint)  # so that its state is true
+                await self._look(endpoint)  # so that its state is known
             endpoint.refuses_sleep = endpoint.usable and not endpoint.sleeps
             raise
         endpoint.heard = anyio.current_time()
@@ -681,15 +687,15 @@ class RemoteManager:
     # -- idle policy
 
     def _policy_state(self) -> State:
-        """What the policy may move: endpoints that are awake, were used and can sleep.
+        """The endpoints that the policy may put to sleep: they are awake, were used and can sleep.
 
-        Those in level 1 are left there. To let go of their weights, vLLM would have to take all of its memory on the
-        card first, while others may be using it.
+        Endpoints at level 1 stay there. To drop their weights, vLLM would first have to take all of its memory on the
+        card again, which others may be using.
         """
         return State.GPU if any(one.idles for one in self._endpoints) else State.UNLOADED
 
     async def _watch_idle(self) -> None:
-        """Sleep until the policy is due or something happens."""
+        """Sleep until a step of the policy is due or an event comes."""
         while True:
             self._idle.forget_news()
             wait = self._idle.wake_after(self._policy_state())
@@ -704,7 +710,7 @@ class RemoteManager:
         step = self._idle.next_step(self._policy_state())
         if step is None:
             return
-        # What keeps one awake (others, a failure) does so for a while.
+        # The reason why an endpoint stays awake (work of others, a failure) lasts for a while.
         self._sleep_not_before = anyio.current_time() + OTHERS_PAUSE_S
         level = 1 if step is Step.OFFLOAD else 2
         for endpoint in self._endpoints:
@@ -714,7 +720,7 @@ class RemoteManager:
     # -- status
 
     def status(self) -> ModelStatus:
-        """What is true now. Waits for nothing."""
+        """The status. It waits for nothing."""
         now = anyio.current_time()
         policy_state = self._policy_state()
         doing = next((one.doing for one in self._endpoints if one.doing is not None), None)
@@ -750,7 +756,7 @@ class RemoteManager:
         )
 
     def unreturned_mb(self, cards: Sequence[Gpu]) -> int | None:
-        """None: the memory of an endpoint is not ours to see."""
+        """None, because the memory of an endpoint cannot be seen from here."""
         return None
 
     def _refuse_when_closed(self) -> None:

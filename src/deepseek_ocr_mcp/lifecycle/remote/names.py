@@ -1,4 +1,4 @@
-"""Finds the model that an operator named among those that an endpoint lists, as servers find it themselves."""
+"""Finds the model that an operator named in the list of an endpoint, by the rules of the servers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["is_pattern", "served_name"]
 
 
 def served_name(model: str, listed: Sequence[str]) -> str | None:
-    """The name under which to ask for a model; None where no entry of the list is that model.
+    """The name under which to ask for a model; None if no entry of the list is that model.
 
-    The name itself comes first. Then names count as the same that differ only in capitals, in Ollama's tag `:latest`
-    or in the prefix `models/` of Google's list. Then a pattern of a gateway (`openai/*`) stands for every name that
-    fits, and the operator's own name is asked for.
+    An entry with the same name comes first. Then come names that differ only in capitals, in Ollama's tag `:latest` or
+    in the prefix `models/` of Google's list. A pattern of a gateway (`openai/*`) comes last: it stands for every name
+    that fits, and the operator's own name is used.
     """
     if model in listed:
         return model

@@ -18,15 +18,15 @@ from .trouble import Facts, Server
 
 __all__ = ["merged", "owner_of", "page_request", "refused_names"]
 
-MAX_NEW_TOKENS: Final = 8192  # of one page, as in the engine of our own
-CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary: an empty table repeats itself rightly
+MAX_NEW_TOKENS: Final = 8192  # tokens of one page, as in our own engine
+CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary, which an empty table repeats rightly
 IMAGE: Final = "<image>"
 
 _OPTIONAL: Final[tuple[str, ...]] = (
     "temperature", "max_tokens", "max_completion_tokens", "stream_options", "skip_special_tokens", "vllm_xargs",
     "custom_logit_processor", "custom_params",
 )  # fmt: skip
-"""Fields that a request can do without, should an endpoint refuse them by name."""
+"""Fields that a request can do without, if an endpoint refuses them by name."""
 _PROCESSOR: Final = ("custom_logit_processor", "custom_params")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
 
@@ -37,7 +37,7 @@ _OWNERS: Final[Mapping[str, Server]] = {
     "library": "ollama",
     "organization_owner": "lmstudio",
 }
-"""The server that a list of models betrays by its `owned_by`."""
+"""The servers, by the `owned_by` in their lists of models."""
 
 # SGLang takes a processor as JSON with a pickle in hexadecimal digits. This pickle is a reference to a class of
 # SGLang's own and nothing else: opcode GLOBAL, the module, the class, STOP.
@@ -46,7 +46,7 @@ _SGLANG_PROCESSOR: Final = json.dumps({"callable": "c{}\n{}\n.".format(*_SGLANG_
 
 
 def owner_of(card: Mapping[str, Any]) -> Server:
-    """The server that an entry of a list of models betrays; empty where it does not."""
+    """The server, by an entry of its list of models; empty if the entry does not tell."""
     owner = card.get("owned_by")
     return _OWNERS.get(owner, "") if isinstance(owner, str) else ""
 
@@ -55,7 +55,7 @@ def page_request(facts: Facts, options: ReadOptions, picture: str) -> dict[str, 
     """The body of the request for a page.
 
     Args:
-        facts: the model, the server, and what the model can hold.
+        facts: the model, its server, and the length of its context.
         options: the question about the page.
         picture: the page as a `data:` URL.
     """
@@ -72,7 +72,7 @@ def page_request(facts: Facts, options: ReadOptions, picture: str) -> dict[str, 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    # Without a limit vLLM writes until the context is full, which of DeepSeek-OCR's 8192 tokens is all there is.
+    # Without a limit vLLM writes until the context is full: 8192 tokens for DeepSeek-OCR.
     if facts.context is None or facts.context >= 2 * MAX_NEW_TOKENS:
         request["max_completion_tokens" if facts.server == "openai" else "max_tokens"] = MAX_NEW_TOKENS
     if facts.server == "vllm":
@@ -106,12 +106,13 @@ def merged(request: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
 
 
 def refused_names(message: str, sent: Iterable[str], *, is_too_long: bool) -> set[str]:
-    """The fields of a refused request to leave out of the next one; none: leaving fields out would not help.
+    """The fields to leave out when a refused request is sent again; empty if that would not help.
 
     Args:
-        message: the endpoint's words.
+        message: the words of the endpoint.
         sent: the names of the fields, without those that the operator set.
-        is_too_long: the page and its answer do not fit the model: they may without a limit for the answer.
+        is_too_long: whether the page and its answer are too long for the model. Without a limit for the answer they may
+            fit.
     """
     names = {name for name in sent if name in _OPTIONAL and name in message}
     if "custom logit processor" in message:  # SGLang without --enable-custom-logit-processor

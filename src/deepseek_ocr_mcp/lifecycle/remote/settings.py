@@ -1,4 +1,4 @@
-"""What the operator set for each endpoint. A setting may be the same for all endpoints, or a JSON object by address."""
+"""Reads the settings of each endpoint. A setting has one value for all endpoints, or a JSON object by address."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class EndpointSettings:
 
     address: Address
     key: str = field(default="", repr=False)
-    """Sent as bearer token; empty: none is."""
+    """The bearer token; empty: no token is sent."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent with every request."""
+    """Headers of every request."""
     server: Server = ""
     """The server behind a gateway; empty: the one that the endpoint names."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Merged into every request for a page."""
+    """Fields that are merged into every request for a page."""
     model: str = ""
-    """The model that it must serve; empty: the model that it serves."""
+    """The model that it must serve; empty: whichever it serves."""
     prompts: str = "auto"
     """`deepseek`, `words`, or `auto` to decide by the name of the model."""
     connections: int = 32
-    """Requests that may be under way at once."""
+    """The number of requests at once."""
     proxy: str = field(default="", repr=False)
-    """The HTTP proxy on the way; empty: none."""
+    """The HTTP proxy; empty: none."""
 
 
 def endpoint_settings(settings: Settings) -> list[EndpointSettings]:
@@ -78,7 +78,7 @@ def _plain(secret: SecretStr | None) -> str:
 
 
 def _by_address(setting: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    """Values by the address as endpoints have it; the name "" is kept."""
+    """The values of a setting, by the address of an endpoint; the name "" stays."""
     found = {Address.parse(name).base if name else "": value for name, value in values.items()}
     if strangers := sorted(found.keys() - known - {""}):
         raise BadRequest(

@@ -25,45 +25,50 @@ __all__ = [
 
 
 Server = Literal["vllm", "sglang", "ollama", "llama.cpp", "lmstudio", "openai", ""]
-"""The server that reads, directly or behind a gateway; empty: nobody says."""
+"""The server that reads, directly or behind a gateway; empty if it is not known."""
 
 OnText = Callable[[float, str], None]
-"""Called with each piece of the answer, thoughts included: how much of it is likely there (0 to 1), and a word on it.
-The first call is the first byte of the answer."""
+"""Called with each piece of the answer, thoughts included. It gets the part that is likely there (0 to 1), and a word
+on it. The first call comes with the first byte of the answer."""
 
 
 class Trouble(Exception):
-    """A fault of an endpoint. `what` is for the log: never a word of a request, of a page or of an answer."""
+    """A fault of an endpoint.
+
+    Args:
+        what: a phrase for the log. It holds no words of a request, of a page or of an answer.
+        error: the error for a caller.
+    """
 
     def __init__(self, what: str, error: OcrError) -> None:
         super().__init__(what)
         self.what = what
         self.error = error
-        """What a caller is told, if nothing better comes of it."""
+        """The error for a caller, if no other attempt reads the page."""
 
 
 class Overloaded(Trouble):
-    """Not now: 429, 503 and the like."""
+    """The endpoint answers "not now": 429, 503 and the like."""
 
     def __init__(self, what: str, error: OcrError, retry_after_s: float | None = None) -> None:
         super().__init__(what, error)
         self.retry_after_s = retry_after_s
-        """As the endpoint asked for it."""
+        """The seconds that the endpoint asked for."""
 
 
 class Down(Trouble):
-    """No page can be read there at present."""
+    """The endpoint can read no page at present."""
 
     def __init__(self, what: str, error: OcrError, *, hopeless: bool = False, sent: bool = True) -> None:
         super().__init__(what, error)
         self.hopeless = hopeless
-        """Whether waiting will not help: somebody has to mend it."""
+        """Whether waiting does not help, because somebody has to repair it."""
         self.sent = sent
         """Whether the request may have reached the endpoint."""
 
 
 class Broken(Trouble):
-    """It took the page and failed over it; whose fault that is, nobody knows."""
+    """The endpoint took the page and failed. The page or the endpoint may be at fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +81,22 @@ class EncodedPage:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an endpoint says of itself."""
+    """The facts that an endpoint tells about itself."""
 
     model: str
     server: Server = ""
     grounding: bool = False
     """Whether DeepSeek-OCR's own prompts are sent."""
     sleeping: bool | None = None
-    """None: it has no sleep mode."""
+    """Whether it sleeps; None if it has no sleep mode."""
     level: int | None = None
-    """Of its sleep, if it says so."""
+    """The level of its sleep, if it tells."""
     context: int | None = None
-    """Tokens that a question and its answer may have together, where it says so."""
+    """Tokens that a question and its answer may have together, if it tells."""
 
 
 class EndpointClient(Protocol):
-    """What the manager asks of a `Client`; tests bring one that runs on virtual time.
+    """The part of a `Client` that the manager uses. Tests have one that runs on virtual time.
 
     Any method but `others` and `close` may raise `Trouble`; `read` may raise `OcrError` about the page.
     """
@@ -110,12 +115,12 @@ class EndpointClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an endpoint is; `parse` makes one."""
+    """The address of an endpoint. Use `parse` to make one."""
 
     base: str
-    """What `/chat/completions` is put behind, without a name or a password."""
+    """The address that `/chat/completions` is appended to, without a name or a password."""
     root: str
-    """What `/sleep` is put behind."""
+    """The address that `/sleep` is appended to."""
     login: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -123,10 +128,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address in an entry of `OCR_REMOTE_URL`: with or without `/v1`, a name and a password allowed.
+        """The address in an entry of `OCR_REMOTE_URL`, which may have `/v1`, a name and a password.
 
         Raises:
-            BadRequest: it is none. What was given is not repeated: it may hold a password.
+            BadRequest: the entry is no address. The message does not repeat it, because it may hold a password.
         """
         try:
             parts = urlsplit(text)

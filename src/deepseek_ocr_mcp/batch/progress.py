@@ -1,0 +1,90 @@
+"""How far a batch is, on stderr: one line that is drawn anew on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from typing import Final
+
+from ..text import duration
+from .counts import Counts
+
+__all__ = ["ProgressLine"]
+
+TICK_S: Final = 0.5
+LINE_EVERY_S: Final = 10.0  # where stderr is no terminal
+PACE_S: Final = 60.0  # the rate is that of the last minute
+
+
+class ProgressLine:
+    """The line, made from what was counted and from what the ledger says of the documents ahead."""
+
+    def __init__(self) -> None:
+        self._counts = Counts()
+        self.figures = {"listed": 0, "planned": 0, "planned_pages": 0}
+        """See `Ledger.figures`."""
+        self._pace: deque[tuple[float, int]] = deque()
+        self._terminal = sys.stderr.isatty()
+        self._drawn = False
+        self._next = time.monotonic() + (0 if self._terminal else LINE_EVERY_S)
+
+    def add(self, counts: Counts) -> None:
+        """Add what a task counted."""
+        self._counts.add(counts)
+        self._counts.failures.clear()
+        if counts.pages:
+            now = time.monotonic()
+            self._pace.append((now, self._counts.pages))
+            while self._pace[0][0] < now - PACE_S and len(self._pace) > 2:
+                self._pace.popleft()
+
+    def show(self) -> None:
+        """Draw the line, where it is time."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (TICK_S if self._terminal else LINE_EVERY_S)
+        line = self._line(now)
+        if self._terminal:
+            self._drawn = True
+            sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+            sys.stderr.flush()
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line, so that another one can be printed."""
+        if self._drawn:
+            self._drawn = False
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _line(self, now: float) -> str:
+        counts = self._counts
+        listed = max(self.figures["listed"], counts.there + counts.todo)
+        parts = [f"{counts.there + counts.ended:,} of {listed:,} files", f"{counts.pages:,} pages"]
+        if counts.failed:
+            parts.append(f"{counts.failed:,} failed")
+        if rate := self._rate(now):
+            parts.append(f"{rate:.1f} pages/s" if rate >= 1 else f"{1 / rate:.1f} s/page")
+            if (left := self._pages_left(listed)) is not None:
+                parts.append(f"{duration(left / rate)} left")
+        elif not counts.pages:
+            parts.append("starting")
+        return ", ".join(parts)
+
+    def _rate(self, now: float) -> float:
+        if len(self._pace) < 2:
+            return 0.0
+        began, before = self._pace[0]
+        return (self._counts.pages - before) / max(now - began, 1e-3)
+
+    def _pages_left(self, listed: int) -> float | None:
+        """By the documents whose pages are known, and for the others that are listed as many as those have."""
+        documents, pages = self.figures["planned"], self.figures["planned_pages"]
+        if not documents:
+            return None
+        unknown = max(0, listed - self._counts.there - documents)
+        return max(0.0, pages - self._counts.pages + unknown * pages / documents)

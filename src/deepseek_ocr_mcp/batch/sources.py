@@ -1,0 +1,227 @@
+"""The documents that a path, a pattern or a URL names, listed part by part while they are read.
+
+A `SourcePart` is what one task lists: a folder of this machine, or a prefix of a bucket. No process holds the list, and
+nothing that was named vanishes: a name that is no document is yielded, too, with the reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import unquote
+
+from ..documents.argument import Argument
+from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
+from ..documents.paths import READABLE
+from ..documents.reach import Reach
+from .files import PAGE, Location, SourceDocument, place_of, translated
+
+__all__ = ["SourcePart", "list_part", "parts_of"]
+
+PARTS: Final = 64  # that are enough to keep all listers busy until the end
+FOLDER_ENTRIES: Final = 10_000  # a folder of more names is listed by one task: to look for its folders takes as long
+# What file systems call the time or the content of a file.
+_STAMPS: Final = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "updated", "modified", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePart:
+    """What one task lists."""
+
+    root: str
+    """The folder, or the URL, that the names of its documents are relative to."""
+    prefix: str = ""
+    """Relative to the root: a folder with a slash behind, or a file; empty: all of the root."""
+    pattern: tuple[str, ...] = ()
+    """On this machine: the components of the pattern from the prefix on; empty: the prefix is a document.
+    Elsewhere: one pattern for whole paths, or nothing."""
+    local: bool = True
+    own_files: bool = False
+    """Elsewhere: only the files in the prefix itself, not those in its folders."""
+    dirs: tuple[str, ...] = ()
+    """The allowed folders of this machine; empty: all."""
+    leave_out: str = ""
+    """The folder that the texts go to: nothing in it is a document."""
+
+
+def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
+    """The parts of what a path, a pattern or a URL names; of a folder, those below it included.
+
+    Args:
+        text: a path, a pattern or a URL.
+        out: where the texts go.
+        reach: the folders of this machine that are allowed.
+
+    Raises:
+        InputNotFound: it names nothing.
+        OcrError: the file system refused, or is not known.
+    """
+    place = place_of(text)
+    if not place.local:
+        return _remote_parts(place, out)
+    leave_out = os.path.realpath(out.url) if out.local else ""
+    pattern = os.path.join(place.url, "**") if os.path.isdir(place.url) else place.url
+    tree = find_tree(Argument.of(pattern, reach))
+    if tree is not None:
+        whole = SourcePart(tree.root, "", tree.pattern, dirs=tuple(reach.dirs), leave_out=leave_out)
+        return _divided(whole)
+    if os.path.isfile(place.url):
+        folder, name = os.path.split(place.url)
+        return [SourcePart(folder, name, dirs=tuple(reach.dirs))]
+    return []
+
+
+def _divided(whole: SourcePart) -> list[SourcePart]:
+    """A folder in parts: each folder in it alone, down to where there are enough. Other patterns stay whole."""
+    files = whole.pattern[1:] or ("*",)
+    if whole.pattern[:1] != ("**",) or len(files) > 1 or files == ("**",):
+        return [whole]
+    done: list[SourcePart] = []
+    deep = deque([whole])
+    while deep and len(done) + len(deep) < PARTS:
+        part = deep.popleft()
+        tree = FileTree(part.root, part.pattern)
+        names = subfolders(tree, part.prefix, part.dirs, part.leave_out, FOLDER_ENTRIES)
+        if names:
+            done.append(replace(part, pattern=files))
+            deep.extend(replace(part, prefix=f"{part.prefix}{name}/") for name in names)
+        else:
+            done.append(part)
+    return [*done, *deep]
+
+
+def _remote_parts(place: Location, out: Location) -> list[SourcePart]:
+    fs, root = place.fs, place.root
+    leave_out = out.root if not out.local and type(out.fs) is type(fs) else ""
+    with translated(place.url):
+        if any(char in place.url for char in "*?["):
+            fixed = re.split(r"[*?\[]", root)[0].rpartition("/")[0]
+            url = re.split(r"[*?\[]", place.url)[0].rpartition("/")[0]
+            return [SourcePart(url, "", (root,), local=False, leave_out=leave_out)] if fixed else []
+        if _is_folder(place):
+            whole = SourcePart(place.url, local=False, leave_out=leave_out)
+            names = _first_prefixes(place)
+            if not names:
+                return [whole]
+            return [replace(whole, own_files=True), *(replace(whole, prefix=f"{name}/") for name in names)]
+        fs.info(root)  # says what is wrong with it
+    folder, _, name = place.url.rpartition("/")
+    return [SourcePart(folder, name, local=False)]
+
+
+def _is_folder(place: Location) -> bool:
+    if hasattr(place.fs, "_iterdir"):  # s3fs would list all of it
+        return next(place.entries(deep=False), None) is not None
+    return bool(place.fs.isdir(place.root))
+
+
+def _first_prefixes(place: Location) -> list[str]:
+    """The folders of a bucket's prefix; none where one answer of the store does not hold them all."""
+    if not hasattr(place.fs, "_iterdir"):
+        return []
+    entries = list(itertools.islice(place.entries(deep=False), PAGE))
+    if len(entries) >= PAGE:
+        return []
+    return [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
+
+
+def list_part(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
+    """The documents of a part, and the names that are none, with their whole paths or URLs.
+
+    Raises:
+        OcrError: the file system refused.
+    """
+    yield from _list_local(part) if part.local else _list_remote(part)
+
+
+def _list_local(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
+    def path_of(name: str) -> str:
+        return os.path.normpath(os.path.join(part.root, *name.split("/")))
+
+    if not part.pattern:
+        yield _local_document(os.path.join(part.root, part.prefix), part.prefix, part.dirs)
+        return
+    may_repeat = part.pattern.count("**") > 1  # such a pattern may name a file twice
+    seen: set[str] = set()
+    for found in walk_tree(FileTree(part.root, part.pattern), part.prefix, part.dirs, part.leave_out):
+        if isinstance(found, Unlisted):
+            yield Unlisted(path_of(found.name), found.why)
+        elif found not in seen:
+            if may_repeat:
+                seen.add(found)
+            yield _local_document(path_of(found), found, part.dirs)
+
+
+def _local_document(path: str, name: str, dirs: Sequence[str]) -> SourceDocument:
+    try:
+        # Of a link that leads out of the allowed folders nothing is asked; to open it will be refused.
+        facts = os.lstat(path) if dirs else os.stat(path)
+    except OSError:
+        return SourceDocument(path, name, "")
+    return SourceDocument(path, name, f"{facts.st_size} {facts.st_mtime_ns}", size=facts.st_size)
+
+
+def _list_remote(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
+    place = Location(part.root)
+    fs, root = place.fs, place.root
+    if part.prefix and not part.prefix.endswith("/"):
+        with translated(place.url_of(part.prefix)):
+            facts = fs.info(f"{root}/{part.prefix}")
+        yield _remote_document(fs, part.prefix, facts)
+        return
+    matches = _matcher(part.pattern)
+    any_suffix = FileTree("", part.pattern).names_a_suffix
+    failed: list[OSError] = []
+    for facts in place.entries(part.prefix.rstrip("/"), deep=not part.own_files, failed=failed.append):
+        path = facts["name"]
+        name = path[len(root) :].lstrip("/")
+        if not name or facts.get("type") == "directory" or name.endswith("/"):
+            continue
+        if part.leave_out and path.startswith(f"{part.leave_out}/"):
+            continue
+        if any(each.startswith(".") for each in name.split("/")) or not matches(path):
+            continue
+        if any_suffix or _readable(name):
+            yield _remote_document(fs, name, facts)
+        else:
+            yield Unlisted(fs.unstrip_protocol(path), SUFFIX)
+    for exc in failed:
+        yield Unlisted(place.url_of(part.prefix), f"folders that could not be listed ({type(exc).__name__})")
+
+
+def _matcher(pattern: Sequence[str]) -> Any:
+    """Whether a path of another file system fits a pattern."""
+    if not pattern:
+        return lambda path: True
+    from fsspec.utils import glob_translate
+
+    return re.compile(glob_translate(pattern[0])).match
+
+
+def _remote_document(fs: Any, name: str, facts: dict[str, Any]) -> SourceDocument:
+    url, safe = fs.unstrip_protocol(facts["name"]), _safe(name)
+    renamed = safe != name or url.startswith("http")  # two addresses on the web may be one name
+    return SourceDocument(url, safe, _remote_stamp(facts), False, facts.get("size"), renamed)
+
+
+def _readable(name: str) -> bool:
+    """Whether a name may be that of a document. A name without a suffix may be: its planner looks into it."""
+    last = name.lower().partition("?")[0].rpartition("/")[2]
+    return last.endswith(READABLE) or "." not in last
+
+
+def _safe(name: str) -> str:
+    """A name in another file system as one that ours can have: nothing leads out of the folder."""
+    parts = [part for part in unquote(name.partition("?")[0]).replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join("_" if part == ".." else part for part in parts)
+
+
+def _remote_stamp(facts: dict[str, Any]) -> str:
+    """Size and whatever else tells one state of a file from another; empty where it is the size alone."""
+    known = [str(facts[name]) for name in _STAMPS if facts.get(name)]
+    return f"{facts.get('size')} {' '.join(known)}" if known else ""
