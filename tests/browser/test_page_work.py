@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, limited, until_kept
 from browser.test_page import TOKEN, Serve, add, pdf, read, shown
 from support import BOUND_S, HttpServer, png, tiff, wait_until, written
 
@@ -199,7 +199,7 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     expect(page.get_by_label("Keep files and texts")).to_be_checked()
     page.get_by_role("link", name="DeepSeek OCR, start").click()
     expect(page.locator(".file.done")).to_have_count(1)  # the logo empties nothing
-    page.wait_for_timeout(300)  # ms, in which it is written down
+    until_kept(page, "kept in the browser")
     bodies = uploaded(page)
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -350,7 +350,7 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     assert "lighthouse" in saved(page, "Markdown").decode()
     word = zipfile.ZipFile(io.BytesIO(saved(page, "Word"))).read("word/document.xml").decode()
     assert "lighthouse" in word
-    page.wait_for_timeout(300)  # ms, in which it is written down
+    until_kept(page, "lighthouse")
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(shown(page)).to_contain_text("lighthouse")
