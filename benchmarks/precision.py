@@ -1,7 +1,8 @@
 """Claim: with the recognition model in integers, a page takes 0.62 of the CPU time of float32 and loses nothing.
 
 Two servers over stdio, one with `OCR_PRECISION=float32` and one with `int8`, take turns on each file, each on one
-thread, with the model loaded. The corpus' own evaluate.py scores both, as in reading.py; `--generated` and `--numbers`
+thread, with the model loaded. `--before FOLDER` runs the first server from another checkout, such as the commit before
+there were integers. The corpus' own evaluate.py scores both, as in reading.py; `--generated` and `--numbers`
 read the pages that reading.py draws instead. CPU seconds count all processes of a server: trust them on a machine that
 others use. Run it on a processor with instructions for products of integers. Needs rapidfuzz, and the corpus.
 """
@@ -54,16 +55,23 @@ SCORES: Final = (
 Results = dict[str, dict[str, Reading]]
 
 
-async def read_all(entries: Sequence[dict[str, Any]], folder: Path, evaluate: ModuleType, cache: str) -> Results:
+def server_settings(precision: str, before: Path | None) -> dict[str, str]:
+    """The settings of a server; the first one may be that of another checkout, `before`."""
+    settings = {"OCR_ENGINE": "rapidocr", "OCR_THREADS": "1", "OCR_MAX_MEGAPIXELS": "2000"}
+    if before is not None and precision == PRECISIONS[0]:
+        return settings | {"PYTHONPATH": str(before.resolve() / "src")}
+    return settings | {"OCR_PRECISION": precision}
+
+
+async def read_all(
+    entries: Sequence[dict[str, Any]], folder: Path, evaluate: ModuleType, cache: str, before: Path | None
+) -> Results:
     """Every file by both servers, in turns."""
     results: Results = {name: {} for name in PRECISIONS}
     async with AsyncExitStack() as stack:
         servers = {}
         for name in PRECISIONS:
-            settings = {
-                "OCR_ENGINE": "rapidocr", "OCR_PRECISION": name, "OCR_THREADS": "1", "OCR_MAX_MEGAPIXELS": "2000",
-            }  # fmt: skip
-            servers[name] = await stack.enter_async_context(OurTool(settings))
+            servers[name] = await stack.enter_async_context(OurTool(server_settings(name, before)))
             await servers[name].read(sample_page(cache))
         for number, entry in enumerate(entries):
             for name in PRECISIONS if number % 2 else reversed(PRECISIONS):
@@ -136,6 +144,7 @@ def main() -> None:
     """Measure, print, and save if asked."""
     parser = pages_parser(__doc__)
     parser.add_argument("--without", default="", metavar="A,B", help="leave these categories out")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout whose server stands for float32")
     parser.add_argument("--save", action="store_true", help="write results/precision.md")
     arguments = parser.parse_args()
     if not (arguments.corpus / "evaluate.py").is_file():
@@ -150,7 +159,7 @@ def main() -> None:
         entries = json.loads((folder / "manifest.json").read_text())
         entries = [entry for entry in entries if entry["category"] not in arguments.without.split(",")]
         entries = entries[: arguments.files or None]
-        results = anyio.run(read_all, entries, folder, evaluate, cache)
+        results = anyio.run(read_all, entries, folder, evaluate, cache, arguments.before)
     by_category, worse = categories_table(results, entries)
     parts = [claims(results, entries, worse), summary_table(results, entries), by_category, f"{len(entries)} files."]
     report("precision", __doc__ or "", "\n\n".join(parts), save=arguments.save)
