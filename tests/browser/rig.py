@@ -40,7 +40,7 @@ def grave_faults(page: Page | Frame, axe: str, scheme: str) -> list[str]:
     """
     options: dict[str, Any] = {"resultTypes": ["violations"]}
     if scheme == "dark":
-        options["runOnly"] = ["cat.color"]
+        options["runOnly"] = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
     if not page.evaluate("'axe' in window"):
         page.evaluate(axe)
     found = page.evaluate("(options) => axe.run(document, options)", options)["violations"]
