@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet
@@ -13,7 +13,7 @@ import pytest
 from deepseek_ocr_mcp.batch import manifest
 from deepseek_ocr_mcp.batch.files import Location, place_of
 from deepseek_ocr_mcp.batch.manifest import ManifestIndex, merge_manifest, write_part
-from deepseek_ocr_mcp.batch.state import MANIFEST, ManifestRow
+from deepseek_ocr_mcp.batch.state import MANIFEST, PARTS, ManifestRow
 from manifests import rows_of
 
 ROW = ManifestRow("/scans/a.png", "a.png.md", "ab" * 32, 12, 1, 1, 5, 0.25, "stop")
@@ -42,6 +42,17 @@ def test_parts_become_the_manifest_in_the_order_of_the_sources(out: Location) ->
         table = pyarrow.parquet.read_table(file)
     assert table.schema.field("pages").type == "int64"
     assert table["seconds"].to_pylist() == [0.25, 0.25]
+
+
+def test_parts_that_an_earlier_release_left_are_taken_over(out: Location) -> None:
+    columns = {name: [value] for name, value in asdict(ROW).items() if name not in ("notes", "stamp")}
+    data = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), data)
+    out.write(f"{PARTS}/00000000000000000001.parquet", data.getvalue())
+    write_part(out, [replace(ROW, source="/scans/b.png")])
+    merge_manifest(out)
+    assert sources(out) == ["/scans/a.png", "/scans/b.png"]
+    assert out.names() == {MANIFEST}
 
 
 def test_a_later_row_replaces_an_earlier_one(out: Location) -> None:

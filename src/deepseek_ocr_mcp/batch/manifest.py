@@ -7,6 +7,7 @@ already does no harm.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ RUN_ROWS: Final = 50_000  # that are sorted in memory at a time
 GROUPS_AT_ONCE: Final = 10  # of each range that is merged
 FETCHES: Final = 16  # parts that are read at once: each is a request where they are far away
 PARTS_AT_ONCE: Final = 256  # that become one table
+OLD_PART: Final = ".parquet"  # a part that an earlier release wrote in a run that was stopped
 NEWEST: Final = "newest"  # a column while rows are merged: the order in which they were met
 
 
@@ -85,6 +87,9 @@ def _tables(out: Location, parts: Sequence[str]) -> Iterator[pyarrow.Table]:
         with out.fs.open(out.path(MANIFEST), "rb") as file:
             for batch in pyarrow.parquet.ParquetFile(file).iter_batches(GROUP_ROWS):
                 yield _conformed(pyarrow.table(batch))
+    for name in (name for name in parts if name.endswith(OLD_PART)):
+        yield _conformed(pyarrow.parquet.read_table(io.BytesIO(out.read(name))))
+    parts = [name for name in parts if not name.endswith(OLD_PART)]
     with ThreadPoolExecutor(FETCHES, "parts") as readers:
         known = {field.name for field in fields(ManifestRow)}
         for at in range(0, len(parts), PARTS_AT_ONCE):
