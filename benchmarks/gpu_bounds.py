@@ -21,6 +21,10 @@ BYTES: Final = 2  # bfloat16
 CONTEXT: Final = 1700  # tokens: a prompt of 903 and half of a long page
 WEIGHTS_GB: Final = 6.671
 
+LIGHTON_GB: Final = 1.192  # 28 layers and the head, which is tied: read in each step, whatever its rows are
+LIGHTON_KEPT: Final = 114_688  # bytes of keys and values of a token
+LIGHTON_CONTEXT: Final = 3100  # tokens: an A4 page at 1540 pixels has 2145, and half of a long text
+
 CARDS: Final = {
     "H200": 4800,
     "H100": 3350,
@@ -52,21 +56,32 @@ def step_gb(rows: int, context: int = CONTEXT) -> float:
     return BYTES * (attention + dense + shared + chosen + head + kept) / 1e9
 
 
+def lighton_step_gb(rows: int) -> float:
+    """GB that a decode step of LightOnOCR reads, which has no experts."""
+    return LIGHTON_GB + LIGHTON_KEPT * LIGHTON_CONTEXT * rows / 1e9
+
+
 def slot_bounds() -> str:
     """Seconds to place the weights, by slot."""
     return table(("slot", "s to place all weights"), [(slot, f"{WEIGHTS_GB / gbs:.2f}") for slot, gbs in SLOTS.items()])
 
 
 def bounds() -> str:
-    """Two tables: tokens a second by card and batch, seconds by slot."""
+    """Three tables: tokens a second by card and batch for two models, seconds by slot."""
     rows = [
         (card, f"{rate}", *(f"{rows * rate / step_gb(rows):.0f}" for rows in BATCHES)) for card, rate in CARDS.items()
     ]
+    smaller = [
+        (card, f"{rate}", *(f"{rows * rate / lighton_step_gb(rows):.0f}" for rows in BATCHES))
+        for card, rate in CARDS.items()
+    ]
+    heads = ("GB/s", *(f"tokens/s at batch {rows}" for rows in BATCHES))
     moved = ", ".join(f"{step_gb(rows):.2f} at batch {rows}" for rows in BATCHES)
     return "\n\n".join(
         [
-            table(("card", "GB/s", *(f"tokens/s at batch {rows}" for rows in BATCHES)), rows),
+            table(("DeepSeek-OCR", *heads), rows),
             f"GB that a step reads: {moved}. At batch 16 it hits {experts_hit(16):.1f} of {EXPERTS} experts.",
+            table(("LightOnOCR", *heads), smaller),
             slot_bounds(),
             "Calculated, not measured: nothing is faster than this, and kernels that wait for each other are slower.",
         ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from forked import end_template
 from leftovers import KEPT, Transports, child_pids, marked_processes, named, still_running
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         patch.setattr(tempfile, "tempdir", None)
         patch.setenv(MARK, mark)
         yield folder
+        end_template()
     assert [file.name for file in folder.glob("deepseek-ocr-mcp-*")] == [], "private folders were left behind"
     assert marked_processes(MARK, mark) == [], "processes were left behind"
 

@@ -41,9 +41,10 @@ def child_pids() -> set[int]:
     None at all where the system has no list of them.
     """
     found: set[int] = set()
-    for children in PROC.glob("self/task/*/children"):
-        with suppress(OSError):
-            found.update(map(int, children.read_text().split()))
+    with suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as children:
+                found.update(map(int, children.read().split()))
     return found
 
 

@@ -10,7 +10,6 @@ import re
 import select
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -38,6 +37,7 @@ from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.models import Doing
 from deepseek_ocr_mcp.observer import Observer
 from deepseek_ocr_mcp.service.service import OcrService
+from forked import start_program, start_unforked
 from leftovers import KEPT, workers_outlive_their_test
 
 Colour = tuple[int, int, int]
@@ -336,11 +336,16 @@ def end_process(process: subprocess.Popen[Any]) -> None:
 class StdioServer:
     """A server process spoken to by hand, byte for byte."""
 
-    def __init__(self, engine: str = "Echo", *arguments: str, **environment: str) -> None:
+    def __init__(self, engine: str = "Echo", *arguments: str, from_its_start: bool = False, **environment: str) -> None:
+        """
+        Args:
+            from_its_start: with its own imports, which take half a second of a core.
+        """
         name = engine if engine[0].islower() else f"faults:{engine}"
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "deepseek_ocr_mcp", *arguments],
+        start = start_unforked if from_its_start else start_program
+        self.process = start(
+            arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -400,8 +405,10 @@ class StdioServer:
 
 
 @contextmanager
-def stdio_server(engine: str = "Echo", *arguments: str, **environment: str) -> Iterator[StdioServer]:
-    server = StdioServer(engine, *arguments, **environment)
+def stdio_server(
+    engine: str = "Echo", *arguments: str, from_its_start: bool = False, **environment: str
+) -> Iterator[StdioServer]:
+    server = StdioServer(engine, *arguments, from_its_start=from_its_start, **environment)
     try:
         yield server
     finally:
@@ -413,8 +420,8 @@ class HttpServer:
 
     def __init__(self, engine: str = "Echo", *, port: str = "0", **environment: str) -> None:
         name = engine if engine[0].islower() else f"faults:{engine}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
+        self.process = start_program(
+            ["serve", "--transport", "http", "--port", port],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={**os.environ, "OCR_ENGINE": name, **ENVIRONMENT, **environment},

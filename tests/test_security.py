@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from deepseek_ocr_mcp.errors import OcrError, Timeout, UnreadableInput
 from deepseek_ocr_mcp.models import OcrRequest
 from deepseek_ocr_mcp.worker.client import DECODER, WorkerDied, WorkerHandle
 from deepseek_ocr_mcp.worker.confine import ALL_BUT_SPYING
+from forked import run_program
 from meaning import meant
 from support import BOUND_S, Servers, as_base64, children, png, running
 
@@ -214,12 +213,7 @@ def test_no_module_of_ours_evaluates_text_or_starts_a_shell() -> None:
 def test_the_command_line_does_not_need_the_token_as_an_argument(serve: Servers) -> None:
     """What stands in the arguments of a process, everybody on the machine can read."""
     server = serve(OCR_AUTH_TOKEN="correct-horse-battery-staple")
-    done = subprocess.run(
-        [sys.executable, "-m", "deepseek_ocr_mcp", "status", "--url", server.url],
-        env={**os.environ, "OCR_AUTH_TOKEN": "correct-horse-battery-staple"},
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-    )
+    env = {**os.environ, "OCR_AUTH_TOKEN": "correct-horse-battery-staple"}
+    done = run_program(["status", "--url", server.url], env=env, text=True, timeout=BOUND_S)
     assert done.returncode == 0, done.stderr
     assert "faults" in done.stdout

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -377,6 +379,15 @@ def test_an_error_of_ours_that_ray_has_wrapped_is_told_as_ours(desk: Desk) -> No
         desk.run()
 
 
+def test_a_run_that_is_ended_at_once_has_last_words() -> None:
+    script = "import os; from deepseek_ocr_mcp.batch.driver import _last_words\nwith _last_words(): "
+    for ending, words in (("os._exit(1)", driver.LAST_WORDS), ("pass", "")):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{script}{ending}"], stderr=subprocess.PIPE, text=True, timeout=60
+        )
+        assert done.stderr.strip() == words
+
+
 def test_what_a_cluster_loses_is_asked_for_again_and_never_vanishes(desk: Desk) -> None:
     for name in ("a.png", "b.png", "never.png"):
         desk.scan(name)
@@ -477,7 +488,7 @@ def test_notes_are_in_the_manifest_and_counted_at_the_end(desk: Desk) -> None:
     ]
     assert desk.manifest()["a.png"].notes == ""
     assert summary.notes == {"blank": 1, "not_read": 1}
-    assert "blank 1, not_read 1" in summary.lines()[1]
+    assert any("blank 1, not_read 1" in line for line in summary.lines())
     assert desk.run().notes == summary.notes, "documents of earlier runs count too"
 
 
@@ -506,6 +517,31 @@ def test_the_progress_tells_rate_and_time_left(
     line.show()
     # 204 of 1,800 pages are read, at 4 a second.
     assert capsys.readouterr().err == "202 of 1,000 files, 204 pages, 4.0 pages/s, 7 min left\n"
+
+
+def test_progress_and_summary_are_json_for_programs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ProgressLine(as_json=True)
+    line.add(Counts(there=1, todo=3, ended=2, pages=5, failed=1))
+    line._next = 0.0
+    line.show()
+    assert json.loads(capsys.readouterr().err) == {
+        "event": "progress",
+        "files": 4,
+        "done": 3,
+        "failed": 1,
+        "pages": 5,
+        "pages_per_s": 0.0,
+        "seconds_left": None,
+    }
+    desk.scan("a.png")
+    desk.scan("b.png")
+    desk.readings["b.png"] = failing(UnreadableInput("It is damaged.", remedy="Save it anew."))
+    with pytest.raises(SystemExit):
+        main(["batch", str(desk.scans), "--out", str(desk.out), "--engine", "rapidocr", "--progress", "json"])
+    failure, summary = map(json.loads, capsys.readouterr().err.splitlines())
+    assert failure == {"event": "failure", "text": f"{desk.scans / 'b.png'}: It is damaged. Save it anew."}
+    assert (summary["event"], summary["documents"], summary["read"], summary["exit_code"]) == ("summary", 2, 1, 3)
+    assert summary["pages_per_s"] > 0
 
 
 def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:

@@ -32,16 +32,50 @@ WAIT_MS: Final = 60_000  # for anything: two cores that others use too are slow
 TOLD_ANYWAY: Final = "Failed to load resource"  # Chromium's own line for every answer that is an error
 
 
-def grave_faults(page: Page | Frame, axe: str) -> list[str]:
-    """What axe-core (`axe` is its source) finds serious or critical on a page."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+def grave_faults(page: Page | Frame, axe: str, scheme: str) -> list[str]:
+    """What axe-core (`axe` is its source) finds serious or critical on a page.
+
+    Args:
+        scheme: `light` or `dark`. Of the dark one the colours are looked at; nothing else differs between the two.
+    """
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if scheme == "dark":
+        options["runOnly"] = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe)
+    found = page.evaluate("(options) => axe.run(document, options)", options)["violations"]
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"
         for each in found
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
     ]
+
+
+KEPT: Final = """() => new Promise((resolve, reject) => {
+    const request = indexedDB.open("ocr");
+    request.onerror = () => reject(request.error);
+    request.onsuccess = () => {
+        const both = request.result.transaction(["items", "pages"]);
+        const items = both.objectStore("items").getAll();
+        const pages = both.objectStore("pages").getAll();
+        both.oncomplete = () => {
+            request.result.close();
+            const pictures = items.result.filter((item) => item.picture).length;
+            resolve({ pictures, texts: pages.result.map((page) => page.text) });
+        };
+    };
+})"""
+
+
+def until_kept(page: Page, text: str) -> None:
+    """Wait until the browser keeps a page with this text, and a picture."""
+
+    def is_kept() -> bool:
+        kept = page.evaluate(KEPT)
+        return bool(kept["pictures"]) and any(text in each for each in kept["texts"])
+
+    wait_until(is_kept, WAIT_MS / 1000)
 
 
 def drawn_at(*parts: Locator) -> list[FloatRect]:

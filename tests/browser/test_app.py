@@ -366,7 +366,7 @@ def test_it_keeps_to_the_room_that_the_host_gives(visitor: Visitor, scholar: App
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visitor: Visitor, scholar: AppHost, rapid: AppHost, axe: str, theme: str) -> None:
     def check(shown: Shown, where: str) -> None:
-        assert grave_faults(shown.frame, axe) == [], where
+        assert grave_faults(shown.frame, axe, theme) == [], where
 
     context = {"theme": theme, "availableDisplayModes": ["inline", "fullscreen"]}
     shown = show(visitor, scholar, context=context, window={"color_scheme": theme})

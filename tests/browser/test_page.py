@@ -697,7 +697,7 @@ def test_axe_finds_nothing_serious(
     visitor.expected.append(TOLD_ANYWAY)
 
     def check(page: Page, where: str) -> None:
-        assert grave_faults(page, axe) == [], where
+        assert grave_faults(page, axe, scheme) == [], where
 
     page = visitor.open(scholar, color_scheme=scheme)
     check(page, "empty")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import CDPSession, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited, until_kept
 from browser.test_page import TOKEN, Serve, add, choose, pdf, read, shown
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
@@ -240,7 +240,7 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     expect(page.get_by_label("Keep files and texts")).to_be_checked()
     page.get_by_role("link", name="DeepSeek OCR, start").click()
     expect(page.locator(".file.done")).to_have_count(1)  # the logo empties nothing
-    page.wait_for_timeout(300)  # ms, in which it is written down
+    until_kept(page, "kept in the browser")
     bodies = uploaded(page)
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -436,7 +436,7 @@ def test_a_text_is_put_right_before_it_is_saved(visitor: Visitor, rapid: HttpSer
     assert "lighthouse" in word
     with pypdfium2.PdfDocument(saved(page, "Searchable PDF")) as made:
         assert page_text(made, 0) == "Hello from the lighthouse"
-    page.wait_for_timeout(300)  # ms, in which it is written down
+    until_kept(page, "lighthouse")
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(shown(page)).to_contain_text("lighthouse")

@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,21 +17,19 @@ from pathlib import Path
 import pytest
 from fake_vllm import fake_vllm
 
+from forked import COMMAND, OUTPUT, run_program, start_program, start_unforked
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
 from support import BOUND_S, Signs, alive, children, echo, http_server, png, tiff, wait_until, written
 
-COMMAND = [sys.executable, "-m", "deepseek_ocr_mcp"]
-
 
 def run(*arguments: str, engine: str = "faults:Echo", cwd: Path | None = None, **environment: str):
-    return subprocess.run(
-        [*COMMAND, *arguments],
+    return run_program(
+        arguments,
         env={**os.environ, "OCR_ENGINE": engine, **environment},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
         timeout=2 * BOUND_S,
+        cwd=cwd,
+        text=True,
     )
 
 
@@ -44,7 +41,13 @@ def page(tmp_path: Path) -> Path:
 
 
 def test_ocr_prints_the_text_and_nothing_else_to_stdout(page: Path) -> None:
-    done = run("ocr", str(page))
+    done = subprocess.run(
+        [*COMMAND, "ocr", str(page)],
+        env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+        capture_output=True,
+        text=True,
+        timeout=2 * BOUND_S,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, echo() + "\n", "")
 
 
@@ -95,11 +98,10 @@ def test_a_folder_goes_to_output_dir_file_by_file(page: Path, tmp_path: Path) ->
 
 def test_a_full_disk_is_an_error_without_a_traceback(page: Path, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*COMMAND, "ocr", str(page)],
+        done = run_program(
+            ["ocr", str(page)],
             env={**os.environ, "OCR_ENGINE": "faults:Echo"},
             stdout=full,
-            stderr=subprocess.PIPE,
             text=True,
             timeout=2 * BOUND_S,
         )
@@ -114,11 +116,10 @@ def test_output_names_the_file_and_the_format_and_dashes_are_standard_input_and_
     assert run("ocr", "page.png", "-o", "deep.json", cwd=tmp_path).returncode == 0
     assert json.loads((tmp_path / "deep.json").read_text())["pages"][0]["blocks"]
     with page.open("rb") as data:
-        done = subprocess.run(
-            [*COMMAND, "ocr", "-", "-o", "-"],
+        done = run_program(
+            ["ocr", "-", "-o", "-"],
             env={**os.environ, "OCR_ENGINE": "faults:Echo"},
             stdin=data,
-            capture_output=True,
             text=True,
             timeout=2 * BOUND_S,
         )
@@ -129,8 +130,8 @@ def test_an_interrupted_reading_leaves_the_pages_that_were_read_and_says_how_to_
     tmp_path: Path, signs: Signs
 ) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(11, 12, 13, 14))
-    process = subprocess.Popen(
-        [*COMMAND, "ocr", "a.tif"],
+    process = start_program(
+        ["ocr", "a.tif"],
         env={**os.environ, "OCR_ENGINE": "faults:Stalling"},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -155,10 +156,9 @@ def test_an_interrupted_reading_leaves_the_pages_that_were_read_and_says_how_to_
 def test_a_format_that_is_no_text_goes_to_standard_output_too(page: Path, tmp_path: Path) -> None:
     allowed = {"OCR_ENGINE": "faults:Echo", "OCR_ALLOWED_DIRS": str(tmp_path)}
     for kind, begins in (("pdf", b"%PDF-"), ("docx", b"PK")):
-        done = subprocess.run(
-            [*COMMAND, "ocr", str(page), "--format", kind],
+        done = run_program(
+            ["ocr", str(page), "--format", kind],
             env={**os.environ, **allowed},
-            capture_output=True,
             timeout=2 * BOUND_S,
         )
         assert (done.returncode, done.stdout[: len(begins)], done.stderr) == (0, begins, b"")
@@ -167,11 +167,10 @@ def test_a_format_that_is_no_text_goes_to_standard_output_too(page: Path, tmp_pa
 def test_text_is_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xe6\x96\x87.png")
     (tmp_path / name).write_bytes(b"no picture")
-    done = subprocess.run(
-        [*COMMAND, "ocr", name],
+    done = run_program(
+        ["ocr", name],
         env={**os.environ, "OCR_ENGINE": "faults:Echo", "PYTHONIOENCODING": "ascii"},
         cwd=tmp_path,
-        capture_output=True,
         timeout=2 * BOUND_S,
     )
     assert done.returncode == 3
@@ -188,8 +187,8 @@ def test_an_error_in_the_middle_leaves_the_pages_before_and_is_the_exit_code(tmp
 
 
 def test_an_interrupt_ends_the_wait_for_standard_input(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "ocr", "-", "-o", str(tmp_path / "out.md")],
+    process = start_program(
+        ["ocr", "-", "-o", str(tmp_path / "out.md")],
         env={**os.environ, "OCR_ENGINE": "faults:Echo"},
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -278,8 +277,8 @@ def test_a_hung_page_exits_with_its_own_code(page: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(page: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "ocr", str(page), str(page)],
+    process = start_program(
+        ["ocr", str(page), str(page)],
         env={**os.environ, "OCR_ENGINE": "faults:Verbose"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -298,8 +297,8 @@ def test_a_signal_ends_a_reading_and_leaves_nothing(
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    process = subprocess.Popen(
-        [*COMMAND, "ocr", str(page)],
+    process = start_program(
+        ["ocr", str(page)],
         env={**os.environ, "OCR_ENGINE": f"faults:{engine}", "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -323,18 +322,18 @@ def test_a_signal_ends_a_reading_and_leaves_nothing(
 def test_progress_is_drawn_on_a_terminal_only(page: Path) -> None:
     terminal, side = pty.openpty()
     try:
-        subprocess.run(
-            [*COMMAND, "ocr", str(page)],
+        done = run_program(
+            ["ocr", str(page)],
             env={**os.environ, "OCR_ENGINE": "faults:Echo"},
             stdout=subprocess.DEVNULL,
             stderr=side,
             timeout=BOUND_S,
-            check=True,
         )
     finally:
         os.close(side)
     drawn = os.read(terminal, 65536).decode()
     os.close(terminal)
+    assert done.returncode == 0
     assert "page 1 of 1" in drawn
     assert drawn.endswith("\r\x1b[K")
 
@@ -400,7 +399,7 @@ def test_the_password_is_asked_for_at_a_terminal_until_it_opens_the_document_and
 
 def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> None:
     terminal, side = pty.openpty()
-    process = subprocess.Popen(COMMAND, stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*COMMAND], stdin=side, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         assert "This is an MCP server" in process.stderr.readline()
@@ -538,3 +537,15 @@ def test_an_engine_without_its_endpoint_is_refused_with_the_setting() -> None:
         assert done.returncode == 2
         assert "OCR_REMOTE_URL" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+# -- how the tests start it
+
+
+def test_a_forked_program_does_what_a_started_one_does(page: Path) -> None:
+    env = {**os.environ, "OCR_ENGINE": "faults:Echo"}
+    for arguments in (["ocr", page.name], ["ocr", "missing.png"], ["nonsense"]):
+        with start_unforked(arguments, env=env, cwd=page.parent, text=True, **OUTPUT) as started:
+            stdout, stderr = started.communicate(timeout=2 * BOUND_S)
+        forked = run_program(arguments, env=env, cwd=page.parent, text=True, timeout=2 * BOUND_S)
+        assert (forked.returncode, forked.stdout, forked.stderr) == (started.returncode, stdout, stderr)

@@ -19,7 +19,7 @@ def completed(*words: str) -> set[str]:
     asked = (
         f'{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}; _deepseek_ocr_mcp; printf "%s\\n" "${{COMPREPLY[@]}}"'
     )
-    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     return set(done.stdout.split())
 
@@ -40,5 +40,5 @@ def test_each_shell_understands_its_script(shell: str) -> None:
     assert "client-config" in script
     assert "--exit-code" in script or "-l exit-code" in script
     if (program := shutil.which(shell)) is not None:
-        done = subprocess.run([program, "-n"], input=script, capture_output=True, text=True, timeout=30)
+        done = subprocess.run([program, "-n"], input=script, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")

@@ -6,7 +6,7 @@
 //   --sdk 1|2         @modelcontextprotocol/sdk (1) or @modelcontextprotocol/client (2)
 //   --era legacy|auto only --sdk 2: the 2025-11-25 handshake, or 2026-07-28 where the server has it
 //   --tool NAME --args JSON
-//   --then NAME       a tool without arguments, called after that one; as often as there are such
+//   --then NAME[=JSON] another tool with its arguments, called after that one; as often as there are such
 //   --during NAME     a tool without arguments, called at the first progress of the other one
 //   --timeout SECONDS for everything together
 //
@@ -82,7 +82,10 @@ async function main() {
   }
   during = await during;
   const after = {};
-  for (const name of options.then) after[name] = await sdk.call(client, { name, arguments: {} }, { timeout });
+  for (const then of options.then) {
+    const [name, ...given] = then.split("=");
+    after[name] = await sdk.call(client, { name, arguments: JSON.parse(given.join("=") || "{}") }, { timeout });
+  }
   const protocol = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion ?? null;
   const server = client.getServerVersion() ?? null;
   await client.close();

@@ -19,7 +19,7 @@ from deepseek_ocr_mcp.errors import OcrError
 from deepseek_ocr_mcp.export_formats import EXPORT_FORMATS, ExportOptions
 from deepseek_ocr_mcp.worker.confine import landlock_version
 from meaning import meant
-from support import as_base64
+from support import BOUND_S, as_base64
 
 pytestmark = [
     pytest.mark.anyio,
@@ -69,10 +69,10 @@ async def test_a_file_outside_of_the_private_folder_cannot_be_opened_whatever_is
         try:
             facts = {"name": "page.png", "max_pixels": 100_000, "max_pages": 1}
             with pytest.raises(OcrError):
-                await decoder.call("inspect", {"path": str(outside), **facts}, timeout=20)
+                await decoder.call("inspect", {"path": str(outside), **facts}, timeout=BOUND_S)
             inside = os.path.join(folder, "page.png")
             os.link(outside, inside)
-            found = await decoder.call("inspect", {"path": inside, **facts}, timeout=20)
+            found = await decoder.call("inspect", {"path": inside, **facts}, timeout=BOUND_S)
             assert found == {"format": "PNG", "pages": 1}
         finally:
             await decoder.stop()

@@ -972,26 +972,27 @@ async def test_a_form_that_holds_itself_costs_its_document_and_nothing_else(
     )
     path = tmp_path / "bomb.pdf"
     path.write_bytes(pdf(born_digital().raw("/Fm Do"), objects={50: stream("/Fm Do /Fm Do", form)}))
-    monkeypatch.setattr(renderer, "LAYER_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(renderer, "DECODE_TIMEOUT_S", 2.0)
-    with anyio.fail_after(60), private_folder() as folder:
+    with anyio.fail_after(120), private_folder() as folder:
         async with DocumentReader(Settings(), folder).running() as reader:
             async with reader.open(meant(path)) as document:
-                layer = await document.text_layer(1)
-                assert (layer.usable, layer.reading) == (False, None)
-                assert "too long" in layer.why or "crashed" in layer.why
-                with pytest.raises(UnreadableInput):
-                    await document.page(1)
+                with monkeypatch.context() as patch:
+                    patch.setattr(renderer, "LAYER_TIMEOUT_S", 1.0)
+                    patch.setattr(renderer, "DECODE_TIMEOUT_S", 2.0)
+                    layer = await document.text_layer(1)
+                    assert (layer.usable, layer.reading) == (False, None)
+                    assert "too long" in layer.why or "crashed" in layer.why
+                    with pytest.raises(UnreadableInput):
+                        await document.page(1)
             path.write_bytes(pdf(born_digital()))
             async with reader.open(meant(path)) as document:
                 assert (await document.text_layer(1)).usable
 
 
 @pytest.mark.anyio
-async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> None:
+async def test_five_hundred_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> None:
     path = tmp_path / "long.pdf"
     sheets = []
-    for n in range(1000):
+    for n in range(500):
         sheet = born_digital().text(290, 800, f"page {n + 1}")
         sheets.append(sheet.annotation("/Subtype /Link /Rect [72 500 92 520]"))
     path.write_bytes(pdf(*sheets))
@@ -1008,12 +1009,12 @@ async def test_a_thousand_pages_one_by_one_leave_memory_flat(tmp_path: Path) -> 
         ):
             child = psutil.Process(decoders[0].pid)
             settled = 0
-            for number in range(1, 1001):
+            for number in range(1, 501):
                 layer = await document.text_layer(number)
                 assert layer.usable
                 assert layer_answer(layer).text.endswith(f"page {number}")
-                if number == 300:  # by then the heap has what drawing needs: 68 MB, then 4 more at most
+                if number == 300:  # by then the heap has what drawing needs: 13 MB more at 200 pages, then 2
                     settled = child.memory_info().rss
             assert len(decoders) == 1
             grown = child.memory_info().rss - settled
-            assert grown < 8 << 20, f"{grown >> 20} MB more after 700 pages"
+            assert grown < 4 << 20, f"{grown >> 10} KB more after 200 pages"

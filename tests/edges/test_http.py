@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import anyio
 import httpx2
 import pytest
 
+from forked import run_program
 from support import (
     BOUND_S,
     HttpServer,
@@ -152,13 +152,8 @@ async def test_hosts_and_origins_that_the_operator_named_are_served(guarded: Htt
 
 
 def serve(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", "0"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-    )
+    arguments = ["serve", "--transport", "http", "--port", "0"]
+    return run_program(arguments, env={**os.environ, **environment}, text=True, timeout=BOUND_S)
 
 
 PUBLIC = pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "ocr.example.org"])
@@ -183,12 +178,8 @@ def test_a_public_address_with_a_token_and_no_hosts_is_refused_with_the_one_that
 
 def test_a_port_that_is_taken_is_an_error_that_names_it(server: HttpServer) -> None:
     port = server.root.rpartition(":")[2]
-    refused = subprocess.run(
-        [sys.executable, "-m", "deepseek_ocr_mcp", "serve", "--transport", "http", "--port", port],
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-    )
+    arguments = ["serve", "--transport", "http", "--port", port]
+    refused = run_program(arguments, env=os.environ, text=True, timeout=BOUND_S)
     assert refused.returncode == 2
     assert port in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import anyio
 import httpx2
 import pytest
 
+from forked import run_program
 from pdf_maker import born_digital, garbled, invisible, pdf, scanned
-from support import HttpServer, Servers, as_base64, client, facts, png, said
+from support import BOUND_S, HttpServer, Servers, as_base64, client, facts, png, said
 
 pytestmark = pytest.mark.anyio
 
@@ -268,14 +268,15 @@ async def test_a_searchable_pdf_of_such_pages_keeps_them_as_they_are(http: httpx
 
 def test_on_the_command_line_it_is_an_option(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf(born_digital(), scanned()))
-    command = [sys.executable, "-m", "deepseek_ocr_mcp", "ocr", str(tmp_path / "a.pdf"), "--format", "text"]
+    command = ["ocr", str(tmp_path / "a.pdf"), "--format", "text"]
     environment = {**os.environ, "OCR_ENGINE": "faults:Echo"}
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=60)
+        return run_program([*command, *more], env=environment, text=True, timeout=BOUND_S)
 
-    assert run().stdout.split("\n\n")[0] == "A Title of this Page"
-    assert "1653x2339" in run().stdout
+    read = run().stdout
+    assert read.split("\n\n")[0] == "A Title of this Page"
+    assert "1653x2339" in read
     assert run("--text-layer", "ignore").stdout.startswith("1653x2339")
     only = run("--text-layer", "only")
     assert "1653x2339" not in only.stdout

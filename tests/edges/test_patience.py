@@ -143,7 +143,7 @@ def test_four_hundred_pages_are_read_by_following_next_pages_and_the_server_stay
     path.write_bytes(tiff(*range(100, 500)))
     seen: list[int] = []
     sizes: list[float] = []
-    with stdio_server("Verbose", OCR_CACHE="on") as server:
+    with stdio_server("Verbose", from_its_start=True, OCR_CACHE="on") as server:
         server.initialize()
         pages, number = "", 1
         while True:

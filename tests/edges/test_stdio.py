@@ -38,7 +38,7 @@ def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_initialize_is_answered_and_names_the_server() -> None:
-    with stdio_server() as server:
+    with stdio_server(from_its_start=True) as server:
         info = server.initialize()["result"]
     assert info["serverInfo"]["name"] == "deepseek-ocr"
     assert "absolute path" in info["instructions"]
@@ -59,7 +59,7 @@ def test_the_parent_imports_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("how", ENDINGS)
 def test_an_idle_server_ends_by_itself_and_leaves_nothing(how: object, temp_folder: Path) -> None:
-    with stdio_server() as server:
+    with stdio_server(from_its_start=True) as server:
         server.initialize()
         end(server, how)
         assert server.process.wait(BOUND_S) == 0
@@ -135,7 +135,7 @@ def test_an_import_that_prints_does_not_reach_stdout(tmp_path: Path) -> None:
 
 
 def test_the_parent_stays_small_whatever_the_worker_reads() -> None:
-    with stdio_server() as server:
+    with stdio_server(from_its_start=True) as server:
         server.initialize()
         for number in range(1, 4):
             server.call("ocr_image", number, image=as_base64(png(6000, 6000)))  # 108 MB of pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -68,7 +69,10 @@ class Listening:
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # more only get in each other's way with a model of this size
+    gc.collect()
+    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
     yield
+    gc.unfreeze()
     torch.set_num_threads(before)
 
 
@@ -444,6 +448,25 @@ def test_prompts_of_all_lengths_are_written_side_by_side(folder: Path, pages: li
     alone = [model.read([page], options, Listening(), max_new_tokens=30)[0] for page in pages[:3]]
     assert together == alone
     assert len({written.text for written in together}) > 1
+
+
+def test_several_pages_are_looked_at_at_once_where_there_is_room(
+    folder: Path, pages: list[PageImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, options = reader(folder), ReadOptions("document")  # tiles, of three pages, in one call
+    alone = [model.read([page], options, Listening(), max_new_tokens=12)[0] for page in pages[:4]]
+    monkeypatch.setattr(ModelReader, "_looked_at_once", lambda _: 3)
+    looked: list[int] = []
+    inner = model._model.model
+    hook = inner.vision_tower.register_forward_pre_hook(lambda _module, inputs: looked.append(len(inputs[0])))
+    call = Listening()
+    call.dropped = {1: 0}
+    together = model.read([pages[0], *pages[:4]], options, call, max_new_tokens=12)
+    hook.remove()
+    assert together[0] == alone[0]
+    assert [written.finish for written in together][1] == "cancelled"
+    assert together[2:] == alone[1:]
+    assert looked[0] == 3, "the whole views of three pages"
 
 
 @pytest.mark.parametrize(("folder", "room"), [("v1", 1), ("v1", 3), ("v2", 2)], indirect=["folder"])

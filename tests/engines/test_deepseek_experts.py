@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ WAITS = ("_local_scalar_dense", "nonzero", "_grouped_mm", "grouped_mm_fallback",
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
     yield
+    gc.unfreeze()
     torch.set_num_threads(before)
 
 
@@ -154,8 +158,7 @@ def test_nothing_in_a_decode_step_waits_for_the_card(tmp_path: Path, kind: str, 
     assert not waits(recorder)
 
 
-@pytest.mark.parametrize("rows", [1, 16])
-def test_a_step_of_the_real_size_copies_nothing_to_the_host(rows: int) -> None:
+def test_a_step_of_the_real_size_copies_nothing_to_the_host() -> None:
     """On torch's meta device, where a copy to the host is an error and 3.3 B parameters take no memory."""
     import transformers
 
@@ -164,7 +167,8 @@ def test_a_step_of_the_real_size_copies_nothing_to_the_host(rows: int) -> None:
     with torch.device("meta"):
         model = transformers.UnlimitedOcrForConditionalGeneration(config).to(torch.bfloat16).eval()
     use_recordable_experts(model)
-    recorder = recorded_step(model, rows, 1280)
-    assert len(recorder.names) > 500
-    assert not recorder.copies
-    assert not waits(recorder)
+    for rows in (1, 16):
+        recorder = recorded_step(model, rows, 1280)
+        assert len(recorder.names) > 500
+        assert not recorder.copies
+        assert not waits(recorder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +42,15 @@ MIB = 1 << 20
 LONGEST_PROMPT = 1300  # DeepSeekPrompts.longest, which needs a tokenizer
 
 pytestmark = pytest.mark.xdist_group("engines/test_deepseek_memory.py")  # they share the models of `full_size`
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """The count collects garbage: not among all that was imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @lru_cache(maxsize=2)

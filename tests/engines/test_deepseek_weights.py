@@ -185,7 +185,7 @@ def test_what_decides_the_conversion_makes_the_file_stale(
     if what == "config":
         (Path(checkpoint.path) / "config.json").write_text('{"layers": 2}')
     elif what == "transformers":
-        monkeypatch.setattr("transformers.__version__", "99.0")
+        monkeypatch.setattr(fused.transformers, "__version__", "99.0")
     else:
         monkeypatch.setattr(fused, "FORMAT", fused.FORMAT + 1)
     ParkedModel.open(checkpoint, BF16)

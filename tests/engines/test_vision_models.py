@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Iterator
@@ -52,7 +53,10 @@ class Listening:
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
     yield
+    gc.unfreeze()
     torch.set_num_threads(before)
 
 

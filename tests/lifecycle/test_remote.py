@@ -456,8 +456,8 @@ async def test_an_endpoint_begins_with_two_pages_and_is_soon_given_all_that_it_t
     assert seconds < 1.5 * 400 / 32 * 5, "it learned too slowly"
 
 
-@pytest.mark.parametrize(("slots", "most"), [(1, 3), (4, 9)])
-async def test_the_queue_of_an_endpoint_stays_short_and_its_slots_full(slots: int, most: int) -> None:
+@pytest.mark.parametrize("slots", [1, 4])
+async def test_the_queue_of_an_endpoint_stays_short_and_its_slots_full(slots: int) -> None:
     endpoint = FakeEndpoint(seconds=20, slots=slots)
     endpoint.prefill_s = 3
     house = House(endpoint, knows_all=False)
@@ -466,7 +466,9 @@ async def test_the_queue_of_an_endpoint_stays_short_and_its_slots_full(slots: in
         came = await house.read_all(60)
         seconds = anyio.current_time() - began
     assert all(text == name for name, text in came.items())
-    assert slots <= endpoint.most_running <= most
+    assert (
+        slots <= endpoint.most_running <= 3 * slots
+    )  # of 120 runs, whose tasks take turns by chance: 3 and 10 at most
     assert seconds < 1.15 * 60 / slots * 23, "its slots stood empty"
 
 

@@ -34,10 +34,12 @@ from .sources import SourcePart
 
 __all__ = ["Cluster", "cluster", "found_here", "part_rows", "start_ledger", "stream"]
 
+QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 OBJECT_STORE_BYTES: Final = 128 << 20  # of a local Ray; rows are small and nothing else goes through it
 LONGEST_FOLDER: Final = 40  # characters; a Unix socket below it may have 107 in all
 MOST_PART_ROWS: Final = 256  # tasks that list; each is a row that the driver holds
 LISTERS: Final = 4  # of them at a time: each takes a process, and one lists some thousand names a second
+LISTINGS: Final = 1000  # of a lister's process
 MOST_WORKERS: Final = 256  # for whose planners there is room, where machines may join
 READERS_PER_PLANNER: Final = 8  # a planner hashes and opens; a reader takes longer for any page
 WAITING_CLAIMS: Final = 1000  # calls of the ledger at once; each waits for nothing but memory
@@ -99,36 +101,53 @@ def cluster(address: str, workers: int, settings: Settings) -> Iterator[Cluster]
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with contextlib.ExitStack() as stack:
         if address:
-            try:
-                with _hushed():
-                    ray.init(address=address, namespace=f"deepseek-ocr-mcp-{os.getpid()}-{time.time_ns()}", **quiet)
-            except Exception as exc:
-                raise EngineUnavailable(
-                    f"No Ray cluster answered at {address} ({type(exc).__name__}).",
-                    remedy="Start one with `ray start --head` and name its address (HOST:6379, or auto on one of its "
-                    "machines). Its token must be here (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token), and "
-                    "Python, Ray and deepseek-ocr-mcp must be the same on every machine.",
-                ) from None
             stack.callback(ray.shutdown)
+            _join(address)
             found = _found_there(workers, settings)
         else:
             found = found_here(workers, settings)
             folder = stack.enter_context(private_folder())
-            with _hushed():
-                ray.init(
-                    address="local",  # whatever RAY_ADDRESS says
-                    num_cpus=found.workers * found.cpus,
-                    num_gpus=None if found.gpus else 0,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    _temp_dir=folder if len(folder) <= LONGEST_FOLDER else None,
-                    **quiet,
-                )
-            stack.callback(ray.shutdown)
+            stack.callback(ray.shutdown)  # before its folder goes
+            _start(found, folder)
         yield found
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        with _hushed():
+            ray.init(address=address, namespace=f"deepseek-ocr-mcp-{os.getpid()}-{time.time_ns()}", **QUIET)
+    except Exception as exc:
+        raise EngineUnavailable(
+            f"No Ray cluster answered at {address} ({type(exc).__name__}).",
+            remedy="Start one with `ray start --head` and name its address (HOST:6379, or auto on one of its "
+            "machines). Its token must be here (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token), and "
+            "Python, Ray and deepseek-ocr-mcp must be the same on every machine.",
+        ) from None
+
+
+def _start(found: Cluster, folder: str) -> None:
+    import ray
+
+    try:
+        with _hushed():
+            ray.init(
+                address="local",  # whatever RAY_ADDRESS says
+                num_cpus=found.workers * found.cpus,
+                num_gpus=None if found.gpus else 0,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=folder if len(folder) <= LONGEST_FOLDER else None,
+                **QUIET,
+            )
+    except Exception as exc:
+        raise EngineUnavailable(
+            f"Ray did not start on this machine ({type(exc).__name__}: {exc}).",
+            remedy="Look at its memory and at the space in /tmp and /dev/shm, then run the same command again.",
+        ) from None
 
 
 @contextmanager
@@ -238,7 +257,7 @@ def stream(
             fn_args=(current, ledger),
             num_cpus=0,  # it waits for disks and networks; the cores are the readers'
             concurrency=min(LISTERS, len(rows)),
-            max_retries=-1,  # the planners have not that: else Ray would join both, and one planner plan a whole part
+            max_calls=LISTINGS,  # the planners have no such bound: else Ray joins both, and one planner plans a part
         )
         .flat_map(
             planner,

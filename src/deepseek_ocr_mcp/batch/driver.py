@@ -7,17 +7,20 @@ names it prints.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import queue
 import secrets
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -55,6 +58,10 @@ TICK_S: Final = 0.5
 FIGURES_EVERY_S: Final = 2.0
 LEDGER_WAIT_S: Final = 5.0  # for figures that only the progress needs
 STOP_WAIT_S: Final = 5.0  # for the thread that feeds the driver
+LAST_WORDS: Final = (
+    "The batch was ended from outside, or because its part of the Ray cluster on this machine died. "
+    "What was read is kept: run the same command again to go on."
+)
 FEEDER: Final = "batch-feeder"
 LOST_ROWS: Final = 1000  # of a part that the driver writes about documents that the cluster lost
 
@@ -78,6 +85,8 @@ class Batch:
     """Whether what failed by its own fault is tried once more."""
     keep_older: bool = False
     """Whether what an older version has read counts as read."""
+    progress: str = "text"
+    """`json`: progress and summary are objects in JSON, one a line."""
 
 
 @dataclass(slots=True)
@@ -91,6 +100,9 @@ class Summary:
     failed: int = 0
     pages: int = 0
     """That this run read."""
+    seconds: float = 0.0
+    """From the start of the cluster's work to the end."""
+    workers: int = 0
     exit_code: int = 0
     """Of the documents that failed, the worst."""
     manifest: str = ""
@@ -106,10 +118,19 @@ class Summary:
         parts += [f"{self.there:,} done before"] if self.there else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
         lines = [", ".join(parts) + "."]
+        if self.pages and self.seconds:
+            hours = self.seconds * self.workers / 3600
+            lines.append(f"{self.pages / self.seconds:.2f} pages/s, {hours:.2f} hours of a worker.")
         if self.notes:
             counts = ", ".join(f"{code} {count:,}" for code, count in sorted(self.notes.items()))
             lines.append(f"Documents with notes: {counts}. The column `notes` of the manifest has their text.")
         return [*lines, self.left_out] if self.left_out else lines
+
+    def dump(self) -> str:
+        """The summary for a program: an object in JSON."""
+        rate = round(self.pages / self.seconds, 3) if self.seconds else 0.0
+        hours = round(self.seconds * self.workers / 3600, 4)
+        return json.dumps({"event": "summary", **asdict(self), "pages_per_s": rate, "worker_hours": hours})
 
 
 def run_batch(batch: Batch, settings: Settings) -> Summary:
@@ -136,7 +157,9 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         is_whole = False
         try:
             with (
+                _last_words(),
                 out.swept(),
+                _in_one_line(),
                 _fed_to_the_end(),
                 cluster(batch.ray, batch.workers, settings) as found,
                 _signals() as stopped,
@@ -232,7 +255,9 @@ class _BatchRun:
             rows_in_hand=found.workers * max(ROWS_PER_WORKER, 2 * found.at_once),
             taken=_taken(self._out, parts),
         )
-        self._progress = ProgressLine()
+        self._as_json = batch.progress == "json"
+        self._progress = ProgressLine(as_json=self._as_json)
+        self._began = time.monotonic()
         self._total = Counts()
 
     def read(self, stopped: threading.Event) -> Summary:
@@ -283,7 +308,10 @@ class _BatchRun:
         """Add up what a task counted, and print what failed."""
         if counts.failures:
             self._progress.clear()
-            print("\n".join(counts.failures), file=sys.stderr, flush=True)
+            lines = counts.failures
+            if self._as_json:
+                lines = [json.dumps({"event": "failure", "text": line}) for line in lines]
+            print("\n".join(lines), file=sys.stderr, flush=True)
         self._total.add(counts)
         self._total.failures.clear()
         if self._round.number > 1:
@@ -314,6 +342,8 @@ class _BatchRun:
             copied=total.copied,
             failed=total.failed,
             pages=total.pages,
+            seconds=round(time.monotonic() - self._began, 3),
+            workers=self._cluster.workers,
             exit_code=total.exit_code,
             manifest=self._out.url_of(MANIFEST),
             notes=total.notes,
@@ -382,11 +412,7 @@ def _fed(found: Iterator[Counts]) -> Iterator[Callable[[], Any]]:
         if error is not None:
             raise error
         if isinstance(item, BaseException):
-            log.error("The cluster failed.", exc_info=item)
-            raise EngineUnavailable(
-                f"The Ray cluster failed ({type(item).__name__}).",
-                remedy="What was read is kept: run the same command again to go on.",
-            ) from None
+            raise _failure_of_cluster(item) from None
         return item
 
     threading.Thread(target=feed, name=FEEDER, daemon=True).start()
@@ -409,6 +435,41 @@ def _join_feeders() -> None:
     for thread in threading.enumerate():
         if thread.name == FEEDER:
             thread.join(STOP_WAIT_S)
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Ray ends this process at once, with code 1, when the part of it on this machine dies. A child says so then."""
+    if os.name != "posix":
+        yield
+        return
+    script = 'read -r line || echo "$0" >&2'
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script, LAST_WORDS], stdin=subprocess.PIPE, start_new_session=True
+    ) as child:
+        try:
+            yield
+        finally:
+            child.communicate(b"done\n")
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """An error of Ray's, which is lost with its head or this machine's part of it, becomes one of ours."""
+    try:
+        yield
+    except Exception as exc:
+        if not type(exc).__module__.startswith("ray"):
+            raise
+        raise _own_error(exc) or _failure_of_cluster(exc) from None
+
+
+def _failure_of_cluster(exc: BaseException) -> OcrError:
+    log.info("The cluster failed.", exc_info=exc)
+    return EngineUnavailable(
+        f"The Ray cluster failed ({type(exc).__name__}).",
+        remedy="What was read is kept: run the same command again to go on.",
+    )
 
 
 def _own_error(item: object) -> OcrError | None:

@@ -1,7 +1,11 @@
-"""How far a batch is, on stderr: one line that is drawn anew on a terminal, a line now and then elsewhere."""
+"""How far a batch is, on stderr: one line that is drawn anew on a terminal, a line now and then elsewhere.
+
+For programs, each line is an object in JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -19,14 +23,19 @@ PACE_S: Final = 60.0  # the rate is that of the last minute
 
 
 class ProgressLine:
-    """The line, made from what was counted and from what the ledger says of the documents ahead."""
+    """The line, made from what was counted and from what the ledger says of the documents ahead.
 
-    def __init__(self) -> None:
+    Args:
+        as_json: whether the line is for a program.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._counts = Counts()
         self.figures = {"listed": 0, "planned": 0, "planned_pages": 0}
         """See `Ledger.figures`."""
         self._pace: deque[tuple[float, int]] = deque()
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and not as_json
         self._drawn = False
         self._next = time.monotonic() + (0 if self._terminal else LINE_EVERY_S)
 
@@ -46,7 +55,7 @@ class ProgressLine:
         if now < self._next:
             return
         self._next = now + (TICK_S if self._terminal else LINE_EVERY_S)
-        line = self._line(now)
+        line = json.dumps(self._object(now)) if self._as_json else self._line(now)
         if self._terminal:
             self._drawn = True
             sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
@@ -61,9 +70,24 @@ class ProgressLine:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
+    def _object(self, now: float) -> dict[str, object]:
+        counts, listed, rate = self._counts, self._listed(), self._rate(now)
+        left = self._pages_left(listed)
+        return {
+            "event": "progress",
+            "files": listed,
+            "done": counts.there + counts.ended,
+            "failed": counts.failed,
+            "pages": counts.pages,
+            "pages_per_s": round(rate, 3),
+            "seconds_left": round(left / rate) if left is not None and rate else None,
+        }
+
+    def _listed(self) -> int:
+        return max(self.figures["listed"], self._counts.there + self._counts.todo)
+
     def _line(self, now: float) -> str:
-        counts = self._counts
-        listed = max(self.figures["listed"], counts.there + counts.todo)
+        counts, listed = self._counts, self._listed()
         parts = [f"{counts.there + counts.ended:,} of {listed:,} files", f"{counts.pages:,} pages"]
         if counts.failed:
             parts.append(f"{counts.failed:,} failed")

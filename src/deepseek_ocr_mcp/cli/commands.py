@@ -56,14 +56,14 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
     request = OcrRequest(image="", **reading_fields(arguments))
-    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older")
+    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older", "progress")
     batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
     try:
         summary = run_batch(batch, settings)
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on.", file=sys.stderr)
         raise
-    print("\n".join(summary.lines()), file=sys.stderr)
+    print(summary.dump() if batch.progress == "json" else "\n".join(summary.lines()), file=sys.stderr)
     print(summary.manifest)
     return summary.exit_code
 

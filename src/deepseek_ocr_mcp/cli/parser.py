@@ -239,6 +239,9 @@ def _add_batch(commands: _Commands) -> None:
     _add_reading(batch)
     batch.add_argument("--again", action="store_true", help="read files again that were read before")
     batch.add_argument("--retry-failed", action="store_true", help="try files once more that failed by their own fault")
+    batch.add_argument(
+        "--progress", choices=("text", "json"), default="text", help="json: progress and summary on stderr for programs"
+    )
     batch.add_argument("--keep-older", action="store_true", help="keep texts that an older version has read")
 
 

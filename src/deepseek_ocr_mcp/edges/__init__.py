@@ -1,1 +1,1 @@
-"""MCP and HTTP: translators between the outside and `OcrService`."""
+"""Translates between `OcrService` and its clients over MCP and HTTP."""

@@ -477,3 +477,8 @@ def test_a_name_on_its_side_beside_several_rows_is_in_their_table(say: Say) -> N
     for n, (name, tons) in enumerate((("Coffee", "48"), ("Tea", "17"), ("Cocoa", "5"), ("Sugar", "33"))):
         sheet.text(104, 154 + 20 * n, name, 10).text(204, 154 + 20 * n, tons, 10)
     assert say(sheet).split("\n")[0] == "| Exports | Coffee | 48 |"
+
+
+@pytest.mark.parametrize("text", ["1 2 3 4 5 6 7 8 9", "5 7 9 2 4 6", "A B C D E F G", "if x > 0 : a b c d"])
+def test_spaces_that_the_file_writes_stay_between_single_characters(say: Say, text: str) -> None:
+    assert say(Sheet().text(72, 100, text), mode="ocr") == text

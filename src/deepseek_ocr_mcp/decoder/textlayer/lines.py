@@ -717,14 +717,21 @@ def _accented(accent: Mark, letter: Mark) -> Mark | None:
 
 def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
-    tracking = _tracking(marks)
-    spaces = [_parts(before, mark, tracking) for before, mark in pairwise(marks)]
-    letters = [space for space, mark in zip(spaces, marks[1:], strict=True) if mark.text != "."]
-    if len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
-        gaps = [mark.left - before.right for before, mark in pairwise(marks)]
-        usual = median(gaps)
+    pairs = list(pairwise(marks))
+    unwritten = [n for n, (before, mark) in enumerate(pairs) if not _has_written_space(before, mark)]
+    tracking = _tracking([pairs[n] for n in unwritten])
+    spaces = [_parts(before, mark, tracking) for before, mark in pairs]
+    letters = [spaces[n] for n in unwritten if pairs[n][1].text != "."]
+    if (
+        len(letters) >= STRETCHED_LEAST
+        and sum(letters) > STRETCHED_SHARE * len(letters)
+        and _are_letters([pairs[n] for n in unwritten])
+    ):
+        gaps = {n: pairs[n][1].left - pairs[n][0].right for n in unwritten}
+        usual = median(gaps.values())
         if usual < JOIN_EM * marks[0].size:
-            spaces = [gap > max(APART * usual, GAP_EM * marks[0].size) for gap in gaps]
+            for n, gap in gaps.items():
+                spaces[n] = gap > max(APART * usual, GAP_EM * marks[0].size)
     yield marks[0]
     for mark, space in zip(marks[1:], spaces, strict=True):
         if space:
@@ -732,12 +739,26 @@ def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
         yield mark
 
 
-def _tracking(marks: Sequence[Mark]) -> float:
-    """The white that a line has between all of its letters, beyond their widths; 0 for most lines."""
-    if len(marks) <= STRETCHED_LEAST:
+def _has_written_space(before: Mark, mark: Mark) -> bool:
+    """Whether the file writes a space between two marks."""
+    return mark.number == before.number + 1 and not mark.glyph.fresh and mark.glyph.space == 3
+
+
+def _are_letters(pairs: Sequence[tuple[Mark, Mark]]) -> bool:
+    """Whether most pairs are letters. Figures that stand apart are figures of their own: 5 7 9 is not 579."""
+    return 2 * sum(before.text.isalpha() and mark.text.isalpha() for before, mark in pairs) > len(pairs)
+
+
+def _tracking(pairs: Sequence[tuple[Mark, Mark]]) -> float:
+    """The white that a line has between all of its letters, beyond their widths; 0 for most lines.
+
+    Args:
+        pairs: neighbours between which the file writes no space.
+    """
+    if len(pairs) < STRETCHED_LEAST or not _are_letters(pairs):
         return 0.0
-    whites = [_white(before, mark) or 0.0 for before, mark in pairwise(marks)]
-    return max(0.0, median(whites))
+    whites = sorted(_white(before, mark) or 0.0 for before, mark in pairs)
+    return max(0.0, whites[len(whites) // 4])  # the median is a space, where most words have one letter
 
 
 def _parts(before: Mark, mark: Mark, tracking: float) -> bool:

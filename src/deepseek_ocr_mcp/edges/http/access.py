@@ -1,7 +1,7 @@
-"""Every HTTP request has an id and leaves one line: method, path, status, seconds; never a query, a header or a body.
+"""Gives every HTTP request an id, and writes one line for it: method, path, status and seconds.
 
-Pure ASGI and the outermost layer, so that refusals have both too. An `X-Request-ID` that a caller sends is kept,
-if it is one, and every answer carries the id.
+The line holds no query, no header and no body. This is pure ASGI and the outermost layer, so that refusals have an id
+and a line, too. A valid `X-Request-ID` of the caller is kept, and every answer carries the id.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["Access"]
 log = logging.getLogger(__name__)
 
 HEADER: Final = "x-request-id"
-NAMED: Final = "/documents/"  # the name that follows is as good as the document, and stays out of the log
-WATCHED: Final = frozenset({"/health", "/metrics"})  # asked every few seconds, for ever
+NAMED: Final = "/documents/"  # the name behind it opens the document, and must not reach the log
+WATCHED: Final = frozenset({"/health", "/metrics"})  # paths that are asked every few seconds, for ever
 
 
 class Access:

@@ -1,7 +1,7 @@
-"""Receives the bodies of HTTP requests, bounded in bytes and in time; a file goes straight to the private folder.
+"""Receives the bodies of HTTP requests. Their bytes and their time are bounded.
 
-Only JSON is held whole in memory. A form may have one file, whose name is used in messages only. A body that stalls,
-creeps or does not end gets an answer and is cut off.
+A file goes straight to the private folder; only JSON is held whole in memory. A form may have one file, whose name is
+used in messages only. A request whose body stalls, creeps or does not end gets an answer, and is cut off.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["DOCUMENT_FIELD", "FIELD_BYTES", "BodyLimits", "largest_body", "media
 
 
 BASE64_GROWTH: Final = 4 / 3
-ROOM_BYTES: Final = 64 * 1024  # of a request, beside its document
-LEAST_BYTES_PER_S: Final = 4 * 1024  # of one request: a line of 60 KB/s that several uploads share gives more
-LINGER_S: Final = 2.0  # a client that still sends is given this long to notice that it has its answer
+ROOM_BYTES: Final = 64 * 1024  # bytes of a request beside its document
+LEAST_BYTES_PER_S: Final = 4 * 1024  # of one request; several uploads that share a line of 60 KB/s are faster
+LINGER_S: Final = 2.0  # seconds for a client that still sends to notice that it has its answer
 LINGER_BYTES: Final = 16 * MB
 
 FILE_FIELD: Final = "file"
@@ -42,11 +42,11 @@ MAX_FIELDS: Final = 32
 FIELD_BYTES: Final = 64 * 1024
 
 _EXTENDED_NAME: Final = re.compile(rb";\s*filename\*\s*=\s*\"?([\w.:+-]*)'[^']*'([^\s;\"]*)", re.IGNORECASE)
-"""A file's name by RFC 5987, `filename*=UTF-8''scan%20%C3%A4.png`; python-multipart leaves it out."""
+"""The name of a file by RFC 5987: `filename*=UTF-8''scan%20%C3%A4.png`. python-multipart ignores this form."""
 
 
 def largest_body(settings: Settings) -> int:
-    """Bytes of the largest request: a document of the allowed size in base64, with the other fields."""
+    """The bytes of the largest request: a document of the allowed size in base64, with the other fields."""
     return int(settings.max_file_bytes * BASE64_GROWTH) + ROOM_BYTES
 
 
@@ -95,7 +95,7 @@ class _Limited:
         except OcrError as exc:
             if exc is not self._cut:
                 raise
-        # Whatever the application has answered: the client learns why its body was cut.
+        # Sent whatever the application has answered, so that the client learns why its body was cut off.
         if self._cut is not None and not self._started:
             await self._refuse(self._cut)
 
@@ -103,7 +103,7 @@ class _Limited:
         if self._all_here or self._cut is not None:
             return await self._receive()
         began = anyio.current_time()
-        # The pace is looked at after as long as a stall may last: connections start slowly.
+        # The pace is checked only after the time that a stall may last, because connections start slowly.
         allowed = min(self._stall_s, self._stall_s + self._taken / LEAST_BYTES_PER_S - self._waited_s)
         message: Message | None = None
         with anyio.move_on_after(max(0.0, allowed)):
@@ -163,7 +163,7 @@ class _Limited:
 
 
 def media_type(request: Request) -> str:
-    """`multipart/form-data`, without its parameters."""
+    """The media type of a request, without parameters: `multipart/form-data`."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -174,17 +174,18 @@ async def read_form(
     field_bytes: Callable[[str], int] = lambda name: FIELD_BYTES,
     file_fields: Sequence[str] = (FILE_FIELD,),
 ) -> dict[str, str]:
-    """The fields of a form; its one file goes into `incoming`.
+    """Receive a form. Returns its fields; its file goes into `incoming`.
 
-    A form with the field `document` refers to a file that was sent before, and needs none.
+    A form with the field `document` refers to a file that was sent before, and needs no file.
 
     Args:
-        field_bytes: how large a field of this name may be.
+        field_bytes: the bytes that a field of a name may have.
         file_fields: the names that the file may have in the form.
 
     Raises:
-        BadRequest: no form, damaged, a second file, a file under another name, too many fields.
-        InputTooLarge: the file or a field.
+        BadRequest: the body is no form, or is damaged; or the form has a second file, a file under another name, or too
+            many fields.
+        InputTooLarge: the file or a field is too large.
         ClientDisconnect: the client went away.
     """
     form = _Form(field_bytes, file_fields)
@@ -229,7 +230,7 @@ def _shown(name: str) -> str:
 
 
 def _file_name(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
-    """The name of the file in a part of a form; None: the part is a field."""
+    """The name of the file in a part of a form; None if the part is a field."""
     if b"filename" in options:
         return options[b"filename"].decode("utf-8", "replace")
     extended = _EXTENDED_NAME.search(disposition)
@@ -238,12 +239,12 @@ def _file_name(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
     charset, name = (part.decode("latin-1") for part in extended.groups())
     try:
         return unquote(name, charset or "utf-8", "replace")
-    except LookupError:  # a charset that Python does not know
+    except LookupError:  # Python does not know the charset
         return unquote(name, "utf-8", "replace")
 
 
 class _Form:
-    """The callbacks of the parser. They collect, and never wait."""
+    """The callbacks of the parser. They collect the parts of the form, and never wait."""
 
     def __init__(self, field_bytes: Callable[[str], int], file_fields: Sequence[str]) -> None:
         self.fields: dict[str, str] = {}
@@ -255,7 +256,7 @@ class _Form:
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._disposition = b""
         self._name: str | None = None
-        """Of the field that is being read; None in the file."""
+        """The name of the field that is being read; None while the file is."""
         self._value = bytearray()
         self._pieces: list[bytes] = []
 
@@ -272,7 +273,7 @@ class _Form:
         }
 
     def take(self) -> list[bytes]:
-        """The pieces of the file that have come since."""
+        """The pieces of the file that have come since the last call."""
         pieces, self._pieces = self._pieces, []
         return pieces
 

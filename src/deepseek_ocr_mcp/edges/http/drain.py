@@ -1,6 +1,7 @@
-"""The end of the HTTP server in order: what is being read is answered, new work is refused with the time to come again.
+"""Ends the HTTP server in order: requests that are being read are answered, new ones are refused with a time to retry.
 
-A request counts from its first byte to the last of its answer. Open event streams do not: they end by themselves never.
+A request counts from its first byte to the last byte of its answer. Open event streams of MCP do not count, because
+they never end by themselves.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from .auth import error_body
 
 __all__ = ["Drain"]
 
-WORKING: Final = frozenset({"PATCH", "POST", "PUT"})  # the methods of all that takes time
-RETRY_S: Final = 5  # a server that takes its place is there by then
+WORKING: Final = frozenset({"PATCH", "POST", "PUT"})  # the methods of all requests that take time
+RETRY_S: Final = 5  # seconds; by then another server has taken its place
 
 
 class Drain:
-    """Knows what is under way. `middleware` counts and refuses; `finish` waits."""
+    """Counts the requests that are being answered. `middleware` counts and refuses; `finish` waits."""
 
     def __init__(self) -> None:
         self.closing = False
@@ -33,7 +34,7 @@ class Drain:
         return f"<Drain {self._under_way} under way{', closing' if self.closing else ''}>"
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """`app` behind the door that `finish` closes."""
+        """An application that refuses new work after `finish` was called."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["method"] not in WORKING:
@@ -52,18 +53,18 @@ class Drain:
         return counted
 
     def refuse_when_closing(self) -> None:
-        """Raises `NotReady` from the moment that `finish` is called."""
+        """Raise `NotReady` if `finish` was called."""
         if self.closing:
             raise _closing()
 
     async def finish(self, within_s: float) -> int:
-        """Refuse new work and wait for what is under way.
+        """Refuse new work, and wait for the requests that are being answered.
 
         Args:
-            within_s: seconds; what is not done by then is for the caller to end.
+            within_s: seconds; the caller has to end requests that are not done by then.
 
         Returns:
-            How many requests are not done.
+            The number of requests that are not done.
         """
         self.closing = True
         with anyio.move_on_after(within_s if math.isfinite(within_s) else None):

@@ -1,6 +1,6 @@
-"""The metrics for Prometheus: counters that the observer feeds, and facts at the moment of a scrape.
+"""Keeps the metrics for Prometheus: counters of the observer's events, and facts at the moment of a scrape.
 
-A scrape waits for no page: the facts are those of `service.status()`, whose wait for the driver is bounded.
+A scrape waits for no page: its facts come from `service.status()`, whose wait for the driver is bounded.
 Each application has a registry of its own. docs/observability.md explains every metric.
 """
 
@@ -32,12 +32,12 @@ WAIT_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 3
 REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 MOVE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
-# A second series for each counter would say when this process started: process_start_time_seconds does.
+# Without a second series for each counter with the start of the process: process_start_time_seconds tells it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics(Observer):
-    """Watches a service from its construction on."""
+    """Counts the events of a service, from its construction on."""
 
     def __init__(self, service: OcrService) -> None:
         self._service = service
@@ -74,7 +74,7 @@ class Metrics(Observer):
         ProcessCollector(registry=registry)
         self._facts = _ServiceFacts()
         registry.register(self._facts)
-        # `increase()` does not see the step from no series to 1: the series of the alerts exist from the beginning.
+        # `increase()` does not see a step from no series to 1, so the series of the alerts exist from the beginning.
         for mode in MODES:
             if mode in service.engine.modes:
                 for outcome in outcomes():
@@ -92,7 +92,7 @@ class Metrics(Observer):
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def answered(self, status: int) -> None:
-        """An HTTP request got its answer; see `access.Access`."""
+        """Count the answer to an HTTP request; see `access.Access`."""
         self._http.labels(str(status)).inc()
 
     # -- see Observer
@@ -127,7 +127,7 @@ class Metrics(Observer):
 
 
 class _ServiceFacts(Collector):
-    """Gauges made of one status: a card that has gone leaves no series behind."""
+    """Make the gauges of one status, so that a card that is gone leaves no series behind."""
 
     status: GpuStatus | None = None
 

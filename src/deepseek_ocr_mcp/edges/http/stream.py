@@ -1,4 +1,4 @@
-"""Answers over HTTP that take time: event streams, files, and an end to work that no client waits for."""
+"""Sends answers that take time: event streams and files. Work ends when no client waits for it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .shapes import log, unforeseen
 __all__ = ["ClientGone", "Emit", "EventStream", "FileAnswer", "while_connected"]
 
 
-PING_S: Final = 15  # proxies close a connection that is silent for a minute, some after half a minute
+PING_S: Final = 15  # seconds; proxies close a connection that is silent for a minute, some after half a minute
 
 
-EVENTS: Final = 8  # that may wait for a slow client before the work waits too
+EVENTS: Final = 8  # events that may wait for a slow client; then the work waits, too
 
 
 class ClientGone(Exception):
-    """The client closed its connection: the answer is not needed any more."""
+    """The client closed its connection, so that nobody needs the answer."""
 
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ async def while_connected(receive: Receive, work: Callable[[], Awaitable[T]]) ->
     """Do the work, and cancel it when the client hangs up. The body of the request has been read.
 
     Raises:
-        ClientGone: it did.
+        ClientGone: the client has hung up.
     """
     results: list[T] = []
 
@@ -63,11 +63,11 @@ async def _gone(receive: Receive) -> None:
 
 
 Emit = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-"""Sends an event with this name and these data."""
+"""Sends an event with a name and data."""
 
 
 class EventStream(EventSourceResponse):
-    """Server-sent events: those of the work, then `error` if the work failed. The work ends when the client goes.
+    """Stream the events of some work, then `error` if the work failed. The work ends when the client goes.
 
     Args:
         work: emits the events.
@@ -82,7 +82,7 @@ class EventStream(EventSourceResponse):
             received,
             sep="\n",
             ping=PING_S,
-            headers={"X-Accel-Buffering": "no"},  # nginx would hold the events back
+            headers={"X-Accel-Buffering": "no"},  # else nginx holds the events back
             data_sender_callable=self._run,
         )
 

@@ -13,11 +13,10 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -49,6 +48,7 @@ Counted over v1 at its real size (tests/engines/test_deepseek_memory.py): most a
 CONTEXT_BYTES: Final = 700 << 20  # of CUDA itself, before any tensor: 300 to 700 MB by card and driver
 WORKING_BYTES: Final = 512 << 20  # kept free beside the counted tensors: cuBLAS workspaces, recorded steps, fragments
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
+LOOKED_AT_ONCE: Final = 4  # pages; one alone keeps a card busy, several start its kernels less often
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
@@ -74,6 +74,18 @@ class _Sequence:
     number: int
     guard: LoopGuard
     finish: Finish | None = None
+
+
+@dataclass(slots=True)
+class _ReadingAttempt:
+    """Pages on their way through one attempt."""
+
+    prepared: dict[int, Future[Any]]
+    """Those that wait, by number, as they were cut."""
+    rows: list[_Sequence]
+    """All that were taken in."""
+    active: dict[Slot, _Sequence] = field(default_factory=dict)
+    """Those that are being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,31 +176,44 @@ class ModelReader:
 
     def _read_all(self, task: _ReadingTask, numbers: Sequence[int], capacity: int, rows: list[_Sequence]) -> None:
         """Fill `rows` with a row for each of these pages, and write them all to their ends."""
-        waiting = deque(numbers)
-        active: dict[Slot, _Sequence] = {}
         with self._prepared(task, numbers) as prepared:
-            while waiting or active:
-                if not active:
+            attempt = _ReadingAttempt(prepared, rows)
+            while prepared or attempt.active:
+                if not attempt.active:
                     slots = self._slots(capacity)  # without a cache, whose room a page that is looked at may need
-                while slots.free and waiting:
-                    row = _Sequence(number := waiting.popleft(), self._prompts.guard())
-                    rows.append(row)
-                    if task.call.is_dropped(number):
-                        row.finish = "cancelled"
-                        continue
-                    task.report.looking(number)
-                    with self._cancellable(task.call):
-                        prompt = self._prompts.prompt(self._model, prepared.pop(number).result(), task.options)
-                        active[slots.enter(prompt)] = row
-                if not active:
+                while slots.free and prepared:
+                    self._take_in(task, attempt, slots)
+                if not attempt.active:
                     continue
-                tokens = self._next_tokens(slots, active, task)
+                tokens = self._next_tokens(slots, attempt.active, task)
                 task.report.writing(rows)
-                for slot in [slot for slot, row in active.items() if row.finish is not None]:
+                for slot in [slot for slot, row in attempt.active.items() if row.finish is not None]:
                     slots.leave(slot)
-                    del active[slot]
-                if active:
-                    slots.write({slot: tokens[slot] for slot in active})
+                    del attempt.active[slot]
+                if attempt.active:
+                    slots.write({slot: tokens[slot] for slot in attempt.active})
+
+    def _take_in(self, task: _ReadingTask, attempt: _ReadingAttempt, slots: Slots) -> None:
+        """Look at the next pages for free slots, at several at once where there is room, and let them enter."""
+        together: dict[int, Future[Any]] = {}
+        most = min(slots.free, self._looked_at_once())
+        while attempt.prepared and len(together) < most:
+            number = next(iter(attempt.prepared))
+            future = attempt.prepared.pop(number)
+            if task.call.is_dropped(number):
+                attempt.rows.append(_Sequence(number, self._prompts.guard(), "cancelled"))
+                continue
+            task.report.looking(number)
+            together[number] = future
+        if not together:
+            return
+        with self._cancellable(task.call):
+            views = [future.result() for future in together.values()]
+            prompts = self._prompts.prompts(self._model, views, task.options)
+            for number, prompt in zip(together, prompts, strict=True):
+                row = _Sequence(number, self._prompts.guard())
+                attempt.rows.append(row)
+                attempt.active[slots.enter(prompt)] = row
 
     def _next_tokens(self, slots: Slots, active: dict[Slot, _Sequence], task: _ReadingTask) -> dict[Slot, int]:
         """The next token of each page, noted; pages that end here have their finish."""
@@ -255,6 +280,11 @@ class ModelReader:
         # A page may be looked at while others are written. A page alone is looked at before it has a cache.
         beside = WORKING_BYTES + max(prompt, self._checkpoint.row.looking_mb << 20)
         return max(1, (self._free_bytes() - beside) // (per_token * (self._prompts.longest + limit)))
+
+    def _looked_at_once(self) -> int:
+        """How many pages fit into the vision part at once now; at least one."""
+        room = (self._free_bytes() - WORKING_BYTES) // (self._checkpoint.row.looking_mb << 20)
+        return min(LOOKED_AT_ONCE, max(1, room)) if self._device.type == "cuda" else 1
 
     @property
     def _device(self) -> torch.device:

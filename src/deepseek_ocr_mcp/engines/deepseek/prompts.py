@@ -48,8 +48,8 @@ class PromptMaker(Protocol):
     def prepare(self, page: PageImage, resolution: str) -> Any:
         """Cut a page. Runs on a thread beside others."""
 
-    def prompt(self, model: Any, prepared: Any, options: ReadOptions) -> Prompt:
-        """Look at a page that was prepared."""
+    def prompts(self, model: Any, prepared: Sequence[Any], options: ReadOptions) -> list[Prompt]:
+        """Look at pages that were prepared, at all of them at once where the model can."""
 
     def guard(self) -> LoopGuard:
         """For one text."""
@@ -141,19 +141,24 @@ class DeepSeekPrompts:
         """The views of a page."""
         return cut_views(read_page(page.path, page.width, page.height), self._kind, resolution)
 
-    def prompt(self, model: Any, prepared: Views, options: ReadOptions) -> Prompt:
-        """The page and its question, the picture's vectors in the place of the placeholders."""
+    def prompts(self, model: Any, prepared: Sequence[Views], options: ReadOptions) -> list[Prompt]:
+        """The pages and their question, each picture's vectors in the place of the placeholders."""
         question = prompt_for(options, self._checkpoint)
-        ids = encode_prompt(self._tokenizer, question, prepared.placeholders, self._gap)
         table = model.model.language_model.embed_tokens
-        arguments: dict[str, Any] = {"pixel_values": normalised(prepared.whole[None], self._kind, table.weight)}
-        if prepared.tiles is not None:
-            arguments["pixel_values_local"] = normalised(prepared.tiles, self._kind, table.weight)
-            arguments["num_local_patches"] = [len(prepared.tiles)]
+        whole = np.stack([views.whole for views in prepared])
+        arguments: dict[str, Any] = {"pixel_values": normalised(whole, self._kind, table.weight)}
+        tiles = [views.tiles for views in prepared if views.tiles is not None]
+        if tiles:
+            arguments["pixel_values_local"] = normalised(np.concatenate(tiles), self._kind, table.weight)
+            arguments["num_local_patches"] = [0 if v.tiles is None else len(v.tiles) for v in prepared]
             if self._kind != "v2":
-                arguments["patches_grid"] = [list(prepared.grid)]
-        (seen,) = model.model.get_image_features(**arguments, return_dict=True).pooler_output
-        return Prompt(_with_picture(table, ids, 1, seen, prepared.placeholders))
+                arguments["patches_grid"] = [list(views.grid) for views in prepared]
+        pictures = model.model.get_image_features(**arguments, return_dict=True).pooler_output
+        found = []
+        for views, seen in zip(prepared, pictures, strict=True):
+            ids = encode_prompt(self._tokenizer, question, views.placeholders, self._gap)
+            found.append(Prompt(_with_picture(table, ids, 1, seen, views.placeholders)))
+        return found
 
     def guard(self) -> LoopGuard:
         """For one text."""
@@ -224,7 +229,11 @@ class NativePrompts:
         prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt"))
         return prepared
 
-    def prompt(self, model: Any, prepared: dict[str, Any], options: ReadOptions) -> Prompt:
+    def prompts(self, model: Any, prepared: Sequence[dict[str, Any]], options: ReadOptions) -> list[Prompt]:
+        """The pages and their question; one after the other, because no two pictures need be of a size."""
+        return [self._prompt(model, each, options) for each in prepared]
+
+    def _prompt(self, model: Any, prepared: dict[str, Any], options: ReadOptions) -> Prompt:
         """The page and its question, the picture's vectors in the place of the placeholders."""
         table = model.model.language_model.embed_tokens
         device, dtype = table.weight.device, table.weight.dtype

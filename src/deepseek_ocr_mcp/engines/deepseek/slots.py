@@ -127,9 +127,9 @@ class Slots:
         return sum(slot is not None for slot in self._slots)
 
     @property
-    def free(self) -> bool:
-        """Whether another page may enter."""
-        return None in self._slots
+    def free(self) -> int:
+        """Pages that may enter."""
+        return len(self._slots) - self.active
 
     def enter(self, prompt: Prompt) -> Slot:
         """Take a page into a free slot and compute the `logits` of its first token."""
