@@ -242,6 +242,15 @@ def test_a_dash_that_stands_in_its_column_is_a_cell_and_no_list_mark() -> None:
     assert table.rows == (((0,), (1,), (2,)), ((3,), (4,), (5,)), ((6,), (7,), (8,)))
 
 
+def test_a_list_below_a_table_is_no_row_of_it() -> None:
+    cells = ["North", "120", "4.5 %", "South", "98", "3.1 %", "West", "14", "0.2 %"]
+    places = [(69, 94), (110, 127), (140, 167)]
+    lines = [TextLine(text, (*_side(n, places, 0), *_side(n, places, 1)), 1.0) for n, text in enumerate(cells)]
+    lines += [TextLine("•", (86.0, 360.0, 90.0, 364.0), 1.0), TextLine("First point", (98.0, 357.0, 150.0, 368.0), 1.0)]
+    table, *_ = arrange_with_rules(lines, [], fills=[(63, 302, 173, 320), (63, 336, 173, 354)])
+    assert len(table.rows) == 3
+
+
 def _side(n: int, places: list[tuple[int, int]], end: int) -> tuple[float, float]:
     """The left and the upper, or the right and the lower side of the `n`th cell of three columns."""
     return float(places[n % 3][end]), 305.0 + 17 * (n // 3) + 11 * end

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from .banded import names_nothing, table_in_bands
-from .lines import Box, Element, Frame, TextLine, runs_leftwards
+from .lines import LIST_MARK, Box, Element, Frame, TextLine, runs_leftwards
 from .order import ArrangedPart, arrange
 from .rules import LEAST_BANDS, Grid, find_bands, find_grids, no_tick
 
@@ -129,10 +129,15 @@ def _with_open_ends(ys: list[float], left: float, right: float, page: _LinesByHe
     high = OPEN_ROW * median(b - a for a, b in pairwise(ys))
     above = page.free_inside((left, ys[0] - high, right, ys[0]))
     below = page.free_inside((left, ys[-1], right, ys[-1] + high))
+
+    def is_row(inside: Sequence[int]) -> bool:
+        is_item = any(LIST_MARK.fullmatch(page.lines[n].text.strip()) for n in inside)  # of a list beside the table
+        return len(inside) > 1 + is_item and len(_rows_of(inside, page)) == 1
+
     opened = list(ys)
-    if len(above) > 1 and len(_rows_of(above, page)) == 1:
+    if is_row(above):
         opened.insert(0, ys[0] - high)
-    if len(below) > 1 and len(_rows_of(below, page)) == 1:
+    if is_row(below):
         opened.append(ys[-1] + high)
     return opened
 

@@ -79,6 +79,16 @@ def test_boxes_within_a_line_stand_before_their_labels(tmp_path: Path) -> None:
     assert lines(tmp_path, sheet) == ["Sex: [ ] male [x] female"]
 
 
+def test_a_light_tick_on_a_coloured_box_is_a_tick_and_another_sign_is_a_picture(tmp_path: Path) -> None:
+    box = "0.1 0.4 0.8 rg {x} {y} 10 10 re f 0 g"
+    left, low = 72, A4[1] - 102
+    ticked = f"1 G 1.6 w {left + 2} {low + 5} m {left + 4} {low + 2.6} l {left + 8.4} {low + 7.6} l S 0 G 0.8 w"
+    bar = f"1 g {left + 4} {low + 2} 2 6 re f 0 g"
+    for sign, text in ((ticked, ["[x] by post"]), (bar, ["by post"])):
+        sheet = Sheet().raw(box.format(x=left, y=low)).raw(sign).text(88, 100, "by post")
+        assert lines(tmp_path, sheet) == text
+
+
 def test_a_field_of_single_figures_and_a_swatch_of_colour_are_no_boxes_to_tick(tmp_path: Path) -> None:
     sheet = Sheet().raw("0.8 w").text(72, 100, "Code").text(88, 140, "Sales of the year")
     for n, figure in enumerate("4071"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepseek_ocr_mcp.decoder.textlayer.content import Clock, Glyph, Run
 from deepseek_ocr_mcp.decoder.textlayer.lines import LayerLine, Mark
-from deepseek_ocr_mcp.decoder.textlayer.merging import ReadLine, merged
+from deepseek_ocr_mcp.decoder.textlayer.merging import ReadLine, merged, not_drawn_twice
 
 CLOCK = Clock(lambda: None)
 
@@ -83,3 +83,17 @@ def test_a_read_column_of_chinese_runs_downwards() -> None:
     made = ReadLine("縦書きの行", (100, 100, 112, 160), 0.9).as_line()
     assert made.vertical
     assert [round(mark.glyph.box[1]) for mark in made.marks] == [100, 112, 124, 136, 148]
+
+
+def test_the_shadow_of_a_line_is_no_second_line() -> None:
+    own = line("Annual report with 1,204.50 units")
+    shadow, other = read("Annua1 report with 1,204.50 units", y=102, x=74), read("a stamp over it", y=102, x=90)
+    assert not_drawn_twice([shadow, other], [own], [], CLOCK) == [other]
+    assert not_drawn_twice([read("Annual report with 1,204.50 units", y=140)], [own], [], CLOCK), "a line elsewhere"
+
+
+def test_a_drawn_list_mark_is_no_figure() -> None:
+    own, dot = line("First point", x=90), (78.0, 93.0, 82.0, 97.0)
+    figure = ReadLine("25", (78, 93, 82, 97), 0.89)
+    label = ReadLine("25 pieces of it", (78, 92, 160, 98), 0.89)
+    assert not_drawn_twice([figure, label], [own], [dot], CLOCK) == [label]

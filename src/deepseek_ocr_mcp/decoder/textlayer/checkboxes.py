@@ -29,6 +29,10 @@ FRAME: Final = 0.85  # of a frame is inked
 CORNER: Final = 0.12  # of the side of a circle: its corners are empty
 WHITE: Final = 0.25  # of the ring within a frame, at least: a swatch of colour has none
 TICKED_SHARE: Final = 0.08  # of its inside is inked
+LIGHT_MOST: Final = 0.4  # of a coloured box is its light tick, at most
+TICK_WIDE: Final = 0.4  # of the box is its tick wide
+TICK_HIGH: Final = 0.25  # of the box goes the tick up
+TICK_TURN: Final = (0.15, 0.55)  # of its width, where it turns
 SIDE_EM: Final = (0.55, 1.7)  # how large a box is, for the type of its label
 REACH_EM: Final = 2.5  # from a box to the label behind it
 BEFORE_EM: Final = 1.2  # the same to a label before it
@@ -151,9 +155,29 @@ def _is_ticked(box: Box, drawing: Pixels, scale: float) -> bool | None:
     if wide > 0:
         white -= inside.size - np.count_nonzero(inside)
     around_inside = ring.size - inside.size
-    if inside.size == 0 or (around_inside > 0 and white < WHITE * around_inside):
+    if inside.size == 0:
         return None
+    if around_inside > 0 and white < WHITE * around_inside:
+        return True if _is_tick(~ink[edge:-edge, edge:-edge]) else None
     return bool(inside.mean() > TICKED_SHARE)
+
+
+def _is_tick(mark: Mask) -> bool:
+    """Whether a light mark on a coloured box goes down a little and then up higher: browsers draw a tick so.
+
+    Any other sign on a coloured box may be a picture.
+    """
+    columns = np.flatnonzero(mark.any(axis=0))
+    if len(columns) < TICK_WIDE * mark.shape[1] or not TICKED_SHARE < mark.mean() < LIGHT_MOST:
+        return False
+    rows = np.arange(len(mark))[:, None]
+    part = mark[:, columns[0] : columns[-1] + 1]
+    if not part.any(axis=0).all():
+        return False
+    heights = (part * rows).sum(axis=0) / part.sum(axis=0)  # of the middle of the stroke, from the top
+    lowest = int(heights.argmax())
+    down, up = heights[lowest] - heights[0], heights[lowest] - heights[-1]
+    return bool(TICK_TURN[0] <= lowest / len(heights) <= TICK_TURN[1] and up > down > 0 and up > TICK_HIGH * len(mark))
 
 
 def _has_square_frame(ink: Mask) -> bool:

@@ -29,7 +29,7 @@ from .drawing import activate
 from .drawn_text import text_area
 from .forms import Button, Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
-from .merging import ReadLine, is_readable, merged
+from .merging import ReadLine, is_readable, merged, not_drawn_twice
 from .shapes import belied
 from .sideways import with_sideways
 from .tables import Ruling, cut_at_rules, visible
@@ -167,6 +167,8 @@ class _Examined:
     sight: Sight
     verdict: Verdict
     inks: list[Box]
+    signs: list[Box]
+    """Boxes to tick, buttons and list marks that are drawn: the text has them as characters."""
 
     @classmethod
     def of(cls, found: Opened, clock: Clock) -> _Examined:
@@ -177,10 +179,12 @@ class _Examined:
         sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
         content.dots = [dot for dot in content.dots if not any(_is_within(dot, box) for box in boxes)]
         content.rules = visible(content.rules, sight.without_text, sight.scale, clock)
-        _blank(sight, [*boxes, *(button.box for button in found.buttons)])
+        ticks = [*boxes, *(button.box for button in found.buttons)]
+        _blank(sight, ticks)
         area = text_area(sight.without_text, clock) if sight.shown else None
         drawn = [tuple(side / sight.scale for side in area)] if area is not None else []
-        return cls(content, sight, judged(content, sight, _around([*drawn, *found.inks]), clock), found.inks)
+        verdict = judged(content, sight, _around([*drawn, *found.inks]), clock)
+        return cls(content, sight, verdict, found.inks, [*ticks, *content.dots])
 
 
 def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
@@ -328,7 +332,10 @@ class _Layer:
             upright = _Way(0, [], Ruling(page.content.rules, page.content.fills), page.content.dots)
             self.ways.insert(0, upright)
         usual = median(line.size for line in upright.lines) if upright.lines else math.inf
-        for line in rest:  # what is written by hand is no heading, however large it is
+        own = [line for way in self.ways for line in way.lines]
+        for line in not_drawn_twice(
+            rest, own, page.signs, clock
+        ):  # what is written by hand is no heading, however large it is
             by_hand = any(_is_within(line.box, box) for box in page.inks)
             upright.lines.append(line.as_line(usual if by_hand else math.inf))
         return self

@@ -18,11 +18,13 @@ from typing import Any, Final
 from .content import Box, Clock, Glyph, Run
 from .lines import IDEOGRAPH, LayerLine, Mark
 
-__all__ = ["ReadLine", "is_readable", "merged"]
+__all__ = ["ReadLine", "is_readable", "merged", "not_drawn_twice"]
 
 UNKNOWN: Final = "\ufffd"
 COVERED_SHARE: Final = 0.5  # of a read line lies on a line of the file: both are the same
 LEVEL_SHARE: Final = 0.5  # of the lower line's height is shared
+SHADOW: Final = 0.8  # of a read line and the line over it is alike: its shadow; chance words in one place are none
+SIGN_WIDE: Final = 2.0  # times a drawn sign may the reading of it be wide
 ALIKE: Final = 0.6  # of a line's known characters are read alike: the font says what it shows
 FILLED_ALIKE: Final = 0.7  # the same for a line whose unknown characters are filled in
 LONGEST_FILL: Final = 4  # characters for one that is unknown: a ligature has three
@@ -117,6 +119,36 @@ def merged(
                     used.add(n)
         out += _compared(line, box, sorted(found, key=lambda other: other.box[0]))
     return out, [other for n, other in enumerate(read) if n not in used and other.text.strip()]
+
+
+def not_drawn_twice(
+    read: Sequence[ReadLine], lines: Sequence[LayerLine], signs: Sequence[Box], clock: Clock
+) -> list[ReadLine]:
+    """What was read, without what the lines of the file give already.
+
+    A blurred shadow under a heading is a picture of its words, and a drawn list mark looks like a small figure.
+
+    Args:
+        lines: of the file.
+        signs: the boxes of drawn signs that the lines have as characters.
+    """
+    boxes = [(line.text, _box_of(line)) for line in lines]
+    kept = []
+    for other in read:
+        clock.tick()
+        if any(_is_on(other.box, sign) for sign in signs):
+            continue
+        under = [text for text, box in boxes if _is_same(box, other.box) and _share(box, other.box) >= COVERED_SHARE]
+        if not any(SequenceMatcher(None, text, other.text, autojunk=False).ratio() >= SHADOW for text in under):
+            kept.append(other)
+    return kept
+
+
+def _is_on(box: Box, sign: Box) -> bool:
+    """Whether a box is where a sign is, and no line beside it."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    most = SIGN_WIDE * max(sign[2] - sign[0], sign[3] - sign[1])
+    return sign[0] <= x <= sign[2] and sign[1] <= y <= sign[3] and box[2] - box[0] <= most
 
 
 def _box_of(line: LayerLine) -> Box:
