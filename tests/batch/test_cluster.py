@@ -176,7 +176,7 @@ def corpus(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         "empty.png": (b"", "unreadable_input"),
         "rubbish.png": (b"\x89PNG\r\n\x1a\nrubbish", "unreadable_input"),
         "cut.tiff": (tiff(50, 51)[:200], "unreadable_input"),
-        "locked.pdf": (locked_pdf(), "unreadable_input"),
+        "locked.pdf": (locked_pdf(), "password_needed"),
         "crashes-the-decoder.pdf": (b"%PDF-crash", "unreadable_input"),
         "crashes-the-engine.png": (png(40, 33), "worker_crashed"),
         "kills-the-worker.png": (png(40, 35), "worker_crashed"),

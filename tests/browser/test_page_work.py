@@ -7,13 +7,14 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pypdfium2
 import pytest
 from PIL import Image
-from playwright.sync_api import CDPSession, Page, Route, expect
+from playwright.sync_api import CDPSession, FloatRect, Page, Route, expect
 
 from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited, until_kept
 from browser.test_page import TOKEN, Serve, add, choose, pdf, read, shown
@@ -594,20 +595,23 @@ def test_the_word_under_the_pointer_lights_up_on_the_page_and_in_the_text(visito
     page = visitor.open(rapid)
     read(page, ("note.png", written("Hello from the harbour\nSee you at nine")))
     marked = """() => [...(CSS.highlights.get("word") ?? [])].map((range) => range.toString())"""
-    image = page.locator(".sheet-image").bounding_box()
-    line = page.locator(".box").first.bounding_box()
-    assert image is not None
-    assert line is not None
-    page.mouse.move(line["x"] + line["width"] - 12, line["y"] + line["height"] / 2)
+
+    def box(name: str) -> FloatRect:
+        found = page.locator(name).first.bounding_box()
+        assert found is not None
+        return found
+
+    def lights_up(name: str, x: Callable[[FloatRect], float], word: str) -> bool:
+        """Whether the pointer, on the first of these elements as it lies now, lights up this word alone."""
+        place = box(name)
+        page.mouse.move(place["x"] + x(place), place["y"] + min(10, place["height"] / 2))
+        return bool(page.evaluate(marked) == [word])
+
+    wait_until(lambda: lights_up(".box", lambda line: line["width"] - 12, "harbour"))
     expect(page.locator(".word")).to_be_visible()
-    wait_until(lambda: page.evaluate(marked) == ["harbour"])
     # And from the text to the page: the first word is at the left.
-    bit = page.locator(".bit").first.bounding_box()
-    assert bit is not None
-    page.mouse.move(bit["x"] + 6, bit["y"] + 10)
-    wait_until(lambda: page.evaluate(marked) == ["Hello"])
-    word = page.locator(".word").bounding_box()
-    assert word is not None
+    wait_until(lambda: lights_up(".bit", lambda _: 6, "Hello"))
+    line, word = box(".box"), box(".word")
     assert abs(word["x"] - line["x"]) < 8
     assert word["width"] < line["width"] / 3
 
