@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 LEAST_STEP: Final = 0.02  # part of a page; a client redraws its bar for each step of progress
+LEAST_S: Final = 0.1  # between two steps; nobody sees more, and each takes time from the engine
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Gets the number of pages done, the number of all pages, and a sentence. The first number strictly increases."""
@@ -85,13 +86,16 @@ class ProgressReport:
         self._report = report
         self._total = total
         self._last = -1.0
+        self._next = -inf
+        """When the next step may be reported."""
 
     async def __call__(self, done: float, message: str) -> None:
         if done >= LOADING_SHARE:
             self._place.begin()
-        if self._report is None or done < self._last + LEAST_STEP:
+        now = anyio.current_time()
+        if self._report is None or done < self._last + LEAST_STEP or now < self._next:
             return
-        self._last = done
+        self._last, self._next = done, now + LEAST_S
         await self._report(round(done, 3), float(self._total), message)
 
 
