@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         "auto",
         "Engine",
         "The arithmetic of RapidOCR's recognition model. `int8`: 8-bit integers. On a processor with instructions for "
-        "their products (AVX-512 VNNI, AVX-VNNI, Arm's dot products), a page takes two thirds of the time; lines of "
+        "their products (AVX-512 VNNI, AVX-VNNI, Arm's dot products), a page takes seven tenths of the time; lines of "
         "which the integers are unsure are read again in float32. `float32`: the model as it was trained. `auto`: "
         "integers where the processor has such instructions, else float32.",
     )
