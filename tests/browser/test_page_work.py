@@ -342,7 +342,7 @@ def test_a_camera_takes_picture_after_picture_and_is_off_afterwards(visitor: Vis
     assert page.evaluate(tracks) == 1
     dialog.get_by_role("button", name="Done").click()
     expect(dialog).to_be_hidden()
-    assert page.evaluate(tracks) == 0
+    wait_until(lambda: page.evaluate(tracks) == 0)  # a dialog tells its end a moment after it is gone
     expect(page.locator(".file-name")).to_have_count(2)
     expect(page.locator(".file-name").first).to_contain_text(re.compile(r"^Photo \d\d\.\d\d\.\d\d\.jpg$"))
     page.click("#read")
