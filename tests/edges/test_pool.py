@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -78,7 +79,9 @@ async def test_a_document_is_read_by_two_cards_and_comes_back_in_order() -> None
         pids = [worker["pid"] for worker in told["workers"]]
         assert len(set(pids)) == 2
         moved = facts(await mcp.call_tool("gpu_release", {}))
-        assert (moved["to"], moved["message"][:15]) == ("unloaded", "2 of 2 workers:")
+        assert moved["to"] == "unloaded"
+        # Workers that end in the same way share a sentence; a busy machine may make them differ.
+        assert sum(map(int, re.findall(r"(\d) of 2 workers:", moved["message"]))) == 2
         assert not any(alive(pid) for pid in pids)
 
 
