@@ -9,6 +9,7 @@ actor time and again is reported and passed over; nothing that was read beside i
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import os
 import tempfile
@@ -134,14 +135,17 @@ class RowReader:
             if ended is not None:
                 counts.add(Counts.load(ended))
                 continue
-            unit = await self._read(task, attempts)
-            if unit.error is not None and unit.error.is_fatal:
-                counts.add_fatal(unit.error)
-                break
-            hand.append(unit)
-            if time.monotonic() - since >= FLUSH_S:
-                counts.add(await self._write(hand))
-                hand, since = [], time.monotonic()
+            async with self._alone() if attempts else contextlib.nullcontext():
+                unit = await self._read(task, attempts)
+                if unit.error is not None and unit.error.is_fatal:
+                    counts.add_fatal(unit.error)
+                    break
+                hand.append(unit)
+                # A unit that was read alone and killed nothing is written before another suspect is read: else it would
+                # be lost with the next actor that dies, until it is blamed itself.
+                if attempts or time.monotonic() - since >= FLUSH_S:
+                    counts.add(await self._write(hand))
+                    hand, since = [], time.monotonic()
         counts.add(await self._write(hand))
         return counts
 
@@ -171,10 +175,9 @@ class RowReader:
                 f"Pages {task.unit} of {task.source.url} were under way when {ATTEMPTS} workers died.",
                 remedy="Read the file alone with `deepseek-ocr-mcp ocr` and look at the machine's memory.",
             )
-        if attempts:
-            async with self._alone():
-                await self._ledger.begin_again.remote(unit.name)
-                text = await self._read_unit(task)
+        if attempts:  # the caller has nothing else read meanwhile
+            await self._ledger.begin_again.remote(unit.name)
+            text = await self._read_unit(task)
         else:
             async with self._room:
                 text = await self._read_unit(task)
