@@ -7,14 +7,14 @@ a column has a figure in each of them, or a cell ends before it is full.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Final
 
 from .lines import FIGURE, LIST_MARK, Box, Element, TextLine
 
-__all__ = ["names_nothing", "table_in_bands"]
+__all__ = ["is_one_column", "names_nothing", "table_in_bands"]
 
 # Tuned on tables that browsers, LaTeX and PDF libraries write. Where a constant is wrong, two rows are one, or the
 # second line of a cell is a row of its own.
@@ -53,9 +53,13 @@ def table_in_bands(lines: Sequence[TextLine], inside: Sequence[int], ys: Sequenc
 def names_nothing(lines: Sequence[TextLine], inside: Sequence[int], left: float, right: float) -> bool:
     """Whether what stands in a row is one line over its middle, such as the title of a table: no row of it."""
     boxes = [lines[n].box for n in inside]
-    is_one_column = all(b[0] < a[2] for a, b in pairwise(sorted(boxes)))
     middle = (left + right) / 2
-    return bool(boxes) and is_one_column and all(box[0] < middle < box[2] for box in boxes)
+    return bool(boxes) and is_one_column(boxes) and all(box[0] < middle < box[2] for box in boxes)
+
+
+def is_one_column(boxes: Iterable[Box]) -> bool:
+    """Whether no box stands beside the others."""
+    return all(b[0] < a[2] for a, b in pairwise(sorted(boxes)))
 
 
 def _middle(line: TextLine) -> float:

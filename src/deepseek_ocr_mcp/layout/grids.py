@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Final
 
-from .banded import names_nothing, table_in_bands
+from .banded import is_one_column, names_nothing, table_in_bands
 from .lines import LIST_MARK, Box, Element, Frame, TextLine, runs_leftwards
 from .order import ArrangedPart, arrange
 from .rules import LEAST_BANDS, Grid, find_bands, find_grids, no_tick
@@ -101,9 +101,8 @@ def _tables_of(ys: list[float], left: float, right: float, page: _LinesByHeight)
     usual = median(b - a for a, b in pairwise(ys))
     part = ys[:1]
     for above, y in pairwise(ys):
-        boxes = sorted(page.lines[n].box for n in page.free_inside((left, above, right, y)))
-        is_one_column = all(b[0] < a[2] for a, b in pairwise(boxes))
-        if y - above > CAPTION_ROW * usual and is_one_column:
+        inside = page.free_inside((left, above, right, y))
+        if y - above > CAPTION_ROW * usual and is_one_column(page.lines[n].box for n in inside):
             yield part
             part = []
         part.append(y)
@@ -112,14 +111,15 @@ def _tables_of(ys: list[float], left: float, right: float, page: _LinesByHeight)
 
 def _without_titles(ys: list[float], left: float, right: float, page: _LinesByHeight) -> list[float]:
     """The heights of rules without the first and last rows that hold nothing but a title or a note."""
+
+    def is_title(row: int) -> bool:
+        inside = page.free_inside((left, ys[row], right, ys[row + 1]))
+        return names_nothing(page.lines, inside, left, right)
+
     first, last = 0, len(ys) - 1
-    while first < last and names_nothing(
-        page.lines, page.free_inside((left, ys[first], right, ys[first + 1])), left, right
-    ):
+    while first < last and is_title(first):
         first += 1
-    while first < last and names_nothing(
-        page.lines, page.free_inside((left, ys[last - 1], right, ys[last])), left, right
-    ):
+    while first < last and is_title(last - 1):
         last -= 1
     return ys[first : last + 1]
 

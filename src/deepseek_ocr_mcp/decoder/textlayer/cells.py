@@ -29,6 +29,7 @@ WIDEST_EM: Final = 0.4  # a usual space of justified prose; where it seems wider
 NEAR_ROWS: Final = 5  # above and below that are looked at
 NEAR_EM: Final = 3.0  # from row to row of a table, at most
 SUPPORT: Final = 2  # rows that have an edge there
+TWO_PLACES: Final = 2.5  # of its advances: characters that are farther apart have two places or more between them
 ONE_WIDTH_CHARS: Final = 6  # least length of a line that shows type of one width
 WIDE_STEPS: Final = 3.0  # of its advances: white that parts cells by itself; behind a stop stand two
 OFF_GRID: Final = 0.06  # of its advance: how far a character may stand from its place
@@ -46,12 +47,9 @@ class _White:
 
 def cut_at_columns(lines: Sequence[LayerLine], clock: Clock) -> list[LayerLine]:
     """The lines, cut where cells of a table touch."""
-    level = [
-        line
-        for line in lines
-        if not line.vertical and line.placed is None and not any(direction(mark.text) == "R" for mark in line.marks)
-    ]
-    whites = {id(line): _whites(line) for line in level}
+    level = [line for line in lines if not line.vertical and line.placed is None and not _runs_leftwards(line)]
+    steps = {id(line): _step(line) for line in level}
+    whites = {id(line): _whites(line, steps[id(line)]) for line in level}
     widths = [w.right - w.left for line in level for w in whites[id(line)] if w.right - w.left < line.size]
     sizes = [line.size for line in level]
     usual = min(median(widths) / median(sizes), WIDEST_EM) if len(widths) > 10 else USUAL_EM
@@ -62,12 +60,11 @@ def cut_at_columns(lines: Sequence[LayerLine], clock: Clock) -> list[LayerLine]:
     out: list[LayerLine] = []
     page = _Rows(sorted(level, key=lambda line: line.base), candidates)
     for line in lines:
+        wide = max(WIDE_EM * line.size, WIDE_SPACES * usual * line.size, WIDE_STEPS * steps.get(id(line), 0.0))
         cuts = [
             white.at
             for white in candidates.get(id(line), ())
-            if white.right - white.left
-            >= max(WIDE_EM * line.size, WIDE_SPACES * usual * line.size, WIDE_STEPS * _step(line))
-            or page.have_edge(white, line, clock)
+            if white.right - white.left >= wide or page.have_edge(white, line, clock)
         ]
         parts = [line.part(start, stop) for start, stop in pairwise([0, *cuts, len(line.text)])] if cuts else [line]
         out += [part for part in parts if part is not None]
@@ -88,13 +85,16 @@ def _step(line: LayerLine) -> float:
     return least if all(abs(step / least - round(step / least)) <= OFF_GRID for step in steps) else 0.0
 
 
-def _whites(line: LayerLine) -> list[_White]:
-    """The spaces of a line; in type of one width those of two places or more, because one of them is wide already."""
+def _whites(line: LayerLine, step: float) -> list[_White]:
+    """The spaces of a line; in type of one width those of two places or more, because one of them is wide already.
+
+    Args:
+        step: of the line.
+    """
     found = []
-    step = _step(line)
     for at in range(1, len(line.at) - 1):
         if line.at[at] < 0 and line.at[at - 1] >= 0 and line.at[at + 1] >= 0:
-            if step and line.marks[line.at[at + 1]].x - line.marks[line.at[at - 1]].x < 2.5 * step:
+            if step and line.marks[line.at[at + 1]].x - line.marks[line.at[at - 1]].x < TWO_PLACES * step:
                 continue
             found.append(_White(at, line.marks[line.at[at - 1]].right, line.marks[line.at[at + 1]].left))
     return found

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .content import Box, Clock, Glyph, Run
+from .content import Box, Clock, Glyph, Run, is_within
 from .drawing import Pixels
 from .lines import TICKED, UNTICKED
 
@@ -66,22 +66,17 @@ def with_check_boxes(
             framed[box] = is_on  # the mark of a pen that leaves its box is a shape as large, and no frame
     for box in _apart(list(framed), clock):
         is_on = framed[box]
-        inside = [glyph for glyph in shown if _is_in(glyph, box)]
+        inside = [glyph for glyph in shown if is_within(glyph.box, box)]
         label = _label(box, shown, inside, clock)
         if label is not None and all(glyph.text in MARKS or glyph.run.dingbat for glyph in inside):
             found.append(_CheckBox(box, is_on, label))
     if not found:
         return list(shown), []
-    kept = [glyph for glyph in shown if not any(_is_in(glyph, each.box) for each in found)]
+    kept = [glyph for glyph in shown if not any(is_within(glyph.box, each.box) for each in found)]
     for each in found:
         run = Run(size=each.label.run.size, order=0)
         kept.append(Glyph(TICKED if each.is_on else UNTICKED, each.box, each.box[0], each.label.y, run))
     return kept, [each.box for each in found]
-
-
-def _is_in(glyph: Glyph, box: Box) -> bool:
-    x, y = (glyph.box[0] + glyph.box[2]) / 2, (glyph.box[1] + glyph.box[3]) / 2
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def _apart(squares: Sequence[Box], clock: Clock) -> list[Box]:

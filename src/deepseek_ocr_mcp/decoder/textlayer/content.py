@@ -22,7 +22,8 @@ import pypdfium2.raw as raw
 
 from .dingbats import symbol_character, symbol_font
 
-__all__ = ["UNSEEN", "Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "look", "upright"]
+__all__ = ["UNSEEN", "Box", "Clock", "Content", "Glyph", "Matrix", "Picture", "Run", "TooMuch", "is_within",
+           "look", "upright"]  # fmt: skip
 
 Box = tuple[float, float, float, float]
 Segment = tuple[int, float, float]
@@ -436,6 +437,12 @@ def _is_square(box: Box) -> bool:
 
 def _address(item: Any) -> int:
     return ctypes.addressof(item.contents) if item else 0
+
+
+def is_within(part: Box, box: Box) -> bool:
+    """Whether the middle of a box is in another one."""
+    x, y = (part[0] + part[2]) / 2, (part[1] + part[3]) / 2
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def _meet(one: Box | None, other: Box | None) -> Box | None:

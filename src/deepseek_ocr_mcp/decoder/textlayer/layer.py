@@ -24,7 +24,7 @@ from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
 from ...layout.reading import PIECE, Reading, Section, quad_of_box, rectangle_around
 from .cells import cut_at_columns
 from .checkboxes import with_check_boxes
-from .content import Box, Clock, Content, Glyph, Run, TooMuch, look
+from .content import Box, Clock, Content, Glyph, Run, TooMuch, is_within, look
 from .drawing import activate
 from .drawn_text import text_area
 from .forms import Button, Opened, opened
@@ -121,7 +121,7 @@ def _undrawn(found: Opened) -> list[str]:
 def _unread_inks(found: Opened, layer: _Layer) -> list[str]:
     """A remark on what was drawn by hand and where no text was read."""
     glyphs = [glyph for line in layer.lines for glyph in line.glyphs if glyph.score is not None]
-    unread = sum(not any(_is_inside(glyph, box) for glyph in glyphs) for box in found.inks)
+    unread = sum(not any(is_within(glyph.box, box) for glyph in glyphs) for box in found.inks)
     if not unread:
         return []
     many = "1 drawing by hand holds" if unread == 1 else f"{unread} drawings by hand hold"
@@ -177,7 +177,7 @@ class _Examined:
         _doubt_belied(sight, clock)
         sight.shown = _with_buttons(sight.shown, found)
         sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
-        content.dots = [dot for dot in content.dots if not any(_is_within(dot, box) for box in boxes)]
+        content.dots = [dot for dot in content.dots if not any(is_within(dot, box) for box in boxes)]
         content.rules = visible(content.rules, sight.without_text, sight.scale, clock)
         ticks = [*boxes, *(button.box for button in found.buttons)]
         _blank(sight, ticks)
@@ -216,7 +216,7 @@ def _with_buttons(shown: Sequence[Glyph], found: Opened) -> list[Glyph]:
     angles = Counter(_way(glyph.run.angle) for glyph in glyphs)
     way = max(angles, key=lambda angle: angles[angle]) if angles else 0.0  # the page may be turned as a whole
     for button in found.buttons:
-        inside = [glyph for glyph in glyphs if _is_inside(glyph, button.box)]
+        inside = [glyph for glyph in glyphs if is_within(glyph.box, button.box)]
         chosen = {id(glyph) for glyph in inside}
         glyphs = [glyph for glyph in glyphs if id(glyph) not in chosen]
         glyphs.append(_button_mark(button, way))
@@ -233,16 +233,6 @@ def _button_mark(button: Button, way: float) -> Glyph:
     return Glyph(TICKED if button.is_on else UNTICKED, button.box, x, y, run)
 
 
-def _is_inside(glyph: Glyph, box: Box) -> bool:
-    return _is_within(glyph.box, box)
-
-
-def _is_within(part: Box, box: Box) -> bool:
-    """Whether the middle of a box is in another one."""
-    x, y = (part[0] + part[2]) / 2, (part[1] + part[3]) / 2
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
-
-
 def _missing_fields(found: Opened, layer: _Layer, clock: Clock) -> str:
     """Whether what was typed into a form is not in the text: then it is only drawn."""
     if not found.fields:
@@ -254,7 +244,7 @@ def _missing_fields(found: Opened, layer: _Layer, clock: Clock) -> str:
         inside: Counter[str] = Counter()
         for glyph in glyphs:
             clock.tick()
-            if _is_inside(glyph, around):
+            if is_within(glyph.box, around):
                 inside.update(glyph.text)
         wanted = Counter(char for char in entry.text if char.isalnum())
         if (wanted - inside).total() > 0.1 * wanted.total():
@@ -332,11 +322,9 @@ class _Layer:
             upright = _Way(0, [], Ruling(page.content.rules, page.content.fills), page.content.dots)
             self.ways.insert(0, upright)
         usual = median(line.size for line in upright.lines) if upright.lines else math.inf
-        own = [line for way in self.ways for line in way.lines]
-        for line in not_drawn_twice(
-            rest, own, page.signs, clock
-        ):  # what is written by hand is no heading, however large it is
-            by_hand = any(_is_within(line.box, box) for box in page.inks)
+        for line in not_drawn_twice(rest, self.lines, page.signs, clock):
+            # What is written by hand is no heading, however large it is.
+            by_hand = any(is_within(line.box, box) for box in page.inks)
             upright.lines.append(line.as_line(usual if by_hand else math.inf))
         return self
 

@@ -410,9 +410,8 @@ def _follows(before: Mark, mark: Mark) -> bool:
     if abs(mark.base - before.base) > LEVEL_EM * min(before.size, mark.size):
         return False
     size = max(before.size, mark.size)
-    turns = (
-        direction(before.text) == "R" and direction(mark.text) == "L"
-    )  # what follows Hebrew in the file may stand far off
+    # What follows Hebrew in the file may stand far off.
+    turns = direction(before.text) == "R" and direction(mark.text) == "L"
     reach = SPACED_EM if mark.glyph.space == 3 and not turns else JOIN_EM
     return -BACK_EM * size <= mark.left - before.right <= reach * size and mark.right > before.left
 
@@ -722,14 +721,12 @@ def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     """Marks from left to right, None where a space is."""
     pairs = list(pairwise(marks))
     unwritten = [n for n, (before, mark) in enumerate(pairs) if not _has_written_space(before, mark)]
-    tracking = _tracking([pairs[n] for n in unwritten])
+    together = [pairs[n] for n in unwritten]
+    are_letters = _are_letters(together)
+    tracking = _tracking(together) if are_letters else 0.0
     spaces = [_parts(before, mark, tracking) for before, mark in pairs]
     letters = [spaces[n] for n in unwritten if pairs[n][1].text != "."]
-    if (
-        len(letters) >= STRETCHED_LEAST
-        and sum(letters) > STRETCHED_SHARE * len(letters)
-        and _are_letters([pairs[n] for n in unwritten])
-    ):
+    if are_letters and len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = {n: pairs[n][1].left - pairs[n][0].right for n in unwritten}
         usual = median(gaps.values())
         if usual < JOIN_EM * marks[0].size:
@@ -742,9 +739,14 @@ def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
         yield mark
 
 
+def _is_next(before: Mark, mark: Mark) -> bool:
+    """Whether a mark is the next one in the file, and begins no line there."""
+    return mark.number == before.number + 1 and not mark.glyph.fresh
+
+
 def _has_written_space(before: Mark, mark: Mark) -> bool:
     """Whether the file writes a space between two marks."""
-    return mark.number == before.number + 1 and not mark.glyph.fresh and mark.glyph.space == 3
+    return _is_next(before, mark) and mark.glyph.space == 3
 
 
 def _are_letters(pairs: Sequence[tuple[Mark, Mark]]) -> bool:
@@ -756,9 +758,9 @@ def _tracking(pairs: Sequence[tuple[Mark, Mark]]) -> float:
     """The white that a line has between all of its letters, beyond their widths; 0 for most lines.
 
     Args:
-        pairs: neighbours between which the file writes no space.
+        pairs: neighbours, most of them letters, between which the file writes no space.
     """
-    if len(pairs) < STRETCHED_LEAST or not _are_letters(pairs):
+    if len(pairs) < STRETCHED_LEAST:
         return 0.0
     whites = sorted(_white(before, mark) or 0.0 for before, mark in pairs)
     return max(0.0, whites[len(whites) // 4])  # the median is a space, where most words have one letter
@@ -771,14 +773,13 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
         return gap > JOIN_EM * size
     if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
         return gap > SCRIPT_GAP_EM * size
-    follows = mark.number == before.number + 1 and not mark.glyph.fresh
     white = _white(before, mark)
     is_exact = white is not None and not before.glyph.is_end_least
-    if follows and mark.glyph.space == 3:  # unless the file takes back the room that it gave the space
+    if _has_written_space(before, mark):  # unless the file takes back the room that it gave the space
         return not is_exact or abs(white or 0.0) > NO_SPACE_EM * size or gap > SPACE_EM * size
     if white is not None and (is_exact or white > SPACE_EM * size):
         return white - tracking > SPACE_EM * size
-    if follows:
+    if _is_next(before, mark):
         return mark.glyph.space == 2 or (mark.glyph.space == 1 and gap > GAP_EM / 2 * size)
     return gap > GAP_EM * size
 

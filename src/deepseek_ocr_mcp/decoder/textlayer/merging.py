@@ -15,7 +15,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any, Final
 
-from .content import Box, Clock, Glyph, Run
+from .content import Box, Clock, Glyph, Run, is_within
 from .lines import IDEOGRAPH, LayerLine, Mark
 
 __all__ = ["ReadLine", "is_readable", "merged", "not_drawn_twice"]
@@ -146,9 +146,7 @@ def not_drawn_twice(
 
 def _is_on(box: Box, sign: Box) -> bool:
     """Whether a box is where a sign is, and no line beside it."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    most = SIGN_WIDE * max(sign[2] - sign[0], sign[3] - sign[1])
-    return sign[0] <= x <= sign[2] and sign[1] <= y <= sign[3] and box[2] - box[0] <= most
+    return is_within(box, sign) and box[2] - box[0] <= SIGN_WIDE * max(sign[2] - sign[0], sign[3] - sign[1])
 
 
 def _box_of(line: LayerLine) -> Box:
