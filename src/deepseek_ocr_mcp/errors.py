@@ -254,17 +254,17 @@ def closing() -> Cancelled:
     return Cancelled("The server is shutting down.", remedy="Start it again, then send the request again.")
 
 
-def unforeseen(exc: BaseException, what: str = "Reading") -> OcrError:
+def unforeseen(
+    exc: BaseException, what: str = "Reading", remedy: str = "The server goes on; its log on stderr has the details."
+) -> OcrError:
     """The error for a fault of this program. Log `exc` before: its own message may hold text of a page and is left out.
 
     Args:
         exc: the fault; the error names its class only.
         what: the work that failed, as the subject of a sentence.
+        remedy: what to do.
     """
-    return OcrError(
-        f"{what} failed in a way that this program does not foresee ({type(exc).__name__}).",
-        remedy="The server goes on; its log on stderr has the details.",
-    )
+    return OcrError(f"{what} failed in a way that this program does not foresee ({type(exc).__name__}).", remedy=remedy)
 
 
 def cause_of(exc: BaseException) -> BaseException:

@@ -27,7 +27,7 @@ from deepseek_ocr_mcp.batch.files import place_of
 from deepseek_ocr_mcp.batch.ledger import Ledger
 from deepseek_ocr_mcp.batch.lister import list_rows
 from deepseek_ocr_mcp.batch.manifest import merge_manifest
-from deepseek_ocr_mcp.batch.plan import Round, Task, counts_of
+from deepseek_ocr_mcp.batch.plan import Round, Rules, Task, counts_of
 from deepseek_ocr_mcp.batch.planner import RowPlanner
 from deepseek_ocr_mcp.batch.progress import ProgressLine
 from deepseek_ocr_mcp.batch.reader import RowReader
@@ -105,6 +105,8 @@ class Desk:
     def run(self, **batch: Any) -> Summary:
         self.asked, self.units, self.passes = [], [], 0
         request = OcrRequest(image="", mode=batch.pop("mode", ""))
+        names = ("again", "retry_failed", "keep_older")
+        batch["rules"] = Rules(**{name: batch.pop(name) for name in names if name in batch})
         return run_batch(Batch(str(self.scans), str(self.out), request, **batch), SETTINGS)
 
     def manifest(self) -> dict[str, ManifestRow]:
@@ -266,6 +268,22 @@ def test_files_with_the_same_bytes_get_the_same_text(desk: Desk, backwards: bool
     summary = desk.run()
     assert (summary.read, summary.copied, summary.there, desk.passes) == (0, 1, 2, 1)
     assert "](e.png-figures/page-1-figure-1.png)" in desk.text("moved/e.png")
+
+
+def test_the_progress_counts_no_document_twice_where_copies_need_a_second_pass(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[ProgressLine] = []
+
+    def progress_line(**options: Any) -> ProgressLine:
+        lines.append(ProgressLine(**options))
+        return lines[-1]
+
+    monkeypatch.setattr(driver, "ProgressLine", progress_line)
+    for name in ("a.png", "b.png", "c.png"):
+        desk.scan(name, b"the same")
+    assert (desk.run().documents, desk.passes) == (3, 2)
+    assert lines[0]._line(0.0).startswith("3 of 3 files")
 
 
 def test_a_copy_of_what_failed_fails_like_it(desk: Desk) -> None:

@@ -79,12 +79,8 @@ class Batch:
     """The address of a cluster; empty: one on this machine, for this run."""
     workers: int = 0
     """0: one for each GPU, or for each core where the engine needs none."""
-    again: bool = False
-    """Whether what was read before is read, too."""
-    retry_failed: bool = False
-    """Whether what failed by its own fault is tried once more."""
-    keep_older: bool = False
-    """Whether what an older version has read counts as read."""
+    rules: Rules = field(default_factory=Rules)
+    """Which of the documents that earlier runs have done are done."""
     progress: str = "text"
     """`json`: progress and summary are objects in JSON, one a line."""
 
@@ -111,6 +107,16 @@ class Summary:
     left_out: str = ""
     """How many names were left out, and which; empty: none."""
 
+    @property
+    def pages_per_s(self) -> float:
+        """0 if nothing was read."""
+        return self.pages / self.seconds if self.seconds else 0.0
+
+    @property
+    def worker_hours(self) -> float:
+        """Of all workers together."""
+        return self.seconds * self.workers / 3600
+
     def lines(self) -> list[str]:
         """The summary for a person, one fact a line."""
         parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
@@ -118,9 +124,8 @@ class Summary:
         parts += [f"{self.there:,} done before"] if self.there else []
         parts += [f"{self.failed:,} failed"] if self.failed else []
         lines = [", ".join(parts) + "."]
-        if self.pages and self.seconds:
-            hours = self.seconds * self.workers / 3600
-            lines.append(f"{self.pages / self.seconds:.2f} pages/s, {hours:.2f} hours of a worker.")
+        if self.pages_per_s:
+            lines.append(f"{self.pages_per_s:.2f} pages/s, {self.worker_hours:.2f} hours of a worker.")
         if self.notes:
             counts = ", ".join(f"{code} {count:,}" for code, count in sorted(self.notes.items()))
             lines.append(f"Documents with notes: {counts}. The column `notes` of the manifest has their text.")
@@ -128,9 +133,8 @@ class Summary:
 
     def dump(self) -> str:
         """The summary for a program: an object in JSON."""
-        rate = round(self.pages / self.seconds, 3) if self.seconds else 0.0
-        hours = round(self.seconds * self.workers / 3600, 4)
-        return json.dumps({"event": "summary", **asdict(self), "pages_per_s": rate, "worker_hours": hours})
+        rates = {"pages_per_s": round(self.pages_per_s, 3), "worker_hours": round(self.worker_hours, 4)}
+        return json.dumps({"event": "summary", **asdict(self), **rates})
 
 
 def run_batch(batch: Batch, settings: Settings) -> Summary:
@@ -245,20 +249,19 @@ class _BatchRun:
         self._parts = parts
         self._cluster = found
         self._out = place_of(batch.out)
-        if batch.again:
+        if batch.rules.again:
             self._out.remove(self._out.names(UNITS))
         self._round = Round(
             self._out,
             options,
             run,
-            Rules(batch.again, batch.retry_failed, batch.keep_older),
+            batch.rules,
             rows_in_hand=found.workers * max(ROWS_PER_WORKER, 2 * found.at_once),
             taken=_taken(self._out, parts),
         )
         self._as_json = batch.progress == "json"
         self._progress = ProgressLine(as_json=self._as_json)
         self._began = time.monotonic()
-        self._total = Counts()
 
     def read(self, stopped: threading.Event) -> Summary:
         """Read what is not read yet.
@@ -312,11 +315,7 @@ class _BatchRun:
             if self._as_json:
                 lines = [json.dumps({"event": "failure", "text": line}) for line in lines]
             print("\n".join(lines), file=sys.stderr, flush=True)
-        self._total.add(counts)
-        self._total.failures.clear()
-        if self._round.number > 1:
-            self._total.todo -= counts.todo  # the first pass has counted them
-        self._progress.add(counts)
+        self._progress.add(counts if self._round.number == 1 else replace(counts, todo=0))  # the first has counted them
         if counts.fatal:
             raise from_dict(counts.fatal)
 
@@ -334,7 +333,7 @@ class _BatchRun:
         write_part(self._out, rows)
 
     def _summary(self) -> Summary:
-        total = self._total
+        total = self._progress.counts
         summary = Summary(
             documents=total.todo + total.there,
             there=total.there,

@@ -22,7 +22,7 @@ from ..documents.paths import path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
-__all__ = ["PAGE", "STATE", "Location", "SourceDocument", "pieces", "place_of", "translated"]
+__all__ = ["PAGE", "STATE", "Location", "SourceDocument", "lists_in_pages", "pieces", "place_of", "translated"]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -112,28 +112,17 @@ class Location:
         Raises:
             OcrError: it cannot be written.
         """
-        path = self.path(name)
-        with translated(self.url_of(name)):
-            if not self.local and OBJECT_STORES.intersection(_protocols(self.fs)):
-                self.fs.pipe_file(path, data)
-                return
-            temporary = self.path(f"{TEMPORARY}/{secrets.token_hex(8)}")
-            for folder in (temporary, path):
-                self.fs.makedirs(folder.rpartition("/")[0], exist_ok=True)
+        with self._arriving(name) as path:
             if self.local:
-                with open(temporary, "wb") as file:
+                with open(path, "wb") as file:
                     file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
-                os.replace(temporary, path)
             else:
-                self.fs.pipe_file(temporary, data)
-                self.fs.mv(temporary, path)
+                self.fs.pipe_file(path, data)
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are fine."""
         names = list(names)
-        if hasattr(self.fs, "_iterdir"):  # s3fs: a thousand by one request
+        if lists_in_pages(self.fs):  # and deletes as many by one request
             with translated(self.url):
                 for at in range(0, len(names), PAGE):
                     self.fs.rm([self.path(name) for name in names[at : at + PAGE]])
@@ -199,18 +188,30 @@ class Location:
         Raises:
             OcrError: it cannot be written.
         """
-        with translated(self.url_of(name)):
+        with self._arriving(name) as target:
             if self.local:
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(path, self.path(name))
-            elif OBJECT_STORES.intersection(_protocols(self.fs)):
-                self.fs.put_file(path, self.path(name))
+                os.replace(path, target)
             else:
-                temporary = self.path(f"{TEMPORARY}/{secrets.token_hex(8)}")
-                self.fs.makedirs(temporary.rpartition("/")[0], exist_ok=True)
-                self.fs.put_file(path, temporary)
-                self.fs.mv(temporary, self.path(name))
+                self.fs.put_file(path, target)
+
+    @contextmanager
+    def _arriving(self, name: str) -> Iterator[str]:
+        """The path to write a file to, which takes its place at the end of the context."""
+        path = self.path(name)
+        with translated(self.url_of(name)):
+            if not self.local and OBJECT_STORES.intersection(_protocols(self.fs)):
+                yield path
+                return
+            temporary = self.path(f"{TEMPORARY}/{secrets.token_hex(8)}")
+            for folder in (temporary, path):
+                self.fs.makedirs(folder.rpartition("/")[0], exist_ok=True)
+            yield temporary
+            if self.local:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+                os.replace(temporary, path)
+            else:
+                self.fs.mv(temporary, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -261,9 +262,14 @@ def place_of(text: str) -> Location:
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
 
 
+def lists_in_pages(fs: Any) -> bool:
+    """Whether a file system lists page by page, as s3fs does, so that a bucket of any size needs no memory."""
+    return hasattr(fs, "_iterdir")
+
+
 def _contents(fs: Any, path: str) -> bytes:
     """A whole file, by one request where that is possible: s3fs asks for the size first where it may read in parts."""
-    one = {"max_concurrency": 1} if hasattr(fs, "_iterdir") and _takes(fs._cat_file, "max_concurrency") else {}
+    one = {"max_concurrency": 1} if lists_in_pages(fs) and _takes(fs._cat_file, "max_concurrency") else {}
     data: bytes = fs.cat_file(path, **one)
     return data
 
@@ -273,7 +279,7 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 
 
 def _entries(fs: Any, path: str, deep: bool, failed: Callable[[OSError], None] | None) -> Iterator[dict[str, Any]]:
-    if hasattr(fs, "_iterdir"):  # s3fs: page by page, so that a bucket of any size needs no memory
+    if lists_in_pages(fs):
         bucket, key, _ = fs.split_path(path)
         found = fs._iterdir(bucket, delimiter="" if deep else "/", prefix=f"{key}/" if key else "")
         yield from _paged(fs, found)

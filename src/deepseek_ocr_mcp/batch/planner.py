@@ -22,7 +22,7 @@ from ..documents.ranges import parse_pages
 from ..documents.reach import Reach
 from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
-from ..errors import OcrError
+from ..errors import OcrError, unforeseen
 from ..service.service import Incoming, OcrService
 from .assembly import Assembler
 from .counts import Counts
@@ -33,11 +33,13 @@ from .manifest import ManifestIndex, write_part
 from .plan import Round, Task, counts_of, from_row, to_row
 from .state import ManifestRow, units_of
 
-__all__ = ["Planner", "RowPlanner", "snapshot_of", "unforeseen"]
+__all__ = ["REPORT", "Planner", "RowPlanner", "snapshot_of"]
 
 log = logging.getLogger(__name__)
 
 FETCHES: Final = 4  # documents that a planner looks into at once
+REPORT: Final = "Run the command again with --log-level info and report what it says."
+"""What to do about a fault of this program."""
 LOOKED_INTO: Final = 16  # documents that are looked into before what becomes of them is handed on
 
 
@@ -208,7 +210,7 @@ class Planner:
             return task.failed(exc)
         except Exception as exc:
             log.exception("A file failed in a way that this program does not foresee.")
-            return task.failed(unforeseen(exc))
+            return task.failed(unforeseen(exc, "It", REPORT))
 
 
 @asynccontextmanager
@@ -239,11 +241,3 @@ async def _fetched(source: SourceDocument, incoming: Incoming) -> Snapshot:
     finally:
         stop.set()
     return await incoming.snapshot()
-
-
-def unforeseen(exc: BaseException) -> OcrError:
-    """What a person is told of an error that is a fault of this program."""
-    return OcrError(
-        f"It failed in a way that this program does not foresee ({type(exc).__name__}).",
-        remedy="Run the command again with --log-level info and report what it says.",
-    )

@@ -31,7 +31,8 @@ class ProgressLine:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
-        self._counts = Counts()
+        self.counts = Counts()
+        """What was counted so far, in all."""
         self.figures = {"listed": 0, "planned": 0, "planned_pages": 0}
         """See `Ledger.figures`."""
         self._pace: deque[tuple[float, int]] = deque()
@@ -41,11 +42,11 @@ class ProgressLine:
 
     def add(self, counts: Counts) -> None:
         """Add what a task counted."""
-        self._counts.add(counts)
-        self._counts.failures.clear()
+        self.counts.add(counts)
+        self.counts.failures.clear()
         if counts.pages:
             now = time.monotonic()
-            self._pace.append((now, self._counts.pages))
+            self._pace.append((now, self.counts.pages))
             while self._pace[0][0] < now - PACE_S and len(self._pace) > 2:
                 self._pace.popleft()
 
@@ -71,7 +72,7 @@ class ProgressLine:
             sys.stderr.flush()
 
     def _object(self, now: float) -> dict[str, object]:
-        counts, listed, rate = self._counts, self._listed(), self._rate(now)
+        counts, listed, rate = self.counts, self._listed(), self._rate(now)
         left = self._pages_left(listed)
         return {
             "event": "progress",
@@ -84,10 +85,10 @@ class ProgressLine:
         }
 
     def _listed(self) -> int:
-        return max(self.figures["listed"], self._counts.there + self._counts.todo)
+        return max(self.figures["listed"], self.counts.there + self.counts.todo)
 
     def _line(self, now: float) -> str:
-        counts, listed = self._counts, self._listed()
+        counts, listed = self.counts, self._listed()
         parts = [f"{counts.there + counts.ended:,} of {listed:,} files", f"{counts.pages:,} pages"]
         if counts.failed:
             parts.append(f"{counts.failed:,} failed")
@@ -103,12 +104,12 @@ class ProgressLine:
         if len(self._pace) < 2:
             return 0.0
         began, before = self._pace[0]
-        return (self._counts.pages - before) / max(now - began, 1e-3)
+        return (self.counts.pages - before) / max(now - began, 1e-3)
 
     def _pages_left(self, listed: int) -> float | None:
         """By the documents whose pages are known, and for the others that are listed as many as those have."""
         documents, pages = self.figures["planned"], self.figures["planned_pages"]
         if not documents:
             return None
-        unknown = max(0, listed - self._counts.there - documents)
-        return max(0.0, pages - self._counts.pages + unknown * pages / documents)
+        unknown = max(0, listed - self.counts.there - documents)
+        return max(0.0, pages - self.counts.pages + unknown * pages / documents)

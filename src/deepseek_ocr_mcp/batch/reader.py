@@ -31,7 +31,7 @@ from ..config import Settings
 from ..documents.private import private_folder
 from ..documents.ranges import format_pages
 from ..engines import EngineSpec, choose_engine
-from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict
+from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict, unforeseen
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
 from ..service.progress import Terms
@@ -41,7 +41,7 @@ from .counts import Counts
 from .loop import ActorLoop
 from .manifest import write_part
 from .plan import Round, Task, counts_of, from_row
-from .planner import snapshot_of, unforeseen
+from .planner import REPORT, snapshot_of
 from .state import ManifestRow, Unit, UnitText
 
 __all__ = ["ATTEMPTS", "RowReader", "UnitReader", "engine_here", "reader_settings"]
@@ -158,7 +158,7 @@ class RowReader:
             unit.error = exc
         except Exception as exc:
             log.exception("A unit failed in a way that this program does not foresee.")
-            unit.error = unforeseen(exc)
+            unit.error = unforeseen(exc, "It", REPORT)
         if not unit.is_whole and not (unit.error and unit.error.is_fatal):
             own = unit.error.to_dict() if unit.error else None
             answer = await self._ledger.unit_read.remote(task.document, task.units, task.unit, own)
@@ -218,7 +218,7 @@ class RowReader:
                 unit.error = exc
             except Exception as exc:
                 log.exception("A unit failed in a way that this program does not foresee.")
-                unit.error = unforeseen(exc)
+                unit.error = unforeseen(exc, "It", REPORT)
         return self._assembler.failed(unit.task, unit.error)
 
     @asynccontextmanager

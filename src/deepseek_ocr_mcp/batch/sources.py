@@ -19,7 +19,7 @@ from ..documents.argument import Argument
 from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
 from ..documents.paths import READABLE
 from ..documents.reach import Reach
-from .files import PAGE, Location, SourceDocument, place_of, translated
+from .files import PAGE, Location, SourceDocument, lists_in_pages, place_of, translated
 
 __all__ = ["SourcePart", "list_part", "parts_of"]
 
@@ -115,14 +115,14 @@ def _remote_parts(place: Location, out: Location) -> list[SourcePart]:
 
 
 def _is_folder(place: Location) -> bool:
-    if hasattr(place.fs, "_iterdir"):  # s3fs would list all of it
+    if lists_in_pages(place.fs):  # its `isdir` lists all of it
         return next(place.entries(deep=False), None) is not None
     return bool(place.fs.isdir(place.root))
 
 
 def _first_prefixes(place: Location) -> list[str]:
     """The folders of a bucket's prefix; none where one answer of the store does not hold them all."""
-    if not hasattr(place.fs, "_iterdir"):
+    if not lists_in_pages(place.fs):
         return []
     entries = list(itertools.islice(place.entries(deep=False), PAGE))
     if len(entries) >= PAGE:

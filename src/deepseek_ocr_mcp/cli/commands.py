@@ -50,14 +50,16 @@ def run_serve(arguments: argparse.Namespace) -> int:
 def run_batch_command(arguments: argparse.Namespace) -> int:
     """Read a folder on a cluster. Returns the exit code of the worst document."""
     from ..batch.driver import Batch, run_batch
+    from ..batch.plan import Rules
     from ..models import OcrRequest
 
     settings = settings_from(arguments)
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
     request = OcrRequest(image="", **reading_fields(arguments))
-    names = ("source", "out", "ray", "workers", "again", "retry_failed", "keep_older", "progress")
-    batch = Batch(request=request, **{name: getattr(arguments, name) for name in names})
+    rules = Rules(arguments.again, arguments.retry_failed, arguments.keep_older)
+    names = ("source", "out", "ray", "workers", "progress")
+    batch = Batch(request=request, rules=rules, **{name: getattr(arguments, name) for name in names})
     try:
         summary = run_batch(batch, settings)
     except KeyboardInterrupt:
