@@ -153,6 +153,11 @@ class FakeDocument:
         self.there.add(f"page-{number}")
         return PageImage(f"page-{number}", 10, 10)
 
+    async def codes(self, image: PageImage) -> list[dict[str, Any]]:
+        assert image.path in self.there
+        await anyio.lowlevel.checkpoint()
+        return [{"symbology": "EAN-13", "text": image.path, "box": [1, 2, 3, 4]}]
+
     async def text_layer(self, number: int) -> LayerText:
         assert not self.closed
         await anyio.lowlevel.checkpoint()

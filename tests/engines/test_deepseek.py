@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib
 import json
@@ -42,6 +41,8 @@ DATA = Path(__file__).parents[1] / "data"
 DOCUMENT = ReadOptions("document", resolution="tiny")
 FLOATS = torch.empty(0)
 
+pytestmark = pytest.mark.usefixtures("quiet_torch")
+
 
 class Listening:
     """A caller that hears everything and, after `patience` questions, has gone."""
@@ -63,17 +64,6 @@ class Listening:
 
     def is_dropped(self, page: int) -> bool:
         return self.asked >= self.dropped.get(page, sys.maxsize)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # more only get in each other's way with a model of this size
-    gc.collect()
-    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -539,7 +529,7 @@ def test_what_the_model_writes_becomes_text_and_blocks(
     monkeypatch.setattr("deepseek_ocr_mcp.engines.deepseek.engine.usable_cores", lambda: 1)
     engine = DeepSeekEngine()
     engine.load("cpu", Listening())
-    tokenizer = engine._reader._tokenizer
+    tokenizer = engine._reader._checkpoint.tokenizer
 
     def answer(said: str, options: ReadOptions) -> Any:
         script = [*tokenizer.encode(said, add_special_tokens=False), tokenizer.eos_token_id]
@@ -577,7 +567,7 @@ def test_a_loop_is_cut_and_its_neighbours_read_on(v1_folder: Path, pages: list[P
         if row == 0 and step >= before:
             return 40 + step % period
         if step == 300:
-            return int(model._tokenizer.eos_token_id)
+            return int(model._checkpoint.tokenizer.eos_token_id)
         return 40 + (step * step * 3 + step // 7 + row) % 90
 
     with saying(model, choose) as rows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +24,7 @@ LOGIT_TOLERANCE = 2e-6  # of the largest logit, in float32
 WAITS = ("_local_scalar_dense", "nonzero", "_grouped_mm", "grouped_mm_fallback", "is_nonzero", "unique")
 """Parts of names of operations that copy to the host, or whose shape depends on what the router chose."""
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quiet_torch")
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +37,7 @@ from deepseek_ocr_mcp.engines.deepseek.weights import ParkedModel  # noqa: E402
 NATIVE = ("LightOnOCR-3-1B", "PaddleOCR-VL", "GLM-OCR")
 DOCUMENT = ReadOptions("document", resolution="tiny")
 TOKENS = 24
-pytestmark = pytest.mark.filterwarnings("ignore:.*mrope_section.*")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*mrope_section.*"), pytest.mark.usefixtures("quiet_torch")]
 
 
 class Listening:
@@ -47,17 +45,6 @@ class Listening:
     def raise_if_cancelled(self) -> None: ...
     def is_dropped(self, page: int) -> bool:
         return False
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()  # or each collection, and the engine asks for some, goes through all that was imported
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -36,11 +36,13 @@ class Desk:
         fallback: FakeLifecycle | None = None,
         cached: bool = True,
         text_layer: str = IGNORE_LAYER,
+        barcodes: bool = False,
     ) -> None:
         self.engine = engine or FakeLifecycle()
         self.document = document or FakeDocument()
         self.cache = PageCache(enabled=cached, clock=anyio.current_time)
         self.text_layer = text_layer
+        self.barcodes = barcodes
         self.jobs = Jobs(self.engine, fallback, self.cache)  # type: ignore[arg-type]
         self.progress: list[tuple[float, str]] = []
         self.delivered: list[tuple[float, list[int]]] = []
@@ -71,7 +73,7 @@ class Desk:
     async def join(self, stack: AsyncExitStack, ask: Ask, document: FakeDocument, key: str = "k") -> None:
         opened = AsyncExitStack()
         shared = SharedDocument(document, opened.aclose)  # type: ignore[arg-type]
-        work = Work(key, f"{key} reading", shared, FREE, self.text_layer)
+        work = Work(key, f"{key} reading", shared, FREE, self.text_layer, self.barcodes)
         await self.jobs.fill(ask, work)
         if not ask.outstanding():
             return
@@ -545,6 +547,15 @@ async def test_pages_that_no_endpoint_reads_are_drawn_again_for_the_fallback() -
     async with desk.open():
         assert [read.engine for read in (await desk.ask(1)).pages()] == ["other"]
         assert desk.document.drawn == [1, 1], "the first picture was encoded and is gone"
+
+
+async def test_a_page_is_drawn_once_for_its_codes_and_for_the_engine() -> None:
+    desk = Desk(document=FakeDocument(layers={2: "second"}), text_layer="auto", barcodes=True)
+    async with desk.open():
+        ask = await desk.ask(1, 2)
+        assert [[code.text for code in read.codes_seen] for read in ask.pages()] == [["page-1"], ["page-2"]]
+        assert desk.document.drawn == [1, 2]
+        assert not desk.document.there, "the picture of a page with its own text goes, too"
 
 
 # -- what is told on the way

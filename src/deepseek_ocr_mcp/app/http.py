@@ -1,50 +1,26 @@
-"""Makes the uvicorn server of the HTTP edge: it sleeps while it is idle, and leaves signals to `signals.py`.
+"""Makes the server of the HTTP edge. It leaves signals to `signals.py`.
 
 It is imported only when HTTP is served, because the import of uvicorn takes time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import uvicorn
 
 from ..config import Settings
+from ..edges.sleeping_server import SleepingServer
 from .connections import KEEP_ALIVE_S, Connections, most_connections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["BACKLOG", "SleepingServer", "http_server"]
+__all__ = ["BACKLOG", "http_server"]
 
 DRAIN_S: Final = 1  # seconds after OCR_DRAIN_SECONDS, because open event streams never end by themselves
 BACKLOG: Final = 128  # connections that wait to be accepted; asyncio accepts as many at once, and each may fail
-
-
-class SleepingServer(uvicorn.Server):
-    """A server of uvicorn without its timer: that checks ten times a second whether the server should end.
-
-    Args:
-        config: the configuration.
-        stop: set when the server should end.
-    """
-
-    def __init__(self, config: uvicorn.Config, stop: anyio.Event) -> None:
-        super().__init__(config)
-        self._stop = stop
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: `until_signal` handles them."""
-        yield
-
-    async def main_loop(self) -> None:
-        """Return when the server should end."""
-        await self.on_tick(0)
-        await self._stop.wait()
 
 
 def http_server(app: ASGIApp, settings: Settings, stop: anyio.Event) -> SleepingServer:

@@ -372,18 +372,35 @@ class Jobs:
         document = job.work.document
         try:
             if job.work.barcodes:
-                await _read_codes(job, number)
-            if job.work.text_layer != IGNORE_LAYER:
-                layer = await document.text_layer(number)
-                if layer.usable or job.work.text_layer == ONLY_LAYER:
-                    read = replace(_of_layer(number, layer), codes=job.codes.pop(number, ()))
-                    return _Drawn(number, read=read)
-                if layer.partial and self._manager.engine.gives_lines:
-                    part = await document.unread_part(number)
-                    return _Drawn(number, image=part.image, part=part)
-            return _Drawn(number, image=await document.page(number))
+                return await self._draw_with_codes(job, number)
+            return await self._own_text(job, number) or _Drawn(number, image=await document.page(number))
         except OcrError as exc:
             return _Drawn(number, read=ReadPage.failed(number, exc))
+
+    async def _draw_with_codes(self, job: _DocumentJob, number: int) -> _Drawn:
+        """A page whose codes were read. Its picture goes to the engine if the engine reads all of the page."""
+        document = job.work.document
+        image, drawn = await document.page(number), None
+        try:
+            await _read_codes(job, number, image)
+            drawn = await self._own_text(job, number) or _Drawn(number, image=image)
+            return drawn
+        finally:
+            if drawn is None or drawn.image is not image:
+                document.discard(image)
+
+    async def _own_text(self, job: _DocumentJob, number: int) -> _Drawn | None:
+        """A page with its own text, or the part that its text does not hold; None if the engine reads all of it."""
+        document, use = job.work.document, job.work.text_layer
+        if use == IGNORE_LAYER:
+            return None
+        layer = await document.text_layer(number)
+        if layer.usable or use == ONLY_LAYER:
+            return _Drawn(number, read=replace(_of_layer(number, layer), codes=job.codes.pop(number, ())))
+        if layer.partial and self._manager.engine.gives_lines:
+            part = await document.unread_part(number)
+            return _Drawn(number, image=part.image, part=part)
+        return None
 
     async def _give_texts(self, job: _DocumentJob, drawn: Sequence[_Drawn]) -> list[_Drawn]:
         """Deliver the pages that need no engine. Returns the other pages."""
@@ -544,23 +561,19 @@ class Jobs:
                 return await read(fallback)
 
 
-async def _read_codes(job: _DocumentJob, number: int) -> None:
-    """Read the codes on a page, which is drawn for it.
+async def _read_codes(job: _DocumentJob, number: int, image: PageImage) -> None:
+    """Read the codes on the picture of a page.
 
     Raises:
-        OcrError: it cannot be drawn, or the decoder answers something that is no code.
+        OcrError: the decoder answers something that is no code.
     """
-    document = job.work.document
-    image = await document.page(number)
     try:
-        job.codes[number] = tuple(map(Code.of, await document.codes(image)))
+        job.codes[number] = tuple(map(Code.of, await job.work.document.codes(image)))
     except (ValueError, KeyError, TypeError):
         raise UnreadableInput(
             f"The codes of page {number} were answered as something that is no code.",
             remedy="Have the operator set OCR_BARCODES=off.",
         ) from None
-    finally:
-        document.discard(image)
 
 
 def _is_about_pages(error: OcrError) -> bool:

@@ -7,7 +7,7 @@ The service checks a request before it loads anything. It opens the document, ta
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -524,8 +524,8 @@ class OcrService:
                 f"A {known.title} needs the document itself.",
                 remedy="Send a form with the document as `file` and this JSON as `result`.",
             )
-        if known.needs_boxes and not any(block.text for page in pages for block in page.blocks or ()):
-            raise _without_boxes(known.title)
+        if known.needs_boxes:
+            _check_boxes(pages, known.title)
         return self._reader.exported(format, dump_pages(pages), options, document, client)
 
     def export_together(
@@ -536,8 +536,7 @@ class OcrService:
         Raises:
             BadRequest: no page of them has a block with text and a box.
         """
-        if not any(block.text for _, pages in parts for page in pages for block in page.blocks or ()):
-            raise _without_boxes(EXPORT_FORMATS["pdf"].title)
+        _check_boxes((page for _, pages in parts for page in pages), EXPORT_FORMATS["pdf"].title)
         dumped = [(document, dump_pages(pages)) for document, pages in parts]
         return self._reader.joined(dumped, options, client)
 
@@ -586,11 +585,13 @@ class OcrService:
         return await self._manager.release(force)
 
 
-def _without_boxes(title: str) -> BadRequest:
-    return BadRequest(
-        f"None of these pages has blocks with text and a box, so no {title} can be made of them.",
-        remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
-    )
+def _check_boxes(pages: Iterable[Page], title: str) -> None:
+    """Raise `BadRequest` if no page has a block with text, which the format of this title places."""
+    if not any(block.text for page in pages for block in page.blocks or ()):
+        raise BadRequest(
+            f"None of these pages has blocks with text and a box, so no {title} can be made of them.",
+            remedy="Read the document with boxes=words, then send its `pages` as they were answered.",
+        )
 
 
 def _saved(output: str, result: OcrResult) -> str:

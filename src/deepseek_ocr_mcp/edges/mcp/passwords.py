@@ -11,8 +11,8 @@ import html
 import secrets
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qs
@@ -155,15 +155,7 @@ class PasswordDesk:
             return
         import uvicorn  # 0.1 s that no other call needs
 
-        stop = self._stop
-
-        class PasswordPages(uvicorn.Server):
-            @contextmanager
-            def capture_signals(self) -> Iterator[None]:
-                yield  # they are the program's
-
-            async def main_loop(self) -> None:
-                await stop.wait()
+        from ..sleeping_server import SleepingServer
 
         listener = socket.create_server(("127.0.0.1", 0))
         app = Starlette(routes=[Route("/{name}", self._page, methods=["GET", "POST"])])
@@ -173,7 +165,7 @@ class PasswordDesk:
 
         async def serve() -> None:
             with listener:
-                await PasswordPages(config).serve(sockets=[listener])
+                await SleepingServer(config, self._stop).serve(sockets=[listener])
 
         self._tasks.start_soon(serve)
         self._root = f"http://127.0.0.1:{listener.getsockname()[1]}"

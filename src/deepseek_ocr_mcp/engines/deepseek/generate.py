@@ -114,7 +114,6 @@ class ModelReader:
     def __init__(self, checkpoint: Checkpoint, model: nn.Module) -> None:
         self._checkpoint = checkpoint
         self._model: Any = model
-        self._tokenizer = checkpoint.tokenizer
         self._prompts = prompts_for(checkpoint)
 
     def read(

@@ -14,7 +14,8 @@ slots: weights may be parked and come back elsewhere in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -277,9 +278,16 @@ class _RowCache(Cache):  # type: ignore[misc]
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[_RowLayer() for _ in range(layers)])
 
-    def taking_prompt(self, row: int, length: int, capacity: int) -> _TakingPrompt:
+    @contextmanager
+    def taking_prompt(self, row: int, length: int, capacity: int) -> Iterator[None]:
         """While it lasts, layers take a whole prompt into that row."""
-        return _TakingPrompt(self.layers, row, (capacity, length))
+        for layer in self.layers:
+            layer.prompt_row, layer.shape = row, (capacity, length)
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.prompt_row = None
 
     def write_at(self, used: torch.Tensor) -> None:
         """From here on, layers take one token for each row, at these places `(rows, 1)`."""
@@ -298,23 +306,6 @@ class _RowCache(Cache):  # type: ignore[misc]
             if layer.is_initialized:
                 more = length - layer.keys.shape[2]
                 layer.keys, layer.values = pad(layer.keys, (0, 0, 0, more)), pad(layer.values, (0, 0, 0, more))
-
-
-class _TakingPrompt:
-    """See `_RowCache.taking_prompt`."""
-
-    def __init__(self, layers: list[_RowLayer], row: int, shape: tuple[int, int]) -> None:
-        self._layers = layers
-        self._row = row
-        self._shape = shape
-
-    def __enter__(self) -> None:
-        for layer in self._layers:
-            layer.prompt_row, layer.shape = self._row, self._shape
-
-    def __exit__(self, *failure: object) -> None:
-        for layer in self._layers:
-            layer.prompt_row = None
 
 
 class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
