@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from forked import end_template
-from leftovers import KEPT, Transports, child_pids, marked_processes, named, still_running
+from leftovers import KEPT, Transports, child_pids, marked_processes, memory_limit, named, still_running
 
 if TYPE_CHECKING:
     from support import Servers, Signs
@@ -151,10 +151,15 @@ def transports() -> Iterator[Transports]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(transports: Transports) -> Iterator[None]:
-    """The test that leaves a process or an open transport fails, and not the one that stumbles over it later."""
+    """The test that leaves a process, an open transport or a limit of this process fails, and not the one that stumbles
+    over it later.
+    """
     before = child_pids()
+    memory = memory_limit()
     yield
     left = [*transports.take_unclosed(), *map(named, still_running(child_pids() - before - KEPT))]
+    if memory_limit() != memory:
+        left.append(f"a memory limit of {memory_limit()} bytes")
     assert left == [], "left behind"
 
 

@@ -48,6 +48,15 @@ def child_pids() -> set[int]:
     return found
 
 
+def memory_limit() -> int:
+    """The bytes of address space that this process may have; -1: any number, or the system has no such limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return -1
+    return resource.getrlimit(resource.RLIMIT_AS)[0]
+
+
 def still_running(pids: Collection[int]) -> list[int]:
     """Those of these processes that do not end in a moment."""
     if _LONG_LIVED:

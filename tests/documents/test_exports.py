@@ -33,12 +33,6 @@ class Line:
     def raise_if_cancelled(self) -> None: ...
 
 
-@pytest.fixture(autouse=True)
-def no_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is for a process that does nothing else; pytest is not one."""
-    monkeypatch.setattr(PageRenderer, "limit_memory", lambda *_: None)
-
-
 def a_page(number: int, width: int, height: int, *blocks: tuple[str, list[int]]) -> dict[str, Any]:
     made = [{"label": "line", "text": text, "box": box} for text, box in blocks]
     return {"page": number, "width": width, "height": height, "text": "", "blocks": made}

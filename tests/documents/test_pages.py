@@ -44,12 +44,6 @@ class Line:
             raise Cancelled("Nobody waits.", remedy="Send it again.")
 
 
-@pytest.fixture(autouse=True)
-def no_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit is for a process that does nothing else; pytest is not one."""
-    monkeypatch.setattr(PageRenderer, "limit_memory", lambda *_: None)
-
-
 class Desk:
     """A folder to render in."""
 

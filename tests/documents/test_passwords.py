@@ -38,8 +38,7 @@ class Waiting:
 
 
 @pytest.fixture
-def renderer(monkeypatch: pytest.MonkeyPatch) -> PageRenderer:
-    monkeypatch.setattr(PageRenderer, "limit_memory", lambda *_: None)  # it would hold in this process for ever
+def renderer() -> PageRenderer:
     return PageRenderer()
 
 

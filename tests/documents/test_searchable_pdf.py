@@ -207,9 +207,8 @@ def test_a_page_with_some_text_of_its_own_gets_the_text_that_was_read_beside_it(
     assert pdfium(tmp_path / "second.pdf").splitlines() == ["Printed heading", "stamped by hand"]
 
 
-def exported(folder: Path, picture: bytes, page: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> bytes:
+def exported(folder: Path, picture: bytes, page: dict[str, Any]) -> bytes:
     """A searchable PDF of a picture file, by way of the decoder's own method."""
-    monkeypatch.setattr(PageRenderer, "limit_memory", lambda *_: None)  # pytest is no process for that
     (folder / "in").write_bytes(picture)
     (folder / "pages").write_text(json.dumps([page]))
     document = {"path": str(folder / "in"), "name": "in", "max_pixels": 10_000_000, "dpi": DPI}
@@ -225,21 +224,21 @@ def drawn(mode: str, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def test_a_jpeg_goes_into_the_pdf_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jpeg_goes_into_the_pdf_as_it_is(tmp_path: Path) -> None:
     page = {"page": 1, "width": 400, "height": 300, "blocks": []}
     jpeg = drawn("RGB", "JPEG", quality=60)
-    assert jpeg in exported(tmp_path, jpeg, page, monkeypatch)
+    assert jpeg in exported(tmp_path, jpeg, page)
     exif = Image.Exif()
     exif[0x0112] = 6
     sideways = drawn("RGB", "JPEG", quality=60, exif=exif)
-    made = exported(tmp_path, sideways, page | {"width": 300, "height": 400}, monkeypatch)
+    made = exported(tmp_path, sideways, page | {"width": 300, "height": 400})
     assert sideways not in made
     assert pypdfium2.PdfDocument(made)[0].get_width() < pypdfium2.PdfDocument(made)[0].get_height()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_drawn_picture_keeps_every_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_a_drawn_picture_keeps_every_pixel(tmp_path: Path, mode: str) -> None:
     png = drawn(mode, "PNG")
-    made = exported(tmp_path, png, {"page": 1, "width": 400, "height": 300, "blocks": []}, monkeypatch)
+    made = exported(tmp_path, png, {"page": 1, "width": 400, "height": 300, "blocks": []})
     shown = pypdfium2.PdfDocument(made)[0].render(scale=DPI / 72).to_pil().convert("RGB")
     assert shown.tobytes() == Image.open(io.BytesIO(png)).convert("RGB").tobytes()

@@ -145,7 +145,9 @@ async def test_a_damaged_entry_is_dropped_not_served(tmp_path: Path) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("garbage", [b"", b"this is no database" * 1000, bytes(100_000)])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"this is no database" * 1000, bytes(100_000)], ids=["nothing", "words", "zeros"]
+)
 async def test_a_file_that_is_no_database_is_begun_anew(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / FILE).write_bytes(garbage)
     cache = on_disk(tmp_path)
