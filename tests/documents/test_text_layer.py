@@ -67,6 +67,10 @@ class Desk:
         Path(self.path).write_bytes(data)
         return self
 
+    @property
+    def file(self) -> dict[str, str]:
+        return {"path": self.path, "name": "scan"}
+
     def read(
         self,
         mode: str = "document",
@@ -76,12 +80,12 @@ class Desk:
         max_pixels: int = MAX_PIXELS,
         gone: bool = False,
     ) -> LayerAnswer:
-        place = {"path": self.path, "name": "scan", "page": page, "dpi": dpi, "max_pixels": max_pixels}
+        place = {"file": self.file, "page": page, "dpi": dpi, "max_pixels": max_pixels}
         return layer_answer(LayerText(**self.renderer.text_layer(**place, call=Line(gone))), mode, term)
 
     def draw(self, page: int = 1, dpi: int = 100, max_pixels: int = MAX_PIXELS) -> Image.Image:
         out = str(self.folder / "out")
-        size = self.renderer.render(self.path, "scan", page, dpi, max_pixels, out, Line())  # type: ignore[arg-type]
+        size = self.renderer.render(self.file, page, dpi, max_pixels, out, Line())  # type: ignore[arg-type]
         return Image.frombytes("RGB", (size["width"], size["height"]), Path(out).read_bytes())
 
     def text(self, *sheets: Sheet, mode: str = "document", **more: Any) -> str:
@@ -756,7 +760,7 @@ def test_words_in_the_appearance_of_an_annotation_are_read_whatever_its_kind(des
 def test_what_a_document_holds_beside_its_pages_is_told(desk: Desk) -> None:
     def notes(**more: Any) -> list[str]:
         desk.put(born_digital(), **more)
-        facts = desk.renderer.inspect(desk.path, "scan", MAX_PIXELS, 10, Line())  # type: ignore[arg-type]
+        facts = desk.renderer.inspect(desk.file, MAX_PIXELS, 10, Line())  # type: ignore[arg-type]
         return list(facts.get("notes", ()))
 
     assert notes() == []
