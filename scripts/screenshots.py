@@ -53,27 +53,23 @@ STATUS = {
 
 
 FAULTS = """(language) => {
-  const found = [];
-  const root = document.scrollingElement;
+  const found = [], root = document.scrollingElement;
   if (root.scrollWidth > root.clientWidth + 1) found.push(`scrolls sideways by ${root.scrollWidth - root.clientWidth}`);
-  const canvas = document.createElement("canvas").getContext("2d");
+  const pen = document.createElement("canvas").getContext("2d");
   for (const element of document.querySelectorAll("body *")) {
     const box = element.getBoundingClientRect(), style = getComputedStyle(element);
-    if (!box.width || !box.height || style.visibility === "hidden" || element.closest(".sr-only, [hidden], .katex")) continue;
+    if (box.width < 2 || box.height < 2 || style.visibility === "hidden") continue;
+    if (element.closest("[hidden], .katex")) continue;
     const own = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
-    if (element.tagName === "SELECT") {
-      canvas.font = style.font;
-      const room = element.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-      const text = element.selectedOptions[0]?.text ?? "";
-      if (canvas.measureText(text).width > room + 1) found.push(`cut: ${text}`);
-    } else if (element.tagName === "INPUT" && element.placeholder && element.scrollWidth > element.clientWidth + 1) {
-      found.push(`cut: ${element.placeholder}`);
-    } else if (own && style.overflowX !== "visible" && style.overflowX !== "auto" && element.scrollWidth > element.clientWidth + 1) {
-      found.push(`cut: ${own}`);
-    }
-    const words = own.match(/[A-Za-z]{2,}/g) ?? [];
-    if (language !== "en" && words.length > 3 && !/[\u3040-\u9fff]/.test(own) && !element.closest(".text, .rendered, .sheet, pre, code, .entry, .bit, textarea, .words"))
-      found.push(`English: ${own.slice(0, 90)}`);
+    const shown = element.tagName === "SELECT" ? element.selectedOptions[0]?.text : element.placeholder;
+    pen.font = style.font;
+    const room = element.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    if (shown && pen.measureText(shown).width > room + 1) found.push(`cut: ${shown}`);
+    const clips = own && ["hidden", "clip"].includes(style.overflowX);
+    if (clips && element.scrollWidth > element.clientWidth + 1) found.push(`cut: ${own}`);
+    const isText = element.closest(".text, .rendered, .sheet, pre, code, .entry, .bit, textarea");
+    const words = isText || language === "en" || /[\\u3040-\\u9fff]/.test(own) ? [] : own.match(/[A-Za-z]{2,}/g);
+    if (words?.length > 2) found.push(`English: ${own.slice(0, 90)}`);
   }
   return found;
 }"""

@@ -23,7 +23,9 @@ CLIENT_GONE: Final = "client_gone"
 UNKNOWN: Final = "unknown"
 """The mode of a request that named an unknown mode, or that was turned away before it named one."""
 INTERNAL: Final = OcrError.code
-OURS_TO_MEND: Final = frozenset({INTERNAL, "worker_crashed", "gpu_lost", "timeout", "engine_unavailable"})
+OURS_TO_MEND: Final = frozenset(
+    {INTERNAL, "worker_crashed", "write_failed", "gpu_lost", "timeout", "engine_unavailable"}
+)
 """The outcomes on which the operator acts. For every other outcome the caller gets a remedy."""
 
 STEPS: Final[dict[Doing, str]] = {

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import OcrError, cause_of
+from ..errors import OcrError, WriteFailed, cause_of
 from .commands import run_serve
 from .parser import build_parser
 from .shared import INTERRUPTED, print_error
@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its status."""
+    _fill_closed_streams()
     _write_any_character()
     arguments = build_parser().parse_args(argv)
     run = getattr(arguments, "run", run_serve)
@@ -36,17 +37,39 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print_error(error)
                 code = error.exit_code
             case BrokenPipeError():  # the reader of our stdout went away: `… | head`
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _silence_stdout()
                 code = 0
             case OSError(filename=None) as error:  # of a stream: the disk is full, or standard output is closed
                 print_error(
-                    OcrError(f"Writing failed: {error.strerror or error}.", remedy="Send the text somewhere else.")
+                    WriteFailed(f"Writing failed: {error.strerror or error}.", remedy="Send the text somewhere else.")
                 )
-                code = OcrError.exit_code
+                _silence_stdout()
+                code = WriteFailed.exit_code
             case _:
                 raise
     gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms
     sys.exit(code)
+
+
+def _silence_stdout() -> None:
+    """Lead standard output to nowhere: else the interpreter tries to write the rest once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fill_closed_streams() -> None:
+    """Occupy the descriptors 0 to 2 where the caller has closed them: else a file or a pipe of ours would get them.
+
+    Writing to standard output then fails as on a closed descriptor; messages to standard error vanish.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # it takes the lowest descriptor that is free: this one
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)))
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False)))
 
 
 def _write_any_character() -> None:

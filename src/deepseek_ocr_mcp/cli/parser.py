@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 from .. import __version__, logs
 from ..engines import KNOWN, PREFERRED
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from ..text import nearest
 from .clients import CLIENTS, run_client_config
 from .commands import run_batch_command, run_download, run_serve
 from .completion import SHELLS, run_completion
@@ -19,6 +22,8 @@ from .words import for_terminal
 
 __all__ = ["build_parser"]
 
+_CHOICE: Final = re.compile(r"(?P<fault>.*invalid choice: '(?P<word>.*)') \(choose from (?P<known>.*)\)", re.DOTALL)
+_WORD: Final = re.compile(r"[\w-]+")
 PREFERRED_WEIGHTS: Final = KNOWN[PREFERRED].weights
 
 EPILOG: Final = """\
@@ -69,11 +74,33 @@ examples:
 docs/scaling.md tells how long a folder will take, and how a cluster is set up."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the word which a misspelt one is most like."""
+
+    def error(self, message: str) -> NoReturn:
+        if (choice := _CHOICE.match(message)) and (near := nearest(choice["word"], _WORD.findall(choice["known"]))):
+            message = f"{choice['fault']}: did you mean {near}?"
+        super().error(message)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the words of a command line. The command itself refuses the words that it does not know."""
+        arguments: argparse.Namespace
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            getattr(arguments, "command", self)._refuse(unknown)
+        return arguments
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        flags = {flag.lstrip("-").replace("-", "_"): flag for flag in self._option_string_actions}
+        near = flags.get(nearest(unknown[0].partition("=")[0].lstrip("-"), flags))
+        self.error(f"unknown: {' '.join(unknown)}" + (f": did you mean {near}?" if near else ""))
+
+
 class _Commands:
     """The parser of the program, and its commands."""
 
     def __init__(self) -> None:
-        self.parser = argparse.ArgumentParser(
+        self.parser = _Parser(
             prog="deepseek-ocr-mcp",
             description="An MCP server that reads text from images and PDFs. Without a command it serves MCP on "
             "stdin and stdout, as desktop agents expect.",
@@ -96,7 +123,7 @@ class _Commands:
             settings: whether the command takes flags for settings.
             epilog: stands under its help.
         """
-        command: argparse.ArgumentParser = self._commands.add_parser(
+        command: _Parser = self._commands.add_parser(
             name,
             help=help,
             description=help,
@@ -104,13 +131,13 @@ class _Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=command)
         if settings:
             _add_settings(command)
         return command
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> _Parser:
     """The parser of the whole program. The parsed arguments have `run`, a function that takes them."""
     commands = _Commands()
     _add_serve(commands)
