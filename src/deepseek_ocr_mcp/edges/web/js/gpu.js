@@ -149,7 +149,7 @@ export class GpuPanel {
       ),
     );
     // Endpoints have cards of their own; those of this machine have no part in it.
-    this.cards.replaceChildren(...(status.endpoints ? [] : status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [h("p", { class: "muted small-text no-card", lang: status.gpu_note ? "en" : null }, status.gpu_note || t("gpu.none"))]));
+    this.cards.replaceChildren(...(status.endpoints ? [] : status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [this.noCard(status.gpu_note)]));
     this.workers.setAttribute("aria-label", t(status.endpoints ? "gpu.endpoints" : "gpu.workers"));
     this.workers.replaceChildren(...(status.workers ?? []).map((worker, index) => this.worker(worker, index, status)), ...(status.endpoints ?? []).map((endpoint) => this.endpoint(endpoint)));
     const facts = [
@@ -205,6 +205,12 @@ export class GpuPanel {
       h("span", { class: "muted" }, `${t("gpu.served")}: ${number(endpoint.served)}`),
       failed && h("span", { class: "wide small-text", lang: "en" }, endpoint.last_error),
     );
+  }
+
+  /** The reason why no card is listed. */
+  noCard(note) {
+    const known = note ? inWords(note) : t("gpu.none");
+    return h("p", { class: "muted small-text no-card", lang: known ? null : "en" }, known || note);
   }
 
   card(card, status) {

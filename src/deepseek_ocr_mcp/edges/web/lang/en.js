@@ -319,7 +319,7 @@ export default {
   "search.none": "Nowhere in what was read.",
   "search.noPattern": "This is no pattern.",
   "field.text_layer": "Text of the PDF",
-  "layer.auto": "Use it where it is sound",
+  "layer.auto": "Where it is sound",
   "layer.ignore": "Read every page",
   "layer.only": "Use nothing else",
   "token.enter": "Enter the token",
@@ -401,4 +401,9 @@ export default {
   "says.alreadyText": "“{a}” is text already.",
   "says.otherFormat": "“{a}” is of a format that is not read.",
   "says.codes": "Codes were read ({a}); their content stands at the end of the text.",
+  "says.noDriver": "This machine has no NVIDIA driver. A container must be started with --gpus all.",
+  "says.driverOff": "The NVIDIA driver is not loaded.",
+  "says.driverClosed": "The server may not use the NVIDIA driver.",
+  "says.driverOld": "The NVIDIA driver was updated while it ran: restart the machine, or the container.",
+  "says.driverHung": "The NVIDIA driver does not answer. A restart helps.",
 };

@@ -401,4 +401,9 @@ export default {
   "says.alreadyText": "“{a}”本身就是文字，不是图片。",
   "says.otherFormat": "“{a}”的格式无法读取。",
   "says.codes": "已读取编码（{a}），内容位于文字末尾。",
+  "says.noDriver": "这台机器没有 NVIDIA 驱动。容器须以 --gpus all 启动。",
+  "says.driverOff": "NVIDIA 驱动未加载。",
+  "says.driverClosed": "服务器无权使用 NVIDIA 驱动。",
+  "says.driverOld": "NVIDIA 驱动在运行中被更新，请重启机器或容器。",
+  "says.driverHung": "NVIDIA 驱动没有响应，重启可解决。",
 };

@@ -401,4 +401,9 @@ export default {
   "says.alreadyText": "「{a}」本身就是文字，不是圖片。",
   "says.otherFormat": "「{a}」的格式無法讀取。",
   "says.codes": "已讀取編碼（{a}），內容位於文字末尾。",
+  "says.noDriver": "這台機器沒有 NVIDIA 驅動程式。容器須以 --gpus all 啟動。",
+  "says.driverOff": "NVIDIA 驅動程式未載入。",
+  "says.driverClosed": "伺服器無權使用 NVIDIA 驅動程式。",
+  "says.driverOld": "NVIDIA 驅動程式在執行中被更新，請重新啟動機器或容器。",
+  "says.driverHung": "NVIDIA 驅動程式沒有回應，重新啟動可解決。",
 };
