@@ -310,6 +310,13 @@ def test_a_file_over_the_limit_is_not_sent(visitor: Visitor, scholar: HttpServer
     expect(page.locator("#read")).to_be_disabled()
 
 
+def test_an_empty_file_is_said_to_be_empty_and_is_not_sent(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    add(page, ("empty.png", b""))
+    expect(page.locator(".error-box")).to_contain_text("This file is empty.")
+    expect(page.locator("#read")).to_be_disabled()
+
+
 # -- languages and themes
 
 

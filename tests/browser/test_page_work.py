@@ -298,6 +298,20 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     expect(page.get_by_role("heading", name="Drop a page")).to_be_visible()
 
 
+def test_a_tab_clears_its_own_files_and_leaves_those_of_another_tab(visitor: Visitor, rapid: HttpServer) -> None:
+    context = visitor.context(rapid)
+    page, other = visitor.visit(context, rapid), visitor.visit(context, rapid)
+    read(page, ("note.png", written("kept in the browser")))
+    until_kept(page, "kept in the browser")
+    read(other, ("other.png", written("cleared again")))
+    until_kept(other, "cleared again")
+    other.get_by_role("button", name="Clear").click()
+    other.reload()
+    other.wait_for_selector("html[data-ready]")
+    expect(other.locator(".file-name")).to_have_text(["note.png"])
+    expect(shown(other)).to_contain_text("kept in the browser")
+
+
 def test_nothing_is_kept_where_the_reader_does_not_want_it(visitor: Visitor, scholar: HttpServer) -> None:
     page = visitor.open(scholar)
     read(page, ("page.png", png()))

@@ -432,7 +432,7 @@ def _page(path: Path) -> Response:
 def _not_taken(request: Request, taken: str) -> UnreadableInput:
     given = media_type(request)
     return UnreadableInput(
-        f"The body is {ascii(given[:40]) if given else 'of no stated type'}.", remedy=f"Send {taken}."
+        f"The body is of {f'the type {given[:40]!a}' if given else 'no stated type'}.", remedy=f"Send {taken}."
     )
 
 

@@ -21,7 +21,7 @@ import anyio
 from starlette.requests import Request
 
 from ...config import MB
-from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull
+from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull, UnreadableInput
 from ...service.service import Incoming, Kept, OcrService, Snapshot
 from .auth import client_of
 from .bodies import media_type, read_form
@@ -188,13 +188,16 @@ class Uploads:
 
         Raises:
             BadRequest: no length.
+            UnreadableInput: the length is 0.
             InputTooLarge: more than a file may have.
             QueueFull: the server holds as much as it may, and none of it can go.
         """
         length = request.headers.get("upload-length", "")
-        if not length.isdecimal() or not int(length):
-            raise BadRequest("The upload does not say how long it is.", remedy=NO_LENGTH_REMEDY)
+        if not length.isdecimal():
+            raise BadRequest("Upload-Length is missing, or no number of bytes.", remedy=NO_LENGTH_REMEDY)
         size = int(length)
+        if not size:
+            raise UnreadableInput("The document is empty.", remedy="Check that it was saved or downloaded completely.")
         if size > self.max_file_bytes:
             raise InputTooLarge(
                 f"The document has {size / MB:.1f} MiB; the limit is {self.max_file_bytes // MB} MiB.",

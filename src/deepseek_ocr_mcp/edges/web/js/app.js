@@ -149,7 +149,7 @@ function paintOptions(spec) {
 
 /** What the button would read: what was not read yet, or else all files again. */
 function toRead() {
-  const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && item.error?.code !== "too_large_here");
+  const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && !item.unsendable);
   const open = idle.filter((item) => !["done", "error"].includes(item.state));
   return open.length ? open : idle;
 }
@@ -207,7 +207,7 @@ function bringBack(items) {
 }
 
 /** Writes an item down, as it is and where it stands. */
-const keep = (item, page = null) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
+const keep = (item, page = null) => !item.unsendable && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
 function choose(item) {
   chosen = item;
@@ -318,7 +318,7 @@ function paintRow(item) {
     ...(queue.items.length > 1
       ? [iconButton("up", t("moveUp", { name: item.name }), () => move(item, -1), { class: "quiet icon-only order" }), iconButton("down", t("moveDown", { name: item.name }), () => move(item, 1), { class: "quiet icon-only order" })]
       : []),
-    ...((item.state === "error" && item.error.code !== "too_large_here") || (item.state === "done" && queue.items.length > 1) ? [iconButton("again", t("retryFile", { name: item.name }), () => (token.wanted(), queue.start([item])))] : []),
+    ...((item.state === "error" && !item.unsendable) || (item.state === "done" && queue.items.length > 1) ? [iconButton("again", t("retryFile", { name: item.name }), () => (token.wanted(), queue.start([item])))] : []),
     working ? iconButton("close", t("cancelFile", { name: item.name }), () => queue.cancel(item)) : iconButton("close", t("remove", { name: item.name }), () => remove(item)),
   );
   if (focused) parts.open.focus();
@@ -539,8 +539,10 @@ const commands = {
   },
   clear: () => {
     const before = [...queue.items];
-    for (const item of before) queue.remove(item);
-    archive.clear();
+    for (const item of before) {
+      queue.remove(item);
+      archive.forget(item); // one by one: another tab may keep files of its own
+    }
     choose(null);
     $("#welcome [data-do=choose]").focus();
     if (before.some((item) => item.result)) toast(t("cleared"), "", { text: t("undo"), act: () => bringBack(before) });

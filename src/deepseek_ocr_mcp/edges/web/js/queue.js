@@ -74,6 +74,11 @@ export class Item {
     return [this.error, ...this.previewErrors.values()].some((error) => error?.code === "password_needed");
   }
 
+  /** Whether the server need not be asked: it would refuse the file for its size. */
+  get unsendable() {
+    return ["empty_here", "too_large_here"].includes(this.error?.code);
+  }
+
   /** What there is to show: the answer, or the pages that are read so far. */
   get answer() {
     return this.state === "done" ? this.result : ACTIVE.has(this.state) ? this.partial : null;
@@ -125,9 +130,10 @@ export class Queue extends EventTarget {
   add(files, limitMb) {
     const added = files.map((file) => {
       const item = new Item(file, file.shownName ?? file.name);
-      if (limitMb && file.size > limitMb * 2 ** 20) {
+      const code = !file.size ? "empty_here" : limitMb && file.size > limitMb * 2 ** 20 ? "too_large_here" : "";
+      if (code) {
         item.state = "error";
-        item.error = new ApiError({ code: "too_large_here", limit: limitMb });
+        item.error = new ApiError({ code });
         item.error.values = { mb: limitMb };
         item.previewErrors.set(1, item.error);
       }
@@ -230,7 +236,7 @@ export class Queue extends EventTarget {
 
   start(items) {
     for (const item of items) {
-      if (!ACTIVE.has(item.state) && item.error?.code !== "too_large_here") {
+      if (!ACTIVE.has(item.state) && !item.unsendable) {
         this.set(item, "waiting", { error: null, progress: null, partial: null, position: 0, tries: 0, cuts: 0 });
       }
     }

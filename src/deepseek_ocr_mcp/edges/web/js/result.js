@@ -42,7 +42,7 @@ export class ResultPane extends TextPane {
   }
 
   canRetry(item) {
-    return item.error?.code !== "too_large_here";
+    return !item.unsendable;
   }
 
   failed(item) {
