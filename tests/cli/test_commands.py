@@ -129,6 +129,21 @@ def test_standard_streams_that_the_caller_has_closed_break_nothing(page: Path, t
     assert (tmp_path / "page.md").read_text() == echo() + "\n"
 
 
+def test_an_interrupt_while_the_program_is_imported_leaves_no_traceback() -> None:
+    interrupted = """
+import sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "deepseek_ocr_mcp.cli.parser":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from deepseek_ocr_mcp.cli.main import main
+main(["ocr", "page.png"])
+"""
+    done = subprocess.run([COMMAND[0], "-c", interrupted], capture_output=True, text=True, timeout=2 * BOUND_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_an_empty_name_is_refused_and_does_not_mean_the_current_folder(page: Path) -> None:
     refused = run("ocr", "", cwd=page.parent)
     assert (refused.returncode, refused.stdout) == (2, "")

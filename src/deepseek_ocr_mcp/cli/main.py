@@ -7,48 +7,61 @@ writes the text of the page and nothing else. Exit codes: 0 done, 2 wrong usage,
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..errors import OcrError, WriteFailed, cause_of
-from .commands import run_serve
-from .parser import build_parser
-from .shared import INTERRUPTED, print_error
+# The other imports take 0.2 s and stand in functions: Ctrl-C may come meanwhile, and must not end in a traceback.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program and exit with its status."""
-    _fill_closed_streams()
-    _write_any_character()
-    arguments = build_parser().parse_args(argv)
-    run = getattr(arguments, "run", run_serve)
     try:
-        code = run(arguments)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+        _fill_closed_streams()
+        _write_any_character()
+        code = _run(argv)
     except BaseException as exc:
-        match cause_of(exc):
-            case OcrError() as error:
-                print_error(error)
-                code = error.exit_code
-            case BrokenPipeError():  # the reader of our stdout went away: `… | head`
-                _silence_stdout()
-                code = 0
-            case OSError(filename=None) as error:  # of a stream: the disk is full, or standard output is closed
-                print_error(
-                    WriteFailed(f"Writing failed: {error.strerror or error}.", remedy="Send the text somewhere else.")
-                )
-                _silence_stdout()
-                code = WriteFailed.exit_code
-            case _:
-                raise
+        code = _failed(exc)
+    import gc
+
     gc.freeze()  # else the end of the interpreter searches all that was imported for garbage: 60 ms
     sys.exit(code)
+
+
+def _failed(exc: BaseException) -> int:
+    """Print what went wrong. Returns the exit code; raises `exc` where nobody foresaw it."""
+    from ..errors import OcrError, WriteFailed, cause_of
+    from .shared import INTERRUPTED, print_error
+
+    match cause_of(exc):
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case OcrError() as error:
+            print_error(error)
+            return error.exit_code
+        case BrokenPipeError():  # the reader of our stdout went away: `… | head`
+            _silence_stdout()
+            return 0
+        case OSError(filename=None) as error:  # of a stream: the disk is full, or standard output is closed
+            message = f"Writing failed: {error.strerror or error}."
+            print_error(WriteFailed(message, remedy="Send the text somewhere else."))
+            _silence_stdout()
+            return WriteFailed.exit_code
+        case _:
+            raise exc
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from .commands import run_serve
+    from .parser import build_parser
+
+    arguments = build_parser().parse_args(argv)
+    return int(getattr(arguments, "run", run_serve)(arguments))
 
 
 def _silence_stdout() -> None:
