@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny_deepseek
+from calls import Caller
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy, GpuLost
@@ -20,13 +21,6 @@ pytest.importorskip("transformers")
 from deepseek_ocr_mcp.engines.deepseek import engine as module  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import Slots  # noqa: E402
-
-
-class Listening:
-    def progress(self, done: float, message: str = "") -> None: ...
-    def raise_if_cancelled(self) -> None: ...
-    def is_dropped(self, page: int) -> bool:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +48,7 @@ def test_opening_calls_nothing_of_cudas_so_that_the_card_can_still_be_chosen() -
     sys.setprofile(watch)
     try:
         for _ in range(2):  # the first converts the checkpoint, the second maps the fused file
-            engine.open("cuda", Listening())
+            engine.open("cuda", Caller())
         assert not calls
         torch.cuda.is_available()
         assert calls  # or the test would see nothing
@@ -67,10 +61,10 @@ def test_what_was_opened_reads_like_what_was_loaded(tmp_path: Path) -> None:
     pages = [PageImage(str(tmp_path / "page.rgb"), 160, 160)]
     options = ReadOptions("document", resolution="tiny")
     loaded, opened = DeepSeekEngine(), DeepSeekEngine()
-    facts = loaded.load("cpu", Listening())
-    assert opened.open("cpu", Listening()) == facts
+    facts = loaded.load("cpu", Caller())
+    assert opened.open("cpu", Caller()) == facts
     opened.restore("cpu")
-    assert opened.read(pages, options, Listening()) == loaded.read(pages, options, Listening())
+    assert opened.read(pages, options, Caller()) == loaded.read(pages, options, Caller())
 
 
 class FakeCuda:
@@ -125,23 +119,23 @@ def test_a_card_that_cannot_be_used_is_told_before_a_weight_is_read(
 ) -> None:
     cuda.failing = failure
     with pytest.raises(expected, match=words):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
     assert cuda.opened == 0
 
 
 def test_a_card_that_torch_has_no_code_for_is_told_before_a_weight_is_read(cuda: FakeCuda) -> None:
     cuda.capability = (7, 0)
     with pytest.raises(EngineUnavailable, match=r"compute capability 7\.0.*sm_75"):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
     assert cuda.opened == 0
     cuda.capability = (8, 9)
     with pytest.raises(KeyError, match="opened"):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
 
 
 def test_a_worker_that_is_told_so_records_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(module.RECORD, "off")
-    DeepSeekEngine().open("cpu", Listening())
+    DeepSeekEngine().open("cpu", Caller())
     assert not Slots.recordable
 
 
@@ -158,7 +152,7 @@ print(" ".join(late))
 
 
 def test_a_prewarmed_worker_imports_nothing_large_any_more() -> None:
-    DeepSeekEngine().open("cpu", Listening())  # so that the fused file is there
+    DeepSeekEngine().open("cpu", Caller())  # so that the fused file is there
     child = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, timeout=300)
     late = child.stdout.split()
     assert not [name for name in late if name.startswith(("torch", "transformers.models")) or "modeling" in name]

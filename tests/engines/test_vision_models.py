@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import tiny_vision
+from calls import Caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,13 +39,6 @@ NATIVE = ("LightOnOCR-3-1B", "PaddleOCR-VL", "GLM-OCR")
 DOCUMENT = ReadOptions("document", resolution="tiny")
 TOKENS = 24
 pytestmark = [pytest.mark.filterwarnings("ignore:.*mrope_section.*"), pytest.mark.usefixtures("quiet_torch")]
-
-
-class Listening:
-    def progress(self, done: float, message: str = "") -> None: ...
-    def raise_if_cancelled(self) -> None: ...
-    def is_dropped(self, page: int) -> bool:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +107,7 @@ def test_a_page_is_read_as_transformers_writes_it_token_for_token(
     parked.place("cpu")
     monkeypatch.setattr(ModelReader, "_room", lambda *_: 2)  # the third page takes the slot of the first that ends
     for order in ([0, 1, 2], [2, 1, 0]):
-        read = reader.read([pages[number] for number in order], DOCUMENT, Listening(), max_new_tokens=TOKENS)
+        read = reader.read([pages[number] for number in order], DOCUMENT, Caller(), max_new_tokens=TOKENS)
         assert [written.tokens for written in read] == [expected[number] for number in order]
 
 
@@ -136,10 +130,10 @@ def test_unlimited_ocr_looks_back_at_its_prompt_and_a_window_of_its_text(
         pixels = normalised(views.whole[None], "unlimited", original.lm_head.weight)
         inputs = {"input_ids": torch.tensor([ids]), "pixel_values": pixels}
         expected.append(generated(original, {1}, attention_mask=torch.ones_like(inputs["input_ids"]), **inputs))
-    read = reader.read(pages, DOCUMENT, Listening(), max_new_tokens=TOKENS)
+    read = reader.read(pages, DOCUMENT, Caller(), max_new_tokens=TOKENS)
     assert [written.tokens for written in read] == expected
     reader._prompts.window = 0
-    assert [w.tokens for w in reader.read(pages, DOCUMENT, Listening(), max_new_tokens=TOKENS)] != expected
+    assert [w.tokens for w in reader.read(pages, DOCUMENT, Caller(), max_new_tokens=TOKENS)] != expected
 
 
 def test_a_head_that_is_tied_stays_tied_in_the_file_and_on_every_device(checkpoints: Any) -> None:
@@ -167,7 +161,7 @@ def test_tokens_that_are_drawn_depend_on_the_page_alone(checkpoints: Any, pages:
     model = opened(checkpoint).model
 
     def read(checkpoint: Checkpoint, chosen: list[PageImage]) -> list[tuple[int, ...]]:
-        found = ModelReader(checkpoint, model).read(chosen, DOCUMENT, Listening(), max_new_tokens=TOKENS)
+        found = ModelReader(checkpoint, model).read(chosen, DOCUMENT, Caller(), max_new_tokens=TOKENS)
         return [written.tokens for written in found]
 
     together = read(hot, pages)
@@ -199,15 +193,15 @@ def test_the_engine_reads_parks_and_reads_the_same_again_with_a_remark_on_what_i
     monkeypatch.setenv(MODEL_PATH, checkpoint.path)
     monkeypatch.setattr(engine_module, "usable_cores", lambda: 1)
     engine = DeepSeekEngine()
-    assert engine.load("cpu", Listening())["model"] == "PaddleOCR-VL (PaddleOCR-VL)"
-    first = engine.read(pages[:1], DOCUMENT, Listening())
+    assert engine.load("cpu", Caller())["model"] == "PaddleOCR-VL (PaddleOCR-VL)"
+    first = engine.read(pages[:1], DOCUMENT, Caller())
     assert "PaddleOCR-VL reads a whole page as text" in first[0].remark
     engine.offload()
     engine.restore("cpu")
-    assert engine.read(pages[:1], DOCUMENT, Listening()) == first
-    assert not engine.read(pages[:1], replace(DOCUMENT, mode="free"), Listening())[0].remark
+    assert engine.read(pages[:1], DOCUMENT, Caller()) == first
+    assert not engine.read(pages[:1], replace(DOCUMENT, mode="free"), Caller())[0].remark
     with pytest.raises(UnsupportedMode, match="names no prompt") as caught:
-        engine.read(pages[:1], replace(DOCUMENT, mode="describe"), Listening())
+        engine.read(pages[:1], replace(DOCUMENT, mode="describe"), Caller())
     assert "document, figure, free" in caught.value.remedy
 
 
@@ -237,7 +231,7 @@ def test_a_checkpoint_that_lacks_a_file_is_refused_in_words(
 
     def read() -> None:
         checkpoint = read_checkpoint(str(folder))
-        ModelReader(checkpoint, checkpoint.load_model(torch.float32)).read(pages[:1], DOCUMENT, Listening())
+        ModelReader(checkpoint, checkpoint.load_model(torch.float32)).read(pages[:1], DOCUMENT, Caller())
 
     with pytest.raises(EngineUnavailable, match=message):
         read()
