@@ -484,16 +484,7 @@ def test_pages_are_written_as_if_alone_in_whatever_order_they_come_and_enter_slo
     assert max(entered) == room - 1  # as many as there is room for were there at once
 
 
-JOINING = {
-    "one after the other": {3: [1], 9: [2], 30: [3], 31: [4]},
-    "all in the first step": {1: [4, 3, 2, 1]},
-    "when some have ended": {40: [3, 1], 55: [2, 4]},
-    "when all have ended": {1000: [1]},
-}
-"""Numbers of pages by the question for more, one before each token, to which they are the answer."""
-
-
-@pytest.mark.parametrize("when", JOINING)
+@pytest.mark.parametrize("when", ["one after the other", "all in the first step", "at its end", "after its end"])
 @pytest.mark.parametrize(("folder", "most"), [("v1", 32), ("v2", 3)], indirect=["folder"])
 def test_pages_that_join_a_running_call_are_written_as_if_alone(
     folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch, when: str, most: int
@@ -503,24 +494,28 @@ def test_pages_that_join_a_running_call_are_written_as_if_alone(
     together: list[int] = []
     write = Slots.write
     monkeypatch.setattr(Slots, "write", lambda self, tokens: (together.append(len(tokens)), write(self, tokens))[1])
+    first, *others = sorted(range(5), key=lambda number: -len(alone[number].tokens))
+    end = len(alone[first].tokens)  # before each token the call asks for more
+    joining = {
+        "one after the other": {3: others[:1], 5: others[1:2], 6: others[2:3], 7: others[3:]},
+        "all in the first step": {1: others},
+        "at its end": {end // 2: others[3:], end - 1: others[:3]},
+        "after its end": {end + 3: others},
+    }[when]
     call = Listening()
-    call.joining = {question: [pages[number] for number in numbers] for question, numbers in JOINING[when].items()}
+    call.joining = {question: [pages[number] for number in numbers] for question, numbers in joining.items()}
     ended: dict[int, Written] = {}
     read = model.read(
-        pages[:1],
+        [pages[first]],
         DOCUMENT,
         call,
         max_new_tokens=60,
         on_written=lambda number, _, written: ended.update({number: written}),
     )
-    order = [0, *(number for numbers in JOINING[when].values() for number in numbers)]
-    if when == "when all have ended":
-        order = [0]  # the call ended before that question
+    order = [first] if when == "after its end" else [first, *(number for new in joining.values() for number in new)]
     assert read == [alone[number] for number in order]
     assert ended == dict(enumerate(read))
-    if len(order) > 1:
-        assert max(together) > 1  # they shared steps
-        assert max(together) <= most
+    assert max(together) in ((1,) if len(order) == 1 else range(2, most + 1))  # they shared steps
     assert call.rooms[0] == most - 1
 
 
@@ -533,11 +528,8 @@ def test_no_page_is_asked_for_once_memory_ran_out_and_those_that_joined_are_read
     with short_of_memory(model, 1) as sizes:
         read = model.read(pages[:1], DOCUMENT, call, max_new_tokens=60)
     assert read == alone[:3]
-    assert max(sizes) == 4  # slots come by the rows of a step
-    asked = len(call.rooms)
-    assert asked < sum(len(written.tokens) for written in alone[:3])
-    with short_of_memory(model, 0), pytest.raises(MemoryError):
-        model.read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert max(sizes) == 4  # as many slots as a step has rows
+    assert len(call.rooms) == 3  # then memory ran out
 
 
 def test_no_page_joins_a_process_that_is_to_be_replaced(

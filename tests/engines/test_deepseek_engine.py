@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import tiny_deepseek
 from calls import Caller
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
+from deepseek_ocr_mcp.engines.host import EngineHost
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy, GpuLost
 
 torch = pytest.importorskip("torch")
@@ -65,6 +67,49 @@ def test_what_was_opened_reads_like_what_was_loaded(tmp_path: Path) -> None:
     assert opened.open("cpu", Caller()) == facts
     opened.restore("cpu")
     assert opened.read(pages, options, Caller()) == loaded.read(pages, options, Caller())
+
+
+class SecondCall(Caller):
+    """The line to a parent that adds the pages of a second call to the first once two steps have been asked for."""
+
+    def __init__(self, pages: list[PageImage]) -> None:
+        self.pages = [asdict(page) for page in pages]
+        self.told: list[dict[str, Any]] = []
+        self.asked = 0
+
+    def tell(self, **facts: Any) -> None:
+        self.told.append(facts)
+
+    def added(self) -> list[dict[str, Any]]:
+        self.asked += 1
+        return self.pages if self.asked == 3 else []
+
+
+def test_pages_of_two_calls_share_steps_and_are_what_they_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+    for number in range(4):
+        (tmp_path / f"{number}.rgb").write_bytes(bytes((7 * number + n * n) % 256 for n in range(256)) * 300)
+        pages.append(PageImage(str(tmp_path / f"{number}.rgb"), 160, 160))
+    host = EngineHost("deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine")
+    host.load("cpu", {}, Caller())
+    options = {"mode": "document", "resolution": "tiny"}
+
+    def read(pages: list[PageImage], joining: list[PageImage]) -> list[dict[str, Any]]:
+        line = SecondCall(joining)
+        answer = host.read([asdict(page) for page in pages], options, line)
+        answers = {facts["page"]: facts["answer"] for facts in line.told if "page" in facts}
+        assert answer["pages"] == [None] * len(answers)  # each was sent when it had ended
+        return [answers[number] for number in range(len(answers))]
+
+    alone = [read([page], [])[0] for page in pages]
+    assert len({answer["raw"] or answer["text"] for answer in alone}) > 1
+    together: list[int] = []
+    write = Slots.write
+    monkeypatch.setattr(Slots, "write", lambda self, tokens: (together.append(len(tokens)), write(self, tokens))[1])
+    assert read(pages[:2], pages[2:]) == alone
+    assert max(together) == 4
 
 
 class FakeCuda:
