@@ -14,7 +14,7 @@ from .base import Call, Engine, PageImage, PageText, Reading, ReadOptions
 __all__ = ["EngineHost"]
 
 
-class Line(Protocol):
+class _Line(Protocol):
     """The line to the parent; see `worker.main.WireCall`."""
 
     def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None: ...
@@ -27,7 +27,7 @@ class Line(Protocol):
 class _ReadCall:
     """One call of `read`; see `engines.base.Call`."""
 
-    def __init__(self, pages: Sequence[dict[str, Any]], line: Line) -> None:
+    def __init__(self, pages: Sequence[dict[str, Any]], line: _Line) -> None:
         self.images = [PageImage(**page) for page in pages]
         self.given: set[int] = set()
         """Pages whose callers have their answers."""
@@ -83,7 +83,7 @@ class EngineHost:
         self._engine.restore(device)
         return {}
 
-    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: Line) -> dict[str, Any]:
+    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: _Line) -> dict[str, Any]:
         """Read pages. The result has an entry for each page, and null where its answer was sent before.
 
         Raises:
