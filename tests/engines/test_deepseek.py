@@ -7,7 +7,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import tiny_deepseek
+from calls import Caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ FLOATS = torch.empty(0)
 pytestmark = pytest.mark.usefixtures("quiet_torch")
 
 
-class Listening:
+class Listening(Caller):
     """A caller that hears everything and, after `patience` questions, has gone."""
 
     def __init__(self, patience: int = sys.maxsize) -> None:
@@ -53,8 +54,12 @@ class Listening:
         self.heard: list[tuple[float, str]] = []
         self.dropped: dict[int, int] = {}
         """Pages that nobody waits for, from that many questions on."""
+        self.joining: dict[int, list[PageImage]] = {}
+        """Pages that join, after so many questions for more."""
+        self.rooms: list[int] = []
+        self.ended: list[int] = []
 
-    def progress(self, done: float, message: str = "") -> None:
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
         self.heard.append((done, message))
 
     def raise_if_cancelled(self) -> None:
@@ -64,6 +69,10 @@ class Listening:
 
     def is_dropped(self, page: int) -> bool:
         return self.asked >= self.dropped.get(page, sys.maxsize)
+
+    def more(self, room: int) -> list[PageImage]:
+        self.rooms.append(room)
+        return self.joining.pop(len(self.rooms), [])
 
 
 @pytest.fixture(scope="module")
@@ -475,6 +484,76 @@ def test_pages_are_written_as_if_alone_in_whatever_order_they_come_and_enter_slo
     assert max(entered) == room - 1  # as many as there is room for were there at once
 
 
+@pytest.mark.parametrize("when", ["one after the other", "all in the first step", "at its end", "after its end"])
+@pytest.mark.parametrize(("folder", "most"), [("v1", 32), ("v2", 3)], indirect=["folder"])
+def test_pages_that_join_a_running_call_are_written_as_if_alone(
+    folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch, when: str, most: int
+) -> None:
+    alone, model = texts_alone(folder), reader(folder)
+    monkeypatch.setattr(ModelReader, "_room", lambda *_: most)
+    together: list[int] = []
+    write = Slots.write
+    monkeypatch.setattr(Slots, "write", lambda self, tokens: (together.append(len(tokens)), write(self, tokens))[1])
+    first, *others = sorted(range(5), key=lambda number: -len(alone[number].tokens))
+    end = len(alone[first].tokens)  # before each token the call asks for more
+    joining = {
+        "one after the other": {3: others[:1], 5: others[1:2], 6: others[2:3], 7: others[3:]},
+        "all in the first step": {1: others},
+        "at its end": {end // 2: others[3:], end - 1: others[:3]},
+        "after its end": {end + 3: others},
+    }[when]
+    call = Listening()
+    call.joining = {question: [pages[number] for number in numbers] for question, numbers in joining.items()}
+    ended: dict[int, Written] = {}
+    read = model.read(
+        [pages[first]],
+        DOCUMENT,
+        call,
+        max_new_tokens=60,
+        on_written=lambda number, _, written: ended.update({number: written}),
+    )
+    order = [first] if when == "after its end" else [first, *(number for new in joining.values() for number in new)]
+    assert read == [alone[number] for number in order]
+    assert ended == dict(enumerate(read))
+    assert max(together) in ((1,) if len(order) == 1 else range(2, most + 1))  # they shared steps
+    assert call.rooms[0] == most - 1
+
+
+def test_no_page_is_asked_for_once_memory_ran_out_and_those_that_joined_are_read(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone
+) -> None:
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
+    call = Listening()
+    call.joining = {3: [pages[1], pages[2]]}
+    with short_of_memory(model, 1) as sizes:
+        read = model.read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert read == alone[:3]
+    assert max(sizes) == 4  # as many slots as a step has rows
+    assert len(call.rooms) == 3  # then memory ran out
+
+
+def test_no_page_joins_a_process_that_is_to_be_replaced(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "spoiled", "a step could not be recorded")
+    call = Listening()
+    call.joining = {1: [pages[1]]}
+    read = reader(v1_folder).read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert read == texts_alone(v1_folder)[:1]
+    assert call.rooms == []
+
+
+def test_a_page_that_joined_and_is_dropped_harms_no_other(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone
+) -> None:
+    alone = texts_alone(v1_folder)
+    call = Listening()
+    call.joining, call.dropped = {3: [pages[1], pages[2]]}, {1: 20}
+    read = reader(v1_folder).read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert [written.finish for written in read] == [alone[0].finish, "cancelled", alone[2].finish]
+    assert (read[0], read[2]) == (alone[0], alone[2])
+
+
 def test_slots_move_down_when_a_step_of_fewer_rows_holds_them(v1_folder: Path) -> None:
     model: Any = reader(v1_folder)._model
     torch.manual_seed(3)
@@ -799,9 +878,9 @@ def test_pages_that_are_finished_when_memory_runs_out_are_kept(
     read: list[list[int]] = []
     read_all = ModelReader._read_all
 
-    def noted(self: ModelReader, task: Any, numbers: Any, capacity: Any, rows: Any) -> None:
+    def noted(self: ModelReader, task: Any, attempt: Any, numbers: Any) -> None:
         read.append(list(numbers))
-        read_all(self, task, numbers, capacity, rows)
+        read_all(self, task, attempt, numbers)
 
     monkeypatch.setattr(ModelReader, "_read_all", noted)
     with short_of_memory(model, 1, after=after + 2):
@@ -984,7 +1063,7 @@ def test_a_card_that_fails_is_told_apart_from_every_other_error(
         (torch.OutOfMemoryError("CUDA out of memory."), torch.OutOfMemoryError),
     ):
 
-        def fail(*_: Any, error: Exception = error) -> None:
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
             raise error
 
         monkeypatch.setattr(*target, fail)
