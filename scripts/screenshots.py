@@ -371,7 +371,7 @@ def app_error(shown: Shown) -> None:
 
 def app_full(shown: Shown) -> None:
     app(shown)
-    shown.app.get_by_role("button", name="Full screen").click()
+    shown.app.locator('button:has(use[href="#i-expand"])').click()
 
 
 def app_table(shown: Shown) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 HEADER: Final = "x-request-id"
 NAMED: Final = ("/documents/", PASSWORDS)  # a name behind them opens something, and must not reach the log
-WATCHED: Final = frozenset({"/health", "/metrics"})  # paths that are asked every few seconds, for ever
+WATCHED: Final = frozenset({"/health", "/metrics"})  # paths that monitors ask every few seconds
 
 
 class Access:
@@ -58,7 +58,7 @@ class Access:
             try:
                 await self._app(scope, receive, marked)
             except Exception:
-                status = status or 500  # the server answers so
+                status = status or 500  # the answer of uvicorn to an exception
                 raise
             finally:
                 if status is not None:

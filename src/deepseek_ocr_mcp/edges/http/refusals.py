@@ -47,11 +47,11 @@ _SENTENCES: Final[dict[str, str]] = {
 
 
 def checked(make: Callable[[], M], known: Iterable[str] = ()) -> M:
-    """The result of `make`, a validation by pydantic.
+    """The model that `make` validates.
 
     Args:
         make: validates.
-        known: the fields that there are, for those whose field has another name.
+        known: the fields of the request, for a hint where a field is misspelt.
 
     Raises:
         BadRequest: the request does not fit.

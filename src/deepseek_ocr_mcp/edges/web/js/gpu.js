@@ -21,7 +21,7 @@ export class GpuPanel {
     this.outcome = null;
     this.acting = "";
     this.wake = null;
-    /** Whether the state may change at any moment. */
+    /** Whether something moves or reads, so that the state may change at any moment. */
     this.hurried = () => false;
     this.button.addEventListener("click", () => this.open(this.panel.hidden));
     document.addEventListener("keydown", (event) => {
@@ -71,7 +71,7 @@ export class GpuPanel {
     this.panel.querySelector("button")?.focus({ preventScroll: true });
   }
 
-  /** What stays while the panel is repainted, so that focus does too. */
+  /** The parts that stay while the panel is repainted, so that they keep the focus. */
   build() {
     this.title = h("h2", { id: "gpu-title" }, t("gpu.title"));
     this.engine = h("div", { class: "gpu-engine" });
@@ -162,7 +162,7 @@ export class GpuPanel {
     this.facts.replaceChildren(...facts.map(([key, value]) => h("div", {}, h("dt", {}, t(key)), h("dd", {}, value))));
     if (status.last_error) this.facts.append(h("div", { class: "wide" }, h("dt", {}, t("gpu.lastError")), h("dd", { lang: "en" }, status.last_error)));
     this.offload.hidden = !gpu;
-    // Not `disabled`: that would throw the focus away.
+    // Not `disabled`: that would take the keyboard's focus away.
     this.offload.setAttribute("aria-disabled", String(Boolean(this.acting) || state !== "gpu"));
     this.release.setAttribute("aria-disabled", String(Boolean(this.acting) || (state === "unloaded" && !status.prewarmed)));
     this.offload.classList.toggle("busy", this.acting === "offload");

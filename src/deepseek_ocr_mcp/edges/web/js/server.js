@@ -2,7 +2,7 @@
 
 import { language, t } from "./i18n.js";
 
-/** What a sentence looks like, and which key says the same; groups become the values `a`, `b`, `c`. */
+/** The pattern of a sentence, and the key of its translation; groups become the values `a`, `b`, `c`. */
 const SENTENCES = [
   [/^blank, no text was found\.$/, "note.blank"],
   [/^'(.*)' was not found\.$/, "says.notFound"],
