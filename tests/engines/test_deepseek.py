@@ -1070,7 +1070,7 @@ def test_a_card_that_fails_is_told_apart_from_every_other_error(
         with pytest.raises(expected) as caught:
             calls[step]()
         assert type(caught.value) is expected
-    monkeypatch.setattr(*target, lambda *_: (_ for _ in ()).throw(RuntimeError(LOST)))
+    monkeypatch.setattr(*target, lambda *_, **__: (_ for _ in ()).throw(RuntimeError(LOST)))
     with pytest.raises(GpuLost, match=r"unspecified launch failure\. See") as lost:
         calls[step]()
     assert "nvidia-smi" in lost.value.remedy
