@@ -554,6 +554,31 @@ def test_a_page_that_joined_and_is_dropped_harms_no_other(
     assert (read[0], read[2]) == (alone[0], alone[2])
 
 
+class Leaving(Listening):
+    """Its second page is gone; the word of that comes when it has been asked for a few times."""
+
+    def __init__(self, asks: int) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def is_dropped(self, page: int) -> bool:
+        self.asks -= page == 1
+        return page == 1 and self.asks < 0
+
+
+def test_a_picture_that_is_gone_with_its_caller_harms_no_other_page(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = PageImage(str(tmp_path / "gone.rgb"), 32, 64)
+    model = reader(v1_folder)
+    read = model.read([pages[0], gone, pages[4]], DOCUMENT, Leaving(4), max_new_tokens=60)
+    assert read[1].finish == "cancelled"
+    assert [read[0], read[2]] == [texts_alone(v1_folder)[number] for number in (0, 4)]
+    monkeypatch.setattr(generate, "LEAVING_S", 0.01)
+    with pytest.raises(FileNotFoundError):  # somebody waits for it
+        model.read([pages[0], gone], DOCUMENT, Listening(), max_new_tokens=60)
+
+
 def test_slots_move_down_when_a_step_of_fewer_rows_holds_them(v1_folder: Path) -> None:
     model: Any = reader(v1_folder)._model
     torch.manual_seed(3)
