@@ -192,3 +192,12 @@ def test_the_need_of_a_model_of_transformers_covers_its_largest_page_and_its_lon
 def test_two_copies_of_the_bias_of_the_first_tower_are_what_a_page_without_tiles_needs() -> None:
     bias = 12 * 4096 * 4096 * 2  # heads, patches of 16 pixels in 1024 x 1024, bfloat16
     assert 2 * bias <= looking("v1", 1024) <= 2.2 * bias
+
+
+def test_the_need_of_unlimited_ocr_covers_a_page_with_all_of_its_tiles() -> None:
+    [row] = [row for row in VISION_MODELS if row.name == "Unlimited-OCR"]
+    page = looking("v1", 1024, 32, (4, 8))  # its classes and sizes are those of v1
+    weights = sum(parameter.nbytes for parameter in full_size("v1").parameters())
+    assert page <= row.looking_mb * MIB <= 1.1 * page
+    need = weights + generate.CONTEXT_BYTES + page
+    assert need <= row.gpu_mb * MIB <= 1.1 * need
