@@ -1,8 +1,9 @@
 """The command line. Alone it serves MCP over stdio; its subcommands do the rest.
 
 Text goes to stdout and everything else to stderr, so that `deepseek-ocr-mcp ocr page.png > page.md`
-writes the text of the page and nothing else. Exit codes: 0 done, 2 wrong usage, 3 the input, 4 the engine, 5 busy,
-6 timed out or cancelled, 7 incomplete (with `--exit-code`), 130 interrupted; of several files, the worst.
+writes the text of the page and nothing else. Exit codes: 0 done, 1 a failed write, 2 wrong usage, 3 the input, 4 the
+engine, 5 busy, 6 timed out or cancelled, 7 incomplete (with `--exit-code`), 130 interrupted; of several files, the
+worst.
 """
 
 from __future__ import annotations
