@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # ray.data.read_binary_files of a folder, with and without file_extensions.
 # A good guess: all files of the folder, or all but hidden ones; with an extension those that have it.
-# Seen: a file "_a.txt" is left out without a word, like ".b.txt"; so is all that a folder "_c" or ".d" at the top holds, but
-# not a folder "_c" one level deeper. With file_extensions=["txt"], "e?.txt" is left out, too. A file that is named by its
-# path is read in each case.
+# Seen: "_a.txt" is left out without a word, as ".b.txt" is, and all that a folder "_c" or ".d" holds. One level deeper, all
+# such names are read. With file_extensions=["txt"], "e?.txt" is left out, too. A file named by its own path is always read.
 . "$(dirname "$0")/common.sh"
 python_with "ray[data]==2.60.0" pyarrow==26.0.1
 python_runs <<'EOF'
