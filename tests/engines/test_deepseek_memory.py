@@ -19,7 +19,7 @@ from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import GROW, Prompt, Slots  # noqa: E402
-from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS  # noqa: E402
+from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS, VisionModel  # noqa: E402
 
 LANGUAGE = {
     "hidden_size": 1280,
@@ -129,6 +129,54 @@ def test_a_decode_step_of_sixteen_rows_needs_next_to_nothing_beside_the_cache() 
         live.most = before = live.now
         slots._step(16)
     assert live.most - before < 32 * MIB < generate.WORKING_BYTES
+
+
+# The sizes of the published config.json files, where they are not those of transformers' classes.
+PUBLISHED = {
+    "PaddleOCR-VL": {"tie_word_embeddings": False},
+    "GLM-OCR": {
+        "text_config": {
+            "head_dim": 128,
+            "hidden_size": 1536,
+            "intermediate_size": 4608,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "vocab_size": 59392,
+        }
+    },
+}
+MOST_PIXELS = {"PaddleOCR-VL": 1680**2, "GLM-OCR": 2048**2}
+"""By the published preprocessor_config.json, and by the row of the table."""
+
+
+@pytest.mark.filterwarnings("ignore:.*mrope_section.*")
+@pytest.mark.parametrize("row", [row for row in VISION_MODELS if row.name in PUBLISHED], ids=lambda row: row.name)
+def test_the_need_of_a_model_of_transformers_covers_its_largest_page_and_its_longest_answer(row: VisionModel) -> None:
+    import transformers
+
+    model_class = getattr(transformers, row.model_class)
+    config = model_class.config_class(**{"text_config": {}, "vision_config": {}, **PUBLISHED[row.name]})
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    with torch.device("meta"):
+        model = model_class(config)
+    model = model.to(torch.bfloat16).eval()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    vision, patch = config.vision_config, 14
+    side = round(MOST_PIXELS[row.name] ** 0.5) // (2 * patch) * 2
+    pixels = (3, patch, patch) if row.name == "PaddleOCR-VL" else (3 * vision.temporal_patch_size * patch**2,)
+    with torch.inference_mode(), LiveBytes() as live:
+        model.model.get_image_features(
+            pixel_values=torch.empty(side**2, *pixels, dtype=torch.bfloat16, device="meta"),
+            image_grid_thw=torch.tensor([[1, side, side]]),
+            return_dict=True,
+        )
+    assert live.most <= row.looking_mb * MIB <= 1.1 * live.most
+    text = config.text_config
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
+    longest_answer = per_token * (side**2 // 4 + 100 + generate.MAX_NEW_TOKENS)
+    need = weights + generate.CONTEXT_BYTES + max(live.most, longest_answer)
+    assert need <= row.gpu_mb * MIB <= 1.1 * need
 
 
 def test_two_copies_of_the_bias_of_the_first_tower_are_what_a_page_without_tiles_needs() -> None:
