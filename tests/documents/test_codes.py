@@ -82,7 +82,7 @@ def test_equal_barcodes_below_each_other_are_one_code_as_the_page_on_tools_says(
         page.paste(label, place)
     path = tmp_path / "page"
     path.write_bytes(page.convert("RGB").tobytes())
-    left, right = sorted((code["box"] for code in codes_on(str(path), {"width": 1000, "height": 700})))
+    left, right = sorted(code["box"] for code in codes_on(str(path), {"width": 1000, "height": 700}))
     assert left[3] - left[1] > 2 * label.height
     assert right[3] - right[1] <= label.height
 
