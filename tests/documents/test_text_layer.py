@@ -722,6 +722,8 @@ def test_notes_on_the_page_are_read_and_those_beside_it_are_not(desk: Desk) -> N
     look = stream("BT /F1 12 Tf 2 5 Td (A remark) Tj ET", LOOK)
     note = "/Subtype /FreeText /Contents (A remark) /DA (/F1 12 Tf) /Rect [72 500 300 520] /AP << /N 60 0 R >>"
     assert "A remark" in desk.text(born_digital().annotation(f"{note} /F 4"), objects={60: look})
+    unknown_kinds_only = "/F 5"  # the flag Invisible hides no kind that a reader knows, and PDFium draws all of them
+    assert "A remark" in desk.text(born_digital().annotation(note + unknown_kinds_only), objects={60: look})
     for hidden in ("/F 2", "/F 32"):
         assert "A remark" not in desk.text(born_digital().annotation(note + hidden), objects={60: look})
     comment = "/Subtype /Text /Contents (Only in the margin) /Rect [72 500 92 520]"
