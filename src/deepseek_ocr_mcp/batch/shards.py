@@ -120,10 +120,10 @@ class _Dolma:
         return b""
 
     def join(self, path: str) -> _Joining:
-        return _Members(path)
+        return _GzipMembers(path)
 
 
-class _Members:
+class _GzipMembers:
     """Files of gzip one behind the other are a file of gzip."""
 
     def __init__(self, path: str) -> None:
@@ -204,10 +204,10 @@ class _Parquet:
         return _stored(table.set_column(0, _schema().field(0), column)) if len(table) else b""
 
     def join(self, path: str) -> _Joining:
-        return _Groups(path)
+        return _PageGroups(path)
 
 
-class _Groups:
+class _PageGroups:
     """Pieces put together to large row groups."""
 
     def __init__(self, path: str) -> None:
