@@ -9,9 +9,12 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,7 +55,7 @@ from deepseek_ocr_mcp.errors import (
 from deepseek_ocr_mcp.install import extra_command
 from deepseek_ocr_mcp.models import OcrRequest
 from manifests import rows_of
-from support import png, wait_until
+from support import BOUND_S, png, wait_until
 
 SETTINGS = Settings(ocr_engine="rapidocr")
 Reading = Callable[["Desk", Task], UnitText]
@@ -672,3 +675,34 @@ def test_the_time_left_of_a_later_pass_is_that_of_its_own_documents() -> None:
     assert line._pages_left(line._listed()) == 20
     line.add(Counts(ended=1, pages=10))
     assert line._pages_left(line._listed()) == 10
+
+
+def test_prometheus_asks_a_running_batch_on_loopback(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+    answers: list[str] = []
+
+    def read(desk: Desk, task: Task) -> UnitText:
+        with urllib.request.urlopen(url, timeout=BOUND_S) as answer:
+            answers.append(answer.read().decode())
+        return page(desk, task)
+
+    for number in range(8):  # of which the first are a row of their own
+        desk.scan(f"{number}.png")
+    desk.reading = read
+    assert desk.run(metrics_port=int(url.split(":")[2].split("/")[0])).read == 8
+    assert 'deepseek_ocr_batch_documents_total{result="read"} 0.0' in answers[0]
+    shown = [line for line in answers[-1].splitlines() if line.startswith("deepseek_ocr_batch_pages_total")]
+    assert 0 < float(shown[0].split()[1]) < 8
+    assert "deepseek_ocr_batch_workers 1.0" in answers[-1]
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=BOUND_S)
+
+
+def test_a_port_that_is_taken_ends_the_batch_with_one_line(desk: Desk) -> None:
+    desk.scan("a.png")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(BadRequest, match="Give another --metrics-port"),
+    ):
+        desk.run(metrics_port=taken.getsockname()[1])

@@ -41,6 +41,7 @@ from .counts import Counts
 from .files import Location, place_of
 from .lister import lost_rows, todo_of
 from .manifest import ManifestIndex, merge_manifest, write_part
+from .metrics import served
 from .plan import Round, Rules
 from .progress import ProgressLine
 from .shards import FORMATS, gather, is_shard
@@ -86,6 +87,8 @@ class Batch:
     """`FILES`, or a key of `shards.FORMATS`."""
     price_per_hour: float = 0.0
     """Of a worker: of its card, or of its cores. 0: it is not known."""
+    metrics_port: int = 0
+    """Of this machine's loopback, for Prometheus; 0: none."""
     progress: str = "text"
     """`json`: progress and summary are objects in JSON, one a line."""
 
@@ -307,6 +310,7 @@ class _BatchRun:
             taken=_taken(self._out, parts),
         )
         self._price = batch.price_per_hour
+        self._metrics_port = batch.metrics_port
         self._as_json = batch.progress == "json"
         self._progress = ProgressLine(as_json=self._as_json)
         self._began = time.monotonic()
@@ -317,6 +321,10 @@ class _BatchRun:
         The first pass leaves copies of what it reads; a further one finds the text of each. What a cluster loses for
         all its promises is not lost: it is asked again.
         """
+        with served(self._metrics_port, lambda: self._progress.counts, self._cluster.workers):
+            return self._read_all(stopped)
+
+    def _read_all(self, stopped: threading.Event) -> Summary:
         left, lost = 1, 0
         try:
             while left and lost < LOST_PASSES:

@@ -14,6 +14,8 @@ from .shared import ProgressBar, reading_fields, settings_from
 
 __all__ = ["run_batch_command", "run_download", "run_serve"]
 
+MAX_PORT: Final = 65_535
+
 
 FOR_A_PERSON: Final = """\
 This is an MCP server: it speaks with a program on standard input and output, and waits for one.
@@ -63,9 +65,11 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
         )
     if not 0 <= arguments.price_per_hour < math.inf:
         raise BadRequest(f"--price-per-hour {arguments.price_per_hour:g} is no price.", remedy="Give 0 or more.")
+    if not 0 <= arguments.metrics_port <= MAX_PORT:
+        raise BadRequest(f"--metrics-port {arguments.metrics_port} is no port.", remedy=f"Give 1 to {MAX_PORT}.")
     request = OcrRequest(image="", **reading_fields(arguments))
     rules = Rules(arguments.again, arguments.retry_failed, arguments.keep_older, arguments.max_page_error_rate)
-    names = ("source", "out", "ray", "workers", "format", "price_per_hour", "progress")
+    names = ("source", "out", "ray", "workers", "format", "price_per_hour", "metrics_port", "progress")
     batch = Batch(request=request, rules=rules, **{name: getattr(arguments, name) for name in names})
     try:
         summary = run_batch(batch, settings)

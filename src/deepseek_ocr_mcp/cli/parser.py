@@ -258,6 +258,9 @@ def _add_batch(commands: _Commands) -> None:
     batch.add_argument(
         "--price-per-hour", type=float, default=0.0, metavar="PRICE", help="of a worker: the summary says the cost"
     )
+    batch.add_argument(
+        "--metrics-port", type=int, default=0, metavar="PORT", help="serve Prometheus on this port of 127.0.0.1"
+    )
     batch.add_argument("--keep-older", action="store_true", help="keep texts that an older version has read")
 
 
