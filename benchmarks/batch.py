@@ -190,8 +190,6 @@ def measure_coordination(folder: Path, pages: int) -> str:
                 Image.new("RGB", (40 + index % 500, 20 + index // 500), "white").save(place / f"{index:05}.png")
             say(f"workers: {workers}, pages: {number}")
             seconds.append(batch(place, workers, **engine))
-                after.children_user + after.children_system - before.children_user - before.children_system
-            )
         took = seconds[1] - seconds[0]
         rate, allowed = pages * workers / took, workers / SLEEP_S
         rows.append((f"{workers}", f"{allowed:.2f}", f"{rate:.2f}", f"×{rate / allowed:.2f}"))
