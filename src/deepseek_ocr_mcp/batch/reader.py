@@ -34,7 +34,7 @@ from ..engines import EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict, unforeseen
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
-from ..service.folders import HARMLESS
+from ..service.folders import ABOUT_ANSWER
 from ..service.progress import Terms
 from ..service.service import OcrService
 from .assembly import RANK, Assembler
@@ -335,7 +335,7 @@ def _unit_text(result: Any, pages: list[Page], request: OcrRequest) -> UnitText:
         model=result.model,
         device=result.device,
         figures=figures,
-        notes=[note.model_dump() for note in result.notes if note.code not in HARMLESS],
+        notes=[note.model_dump() for note in result.notes if note.code not in ABOUT_ANSWER],
         failed_pages=sum(page.finish == "failed" for page in pages),
         each_page=[] if path else [_page_of(page, has_words=request.boxes == "words") for page in pages],
     )
