@@ -554,6 +554,31 @@ def test_a_page_that_joined_and_is_dropped_harms_no_other(
     assert (read[0], read[2]) == (alone[0], alone[2])
 
 
+class Leaving(Listening):
+    """Its second page is gone; the word of that comes when it has been asked for a few times."""
+
+    def __init__(self, asks: int) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def is_dropped(self, page: int) -> bool:
+        self.asks -= page == 1
+        return page == 1 and self.asks < 0
+
+
+def test_a_picture_that_is_gone_with_its_caller_harms_no_other_page(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = PageImage(str(tmp_path / "gone.rgb"), 32, 64)
+    model = reader(v1_folder)
+    read = model.read([pages[0], gone, pages[4]], DOCUMENT, Leaving(4), max_new_tokens=60)
+    assert read[1].finish == "cancelled"
+    assert [read[0], read[2]] == [texts_alone(v1_folder)[number] for number in (0, 4)]
+    monkeypatch.setattr(generate, "LEAVING_S", 0.01)
+    with pytest.raises(FileNotFoundError):  # somebody waits for it
+        model.read([pages[0], gone], DOCUMENT, Listening(), max_new_tokens=60)
+
+
 def test_slots_move_down_when_a_step_of_fewer_rows_holds_them(v1_folder: Path) -> None:
     model: Any = reader(v1_folder)._model
     torch.manual_seed(3)
@@ -701,12 +726,27 @@ def test_a_page_that_nobody_waits_for_leaves_the_batch_and_its_neighbours_read_o
 
 @pytest.fixture
 def recordable_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps on the CPU count as recordable; what is "recorded" is the step itself. How often that was."""
+    """Steps on the CPU count as recordable; what is "recorded" is the step itself. How often that was.
+
+    As with a CUDA graph, what it reads and writes must lie where it lay.
+    """
     recorded: list[int] = []
+
+    def addresses(step: Any) -> list[int]:
+        [sheet] = [cell.cell_contents for cell in step.__closure__ if isinstance(cell.cell_contents, Slots)]
+        held = [value for value in vars(sheet).values() if isinstance(value, torch.Tensor)]
+        kept = [tensor for layer in sheet._cache.layers for tensor in (layer.keys, layer.values)]
+        return [tensor.data_ptr() for tensor in held + kept]
 
     def record(step: Callable[[], None]) -> Callable[[], None]:
         recorded.append(1)
-        return step
+        before = addresses(step)
+
+        def replay() -> None:
+            assert addresses(step) == before
+            step()
+
+        return replay
 
     monkeypatch.setattr(slots, "record", record)
     monkeypatch.setattr(slots, "RECORD_AFTER", 3)
@@ -735,6 +775,19 @@ def test_a_recorded_step_writes_what_the_step_itself_writes(
     assert len(recordable_here) > 1  # anew for each shape
     monkeypatch.setattr(Slots, "recordable", False)
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=60) == recorded
+
+
+def test_pages_that_join_make_room_and_nothing_recorded_outlives_it(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, recordable_here: list[int]
+) -> None:
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
+    first, *others = sorted(range(5), key=lambda number: -len(alone[number].tokens))
+    call = Listening()
+    call.joining = {8 * place: [pages[number]] for place, number in enumerate(others, 1)}
+    read = model.read([pages[first]], DOCUMENT, call, max_new_tokens=60)
+    assert read == [alone[number] for number in (first, *others[: len(read) - 1])]
+    assert len(read) > 2
+    assert len(recordable_here) > 2  # anew for each width
 
 
 def test_a_card_that_cannot_record_reads_all_the_same_and_is_asked_once(
@@ -1070,7 +1123,7 @@ def test_a_card_that_fails_is_told_apart_from_every_other_error(
         with pytest.raises(expected) as caught:
             calls[step]()
         assert type(caught.value) is expected
-    monkeypatch.setattr(*target, lambda *_: (_ for _ in ()).throw(RuntimeError(LOST)))
+    monkeypatch.setattr(*target, lambda *_, **__: (_ for _ in ()).throw(RuntimeError(LOST)))
     with pytest.raises(GpuLost, match=r"unspecified launch failure\. See") as lost:
         calls[step]()
     assert "nvidia-smi" in lost.value.remedy

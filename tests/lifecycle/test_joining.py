@@ -286,8 +286,8 @@ async def test_the_model_is_idle_when_the_last_that_joined_has_its_answer() -> N
     async with house.open(), anyio.create_task_group() as tasks:
         async with house.manager.lease():
             await house.manager.load()
-        tasks.start_soon(house.read_pages, "a")
-        await anyio.sleep(4)
+            tasks.start_soon(house.read_pages, "a")
+            await anyio.sleep(4)
         tasks.start_soon(house.read_pages, "b")
         await anyio.sleep(READ_S - 1)
         assert house.manager.state is State.GPU

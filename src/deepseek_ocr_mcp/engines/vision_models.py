@@ -127,8 +127,8 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "lightonocr",
         "LightOnOcrForConditionalGeneration",
         {"document": "grounding"},
-        gpu_mb=3904,  # with the longest answer; both counted over its class at full size, on the meta device
-        looking_mb=1024,
+        gpu_mb=3904,  # with the longest answer; both counted in test_deepseek_memory.py
+        looking_mb=736,
         licence="Apache-2.0",
         source="README of github.com/lightonai/LightOnOCR",
         markup="grounding",
@@ -143,7 +143,7 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "LightOnOcrForConditionalGeneration",
         {"document": ""},
         gpu_mb=3904,
-        looking_mb=1024,
+        looking_mb=736,
         licence="Apache-2.0",
         source="README of github.com/lightonai/LightOnOCR; its file models.py",
         image_processor="PixtralImageProcessorPil",

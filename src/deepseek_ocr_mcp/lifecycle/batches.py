@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -189,6 +189,8 @@ class Batches:
         self._line_is_read = False
         self.served = 0
         """The number of pages that were read."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when pages may join the batch that is being read, and none waits here."""
 
     def __repr__(self) -> str:
         return f"<Batches {len(self._line)} in line, {self.served} pages served>"
@@ -231,6 +233,21 @@ class Batches:
         return PagesRead(
             part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
         )
+
+    def may_join(self, part: Part) -> bool:
+        """Whether a part that asked now would join the batch that is being read, before any other."""
+        return self._batch is not None and not self._line and self._takes_more(self._batch, part)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether parts are on their way into the batch that is being read. `on_room` is called afterwards."""
+        batch = self._batch
+        return batch is not None and (batch.is_fed or any(self._takes_more(batch, part) for part in self._line))
+
+    def _takes_more(self, batch: _Flight, part: Part) -> bool:
+        """Whether a part may join a batch. None joins while a task waits for the lock: it moves the model, and has
+        waited for its turn like a batch."""
+        return batch is self._batch and not self._reader.lock.statistics().tasks_waiting and batch.may_join(part)
 
     def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
         """Take out the pages of a part whose caller went away."""
@@ -299,23 +316,18 @@ class Batches:
         return None
 
     async def _feed(self, batch: _Flight) -> None:
-        """Add the next parts in line to a batch that is being read, as long as they may join it.
-
-        None joins while a task waits for the lock: it moves the model, and has waited for its turn like a batch.
-        """
+        """Add the next parts in line to a batch that is being read, as long as they may join it."""
         if batch.is_fed:
             return  # frames are sent in the order in which their pages are numbered
         batch.is_fed = True
         try:
-            while (
-                batch is self._batch
-                and not self._reader.lock.statistics().tasks_waiting
-                and (part := self._line.next_part(batch.may_join))
-            ):
+            while part := self._line.next_part(partial(self._takes_more, batch)):
                 pages = batch.enter(part, self._reader.device)
                 await self._reader.add(pages, self._page_timeout * len(pages))
         finally:
             batch.is_fed = False
+        if not self._line:
+            self.on_room()
 
     def _finish(self, batch: _Flight, pages: Mapping[int, dict[str, Any]]) -> None:
         """Give pages that are read to their parts, and count them."""

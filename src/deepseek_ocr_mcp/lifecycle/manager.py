@@ -164,7 +164,7 @@ class ModelManager:
         self._succession: _Succession | None = None
         self._records_steps = True
         self._loading: _Loading | None = None
-        self._batches = Batches(self, settings.ocr_page_timeout)
+        self.batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
         self.model = ""
         """The name of the loaded model, as the worker reports it."""
@@ -181,7 +181,7 @@ class ModelManager:
             parts.append(self._child.card)
         if (idle := self._idle.seconds) is not None:
             parts.append(f"idle {idle:.0f}s")
-        return f"<ModelManager {' '.join(parts)} served {self._batches.served}>"
+        return f"<ModelManager {' '.join(parts)} served {self.batches.served}>"
 
     @property
     def state(self) -> State:
@@ -273,7 +273,7 @@ class ModelManager:
             OcrError: the error of loading, or of the engine.
         """
         assert self._tasks is not None, "use the manager inside `async with manager.running():`"
-        return await self._batches.read(Part(pages, options, client, background), on_progress, self._tasks)
+        return await self.batches.read(Part(pages, options, client, background), on_progress, self._tasks)
 
     async def drop(self, pages: Sequence[int]) -> None:
         """Tell the worker that nobody waits for these pages of its batch any more."""
@@ -844,7 +844,7 @@ class ModelManager:
             offload_in_s=self._idle.seconds_until(Step.OFFLOAD, state),
             release_in_s=self._idle.seconds_until(Step.RELEASE, state),
             queue=self._idle.leases,
-            served=self._batches.served,
+            served=self.batches.served,
             worker_restarts=self._restarts,
             last_error=self._last_error,
         )

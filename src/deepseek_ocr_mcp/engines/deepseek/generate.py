@@ -52,6 +52,7 @@ WORKING_BYTES: Final = 512 << 20  # kept free beside the counted tensors: cuBLAS
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 LOOKED_AT_ONCE: Final = 4  # pages; one alone keeps a card busy, several start its kernels less often
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
+LEAVING_S: Final = 0.5  # from the end of a picture to the word that its caller went away; a frame takes a millisecond
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
 
@@ -237,22 +238,22 @@ class ModelReader:
 
     def _take_in(self, task: _ReadingTask, attempt: _ReadingAttempt, slots: Slots) -> None:
         """Look at the next pages for free slots, at several at once where there is room, and let them enter."""
-        together: dict[int, Future[Any]] = {}
+        together: dict[int, Any] = {}
         most = min(slots.free, self._looked_at_once())
         while attempt.prepared and len(together) < most:
             number = next(iter(attempt.prepared))
             future = attempt.prepared.pop(number)
-            if task.call.is_dropped(number):
+            views = None if task.call.is_dropped(number) else _cut(task.call, number, future)
+            if views is None:
                 attempt.rows.append(row := _Sequence(number, self._prompts.guard(), "cancelled"))
                 self._end(task, row)
                 continue
             task.report.looking(number)
-            together[number] = future
+            together[number] = views
         if not together:
             return
         with self._cancellable(task.call):
-            views = [future.result() for future in together.values()]
-            prompts = self._prompts.prompts(self._model, views, task.options)
+            prompts = self._prompts.prompts(self._model, list(together.values()), task.options)
             for number, prompt in zip(together, prompts, strict=True):
                 row = _Sequence(number, self._prompts.guard())
                 attempt.rows.append(row)
@@ -382,6 +383,27 @@ class _Report:
         self._spoke = time.monotonic()
         self._furthest = max(self._furthest, done / self.total)
         self.call.progress(min(self._furthest, 1.0), message, shares)
+
+
+def _cut(call: Call, number: int, future: Future[Any]) -> Any:
+    """The views of a page; None if its caller went away.
+
+    A caller that goes away deletes its picture, and the word of that may come a moment later. The other pages are not
+    read anew for it.
+
+    Raises:
+        FileNotFoundError: the picture is gone, though somebody waits for it.
+    """
+    try:
+        return future.result()
+    except FileNotFoundError:
+        ends = time.monotonic() + LEAVING_S
+        while not call.is_dropped(number):
+            call.raise_if_cancelled()
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.005)
+        return None
 
 
 def _take(row: _Sequence, chosen: int, logits: torch.Tensor, ends: Set[int]) -> int:
