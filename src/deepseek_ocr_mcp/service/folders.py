@@ -31,7 +31,7 @@ from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
 
-__all__ = ["FolderReader", "ReadDocument"]
+__all__ = ["ABOUT_ANSWER", "FolderReader", "ReadDocument"]
 
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,10 @@ RETRY_S: Final = 1.0  # seconds between two tries while the model loads or the q
 MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
 MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
-HARMLESS: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
-"""The codes of notes that do not limit the text of a document, or that every document of the folder would repeat."""
+ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files"})
+"""The codes of notes that say how an answer was given, and limit no text."""
+HARMLESS: Final[frozenset[NoteCode]] = ABOUT_ANSWER | {"argument_unused"}
+"""Also those that every document of the folder would repeat."""
 
 
 @dataclass(eq=False)
