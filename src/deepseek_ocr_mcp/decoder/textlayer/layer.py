@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final
 
+import numpy as np
+
 from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
@@ -26,13 +28,13 @@ from .cells import cut_at_columns
 from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, is_within, look
 from .drawing import activate
-from .drawn_text import text_area
+from .drawn_text import drawn_text
 from .forms import Button, Opened, opened
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged, not_drawn_twice
 from .shapes import belied
 from .sideways import with_sideways
-from .tables import Ruling, cut_at_rules, visible
+from .tables import Ruling, cut_at_rules, visible, without_frames
 from .trust import SMALL_PICTURE, Verdict, implausible, judged, odd_within_words
 from .visibility import Sight, seen
 
@@ -178,13 +180,25 @@ class _Examined:
         sight.shown = _with_buttons(sight.shown, found)
         sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
         content.dots = [dot for dot in content.dots if not any(is_within(dot, box) for box in boxes)]
-        content.rules = visible(content.rules, sight.without_text, sight.scale, clock)
         ticks = [*boxes, *(button.box for button in found.buttons)]
+        content.rules = visible(without_frames(content.rules, ticks, clock), sight.without_text, sight.scale, clock)
         _blank(sight, ticks)
-        area = text_area(sight.without_text, clock) if sight.shown else None
-        drawn = [tuple(side / sight.scale for side in area)] if area is not None else []
+        area = _drawn_area(sight, clock) if sight.shown else None
+        drawn = [area] if area is not None else []
         verdict = judged(content, sight, _around([*drawn, *found.inks]), clock)
         return cls(content, sight, verdict, found.inks, [*ticks, *content.dots])
+
+
+def _drawn_area(sight: Sight, clock: Clock) -> tuple[float, ...] | None:
+    """Where text is drawn, in points. Letters that are drawn within the written text become unknown glyphs."""
+    level = [glyph for glyph in sight.shown if abs(glyph.run.angle) < 1]
+    rows = [(glyph.box[0], glyph.y, glyph.box[2], glyph.run.size) for glyph in level]
+    found = drawn_text(sight.without_text, np.array(rows, np.float64).reshape(-1, 4) * sight.scale, clock)
+    for box, n in found.beside:
+        left, top, right, bottom = (side / sight.scale for side in box)
+        beside = level[n]
+        sight.shown.append(Glyph("\ufffd", (left, top, right, bottom), left, beside.y, beside.run, known=False))
+    return None if found.area is None else tuple(side / sight.scale for side in found.area)
 
 
 def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
