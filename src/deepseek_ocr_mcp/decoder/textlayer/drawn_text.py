@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .content import Box, Clock
 from .drawing import Pixels
 
-__all__ = ["Drawn", "Written", "connected", "drawn_text"]
+__all__ = ["DrawnText", "Written", "connected", "drawn_text"]
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -48,6 +48,7 @@ UNLIKE: Final = 0.12  # how far the samples of two letters lie apart, in the mea
 BESIDE_EM: Final = (-0.2, 1.2)  # gap to the text
 WITHIN_EM: Final = 0.3  # the same on both sides of a single letter
 BASE_EM: Final = 0.08  # how far its feet may be from the baseline
+BASE_PX: Final = 1.5  # the same, in small type
 HIGH_EM: Final = (0.55, 0.95)  # its height
 COARSE: Final = 3  # how many times letters may be larger than `LETTER_PX`
 MAX_LETTERS: Final = 4_000  # from the top; a scan of a page of print has as many
@@ -97,6 +98,8 @@ class _Demand:
     kinds: int
     """Unlike each other."""
     may_be_drawing: bool = True
+    by_shape: bool = False
+    """Letters of one width may be unlike, too."""
 
     def is_met_by(self, letters: Sequence[_Letter], mask: Mask) -> bool:
         if len(letters) < self.letters:
@@ -107,16 +110,18 @@ class _Demand:
         if sum(letter.is_square_like(middle) for letter in letters) > BOXES * len(letters):
             return False
         open_ones = [letter for letter in letters if not letter.is_solid]
-        return len({letter.kind for letter in open_ones}) >= self.kinds or _unlike(open_ones, mask) >= self.kinds
+        if len({letter.kind for letter in open_ones}) >= self.kinds:
+            return True
+        return self.by_shape and _unlike(open_ones, mask) >= self.kinds
 
 
 LEVEL_LINE: Final = _Demand(4, 3)
-TURNED_LINE: Final = _Demand(6, 4, may_be_drawing=False)  # boxes to tick stand under each other, too
+TURNED_LINE: Final = _Demand(6, 4, may_be_drawing=False, by_shape=True)  # boxes to tick stand under each other, too
 LARGE_LINE: Final = _Demand(5, 3, may_be_drawing=False)
 
 
 @dataclass(slots=True)
-class Drawn:
+class DrawnText:
     """What looks like text in the drawing of a page without its text."""
 
     area: Box | None = None
@@ -125,13 +130,13 @@ class Drawn:
     """Letters on a line of the written text, and the number of the character that each stands near."""
 
 
-def drawn_text(drawing: Pixels, written: Written, clock: Clock) -> Drawn:
+def drawn_text(drawing: Pixels, written: Written, clock: Clock) -> DrawnText:
     """Find letters in the drawing of a page without its text.
 
     Args:
         written: the characters of the page's text that run to the right.
     """
-    drawn = Drawn()
+    drawn = DrawnText()
     found = _cropped(drawing)
     if found is None:
         return drawn
@@ -157,8 +162,9 @@ def _areas(gray: Gray, written: _Written, clock: Clock) -> tuple[list[Box], list
         letters = _letters(mask)
         is_area = False
         for chain in _chains(letters, clock):
-            if (n := written.near(chain)) >= 0:
-                beside += [(letter.box, n) for letter in chain]
+            if (n := written.near(chain, mask)) >= 0:
+                if not any(_overlap(_around(chain), box) for box, _ in beside):  # the white within dark letters
+                    beside += [(letter.box, n) for letter in chain]
             else:
                 is_area = is_area or _is_text(chain, mask, LEVEL_LINE) or _is_short(chain)
         found += [_around(letters)] if is_area else []
@@ -308,6 +314,10 @@ def _around(letters: Sequence[_Letter]) -> Box:
     )
 
 
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _chains(letters: list[_Letter], clock: Clock) -> Iterator[list[_Letter]]:
     """Letters that follow each other on a line; each is in one of them at least."""
     after = _followers(letters, clock)
@@ -368,13 +378,16 @@ class _Written:
     def __init__(self, characters: Written) -> None:
         self._left, self._base, self._right, self._size = characters.T
 
-    def near(self, line: Sequence[_Letter]) -> int:
+    def near(self, line: Sequence[_Letter], mask: Mask) -> int:
         """The number of the character beside which up to three unlike letters stand on its line; -1: there is none."""
-        if len(line) > 3 or len({letter.kind for letter in line}) < len(line) or all(each.is_solid for each in line):
+        if len(line) > 3 or all(each.is_solid for each in line):
+            return -1
+        if len({letter.kind for letter in line}) < len(line) and _unlike(line, mask) < len(line):
             return -1
         left, top, right, bottom = _around(line)
         high = (bottom - top) / self._size
-        on_line = (np.abs(bottom - self._base) <= BASE_EM * self._size) & (high >= HIGH_EM[0]) & (high <= HIGH_EM[1])
+        feet = np.abs(bottom - self._base) <= np.maximum(BASE_EM * self._size, BASE_PX)
+        on_line = feet & (high >= HIGH_EM[0]) & (high <= HIGH_EM[1])
         behind, before = (left - self._right) / self._size, (self._left - right) / self._size
         near = WITHIN_EM if len(line) == 1 else BESIDE_EM[1]
         is_behind = on_line & (behind >= BESIDE_EM[0]) & (behind <= near)
