@@ -20,13 +20,13 @@ import numpy.typing as npt
 from .content import Box, Clock
 from .drawing import Pixels
 
-__all__ = ["DrawnText", "Written", "connected", "drawn_text"]
+__all__ = ["DrawnText", "LevelText", "connected", "drawn_text"]
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Written = npt.NDArray[np.float64]
+LevelText = npt.NDArray[np.float64]
 """For each character of a text left, baseline, right and the size of its type, pixels."""
 
 HAT_PX: Final = 13  # thickest stroke of a letter; what is thicker is a ground
@@ -130,7 +130,7 @@ class DrawnText:
     """Letters on a line of the written text, and the number of the character that each stands near."""
 
 
-def drawn_text(drawing: Pixels, written: Written, clock: Clock) -> DrawnText:
+def drawn_text(drawing: Pixels, written: LevelText, clock: Clock) -> DrawnText:
     """Find letters in the drawing of a page without its text.
 
     Args:
@@ -142,7 +142,7 @@ def drawn_text(drawing: Pixels, written: Written, clock: Clock) -> DrawnText:
         return drawn
     gray, left, top = found
     offset = np.array([left, top, left, 0])
-    areas, beside = _areas(gray, _Written(written - offset), clock)
+    areas, beside = _areas(gray, _LevelText(written - offset), clock)
     for area in _large_areas(_reduced(gray), clock):
         x1, y1, x2, y2 = (COARSE * (side - HAT_PX) for side in area)
         areas.append((x1, y1, x2, y2))
@@ -153,7 +153,7 @@ def drawn_text(drawing: Pixels, written: Written, clock: Clock) -> DrawnText:
     return drawn
 
 
-def _areas(gray: Gray, written: _Written, clock: Clock) -> tuple[list[Box], list[tuple[Box, int]]]:
+def _areas(gray: Gray, written: _LevelText, clock: Clock) -> tuple[list[Box], list[tuple[Box, int]]]:
     """Where letters stand side by side, dark or light, and dark ones one above the other; and those beside text."""
     dark, light = _standing_out(gray)
     found: list[Box] = []
@@ -372,10 +372,10 @@ def _is_short(line: Sequence[_Letter]) -> bool:
     )
 
 
-class _Written:
+class _LevelText:
     """The characters of the page's text, beside which a letter or two may be drawn."""
 
-    def __init__(self, characters: Written) -> None:
+    def __init__(self, characters: LevelText) -> None:
         self._left, self._base, self._right, self._size = characters.T
 
     def near(self, line: Sequence[_Letter], mask: Mask) -> int:
