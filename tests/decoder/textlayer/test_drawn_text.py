@@ -27,7 +27,7 @@ def drawn(sheet: Sheet, written: np.ndarray) -> tuple[DrawnText, float]:
     clock = Clock(lambda: None)
     scale = scale_for(*sheet.size)
     try:
-        found = drawn_text(draw(page, scale, clock), written * scale, clock)
+        found = drawn_text(draw(page, scale, clock), lambda: written * scale, clock)
     finally:
         page.close()
         document.close()
@@ -130,4 +130,4 @@ def test_pieces_that_touch_by_a_corner_are_one() -> None:
         drawing[40 + k, 40 + k] = 0
     drawing[40:60, 80:100] = 0
     drawing[44:56, 84:96] = 255
-    assert drawn_text(drawing, NOTHING, Clock(lambda: None)) == DrawnText()
+    assert drawn_text(drawing, lambda: NOTHING, Clock(lambda: None)) == DrawnText()

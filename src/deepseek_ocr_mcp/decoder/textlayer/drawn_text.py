@@ -10,8 +10,9 @@ reading of a page, a miss leaves the page's note about its pictures.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -130,19 +131,18 @@ class DrawnText:
     """Letters on a line of the written text, and the number of the character that each stands near."""
 
 
-def drawn_text(drawing: Pixels, written: LevelText, clock: Clock) -> DrawnText:
+def drawn_text(drawing: Pixels, written: Callable[[], LevelText], clock: Clock) -> DrawnText:
     """Find letters in the drawing of a page without its text.
 
     Args:
-        written: the characters of the page's text that run to the right.
+        written: gives the characters of the page's text that run to the right; hardly any page needs them.
     """
     drawn = DrawnText()
     found = _cropped(drawing)
     if found is None:
         return drawn
     gray, left, top = found
-    offset = np.array([left, top, left, 0])
-    areas, beside = _areas(gray, _LevelText(written - offset), clock)
+    areas, beside = _areas(gray, _LevelText(written, (left, top)), clock)
     for area in _large_areas(_reduced(gray), clock):
         x1, y1, x2, y2 = (COARSE * (side - HAT_PX) for side in area)
         areas.append((x1, y1, x2, y2))
@@ -375,8 +375,19 @@ def _is_short(line: Sequence[_Letter]) -> bool:
 class _LevelText:
     """The characters of the page's text, beside which a letter or two may be drawn."""
 
-    def __init__(self, characters: LevelText) -> None:
-        self._left, self._base, self._right, self._size = characters.T
+    def __init__(self, characters: Callable[[], LevelText], corner: tuple[int, int]) -> None:
+        """`corner`: left and top of the part of the page in which letters are looked for, pixels."""
+        self._given = characters
+        self._corner = corner
+
+    @cached_property
+    def _by_base(self) -> tuple[LevelText, Ints, float]:
+        """The characters from top to bottom, their numbers, and how far from a baseline feet may be at most."""
+        left, top = self._corner
+        characters = self._given() - np.array([left, top, left, 0])
+        order = np.argsort(characters[:, 1], kind="stable")
+        largest = characters[:, 3].max(initial=0.0)
+        return characters[order], order, max(BASE_EM * float(largest), BASE_PX)
 
     def near(self, line: Sequence[_Letter], mask: Mask) -> int:
         """The number of the character beside which up to three unlike letters stand on its line; -1: there is none."""
@@ -385,17 +396,20 @@ class _LevelText:
         if len({letter.kind for letter in line}) < len(line) and _unlike(line, mask) < len(line):
             return -1
         left, top, right, bottom = _around(line)
-        high = (bottom - top) / self._size
-        feet = np.abs(bottom - self._base) <= np.maximum(BASE_EM * self._size, BASE_PX)
+        characters, order, reach = self._by_base
+        first, stop = np.searchsorted(characters[:, 1], (bottom - reach, bottom + reach))
+        begin, base, end, size = characters[first:stop].T
+        high = (bottom - top) / size
+        feet = np.abs(bottom - base) <= np.maximum(BASE_EM * size, BASE_PX)
         on_line = feet & (high >= HIGH_EM[0]) & (high <= HIGH_EM[1])
-        behind, before = (left - self._right) / self._size, (self._left - right) / self._size
+        behind, before = (left - end) / size, (begin - right) / size
         near = WITHIN_EM if len(line) == 1 else BESIDE_EM[1]
         is_behind = on_line & (behind >= BESIDE_EM[0]) & (behind <= near)
         is_before = on_line & (before >= BESIDE_EM[0]) & (before <= near)
         if len(line) == 1 and not (is_behind.any() and is_before.any()):
             return -1
         either = is_behind | is_before
-        return int(either.argmax()) if either.any() else -1
+        return int(order[first + either.argmax()]) if either.any() else -1
 
 
 def _unlike(letters: Sequence[_Letter], mask: Mask) -> int:

@@ -28,7 +28,7 @@ from .cells import cut_at_columns
 from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, is_within, look
 from .drawing import activate
-from .drawn_text import drawn_text
+from .drawn_text import LevelText, drawn_text
 from .forms import Button, Opened, opened
 from .homoglyphs import given_one_alphabet
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
@@ -217,8 +217,12 @@ class _Examined:
 def _drawn_area(sight: Sight, clock: Clock) -> tuple[float, ...] | None:
     """Where text is drawn, in points. Letters that are drawn within the written text become unknown glyphs."""
     level = [glyph for glyph in sight.shown if abs(glyph.run.angle) < 1]
-    rows = [(glyph.box[0], glyph.y, glyph.box[2], glyph.run.size) for glyph in level]
-    found = drawn_text(sight.without_text, np.array(rows, np.float64).reshape(-1, 4) * sight.scale, clock)
+
+    def written() -> LevelText:
+        rows = [(glyph.box[0], glyph.y, glyph.box[2], glyph.run.size) for glyph in level]
+        return np.array(rows, np.float64).reshape(-1, 4) * sight.scale
+
+    found = drawn_text(sight.without_text, written, clock)
     for box, n in found.beside:
         left, top, right, bottom = (side / sight.scale for side in box)
         beside = level[n]
