@@ -350,7 +350,7 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         for found in chosen:
             out = f"{folder}/page"
-            place = {"path": str(found.file), "name": "page", "page": found.page + 1, "dpi": DPI}
+            place = {"file": {"path": str(found.file), "name": "page"}, "page": found.page + 1, "dpi": DPI}
             place |= {"max_pixels": MAX_PIXELS, "out": out, "call": nobody}
             began = time.process_time()
             size = renderer.render(**place)

@@ -77,13 +77,13 @@ class Observer:
         )
 
     def pages_read(self, engine: str, pages: int, tokens: int | None, seconds: float) -> None:
-        """An engine has read a batch.
+        """An engine has read a batch, or some pages of one before the others.
 
         Args:
             engine: the name of the engine.
-            pages: pages of the batch.
+            pages: how many.
             tokens: tokens that the model wrote; None where the engine writes none.
-            seconds: of the whole batch.
+            seconds: of the reading, since its last report in this batch.
         """
         log.debug(
             "Pages were read.", extra=fields(engine=engine, pages=pages, tokens=tokens, seconds=round(seconds, 3))
