@@ -49,7 +49,7 @@ TICK_EM: Final = (0.7, 1.8)  # the side of a box to tick
 TICK_PIXELS: Final = 10  # at least; a letter of that size looks like a box
 SQUARE: Final = 0.2  # by so much the sides may differ
 EDGE: Final = 0.92  # of each side of a box is inked
-CORNER: Final = 0.25  # of each corner of a box is inked; an o has none
+CORNER: Final = 0.5  # of each corner of a box is inked; an o has none
 EDGE_WIDTH: Final = 0.12  # of a side: how far from its place the ink of a side may be
 TICKED: Final = 0.08  # of its inside is inked, when it is ticked; scans leave specks
 TOUCHED: Final = 0.02  # of its inside, at most, is inked when it is not; between, nobody can tell: taken as ticked
@@ -175,11 +175,11 @@ def _ticks(ink: Pixels, em: float) -> Iterator[TickBox]:
         square = ink[top : top + height, left : left + width]
         edge = max(2, round(EDGE_WIDTH * min(width, height)))
         sides = (square[:edge].max(0), square[-edge:].max(0), square[:, :edge].max(1), square[:, -edge:].max(1))
-        # Without the corners: a page that leans a little more than its tilt says moves the ends of a side.
+        # A page that leans a little more than its tilt says moves the ends of a side; its corners stay.
         ends = (square[y, x] for y in (np.s_[:edge], np.s_[-edge:]) for x in (np.s_[:edge], np.s_[-edge:]))
-        if min(float(side[edge:-edge].mean()) for side in sides) < 255 * EDGE or any(
-            float(end.mean()) < 255 * CORNER for end in ends
-        ):
+        has_sides = min(float(side.mean()) for side in sides) >= 255 * EDGE
+        leans = min(float(side[edge:-edge].mean()) for side in sides) >= 255 * EDGE
+        if not (has_sides or (leans and min(float(end.mean()) for end in ends) >= 255 * CORNER)):
             continue
         inner = max(edge + 1, round(0.22 * min(width, height)))
         inside = square[inner:-inner, inner:-inner]
