@@ -8,6 +8,9 @@ runs on a few pages and on many pages. The difference is the time to read; start
 Both take turns. The machine must have a free core for each worker, because the work of Ray and of the driver counts.
 `--driver` runs an engine that does nothing, and measures how many documents a second one driver finishes. More workers
 than that are of no use.
+
+`--coordination` runs only an engine that sleeps for each page, with 1, 2 and 4 workers. A page costs no processor time
+then, so what is missing from the rate that the sleep allows is the coordination's own share, on any number of cores.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Final
 
 from common import PAGES, PRODUCT, environment, ratio, report, say, spread, table, verdict
 from overhead import decoded
+from sleeping_engine import SLEEP_S
 
 LEAST: Final = 0.9
 THREADS: Final = 1  # of each engine
@@ -171,11 +175,38 @@ def measure_driver(folder: Path, documents: int) -> str:
     )
 
 
+def measure_coordination(folder: Path, pages: int) -> str:
+    """Pages a second with an engine that sleeps, for 1, 2 and 4 workers."""
+    from PIL import Image
+
+    engine = {"OCR_ENGINE": "sleeping_engine:Sleeping", "PYTHONPATH": str(Path(__file__).parent)}
+    rows = []
+    for workers in (1, 2, 4):
+        seconds = []
+        for name, number in (("few", FEW * workers), ("many", (FEW + pages) * workers)):
+            place = folder / f"{workers}-{name}"
+            place.mkdir()
+            for index in range(number):
+                Image.new("RGB", (40 + index % 500, 20 + index // 500), "white").save(place / f"{index:05}.png")
+            say(f"workers: {workers}, pages: {number}")
+            seconds.append(batch(place, workers, **engine))
+        took = seconds[1] - seconds[0]
+        rate, allowed = pages * workers / took, workers / SLEEP_S
+        rows.append((f"{workers}", f"{allowed:.2f}", f"{rate:.2f}", f"×{rate / allowed:.2f}"))
+    head = ("workers", "pages/s that the sleep allows", "batch", "batch / allowed")
+    said = (
+        f"{pages} pages for each worker, each a document of its own that takes {SLEEP_S} s of sleep; one run each, the "
+        "difference of a long and a short run."
+    )
+    return f"{table(head, rows)}\n\n{said}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pages", type=int, default=60, help="for each worker (default 60)")
     parser.add_argument("--driver", type=int, default=1000, metavar="N", help="documents for the driver's rate; 0: not")
+    parser.add_argument("--coordination", type=int, default=0, metavar="N", help="only this: N pages for each worker")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results/")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -183,11 +214,17 @@ def main() -> None:
         folder, share, of = arguments.alone
         serve_alone(Path(folder), int(share), int(of))
         return
+    claim = "\n".join(__doc__.splitlines())
+    if arguments.coordination:
+        with tempfile.TemporaryDirectory() as folder:
+            text = measure_coordination(Path(folder), arguments.coordination)
+        report("batch-coordination", claim, text, save=arguments.save)
+        return
     with tempfile.TemporaryDirectory() as folder:
         text = measure(Path(folder), arguments.rounds, arguments.pages)
         if arguments.driver:
             text += "\n\n" + measure_driver(Path(folder), arguments.driver)
-    report("batch", "\n".join(__doc__.splitlines()), text, save=arguments.save)
+    report("batch", claim, text, save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ MEDIUM_VISION: Final[dict[str, Any]] = {
 class Patient:
     """A caller that waits."""
 
-    def progress(self, done: float, message: str) -> None:
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
         """Not shown."""
 
     def raise_if_cancelled(self) -> None:
@@ -89,6 +89,13 @@ class Patient:
     def is_dropped(self, page: int) -> bool:
         """Never is."""
         return False
+
+    def more(self, room: int) -> Sequence[PageImage]:
+        """Never has any."""
+        return ()
+
+    def finished(self, page: int, text: object) -> None:
+        """Waits for all of them."""
 
 
 @dataclass(slots=True)

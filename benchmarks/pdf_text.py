@@ -346,11 +346,11 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
     renderer, engine, nobody = PageRenderer(), RapidOcrEngine(), Nobody()
     renderer._limited = True  # this process is its own
     engine.load(CPU, nobody)
-    spent, alike = [0.0, 0.0], []
+    spent, alone, alike = [0.0, 0.0], [0.0, 0.0], []
     with tempfile.TemporaryDirectory() as folder:
         for found in chosen:
             out = f"{folder}/page"
-            place = {"path": str(found.file), "name": "page", "page": found.page + 1, "dpi": DPI}
+            place = {"file": {"path": str(found.file), "name": "page"}, "page": found.page + 1, "dpi": DPI}
             place |= {"max_pixels": MAX_PIXELS, "out": out, "call": nobody}
             began = time.process_time()
             size = renderer.render(**place)
@@ -361,6 +361,7 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
             spent[1] += found.ours["ms"] / 1000
             if found.ours["usable"]:
                 alike.append(f1(found.ours["text"], text))
+                alone = [alone[0] + whole, alone[1] + found.ours["ms"] / 1000]
             elif found.ours.get("partial"):
                 began = time.process_time()
                 left, top, right, bottom = renderer.render_unread(**place)["box"]
@@ -371,6 +372,10 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
     rows = [
         ["pages", str(len(chosen))],
         ["CPU s: all read, the product", f"{spent[0]:.1f}, {spent[1]:.1f} (×{spent[0] / max(spent[1], 1e-9):.0f})"],
+        [
+            f"the same of the {len(alike)} pages from the layer",
+            f"{alone[0]:.1f}, {alone[1]:.2f} (×{alone[0] / max(alone[1], 1e-9):.0f})",
+        ],
         ["word F1 of the layer with OCR: median", f"{statistics.median(alike):.3f}" if alike else "-"],
     ]
     return table(["read by the embedded engine", "figure"], rows)

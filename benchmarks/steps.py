@@ -92,13 +92,13 @@ def drawn(corpus: Path, entries: Sequence[Entry], folder: Path) -> dict[str, lis
     """Every page of every file, drawn for the engine."""
     pages: dict[str, list[PageImage]] = {}
     for entry in entries:
-        renderer, path = PageRenderer(), str(corpus / entry["file"])
+        renderer, file = PageRenderer(), {"path": str(corpus / entry["file"]), "name": entry["id"]}
         renderer._limited = True  # this process is its own
-        count = renderer.inspect(path, entry["id"], NO_LIMIT, 2000, Nobody())["pages"]
+        count = renderer.inspect(file, NO_LIMIT, 2000, Nobody())["pages"]
         pages[entry["id"]] = []
         for number in range(1, count + 1):
             out = str(folder / f"{entry['id']}-{number}")
-            size = renderer.render(path, entry["id"], number, DPI, NO_LIMIT, out, Nobody())
+            size = renderer.render(file, number, DPI, NO_LIMIT, out, Nobody())
             pages[entry["id"]].append(PageImage(out, size["width"], size["height"]))
         renderer.close()
     return pages

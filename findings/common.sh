@@ -1,6 +1,6 @@
 # Sourced by each finding: a temporary folder that goes away at the end, and pinned packages inside it.
 #
-#   python_with NAME==VERSION …   a virtual environment with these packages
+#   python_with NAME==VERSION …   a virtual environment with these packages, or with none
 #   python_with_store NAME==…     the same, with what `finding.object_store` needs
 #   node_with NAME@VERSION …      a folder with these packages
 #   python_runs                   runs the program on standard input there; it can `import finding`
@@ -23,7 +23,7 @@ cannot() {
 
 python_with() {
   "${PYTHON:-python3}" -m venv "$work/venv" || cannot "python3 -m venv"
-  "$work/venv/bin/pip" install -q --disable-pip-version-check "$@" >"$work/pip.log" 2>&1 ||
+  [ $# -eq 0 ] || "$work/venv/bin/pip" install -q --disable-pip-version-check "$@" >"$work/pip.log" 2>&1 ||
     cannot "pip install $* ($(tail -n 1 "$work/pip.log"))"
 }
 

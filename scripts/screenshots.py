@@ -3,6 +3,7 @@
     .venv-test/bin/python scripts/screenshots.py FOLDER [--only find,gpu] [--width 1440] [--theme dark] [--language ja]
     .venv-test/bin/python scripts/screenshots.py --readme
 
+It names what a picture cuts off: words that do not fit, words in another language, and a page that scrolls sideways.
 The states that begin with `app` are the app in a host. Needs Debian's chromium, the packages of the group `dev` and
 those of tests/browser (npm); prettier with fonts-inter and fonts-noto-cjk. The server
 and the embedded engine are real; what needs a graphics card is shown with a made-up status.
@@ -49,6 +50,29 @@ STATUS = {
     "gpu_note": "", "worker_gpu_mb": 8_050, "worker_host_mb": 9_120, "idle_s": 18.0, "offload_in_s": 12.4,
     "release_in_s": 42.4, "queue": 0, "served": 1_284, "worker_restarts": 0, "last_error": "", "prewarmed": False,
 }  # fmt: skip
+
+
+FAULTS = """(language) => {
+  const found = [], root = document.scrollingElement;
+  if (root.scrollWidth > root.clientWidth + 1) found.push(`scrolls sideways by ${root.scrollWidth - root.clientWidth}`);
+  const pen = document.createElement("canvas").getContext("2d");
+  for (const element of document.querySelectorAll("body *")) {
+    const box = element.getBoundingClientRect(), style = getComputedStyle(element);
+    if (box.width < 2 || box.height < 2 || style.visibility === "hidden") continue;
+    if (element.closest("[hidden], .katex")) continue;
+    const own = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
+    const shown = element.tagName === "SELECT" ? element.selectedOptions[0]?.text : element.placeholder;
+    pen.font = style.font;
+    const room = element.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    if (shown && pen.measureText(shown).width > room + 1) found.push(`cut: ${shown}`);
+    const clips = own && ["hidden", "clip"].includes(style.overflowX);
+    if (clips && element.scrollWidth > element.clientWidth + 1) found.push(`cut: ${own}`);
+    const isText = element.closest(".text, .rendered, .sheet, pre, code, .entry, .bit, textarea");
+    const words = isText || language === "en" || /[\\u3040-\\u9fff]/.test(own) ? [] : own.match(/[A-Za-z]{2,}/g);
+    if (words?.length > 2) found.push(`English: ${own.slice(0, 90)}`);
+  }
+  return found;
+}"""
 
 
 @contextmanager
@@ -207,7 +231,7 @@ def search(page: Page) -> None:
 
 def edit(page: Page) -> None:
     read(page, "letter.pdf")
-    page.locator(".zoom button").last.click()
+    page.locator(".zoom button:visible").last.click()
     page.locator(".text-actions > button").nth(1).click()
     page.wait_for_selector(".editor")
 
@@ -347,7 +371,7 @@ def app_error(shown: Shown) -> None:
 
 def app_full(shown: Shown) -> None:
     app(shown)
-    shown.app.get_by_role("button", name="Full screen").click()
+    shown.app.locator('button:has(use[href="#i-expand"])').click()
 
 
 def app_table(shown: Shown) -> None:
@@ -467,6 +491,8 @@ def shoot(browser: Any, root: str, path: Path, state: str, width: int, theme: st
             ready(page)
         STATES[state][1](page)
         page.wait_for_timeout(SETTLE_MS)
+        for fault in page.evaluate(FAULTS, language):
+            print(f"{path.stem}: {fault}", file=sys.stderr)
         data = page.screenshot()
         if small:
             out = io.BytesIO()

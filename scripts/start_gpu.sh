@@ -34,6 +34,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+$native && $watch && fail "--watch starts containers that watch the container of the server; --native starts none." \
+  "Leave --native out; or let a Prometheus of your own ask the server (docs/observability.md)."
+
 # -- the card
 
 command -v nvidia-smi >/dev/null ||

@@ -59,7 +59,7 @@ class FakeDecoder:
         if "out" in arguments:
             _write(arguments["out"], method)
         return {
-            "inspect": {"format": self._format, "pages": self._pages.get(str(arguments.get("name")), 3)},
+            "inspect": {"format": self._format, "pages": self._pages.get(arguments.get("file", {}).get("name"), 3)},
             "render": {"width": 10, "height": 20},
             "text_layer": {"width": 10, "height": 20, "reading": {"width": 10, "height": 20}, "usable": True},
             "encode": {"mime": "image/png"},

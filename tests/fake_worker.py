@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from deepseek_ocr_mcp.errors import Timeout
-from deepseek_ocr_mcp.worker.client import OnProgress, WorkerDied
+from deepseek_ocr_mcp.worker.client import OnFrame, WorkerDied
 from fake_nvml import FakeCard
 
 PREWARM_S, LOAD_S, RESTORE_S, OFFLOAD_S, READ_S, OPEN_S = 8.0, 20.0, 2.0, 1.0, 5.0, 9.0
@@ -46,6 +46,14 @@ class FakeWorker:
         self.batches: list[list[str]] = []
         """The paths of the pages of each batch."""
         self.dropped: list[int] = []
+        self.slots = 0
+        """Pages that it reads side by side, and lets join; 0: it reads a batch as a whole."""
+        self.seconds: dict[str, float] = {}
+        """How long a page takes in its slot, by its path; others take `READ_S`."""
+        self.limits: list[float] = []
+        """The seconds by which each addition raised the time limit, and those that a frame set."""
+        self._pages: list[Mapping[str, Any]] = []
+        self._news = anyio.Event()
         self.spoiled = ""
         """What its next answer says of it."""
 
@@ -65,6 +73,12 @@ class FakeWorker:
     async def drop(self, pages: Sequence[int]) -> None:
         self.dropped += pages
 
+    async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        self.limits.append(seconds)
+        self.batches[-1] += [page["path"] for page in pages]
+        self._pages += pages
+        self._news.set()
+
     async def stop(self) -> None:
         self.die()
 
@@ -77,7 +91,7 @@ class FakeWorker:
         arguments: Mapping[str, Any],
         *,
         timeout: float,
-        on_progress: OnProgress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> dict[str, Any]:
         self.calls.append(method)
         if method == "load" or arguments.get("environment"):
@@ -106,8 +120,11 @@ class FakeWorker:
             if isinstance(failure, (WorkerDied, Timeout)):
                 self.die()
             raise failure
-        if method == "read" and on_progress is not None:
-            await on_progress(0.1, "begun")
+        if method == "read" and on_frame is not None:
+            await on_frame({"progress": 0.1, "message": "begun"})
+            if self.slots:
+                self._pages = list(arguments["pages"])
+                return await self._read_side_by_side(on_frame)
         with anyio.move_on_after(seconds):
             await self._dead.wait()
         if not self.alive:
@@ -124,3 +141,37 @@ class FakeWorker:
             pages = [{"text": f"by {self.pid}", "raw": page["path"]} for page in arguments["pages"]]
             return {"pages": pages, "spoiled": self.spoiled}
         return {}
+
+    async def _read_side_by_side(self, on_frame: OnFrame) -> dict[str, Any]:
+        """As an engine with slots does: each page ends for itself, and the next takes its slot."""
+        begun, ends, most = 0, dict[int, float](), 0
+        while begun < len(self._pages) or ends:
+            while begun < len(self._pages) and len(ends) < self.slots:
+                ends[begun] = anyio.current_time() + self.seconds.get(self._pages[begun]["path"], READ_S)
+                begun += 1
+            self._news = anyio.Event()
+            if (room := begun + self.slots - len(ends)) > max(most, len(self._pages)):
+                most = room
+                await on_frame({"room": room})
+            if not self._news.is_set():
+                await self._news_until(min(ends.values()))
+            if not self.alive:
+                raise WorkerDied(-9, "")
+            for number in [number for number, end in ends.items() if end <= anyio.current_time()]:
+                del ends[number]
+                path = self._pages[number]["path"]
+                seconds = await on_frame({"page": number, "answer": {"text": f"by {self.pid}", "raw": path}})
+                self.limits.append(seconds or 0.0)
+        return {"pages": [None] * len(self._pages), "spoiled": self.spoiled}
+
+    async def _news_until(self, deadline: float) -> None:
+        """Return when pages were added or this worker died, or at the deadline."""
+        async with anyio.create_task_group() as tasks:
+            tasks.cancel_scope.deadline = deadline
+
+            async def either(event: anyio.Event) -> None:
+                await event.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(either, self._news)
+            tasks.start_soon(either, self._dead)

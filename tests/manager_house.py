@@ -30,6 +30,7 @@ class House:
         failures: Sequence[BaseException] = (),
         shared_pages: int = 1,
         opens: bool = False,
+        slots: int = 0,
         **settings: Any,
     ) -> None:
         self.nvml = FakeNvml()
@@ -38,6 +39,9 @@ class House:
         self.workers: list[FakeWorker] = []
         self.failures = list(failures)
         self.load_failures: list[BaseException] = []
+        self.slots = slots
+        self.seconds: dict[str, float] = {}
+        """See `FakeWorker`."""
         self.spawn_error: Exception | None = None
         engine = EngineSpec(
             "fake",
@@ -56,10 +60,10 @@ class House:
         if self.spawn_error is not None:
             raise self.spawn_error
         load_errors = {"": self.load_failures}
-        self.workers.append(
-            FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures, load_errors=load_errors)
-        )
-        return self.workers[-1]
+        worker = FakeWorker(1000 + len(self.workers), self.nvml.devices, self.failures, load_errors=load_errors)
+        worker.slots, worker.seconds = self.slots, self.seconds
+        self.workers.append(worker)
+        return worker
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ModelManager]:

@@ -445,6 +445,7 @@ def test_start_gpu_fetches_the_weights_before_it_starts_the_server(machine: Mach
         (f"echo '{CARDS}'", "echo '{\"runc\":{}}'", (), "NVIDIA Container Toolkit"),
         (f"echo '{CARDS}'", DOCKER.replace("echo \"card", "exit 1; echo \"card"), (), "logs ocr"),
         (f"echo '{CARDS}'", None, ("--native",), "deepseek-ocr-mcp is not installed"),
+        (f"echo '{CARDS}'", None, ("--native", "--watch"), "--watch starts containers"),
         (f"echo '{CARDS}'", None, ("--nonsense",), "--help shows"),
     ],
 )  # fmt: skip

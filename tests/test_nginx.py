@@ -21,8 +21,11 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitResult
 
 from leftovers import KEPT
+from locked_pdf import locked_pdf
+from pdf_maker import born_digital
 from support import BOUND_S, HttpServer, as_base64, echo, facts, png, until_answer
 
 pytestmark = pytest.mark.anyio
@@ -105,10 +108,12 @@ class Rig:
         return httpx2.AsyncClient(transport=transport, base_url=self.root, timeout=BOUND_S)
 
     @asynccontextmanager
-    async def client(self, mode: str, address: str = HOME) -> AsyncIterator[Client]:
+    async def client(self, mode: str, address: str = HOME, person: Any = None) -> AsyncIterator[Client]:
         async with (
             self.http(address) as http,
-            Client(streamable_http_client(self.root + "/mcp", http_client=http), mode=mode) as made,
+            Client(
+                streamable_http_client(self.root + "/mcp", http_client=http), mode=mode, elicitation_callback=person
+            ) as made,
         ):
             yield made
 
@@ -141,10 +146,10 @@ async def address_of(rig: Rig, wanted: str) -> str:
 
 
 @asynccontextmanager
-async def session_on(rig: Rig, wanted: str) -> AsyncIterator[Client]:
+async def session_on(rig: Rig, wanted: str, person: Any = None) -> AsyncIterator[Client]:
     """A session that was begun on that server; they begin anywhere, so some are begun in vain."""
     for _ in range(40):
-        async with rig.client("legacy") as client:
+        async with rig.client("legacy", person=person) as client:
             if await engine(client) == wanted:
                 yield client
                 return
@@ -184,6 +189,27 @@ async def test_the_servers_never_see_what_was_put_behind_the_id_of_a_session(rig
             assert answer.headers.get("Mcp-Session-Id", "").startswith(("", own))
         ended = await http.delete("/mcp", headers={**HEADERS, "Mcp-Session-Id": session})
         assert ended.status_code == 200
+
+
+async def test_the_page_that_asks_for_a_password_is_found_from_any_address_and_its_name_is_in_no_log(rig: Rig) -> None:
+    locked = as_base64(bytes(locked_pdf(born_digital("First"), user="open sesame")))
+    asked: list[str] = []
+
+    async def person(context: Any, params: Any) -> ElicitResult:
+        asked.append(params.url)
+        async with rig.http(await address_of(rig, "Slow")) as browser:
+            assert "is locked" in (await browser.get(params.url)).text
+            origin = {"Origin": rig.root}
+            answer = await browser.post(params.url, data={"password": "open sesame"}, headers=origin)
+            assert "Close this page" in answer.text
+        return ElicitResult(action="accept")
+
+    with anyio.fail_after(2 * BOUND_S):
+        async with session_on(rig, "Patient", person) as client:
+            result = await client.call_tool("ocr_image", {"image": locked})
+    assert facts(result)["text"].startswith("# First")
+    assert asked[0].startswith(f"{rig.root}/passwords/")
+    assert asked[0].rpartition("/")[2] not in (rig.folder / "access.log").read_text()
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

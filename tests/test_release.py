@@ -60,7 +60,7 @@ class Clone:
 
     def release(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.root / "scripts" / "release"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ async def test_a_module_in_the_folder_of_the_server_shadows_none_in_its_children
     monkeypatch.chdir(tmp_path)
     decoder = await WorkerHandle.spawn(DECODER)
     try:
-        facts = {"path": "page.png", "name": "page.png", "max_pixels": 1000, "max_pages": 1}
+        facts = {"file": {"path": "page.png", "name": "page.png"}, "max_pixels": 1000, "max_pages": 1}
         assert await decoder.call("inspect", facts, timeout=60) == {"format": "PNG", "pages": 1}
     finally:
         await decoder.stop()
@@ -103,7 +103,7 @@ class Decoder:
     async def call(self, method: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
         if method == "inspect":
             return {"format": "PNG", "pages": 1}
-        if arguments["path"] in self._hostile:
+        if arguments["file"]["path"] in self._hostile:
             self.alive = False
             raise self._end
         await anyio.Path(arguments["out"]).write_bytes(bytes(3))

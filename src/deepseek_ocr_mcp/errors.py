@@ -32,6 +32,7 @@ __all__ = [
     "UnreadableInput",
     "UnsupportedMode",
     "WorkerCrashed",
+    "WriteFailed",
     "cause_of",
     "class_of",
     "closing",
@@ -130,6 +131,14 @@ class OutputExists(OcrError):
     code = "output_exists"
     http_status = 409
     exit_code = 3
+
+
+class WriteFailed(OcrError):
+    """A disk is full or broken: neither this file nor another one can be written there."""
+
+    code = "write_failed"
+    http_status = 507
+    is_fatal = True
 
 
 class Unauthorized(OcrError):

@@ -23,7 +23,9 @@ CLIENT_GONE: Final = "client_gone"
 UNKNOWN: Final = "unknown"
 """The mode of a request that named an unknown mode, or that was turned away before it named one."""
 INTERNAL: Final = OcrError.code
-OURS_TO_MEND: Final = frozenset({INTERNAL, "worker_crashed", "gpu_lost", "timeout", "engine_unavailable"})
+OURS_TO_MEND: Final = frozenset(
+    {INTERNAL, "worker_crashed", "write_failed", "gpu_lost", "timeout", "engine_unavailable"}
+)
 """The outcomes on which the operator acts. For every other outcome the caller gets a remedy."""
 
 STEPS: Final[dict[Doing, str]] = {
@@ -77,13 +79,13 @@ class Observer:
         )
 
     def pages_read(self, engine: str, pages: int, tokens: int | None, seconds: float) -> None:
-        """An engine has read a batch.
+        """An engine has read a batch, or some pages of one before the others.
 
         Args:
             engine: the name of the engine.
-            pages: pages of the batch.
+            pages: how many.
             tokens: tokens that the model wrote; None where the engine writes none.
-            seconds: of the whole batch.
+            seconds: of the reading, since its last report in this batch.
         """
         log.debug(
             "Pages were read.", extra=fields(engine=engine, pages=pages, tokens=tokens, seconds=round(seconds, 3))

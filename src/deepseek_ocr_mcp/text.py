@@ -6,11 +6,14 @@ takes. Whatever leaves the program passes `well_formed` once, at the edge.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ["duration", "one_line", "well_formed", "well_formed_values", "without_paths"]
+__all__ = ["duration", "nearest", "one_line", "well_formed", "well_formed_values", "without_paths"]
 
+NAME_CHARS: Final = 40  # of a name that is compared; a longer one is no misspelt name
 # A slash that begins a path (not one of an address or of "and/or"), up to the last slash before its name.
 _FOLDERS: Final = re.compile(r"(?<![\w:/.\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"<>|:,;()\[\]]*[\\/])?(?=[^\s/\\])")
 
@@ -55,6 +58,12 @@ def one_line(text: str) -> str:
 def without_paths(text: str) -> str:
     """`text` with nothing but the last name of each path in it: where things lie on a server is its own business."""
     return _FOLDERS.sub("", text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one, for "did you mean"; empty where none is like it."""
+    found = difflib.get_close_matches(name.lower().replace("-", "_")[:NAME_CHARS], known, n=1)
+    return found[0] if found else ""
 
 
 def duration(seconds: float) -> str:

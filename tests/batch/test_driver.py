@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pyarrow.parquet
 import pytest
 
 from deepseek_ocr_mcp.batch import driver, progress
 from deepseek_ocr_mcp.batch.cluster import Cluster, found_here, part_rows
 from deepseek_ocr_mcp.batch.counts import Counts
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
-from deepseek_ocr_mcp.batch.files import place_of
+from deepseek_ocr_mcp.batch.files import Location, place_of
 from deepseek_ocr_mcp.batch.ledger import Ledger
 from deepseek_ocr_mcp.batch.lister import list_rows
 from deepseek_ocr_mcp.batch.manifest import merge_manifest
@@ -31,6 +37,7 @@ from deepseek_ocr_mcp.batch.plan import Round, Rules, Task, counts_of
 from deepseek_ocr_mcp.batch.planner import RowPlanner
 from deepseek_ocr_mcp.batch.progress import ProgressLine
 from deepseek_ocr_mcp.batch.reader import RowReader
+from deepseek_ocr_mcp.batch.shards import FORMATS, PIECES, SHARDS
 from deepseek_ocr_mcp.batch.sources import SourcePart
 from deepseek_ocr_mcp.batch.state import ManifestRow, UnitText, units_of
 from deepseek_ocr_mcp.cli.main import main
@@ -48,7 +55,7 @@ from deepseek_ocr_mcp.errors import (
 from deepseek_ocr_mcp.install import extra_command
 from deepseek_ocr_mcp.models import OcrRequest
 from manifests import rows_of
-from support import png, wait_until
+from support import BOUND_S, png, wait_until
 
 SETTINGS = Settings(ocr_engine="rapidocr")
 Reading = Callable[["Desk", Task], UnitText]
@@ -94,6 +101,7 @@ class Desk:
         self.faults: dict[str, OcrError] = {}
         """Of documents that cannot be looked into."""
         self.readings: dict[str, Reading] = {}
+        self.reading: Reading = page
         self.backwards = False
         self.lose: Callable[[Task], bool] = lambda task: False
 
@@ -107,7 +115,8 @@ class Desk:
         request = OcrRequest(image="", mode=batch.pop("mode", ""))
         names = ("again", "retry_failed", "keep_older")
         batch["rules"] = Rules(**{name: batch.pop(name) for name in names if name in batch})
-        return run_batch(Batch(str(self.scans), str(self.out), request, **batch), SETTINGS)
+        source = batch.pop("source", str(self.scans))
+        return run_batch(Batch(source, str(self.out), request, **batch), SETTINGS)
 
     def manifest(self) -> dict[str, ManifestRow]:
         out = place_of(str(self.out))
@@ -139,7 +148,7 @@ class Desk:
 
     async def read(self, task: Task) -> UnitText:
         self.units.append(f"{task.source.name} {task.unit}")
-        reading = self.readings.get(task.source.name, page)
+        reading = self.readings.get(task.source.name, self.reading)
         return await anyio.to_thread.run_sync(reading, self, task)
 
     def stream(
@@ -567,3 +576,133 @@ def test_one_worker_keeps_all_endpoints_as_busy_as_they_may_be() -> None:
     asked = Settings(ocr_engine="openai", ocr_model="named", ocr_remote_url=urls, ocr_remote_concurrency=8)
     found = found_here(0, asked)
     assert (found.workers, found.at_once) == (1, 16)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_folder_becomes_shards_that_later_runs_go_on_with(desk: Desk, format: str) -> None:
+    desk.scan("a.png")
+    desk.scan("b/copy.png", b"a.png")
+    desk.scan("long.pdf", pages=40)
+    desk.reading = page_by_page
+    summary = desk.run(format=format)
+    assert (summary.read, summary.copied, summary.exit_code) == (2, 1, 0)
+    assert desk.state() == ["lock"]
+    assert {row.output for row in desk.manifest().values()} == place_of(str(desk.out)).names(SHARDS)
+    assert desk.run(format=format).there == 3
+    assert desk.asked == []
+    desk.scan("a.png", b"changed")
+    assert (desk.run(format=format).read, desk.units) == (1, ["a.png 1"])
+    assert sources_in(desk, format) == ["a.png", "b/copy.png", *["long.pdf"] * (3 if format == "parquet" else 1)]
+
+
+def page_by_page(desk: Desk, task: Task) -> UnitText:
+    number = int(task.unit.split("-")[0])
+    return page(desk, task, each_page=[{"page": number, "text": task.unit, "finish": "stop", "words": []}])
+
+
+def sources_in(desk: Desk, format: str) -> list[str]:
+    out, found = place_of(str(desk.out)), []
+    for name in out.names(SHARDS):
+        data = out.read(name)
+        if format == "parquet":
+            found += [row["source"] for row in pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()]
+        else:
+            found += [json.loads(line)["metadata"]["Source-File"] for line in gzip.decompress(data).splitlines()]
+    return sorted(str(Path(each).relative_to(desk.scans)) for each in found)
+
+
+def test_one_folder_is_for_one_format(desk: Desk) -> None:
+    desk.scan("a.png")
+    desk.run()
+    with pytest.raises(BadRequest, match="in the format files, not dolma"):
+        desk.run(format="dolma")
+
+
+def test_shards_that_are_damaged_while_they_are_made_are_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.scan("a.png")
+    desk.reading = page_by_page
+    write = driver.merge_manifest
+
+    def damaged(out: Location, *, run: str = "") -> None:
+        for name in out.names(PIECES):
+            out.write(name, b"half")
+        write(out, run=run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "merge_manifest", damaged)
+        with pytest.raises(OcrError, match=r"1 documents .* gone or damaged"):
+            desk.run(format="dolma")
+    assert desk.run(format="dolma").read == 1
+    assert sources_in(desk, "dolma") == ["a.png"]
+
+
+def test_a_list_names_documents_and_a_later_list_adds_to_it(desk: Desk) -> None:
+    for name in ("a.png", "b/c.pdf", "not listed.png"):
+        desk.scan(name)
+    names = desk.folder / "list"
+    first = str(desk.scans / "a.png")
+    names.write_text(f"{first}\n\n{first}\n")
+    assert desk.run(source=f"@{names}").read == 1
+    names.write_text(f"{desk.scans / 'b/c.pdf'}\n{first}\n{desk.scans}\n")
+    summary = desk.run(source=f"@{names}")
+    assert (summary.read, summary.there, summary.exit_code) == (1, 1, 3)
+    assert "folders in a list" in summary.left_out
+    assert desk.manifest()["b/c.pdf"].output == f"{str(desk.scans).lstrip('/')}/b/c.pdf.md"
+
+
+def test_a_list_of_files_and_urls_is_refused(desk: Desk) -> None:
+    names = desk.folder / "list"
+    names.write_text("/a.pdf\ns3://bucket/a.pdf\n")
+    with pytest.raises(BadRequest, match="both files of this machine and URLs"):
+        desk.run(source=f"@{names}")
+
+
+def test_the_summary_says_the_cost_at_a_price(desk: Desk) -> None:
+    summary = Summary(pages=2_000, read=1, documents=1, seconds=7200, workers=2, unit="GPU", price_per_hour=1.5)
+    assert summary.lines()[1:] == ["0.28 pages/s, 4.00 GPU-hours.", "Cost: 6.00, 3,000.00 for a million such pages."]
+    assert json.loads(summary.dump())["cost"] == 6
+    assert "cost" not in json.loads(replace(summary, price_per_hour=0).dump())
+
+
+def test_the_time_left_of_a_later_pass_is_that_of_its_own_documents() -> None:
+    line = ProgressLine()
+    line.begin_pass()
+    line.figures = {"listed": 10, "planned": 10, "planned_pages": 100}
+    line.add(Counts(todo=10, there=5, ended=8, pages=80))
+    line.begin_pass()
+    assert line._pages_left(line._listed()) is None, "nothing is planned yet"
+    line.figures = {"listed": 2, "planned": 1, "planned_pages": 10}
+    assert line._pages_left(line._listed()) == 20
+    line.add(Counts(ended=1, pages=10))
+    assert line._pages_left(line._listed()) == 10
+
+
+def test_prometheus_asks_a_running_batch_on_loopback(desk: Desk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+    answers: list[str] = []
+
+    def read(desk: Desk, task: Task) -> UnitText:
+        with urllib.request.urlopen(url, timeout=BOUND_S) as answer:
+            answers.append(answer.read().decode())
+        return page(desk, task)
+
+    for number in range(8):  # of which the first are a row of their own
+        desk.scan(f"{number}.png")
+    desk.reading = read
+    assert desk.run(metrics_port=int(url.split(":")[2].split("/")[0])).read == 8
+    assert 'deepseek_ocr_batch_documents_total{result="read"} 0.0' in answers[0]
+    shown = [line for line in answers[-1].splitlines() if line.startswith("deepseek_ocr_batch_pages_total")]
+    assert 0 < float(shown[0].split()[1]) < 8
+    assert "deepseek_ocr_batch_workers 1.0" in answers[-1]
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=BOUND_S)
+
+
+def test_a_port_that_is_taken_ends_the_batch_with_one_line(desk: Desk) -> None:
+    desk.scan("a.png")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(BadRequest, match="Give another --metrics-port"),
+    ):
+        desk.run(metrics_port=taken.getsockname()[1])

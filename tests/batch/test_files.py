@@ -90,6 +90,24 @@ def test_what_a_killed_writer_left_is_swept(place: Location) -> None:
     assert place.names() == {"whole.md"}
 
 
+@pytest.mark.parametrize("folder", ["scans [1]", "scans?"])
+def test_a_folder_whose_name_looks_like_a_pattern_loses_its_own_files_only(
+    monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """`rm` of fsspec looks for patterns in names that it is given."""
+    monkeypatch.setattr("deepseek_ocr_mcp.batch.files.lists_in_pages", lambda fs: True)
+    place, other = Location(f"memory://{folder}"), Location("memory://scans1")
+    for each in (place, other):
+        each.write("parts/a", b"text")
+    try:
+        place.remove(["parts/a"])
+        assert (place.names(), other.names()) == (set(), {"parts/a"})
+    finally:
+        for each in (place, other):
+            for path in each.fs.find(each.root):
+                each.fs.rm_file(path)
+
+
 def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = place_of(str(tmp_path))
     place.write("a.md", b"old")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -23,6 +26,7 @@ from deepseek_ocr_mcp.batch.manifest import merge_manifest, write_part
 from deepseek_ocr_mcp.batch.plan import Round, Task, from_row, to_row
 from deepseek_ocr_mcp.batch.planner import Planner
 from deepseek_ocr_mcp.batch.reader import ATTEMPTS, RowReader, UnitReader, engine_here, reader_settings
+from deepseek_ocr_mcp.batch.shards import FORMATS, PIECES
 from deepseek_ocr_mcp.batch.state import ManifestRow, Options, Unit, UnitText
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines.base import ReadOptions
@@ -143,6 +147,54 @@ def test_figures_travel_with_their_text(bench: Any) -> None:
     assert "![Figure 1](page.png-figures/page-1-figure-1.png)" in bench.out.read("page.png.md").decode()
     picture = Image.open(io.BytesIO(bench.out.read("page.png-figures/page-1-figure-1.png")))
     assert picture.size == (50, 30)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_documents_in_hand_become_one_piece(bench: Any, format: str) -> None:
+    bench.current = replace(bench.current, options=replace(OPTIONS, format=format))
+    tasks = [bench.task("a.tiff", tiff(30, 31), "1-2"), bench.task("b.png", png(50, 20))]
+    counts = bench.read(bench.reader("Echo"), *tasks)
+    assert (counts.read, counts.pages) == (2, 3)
+    rows = bench.rows()
+    (piece,) = bench.out.names(PIECES)
+    assert [rows[name].output for name in ("a.tiff", "b.png")] == [piece, piece]
+    assert not bench.out.exists("a.tiff.md")
+    data = bench.out.read(piece)
+    if format == "parquet":
+        pages = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+        assert [(page["page"], page["text"]) for page in pages] == [
+            (1, echo(40, 30)),
+            (2, echo(40, 31)),
+            (1, echo(50, 20)),
+        ]
+    else:
+        first, second = map(json.loads, gzip.decompress(data).splitlines())
+        assert first["text"] == f"{echo(40, 30)}\n\n{echo(40, 31)}"
+        assert (len(first["text"]), second["text"]) == (rows["a.tiff"].characters, echo(50, 20))
+
+
+def test_units_of_a_document_become_one_line(bench: Any) -> None:
+    bench.current = replace(bench.current, options=replace(OPTIONS, format="dolma"))
+    reader = bench.reader("Echo")
+    first = bench.task("two.tiff", tiff(30, 31), "1", "2")
+    bench.read(reader, replace(first, unit="2"))
+    assert bench.read(reader, first).read == 1
+    line = json.loads(gzip.decompress(bench.out.read(bench.rows()["two.tiff"].output)))
+    assert [page for *_, page in line["attributes"]["pdf_page_numbers"]] == [1, 2]
+
+
+@pytest.mark.parametrize("format", ["files", "dolma"])
+@pytest.mark.parametrize(("rate", "failed"), [(0.4, 1), (0.5, 0)])
+def test_a_document_fails_where_more_of_its_pages_fail_than_may(
+    bench: Any, format: str, rate: float, failed: int
+) -> None:
+    rules = replace(bench.current.rules, max_page_error_rate=rate)
+    bench.current = replace(bench.current, rules=rules, options=replace(OPTIONS, format=format))
+    task = bench.task("two.tiff", tiff(32, 33), "1-2")
+    counts = bench.read(bench.reader("OnePageKills"), task)
+    assert (counts.failed, counts.read) == (failed, 1 - failed)
+    row = bench.rows()["two.tiff"]
+    assert ("1 of 2 pages" in row.error, row.output == "") == (bool(failed), bool(failed))
 
 
 def test_a_file_that_changed_meanwhile_is_not_passed_off_as_the_one_that_was_planned(bench: Any) -> None:

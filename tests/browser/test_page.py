@@ -22,6 +22,7 @@ from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults, l
 from deepseek_ocr_mcp import __version__
 from deepseek_ocr_mcp.edges.http import uploads  # which has errors of its own
 from deepseek_ocr_mcp.errors import OcrError
+from deepseek_ocr_mcp.gpu import probe
 from deepseek_ocr_mcp.models import NoteCode
 from support import BOUND_S, HttpServer, as_base64, http_server, png, wait_until, written
 
@@ -309,6 +310,13 @@ def test_a_file_over_the_limit_is_not_sent(visitor: Visitor, scholar: HttpServer
     expect(page.locator("#read")).to_be_disabled()
 
 
+def test_an_empty_file_is_said_to_be_empty_and_is_not_sent(visitor: Visitor, scholar: HttpServer) -> None:
+    page = visitor.open(scholar)
+    add(page, ("empty.png", b""))
+    expect(page.locator(".error-box")).to_contain_text("This file is empty.")
+    expect(page.locator("#read")).to_be_disabled()
+
+
 # -- languages and themes
 
 
@@ -401,6 +409,8 @@ FILLED = (
 def sentences() -> Iterator[str]:
     """The sentences of all errors that are raised there, with a figure in the place of each value."""
     yield from FILLED
+    yield probe._HUNG
+    yield from (text for text in probe._REASONS.values() if not text.startswith("It"))  # of a card that is listed
     for name in SENTENCES_OF:
         for node in ast.walk(ast.parse((SOURCE / name).read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):

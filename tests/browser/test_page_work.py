@@ -9,10 +9,16 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 
+import anyio
 import httpx2
 import pypdfium2
 import pytest
+from anyio.from_thread import start_blocking_portal
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitRequestURLParams, ElicitResult
 from PIL import Image
 from playwright.sync_api import CDPSession, FloatRect, Page, Route, expect
 
@@ -20,7 +26,7 @@ from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, grave_faults, limited, un
 from browser.test_page import TOKEN, Serve, add, choose, pdf, read, shown
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
-from support import BOUND_S, HttpServer, png, tiff, wait_until, written
+from support import BOUND_S, HttpServer, as_base64, png, said, tiff, wait_until, written
 
 pytestmark = pytest.mark.browser
 
@@ -231,6 +237,38 @@ def test_a_locked_pdf_asks_for_its_password_and_is_then_read_and_saved(
     assert "sesame" not in page.evaluate(written_down)
 
 
+def test_the_password_that_an_agent_needs_is_given_on_a_page_of_the_server_past_the_agent(
+    visitor: Visitor, rapid: HttpServer, axe: str
+) -> None:
+    visitor.expected.append(TOLD_ANYWAY)
+    page = visitor.context(rapid).new_page()
+    asked: Queue[str] = Queue()
+
+    async def person(context: object, params: object) -> ElicitResult:
+        assert isinstance(params, ElicitRequestURLParams)
+        asked.put(params.url)
+        return ElicitResult(action="accept")
+
+    async def agent() -> str:
+        document = as_base64(locked_pdf(born_digital("Secret Title"), user="open sesame"))
+        client = Client(streamable_http_client(rapid.url), mode="legacy", elicitation_callback=person)
+        with anyio.fail_after(2 * BOUND_S):
+            async with client:
+                return said(await client.call_tool("ocr_image", {"image": document}))
+
+    with start_blocking_portal() as portal:
+        answer = portal.start_task_soon(agent)
+        page.goto(asked.get(timeout=BOUND_S))
+        expect(page.get_by_text("is locked with a password")).to_be_visible()
+        assert not grave_faults(page, axe, "light")
+        page.get_by_label("Password").fill("open sesame")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Thank you")).to_be_visible()
+        assert "Secret Title" in answer.result(2 * BOUND_S)
+    page.reload()
+    expect(page.get_by_text("not needed any more")).to_be_visible()
+
+
 # -- nothing is lost
 
 
@@ -258,6 +296,20 @@ def test_results_outlive_a_reload_until_they_are_cleared(visitor: Visitor, rapid
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(page.get_by_role("heading", name="Drop a page")).to_be_visible()
+
+
+def test_a_tab_clears_its_own_files_and_leaves_those_of_another_tab(visitor: Visitor, rapid: HttpServer) -> None:
+    context = visitor.context(rapid)
+    page, other = visitor.visit(context, rapid), visitor.visit(context, rapid)
+    read(page, ("note.png", written("kept in the browser")))
+    until_kept(page, "kept in the browser")
+    read(other, ("other.png", written("cleared again")))
+    until_kept(other, "cleared again")
+    other.get_by_role("button", name="Clear").click()
+    other.reload()
+    other.wait_for_selector("html[data-ready]")
+    expect(other.locator(".file-name")).to_have_text(["note.png"])
+    expect(shown(other)).to_contain_text("kept in the browser")
 
 
 def test_nothing_is_kept_where_the_reader_does_not_want_it(visitor: Visitor, scholar: HttpServer) -> None:

@@ -110,6 +110,63 @@ def test_a_full_disk_is_an_error_without_a_traceback(page: Path, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_standard_streams_that_the_caller_has_closed_break_nothing(page: Path, tmp_path: Path) -> None:
+    def closed(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirections}', "sh", *COMMAND, "ocr", str(page), *arguments],
+            env={**os.environ, "OCR_ENGINE": "faults:Echo"},
+            capture_output=True,
+            text=True,
+            timeout=2 * BOUND_S,
+        )
+
+    lost = closed(">&-")
+    assert lost.returncode == 1
+    assert lost.stderr == "Writing failed: Bad file descriptor.\n  Send the text somewhere else.\n"
+    silent = closed("2>&-")
+    assert (silent.returncode, silent.stdout) == (0, echo() + "\n")
+    assert closed("<&- >&- 2>&-", "-o", str(tmp_path / "page.md")).returncode == 0
+    assert (tmp_path / "page.md").read_text() == echo() + "\n"
+
+
+def test_an_interrupt_while_the_program_is_imported_leaves_no_traceback() -> None:
+    interrupted = """
+import sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "deepseek_ocr_mcp.cli.parser":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from deepseek_ocr_mcp.cli.main import main
+main(["ocr", "page.png"])
+"""
+    done = subprocess.run([COMMAND[0], "-c", interrupted], capture_output=True, text=True, timeout=2 * BOUND_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_empty_name_is_refused_and_does_not_mean_the_current_folder(page: Path) -> None:
+    refused = run("ocr", "", cwd=page.parent)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "The name of a FILE is empty." in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("orc", "page.png"), "did you mean ocr?"),
+        (("ocr", "page.png", "--page", "2"), "did you mean --pages?"),
+        (("ocr", "page.png", "--frmat=json"), "did you mean --format?"),
+        (("ocr", "page.png", "--mode", "documents"), "did you mean document?"),
+        (("ocr", "page.png", "--xyz"), "unknown: --xyz"),
+        (("client-config", "cursr"), "did you mean cursor?"),
+    ],
+)
+def test_a_misspelt_word_is_named_with_the_one_that_is_most_like_it(arguments: tuple[str, ...], hint: str) -> None:
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert refused.stderr.rstrip().endswith(hint)
+
+
 def test_output_names_the_file_and_the_format_and_dashes_are_standard_input_and_output(
     page: Path, tmp_path: Path
 ) -> None:
@@ -343,6 +400,7 @@ def test_a_locked_pdf_is_read_with_a_password_that_is_no_argument(tmp_path: Path
     refused = run("ocr", "locked.pdf", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "locked.pdf is locked with a password" in refused.stderr
+    assert "--password - reads it from standard input" in refused.stderr
     by_setting = run("ocr", "locked.pdf", cwd=tmp_path, OCR_PDF_PASSWORD="open sesame")
     assert "Secret Title" in by_setting.stdout
     wrong = run("ocr", "locked.pdf", "--password", "open barley", cwd=tmp_path)

@@ -14,6 +14,7 @@ from PIL import Image
 from deepseek_ocr_mcp.app import run
 from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.decoder.codes import codes_on
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.models import OcrRequest, Page
 from deepseek_ocr_mcp.service.codes import Code, with_codes
@@ -71,6 +72,19 @@ async def test_the_content_of_codes_is_text_and_a_block_in_each_mode_and_a_note_
     assert [block.text for block in found.pages[0].blocks or ()] == [ADDRESS]
     assert ADDRESS in found.text
     assert not nothing.text
+
+
+def test_equal_barcodes_below_each_other_are_one_code_as_the_page_on_tools_says(tmp_path: Path) -> None:
+    drawn = zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(EAN, zxingcpp.BarcodeFormat.EAN13), scale=3)
+    label = Image.fromarray(np.array(drawn))
+    page = Image.new("L", (1000, 700), 255)
+    for place in ((40, 40), (40, 40 + label.height + 40), (600, 40)):
+        page.paste(label, place)
+    path = tmp_path / "page"
+    path.write_bytes(page.convert("RGB").tobytes())
+    left, right = sorted(code["box"] for code in codes_on(str(path), {"width": 1000, "height": 700}))
+    assert left[3] - left[1] > 2 * label.height
+    assert right[3] - right[1] <= label.height
 
 
 @pytest.mark.anyio

@@ -67,12 +67,13 @@ async def test_a_file_outside_of_the_private_folder_cannot_be_opened_whatever_is
     with private_folder() as folder:
         decoder = await spawn_decoder(folder)
         try:
-            facts = {"name": "page.png", "max_pixels": 100_000, "max_pages": 1}
+            asked = {"file": {"path": str(outside), "name": "page.png"}, "max_pixels": 100_000, "max_pages": 1}
             with pytest.raises(OcrError):
-                await decoder.call("inspect", {"path": str(outside), **facts}, timeout=BOUND_S)
+                await decoder.call("inspect", asked, timeout=BOUND_S)
             inside = os.path.join(folder, "page.png")
             os.link(outside, inside)
-            found = await decoder.call("inspect", {"path": inside, **facts}, timeout=BOUND_S)
+            allowed = asked | {"file": {"path": inside, "name": "page.png"}}
+            found = await decoder.call("inspect", allowed, timeout=BOUND_S)
             assert found == {"format": "PNG", "pages": 1}
         finally:
             await decoder.stop()

@@ -44,7 +44,7 @@ def searchable(
     path, read, out = folder / "input", folder / "pages.json", folder / "out.pdf"
     path.write_bytes(content)
     read.write_text(json.dumps(pages))
-    document = {"path": str(path), "name": "scan", "max_pixels": MAX_PIXELS}
+    document = {"file": {"path": str(path), "name": "scan"}, "max_pixels": MAX_PIXELS}
     renderer = PageRenderer()
     renderer.inspect(**document, max_pages=100, call=Line())
     options = {"upright": upright}

@@ -42,17 +42,19 @@ class Desk:
         self.renderer = PageRenderer()
 
     def inspect(self, data: bytes, **limits: int) -> dict[str, Any]:
-        path = self.folder / f"{zlib.crc32(data)}"
-        path.write_bytes(data)
         limits = {"max_pixels": MAX_PIXELS, "max_pages": 10, **limits}
-        return {"path": str(path), **self.renderer.inspect(path=str(path), name="scan", call=Call(), **limits)}
+        return self.renderer.inspect(self._file(data), call=Call(), **limits)
 
     def read(self, data: bytes, page: int = 1, dpi: int = 72) -> Image.Image:
-        path, out = self.inspect(data)["path"], self.folder / "out"
-        size = self.renderer.render(
-            path=path, name="scan", page=page, dpi=dpi, max_pixels=MAX_PIXELS, out=str(out), call=Call()
-        )
+        self.inspect(data)
+        out = self.folder / "out"
+        size = self.renderer.render(self._file(data), page, dpi, MAX_PIXELS, str(out), Call())
         return Image.frombytes("RGB", (size["width"], size["height"]), out.read_bytes())
+
+    def _file(self, data: bytes) -> dict[str, str]:
+        path = self.folder / f"{zlib.crc32(data)}"
+        path.write_bytes(data)
+        return {"path": str(path), "name": "scan"}
 
     def refusal(self, data: bytes) -> str:
         with pytest.raises(OcrError) as caught:

@@ -62,15 +62,13 @@ class Desk:
         return str(path)
 
     def inspect(self, path: str, max_pixels: int = MAX_PIXELS, max_pages: int = 100) -> dict[str, Any]:
-        return self.renderer.inspect(path=path, name="scan", max_pixels=max_pixels, max_pages=max_pages, call=Line())
+        return self.renderer.inspect({"path": path, "name": "scan"}, max_pixels, max_pages, Line())
 
     def render(
         self, path: str, page: int = 1, dpi: int = 72, max_pixels: int = MAX_PIXELS, call: Line | None = None
     ) -> Image.Image:
         out = str(self.folder / "out")
-        size = self.renderer.render(
-            path=path, name="scan", page=page, dpi=dpi, max_pixels=max_pixels, out=out, call=call or Line()
-        )
+        size = self.renderer.render({"path": path, "name": "scan"}, page, dpi, max_pixels, out, call or Line())
         data = Path(out).read_bytes()
         assert len(data) == size["width"] * size["height"] * 3
         return Image.frombytes("RGB", (size["width"], size["height"]), data)
@@ -710,9 +708,7 @@ def test_a_page_is_for_this_user_only_and_a_full_disk_is_named(desk: Desk) -> No
     assert stat.S_IMODE(os.stat(desk.folder / "out").st_mode) == 0o600
     if os.path.exists("/dev/full"):
         with pytest.raises(OcrError, match="No space") as caught:
-            desk.renderer.render(
-                path=path, name="scan", page=1, dpi=72, max_pixels=MAX_PIXELS, out="/dev/full", call=Line()
-            )
+            desk.renderer.render({"path": path, "name": "scan"}, 1, 72, MAX_PIXELS, "/dev/full", Line())
         assert "TMPDIR" in caught.value.remedy
 
 
@@ -735,9 +731,9 @@ class Call:
     def progress(self, done, message=""): pass
     def raise_if_cancelled(self): pass
 r = PageRenderer()
-r.inspect(path={str(path)!r}, name="a.png", max_pixels=1_000_000, max_pages=1, call=Call())
-r.render(path={str(path)!r}, name="a.png", page=1, dpi=72, max_pixels=1_000_000,
-    out={str(tmp_path / "out")!r}, call=Call())
+file = dict(path={str(path)!r}, name="a.png")
+r.inspect(file, max_pixels=1_000_000, max_pages=1, call=Call())
+r.render(file, page=1, dpi=72, max_pixels=1_000_000, out={str(tmp_path / "out")!r}, call=Call())
 try:
     with decoder_errors("a.png"):
         bytearray(4 << 30)

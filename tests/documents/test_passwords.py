@@ -49,7 +49,7 @@ def file_of(folder: Path, data: bytes) -> dict[str, Any]:
 
 
 def inspected(renderer: PageRenderer, file: dict[str, Any]) -> int:
-    return int(renderer.inspect(**file, max_pixels=10_000_000, max_pages=10, call=Waiting())["pages"])
+    return int(renderer.inspect(file, max_pixels=10_000_000, max_pages=10, call=Waiting())["pages"])
 
 
 @pytest.mark.parametrize("password", [WORD, "owner's own"])
@@ -59,9 +59,9 @@ def test_a_locked_pdf_is_drawn_and_its_text_is_taken(tmp_path: Path, renderer: P
     file = file_of(tmp_path, locked_pdf(sheet, user=WORD)) | {"password": password}
     assert inspected(renderer, file) == 1
     asked = {"page": 1, "dpi": 50, "max_pixels": 10_000_000, "call": Waiting()}
-    assert renderer.render(**file, **asked, out=str(tmp_path / "out"))["width"] > 400
-    assert renderer.preview(**file, **asked, side=100, out=str(tmp_path / "out"))["mime"].startswith("image/")
-    layer = renderer.text_layer(**file, **asked)
+    assert renderer.render(file, **asked, out=str(tmp_path / "out"))["width"] > 400
+    assert renderer.preview(file, **asked, side=100, out=str(tmp_path / "out"))["mime"].startswith("image/")
+    layer = renderer.text_layer(file, **asked)
     assert "Secret Title" in json.dumps(layer["reading"])
 
 
@@ -97,7 +97,7 @@ def test_a_searchable_pdf_of_a_locked_one_is_locked_too(tmp_path: Path, renderer
     pages, out = tmp_path / "pages.json", tmp_path / "out.pdf"
     block = {"label": "line", "text": "read words", "box": [100, 100, 400, 130]}
     pages.write_text(json.dumps([{"page": 1, "width": 595, "height": 842, "text": "read words", "blocks": [block]}]))
-    document = file | {"dpi": 72, "max_pixels": 10_000_000}
+    document = {"file": file, "dpi": 72, "max_pixels": 10_000_000}
     renderer.export("pdf", str(pages), OPTIONS, str(out), Waiting(), document)
     with pytest.raises(pypdfium2.PdfiumError, match="password"):
         pypdfium2.PdfDocument(out)
@@ -118,7 +118,7 @@ class Listening(FakeDecoder):
         self.passwords: list[str] = []
 
     async def call(self, method: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]:
-        self.passwords.append(arguments.get("password", ""))
+        self.passwords.append(arguments["file"].get("password", ""))
         return await super().call(method, arguments, timeout=timeout)
 
 

@@ -211,7 +211,7 @@ def exported(folder: Path, picture: bytes, page: dict[str, Any]) -> bytes:
     """A searchable PDF of a picture file, by way of the decoder's own method."""
     (folder / "in").write_bytes(picture)
     (folder / "pages").write_text(json.dumps([page]))
-    document = {"path": str(folder / "in"), "name": "in", "max_pixels": 10_000_000, "dpi": DPI}
+    document = {"file": {"path": str(folder / "in"), "name": "in"}, "max_pixels": 10_000_000, "dpi": DPI}
     PageRenderer().export("pdf", str(folder / "pages"), {}, str(folder / "out"), Waiting(), document=document)
     return (folder / "out").read_bytes()
 

@@ -230,8 +230,10 @@ async def test_an_upload_that_is_too_long_or_says_no_length_is_refused(http: htt
     assert more.status_code == 413
     large = await http.post("/documents", headers=begun(PAGE, 7 << 20))
     assert large.status_code == 413
-    for headers in ({}, {"Upload-Length": "many"}, {"Upload-Length": "0"}):
+    for headers in ({}, {"Upload-Length": "many"}, {"Upload-Length": "-5"}):
         assert (await http.post("/documents", headers=headers)).status_code == 422
+    empty = await http.post("/documents", headers={"Upload-Length": "0"})
+    assert (empty.status_code, empty.json()["error"]["message"]) == (415, "The document is empty.")
     told = await http.options("/documents")
     assert told.headers["tus-version"] == "1.0.0"
     assert told.headers["tus-max-size"] == str(6 << 20)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import httpx2
 import pytest
 
@@ -311,25 +312,31 @@ async def test_64_callers_lose_nothing_while_the_worker_is_killed_three_times() 
                 news.set()
                 news = anyio.Event()
 
-        async def killer() -> None:
+        async def killer(tasks: anyio.abc.TaskGroup) -> None:
+            """Kills while pages wait; each time more callers come, so that there is work left however late it is."""
             killed: set[int] = set()
             answered = 5
             async with http_client(server) as mcp:
-                for _ in range(3):
-                    pid = None
-                    while len(answers) < answered or pid is None or pid in killed:
-                        await news.wait()
+                for callers in (range(22, 43), range(43, 64), ()):
+                    while True:
+                        seen = len(answers)
                         pid = facts(await mcp.call_tool("gpu_status", {})).get("worker_pid")
+                        if seen >= answered and pid is not None and pid not in killed:
+                            break
+                        if len(answers) == seen:
+                            await news.wait()
                     os.kill(pid, signal.SIGKILL)
                     killed.add(pid)
                     # A page is read again once: what was read at this kill is answered before the next one.
                     answered = len(answers) + 15
+                    for number in callers:
+                        tasks.start_soon(caller, number)
 
         with anyio.fail_after(4 * BOUND_S):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(killer)
-                for number in range(64):
+                for number in range(22):
                     tasks.start_soon(caller, number)
+                tasks.start_soon(killer, tasks)
             async with http_client(server) as mcp:
                 status: dict[str, Any] = facts(await mcp.call_tool("gpu_status", {}))
     assert answers == {number: echo(30 + number, 20) for number in range(64)}

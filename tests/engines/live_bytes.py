@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 SWEEP_BYTES = 256 << 20
 
@@ -39,8 +39,9 @@ class LiveBytes(TorchDispatchMode):
         self._attention.__exit__(*failure)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = _on_one_device((args, kwargs or {}))
         given = {id(tensor.untyped_storage()) for tensor in tensors((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         for tensor in tensors(result):
             storage = tensor.untyped_storage()
             if id(storage) not in given and id(storage) not in self._known:
@@ -70,6 +71,19 @@ class Attention(TorchFunctionMode):
             query, value = args[0], args[2]
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return func(*args, **(kwargs or {}))
+
+
+def _on_one_device(values: Any) -> Any:
+    """With a tensor on the meta device, all are there: places in a picture are computed from sizes on the host."""
+    if len({tensor.is_meta for tensor in tensors(values)}) < 2:
+        return values
+
+    def moved(value: Any) -> Any:
+        return (
+            torch.empty_like(value, device="meta") if isinstance(value, torch.Tensor) and not value.is_meta else value
+        )
+
+    return tree_map(moved, values)
 
 
 def tensors(values: Any) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import tiny_deepseek
+from calls import Caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ FLOATS = torch.empty(0)
 pytestmark = pytest.mark.usefixtures("quiet_torch")
 
 
-class Listening:
+class Listening(Caller):
     """A caller that hears everything and, after `patience` questions, has gone."""
 
     def __init__(self, patience: int = sys.maxsize) -> None:
@@ -53,8 +54,12 @@ class Listening:
         self.heard: list[tuple[float, str]] = []
         self.dropped: dict[int, int] = {}
         """Pages that nobody waits for, from that many questions on."""
+        self.joining: dict[int, list[PageImage]] = {}
+        """Pages that join, after so many questions for more."""
+        self.rooms: list[int] = []
+        self.ended: list[int] = []
 
-    def progress(self, done: float, message: str = "") -> None:
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
         self.heard.append((done, message))
 
     def raise_if_cancelled(self) -> None:
@@ -64,6 +69,10 @@ class Listening:
 
     def is_dropped(self, page: int) -> bool:
         return self.asked >= self.dropped.get(page, sys.maxsize)
+
+    def more(self, room: int) -> list[PageImage]:
+        self.rooms.append(room)
+        return self.joining.pop(len(self.rooms), [])
 
 
 @pytest.fixture(scope="module")
@@ -475,6 +484,101 @@ def test_pages_are_written_as_if_alone_in_whatever_order_they_come_and_enter_slo
     assert max(entered) == room - 1  # as many as there is room for were there at once
 
 
+@pytest.mark.parametrize("when", ["one after the other", "all in the first step", "at its end", "after its end"])
+@pytest.mark.parametrize(("folder", "most"), [("v1", 32), ("v2", 3)], indirect=["folder"])
+def test_pages_that_join_a_running_call_are_written_as_if_alone(
+    folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch, when: str, most: int
+) -> None:
+    alone, model = texts_alone(folder), reader(folder)
+    monkeypatch.setattr(ModelReader, "_room", lambda *_: most)
+    together: list[int] = []
+    write = Slots.write
+    monkeypatch.setattr(Slots, "write", lambda self, tokens: (together.append(len(tokens)), write(self, tokens))[1])
+    first, *others = sorted(range(5), key=lambda number: -len(alone[number].tokens))
+    end = len(alone[first].tokens)  # before each token the call asks for more
+    joining = {
+        "one after the other": {3: others[:1], 5: others[1:2], 6: others[2:3], 7: others[3:]},
+        "all in the first step": {1: others},
+        "at its end": {end // 2: others[3:], end - 1: others[:3]},
+        "after its end": {end + 3: others},
+    }[when]
+    call = Listening()
+    call.joining = {question: [pages[number] for number in numbers] for question, numbers in joining.items()}
+    ended: dict[int, Written] = {}
+    read = model.read(
+        [pages[first]],
+        DOCUMENT,
+        call,
+        max_new_tokens=60,
+        on_written=lambda number, _, written: ended.update({number: written}),
+    )
+    order = [first] if when == "after its end" else [first, *(number for new in joining.values() for number in new)]
+    assert read == [alone[number] for number in order]
+    assert ended == dict(enumerate(read))
+    assert max(together) in ((1,) if len(order) == 1 else range(2, most + 1))  # they shared steps
+    assert call.rooms[0] == most - 1
+
+
+def test_no_page_is_asked_for_once_memory_ran_out_and_those_that_joined_are_read(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone
+) -> None:
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
+    call = Listening()
+    call.joining = {3: [pages[1], pages[2]]}
+    with short_of_memory(model, 1) as sizes:
+        read = model.read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert read == alone[:3]
+    assert max(sizes) == 4  # as many slots as a step has rows
+    assert len(call.rooms) == 3  # then memory ran out
+
+
+def test_no_page_joins_a_process_that_is_to_be_replaced(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "spoiled", "a step could not be recorded")
+    call = Listening()
+    call.joining = {1: [pages[1]]}
+    read = reader(v1_folder).read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert read == texts_alone(v1_folder)[:1]
+    assert call.rooms == []
+
+
+def test_a_page_that_joined_and_is_dropped_harms_no_other(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone
+) -> None:
+    alone = texts_alone(v1_folder)
+    call = Listening()
+    call.joining, call.dropped = {3: [pages[1], pages[2]]}, {1: 20}
+    read = reader(v1_folder).read(pages[:1], DOCUMENT, call, max_new_tokens=60)
+    assert [written.finish for written in read] == [alone[0].finish, "cancelled", alone[2].finish]
+    assert (read[0], read[2]) == (alone[0], alone[2])
+
+
+class Leaving(Listening):
+    """Its second page is gone; the word of that comes when it has been asked for a few times."""
+
+    def __init__(self, asks: int) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def is_dropped(self, page: int) -> bool:
+        self.asks -= page == 1
+        return page == 1 and self.asks < 0
+
+
+def test_a_picture_that_is_gone_with_its_caller_harms_no_other_page(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = PageImage(str(tmp_path / "gone.rgb"), 32, 64)
+    model = reader(v1_folder)
+    read = model.read([pages[0], gone, pages[4]], DOCUMENT, Leaving(4), max_new_tokens=60)
+    assert read[1].finish == "cancelled"
+    assert [read[0], read[2]] == [texts_alone(v1_folder)[number] for number in (0, 4)]
+    monkeypatch.setattr(generate, "LEAVING_S", 0.01)
+    with pytest.raises(FileNotFoundError):  # somebody waits for it
+        model.read([pages[0], gone], DOCUMENT, Listening(), max_new_tokens=60)
+
+
 def test_slots_move_down_when_a_step_of_fewer_rows_holds_them(v1_folder: Path) -> None:
     model: Any = reader(v1_folder)._model
     torch.manual_seed(3)
@@ -622,12 +726,27 @@ def test_a_page_that_nobody_waits_for_leaves_the_batch_and_its_neighbours_read_o
 
 @pytest.fixture
 def recordable_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps on the CPU count as recordable; what is "recorded" is the step itself. How often that was."""
+    """Steps on the CPU count as recordable; what is "recorded" is the step itself. How often that was.
+
+    As with a CUDA graph, what it reads and writes must lie where it lay.
+    """
     recorded: list[int] = []
+
+    def addresses(step: Any) -> list[int]:
+        [sheet] = [cell.cell_contents for cell in step.__closure__ if isinstance(cell.cell_contents, Slots)]
+        held = [value for value in vars(sheet).values() if isinstance(value, torch.Tensor)]
+        kept = [tensor for layer in sheet._cache.layers for tensor in (layer.keys, layer.values)]
+        return [tensor.data_ptr() for tensor in held + kept]
 
     def record(step: Callable[[], None]) -> Callable[[], None]:
         recorded.append(1)
-        return step
+        before = addresses(step)
+
+        def replay() -> None:
+            assert addresses(step) == before
+            step()
+
+        return replay
 
     monkeypatch.setattr(slots, "record", record)
     monkeypatch.setattr(slots, "RECORD_AFTER", 3)
@@ -656,6 +775,19 @@ def test_a_recorded_step_writes_what_the_step_itself_writes(
     assert len(recordable_here) > 1  # anew for each shape
     monkeypatch.setattr(Slots, "recordable", False)
     assert model.read(pages, DOCUMENT, Listening(), max_new_tokens=60) == recorded
+
+
+def test_pages_that_join_make_room_and_nothing_recorded_outlives_it(
+    v1_folder: Path, pages: list[PageImage], texts_alone: Alone, recordable_here: list[int]
+) -> None:
+    model, alone = reader(v1_folder), texts_alone(v1_folder)
+    first, *others = sorted(range(5), key=lambda number: -len(alone[number].tokens))
+    call = Listening()
+    call.joining = {8 * place: [pages[number]] for place, number in enumerate(others, 1)}
+    read = model.read([pages[first]], DOCUMENT, call, max_new_tokens=60)
+    assert read == [alone[number] for number in (first, *others[: len(read) - 1])]
+    assert len(read) > 2
+    assert len(recordable_here) > 2  # anew for each width
 
 
 def test_a_card_that_cannot_record_reads_all_the_same_and_is_asked_once(
@@ -799,9 +931,9 @@ def test_pages_that_are_finished_when_memory_runs_out_are_kept(
     read: list[list[int]] = []
     read_all = ModelReader._read_all
 
-    def noted(self: ModelReader, task: Any, numbers: Any, capacity: Any, rows: Any) -> None:
+    def noted(self: ModelReader, task: Any, attempt: Any, numbers: Any) -> None:
         read.append(list(numbers))
-        read_all(self, task, numbers, capacity, rows)
+        read_all(self, task, attempt, numbers)
 
     monkeypatch.setattr(ModelReader, "_read_all", noted)
     with short_of_memory(model, 1, after=after + 2):
@@ -984,14 +1116,14 @@ def test_a_card_that_fails_is_told_apart_from_every_other_error(
         (torch.OutOfMemoryError("CUDA out of memory."), torch.OutOfMemoryError),
     ):
 
-        def fail(*_: Any, error: Exception = error) -> None:
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
             raise error
 
         monkeypatch.setattr(*target, fail)
         with pytest.raises(expected) as caught:
             calls[step]()
         assert type(caught.value) is expected
-    monkeypatch.setattr(*target, lambda *_: (_ for _ in ()).throw(RuntimeError(LOST)))
+    monkeypatch.setattr(*target, lambda *_, **__: (_ for _ in ()).throw(RuntimeError(LOST)))
     with pytest.raises(GpuLost, match=r"unspecified launch failure\. See") as lost:
         calls[step]()
     assert "nvidia-smi" in lost.value.remedy

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_deepseek
+from calls import Caller
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
+from deepseek_ocr_mcp.engines.host import EngineHost
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy, GpuLost
 
 torch = pytest.importorskip("torch")
@@ -20,13 +23,6 @@ pytest.importorskip("transformers")
 from deepseek_ocr_mcp.engines.deepseek import engine as module  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import Slots  # noqa: E402
-
-
-class Listening:
-    def progress(self, done: float, message: str = "") -> None: ...
-    def raise_if_cancelled(self) -> None: ...
-    def is_dropped(self, page: int) -> bool:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +50,7 @@ def test_opening_calls_nothing_of_cudas_so_that_the_card_can_still_be_chosen() -
     sys.setprofile(watch)
     try:
         for _ in range(2):  # the first converts the checkpoint, the second maps the fused file
-            engine.open("cuda", Listening())
+            engine.open("cuda", Caller())
         assert not calls
         torch.cuda.is_available()
         assert calls  # or the test would see nothing
@@ -67,10 +63,53 @@ def test_what_was_opened_reads_like_what_was_loaded(tmp_path: Path) -> None:
     pages = [PageImage(str(tmp_path / "page.rgb"), 160, 160)]
     options = ReadOptions("document", resolution="tiny")
     loaded, opened = DeepSeekEngine(), DeepSeekEngine()
-    facts = loaded.load("cpu", Listening())
-    assert opened.open("cpu", Listening()) == facts
+    facts = loaded.load("cpu", Caller())
+    assert opened.open("cpu", Caller()) == facts
     opened.restore("cpu")
-    assert opened.read(pages, options, Listening()) == loaded.read(pages, options, Listening())
+    assert opened.read(pages, options, Caller()) == loaded.read(pages, options, Caller())
+
+
+class SecondCall(Caller):
+    """The line to a parent that adds the pages of a second call to the first once two steps have been asked for."""
+
+    def __init__(self, pages: list[PageImage]) -> None:
+        self.pages = [asdict(page) for page in pages]
+        self.told: list[dict[str, Any]] = []
+        self.asked = 0
+
+    def tell(self, **facts: Any) -> None:
+        self.told.append(facts)
+
+    def added(self) -> list[dict[str, Any]]:
+        self.asked += 1
+        return self.pages if self.asked == 3 else []
+
+
+def test_pages_of_two_calls_share_steps_and_are_what_they_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+    for number in range(4):
+        (tmp_path / f"{number}.rgb").write_bytes(bytes((7 * number + n * n) % 256 for n in range(256)) * 300)
+        pages.append(PageImage(str(tmp_path / f"{number}.rgb"), 160, 160))
+    host = EngineHost("deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine")
+    host.load("cpu", {}, Caller())
+    options = {"mode": "document", "resolution": "tiny"}
+
+    def read(pages: list[PageImage], joining: list[PageImage]) -> list[dict[str, Any]]:
+        line = SecondCall(joining)
+        answer = host.read([asdict(page) for page in pages], options, line)
+        answers = {facts["page"]: facts["answer"] for facts in line.told if "page" in facts}
+        assert answer["pages"] == [None] * len(answers)  # each was sent when it had ended
+        return [answers[number] for number in range(len(answers))]
+
+    alone = [read([page], [])[0] for page in pages]
+    assert len({answer["raw"] or answer["text"] for answer in alone}) > 1
+    together: list[int] = []
+    write = Slots.write
+    monkeypatch.setattr(Slots, "write", lambda self, tokens: (together.append(len(tokens)), write(self, tokens))[1])
+    assert read(pages[:2], pages[2:]) == alone
+    assert max(together) == 4
 
 
 class FakeCuda:
@@ -125,23 +164,23 @@ def test_a_card_that_cannot_be_used_is_told_before_a_weight_is_read(
 ) -> None:
     cuda.failing = failure
     with pytest.raises(expected, match=words):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
     assert cuda.opened == 0
 
 
 def test_a_card_that_torch_has_no_code_for_is_told_before_a_weight_is_read(cuda: FakeCuda) -> None:
     cuda.capability = (7, 0)
     with pytest.raises(EngineUnavailable, match=r"compute capability 7\.0.*sm_75"):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
     assert cuda.opened == 0
     cuda.capability = (8, 9)
     with pytest.raises(KeyError, match="opened"):
-        DeepSeekEngine().load("cuda", Listening())
+        DeepSeekEngine().load("cuda", Caller())
 
 
 def test_a_worker_that_is_told_so_records_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(module.RECORD, "off")
-    DeepSeekEngine().open("cpu", Listening())
+    DeepSeekEngine().open("cpu", Caller())
     assert not Slots.recordable
 
 
@@ -158,7 +197,7 @@ print(" ".join(late))
 
 
 def test_a_prewarmed_worker_imports_nothing_large_any_more() -> None:
-    DeepSeekEngine().open("cpu", Listening())  # so that the fused file is there
+    DeepSeekEngine().open("cpu", Caller())  # so that the fused file is there
     child = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, timeout=300)
     late = child.stdout.split()
     assert not [name for name in late if name.startswith(("torch", "transformers.models")) or "modeling" in name]

@@ -19,7 +19,7 @@ from deepseek_ocr_mcp.engines.deepseek import generate  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.checkpoint import _config_v1, _config_v2  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.experts import use_recordable_experts  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import GROW, Prompt, Slots  # noqa: E402
-from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS  # noqa: E402
+from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS, VisionModel  # noqa: E402
 
 LANGUAGE = {
     "hidden_size": 1280,
@@ -131,6 +131,73 @@ def test_a_decode_step_of_sixteen_rows_needs_next_to_nothing_beside_the_cache() 
     assert live.most - before < 32 * MIB < generate.WORKING_BYTES
 
 
+# The published config.json files, where their sizes are not those of transformers' classes.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "LightOnOCR-3": {},
+    "LightOnOCR": {},
+    "PaddleOCR-VL": {"text_config": {}, "vision_config": {}},
+    "GLM-OCR": {
+        "text_config": {
+            "head_dim": 128,
+            "hidden_size": 1536,
+            "intermediate_size": 4608,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "vocab_size": 59392,
+        },
+        "vision_config": {},
+    },
+}
+HEADS_OF_THEIR_OWN = ("PaddleOCR-VL", "GLM-OCR")
+SIDES = {"LightOnOCR-3": 1540, "LightOnOCR": 1540, "PaddleOCR-VL": 1680, "GLM-OCR": 2044}
+"""Pixels of the largest square, by the published preprocessor_config.json or the row of the table; a multiple of 28."""
+PATCH = 14
+
+
+def largest_picture(row: VisionModel, frames: int) -> dict[str, Any]:
+    """The arguments of `get_image_features` for the largest picture."""
+    side, patches = SIDES[row.name], SIDES[row.name] // PATCH
+    if row.name.startswith("LightOnOCR"):
+        shape: tuple[int, ...] = (1, 3, side, side)
+        facts: dict[str, Any] = {"image_sizes": [(side, side)]}
+    else:
+        one = (3, PATCH, PATCH) if row.name == "PaddleOCR-VL" else (3 * frames * PATCH**2,)
+        shape, facts = (patches**2, *one), {"image_grid_thw": torch.tensor([[1, patches, patches]])}
+    return {"pixel_values": torch.empty(shape, dtype=torch.bfloat16, device="meta"), **facts}
+
+
+@pytest.mark.filterwarnings("ignore:.*mrope_section.*")
+@pytest.mark.parametrize("row", [row for row in VISION_MODELS if row.views == "native"], ids=lambda row: row.name)
+def test_the_need_of_a_model_of_transformers_covers_its_largest_page_and_its_longest_answer(row: VisionModel) -> None:
+    import transformers
+
+    model_class = getattr(transformers, row.model_class)
+    config = model_class.config_class(**PUBLISHED[row.name])
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = row.name not in HEADS_OF_THEIR_OWN
+    with torch.device("meta"):
+        model = model_class(config)
+    model = model.to(torch.bfloat16).eval()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    with torch.inference_mode(), LiveBytes() as live:
+        model.model.get_image_features(**largest_picture(row, row.frames), return_dict=True)
+    assert live.most <= row.looking_mb * MIB <= 1.1 * live.most
+    text = config.text_config
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
+    longest_answer = per_token * ((SIDES[row.name] // (2 * PATCH)) ** 2 + 100 + generate.MAX_NEW_TOKENS)
+    need = weights + generate.CONTEXT_BYTES + max(live.most, longest_answer)
+    assert need <= row.gpu_mb * MIB <= 1.1 * need
+
+
 def test_two_copies_of_the_bias_of_the_first_tower_are_what_a_page_without_tiles_needs() -> None:
     bias = 12 * 4096 * 4096 * 2  # heads, patches of 16 pixels in 1024 x 1024, bfloat16
     assert 2 * bias <= looking("v1", 1024) <= 2.2 * bias
+
+
+def test_the_need_of_unlimited_ocr_covers_a_page_with_all_of_its_tiles() -> None:
+    [row] = [row for row in VISION_MODELS if row.name == "Unlimited-OCR"]
+    page = looking("v1", 1024, 32, (4, 8))  # its classes and sizes are those of v1
+    weights = sum(parameter.nbytes for parameter in full_size("v1").parameters())
+    assert page <= row.looking_mb * MIB <= 1.1 * page
+    need = weights + generate.CONTEXT_BYTES + page
+    assert need <= row.gpu_mb * MIB <= 1.1 * need

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import Caller
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 
@@ -74,7 +75,7 @@ class Bench:
             written = self.reader.read(
                 [self.pages[case["image"]] for case in cases],
                 ReadOptions(MODES[cases[0]["prompt"]], resolution=cases[0]["mode"]),
-                Patient(),
+                Caller(),
                 max_new_tokens=len(cases[0]["tokens"]),
                 free_running=True,
             )
@@ -85,15 +86,6 @@ class Bench:
 
 
 VOCABULARY: list[int] = GOLDEN["vocab_ids"]
-
-
-class Patient:
-    def progress(self, done: float, message: str = "") -> None: ...
-
-    def raise_if_cancelled(self) -> None: ...
-
-    def is_dropped(self, page: int) -> bool:
-        return False
 
 
 @pytest.fixture(scope="module")

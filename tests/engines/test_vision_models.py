@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import tiny_vision
+from calls import Caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkp
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.preprocess import read_page  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.prompts import encode_prompt, normalised  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.prompts import NativePrompts, encode_prompt, normalised  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.slots import Sampling  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.weights import ParkedModel  # noqa: E402
 
@@ -38,13 +39,6 @@ NATIVE = ("LightOnOCR-3-1B", "PaddleOCR-VL", "GLM-OCR")
 DOCUMENT = ReadOptions("document", resolution="tiny")
 TOKENS = 24
 pytestmark = [pytest.mark.filterwarnings("ignore:.*mrope_section.*"), pytest.mark.usefixtures("quiet_torch")]
-
-
-class Listening:
-    def progress(self, done: float, message: str = "") -> None: ...
-    def raise_if_cancelled(self) -> None: ...
-    def is_dropped(self, page: int) -> bool:
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +107,7 @@ def test_a_page_is_read_as_transformers_writes_it_token_for_token(
     parked.place("cpu")
     monkeypatch.setattr(ModelReader, "_room", lambda *_: 2)  # the third page takes the slot of the first that ends
     for order in ([0, 1, 2], [2, 1, 0]):
-        read = reader.read([pages[number] for number in order], DOCUMENT, Listening(), max_new_tokens=TOKENS)
+        read = reader.read([pages[number] for number in order], DOCUMENT, Caller(), max_new_tokens=TOKENS)
         assert [written.tokens for written in read] == [expected[number] for number in order]
 
 
@@ -136,10 +130,10 @@ def test_unlimited_ocr_looks_back_at_its_prompt_and_a_window_of_its_text(
         pixels = normalised(views.whole[None], "unlimited", original.lm_head.weight)
         inputs = {"input_ids": torch.tensor([ids]), "pixel_values": pixels}
         expected.append(generated(original, {1}, attention_mask=torch.ones_like(inputs["input_ids"]), **inputs))
-    read = reader.read(pages, DOCUMENT, Listening(), max_new_tokens=TOKENS)
+    read = reader.read(pages, DOCUMENT, Caller(), max_new_tokens=TOKENS)
     assert [written.tokens for written in read] == expected
     reader._prompts.window = 0
-    assert [w.tokens for w in reader.read(pages, DOCUMENT, Listening(), max_new_tokens=TOKENS)] != expected
+    assert [w.tokens for w in reader.read(pages, DOCUMENT, Caller(), max_new_tokens=TOKENS)] != expected
 
 
 def test_a_head_that_is_tied_stays_tied_in_the_file_and_on_every_device(checkpoints: Any) -> None:
@@ -167,7 +161,7 @@ def test_tokens_that_are_drawn_depend_on_the_page_alone(checkpoints: Any, pages:
     model = opened(checkpoint).model
 
     def read(checkpoint: Checkpoint, chosen: list[PageImage]) -> list[tuple[int, ...]]:
-        found = ModelReader(checkpoint, model).read(chosen, DOCUMENT, Listening(), max_new_tokens=TOKENS)
+        found = ModelReader(checkpoint, model).read(chosen, DOCUMENT, Caller(), max_new_tokens=TOKENS)
         return [written.tokens for written in found]
 
     together = read(hot, pages)
@@ -189,6 +183,71 @@ def test_the_drawn_tokens_have_their_shares() -> None:
     assert int(Sampling(0.01, 0.1).draw(logits, random)) == 0
 
 
+def test_a_picture_has_as_many_pixels_as_the_row_and_the_checkpoint_allow(checkpoints: Any, tmp_path: Path) -> None:
+    """GLM's image processor counts a picture twice, as two of a film."""
+    (tmp_path / "large.rgb").write_bytes(bytes(700 * 900 * 3))
+    page = PageImage(str(tmp_path / "large.rgb"), 700, 900)
+    for name, frames in (("PaddleOCR-VL", 1), ("GLM-OCR", 2)):
+        checkpoint = checkpoints(name)
+        prompts = NativePrompts(checkpoint)
+        area = int(dict(prompts._pictures.size)["longest_edge"])
+        for resolution, most in (("auto", 300 * 300 // frames), ("tiny", min(512**2, 300 * 300 // frames))):
+            grid = prompts.prepare(page, resolution)["image_grid_thw"]
+            pixels = int(grid.prod()) * 14**2
+            assert area == 300 * 300
+            assert 0.75 * most < pixels <= most
+            assert int(grid.prod()) // 4 <= prompts.longest
+        roomy = NativePrompts(checkpoint)
+        roomy._pictures.size = {"shortest_edge": 28 * 28, "longest_edge": frames * 5_000_000}
+        grid = roomy.prepare(page, "tiny")["image_grid_thw"]
+        assert 0.85 * 512**2 < int(grid.prod()) * 14**2 <= 512**2
+
+
+def in_published_form(name: str, folder: Path) -> dict[str, Any]:
+    """Change a tiny checkpoint to the form in which its publisher has it. Returns its weights.
+
+    GLM-OCR's file has a further layer, for guessing tokens ahead. PaddleOCR-VL's config.json is flat and says that
+    the head is not tied; its file has parts of SigLIP that are not used.
+    """
+    from safetensors.torch import load_file, save_file
+
+    weights: dict[str, Any] = load_file(folder / "model.safetensors")
+    if name == "GLM-OCR":
+        weights["model.language_model.layers.16.eh_proj.weight"] = torch.zeros(3, 3)
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        text = {key: value for key, value in config["text_config"].items() if key != "rope_parameters"}
+        config |= text | {
+            "model_type": "paddleocr_vl",
+            "rope_scaling": {"mrope_section": [2, 3, 3], "rope_type": "default", "type": "default"},
+            "rope_theta": 500000,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "vision_config": config["vision_config"] | {"model_type": "paddleocr_vl"},
+        }
+        del config["text_config"]
+        (folder / "config.json").write_text(json.dumps(config))
+        weights["lm_head.weight"] = torch.randn(text["vocab_size"], text["hidden_size"])
+        weights["visual.vision_model.head.probe"] = torch.zeros(1, 1, 32)
+        weights["visual.vision_model.embeddings.packing_position_embedding.weight"] = torch.zeros(4, 32)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return weights
+
+
+@pytest.mark.parametrize("name", ["GLM-OCR", "PaddleOCR-VL"])
+def test_the_form_in_which_it_is_published_is_read_and_a_head_of_its_own_stays_so(name: str, tmp_path: Path) -> None:
+    folder = tiny_vision.make(name, tmp_path)
+    weights = in_published_form(name, folder)
+    checkpoint = read_checkpoint(str(folder))
+    model: Any = opened(checkpoint).model
+    assert torch.equal(model.lm_head.weight, weights["lm_head.weight"])
+    assert not torch.equal(model.lm_head.weight, model.model.language_model.embed_tokens.weight)
+    reference = dict(checkpoint.load_model(torch.float32).named_parameters())
+    found = dict(model.named_parameters())
+    assert found.keys() == reference.keys()
+    assert all(torch.equal(found[key], value) for key, value in reference.items())
+
+
 # ---------------------------------------------------------------- the engine
 
 
@@ -199,15 +258,15 @@ def test_the_engine_reads_parks_and_reads_the_same_again_with_a_remark_on_what_i
     monkeypatch.setenv(MODEL_PATH, checkpoint.path)
     monkeypatch.setattr(engine_module, "usable_cores", lambda: 1)
     engine = DeepSeekEngine()
-    assert engine.load("cpu", Listening())["model"] == "PaddleOCR-VL (PaddleOCR-VL)"
-    first = engine.read(pages[:1], DOCUMENT, Listening())
+    assert engine.load("cpu", Caller())["model"] == "PaddleOCR-VL (PaddleOCR-VL)"
+    first = engine.read(pages[:1], DOCUMENT, Caller())
     assert "PaddleOCR-VL reads a whole page as text" in first[0].remark
     engine.offload()
     engine.restore("cpu")
-    assert engine.read(pages[:1], DOCUMENT, Listening()) == first
-    assert not engine.read(pages[:1], replace(DOCUMENT, mode="free"), Listening())[0].remark
+    assert engine.read(pages[:1], DOCUMENT, Caller()) == first
+    assert not engine.read(pages[:1], replace(DOCUMENT, mode="free"), Caller())[0].remark
     with pytest.raises(UnsupportedMode, match="names no prompt") as caught:
-        engine.read(pages[:1], replace(DOCUMENT, mode="describe"), Listening())
+        engine.read(pages[:1], replace(DOCUMENT, mode="describe"), Caller())
     assert "document, figure, free" in caught.value.remedy
 
 
@@ -237,7 +296,7 @@ def test_a_checkpoint_that_lacks_a_file_is_refused_in_words(
 
     def read() -> None:
         checkpoint = read_checkpoint(str(folder))
-        ModelReader(checkpoint, checkpoint.load_model(torch.float32)).read(pages[:1], DOCUMENT, Listening())
+        ModelReader(checkpoint, checkpoint.load_model(torch.float32)).read(pages[:1], DOCUMENT, Caller())
 
     with pytest.raises(EngineUnavailable, match=message):
         read()

@@ -66,6 +66,7 @@ class House:
         *cards: int,
         shared_pages: int = 1,
         batch_pages: int = 1,
+        slots: int = 0,
         engine: type[EngineSpec] = EngineSpec,
         weights: str = "",
         **settings: Any,
@@ -76,6 +77,9 @@ class House:
         self.cards = [card.uuid for card in self.nvml.devices]
         self.workers: list[FakeWorker] = []
         self.failures: list[BaseException] = []
+        self.slots = slots
+        self.seconds: dict[str, float] = {}
+        """See `FakeWorker`."""
         self.by_card: dict[str, list[BaseException]] = {}
         self.load_errors: dict[str, list[BaseException]] = {}
         self.spec = engine(
@@ -94,16 +98,16 @@ class House:
         self.told = self.pool.observer = Told()
 
     async def spawn(self, engine: EngineSpec, env: Mapping[str, str]) -> FakeWorker:
-        self.workers.append(
-            FakeWorker(
-                1000 + len(self.workers),
-                self.nvml.devices,
-                self.failures,
-                by_card=self.by_card,
-                load_errors=self.load_errors,
-            )
+        worker = FakeWorker(
+            1000 + len(self.workers),
+            self.nvml.devices,
+            self.failures,
+            by_card=self.by_card,
+            load_errors=self.load_errors,
         )
-        return self.workers[-1]
+        worker.slots, worker.seconds = self.slots, self.seconds
+        self.workers.append(worker)
+        return worker
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Pool]:
@@ -947,3 +951,83 @@ async def test_workers_on_the_cpu_are_told_that_they_share_its_cores() -> None:
         for _ in range(2):
             tasks.start_soon(pool.read, [PageImage("/p", 1, 1)], ReadOptions("free"))
     assert [env["OCR_CORES_SHARED_BY"] for env in environments] == ["2", "2"]
+
+
+# -- pages that join a batch that is being read
+
+
+async def test_a_page_joins_a_card_that_reads_and_wakes_no_other() -> None:
+    house = House(slots=4, shared_pages=4, batch_pages=4, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    house.seconds["long"] = 60.0
+    ended: dict[str, float] = {}
+
+    async def read(path: str) -> None:
+        began = anyio.current_time()
+        await house.read(path)
+        ended[path] = anyio.current_time() - began
+
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(read, "long")
+        await anyio.sleep(1)
+        for path in "abc":
+            tasks.start_soon(read, path)
+        await anyio.sleep(10)
+    assert ended == pytest.approx({"long": 60, "a": READ_S, "b": READ_S, "c": READ_S})
+    assert len(house.workers) == 1
+    assert sorted(house.workers[0].batches[1]) == ["a", "b", "c", "long"]
+
+
+async def test_pages_beyond_the_room_of_a_card_wake_another_and_a_ready_card_comes_before_one_that_reads() -> None:
+    house = House(slots=2, shared_pages=2, batch_pages=2, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    house.seconds |= dict.fromkeys(("1", "2", "3", "4", "5"), 100.0)
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        for path in ("1", "2", "3"):
+            tasks.start_soon(house.read, path)
+            await anyio.sleep(1)
+        await anyio.sleep(LOAD_S)
+        assert [sorted(worker.batches[-1]) for worker in house.workers] == [["1", "2"], ["3"]]
+        tasks.start_soon(house.read, "4")
+        await anyio.sleep(1)
+        assert [sorted(worker.batches[-1]) for worker in house.workers] == [["1", "2"], ["3", "4"]]
+        tasks.start_soon(house.read, "5")
+        await anyio.sleep(1)
+        assert sum(len(worker.batches[-1]) for worker in house.workers) == 4  # it waits for a slot
+
+
+async def test_no_more_pages_join_a_card_than_it_has_room_for() -> None:
+    house = House(20_000, slots=3, shared_pages=3, batch_pages=1, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    house.seconds["long"] = 60.0
+    most = 0
+    async with house.open() as pool, anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read, "long")
+        await anyio.sleep(1)
+        for number in range(7):
+            tasks.start_soon(partial(house.read, f"{number}", client=f"client {number % 2}"))
+        for _ in range(30):
+            await anyio.sleep(1)
+            most = max(most, sum(card.queue for card in house.each()))
+        assert sum(card.served for card in house.each()) == 8
+    assert most == 3
+    assert len(house.workers[0].batches) == 2
+    assert pool.state is State.CLOSED
+
+
+async def test_a_page_that_killed_the_workers_of_a_card_joins_no_other_page() -> None:
+    house = House(slots=4, shared_pages=4, batch_pages=4, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    house.seconds |= {"long": 200.0, "deadly": 200.0}
+    async with house.open(), anyio.create_task_group() as tasks:
+        await house.read()
+        tasks.start_soon(house.read, "deadly")
+        await anyio.sleep(1)
+        house.workers[0].die()
+        await anyio.sleep(1 + LOAD_S)
+        tasks.start_soon(house.read, "long")  # wakes the other card: a part that is read alone is joined by none
+        await anyio.sleep(1 + LOAD_S)
+        assert house.workers[-1].batches == [["long"]]
+        house.workers[1].die()  # the second worker of the first card
+        await anyio.sleep(5)
+        assert house.workers[-1].batches == [["long"]]
+        tasks.cancel_scope.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,22 +63,22 @@ async def test_a_call_returns_what_the_engine_answered(tmp_path: Path) -> None:
 async def test_progress_arrives_before_the_answer(tmp_path: Path) -> None:
     seen = []
 
-    async def note(done: float, message: str) -> None:
-        seen.append(done)
+    async def note(frame: Mapping[str, Any]) -> None:
+        seen.append(frame["progress"])
 
     async with worker("Echo") as handle:
-        await handle.call("read", read(page(tmp_path)), timeout=60, on_progress=note)
+        await handle.call("read", read(page(tmp_path)), timeout=60, on_frame=note)
     assert seen == [0.5]
 
 
 async def test_more_of_the_same_progress_is_told_now_and_then_and_what_is_new_at_once(tmp_path: Path) -> None:
     seen = []
 
-    async def note(done: float, message: str) -> None:
-        seen.append((done, message))
+    async def note(frame: Mapping[str, Any]) -> None:
+        seen.append((frame["progress"], frame["message"]))
 
     async with worker("Insistent") as handle:
-        await handle.call("read", read(page(tmp_path)), timeout=60, on_progress=note)
+        await handle.call("read", read(page(tmp_path)), timeout=60, on_frame=note)
     assert seen[0] == (0.0, "reading")
     assert seen[-1] == (1.0, "done")
     assert len(seen) < 100
@@ -87,11 +87,11 @@ async def test_more_of_the_same_progress_is_told_now_and_then_and_what_is_new_at
 async def test_pages_that_nobody_waits_for_any_more_end_and_the_others_are_read(tmp_path: Path) -> None:
     async with worker("SideBySide") as handle:
 
-        async def leave(done: float, message: str) -> None:
+        async def leave(frame: Mapping[str, Any]) -> None:
             await handle.drop([1])
 
         pages = [page(tmp_path, width) for width in (4, 5, 6)]
-        answer = await handle.call("read", read(*pages), timeout=60, on_progress=leave)
+        answer = await handle.call("read", read(*pages), timeout=60, on_frame=leave)
         assert [text["finish"] for text in answer["pages"]] == ["stop", "cancelled", "stop"]
 
 
@@ -181,10 +181,10 @@ async def cancel_while_reading(handle: WorkerHandle, folder: Path) -> None:
     """Cancel a call once the engine reads; returns when it has ended."""
     with anyio.CancelScope() as scope:
 
-        async def note(done: float, message: str) -> None:
+        async def note(frame: Mapping[str, Any]) -> None:
             scope.cancel()
 
-        await handle.call("read", read(page(folder)), timeout=60, on_progress=note)
+        await handle.call("read", read(page(folder)), timeout=60, on_frame=note)
     assert scope.cancelled_caught
 
 

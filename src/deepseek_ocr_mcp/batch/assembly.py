@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from ..documents.listing import Unlisted
 from ..errors import InputNotFound, OcrError
 from .plan import Round, Task
+from .shards import SEPARATOR, ShardDocument, copy_into_piece, is_shard
 from .state import LEFT_OUT, ManifestRow, Unit, UnitText, clean, merge_notes
 
 __all__ = ["RANK", "SUFFIX", "Assembler"]
@@ -51,9 +53,42 @@ class Assembler:
                 out.write(f"{figures}/{figure}", base64.b64decode(data))
             texts.append(_relinked(part.text, f"{task.document}-figures", figures) if part.figures else part.text)
             facts.append(replace(part, text="", figures={}))
+        if error := self._too_many_failed(task, facts):
+            return self.failed(task, error)
         text = "\n\n".join(filter(None, texts))
         out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
         return self.row(task, output=name + SUFFIX, characters=len(text), **_columns(facts))
+
+    def shard_document(self, task: Task, parts: Iterable[UnitText]) -> tuple[ManifestRow, ShardDocument | None]:
+        """The row of a document that goes into a shard, still without its output, and the document; None: it failed.
+
+        Args:
+            task: the document.
+            parts: what was read, in the order of the pages.
+        """
+        pages: list[dict[str, Any]] = []
+        facts: list[UnitText] = []
+        for part in parts:
+            pages += part.each_page
+            facts.append(replace(part, each_page=[]))
+        if error := self._too_many_failed(task, facts):
+            return self.failed(task, error), None
+        characters = sum(len(page["text"]) for page in pages) + len(SEPARATOR) * max(0, len(pages) - 1)
+        row = self.row(task, characters=characters, **_columns(facts))
+        about = {name: getattr(row, name) for name in ("engine", "model", "version", "finish")}
+        notes = json.loads(row.notes) if row.notes else []
+        source = str(clean(row.source))
+        return row, ShardDocument(source, row.sha256, row.pages or 0, pages, notes, about)
+
+    def _too_many_failed(self, task: Task, parts: Sequence[UnitText]) -> OcrError | None:
+        pages, failed = sum(part.pages for part in parts), sum(part.failed_pages for part in parts)
+        limit = self.current.rules.max_page_error_rate
+        if not failed or failed <= limit * pages:
+            return None
+        return OcrError(
+            f"{failed} of {pages} pages of {task.source.url} could not be read; {limit:g} of them may fail.",
+            remedy="Run the command again, or allow more with --max-page-error-rate.",
+        )
 
     def copy(self, task: Task, known: ManifestRow) -> ManifestRow:
         """Give a document the text of another one with the same bytes. Returns its row.
@@ -69,16 +104,23 @@ class Assembler:
             if not out.exists(known.output):
                 raise FileNotFoundError(known.output)
             return replace(known, stamp=own.stamp, written=own.written, run=own.run)
+        if is_shard(known.output):
+            piece = copy_into_piece(out, self.current.options.format, known.output, known.source, own.source)
+            return self._row_of_copy(own, known, piece)
         figures = f"{name}-figures"
         text = out.read(known.output).decode("utf-8", "replace")
         if f"]({quote(other.rpartition('/')[2])}-figures/" in text:
             for figure in sorted(out.names(f"{other}-figures")):
                 out.write(f"{figures}/{figure.rpartition('/')[2]}", out.read(figure))
         out.write(name + SUFFIX, _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace"))
+        return self._row_of_copy(own, known, name + SUFFIX)
+
+    @staticmethod
+    def _row_of_copy(own: ManifestRow, known: ManifestRow, output: str) -> ManifestRow:
         return replace(
             known,
             source=own.source,
-            output=name + SUFFIX,
+            output=output,
             bytes=own.bytes,
             seconds=0.0,
             copy_of=known.source,

@@ -31,7 +31,7 @@ from ..documents.listing import Unlisted, left_out_text
 from ..documents.ranges import parse_pages
 from ..documents.reach import Reach
 from ..engines.base import ReadOptions
-from ..errors import EngineUnavailable, InputNotFound, OcrError, from_dict
+from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, from_dict
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
@@ -41,10 +41,12 @@ from .counts import Counts
 from .files import Location, place_of
 from .lister import lost_rows, todo_of
 from .manifest import ManifestIndex, merge_manifest, write_part
+from .metrics import served
 from .plan import Round, Rules
 from .progress import ProgressLine
+from .shards import FORMATS, gather, is_shard
 from .sources import SourcePart, list_part, parts_of
-from .state import MANIFEST, UNITS, Options
+from .state import FILES, MANIFEST, UNITS, Options
 
 __all__ = ["Batch", "Summary", "run_batch"]
 
@@ -71,7 +73,7 @@ class Batch:
     """What is asked for."""
 
     source: str
-    """A folder, a file or a pattern of this machine, or a URL."""
+    """A folder, a file or a pattern of this machine, a URL, or `@` and a list of these."""
     out: str
     request: OcrRequest
     """Mode, terms, resolution, pages and text layer; the rest of it is not looked at."""
@@ -81,6 +83,12 @@ class Batch:
     """0: one for each GPU, or for each core where the engine needs none."""
     rules: Rules = field(default_factory=Rules)
     """Which of the documents that earlier runs have done are done."""
+    format: str = FILES
+    """`FILES`, or a key of `shards.FORMATS`."""
+    price_per_hour: float = 0.0
+    """Of a worker: of its card, or of its cores. 0: it is not known."""
+    metrics_port: int = 0
+    """Of this machine's loopback, for Prometheus; 0: none."""
     progress: str = "text"
     """`json`: progress and summary are objects in JSON, one a line."""
 
@@ -99,6 +107,11 @@ class Summary:
     seconds: float = 0.0
     """From the start of the cluster's work to the end."""
     workers: int = 0
+    unit: str = "CPU"
+    """What the hours of a worker are hours of: `GPU`, or `CPU` for a core."""
+    units_per_worker: int = 1
+    price_per_hour: float = 0.0
+    """Of a worker."""
     exit_code: int = 0
     """Of the documents that failed, the worst."""
     manifest: str = ""
@@ -117,6 +130,11 @@ class Summary:
         """Of all workers together."""
         return self.seconds * self.workers / 3600
 
+    @property
+    def cost(self) -> float:
+        """Of all workers together, in the currency of the price; 0: no price was given."""
+        return self.worker_hours * self.price_per_hour
+
     def lines(self) -> list[str]:
         """The summary for a person, one fact a line."""
         parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
@@ -125,7 +143,11 @@ class Summary:
         parts += [f"{self.failed:,} failed"] if self.failed else []
         lines = [", ".join(parts) + "."]
         if self.pages_per_s:
-            lines.append(f"{self.pages_per_s:.2f} pages/s, {self.worker_hours:.2f} hours of a worker.")
+            hours = f"{self.worker_hours * self.units_per_worker:.2f} {self.unit}-hours"
+            lines.append(f"{self.pages_per_s:.2f} pages/s, {hours}.")
+            if self.price_per_hour:
+                per_million = self.cost / self.pages * 1e6
+                lines.append(f"Cost: {self.cost:.2f}, {per_million:,.2f} for a million such pages.")
         if self.notes:
             counts = ", ".join(f"{code} {count:,}" for code, count in sorted(self.notes.items()))
             lines.append(f"Documents with notes: {counts}. The column `notes` of the manifest has their text.")
@@ -134,6 +156,8 @@ class Summary:
     def dump(self) -> str:
         """The summary for a program: an object in JSON."""
         rates = {"pages_per_s": round(self.pages_per_s, 3), "worker_hours": round(self.worker_hours, 4)}
+        if self.price_per_hour:
+            rates["cost"] = round(self.cost, 4)
         return json.dumps({"event": "summary", **asdict(self), **rates})
 
 
@@ -157,6 +181,9 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         parts = parts_of(batch.source, out, Reach.of(Caller(), settings))
         _refuse_nothing(batch.source, parts)
         merge_manifest(out)  # what a killed run has written since its last whole manifest
+        _refuse_other_format(out, batch.format)
+        if batch.format != FILES:
+            gather(out, batch.format)
         run = secrets.token_hex(8)
         is_whole = False
         try:
@@ -172,6 +199,12 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
             is_whole = True
         finally:  # the cluster is gone: nobody writes
             merge_manifest(out, run=run if is_whole else "")
+        lost = gather(out, batch.format) if batch.format != FILES else 0
+        if lost:
+            raise OcrError(
+                f"The texts of {lost:,} documents in {out.url} are gone or damaged.",
+                remedy="Look after its disk, then run the same command again: it reads these documents again.",
+            )
         if not summary.failed:
             out.remove(out.names(UNITS))  # of runs that asked other things and were stopped
         return summary
@@ -188,8 +221,19 @@ def _refuse_nothing(source: str, parts: Sequence[SourcePart]) -> None:
     left_out = f" {left_out_text(counts.left_out)}" if counts.left_out else ""
     raise InputNotFound(
         f"{source} names no file that can be read.{left_out}",
-        remedy='Name a folder, a file, or a quoted pattern: "scans/**/*.pdf", "s3://bucket/scans/**/*.pdf".',
+        remedy='Name a folder, a file, a list (@FILE), or a quoted pattern: "scans/**/*.pdf", "s3://bucket/**/*.pdf".',
     )
+
+
+def _refuse_other_format(out: Location, format: str) -> None:
+    """Raise `BadRequest` where earlier runs have written another format."""
+    output = next((output for (output,) in ManifestIndex(out).facts("output") if output), "")
+    written = next((name for name, each in FORMATS.items() if is_shard(output) and output.endswith(each.suffix)), FILES)
+    if output and written != format:
+        raise BadRequest(
+            f"{out.url} holds texts in the format {written}, not {format}.",
+            remedy=f"Name another folder with --out, or give --format {written}.",
+        )
 
 
 def _check(batch: Batch, settings: Settings) -> None:
@@ -243,7 +287,13 @@ class _BatchRun:
         request = batch.request
         reading = ReadOptions(request.mode, request.find_term, request.custom_prompt, request.resolution)
         options = Options(
-            reading, request.pages, request.text_layer, settings.ocr_pdf_dpi, settings.max_pixels, found.version
+            reading,
+            request.pages,
+            request.text_layer,
+            settings.ocr_pdf_dpi,
+            settings.max_pixels,
+            found.version,
+            batch.format,
         )
         self._settings = settings
         self._parts = parts
@@ -259,6 +309,8 @@ class _BatchRun:
             rows_in_hand=found.workers * max(ROWS_PER_WORKER, 2 * found.at_once),
             taken=_taken(self._out, parts),
         )
+        self._price = batch.price_per_hour
+        self._metrics_port = batch.metrics_port
         self._as_json = batch.progress == "json"
         self._progress = ProgressLine(as_json=self._as_json)
         self._began = time.monotonic()
@@ -269,6 +321,10 @@ class _BatchRun:
         The first pass leaves copies of what it reads; a further one finds the text of each. What a cluster loses for
         all its promises is not lost: it is asked again.
         """
+        with served(self._metrics_port, lambda: self._progress.counts, self._cluster.workers):
+            return self._read_all(stopped)
+
+    def _read_all(self, stopped: threading.Event) -> Summary:
         left, lost = 1, 0
         try:
             while left and lost < LOST_PASSES:
@@ -290,6 +346,7 @@ class _BatchRun:
     def _pass_over(self, stopped: threading.Event) -> Counts:
         """Have the cluster read what is left. Returns what this pass counted."""
         ledger = start_ledger(self._round)
+        self._progress.begin_pass()
         counted = stream(self._cluster, self._settings, self._round, self._parts, ledger)
         counts = Counts()
         asked = time.monotonic()
@@ -343,6 +400,9 @@ class _BatchRun:
             pages=total.pages,
             seconds=round(time.monotonic() - self._began, 3),
             workers=self._cluster.workers,
+            unit="GPU" if self._cluster.gpus else "CPU",
+            units_per_worker=self._cluster.gpus or self._cluster.cpus,
+            price_per_hour=self._price,
             exit_code=total.exit_code,
             manifest=self._out.url_of(MANIFEST),
             notes=total.notes,
@@ -359,7 +419,7 @@ def _taken(out: Location, parts: Sequence[SourcePart]) -> dict[str, str]:
     return {
         output: source
         for source, output in ManifestIndex(out).facts("source", "output")
-        if output and not any(_would_be(root, output) == source for root in roots)
+        if output and not is_shard(output) and not any(_would_be(root, output) == source for root in roots)
     }
 
 

@@ -35,6 +35,7 @@ OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "memory", "r2"}
 )
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_PATTERN: Final = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class Location:
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are fine."""
         names = list(names)
-        if lists_in_pages(self.fs):  # and deletes as many by one request
+        # `rm` takes names with these characters for patterns, which match other files or none.
+        if lists_in_pages(self.fs) and not _PATTERN.search(self.root):  # and deletes as many by one request
             with translated(self.url):
                 for at in range(0, len(names), PAGE):
                     self.fs.rm([self.path(name) for name in names[at : at + PAGE]])

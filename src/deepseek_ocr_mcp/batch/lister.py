@@ -18,8 +18,9 @@ from .counts import Counts
 from .files import Location, SourceDocument
 from .manifest import ManifestIndex, write_part
 from .plan import Round, Task, to_row
+from .shards import PIECES, SHARDS, is_shard
 from .sources import SourcePart, list_part
-from .state import UNIT_PAGES, ManifestRow, clean
+from .state import FILES, UNIT_PAGES, ManifestRow, clean
 
 __all__ = ["list_rows", "lost_rows", "part_row", "todo_of"]
 
@@ -34,7 +35,7 @@ def part_row(parts: Sequence[SourcePart], of: int) -> dict[str, Any]:
 
 def _parts_of_row(row: Mapping[str, Any]) -> list[SourcePart]:
     return [
-        SourcePart(**{**data, "pattern": tuple(data["pattern"]), "dirs": tuple(data["dirs"])})
+        SourcePart(**{**data, **{name: tuple(data[name]) for name in ("pattern", "dirs", "listed")}})
         for data in json.loads(row["parts"])
     ]
 
@@ -76,7 +77,7 @@ def _chunks(parts: Iterable[SourcePart], current: Round, ledger: Any) -> Iterato
             counts = Counts()
             documents = [each for each in chunk if isinstance(each, SourceDocument)]
             _note_left_out([each for each in chunk if isinstance(each, Unlisted)], current, counts)
-            if ledger is not None:
+            if ledger is not None and current.options.format == FILES:  # a shard has no names
                 _refuse_collisions(documents, part, current, ledger)
             todo = _todo(documents, current, index, texts, counts)
             counts.todo = len(todo)
@@ -133,7 +134,7 @@ def _owner_of_name(document: SourceDocument, part: SourcePart, ledger: Any) -> s
     import ray
 
     place = Location(part.root)
-    if not part.root.startswith("http") and place.exists(document.name):
+    if not part.listed and not part.root.startswith("http") and place.exists(document.name):
         return place.url_of(document.name)
     return str(ray.get(ledger.take_name.remote(document.name, document.url)))
 
@@ -145,9 +146,14 @@ class _Texts:
         self._out = out
         self._part = part
         self._hashes: set[int] | None = None
+        self._shards: set[str] | None = None
 
     def has(self, name: str) -> bool:
-        if self._out.local:
+        if is_shard(name) and not self._out.local:
+            if self._shards is None:
+                self._shards = self._out.names(SHARDS) | self._out.names(PIECES)
+            return name in self._shards
+        if self._out.local or self._part.listed:
             return self._out.exists(name)
         if self._hashes is None:
             self._hashes = set()

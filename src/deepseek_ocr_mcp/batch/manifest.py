@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +25,7 @@ from .state import LEFT_OUT, MANIFEST, PARTS, ManifestRow, clean
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ManifestIndex", "merge_manifest", "write_part"]
+__all__ = ["ManifestIndex", "merge_manifest", "replace_outputs", "write_part"]
 
 GROUP_ROWS: Final = 5_000  # of a row group: what a look-up reads, about 2 MB in memory
 RUN_ROWS: Final = 50_000  # that are sorted in memory at a time
@@ -64,6 +64,32 @@ def merge_manifest(out: Location, *, run: str = "") -> None:
         _merge(runs, merged, run)
         out.move_here(merged, MANIFEST)
     out.remove(parts)
+
+
+def replace_outputs(out: Location, new: Mapping[str, str], lost: Collection[str]) -> None:
+    """Write the manifest with other outputs. There must be a manifest, and nobody else may write it.
+
+    Args:
+        out: the output folder.
+        new: by an output, the output that takes its place.
+        lost: outputs that are gone: their rows go.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    with out.scratch() as folder, out.fs.open(out.path(MANIFEST), "rb") as source:
+        file = pyarrow.parquet.ParquetFile(source)
+        path = os.path.join(folder, "replaced")
+        with pyarrow.parquet.ParquetWriter(path, _schema(), compression="zstd") as writer:
+            for group in range(file.metadata.num_row_groups):
+                rows = _conformed(file.read_row_group(group))
+                outputs = [output or "" for output in rows["output"].to_pylist()]
+                column = pyarrow.array([new.get(output, output) for output in outputs], pyarrow.string())
+                rows = rows.set_column(rows.column_names.index("output"), "output", column)
+                rows = rows.filter(pyarrow.array([output not in lost for output in outputs]))
+                if len(rows):
+                    writer.write_table(rows, row_group_size=GROUP_ROWS)
+        out.move_here(path, MANIFEST)
 
 
 def _schema() -> pyarrow.Schema:

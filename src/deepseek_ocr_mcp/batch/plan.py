@@ -69,6 +69,8 @@ class Rules:
     """Whether what failed by its own fault is tried once more."""
     keep_older: bool = False
     """Whether what an older version has read counts as read."""
+    max_page_error_rate: float = 1.0
+    """A document of which a larger share of pages, 0 to 1, could not be read counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)

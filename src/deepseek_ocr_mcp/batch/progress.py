@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from ..text import duration
@@ -35,10 +36,17 @@ class ProgressLine:
         """What was counted so far, in all."""
         self.figures = {"listed": 0, "planned": 0, "planned_pages": 0}
         """See `Ledger.figures`."""
+        self._before = Counts()
+        """What earlier passes counted: figures are those of this pass."""
         self._pace: deque[tuple[float, int]] = deque()
         self._terminal = sys.stderr.isatty() and not as_json
         self._drawn = False
         self._next = time.monotonic() + (0 if self._terminal else LINE_EVERY_S)
+
+    def begin_pass(self) -> None:
+        """Figures begin anew: a further pass lists and plans only the documents that are left."""
+        self._before = replace(self.counts)
+        self.figures = dict.fromkeys(self.figures, 0)
 
     def add(self, counts: Counts) -> None:
         """Add what a task counted."""
@@ -111,5 +119,7 @@ class ProgressLine:
         documents, pages = self.figures["planned"], self.figures["planned_pages"]
         if not documents:
             return None
-        unknown = max(0, listed - self.counts.there - documents)
-        return max(0.0, pages - self.counts.pages + unknown * pages / documents)
+        if self._before.todo:
+            listed = self.figures["listed"]
+        unknown = max(0, listed - self.counts.there + self._before.there - documents)
+        return max(0.0, pages - self.counts.pages + self._before.pages + unknown * pages / documents)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,7 @@ from ..engines import EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict, unforeseen
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
+from ..service.folders import ABOUT_ANSWER
 from ..service.progress import Terms
 from ..service.service import OcrService
 from .assembly import RANK, Assembler
@@ -42,13 +43,13 @@ from .loop import ActorLoop
 from .manifest import write_part
 from .plan import Round, Task, counts_of, from_row
 from .planner import REPORT, snapshot_of
-from .state import ManifestRow, Unit, UnitText
+from .shards import ShardDocument, write_piece
+from .state import FILES, ManifestRow, Unit, UnitText
 
 __all__ = ["ATTEMPTS", "RowReader", "UnitReader", "engine_here", "reader_settings"]
 
 log = logging.getLogger(__name__)
 
-ABOUT_FILES: Final = frozenset({"saved", "files", "more", "contents"})  # notes about how an answer was given
 ATTEMPTS: Final = 3  # of a unit over which its actor dies; from the second on nothing else is read beside it
 FLUSH_S: Final = 5.0  # what an actor has read since then is read again when it dies
 RETRY_S: Final = 1.0  # while the line is full or the model loads
@@ -116,6 +117,7 @@ class RowReader:
 
     def __init__(self, current: Round, read: Callable[[Task], Awaitable[UnitText]], ledger: Any, at_once: int) -> None:
         self._out = current.out
+        self._format = current.options.format
         self._read_unit = read
         self._ledger = ledger
         self._at_once = at_once
@@ -191,10 +193,11 @@ class RowReader:
         All in one go: a kill finds a text without its row only in the moment between the two.
         """
         total, rows, ended, spent = Counts(), [], [], []
+        documents = await self._documents(hand)
         for unit in hand:
             counts = Counts(pages=unit.text.pages if unit.text else 0)
             if unit.ends_document:
-                row = await self._write_document(unit)
+                row = documents[unit.name]
                 (counts.add_ended if row.failed else counts.add_read)(row)
                 rows.append(row)
                 if not unit.is_whole and (unit.error is None or unit.error.blames_document):
@@ -208,18 +211,36 @@ class RowReader:
             await anyio.to_thread.run_sync(self._out.remove, spent)
         return total
 
-    async def _write_document(self, unit: _UnitInHand) -> ManifestRow:
-        """Write the text of a document. Returns its row, or the row of what it failed with."""
+    async def _documents(self, hand: Sequence[_UnitInHand]) -> dict[str, ManifestRow]:
+        """Write the texts of the documents that end with these units. Returns their rows, by the names of the units."""
+        rows: dict[str, ManifestRow] = {}
+        documents: dict[str, ShardDocument] = {}
+        for unit in hand:
+            if unit.ends_document:
+                rows[unit.name], document = await self._write_document(unit)
+                documents |= {unit.name: document} if document else {}
+        if documents:
+            try:
+                piece = await anyio.to_thread.run_sync(write_piece, self._out, self._format, list(documents.values()))
+                rows |= {name: replace(rows[name], output=piece) for name in documents}
+            except OcrError as exc:
+                rows |= {unit.name: self._assembler.failed(unit.task, exc) for unit in hand if unit.name in documents}
+        return rows
+
+    async def _write_document(self, unit: _UnitInHand) -> tuple[ManifestRow, ShardDocument | None]:
+        """Write the text of a document, or give it for a shard. Returns its row, or the row of what it failed with."""
         parts = [unit.text] if unit.is_whole and unit.text else self._assembler.units(unit.task)
         if unit.error is None:
             try:
-                return await anyio.to_thread.run_sync(self._assembler.write, unit.task, parts)
+                if self._format == FILES:
+                    return await anyio.to_thread.run_sync(self._assembler.write, unit.task, parts), None
+                return await anyio.to_thread.run_sync(self._assembler.shard_document, unit.task, parts)
             except OcrError as exc:
                 unit.error = exc
             except Exception as exc:
                 log.exception("A unit failed in a way that this program does not foresee.")
                 unit.error = unforeseen(exc, "It", REPORT)
-        return self._assembler.failed(unit.task, unit.error)
+        return self._assembler.failed(unit.task, unit.error), None
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -274,7 +295,8 @@ class UnitReader:
             pages=task.unit,
             max_chars=0,
             # Markdown, with its figures cut out beside it; links carry this name until the text has its own.
-            save_to=os.path.join(folder, f"{task.document}.md"),
+            save_to=os.path.join(folder, f"{task.document}.md") if options.format == FILES else "",
+            boxes="words" if options.format == "parquet" else "none",
         )
         try:
             while True:
@@ -291,14 +313,17 @@ class UnitReader:
                         if not exc.is_passing:
                             raise
                 await anyio.sleep(RETRY_S)
-            return await anyio.to_thread.run_sync(partial(_unit_text, answer.result, answer.whole, request.save_to))
+            return await anyio.to_thread.run_sync(partial(_unit_text, answer.result, answer.whole, request))
         finally:
             await anyio.to_thread.run_sync(partial(_remove_folder, folder))
 
 
-def _unit_text(result: Any, pages: list[Page], path: str) -> UnitText:
-    text = Path(path).read_text("utf-8").rstrip("\n")
-    figures = Path(path).with_suffix("").with_name(f"{Path(path).stem}-figures")
+def _unit_text(result: Any, pages: list[Page], request: OcrRequest) -> UnitText:
+    text, figures = "", {}
+    if path := request.save_to:
+        text = Path(path).read_text("utf-8").rstrip("\n")
+        folder = Path(path).with_suffix("").with_name(f"{Path(path).stem}-figures")
+        figures = {file.name: base64.b64encode(file.read_bytes()).decode() for file in sorted(folder.glob("*"))}
     return UnitText(
         text=text,
         pages=len(pages),
@@ -309,9 +334,22 @@ def _unit_text(result: Any, pages: list[Page], path: str) -> UnitText:
         engine=result.engine,
         model=result.model,
         device=result.device,
-        figures={file.name: base64.b64encode(file.read_bytes()).decode() for file in sorted(figures.glob("*"))},
-        notes=[note.model_dump() for note in result.notes if note.code not in ABOUT_FILES],
+        figures=figures,
+        notes=[note.model_dump() for note in result.notes if note.code not in ABOUT_ANSWER],
+        failed_pages=sum(page.finish == "failed" for page in pages),
+        each_page=[] if path else [_page_of(page, has_words=request.boxes == "words") for page in pages],
     )
+
+
+def _page_of(page: Page, *, has_words: bool) -> dict[str, Any]:
+    """A page for a shard."""
+    words = [word for block in page.blocks or () for word in block.words or ()] if has_words else []
+    return {
+        "page": page.page,
+        "text": page.text,
+        "finish": page.finish,
+        "words": [word.model_dump() for word in words],
+    }
 
 
 def _remove_folder(folder: str) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -19,10 +21,12 @@ from ..documents.argument import Argument
 from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
 from ..documents.paths import READABLE
 from ..documents.reach import Reach
+from ..errors import BadRequest
 from .files import PAGE, Location, SourceDocument, lists_in_pages, place_of, translated
 
 __all__ = ["SourcePart", "list_part", "parts_of"]
 
+LISTED: Final = 1_000  # documents of a list that one part holds
 PARTS: Final = 64  # that are enough to keep all listers busy until the end
 FOLDER_ENTRIES: Final = 10_000  # a folder of more names is listed by one task: to look for its folders takes as long
 # What file systems call the time or the content of a file.
@@ -45,6 +49,8 @@ class SourcePart:
     """Elsewhere: only the files in the prefix itself, not those in its folders."""
     dirs: tuple[str, ...] = ()
     """The allowed folders of this machine; empty: all."""
+    listed: tuple[str, ...] = ()
+    """Instead of a pattern: documents of a list, their whole paths or URLs."""
     leave_out: str = ""
     """The folder that the texts go to: nothing in it is a document."""
 
@@ -53,7 +59,7 @@ def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
     """The parts of what a path, a pattern or a URL names; of a folder, those below it included.
 
     Args:
-        text: a path, a pattern or a URL.
+        text: a path, a pattern or a URL; or `@` and the path of a list of paths and URLs, `@-` for standard input.
         out: where the texts go.
         reach: the folders of this machine that are allowed.
 
@@ -61,6 +67,8 @@ def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
         InputNotFound: it names nothing.
         OcrError: the file system refused, or is not known.
     """
+    if text.startswith("@"):
+        return _listed_parts(text[1:], reach)
     place = place_of(text)
     if not place.local:
         return _remote_parts(place, out)
@@ -74,6 +82,30 @@ def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
         folder, name = os.path.split(place.url)
         return [SourcePart(folder, name, dirs=tuple(reach.dirs))]
     return []
+
+
+def _listed_parts(path: str, reach: Reach) -> list[SourcePart]:
+    """The documents that a list names, one a line. Empty lines do not count."""
+    with translated(path):
+        if path == "-":
+            lines = sys.stdin.buffer.read().splitlines()
+        else:
+            with open(path, "rb") as file:
+                lines = file.read().splitlines()
+    names: dict[str, None] = {}  # each once, in their order
+    for line in map(os.fsdecode, lines):
+        if line.strip():
+            place = place_of(line.strip())
+            names[os.path.normpath(place.url) if place.local else place.url] = None
+    every = list(names)
+    if len({place_of(name).local for name in every}) > 1:
+        raise BadRequest(
+            f"The list {path} names both files of this machine and URLs.", remedy="Make two lists, with an --out each."
+        )
+    return [
+        SourcePart("/", listed=tuple(every[at : at + LISTED]), dirs=tuple(reach.dirs))
+        for at in range(0, len(every), LISTED)
+    ]
 
 
 def _divided(whole: SourcePart) -> list[SourcePart]:
@@ -136,7 +168,26 @@ def list_part(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
     Raises:
         OcrError: the file system refused.
     """
+    if part.listed:
+        yield from map(partial(_listed_document, dirs=part.dirs), part.listed)
+        return
     yield from _list_local(part) if part.local else _list_remote(part)
+
+
+def _listed_document(name: str, dirs: Sequence[str]) -> SourceDocument | Unlisted:
+    """A document of a list. Its text is called after all of its path, so that it keeps its name in every list."""
+    place = place_of(name)
+    if place.local:
+        if os.path.isdir(name):
+            return Unlisted(name, "folders in a list")
+        return _local_document(name, os.path.splitdrive(name)[1].replace(os.sep, "/").lstrip("/"), dirs)
+    url = place.url
+    try:
+        facts = place.fs.info(place.root)
+    except Exception:  # its planner says what is wrong with it
+        facts = {}
+    stamp = _remote_stamp(facts) if facts else ""
+    return SourceDocument(url, _safe(url.partition("://")[2]), stamp, False, facts.get("size"), True)
 
 
 def _list_local(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:

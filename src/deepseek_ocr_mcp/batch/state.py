@@ -1,6 +1,7 @@
 """What a batch has done, kept so that a kill at any moment, of any process of it, leaves a valid state.
 
-- `OUT/a/scan.pdf.md`: the text of a document, there whole or not at all.
+- `OUT/a/scan.pdf.md`: the text of a document, there whole or not at all. With another format, `OUT/documents`: see
+  `shards`.
 - `OUT/manifest.parquet`: one row for each document, see `manifest`. It is replaced by a rename when a run ends.
 - `OUT/.batch/manifest/*.jsonl`: rows since then. The worker that read documents writes them, for as many documents as
   it took at a time.
@@ -23,8 +24,10 @@ from ..service.cache import cache_key
 from .files import STATE
 
 __all__ = [
+    "FILES",
     "LEFT_OUT",
     "MANIFEST",
+    "MAX_PAGE",
     "PARTS",
     "UNITS",
     "UNIT_PAGES",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 MANIFEST: Final = "manifest.parquet"
+FILES: Final = "files"  # the format with a Markdown file for each document
 PARTS: Final = f"{STATE}/manifest"
 UNITS: Final = f"{STATE}/units"
 
@@ -62,11 +66,14 @@ class Options:
     max_pixels: int
     version: str
     """Of the engine, its weights and ourselves."""
+    format: str = FILES
+    """`FILES`, or a key of `shards.FORMATS`: what is kept of a page differs."""
 
     @property
     def asked(self) -> str:
         """A name for what is asked, whoever reads it."""
-        return cache_key(asdict(self.reading), self.pages, self.text_layer, self.dpi, self.max_pixels)[:16]
+        asked = (asdict(self.reading), self.pages, self.text_layer, self.dpi, self.max_pixels)
+        return cache_key(*asked, *([self.format] if self.format != FILES else []))[:16]
 
     def document(self, sha256: str) -> str:
         """A name for what comes of a document with these bytes."""
@@ -151,6 +158,10 @@ class UnitText:
     """Pictures that the text links to, by name, in base64."""
     notes: list[dict[str, str]] = field(default_factory=list)
     """What limits the text: `code`, `text` and `pages` of each note."""
+    failed_pages: int = 0
+    """Of `pages`: those that could not be drawn or read."""
+    each_page: list[dict[str, Any]] = field(default_factory=list)
+    """For shards, instead of `text`: `page`, `text`, `finish` and `words` of each page."""
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode("utf-8", "surrogatepass")

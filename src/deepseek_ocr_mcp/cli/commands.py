@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from typing import Final
@@ -12,6 +13,8 @@ from ..errors import BadRequest
 from .shared import ProgressBar, reading_fields, settings_from
 
 __all__ = ["run_batch_command", "run_download", "run_serve"]
+
+MAX_PORT: Final = 65_535
 
 
 FOR_A_PERSON: Final = """\
@@ -56,9 +59,17 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
+    if not 0 <= arguments.max_page_error_rate <= 1:
+        raise BadRequest(
+            f"--max-page-error-rate {arguments.max_page_error_rate:g} is no share.", remedy="Give a number from 0 to 1."
+        )
+    if not 0 <= arguments.price_per_hour < math.inf:
+        raise BadRequest(f"--price-per-hour {arguments.price_per_hour:g} is no price.", remedy="Give 0 or more.")
+    if not 0 <= arguments.metrics_port <= MAX_PORT:
+        raise BadRequest(f"--metrics-port {arguments.metrics_port} is no port.", remedy=f"Give 1 to {MAX_PORT}.")
     request = OcrRequest(image="", **reading_fields(arguments))
-    rules = Rules(arguments.again, arguments.retry_failed, arguments.keep_older)
-    names = ("source", "out", "ray", "workers", "progress")
+    rules = Rules(arguments.again, arguments.retry_failed, arguments.keep_older, arguments.max_page_error_rate)
+    names = ("source", "out", "ray", "workers", "format", "price_per_hour", "metrics_port", "progress")
     batch = Batch(request=request, rules=rules, **{name: getattr(arguments, name) for name in names})
     try:
         summary = run_batch(batch, settings)

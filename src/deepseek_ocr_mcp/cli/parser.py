@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 from .. import __version__, logs
 from ..engines import KNOWN, PREFERRED
 from ..modes import DEFAULT_MODE, DEFAULT_RESOLUTION, DEFAULT_TEXT_LAYER, MODES, RESOLUTIONS, TEXT_LAYERS
+from ..text import nearest
 from .clients import CLIENTS, run_client_config
 from .commands import run_batch_command, run_download, run_serve
 from .completion import SHELLS, run_completion
@@ -19,6 +22,8 @@ from .words import for_terminal
 
 __all__ = ["build_parser"]
 
+_CHOICE: Final = re.compile(r"(?P<fault>.*invalid choice: '(?P<word>.*)') \(choose from (?P<known>.*)\)", re.DOTALL)
+_WORD: Final = re.compile(r"[\w-]+")
 PREFERRED_WEIGHTS: Final = KNOWN[PREFERRED].weights
 
 EPILOG: Final = """\
@@ -54,7 +59,9 @@ with --exit-code, {INCOMPLETE}: read, and a note says what is missing"""
 
 BATCH_EPILOG: Final = """\
 DIR gets the Markdown of each document (a/scan.pdf becomes DIR/a/scan.pdf.md) and DIR/manifest.parquet with one row
-for each: source, output, sha256, pages, characters, seconds, finish, notes, error, engine, model and more.
+for each: source, output, sha256, pages, characters, seconds, finish, notes, error, engine, model and more. With
+--format dolma or parquet, DIR/documents gets shards of many documents instead. @LIST is a file that names a document
+in each line (@- reads standard input).
 
 Stop it at any moment, even with kill -9, and run the same command again: what was read is not read again. A file
 that cannot be read is named on stderr and in the manifest, and stops nothing. A name that is no document, or a folder
@@ -64,16 +71,39 @@ code is 0 if all is well, else that of the worst file, as with `ocr`.
 examples:
   deepseek-ocr-mcp batch scans --out texts
   deepseek-ocr-mcp batch 'scans/**/*.pdf' --out texts --pages 1-3 --workers 4
+  deepseek-ocr-mcp batch @names.txt --out shards --format dolma --price-per-hour 2.50
   deepseek-ocr-mcp batch s3://bucket/scans --out s3://bucket/texts --ray auto    (pip install s3fs, on every machine)
 
 docs/scaling.md tells how long a folder will take, and how a cluster is set up."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the word which a misspelt one is most like."""
+
+    def error(self, message: str) -> NoReturn:
+        if (choice := _CHOICE.match(message)) and (near := nearest(choice["word"], _WORD.findall(choice["known"]))):
+            message = f"{choice['fault']}: did you mean {near}?"
+        super().error(message)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the words of a command line. The command itself refuses the words that it does not know."""
+        arguments: argparse.Namespace
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            getattr(arguments, "command", self)._refuse(unknown)
+        return arguments
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        flags = {flag.lstrip("-").replace("-", "_"): flag for flag in self._option_string_actions}
+        near = flags.get(nearest(unknown[0].partition("=")[0].lstrip("-"), flags))
+        self.error(f"unknown: {' '.join(unknown)}" + (f": did you mean {near}?" if near else ""))
 
 
 class _Commands:
     """The parser of the program, and its commands."""
 
     def __init__(self) -> None:
-        self.parser = argparse.ArgumentParser(
+        self.parser = _Parser(
             prog="deepseek-ocr-mcp",
             description="An MCP server that reads text from images and PDFs. Without a command it serves MCP on "
             "stdin and stdout, as desktop agents expect.",
@@ -96,7 +126,7 @@ class _Commands:
             settings: whether the command takes flags for settings.
             epilog: stands under its help.
         """
-        command: argparse.ArgumentParser = self._commands.add_parser(
+        command: _Parser = self._commands.add_parser(
             name,
             help=help,
             description=help,
@@ -104,13 +134,13 @@ class _Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=command)
         if settings:
             _add_settings(command)
         return command
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> _Parser:
     """The parser of the whole program. The parsed arguments have `run`, a function that takes them."""
     commands = _Commands()
     _add_serve(commands)
@@ -232,7 +262,9 @@ def _add_batch(commands: _Commands) -> None:
         run_batch_command,
         epilog=BATCH_EPILOG,
     )
-    batch.add_argument("source", metavar="SRC", help="a folder with all below it, a file, a quoted pattern, or a URL")
+    batch.add_argument(
+        "source", metavar="SRC", help="a folder with all below it, a file, a quoted pattern, a URL, or @LIST"
+    )
     batch.add_argument("--out", required=True, metavar="DIR", help="a folder or a URL; one for each SRC")
     batch.add_argument("--ray", default="", metavar="ADDRESS", help="join this Ray cluster: HOST:6379, or auto")
     batch.add_argument("--workers", type=int, default=0, metavar="N", help="default: one for each GPU, or each core")
@@ -241,6 +273,20 @@ def _add_batch(commands: _Commands) -> None:
     batch.add_argument("--retry-failed", action="store_true", help="try files once more that failed by their own fault")
     batch.add_argument(
         "--progress", choices=("text", "json"), default="text", help="json: progress and summary on stderr for programs"
+    )
+    batch.add_argument(
+        "--format", choices=("files", "dolma", "parquet"), default="files",
+        help="Markdown files (default), Dolma's JSON lines, or Parquet with a row for each page and its words",
+    )  # fmt: skip
+    batch.add_argument(
+        "--max-page-error-rate", type=float, default=1.0, metavar="SHARE",
+        help="a document with a larger share of pages that cannot be read fails (0 to 1; default 1)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--price-per-hour", type=float, default=0.0, metavar="PRICE", help="of a worker: the summary says the cost"
+    )
+    batch.add_argument(
+        "--metrics-port", type=int, default=0, metavar="PORT", help="serve Prometheus on this port of 127.0.0.1"
     )
     batch.add_argument("--keep-older", action="store_true", help="keep texts that an older version has read")
 

@@ -7,6 +7,7 @@ says how to read the rest.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from .. import observer
 from ..engines import cpu_engine
 from ..errors import BadRequest, InputNotFound, OcrError, PasswordNeeded
 from ..modes import DEFAULT_MODE, ONLY_LAYER
@@ -50,6 +52,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     Raises:
         BadRequest: they cannot be meant.
     """
+    if "" in arguments.files:
+        raise BadRequest("The name of a FILE is empty.", remedy="Name a file, or . for the folder that you are in.")
     output = "" if arguments.output == STDIO else arguments.output
     if output and arguments.output_dir:
         raise BadRequest("--output names one file, --output-dir a folder.", remedy="Give one of them.")
@@ -101,6 +105,8 @@ async def _read_files(arguments: argparse.Namespace) -> int:
             with private_folder() as folder:
                 scratch = str(await anyio.Path(folder).resolve())
                 settings = _with_folder(settings_from(arguments), scratch)
+                if settings.ocr_log_level == "warning":
+                    logging.getLogger(observer.__name__).setLevel(logging.ERROR)  # the command prints each failure
                 _make_folder(arguments.output_dir)
                 async with running_service(settings, children) as service:
                     reading = FileReader(service, arguments, scratch)

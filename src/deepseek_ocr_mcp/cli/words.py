@@ -28,6 +28,11 @@ _PHRASES: Final = (
     (r"`?gpu_release`? with `?force=true`?|`?gpu_release\(force=true\)`?", f"`{PROGRAM} release --force`"),
     (r"[Cc]all `?gpu_(release|offload)`?", rf"run `{PROGRAM} \1`"),
     (r"`?\bgpu_(release|offload|status)\b`?", rf"`{PROGRAM} \1`"),
+    (
+        r"\bSet OCR_PDF_PASSWORD where the server is started.*?`[^`]*` asks for it\.",
+        "Give its password: --password - reads it from standard input, OCR_PDF_PASSWORD holds it, and a terminal asks "
+        "for it.",
+    ),
     # A call is a command that is run.
     (r"\b[Cc]all `?ocr_to_files`? with", "run the command again with"),
     (r"\bSend it again completely", "Copy the whole file again"),

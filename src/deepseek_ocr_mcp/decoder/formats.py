@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from ..engines.base import Call
-from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput
+from ..errors import BadRequest, InputTooLarge, OcrError, UnreadableInput, WriteFailed
 
 __all__ = [
     "HEAD_BYTES",
@@ -235,7 +235,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise OcrError(
+        raise WriteFailed(
             f"A page cannot be written to the scratch folder: {exc.strerror or exc}.",
             remedy="Free space in the folder for temporary files (TMPDIR), or set TMPDIR to another.",
         ) from None

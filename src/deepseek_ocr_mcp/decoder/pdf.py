@@ -29,8 +29,9 @@ MAX_BAND_BYTES: Final = 64 << 20  # of a PDF page that is drawn at once; A4 at 2
 
 
 LOCKED_REMEDY: Final = (
-    "Give its password: `ocr FILE` asks for it at a terminal, requests over HTTP have the field `password`, and "
-    "OCR_PDF_PASSWORD holds it for callers on the machine of the server. Or save a copy without a password."
+    "Set OCR_PDF_PASSWORD where the server is started: it opens one document, and the locked ones of a folder. "
+    "Requests over HTTP have the field `password`; `deepseek-ocr-mcp ocr FILE` asks for it. Or save a copy without a "
+    "password."
 )
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ..engines.base import Call
@@ -36,6 +37,9 @@ MEMORY_BASE: Final = 1 << 30  # bytes: the libraries, PDFium's caches, a damaged
 
 PREVIEW_SIDE: Final = 1600  # pixels; what a model or a browser shows anyway
 
+File = Mapping[str, str]
+"""A document on the disk: its `path`, the `name` for messages and, of a locked PDF, the `password`."""
+
 
 class PageRenderer:
     """Opens one document at a time and keeps it open, so that its pages need not search it anew."""
@@ -51,30 +55,25 @@ class PageRenderer:
     def prewarm(self) -> None:
         """Import what most files need."""
 
-    def inspect(
-        self, path: str, name: str, max_pixels: int, max_pages: int, call: Call, password: str = ""
-    ) -> dict[str, Any]:
+    def inspect(self, file: File, max_pixels: int, max_pages: int, call: Call) -> dict[str, Any]:
         """What the file is: `{"format": "PDF", "pages": 12}`. Nothing is decoded.
 
         Where the file holds something beside its pages, `notes` are sentences about it.
 
         Raises:
-            PasswordNeeded: a locked PDF, and `password` is empty or wrong. All methods that take a path raise it.
+            PasswordNeeded: a locked PDF, and the password is missing or wrong. All methods that take a file raise it.
             UnreadableInput: no format that is read, damaged, without pages.
             InputTooLarge: more pages than `max_pages`, or a picture with more pixels than `max_pixels`.
         """
         self._limit(max_pixels)
         call.raise_if_cancelled()
-        with decoder_errors(name):
-            document = self._open(path, name, password)
+        with self._opened(file) as document:
             pages = document.count(max_pages)
             document.check(max_pixels)
             facts = {"format": document.format, "pages": pages}
             return facts | {"notes": notes} if (notes := document.notes()) else facts
 
-    def render(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
-    ) -> dict[str, Any]:
+    def render(self, file: File, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> dict[str, Any]:
         """Write page `page`, from 1, to `out` as `height * width * 3` bytes. Returns `width` and `height`.
 
         Raises:
@@ -83,8 +82,7 @@ class PageRenderer:
             InputTooLarge: more pixels than `max_pixels`; a PDF page is drawn at fewer dpi first.
         """
         call.raise_if_cancelled()
-        with decoder_errors(name):
-            document = self._open(path, name, password)
+        with self._opened(file) as document:
             try:
                 width, height = document.draw(page, dpi, max_pixels, out, call)
             except BaseException:
@@ -96,14 +94,12 @@ class PageRenderer:
 
     def text_layer(
         self,
-        path: str,
-        name: str,
+        file: File,
         page: int,
         dpi: int,
         max_pixels: int,
         call: Call,
         read: Sequence[dict[str, Any]] | None = None,
-        password: str = "",
     ) -> dict[str, Any]:
         """The text that page `page`, from 1, holds itself; see `textlayer/layer.py`.
 
@@ -117,13 +113,10 @@ class PageRenderer:
             BadRequest, UnreadableInput, InputTooLarge: as `render` does, before anything is read.
         """
         call.raise_if_cancelled()
-        with decoder_errors(name):
-            document = self._open(path, name, password)
+        with self._opened(file) as document:
             return document.layer(page, dpi, max_pixels, call, read)
 
-    def render_unread(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
-    ) -> dict[str, Any]:
+    def render_unread(self, file: File, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> dict[str, Any]:
         """Write the part of page `page`, from 1, that its text layer does not hold, as `render` writes a page.
 
         The text that is certain is not drawn. Returns `box`: left, top, right and bottom of the part, in pixels of the
@@ -135,8 +128,7 @@ class PageRenderer:
         from .pdf import PdfDocument
 
         call.raise_if_cancelled()
-        with decoder_errors(name):
-            document = self._open(path, name, password)
+        with self._opened(file) as document:
             if not isinstance(document, PdfDocument):
                 width, height = document.draw(page, dpi, max_pixels, out, call)
                 return {"box": [0, 0, width, height]}
@@ -182,16 +174,7 @@ class PageRenderer:
         return {"mime": mime, "bytes": len(data)}
 
     def preview(
-        self,
-        path: str,
-        name: str,
-        page: int,
-        dpi: int,
-        max_pixels: int,
-        side: int,
-        out: str,
-        call: Call,
-        password: str = "",
+        self, file: File, page: int, dpi: int, max_pixels: int, side: int, out: str, call: Call
     ) -> dict[str, Any]:
         """Write page `page` to `out` as a small picture, upright, its longer side `side` pixels at most.
 
@@ -203,8 +186,7 @@ class PageRenderer:
         from .pdf import PdfDocument
 
         call.raise_if_cancelled()
-        with decoder_errors(name):
-            document = self._open(path, name, password)
+        with self._opened(file) as document:
             if isinstance(document, PdfDocument):  # drawn small at once: a tenth of the work
                 width, height, exact_dpi = document.fitted(page, dpi, max_pixels)
                 factor = max(min(1.0, side / max(width, height)), MIN_SIDE / min(width, height))
@@ -219,13 +201,11 @@ class PageRenderer:
         write_file(out, [data])
         return {"mime": mime, "width": size[0], "height": size[1]}
 
-    def picture(
-        self, path: str, name: str, page: int, dpi: int, max_pixels: int, out: str, call: Call, password: str = ""
-    ) -> dict[str, Any]:
+    def picture(self, file: File, page: int, dpi: int, max_pixels: int, out: str, call: Call) -> dict[str, Any]:
         """Write page `page` to `out` as PNG, drawn as `render` does. Returns `bytes`."""
-        size = self.render(path, name, page, dpi, max_pixels, out, call, password)
+        size = self.render(file, page, dpi, max_pixels, out, call)
         data = io.BytesIO()
-        with decoder_errors(name):
+        with decoder_errors(file["name"]):
             open_page_image(out, size).save(data, "PNG")
         write_file(out, [data.getvalue()])
         return {"bytes": data.tell()}
@@ -244,8 +224,7 @@ class PageRenderer:
         Args:
             pages: a file with the pages as they were read: JSON, a list.
             options: the fields of `ExportOptions`.
-            document: `path`, `name`, `dpi` and `max_pixels` of the document, and its `password` if it has one, for a
-                format that needs it.
+            document: the `file`, and the `dpi` and `max_pixels` to draw it with, for a format that needs it.
 
         Raises:
             BadRequest: the pages hold nothing that the format could show.
@@ -262,11 +241,8 @@ class PageRenderer:
             self._export_document(document, read_json(pages), chosen, out, call)
         return {}
 
-    def join(self, files: Sequence[dict[str, str]], out: str, call: Call) -> dict[str, Any]:
+    def join(self, files: Sequence[File], out: str, call: Call) -> dict[str, Any]:
         """Write the pages of several PDFs to `out`, in order, as one PDF. It has no password.
-
-        Args:
-            files: for each its `path` and `name`, and its `password` if it has one.
 
         Raises:
             PasswordNeeded, UnreadableInput: as `render`.
@@ -278,8 +254,7 @@ class PageRenderer:
         joined = new_pdf()
         for file in files:
             call.raise_if_cancelled()
-            with decoder_errors(file["name"]):
-                opened = self._open(file["path"], file["name"], file.get("password", ""))
+            with self._opened(file) as opened:
                 assert isinstance(opened, PdfDocument), "an export made it"
                 joined.import_pages(opened.pdf)
         with disk_errors():
@@ -293,10 +268,10 @@ class PageRenderer:
         from .exports.pdf import lay_under
         from .pdf import PdfDocument
 
-        with decoder_errors(document["name"]):
-            opened = self._open(document["path"], document["name"], document.get("password", ""))
+        name = document["file"]["name"]
+        with self._opened(document["file"]) as opened:
             for page in pages:
-                check_page(document["name"], page["page"], opened.count(max_pages=sys.maxsize))
+                check_page(name, page["page"], opened.count(max_pages=sys.maxsize))
             failed = {page["page"] for page in pages if page.get("finish") == "failed"}
             pdf = opened.pdf if isinstance(opened, PdfDocument) else _pdf_of(opened, document, failed, out, call)
             lay_under(pdf, pages, upright=options.upright)
@@ -327,14 +302,18 @@ class PageRenderer:
             limit = min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
-    def _open(self, path: str, name: str, password: str) -> OpenDocument:
-        facts = os.stat(path)
-        key = (path, password, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        if self._document is None or self._key != key:
-            self.close()
-            self._document = _open_document(path, name, password)
-            self._key = key
-        return self._document
+    @contextmanager
+    def _opened(self, file: File) -> Iterator[OpenDocument]:
+        """The document. Errors of a library that reads it become ours, and name the file."""
+        with decoder_errors(file["name"]):
+            path, password = file["path"], file.get("password", "")
+            facts = os.stat(path)
+            key = (path, password, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+            if self._document is None or self._key != key:
+                self.close()
+                self._document = _open_document(path, file["name"], password)
+                self._key = key
+            yield self._document
 
     def close(self) -> None:
         """Let go of the document that is open, if one is."""
@@ -347,18 +326,19 @@ def _pdf_of(opened: OpenDocument, document: dict[str, Any], failed: Collection[i
     """A PDF of the pages of a picture file.
 
     Args:
-        document: its `path` and `name`, and the `dpi` and `max_pixels` to draw it with.
+        document: as `PageRenderer.export` takes it.
         failed: pages that could not be read. Where such a page cannot be drawn either, an empty one is in its place.
         out: a file to draw into.
     """
     from .exports.pdf import add_empty_page, add_picture, new_pdf
 
     pdf = new_pdf()
-    original = document["path"] if opened.format == "JPEG" else ""
+    file = document["file"]
+    original = file["path"] if opened.format == "JPEG" else ""
     for number in range(1, opened.count(max_pages=sys.maxsize) + 1):
         call.raise_if_cancelled()
         try:
-            with decoder_errors(document["name"]):
+            with decoder_errors(file["name"]):
                 width, height = opened.draw(number, document["dpi"], document["max_pixels"], out, call)
         except OcrError:
             if number not in failed:

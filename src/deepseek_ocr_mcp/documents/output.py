@@ -18,7 +18,7 @@ from typing import Final
 
 import anyio
 
-from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists
+from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, OutputExists, WriteFailed
 from ..export_formats import EXPORT_FORMATS, export_format
 from .paths import is_drive_path, path_of_uri, printable, unwrapped
 from .reach import CREATE, Reach, allowed_path, outside_allowed_dirs, path_of_open_file
@@ -94,7 +94,7 @@ async def write_atomically(path: str, data: bytes, overwrite: bool, dirs: Sequen
     Raises:
         OutputExists: the file exists, and `overwrite` is false.
         InputForbidden: permission is missing, or the folder lies outside the allowed folders by now.
-        OcrError: the disk is full or failed.
+        WriteFailed: the disk is full or broken.
     """
     await anyio.to_thread.run_sync(_write_atomically, path, data, overwrite, dirs)
 
@@ -106,7 +106,8 @@ def disk_error(exc: OSError, where: str) -> OcrError:
         )
     if exc.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOENT):
         return BadRequest(f"{where} cannot hold a file of that name: {exc.strerror}.", remedy="Choose another name.")
-    return OcrError(f"Writing to {where} failed: {exc.strerror or exc}.", remedy="Free space there, or use another.")
+    message = f"Writing to {where} failed: {exc.strerror or exc}."
+    return WriteFailed(message, remedy="Free space there, or choose another place.")
 
 
 def _output_path(save_to: str, reach: Reach) -> str:

@@ -420,7 +420,7 @@ class DocumentReader:
                 snapshot = await open_source(source, self._settings, folder)
             snapshot = replace(snapshot, password=snapshot.password or well_formed(password))
             most = {"max_pixels": self._settings.max_pixels, "max_pages": self._settings.ocr_max_pages}
-            facts = await self._call(client, snapshot.name, "inspect", **snapshot.file, **most)
+            facts = await self._call(client, snapshot.name, "inspect", file=snapshot.file, **most)
             notes = tuple(map(str, facts.get("notes", ())))
             yield Document(snapshot, str(facts["format"]), int(facts["pages"]), self, folder, notes, client)
         finally:
@@ -457,7 +457,7 @@ class DocumentReader:
             "max_pixels": self._settings.max_pixels,
             **arguments,
         }
-        given |= snapshot.file | {"page": number, "out": out}
+        given |= {"file": snapshot.file, "page": number, "out": out}
         return await self._call(document.client, f"page {number} of {snapshot.name}", method, **given)
 
     async def text_layer(
@@ -468,7 +468,8 @@ class DocumentReader:
         snapshot = document.snapshot
         if snapshot.path in self._silent:
             return LayerText(0, 0, why="the text layer of another page could not be read")
-        arguments: dict[str, Any] = snapshot.file | {
+        arguments: dict[str, Any] = {
+            "file": snapshot.file,
             "page": number,
             "dpi": self._settings.ocr_pdf_dpi,
             "max_pixels": self._settings.max_pixels,
@@ -592,7 +593,7 @@ class DocumentReader:
         try:
             with _blamed("these pages" if snapshot is None else snapshot.name, EXPORT_TIMEOUT_S):
                 if snapshot is not None:
-                    file = snapshot.file | {"max_pixels": settings.max_pixels}
+                    file = {"file": snapshot.file, "max_pixels": settings.max_pixels}
                     most = {"max_pages": settings.ocr_max_pages}
                     await decoder.call("inspect", file | most, timeout=DECODE_TIMEOUT_S)
                     arguments["document"] = file | {"dpi": settings.ocr_pdf_dpi}

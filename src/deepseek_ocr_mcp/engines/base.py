@@ -9,7 +9,7 @@ import anything: the parent knows engines by `engines.KNOWN` and never imports t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -94,8 +94,15 @@ class PageText:
 class Call(Protocol):
     """The engine's line back to its caller while it works."""
 
-    def progress(self, done: float, message: str = "") -> None:
-        """Tell the caller that `done` (0 to 1) of this call is finished. Cheap; call it often."""
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
+        """Tell the caller that `done` (0 to 1) of this call is finished. Cheap; call it often.
+
+        Args:
+            done: of all pages.
+            message: a few words.
+            shares: the part of each page that is finished, from 0 to 1, by an engine that knows it: only then can a
+                request whose pages were added to the call be told how far they are.
+        """
 
     def raise_if_cancelled(self) -> None:
         """Raise `errors.Cancelled` when nobody waits any more. Ask at least every half second."""
@@ -105,6 +112,19 @@ class Call(Protocol):
 
         An engine that reads pages side by side leaves it out from here on and gives it `finish="cancelled"`.
         """
+
+    def more(self, room: int) -> Sequence[PageImage]:
+        """The pages that have joined this call since the last time, with the same options. Ask between any two steps.
+
+        They are counted on from those that the call had, and their answers are in the result. An engine that never
+        asks gets none.
+
+        Args:
+            room: pages that could begin now, beside all that the call has. Others may come, and then have to wait.
+        """
+
+    def finished(self, page: int, text: PageText | Reading) -> None:
+        """Give a page to those who wait for it, while others of the call are read. The result repeats it."""
 
 
 class Engine(Protocol):

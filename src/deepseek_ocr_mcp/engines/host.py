@@ -4,13 +4,50 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import EngineUnavailable, OcrError
 from .base import Call, Engine, PageImage, PageText, Reading, ReadOptions
 
 __all__ = ["EngineHost"]
+
+
+class _Line(Protocol):
+    """The line to the parent; see `worker.main.WireCall`."""
+
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None: ...
+    def raise_if_cancelled(self) -> None: ...
+    def is_dropped(self, page: int) -> bool: ...
+    def tell(self, **facts: Any) -> None: ...
+    def added(self) -> list[dict[str, Any]]: ...
+
+
+class _ReadCall:
+    """One call of `read`; see `engines.base.Call`."""
+
+    def __init__(self, pages: Sequence[dict[str, Any]], line: _Line) -> None:
+        self.images = [PageImage(**page) for page in pages]
+        self.given: set[int] = set()
+        """Pages whose callers have their answers."""
+        self._line = line
+        self._room = 0
+        self.progress, self.raise_if_cancelled = line.progress, line.raise_if_cancelled
+        self.is_dropped = line.is_dropped
+
+    def more(self, room: int) -> list[PageImage]:
+        # The number of all pages, not of those that may still come: then it is true whenever the parent hears it.
+        if (most := len(self.images) + room) > self._room:
+            self._room = most
+            self._line.tell(room=most)
+        new = [PageImage(**page) for page in self._line.added()]
+        self.images += new
+        return new
+
+    def finished(self, page: int, text: PageText | Reading) -> None:
+        self.given.add(page)
+        self._line.tell(page=page, answer=_fields(text))
 
 
 class EngineHost:
@@ -46,25 +83,26 @@ class EngineHost:
         self._engine.restore(device)
         return {}
 
-    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: Call) -> dict[str, Any]:
-        """Read pages.
+    def read(self, pages: list[dict[str, Any]], options: dict[str, Any], call: _Line) -> dict[str, Any]:
+        """Read pages. The result has an entry for each page, and null where its answer was sent before.
 
         Raises:
             OcrError: a page is gone. An interrupt of `ocr` deletes it while the call is on its way here, so this is no
                 fault for the log.
         """
-        images = [PageImage(**page) for page in pages]
+        reading = _ReadCall(pages, call)
         try:
-            texts = self._engine.read(images, ReadOptions(**options), call)
+            texts = self._engine.read(tuple(reading.images), ReadOptions(**options), reading)
         except FileNotFoundError:
-            if all(os.path.exists(image.path) for image in images):
+            if all(os.path.exists(image.path) for image in reading.images):
                 raise
             raise OcrError(
                 "The picture of a page was deleted before it was read.", remedy="Send the request again."
             ) from None
-        if len(texts) != len(images):
-            raise RuntimeError(f"the engine answered {len(texts)} pages for {len(images)}")
-        return {"pages": [_fields(text) for text in texts], "spoiled": getattr(self._engine, "spoiled", "")}
+        if len(texts) != len(reading.images):
+            raise RuntimeError(f"the engine answered {len(texts)} pages for {len(reading.images)}")
+        answers = [None if page in reading.given else _fields(text) for page, text in enumerate(texts)]
+        return {"pages": answers, "spoiled": getattr(self._engine, "spoiled", "")}
 
 
 def _fields(page: PageText | Reading) -> dict[str, Any]:

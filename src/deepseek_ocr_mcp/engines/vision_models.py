@@ -52,6 +52,8 @@ class VisionModel:
     """The class of transformers that cuts a page; for `native`."""
     edge: int = 0
     """The longer side in pixels of the largest picture that it takes; 0: the area that the checkpoint itself names."""
+    frames: int = 1
+    """Pictures that the image processor counts for one, in the area that it is asked for: GLM's takes two of a film."""
     temperature: float = 0.0
     """0: the likeliest token. More: tokens are drawn, from a seed that is the same for every page."""
     top_p: float = 1.0
@@ -125,8 +127,8 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "lightonocr",
         "LightOnOcrForConditionalGeneration",
         {"document": "grounding"},
-        gpu_mb=3904,  # with the longest answer; both counted over its class at full size, on the meta device
-        looking_mb=1024,
+        gpu_mb=3904,  # with the longest answer; both counted in test_deepseek_memory.py
+        looking_mb=736,
         licence="Apache-2.0",
         source="README of github.com/lightonai/LightOnOCR",
         markup="grounding",
@@ -141,7 +143,7 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "LightOnOcrForConditionalGeneration",
         {"document": ""},
         gpu_mb=3904,
-        looking_mb=1024,
+        looking_mb=736,
         licence="Apache-2.0",
         source="README of github.com/lightonai/LightOnOCR; its file models.py",
         image_processor="PixtralImageProcessorPil",
@@ -155,8 +157,8 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "paddleocrvl",
         "PaddleOCRVLForConditionalGeneration",
         {"document": "OCR:", "free": "OCR:", "figure": "Chart Recognition:"},
-        gpu_mb=3072,  # weights and cache by its class at full size; the vision part is estimated
-        looking_mb=512,
+        gpu_mb=3072,  # with a head of its own; both counted in test_deepseek_memory.py
+        looking_mb=608,
         licence="Apache-2.0",
         source="transformers' page of PaddleOCR-VL; recipes.vllm.ai/PaddlePaddle/PaddleOCR-VL-1.5",
         image_processor="PaddleOCRVLImageProcessorPil",
@@ -171,12 +173,13 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         "glmocr",
         "GlmOcrForConditionalGeneration",
         {"document": "Text Recognition:", "free": "Text Recognition:"},
-        gpu_mb=3840,  # as for PaddleOCR-VL
-        looking_mb=1024,
+        gpu_mb=3840,  # with the longest answer; both counted in test_deepseek_memory.py
+        looking_mb=896,
         licence="MIT",
         source="README of zai-org/GLM-OCR: document parsing with Text Recognition:",
         image_processor="Glm46VImageProcessorPil",
         edge=2048,
+        frames=2,
         remarks={
             "document": "GLM-OCR reads a whole page as text: the scores of its publisher are those of a second model "
             "that finds the parts of a page first, which this server does not run."

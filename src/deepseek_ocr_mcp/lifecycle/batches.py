@@ -4,24 +4,29 @@
 - If the worker or its card is lost over a batch, the batch is read once more, request by request. So is a batch of
   several requests that the engine refused: no request fails for the page of another.
 - A caller that goes away takes its own pages out of the batch. The batch is cancelled when no caller is left in it.
+- Pages join a batch that is being read where its engine says that one of them can begin at once. Only the next part in
+  line joins; where it may not, none does, and the batch ends soon. So a stream of requests keeps neither another mode
+  nor a move of the model waiting for longer than the pages take that are in the batch.
+- A caller gets its pages when the last of them is read, whatever else is in the batch. Pages that are read stay read,
+  even if the worker is lost over the others.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio
 import anyio.abc
 
 from ..engines import EngineSpec
-from ..engines.base import PageImage
 from ..errors import Cancelled, GpuLost, OcrError, WorkerCrashed, closing, unforeseen
 from ..logs import serving
 from ..observer import Observer
-from ..worker.client import OnProgress, WorkerDied, describe_exit
+from ..worker.client import OnFrame, OnProgress, WorkerDied, describe_exit
 from .base import PagesRead
 from .line import Part, WaitingLine
 
@@ -30,6 +35,9 @@ __all__ = ["Batches", "PageReader", "crashed"]
 log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
+MOST_PAGES: Final = 256
+"""Pages of a batch that others join: both processes remember them until its end. Thirty-two pages side by side are
+a twentieth of the steps that a batch of so many takes, and only they are left when it comes to its end."""
 
 
 class PageReader(Protocol):
@@ -54,9 +62,13 @@ class PageReader(Protocol):
         ...
 
     async def call(
-        self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
+        self, method: str, arguments: Mapping[str, Any], timeout: float, on_frame: OnFrame | None = None
     ) -> dict[str, Any]:
         """Call the worker; see `ModelManager.call`. Caller holds the lock."""
+        ...
+
+    async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Add pages to the batch that the worker reads, and seconds to its time limit."""
         ...
 
     async def drop(self, pages: Sequence[int]) -> None:
@@ -72,44 +84,71 @@ class PageReader(Protocol):
 class _Flight:
     """Parts that are read together."""
 
-    parts: list[Part]
+    first: Part
+    parts: list[Part] = field(default_factory=list)
+    """Those with pages that are not read yet."""
+    sent: list[tuple[Part, int]] = field(default_factory=list)
+    """Each page of the batch, in its order: its part, and its place there."""
+    room: int = 0
+    """The pages, counted from the first of the batch, that the engine can have begun by now; 0: none may join."""
+    left: set[Part] = field(default_factory=set)
+    """Parts whose callers went away."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    left: set[int] = field(default_factory=set)
-    """Indices of the parts whose callers went away."""
+    is_fed: bool = False
+    """Whether a task is adding pages."""
+    counted: float = field(default_factory=anyio.current_time)
+    """The time when pages were counted last."""
 
-    @property
-    def pages(self) -> list[PageImage]:
-        return [page for part in self.parts for page in part.pages]
+    def enter(self, part: Part, device: str) -> list[dict[str, Any]]:
+        """Take in the unread pages of a part. Returns their fields."""
+        part.started, part.device = anyio.current_time(), device
+        self.parts.append(part)
+        self.sent += [(part, place) for place in part.unread]
+        return [asdict(part.pages[place]) for place in part.unread]
 
-    def places(self, part: Part) -> range:
-        """The indices of this part's pages in the batch."""
-        start = sum(len(other.pages) for other in self.parts[: self.parts.index(part)])
-        return range(start, start + len(part.pages))
+    def may_join(self, part: Part) -> bool:
+        """Whether a part may be read with those that are here, and one of its pages can begin at once."""
+        return (
+            len(self.sent) < min(self.room, MOST_PAGES)
+            and not self.scope.cancel_called
+            and not (part.alone or self.first.alone)
+            and part.options == self.first.options
+            and (not part.background() or all(mate.background() for mate in self.parts))
+        )
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the worker's `read`."""
-        return {"pages": [asdict(page) for page in self.pages], "options": asdict(self.parts[0].options)}
+    def places(self, part: Part) -> list[int]:
+        """The numbers in the batch that this part's pages have."""
+        return [number for number, (owner, _) in enumerate(self.sent) if owner is part]
 
-    def begin(self, device: str) -> None:
-        now = anyio.current_time()
+    def finish(self, number: int, page: dict[str, Any]) -> None:
+        """Note a page that is read. A part whose last page it is has its answer."""
+        part, place = self.sent[number]
+        part.found[place] = page
+        if not part.unread and part in self.parts:
+            self.parts.remove(part)
+            part.answer([part.found[place] for place in range(len(part.pages))])
+
+    def tell(self, frame: Mapping[str, Any]) -> None:
+        """Pass the progress of the worker on: of its own pages to each part, where the engine tells it by pages."""
+        done, message = float(frame["progress"]), str(frame["message"])
+        shares = dict(frame["shares"]) if "shares" in frame else None
         for part in self.parts:
-            part.started, part.device = now, device
+            part.tell(done if shares is None else self._share(part, shares), message)
 
-    async def tell(self, done: float, message: str) -> None:
-        """Pass the progress of the worker on to every part."""
-        for part in self.parts:
-            part.tell(done, message)
-
-    def answer(self, pages: Sequence[dict[str, Any]]) -> None:
-        """Give every part its own pages."""
-        for part in self.parts:
-            places = self.places(part)
-            part.answer(list(pages[places.start : places.stop]))
+    def _share(self, part: Part, shares: Mapping[int, float]) -> float:
+        """The share of a part that is read, from 0 to 1."""
+        begun = (shares.get(number, 0.0) for number in self.places(part) if self.sent[number][1] not in part.found)
+        return (len(part.found) + sum(begun)) / len(part.pages)
 
     def fail(self, error: OcrError) -> None:
         """End the wait of every part that still waits."""
         for part in self.parts:
             part.fail(error)
+
+    def send_back(self) -> None:
+        """Send back what joined too late to be read: its caller asks again."""
+        for part in self.parts:
+            part.send_back()
 
     def lost_its_worker(self, cause: WorkerDied | GpuLost) -> None:
         """Send every part back, or fail it if all its attempts are used up."""
@@ -150,6 +189,8 @@ class Batches:
         self._line_is_read = False
         self.served = 0
         """The number of pages that were read."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when pages may join the batch that is being read, and none waits here."""
 
     def __repr__(self) -> str:
         return f"<Batches {len(self._line)} in line, {self.served} pages served>"
@@ -178,6 +219,8 @@ class Batches:
             if not self._line_is_read:
                 self._line_is_read = True
                 tasks.start_soon(self._read_line)
+            elif self._batch is not None:
+                tasks.start_soon(self._feed, self._batch)
             try:
                 await part.follow(on_progress)
             except BaseException:
@@ -191,16 +234,31 @@ class Batches:
             part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
         )
 
+    def may_join(self, part: Part) -> bool:
+        """Whether a part that asked now would join the batch that is being read, before any other."""
+        return self._batch is not None and not self._line and self._takes_more(self._batch, part)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether parts are on their way into the batch that is being read. `on_room` is called afterwards."""
+        batch = self._batch
+        return batch is not None and (batch.is_fed or any(self._takes_more(batch, part) for part in self._line))
+
+    def _takes_more(self, batch: _Flight, part: Part) -> bool:
+        """Whether a part may join a batch. None joins while a task waits for the lock: it moves the model, and has
+        waited for its turn like a batch."""
+        return batch is self._batch and not self._reader.lock.statistics().tasks_waiting and batch.may_join(part)
+
     def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
         """Take out the pages of a part whose caller went away."""
         batch = self._batch
         if self._line.leave(part) or batch is None or part not in batch.parts:
             return
-        batch.left.add(batch.parts.index(part))
-        if len(batch.left) == len(batch.parts):
+        batch.left.add(part)
+        if batch.left.issuperset(batch.parts):
             batch.scope.cancel()
         else:
-            tasks.start_soon(self._reader.drop, list(batch.places(part)))
+            tasks.start_soon(self._reader.drop, [place for place in batch.places(part) if place not in part.found])
 
     async def _read_line(self) -> None:
         """Read batch after batch until the line is empty."""
@@ -218,19 +276,20 @@ class Batches:
                 part.fail(closing())
 
     async def _read_batch(self, parts: list[Part]) -> None:
-        """Read the pages of these parts. Caller holds the lock. Afterwards every part has its answer or was sent
-        back."""
+        """Read the pages of these parts, and of those that join them. Caller holds the lock. Afterwards every part has
+        its answer or was sent back."""
         if not parts:
             return  # all callers went away before the lock was free
-        self._batch = batch = _Flight(parts)
-        batch.begin(self._reader.device)
+        self._batch = batch = _Flight(parts[0])
         try:
             with batch.scope, serving(*(part.request for part in parts)):
-                began = anyio.current_time()
-                timeout = self._page_timeout * len(batch.pages)
-                reply = await self._reader.call("read", batch.arguments(), timeout, batch.tell)
-                self._count(reply["pages"], anyio.current_time() - began)
-                batch.answer(reply["pages"])
+                pages = [page for part in parts for page in batch.enter(part, self._reader.device)]
+                arguments = {"pages": pages, "options": asdict(parts[0].options)}
+                reply = await self._reader.call(
+                    "read", arguments, self._page_timeout * len(pages), partial(self._hear, batch)
+                )
+                self._finish(batch, {n: page for n, page in enumerate(reply["pages"]) if page is not None})
+                batch.send_back()
                 if why := reply.get("spoiled"):
                     await self._reader.replace_spoiled(str(why))
         except (WorkerDied, GpuLost) as exc:
@@ -244,9 +303,42 @@ class Batches:
             self._batch = None
             batch.fail(closing())  # a part that still waits was cancelled with the server
 
-    def _count(self, pages: Sequence[dict[str, Any]], seconds: float) -> None:
+    async def _hear(self, batch: _Flight, frame: Mapping[str, Any]) -> float | None:
+        """Take in what the worker sends while it reads a batch; see `worker.protocol` and `worker.client.OnFrame`."""
+        if "progress" in frame:
+            batch.tell(frame)
+        elif "room" in frame:
+            batch.room = int(frame["room"])
+            await self._feed(batch)
+        elif "page" in frame:
+            self._finish(batch, {int(frame["page"]): frame["answer"]})
+            return self._page_timeout * max(1, sum(len(part.unread) for part in batch.parts))
+        return None
+
+    async def _feed(self, batch: _Flight) -> None:
+        """Add the next parts in line to a batch that is being read, as long as they may join it."""
+        if batch.is_fed:
+            return  # frames are sent in the order in which their pages are numbered
+        batch.is_fed = True
+        try:
+            while part := self._line.next_part(partial(self._takes_more, batch)):
+                pages = batch.enter(part, self._reader.device)
+                await self._reader.add(pages, self._page_timeout * len(pages))
+        finally:
+            batch.is_fed = False
+        if not self._line:
+            self.on_room()
+
+    def _finish(self, batch: _Flight, pages: Mapping[int, dict[str, Any]]) -> None:
+        """Give pages that are read to their parts, and count them."""
+        if not pages:
+            return
+        for number, page in pages.items():
+            batch.finish(number, page)
+        now = anyio.current_time()
+        seconds, batch.counted = now - batch.counted, now
         self.served += len(pages)
-        tokens = [page["tokens"] for page in pages if page.get("tokens") is not None]
+        tokens = [page["tokens"] for page in pages.values() if page.get("tokens") is not None]
         self._reader.observer.pages_read(self._reader.engine.name, len(pages), sum(tokens) if tokens else None, seconds)
 
 

@@ -47,12 +47,19 @@ class Part:
     started: float = 0.0
     ended: float = 0.0
     device: str = ""
+    found: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """The pages that are read, by their places in `pages`. They stay if the worker is lost over the others."""
     result: list[dict[str, Any]] | None = None
     error: OcrError | None = None
     _news: anyio.Event = field(default_factory=anyio.Event)
     _over: anyio.Event = field(default_factory=anyio.Event)
     _progress: tuple[float, str] = (0.0, "")
     _next_news: float = 0.0
+
+    @property
+    def unread(self) -> list[int]:
+        """The places in `pages` of those that are not read yet."""
+        return [place for place in range(len(self.pages)) if place not in self.found]
 
     def tell(self, done: float, message: str) -> None:
         """Note the progress. The caller gets only the latest, at its own pace."""
@@ -141,6 +148,15 @@ class WaitingLine:
         parts, self._waiting = self._waiting, []
         return parts
 
+    def next_part(self, may: Callable[[Part], bool]) -> Part | None:
+        """Take the next part, if `may` allows it. Where it does not, no other part comes before it."""
+        first = self._next(self._waiting)
+        if first is None or not may(first):
+            return None
+        self._took(first)
+        self._forget_turns()
+        return first
+
     def next_batch(self, most_pages: int, may: Callable[[Part], bool] = lambda part: True) -> list[Part]:
         """Take the parts of the next batch: the next part, and others with the same options as long as they fit.
 
@@ -167,9 +183,12 @@ class WaitingLine:
                 break
             batch.append(self._took(mate))
             size += len(mate.pages)
+        self._forget_turns()
+        return batch
+
+    def _forget_turns(self) -> None:
         if not self._waiting:
             self._last_turn.clear()  # no client is owed a turn, and names of clients are not kept for ever
-        return batch
 
     def _next(self, parts: Iterable[Part]) -> Part | None:
         return min(

@@ -35,7 +35,7 @@ from ..gpu.probe import GpuProbe
 from ..logs import fields
 from ..models import Doing, Gpu, State, Transition
 from ..observer import Observer
-from ..worker.client import ENGINE_HOST, OnProgress, WorkerDied, WorkerHandle, describe_exit
+from ..worker.client import ENGINE_HOST, OnFrame, OnProgress, WorkerDied, WorkerHandle, describe_exit
 from .base import ModelStatus, PagesRead
 from .batches import Batches, crashed
 from .idle import Idleness, IdlePolicy, Step
@@ -69,9 +69,10 @@ class Worker(Protocol):
         arguments: Mapping[str, Any],
         *,
         timeout: float,
-        on_progress: OnProgress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> dict[str, Any]: ...
     async def drop(self, pages: Sequence[int]) -> None: ...
+    async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None: ...
     async def stop(self) -> None: ...
     async def kill(self) -> None: ...
 
@@ -163,7 +164,7 @@ class ModelManager:
         self._succession: _Succession | None = None
         self._records_steps = True
         self._loading: _Loading | None = None
-        self._batches = Batches(self, settings.ocr_page_timeout)
+        self.batches = Batches(self, settings.ocr_page_timeout)
         self._tasks: anyio.abc.TaskGroup | None = None
         self.model = ""
         """The name of the loaded model, as the worker reports it."""
@@ -180,7 +181,7 @@ class ModelManager:
             parts.append(self._child.card)
         if (idle := self._idle.seconds) is not None:
             parts.append(f"idle {idle:.0f}s")
-        return f"<ModelManager {' '.join(parts)} served {self._batches.served}>"
+        return f"<ModelManager {' '.join(parts)} served {self.batches.served}>"
 
     @property
     def state(self) -> State:
@@ -272,12 +273,17 @@ class ModelManager:
             OcrError: the error of loading, or of the engine.
         """
         assert self._tasks is not None, "use the manager inside `async with manager.running():`"
-        return await self._batches.read(Part(pages, options, client, background), on_progress, self._tasks)
+        return await self.batches.read(Part(pages, options, client, background), on_progress, self._tasks)
 
     async def drop(self, pages: Sequence[int]) -> None:
         """Tell the worker that nobody waits for these pages of its batch any more."""
         if self._child is not None:
             await self._child.worker.drop(pages)
+
+    async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Add pages to the batch that the worker reads, and seconds to its time limit."""
+        if self._child is not None:
+            await self._child.worker.add(pages, seconds)
 
     @property
     def records_steps(self) -> bool:
@@ -372,7 +378,7 @@ class ModelManager:
             await self._move_to(self.ready_state)
 
     async def call(
-        self, method: str, arguments: Mapping[str, Any], timeout: float, on_progress: OnProgress | None = None
+        self, method: str, arguments: Mapping[str, Any], timeout: float, on_frame: OnFrame | None = None
     ) -> dict[str, Any]:
         """Call the worker. Caller holds the lock. However it ends, the state is true afterwards.
 
@@ -380,7 +386,7 @@ class ModelManager:
             method: a method of `engines.host.EngineHost`.
             arguments: the arguments of the method.
             timeout: seconds; a worker that takes longer is killed.
-            on_progress: gets the progress of the worker, from 0 to 1, and a sentence.
+            on_frame: gets every frame that the worker sends before its answer.
 
         Raises:
             WorkerDied: the worker ended by itself.
@@ -391,7 +397,7 @@ class ModelManager:
         child = self._child
         assert child is not None
         try:
-            return await child.worker.call(method, arguments, timeout=timeout, on_progress=on_progress)
+            return await child.worker.call(method, arguments, timeout=timeout, on_frame=on_frame)
         except WorkerDied as died:
             await self._bury(child, died)
             self._refuse_when_closed()
@@ -838,7 +844,7 @@ class ModelManager:
             offload_in_s=self._idle.seconds_until(Step.OFFLOAD, state),
             release_in_s=self._idle.seconds_until(Step.RELEASE, state),
             queue=self._idle.leases,
-            served=self._batches.served,
+            served=self.batches.served,
             worker_restarts=self._restarts,
             last_error=self._last_error,
         )

@@ -1,12 +1,12 @@
 """Reads with several workers at once: a `ModelManager` for each card, one line in front of all.
 
 - All pages stand in one line, as with one card: clients take turns over all cards, and a batch goes to a card that can
-  begin it at once. `choice.py` decides when another card is woken.
+  begin it at once. If all of them read, the next pages join those of a card that has room for them. `choice.py` decides
+  when another card is woken.
 - A card without room is passed over. If no card has room, the error names each of them.
 - A card fails if two of its workers die over the same pages, if it is lost, or if a load fails. It is then left out,
-and
-  another card reads its pages. It is tried again after ten seconds, then twenty, up to ten minutes, when there is work
-  for it. While no other card can read, it is tried at once.
+  and another card reads its pages. It is tried again after ten seconds, then twenty, up to ten minutes, when there is
+  work for it. While no other card can read, it is tried at once.
 - If two sound cards fail over the same pages, the pages are at fault: their caller gets the error, and both cards serve
   on.
 - Each card has its own lock and idle policy. A card is not idle until the requests that it read for have ended.
@@ -92,6 +92,8 @@ class _CardWorker:
     manager: ModelManager
     parts: list[_PoolPart] = field(default_factory=list)
     """The parts that it was given and has not read yet."""
+    starting: int = 0
+    """The parts among them that have not come to its manager yet."""
     waking: bool = False
     woken: tuple[float, float] = (0.0, 0.0)
     """The times at which its last load began and ended."""
@@ -108,6 +110,11 @@ class _CardWorker:
 
     def may_read(self, part: Part) -> bool:
         return self not in _shunned(part)
+
+    def may_join(self, part: Part) -> bool:
+        """Whether the part can begin at once beside those that the card reads."""
+        is_sound = self.may_read(part) and not part.crashes
+        return is_sound and not self.starting and self.manager.batches.may_join(part)
 
     def standing(self, free_mb: Mapping[str, int]) -> Standing:
         return Standing(
@@ -162,6 +169,8 @@ class Pool:
             )
             for number, name in enumerate(cards)
         ]
+        for card in self._cards:
+            card.manager.batches.on_room = self._on_room
         self._line = WaitingLine()
         self._ticks = count()
         self._leases = 0
@@ -290,7 +299,8 @@ class Pool:
         return replace(reading, queued_s=part.queued_s + reading.queued_s, load_s=part.load_s + reading.load_s)
 
     def _give_out(self) -> None:
-        """Give waiting pages to the cards that can begin them now."""
+        """Give waiting pages to the cards that can begin them now: first to those that read nothing, then to those
+        with room beside the pages that they read."""
         while self._line and not self._closed:
             readers = next_to_read(self._standings())
             waiting = sum(len(part.pages) for part in self._line)
@@ -302,7 +312,23 @@ class Pool:
                 if batch:
                     break
             else:
-                return
+                if not self._give_to_join():
+                    return
+
+    def _give_to_join(self) -> bool:
+        """Give the next part in line to a card that reads, the one with the fewest pages first, if it may join there.
+
+        Returns whether it may.
+        """
+        for card in sorted(self._cards, key=lambda card: card.pages):
+            if (part := self._line.next_part(card.may_join)) is not None:
+                self._give(card, part)
+                return True
+        return False
+
+    def _on_room(self) -> None:
+        self._give_out()
+        self._notify()
 
     def _give(self, card: _CardWorker, part: Part) -> None:
         assert isinstance(part, _PoolPart)
@@ -314,6 +340,7 @@ class Pool:
         part.queued_s += waited - loading
         part.scope = anyio.CancelScope()
         card.parts.append(part)
+        card.starting += 1
         card.manager.hold()
         if part.asked_by is not None and card not in part.asked_by.cards:
             part.asked_by.cards.add(card)
@@ -323,6 +350,8 @@ class Pool:
     async def _read_on(self, card: _CardWorker, part: _PoolPart) -> None:
         """Let a card read a part. Afterwards the part is finished, or its caller joins the line again."""
         error: OcrError | None = closing()  # it stays so only if another card is to read the part
+        card.starting -= 1
+        self._notify()
         try:
             with part.scope, serving(part.request):
                 part.reading = await card.manager.read(
@@ -417,6 +446,8 @@ class Pool:
         return [_waiting_pages(part) for part in self._line]
 
     def _next_to_wake(self, free_mb: Mapping[str, int]) -> int | None:
+        if any(card.starting or card.manager.batches.is_joined for card in self._cards):
+            return None  # these have been given pages, and may take those that wait, too: they tell in a moment
         return next_to_wake(
             self._standings(free_mb),
             self._waiting(),

@@ -31,7 +31,7 @@ from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
 
-__all__ = ["FolderReader", "ReadDocument"]
+__all__ = ["ABOUT_ANSWER", "FolderReader", "ReadDocument"]
 
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,10 @@ RETRY_S: Final = 1.0  # seconds between two tries while the model loads or the q
 MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
 MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
-HARMLESS: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
-"""The codes of notes that do not limit the text of a document, or that every document of the folder would repeat."""
+ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files"})
+"""The codes of notes that say how an answer was given, and limit no text."""
+HARMLESS: Final[frozenset[NoteCode]] = ABOUT_ANSWER | {"argument_unused"}
+"""Also those that every document of the folder would repeat."""
 
 
 @dataclass(eq=False)
@@ -54,6 +56,8 @@ class _FolderJob:
     listing: Listing
     out: str
     suffix: str
+    password: str = field(default="", repr=False)
+    """Of the documents that are locked."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
@@ -154,7 +158,8 @@ class FolderReader:
     async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
         """Read the files of a listing into the folder that `request.save_to` names.
 
-        `terms.on_progress` is called with the number of files that are done, the number of all files, and a sentence.
+        `terms.password` opens the documents that are locked. `terms.on_progress` is called with the number of files
+        that are done, the number of all files, and a sentence.
         After `terms.reply_s` the answer says how many files are done. Its `errors` names the files that failed so far.
 
         Raises:
@@ -168,6 +173,7 @@ class FolderReader:
         out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
         job = self._job(_FolderJob(request, caller, listing, out, suffix))
         job.callers += 1
+        job.password = terms.password or job.password
         try:
             if job.scope is None and not job.finished:
                 assert self._tasks is not None, "use the reader inside `async with reader.running():`"
@@ -278,11 +284,12 @@ class FolderReader:
             job.message = f"{file} ({job.done + 1} of {len(job.listing.files)}): {message}"
             job.tell()
 
+        terms = Terms(on_progress=progress, password=job.password)
         try:
             await make_folder(os.path.dirname(target), self._settings.ocr_allowed_dirs)
             while True:
                 try:
-                    answer = await self._read_document(request, document, job.caller, Terms(on_progress=progress))
+                    answer = await self._read_document(request, document, job.caller, terms)
                     job.waits_for = ""
                     if answer.result.saved_to or not answer.result.next_pages:
                         break

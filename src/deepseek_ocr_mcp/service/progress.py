@@ -46,7 +46,7 @@ class Terms:
     upload: Snapshot | None = None
     """The document, if the caller sent one: then `request.image` is ignored."""
     password: str = field(default="", repr=False)
-    """Of a locked PDF."""
+    """Of a locked PDF, or of the locked ones in a folder."""
     place: Place | None = None
     """The caller's place in the queue, if it has one already."""
     keep: bool = False

@@ -36,7 +36,7 @@ from .protocol import (
     frame_length,
 )
 
-__all__ = ["DECODER", "ENGINE_HOST", "OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
+__all__ = ["DECODER", "ENGINE_HOST", "OnFrame", "OnProgress", "WorkerDied", "WorkerHandle", "describe_exit"]
 
 DECODER: Final = "deepseek_ocr_mcp.decoder.renderer:PageRenderer"
 """The class that a document decoder serves."""
@@ -59,6 +59,10 @@ _FRAMES: Final = re.compile(
 """The beginnings of lines that name a place in the code."""
 
 OnProgress = Callable[[float, str], Awaitable[None]]
+
+OnFrame = Callable[[Mapping[str, Any]], Awaitable[float | None]]
+"""Gets a frame that a call sends before its answer; see `protocol`. Returns the seconds within which the answer must
+now come, where that is sooner than the limit so far; None: the limit stays."""
 
 
 class WorkerDied(Exception):
@@ -100,6 +104,8 @@ class WorkerHandle:
         self._buffer = bytearray()
         self._number = 0
         self._sending = anyio.Lock()
+        self._limit = anyio.CancelScope()
+        """Of the running call: its deadline is the call's time limit."""
 
     @classmethod
     async def spawn(
@@ -159,7 +165,7 @@ class WorkerHandle:
         arguments: Mapping[str, Any],
         *,
         timeout: float,
-        on_progress: OnProgress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> dict[str, Any]:
         """Call a method of the object in the child. Returns its answer.
 
@@ -167,7 +173,7 @@ class WorkerHandle:
             method: the name of the method.
             arguments: its arguments.
             timeout: seconds after which the child is killed.
-            on_progress: gets the progress, and a sentence.
+            on_frame: gets every frame of the call before its answer.
 
         Raises:
             OcrError: the error that the child answered.
@@ -175,17 +181,18 @@ class WorkerHandle:
             WorkerDied: the child ended.
         """
         self._number += 1
-        number = self._number
+        number, began = self._number, anyio.current_time()
         try:
-            with anyio.fail_after(timeout):
+            with anyio.fail_after(timeout) as self._limit:
                 await self._send(
                     {"id": number, "call": method, "args": dict(arguments), "log": [logs.level(), logs.request_id()]}
                 )
-                reply = await self._reply(number, on_progress)
+                reply = await self._reply(number, on_frame)
         except TimeoutError:
+            limit_s = round(self._limit.deadline - began, 3)
             await self.kill()
             raise Timeout(
-                f"The {self._name} did not answer {method} within {timeout:g} s and was stopped.",
+                f"The {self._name} did not answer {method} within {limit_s:g} s and was stopped.",
                 remedy="Send a smaller page, or raise the time limit (OCR_PAGE_TIMEOUT, OCR_LOAD_TIMEOUT).",
             ) from None
         except anyio.get_cancelled_exc_class():
@@ -214,6 +221,18 @@ class WorkerHandle:
         """
         with contextlib.suppress(WorkerDied, TimeoutError):
             await self._send({"drop": self._number, "pages": list(pages)})
+
+    async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Add pages to the running call, which has said that it has room. It never raises; see `drop`.
+
+        Args:
+            pages: the fields of each.
+            seconds: by which the time limit of the call grows.
+        """
+        if not self._limit.cancel_called:
+            self._limit.deadline += seconds
+        with contextlib.suppress(WorkerDied, TimeoutError):
+            await self._send({"add": self._number, "pages": [dict(page) for page in pages]})
 
     async def stop(self) -> None:
         """End the child: ask it to exit, then kill it. Returns when the child and all its children are dead."""
@@ -253,16 +272,15 @@ class WorkerHandle:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, BrokenPipeError, ConnectionError):
             raise await self._obituary() from None
 
-    async def _reply(self, number: int, on_progress: OnProgress | None) -> dict[str, Any]:
+    async def _reply(self, number: int, on_frame: OnFrame | None) -> dict[str, Any]:
         while True:
             message = await self._receive()
             if message.get("id") != number:
                 continue  # progress of a call that was abandoned
-            if "progress" in message:
-                if on_progress is not None:
-                    await on_progress(float(message["progress"]), str(message.get("message", "")))
-                continue
-            return message
+            if "result" in message or "error" in message:
+                return message
+            if on_frame is not None and (seconds := await on_frame(message)) is not None:
+                self._limit.deadline = min(self._limit.deadline, anyio.current_time() + seconds)
 
     async def _receive(self) -> dict[str, Any]:
         """The next frame. A cancellation loses nothing, because its bytes stay in the buffer."""

@@ -36,7 +36,8 @@ import signal  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
+from collections import deque  # noqa: E402
+from collections.abc import Callable, Mapping, Sequence  # noqa: E402
 from dataclasses import asdict  # noqa: E402
 from typing import Any, BinaryIO, Final  # noqa: E402
 
@@ -66,34 +67,40 @@ log = logging.getLogger(__package__ or __name__)  # run as a program, this modul
 class WireCall:
     """The way from one call back to the parent; see `engines.base.Call`."""
 
-    def __init__(
-        self,
-        number: int,
-        send: Callable[[dict[str, Any]], None],
-        cancelled: set[int],
-        dropped: set[tuple[int, int]],
-    ) -> None:
+    def __init__(self, number: int, wire: _Wire) -> None:
         self._number = number
-        self._send = send
-        self._cancelled = cancelled
-        self._dropped = dropped
+        self._wire = wire
         self._last_message = ""
         self._next_s = 0.0
 
-    def progress(self, done: float, message: str = "") -> None:
+    def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
         """Report progress: a new message at once, the same message only every `PROGRESS_EVERY_S`."""
         now = time.monotonic()
         if message == self._last_message and now < self._next_s:
             return
         self._last_message, self._next_s = message, now + PROGRESS_EVERY_S
-        self._send({"id": self._number, "progress": float(done), "message": message})
+        more = {} if shares is None else {"shares": [[page, share] for page, share in shares.items()]}
+        self.tell(progress=float(done), message=message, **more)
+
+    def tell(self, **facts: Any) -> None:
+        """Send a frame of this call."""
+        self._wire.send({"id": self._number, **facts})
 
     def raise_if_cancelled(self) -> None:
-        if self._number in self._cancelled:
+        if self._number in self._wire.cancelled:
             raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
 
     def is_dropped(self, page: int) -> bool:
-        return (self._number, page) in self._dropped
+        return (self._number, page) in self._wire.dropped
+
+    def added(self) -> list[dict[str, Any]]:
+        """The pages that were added to this call since it was asked last."""
+        found: list[dict[str, Any]] = []
+        while self._wire.added:  # only this thread takes from it
+            number, pages = self._wire.added.popleft()
+            if number == self._number:  # else they came after the end of their call, and are read in another
+                found += pages
+        return found
 
 
 class _Wire:
@@ -106,6 +113,7 @@ class _Wire:
         self.calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.cancelled: set[int] = set()
         self.dropped: set[tuple[int, int]] = set()
+        self.added: deque[tuple[int, list[dict[str, Any]]]] = deque()
 
     def send(self, message: dict[str, Any]) -> None:
         view = memoryview(encode(message, clean=True))
@@ -126,6 +134,8 @@ class _Wire:
                     self.cancelled.add(message["cancel"])
                 elif "drop" in message:
                     self.dropped.update((message["drop"], page) for page in message["pages"])
+                elif "add" in message:
+                    self.added.append((message["add"], message["pages"]))
                 else:
                     self.calls.put(message)
         except Exception:
@@ -227,7 +237,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
             if message["call"] == CONFINED:
                 reply: dict[str, Any] = {"result": asdict(confined)}
             else:
-                reply = _answer(target, message, WireCall(number, line.send, line.cancelled, line.dropped))
+                reply = _answer(target, message, WireCall(number, line))
             log.debug(
                 "A call was answered.",
                 extra=logs.fields(
@@ -239,6 +249,7 @@ def main(argv: list[str], wire: tuple[int, int]) -> None:
             )
         line.cancelled.discard(number)
         line.dropped.clear()  # there is one call at a time, so all of them were of this call
+        line.added.clear()
         line.send({"id": number, **reply})
 
 

@@ -97,3 +97,10 @@ def test_a_field_of_single_figures_and_a_swatch_of_colour_are_no_boxes_to_tick(t
     found = " ".join(lines(tmp_path, sheet))
     assert "[" not in found
     assert found.replace(" ", "") == "Code4071Salesoftheyear"
+
+
+def test_a_filled_box_beside_empty_ones_of_its_size_and_colour_is_ticked(tmp_path: Path) -> None:
+    y = A4[1] - 101
+    sheet = Sheet().raw("0.8 w").text(84, 100, "rye").text(144, 100, "oats").text(204, 100, "wheat")
+    sheet.raw(f"72 {y} 9 9 re S 132 {y} 9 9 re B 192 {y} 9 9 re S")
+    assert lines(tmp_path, sheet) == ["[ ] rye [x] oats [ ] wheat"]

@@ -8,22 +8,30 @@ import pytest
 
 from deepseek_ocr_mcp.decoder.textlayer.content import Clock
 from deepseek_ocr_mcp.decoder.textlayer.drawing import draw, scale_for
-from deepseek_ocr_mcp.decoder.textlayer.drawn_text import text_area
+from deepseek_ocr_mcp.decoder.textlayer.drawn_text import DrawnText, drawn_text
 from pdf_maker import Sheet, pdf
+
+NOTHING = np.zeros((0, 4))
 
 
 def area(sheet: Sheet) -> tuple[float, ...] | None:
     """Where letters are, in points."""
+    found, scale = drawn(sheet, NOTHING)
+    return None if found.area is None else tuple(side / scale for side in found.area)
+
+
+def drawn(sheet: Sheet, written: np.ndarray) -> tuple[DrawnText, float]:
+    """What is found beside characters of a text, in points, and pixels per point."""
     document = pypdfium2.PdfDocument(pdf(sheet))
     page = document[0]
     clock = Clock(lambda: None)
     scale = scale_for(*sheet.size)
     try:
-        found = text_area(draw(page, scale, clock), clock)
+        found = drawn_text(draw(page, scale, clock), lambda: written * scale, clock)
     finally:
         page.close()
         document.close()
-    return None if found is None else tuple(side / scale for side in found)
+    return found, scale
 
 
 def test_letters_drawn_as_strokes_are_found_where_they_are() -> None:
@@ -48,6 +56,25 @@ def test_a_letter_far_from_its_line_is_in_the_area() -> None:
 def test_letters_that_run_along_the_side_are_found(matrix: str) -> None:
     sheet = Sheet().raw(f"q {matrix} cm").raw("1 0 0 1 0 -842 cm").strokes(0, 0, "PLAN SECTION", 14).raw("Q")
     assert area(sheet) is not None
+
+
+def test_short_words_are_found() -> None:
+    """Letters of plotters are all as wide: their shapes tell that they are unlike."""
+    assert area(Sheet().strokes(100, 300, "LID", 14)) is not None
+    sheet = Sheet().raw("q 0 1 -1 0 300 300 cm").raw("1 0 0 1 0 -842 cm").strokes(0, 0, "RAISED LEAD", 14).raw("Q")
+    assert area(sheet) is not None
+
+
+@pytest.mark.parametrize(
+    ("letters", "ends", "count"),
+    [("LE", [(120, 126)], 2), ("E", [(93, 98), (106.5, 112)], 1), ("E", [(93, 98)], 0), ("LE", [(170, 176)], 0)],
+    ids=["a word before text", "a letter within text", "a letter beside text", "a word far from text"],
+)
+def test_letters_on_a_line_of_the_text_are_found(letters: str, ends: list[tuple[float, float]], count: int) -> None:
+    written = np.array([(left, 300.0, right, 12.0) for left, right in ends])
+    found, _ = drawn(Sheet().strokes(100, 300, letters, 8.6), written)
+    assert len(found.beside) == count
+    assert found.area is None
 
 
 def test_letters_of_a_poster_are_found() -> None:
@@ -103,4 +130,4 @@ def test_pieces_that_touch_by_a_corner_are_one() -> None:
         drawing[40 + k, 40 + k] = 0
     drawing[40:60, 80:100] = 0
     drawing[44:56, 84:96] = 255
-    assert text_area(drawing, Clock(lambda: None)) is None
+    assert drawn_text(drawing, lambda: NOTHING, Clock(lambda: None)) == DrawnText()

@@ -11,7 +11,7 @@ import pytest
 from answering import layer_answer
 from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
 from deepseek_ocr_mcp.documents.reader import LayerText
-from pdf_maker import PROSE, Sheet, pdf, stream
+from pdf_maker import PROSE, Sheet, letter_map, pdf, stream
 
 Say = Callable[..., str]
 
@@ -251,6 +251,52 @@ def test_buttons_of_a_form_say_whether_they_are_on(say: Say, radio: bool) -> Non
         61: stream("0 0 14 14 re S", LOOK),
     }
     assert say(sheet, "free", catalog=fields, objects=looks) == "[x] card [ ] cash"
+
+
+def test_words_of_letters_that_stand_apart_keep_their_spaces_and_no_other(say: Say) -> None:
+    """Browsers place each letter so; the white behind each comes on top of the white of a space."""
+    sheet, x = Sheet(), 72.0
+    for char in "TOTAL 40 OLD":
+        if char != " ":
+            sheet.text(x, 100, char)
+        x += (0.278 if char == " " else HELVETICA[char]) * 12 + 4
+    assert say(sheet) == "TOTAL 40 OLD"
+
+
+HELVETICA = {"T": 0.611, "O": 0.778, "A": 0.667, "L": 0.556, "4": 0.556, "0": 0.556, "D": 0.722}
+
+
+def test_the_letter_behind_a_ligature_belongs_to_its_word(say: Say) -> None:
+    """PDFium parts the box of a ligature among its letters; each glyph is placed by itself, as browsers do."""
+    names = {chr(n): chr(n) for n in range(32, 127)} | {"m": "ffi"}
+    sheet = Sheet().text(72, 100, "o").text(78.7, 100, "m", font="X").text(88.7, 100, "ce")
+    assert say(sheet, objects={34: stream(letter_map(names))}) == "office"
+
+
+def test_figures_below_a_letter_that_are_more_than_it_leave_it_on_its_line(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "x").text(78.2, 102.4, "12", 7).text(88, 100, "= 45")
+    assert say(sheet) == "x₁₂ = 45"
+
+
+def test_a_note_behind_a_narrow_figure_is_at_it(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "Price 1.1", 9).text(72 + 9 * 4.0 + 1, 96.5, "1", 5)
+    assert say(sheet) == "Price 1.1¹"
+
+
+def test_a_narrow_justified_line_that_ends_with_a_hyphen_is_no_row_of_a_table(say: Say) -> None:
+    sheet = Sheet()
+    for n, row in enumerate([("The", "extraordin-"), ("ary", "responsibil-"), ("ities of states",)]):
+        place = (72, 112) if len(row) == 2 else (72,)
+        for x, word in zip(place, row, strict=True):
+            sheet.text(x, 100 + 15 * n, word)
+    assert say(sheet) == "The extraordinary responsibilities of states"
+
+
+def test_the_letter_o_in_another_font_is_a_list_mark(say: Say) -> None:
+    sheet = Sheet()
+    for n, item in enumerate(("coil the ropes", "fill the lamps")):
+        sheet.text(72, 100 + 16 * n, "o", 10, "F2").text(92, 100 + 16 * n, item)
+    assert say(sheet) == "- coil the ropes\n- fill the lamps"
 
 
 # -- cells
@@ -497,3 +543,20 @@ def test_a_name_on_its_side_beside_several_rows_is_in_their_table(say: Say) -> N
 @pytest.mark.parametrize("text", ["1 2 3 4 5 6 7 8 9", "5 7 9 2 4 6", "A B C D E F G", "if x > 0 : a b c d"])
 def test_spaces_that_the_file_writes_stay_between_single_characters(say: Say, text: str) -> None:
     assert say(Sheet().text(72, 100, text), mode="ocr") == text
+
+
+def test_the_frames_of_boxes_to_tick_are_no_columns(say: Say) -> None:
+    sheet = Sheet()
+    for x in (72, 172, 232, 292):
+        sheet.rule(x, 90, x, 150)
+    for n, row in enumerate((("Task", "Yes", "No"), ("Bins", "", ""), ("Lamps", "", ""))):
+        sheet.rule(72, 90 + 20 * n, 292, 90 + 20 * n)
+        for x, cell in zip((76, 176, 236), row, strict=True):
+            sheet.text(x, 105 + 20 * n, cell, 10)
+    sheet.rule(72, 150, 292, 150)
+    for down, ticked in ((20, 176), (40, 236)):
+        y = 842 - 107 - down
+        for x in (176, 236):
+            sheet.raw(f"{x} {y} 10 10 re S").text(x + 13, 105 + down, "on", 10)
+        sheet.raw(f"{ticked + 1} {y + 1} m {ticked + 9} {y + 9} l S {ticked + 1} {y + 9} m {ticked + 9} {y + 1} l S")
+    assert say(sheet).split("\n")[2:] == ["| Bins | [x] on | [ ] on |", "| Lamps | [ ] on | [x] on |"]

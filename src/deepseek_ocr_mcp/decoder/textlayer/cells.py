@@ -14,7 +14,7 @@ from statistics import median
 from typing import Final
 
 from .content import Clock
-from .lines import LayerLine, direction
+from .lines import LIST_SIGNS, LayerLine, direction
 
 __all__ = ["cut_at_columns"]
 
@@ -88,11 +88,13 @@ def _step(line: LayerLine) -> float:
 def _whites(line: LayerLine, step: float) -> list[_White]:
     """The spaces of a line; in type of one width those of two places or more, because one of them is wide already.
 
+    The white behind a list mark is none: its item belongs to it.
+
     Args:
         step: of the line.
     """
     found = []
-    for at in range(1, len(line.at) - 1):
+    for at in range(2 if line.text[:1] in LIST_SIGNS else 1, len(line.at) - 1):
         if line.at[at] < 0 and line.at[at - 1] >= 0 and line.at[at + 1] >= 0:
             if step and line.marks[line.at[at + 1]].x - line.marks[line.at[at - 1]].x < TWO_PLACES * step:
                 continue

@@ -2,6 +2,7 @@
 
 A path as high as a line, square or round, is one if the drawing shows a frame with white in it, a label stands beside
 it, and there is no text in it but a mark. What makes the mark (strokes, a shape, a letter, a dingbat) does not matter.
+Where there are such frames, a shape of their size and colour that is filled is a ticked box, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ INSIDE: Final = 0.24  # of the side, from where on there is no frame any more
 FRAME: Final = 0.85  # of a frame is inked
 CORNER: Final = 0.12  # of the side of a circle: its corners are empty
 WHITE: Final = 0.25  # of the ring within a frame, at least: a swatch of colour has none
+MOST_FRAMES: Final = 40  # of a page tell how large its filled boxes are
+SAME_SIDE: Final = 0.1  # of the side of a frame: how much larger or smaller a filled box may be
+SAME_COLOUR: Final = 96  # of 255, of a fill and its frame, whose thin strokes are drawn paler
+ALL_FILLED: Final = 0.95  # of a filled box has one colour
 TICKED_SHARE: Final = 0.08  # of its inside is inked
 LIGHT_MOST: Final = 0.4  # of a coloured box is its light tick, at most
 TICK_WIDE: Final = 0.4  # of the box is its tick wide
@@ -64,6 +69,7 @@ def with_check_boxes(
         clock.tick()
         if box not in framed and (is_on := _is_ticked(box, drawing, scale)) is not None:
             framed[box] = is_on  # the mark of a pen that leaves its box is a shape as large, and no frame
+    framed |= dict.fromkeys(_filled(squares, list(framed), drawing, scale), True)
     for box in _apart(list(framed), clock):
         is_on = framed[box]
         inside = [glyph for glyph in shown if is_within(glyph.box, box)]
@@ -77,6 +83,39 @@ def with_check_boxes(
         run = Run(size=each.label.run.size, order=0)
         kept.append(Glyph(TICKED if each.is_on else UNTICKED, each.box, each.box[0], each.label.y, run))
     return kept, [each.box for each in found]
+
+
+def _filled(squares: Sequence[Box], frames: Sequence[Box], drawing: Pixels, scale: float) -> list[Box]:
+    """The shapes that are as large as one of the frames, and filled with its colour."""
+    sizes = {(_side(box), _frame_colour(box, drawing, scale)) for box in frames[:MOST_FRAMES]}
+    found = []
+    for box in squares if sizes else ():
+        if any(abs(_side(box) - side) <= SAME_SIDE * side for side, _ in sizes) and box not in frames:
+            window = _window(box, drawing, scale)[2:-2, 2:-2].reshape(-1, 3)
+            fill = np.median(window, axis=0) if len(window) else None
+            if fill is not None and (np.abs(window - fill).max(axis=1) < CONTRAST).mean() >= ALL_FILLED:
+                found += [box] if any(np.abs(fill - colour).max() < SAME_COLOUR for _, colour in sizes) else []
+    return found
+
+
+def _side(box: Box) -> float:
+    return box[2] - box[0]
+
+
+def _frame_colour(box: Box, drawing: Pixels, scale: float) -> tuple[int, ...]:
+    """The colour on the edge of a box that differs most from its inside."""
+    window = _window(box, drawing, scale)
+    middle = np.median(window, axis=(0, 1))
+    pixels = window.reshape(-1, 3)
+    return tuple(map(int, pixels[np.abs(pixels - middle).max(axis=1).argmax()]))
+
+
+def _window(box: Box, drawing: Pixels, scale: float) -> npt.NDArray[np.int16]:
+    """The drawing of a box, and a pixel around it."""
+    left, top = max(0, round(box[0] * scale) - 1), max(0, round(box[1] * scale) - 1)
+    right, bottom = round(box[2] * scale) + 1, round(box[3] * scale) + 1
+    step = max(1, (bottom - top) // MOST_PX)
+    return drawing[top:bottom:step, left:right:step, :3].astype(np.int16)
 
 
 def _apart(squares: Sequence[Box], clock: Clock) -> list[Box]:
@@ -127,10 +166,7 @@ def _label(box: Box, shown: Sequence[Glyph], inside: Sequence[Glyph], clock: Clo
 
 def _is_ticked(box: Box, drawing: Pixels, scale: float) -> bool | None:
     """Whether the drawing shows a mark in the frame of a box; None where it shows no frame."""
-    left, top = max(0, round(box[0] * scale) - 1), max(0, round(box[1] * scale) - 1)
-    right, bottom = round(box[2] * scale) + 1, round(box[3] * scale) + 1
-    step = max(1, (bottom - top) // MOST_PX)
-    window = drawing[top:bottom:step, left:right:step, :3].astype(np.int16)
+    window = _window(box, drawing, scale)
     if min(window.shape[:2]) < 8:
         return None
     around = np.concatenate([window[0], window[-1], window[:, 0], window[:, -1]])

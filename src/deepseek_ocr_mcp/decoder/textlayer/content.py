@@ -37,7 +37,7 @@ MAX_RULES: Final = 8_000
 MAX_DOTS: Final = 500
 MAX_FILLS: Final = 2_000
 MAX_DEPTH: Final = 8  # forms within forms
-LOOK_S: Final = 6.0  # seconds; reading a page by recognition takes about as long
+LOOK_S: Final = 6.0  # seconds of CPU; reading a page by recognition takes about as long
 ASK_EVERY: Final = 500  # glyphs or objects between two looks at the clock
 
 RULE_PT: Final = 3.0  # an area that is thinner is a line
@@ -72,19 +72,22 @@ class TooMuch(Exception):
 
 
 class Clock:
-    """Counts work, and looks at the time now and then. `ask` raises when nobody waits any more."""
+    """Counts work, and looks at the time now and then. `ask` raises when nobody waits any more.
+
+    The time is the CPU's, of this process: on a busy machine a page is not taken for one that takes too long.
+    """
 
     def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
-        self._end = time.monotonic() + LOOK_S
+        self._end = time.process_time() + LOOK_S
         self._count = 0
 
     def __repr__(self) -> str:
-        return f"<Clock {self._end - time.monotonic():.1f} s left>"
+        return f"<Clock {self._end - time.process_time():.1f} s left>"
 
     @property
     def is_over(self) -> bool:
-        return time.monotonic() > self._end
+        return time.process_time() > self._end
 
     def tick(self) -> None:
         """Count one more glyph or object. Raises `TooMuch` when the time is over."""
@@ -472,7 +475,7 @@ class _GlyphReader:
         self._in_place = 0
         """How many characters in a row have the place of the one before."""
         self._last_number = -1
-        """The number of the character that the last glyph begins with."""
+        """The number of the last character of the last glyph: PDFium parts the box of a ligature among its letters."""
         self._edges = [ctypes.c_double() for _ in range(4)]
         self._origin = [ctypes.c_double() for _ in range(2)]
 
@@ -569,6 +572,7 @@ class _GlyphReader:
         if last is not None and is_in_place and not self._space and known:
             last.text += text  # one drawing for several letters, which PDFium gives one by one
             last.box = (min(last.box[0], box[0]), last.box[1], max(last.box[2], box[2]), last.box[3])
+            self._last_number = n
             return
         if last is not None and last.end is None and self._may_be_apart(last, box, text):
             self._find_end(self._last_number, last)

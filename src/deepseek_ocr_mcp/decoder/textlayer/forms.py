@@ -24,6 +24,7 @@ __all__ = ["Button", "Field", "Opened", "opened"]
 MAX_ANNOTATIONS: Final = 4_000
 MAX_VALUE_BYTES: Final = 1 << 20
 HIDDEN_FLAGS: Final = 0b100010  # annotations: Hidden, NoView
+INVISIBLE_FLAG: Final = 0b1  # meant for kinds that a reader does not know; PDFium draws them all
 PASSWORD_FLAG: Final = 1 << 13
 NO_TEXT_ANNOTATIONS: Final = frozenset(
     {"LINK", "POPUP", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "LINE", "SQUARE", "CIRCLE", "INK"}
@@ -187,9 +188,11 @@ def _flattened(path: str, password: str, number: int, found: Opened) -> tuple[An
         try:
             for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
                 with _annotation(page, n) as annotation:
-                    is_hidden = bool(annotation) and bool(raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS)
+                    flags = raw.FPDFAnnot_GetFlags(annotation) if annotation else 0
                     is_icon = bool(annotation) and _is_icon(annotation)
-                if is_hidden or is_icon:  # flattening knows nothing of NoView
+                    if flags & INVISIBLE_FLAG:  # it is drawn, but flattening leaves it out
+                        raw.FPDFAnnot_SetFlags(annotation, flags & ~INVISIBLE_FLAG)
+                if flags & HIDDEN_FLAGS or is_icon:  # flattening knows nothing of NoView
                     raw.FPDFPage_RemoveAnnot(page, n)
             give_appearances(page)
             found.undrawn += _undrawn(page)

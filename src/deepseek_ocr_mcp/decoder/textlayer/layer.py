@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final
 
+import numpy as np
+
 from ...layout.grids import arrange_with_rules
 from ...layout.gutters import split_at_gutters
 from ...layout.lines import LIST_MARK, Element, Quad, TextLine, WordPlace
@@ -26,13 +28,14 @@ from .cells import cut_at_columns
 from .checkboxes import with_check_boxes
 from .content import Box, Clock, Content, Glyph, Run, TooMuch, is_within, look
 from .drawing import activate
-from .drawn_text import text_area
+from .drawn_text import LevelText, drawn_text
 from .forms import Button, Opened, opened
+from .homoglyphs import given_one_alphabet
 from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged, not_drawn_twice
 from .shapes import belied
 from .sideways import with_sideways
-from .tables import Ruling, cut_at_rules, visible
+from .tables import Ruling, cut_at_rules, visible, without_frames
 from .trust import SMALL_PICTURE, Verdict, implausible, judged, odd_within_words
 from .visibility import Sight, seen
 
@@ -95,7 +98,12 @@ def read_layer(
             if read is not None:
                 across, down = page.content.width / place.size[0], page.content.height / place.size[1]
                 layer = layer.with_read([ReadLine.of(line, across, down) for line in read], page, clock)
-            remarks += [*layer.remarks(), *_undrawn(found), *(_unread_inks(found, layer) if read is not None else [])]
+            remarks += [
+                *layer.remarks(),
+                *_changed(page),
+                *_undrawn(found),
+                *(_unread(found, page, layer) if read is not None else []),
+            ]
             sections = _LinePlaces(page.content, place.size).sections(layer.groups(clock))
     except TooMuch as exc:
         return _unusable(str(exc))
@@ -109,6 +117,14 @@ def read_layer(
     }
 
 
+def _changed(page: _Examined) -> list[str]:
+    """A remark on letters that look like others."""
+    if not page.changed:
+        return []
+    many = "1 letter is" if page.changed == 1 else f"{page.changed} letters are"
+    return [f"{many} of another alphabet in the file; given as the letters of their words, which look the same."]
+
+
 def _undrawn(found: Opened) -> list[str]:
     """A remark on the notes that are not in the picture either."""
     if not found.undrawn:
@@ -118,14 +134,22 @@ def _undrawn(found: Opened) -> list[str]:
     return [f"{many} not drawn, because the file holds no appearance of it; other programs show: {words}."]
 
 
-def _unread_inks(found: Opened, layer: _Layer) -> list[str]:
-    """A remark on what was drawn by hand and where no text was read."""
+def _unread(found: Opened, page: _Examined, layer: _Layer) -> list[str]:
+    """A remark on what was drawn, by hand or as shapes, and where no text was read."""
     glyphs = [glyph for line in layer.lines for glyph in line.glyphs if glyph.score is not None]
     unread = sum(not any(is_within(glyph.box, box) for glyph in glyphs) for box in found.inks)
-    if not unread:
+    if unread:
+        many = "1 drawing by hand holds" if unread == 1 else f"{unread} drawings by hand hold"
+        return [f"{many} no words that could be read."]
+    drawn = page.verdict.drawn
+    if drawn is None or found.inks or any(is_within(glyph.box, drawn) for glyph in glyphs):
         return []
-    many = "1 drawing by hand holds" if unread == 1 else f"{unread} drawings by hand hold"
-    return [f"{many} no words that could be read."]
+    across, down = 100 / page.content.width, 100 / page.content.height
+    x, y = (drawn[0] + drawn[2]) / 2 * across, (drawn[1] + drawn[3]) / 2 * down
+    return [
+        f"Around {x:.0f} % of the width and {y:.0f} % of the height of the page, shapes look like letters, "
+        "and no words could be read there."
+    ]
 
 
 def leave_unread(found: Opened, ask: Callable[[], None]) -> Box:
@@ -169,22 +193,41 @@ class _Examined:
     inks: list[Box]
     signs: list[Box]
     """Boxes to tick, buttons and list marks that are drawn: the text has them as characters."""
+    changed: int
+    """Letters that were of another alphabet than their word."""
 
     @classmethod
     def of(cls, found: Opened, clock: Clock) -> _Examined:
         content = look(found.page, clock)
         sight = seen(found.page, content, clock)
         _doubt_belied(sight, clock)
+        changed = given_one_alphabet(sight.shown)
         sight.shown = _with_buttons(sight.shown, found)
         sight.shown, boxes = with_check_boxes(sight.shown, content.squares, sight.with_text, sight.scale, clock)
         content.dots = [dot for dot in content.dots if not any(is_within(dot, box) for box in boxes)]
-        content.rules = visible(content.rules, sight.without_text, sight.scale, clock)
         ticks = [*boxes, *(button.box for button in found.buttons)]
+        content.rules = visible(without_frames(content.rules, ticks, clock), sight.without_text, sight.scale, clock)
         _blank(sight, ticks)
-        area = text_area(sight.without_text, clock) if sight.shown else None
-        drawn = [tuple(side / sight.scale for side in area)] if area is not None else []
+        area = _drawn_area(sight, clock) if sight.shown else None
+        drawn = [area] if area is not None else []
         verdict = judged(content, sight, _around([*drawn, *found.inks]), clock)
-        return cls(content, sight, verdict, found.inks, [*ticks, *content.dots])
+        return cls(content, sight, verdict, found.inks, [*ticks, *content.dots], changed)
+
+
+def _drawn_area(sight: Sight, clock: Clock) -> tuple[float, ...] | None:
+    """Where text is drawn, in points. Letters that are drawn within the written text become unknown glyphs."""
+    level = [glyph for glyph in sight.shown if abs(glyph.run.angle) < 1]
+
+    def written() -> LevelText:
+        rows = [(glyph.box[0], glyph.y, glyph.box[2], glyph.run.size) for glyph in level]
+        return np.array(rows, np.float64).reshape(-1, 4) * sight.scale
+
+    found = drawn_text(sight.without_text, written, clock)
+    for box, n in found.beside:
+        left, top, right, bottom = (side / sight.scale for side in box)
+        beside = level[n]
+        sight.shown.append(Glyph("\ufffd", (left, top, right, bottom), left, beside.y, beside.run, known=False))
+    return None if found.area is None else tuple(side / sight.scale for side in found.area)
 
 
 def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:

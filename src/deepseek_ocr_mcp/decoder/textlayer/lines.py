@@ -26,6 +26,7 @@ __all__ = [
     "ASCENT",
     "DESCENT",
     "IDEOGRAPH",
+    "LIST_SIGNS",
     "TICKED",
     "UNTICKED",
     "LayerLine",
@@ -43,6 +44,11 @@ DESCENT: Final = 0.2
 LEVEL_EM: Final = 0.15  # how far baselines of one line may differ
 BACK_EM: Final = 0.5  # how far a character may reach back over the one before
 JOIN_EM: Final = 0.9  # gap that pieces of one line may have
+JUSTIFIED_EM: Final = 2.5  # the same within a justified line that ends with a hyphen
+JUSTIFIED_EDGE_EM: Final = 0.4  # how far the edges of such lines lie apart
+STEP_EM: Final = (0.8, 1.8)  # from line to line of a paragraph
+HYPHENS: Final = frozenset("-\u2010\u00ad")
+MARKED_EM: Final = 1.35  # the same behind a list mark
 SPACED_EM: Final = 2.5  # the same where the text itself has a space
 GAP_EM: Final = 0.16  # gap between pieces that is a space
 SPACE_EM: Final = 0.11
@@ -59,6 +65,7 @@ SCRIPT_SIZE: Final = 0.9  # of the line: what is smaller may be raised or lowere
 SCRIPT_SHARE: Final = 0.3  # of its height stands beside the line
 SCRIPT_CHARS: Final = 8
 SCRIPT_GAP_EM: Final = 0.5
+SCRIPT_SPACE_EM: Final = 0.35  # of its size: white beyond the width of the character before it that is a space
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 FIGURES: Final = frozenset("0123456789")
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
@@ -78,6 +85,7 @@ MOST_OVER: Final = 2  # … of no more than so many, or it is a line of its own
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
 MAX_ASTRAY: Final = 200  # accents of a page that stand far from their neighbours in the file
 ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
+TRACKED_SPACE_EM: Final = 0.4  # a space, beside the white of letters that stand apart; its columns are farther apart
 STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
 STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
 APART: Final = 1.6  # times the usual gap of such a line: a space
@@ -107,6 +115,9 @@ UNTICKED: Final = "[ ]"
 TICKED_SIGNS: Final = frozenset("☑☒🗹🗵\uf0fe\uf0fd\uf078")
 UNTICKED_SIGNS: Final = frozenset("☐🗆")
 """Check boxes, in Unicode and in the codes of Wingdings."""
+LIST_SIGNS: Final = frozenset("•●▪◦‣∙○■➢❖")
+LETTER_O_EM: Final = (0.4, 3.0)
+"""From the letter o that stands for a list mark, as office programs set it in Courier, to its text in another font."""
 SQUARES: Final = frozenset("□❏❐❑❒◻\uf06f\uf0a8\uf071\uf072")
 """Signs that are list marks, or check boxes where a page has ticked ones, too."""
 BOX_SIGNS: Final = TICKED_SIGNS | UNTICKED_SIGNS | SQUARES
@@ -134,6 +145,8 @@ class Mark:
     """Its place in the file."""
     x: float = 0.0
     """Where the glyph begins, with the white space before its ink."""
+    is_script: bool = False
+    """It is raised or lowered, and says nothing of where its line stands."""
 
     @property
     def middle(self) -> float:
@@ -159,10 +172,11 @@ class LayerLine:
     def __post_init__(self) -> None:
         self.left = min(mark.left for mark in self.marks)
         self.right = max(mark.right for mark in self.marks)
-        sizes = Counter(round(mark.size, 1) for mark in self.marks)
+        own = [mark for mark in self.marks if not mark.is_script] or self.marks
+        sizes = Counter(round(mark.size, 1) for mark in own)
         usual = max(sizes, key=lambda size: (sizes[size], size))
         self.size = max(usual, 0.1)
-        self.base = median(mark.base for mark in self.marks if round(mark.size, 1) == usual)  # not that of its scripts
+        self.base = median(mark.base for mark in own if round(mark.size, 1) == usual)  # not that of its scripts
         if self.placed is not None:
             self.left, _, self.right, self.base = self.placed
 
@@ -255,10 +269,11 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
     marks = []
     boxes = [glyph for _, glyph in glyphs if glyph.text in BOX_SIGNS]
     has_ticks = any(map(_is_ticked, boxes))
+    circles = _circles([glyph for _, glyph in glyphs])
     box_signs = {id(glyph): sign for glyph in boxes if (sign := _box_sign(glyph, has_ticks))}
     for number, glyph in glyphs:
         clock.tick()
-        text = box_signs.get(id(glyph)) or _clean(glyph.text, glyph.known)
+        text = box_signs.get(id(glyph)) or circles.get(id(glyph)) or _clean(glyph.text, glyph.known)
         if not text:
             continue
         size, ink = glyph.run.size, heights.get(id(glyph.run), 0.0)
@@ -290,6 +305,19 @@ def is_strange(text: str) -> bool:
         and ord(char) not in ADOBE
         for char in UNSEEN.sub("", text)
     )
+
+
+def _circles(glyphs: Sequence[Glyph]) -> dict[int, str]:
+    """The list mark that a letter o is, for the `id` of its glyph: it stands alone before text in another font."""
+    found = {}
+    for before, glyph, after in zip([None, *glyphs], glyphs, glyphs[1:], strict=False):
+        if glyph.text != "o" or after.run.font == glyph.run.font or abs(after.y - glyph.y) > LEVEL_EM * after.run.size:
+            continue
+        is_alone = before is None or (before.run is not glyph.run and abs(before.y - glyph.y) > glyph.run.size / 2)
+        gap = after.box[0] - glyph.box[2]
+        if is_alone and LETTER_O_EM[0] * after.run.size <= gap <= LETTER_O_EM[1] * after.run.size:
+            found[id(glyph)] = "◦"
+    return found
 
 
 def _is_ticked(glyph: Glyph) -> bool:
@@ -387,7 +415,7 @@ def lines_of(marks: Sequence[Mark], clock: Clock) -> list[LayerLine]:
             rows[-1].append(piece)
         else:
             rows.append([piece])
-    lines = [LayerLine(joined) for row in rows for joined in _joined(row)]
+    lines = _with_justified([LayerLine(joined) for row in rows for joined in _joined(row)], clock)
     stacked = [LayerLine(stack, vertical=True) for stack in stacks]
     kinds = Counter(direction(mark.text) for mark in marks)
     leftwards = kinds["R"] > kinds["L"]
@@ -471,7 +499,11 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
     ends: list[float] = []
     for left, piece in sorted(((min(mark.left for mark in piece), piece) for piece in row), key=lambda pair: pair[0]):
         size = min(piece[0].size, lines[-1][-1].size) if lines else 0.0
-        near = [n for n in range(len(lines))[-3:] if -BACK_EM * size <= left - ends[n] <= JOIN_EM * size]
+        near = [
+            n
+            for n, line in list(enumerate(lines))[-3:]
+            if -BACK_EM * size <= left - ends[n] <= (MARKED_EM if _is_list_mark(line) else JOIN_EM) * size
+        ]
         right = max(mark.right for mark in piece)
         if near:
             n = min(near, key=lambda n: abs(left - ends[n]))
@@ -480,7 +512,77 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
         else:
             lines.append(list(piece))
             ends.append(right)
-    return lines
+    return _with_tracked_words(lines)
+
+
+def _with_justified(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
+    """The lines, those put together that only the wide white of a justified line keeps apart.
+
+    Such a line ends with a hyphen, and its last word goes on where the line begins, not where the word does: they are
+    no cells of a table.
+
+    Args:
+        lines: from top to bottom, and from left to right.
+    """
+    bases = [line.base for line in lines]
+    joined: list[LayerLine] = []
+    for line in lines:
+        clock.tick()
+        before = joined[-1] if joined else None
+        if before is not None and _ends_with_hyphen(line) and _is_beside(before, line):
+            first, stop = (bisect_right(bases, line.base + step * line.size) for step in STEP_EM)
+            if any(_goes_on(other, before, line) for other in lines[first:stop]):
+                joined[-1] = LayerLine([*before.marks, *line.marks])
+                continue
+        joined.append(line)
+    return joined
+
+
+def _ends_with_hyphen(line: LayerLine) -> bool:
+    return len(line.marks) > 1 and line.marks[-1].text in HYPHENS and line.marks[-2].text.isalpha()
+
+
+def _is_beside(before: LayerLine, line: LayerLine) -> bool:
+    """Whether both are at one height, of one size, and follow each other in the file."""
+    gap, size = line.left - before.right, line.size
+    is_level = abs(line.base - before.base) <= LEVEL_EM * size and abs(line.size - before.size) <= LEVEL_EM * size
+    return is_level and 0 < gap <= JUSTIFIED_EM * size and line.marks[0].number == before.marks[-1].number + 1
+
+
+def _goes_on(other: LayerLine, before: LayerLine, line: LayerLine) -> bool:
+    """Whether a line below goes on with the word that is divided at the end of a line."""
+    near = JUSTIFIED_EDGE_EM * line.size
+    return (
+        abs(other.left - before.left) <= near and other.right <= line.right + near and other.marks[0].text[:1].islower()
+    )
+
+
+def _is_list_mark(marks: Sequence[Mark]) -> bool:
+    return len(marks) == 1 and marks[0].text in LIST_SIGNS
+
+
+def _with_tracked_words(lines: list[list[Mark]]) -> list[list[Mark]]:
+    """Pieces at one height, from left to right; put together where all of their letters stand apart.
+
+    The white of a space comes on top of the white that is behind each letter, and behind the space.
+    """
+    pairs = [pair for line in lines for pair in pairwise(line) if not _has_written_space(*pair)]
+    tracking = _tracking(pairs) if len(lines) > 1 and _are_letters(pairs) else 0.0
+    joined: list[list[Mark]] = []
+    for line in lines:
+        before, first = joined[-1][-1] if joined else line[0], line[0]
+        size = min(before.size, first.size)
+        gap = first.left - before.right
+        if (
+            joined
+            and tracking > SPACE_EM * size
+            and abs(before.size - first.size) <= LEVEL_EM * size
+            and 0 < gap <= TRACKED_SPACE_EM * size + 2 * tracking
+        ):
+            joined[-1] += line
+        else:
+            joined.append(line)
+    return joined
 
 
 def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
@@ -504,7 +606,8 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
         if best >= 0:
             taken.add(n)
             hosts.add(best)
-            marks = sorted([*lines[best].marks, *_as_script(script, lines[best])], key=lambda mark: mark.left)
+            added = [replace(mark, is_script=True) for mark in _as_script(script, lines[best])]
+            marks = sorted([*lines[best].marks, *added], key=lambda mark: mark.left)
             lines[best] = LayerLine(marks)
     kept = [n for n in range(len(lines)) if n not in taken]
     return _rejoined([lines[n] for n in kept], {id(lines[n]) for n in hosts})
@@ -771,9 +874,9 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
     gap, size = mark.left - before.right, min(before.size, mark.size)
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
-    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
-        return gap > SCRIPT_GAP_EM * size
     white = _white(before, mark)
+    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
+        return gap > SCRIPT_GAP_EM * size if white is None else white > SCRIPT_SPACE_EM * size
     is_exact = white is not None and not before.glyph.is_end_least
     if _has_written_space(before, mark):  # unless the file takes back the room that it gave the space
         return not is_exact or abs(white or 0.0) > NO_SPACE_EM * size or gap > SPACE_EM * size

@@ -6,7 +6,7 @@ which text runs to the right.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +20,7 @@ from .content import Box, Clock
 from .drawing import Pixels
 from .lines import LayerLine
 
-__all__ = ["Ruling", "cut_at_rules", "visible"]
+__all__ = ["Ruling", "cut_at_rules", "visible", "without_frames"]
 
 RUN_ALONG: Final = 0.5  # of the height of a line that a rule runs along to cut it
 READ_CELL: Final = 1.5  # times the size of a line that was read: its size is not exact
@@ -28,6 +28,7 @@ USUAL_SIZE: Final = 10.0  # points: of type, where only the rules are known
 SEEN: Final = 24  # of 255: less contrast with the ground on both sides is no rule
 AROUND_PX: Final = 2
 PLACES: Final = 400  # along a rule that are looked at, about
+FRAME_PT: Final = 1.0  # how far the side of a box to tick may be from the edge of the box
 DASH_PT: Final = 6.0  # between the dashes of one rule; a label that hides a part of it is higher
 
 
@@ -103,6 +104,27 @@ class _Borders:
             for grid in self._grids
             for at, top, bottom in grid.upright
         )
+
+
+def without_frames(rules: Iterable[Box], boxes: Sequence[Box], clock: Clock) -> list[Box]:
+    """The rules that are no side of these boxes to tick or write in."""
+    ordered = sorted(boxes)
+    lefts = [box[0] for box in ordered]
+    widest = max((box[2] - box[0] for box in boxes), default=0.0)
+    out = []
+    for rule in rules:
+        first = bisect_left(lefts, rule[0] - widest - FRAME_PT)
+        near = ordered[first : bisect_right(lefts, rule[0] + FRAME_PT)]
+        clock.tick()
+        if not any(_is_side(rule, box) for box in near):
+            out.append(rule)
+    return out
+
+
+def _is_side(rule: Box, box: Box) -> bool:
+    x1, y1, x2, y2 = box
+    within = x1 - FRAME_PT <= rule[0] and rule[2] <= x2 + FRAME_PT
+    return within and y1 - FRAME_PT <= rule[1] and rule[3] <= y2 + FRAME_PT
 
 
 def visible(rules: Iterable[Box], drawing: Pixels, scale: float, clock: Clock) -> list[Box]:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...logs import fields, is_request_id, request
+from ..mcp.passwords import PASSWORDS
 
 __all__ = ["Access"]
 
@@ -22,8 +23,8 @@ __all__ = ["Access"]
 log = logging.getLogger(__name__)
 
 HEADER: Final = "x-request-id"
-NAMED: Final = "/documents/"  # the name behind it opens the document, and must not reach the log
-WATCHED: Final = frozenset({"/health", "/metrics"})  # paths that are asked every few seconds, for ever
+NAMED: Final = ("/documents/", PASSWORDS)  # a name behind them opens something, and must not reach the log
+WATCHED: Final = frozenset({"/health", "/metrics"})  # paths that monitors ask every few seconds
 
 
 class Access:
@@ -57,7 +58,7 @@ class Access:
             try:
                 await self._app(scope, receive, marked)
             except Exception:
-                status = status or 500  # the server answers so
+                status = status or 500  # the answer of uvicorn to an exception
                 raise
             finally:
                 if status is not None:
@@ -68,9 +69,13 @@ class Access:
                     "An HTTP request has ended." if status else "An HTTP request was given up by its caller.",
                     extra=fields(
                         method=scope["method"],
-                        path=f"{NAMED}…" if scope["path"].startswith(NAMED) else scope["path"],
+                        path=_without_name(scope["path"]),
                         status=status,
                         seconds=round(time.monotonic() - began, 3),
                         client=scope["client"][0] if scope.get("client") else None,
                     ),
                 )
+
+
+def _without_name(path: str) -> str:
+    return next((f"{start}…" for start in NAMED if path.startswith(start)), path)

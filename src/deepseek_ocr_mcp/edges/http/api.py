@@ -151,7 +151,7 @@ class Api:
         app.get("/metrics", include_in_schema=False)(self.metrics)
         app.get("/docs", include_in_schema=False)(self.docs)
         app.get("/", include_in_schema=False)(self.page)
-        # What watches a server often asks without wanting the answer.
+        # Monitors often send HEAD.
         app.head("/", include_in_schema=False)(self.page)
         app.head("/docs", include_in_schema=False)(self.docs)
         app.head("/health", include_in_schema=False)(self.health)
@@ -208,13 +208,13 @@ class Api:
                 )
 
     async def _lent(self, name: str, request: Request, stack: AsyncExitStack) -> Snapshot:
-        """The file of a document that this client has sent before; it lasts as the stack does."""
+        """The file of a document that this client has sent before. It stays until the stack is closed."""
         return await stack.enter_async_context(self._uploads.lent(name, client_of(request.scope)))
 
     async def _file(
         self, request: Request, stack: AsyncExitStack, long_fields: frozenset[str] = frozenset()
     ) -> tuple[dict[str, str], Snapshot]:
-        """The fields and the file of a form; the place and the file last as the stack does."""
+        """The fields and the file of a form. The place and the file stay until the stack is closed."""
         stack.enter_context(self._service.place(client_of(request.scope)))
         if media_type(request) != "multipart/form-data":
             raise _not_taken(request, "multipart/form-data with the document in the field `file`")
@@ -382,7 +382,7 @@ class _Release(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _ReadingRequest:
-    """One request to read, however it is answered."""
+    """One request to read. Its answer is a body or an event stream."""
 
     service: OcrService
     shape: type[PageAnswer]
@@ -432,7 +432,7 @@ def _page(path: Path) -> Response:
 def _not_taken(request: Request, taken: str) -> UnreadableInput:
     given = media_type(request)
     return UnreadableInput(
-        f"The body is {ascii(given[:40]) if given else 'of no stated type'}.", remedy=f"Send {taken}."
+        f"The body is of {f'the type {given[:40]!a}' if given else 'no stated type'}.", remedy=f"Send {taken}."
     )
 
 

@@ -1,7 +1,8 @@
 """Who may speak to the HTTP server: `Host`, `Origin` and the bearer token are checked before any route.
 
-Pure ASGI: it never buffers a body and never waits. Every path is covered. `/health` and the page's own
-files need no token: they hold no data, and a browser that opens a page cannot send one.
+Pure ASGI: it never buffers a body and never waits. Every path is covered. `/health`, the page's own files and the
+pages that ask for a password need no token: a browser that opens a page cannot send one. The first two hold no data;
+the address of the third is the secret.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ...config import Settings, is_loopback
 from ...errors import BadRequest, InputForbidden, OcrError, Unauthorized
 from ...text import well_formed_values
+from ..mcp.passwords import PASSWORDS
 
 __all__ = ["Guard", "SecurityHeaders", "check_bind", "client_of", "error_body", "error_headers", "transport_security"]
 
@@ -26,6 +28,7 @@ STATIC: Final = "/static/"
 OPEN_PATHS: Final = frozenset({"/health"})
 OPEN_PAGES: Final = frozenset({"/", "/docs"})  # to look at: GET and HEAD, as for everything below /static/
 LOOKING: Final = ("GET", "HEAD")
+ANSWERING: Final = (*LOOKING, "POST")  # of a page that asks for a password
 CORS_MAX_AGE_S: Final = 600
 CORS_EXPOSED: Final = (
     "Location", "Mcp-Session-Id", "Retry-After", "Tus-Resumable", "Upload-Length", "Upload-Offset", "X-Page-Count",
@@ -126,7 +129,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)  # the page that asks for a password has a policy of its own
                 headers["Cache-Control"] = keep
             await send(message)
 
@@ -200,8 +204,10 @@ class Guard:
 
 
 def _is_open(scope: Scope) -> bool:
-    path = scope["path"]
-    return path in OPEN_PATHS or (scope["method"] in LOOKING and (path in OPEN_PAGES or path.startswith(STATIC)))
+    path, method = scope["path"], scope["method"]
+    if path.startswith(PASSWORDS):
+        return method in ANSWERING
+    return path in OPEN_PATHS or (method in LOOKING and (path in OPEN_PAGES or path.startswith(STATIC)))
 
 
 async def _refuse(send: Send, status: int, error: OcrError) -> None:

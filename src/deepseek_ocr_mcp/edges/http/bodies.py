@@ -131,7 +131,7 @@ class _Limited:
 
     async def send(self, message: Message) -> None:
         if self._cut is not None and not self._started:
-            return  # `run` answers
+            return  # `run` sends the answer
         if message["type"] == "http.response.start":
             self._started = True
             if not self._all_here:

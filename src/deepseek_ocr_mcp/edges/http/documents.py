@@ -1,6 +1,6 @@
-"""The routes of `/documents`: send a document once, in one form or piece by piece, and let it go.
+"""The routes of `/documents`: send a document once, in one form or piece by piece, and drop it.
 
-A password that a client gives for a document is kept in memory as long as the document is.
+The server keeps the password of a document in memory, as long as it keeps the document.
 
 Pieces follow tus 1.0 with creation, creation-with-upload and termination, so its clients work. A piece that is cut off
 counts as far as it came. Pieces hold no place in the queue: their bytes were announced and found room before.
@@ -56,7 +56,7 @@ class DocumentRoutes:
         )(self.create)
         app.patch(ONE, include_in_schema=False)(self.append)
         app.head(ONE, include_in_schema=False)(self.look)
-        app.delete(ONE, status_code=204, tags=[TAG], summary="Let a document go")(self.delete)
+        app.delete(ONE, status_code=204, tags=[TAG], summary="Drop a document")(self.delete)
         app.options(PATH, include_in_schema=False)(self.options)
         password = {"application/json": {"schema": PasswordRequest.model_json_schema()}}
         app.post(
@@ -121,7 +121,9 @@ class DocumentRoutes:
 
 
 def _check_version(request: Request) -> None:
-    """Refuse a request of another version of tus. One that names none is a form, or a client that does not mind.
+    """Refuse a request of another version of tus.
+
+    A request without a version is accepted: it is a form, or its client takes any version.
 
     Raises:
         WrongTusVersion: it names another.

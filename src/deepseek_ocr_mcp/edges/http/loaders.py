@@ -1,6 +1,6 @@
 """The paths at which other programs look for a document loader: Open WebUI's external engine, and docling-serve's.
 
-Both get the whole text as Markdown. Notes come along: no answer is without whatever limits it.
+Both get the whole text as Markdown, with the notes about everything that limits it.
 """
 
 from __future__ import annotations

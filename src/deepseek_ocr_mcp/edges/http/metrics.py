@@ -32,7 +32,7 @@ WAIT_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 3
 REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 MOVE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
-# Without a second series for each counter with the start of the process: process_start_time_seconds tells it.
+# No `_created` series for each counter: process_start_time_seconds tells the start of the process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

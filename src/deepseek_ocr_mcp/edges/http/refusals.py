@@ -5,13 +5,13 @@ A value is repeated only where it is short and no secret: it may be a whole imag
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ...errors import BadRequest
+from ...text import nearest
 
 __all__ = ["REMEDY", "checked", "problems_of"]
 
@@ -47,11 +47,11 @@ _SENTENCES: Final[dict[str, str]] = {
 
 
 def checked(make: Callable[[], M], known: Iterable[str] = ()) -> M:
-    """The result of `make`, a validation by pydantic.
+    """The model that `make` validates.
 
     Args:
         make: validates.
-        known: the fields that there are, for those whose field has another name.
+        known: the fields of the request, for a hint where a field is misspelt.
 
     Raises:
         BadRequest: the request does not fit.
@@ -73,7 +73,7 @@ def problems_of(errors: Sequence[Any], known: Iterable[str] = ()) -> str:
 def _problem(error: dict[str, Any], known: Sequence[str]) -> str:
     kind, field = error["type"], ".".join(str(part)[:SHOWN_CHARS] for part in error["loc"]) or "The body"
     if kind == "extra_forbidden":
-        return f"There is no field {field!a}{_instead(str(error['loc'][-1]), known)}."
+        return f"There is no field {field!a}{_instead(str(error['loc'][-1]), known)}"
     if kind == "missing":
         return f"{field} is missing."
     if kind == "json_invalid":
@@ -92,7 +92,7 @@ def _value(error: dict[str, Any]) -> str:
 
 
 def _instead(name: str, known: Sequence[str]) -> str:
-    """What to do about a field that is not there."""
-    if near := difflib.get_close_matches(name.lower().replace("-", "_")[:SHOWN_CHARS], known, n=1):
-        return f"; perhaps {near[0]} is meant"
-    return f"; there are {', '.join(known)}" if known else ""
+    """The fields that a caller may have meant by a field that is not there."""
+    if near := nearest(name, known):
+        return f": did you mean {near}?"
+    return f". There are {', '.join(known)}." if known else "."

@@ -57,7 +57,7 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
     """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it.
 
     Args:
-        drain: the door that closes when the server is told to end; default: one that stays open.
+        drain: refuses new work once the server is told to end; default: one that never does.
     """
     drain = drain or Drain()
     settings = service.settings

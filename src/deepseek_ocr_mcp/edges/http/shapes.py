@@ -117,7 +117,7 @@ class FieldsRequest(ReadingArguments):
         return data
 
     def request(self, image: str = "") -> OcrRequest:
-        """The same for the service."""
+        """The request of the service that these fields mean."""
         fields = self.model_dump(include=set(ReadingArguments.model_fields))
         if self.grounding and self.boxes == "none":
             fields["boxes"] = "lines"
@@ -187,7 +187,7 @@ class ExportBlock(BaseModel):
     words: list[ExportWord] | None = None
 
     def as_block(self) -> Block:
-        """The same for the service."""
+        """The block as the service knows it."""
         return Block(**self.model_dump())
 
 
@@ -204,7 +204,7 @@ class ExportPage(BaseModel):
     turn: Annotated[Literal[90, 180, 270] | None, Field(description="degrees by which the page is turned")] = None
 
     def as_page(self, place: int) -> Page:
-        """The same for the service."""
+        """The page as the service knows it; `place` is its number where it has none."""
         blocks = [block.as_block() for block in self.blocks or ()]
         number = place if self.page is None else self.page
         page = Page(page=number, width=self.width, height=self.height, text=self.text, blocks=blocks)
@@ -559,7 +559,7 @@ def as_json(model: BaseModel) -> bytes:
 
 
 def failure(error: OcrError, status: int | None = None) -> Response:
-    """The answer to a request that failed."""
+    """The HTTP answer for an error."""
     return Response(
         json.dumps(error_body(error)),
         status_code=status or error.http_status,

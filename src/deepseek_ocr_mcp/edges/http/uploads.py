@@ -1,8 +1,8 @@
 """Documents that a client sends once and then refers to: `POST /documents`, and tus 1.0 for uploads that go on.
 
-A document has a name that cannot be guessed, which is good for the client that sent it and for nobody else. Documents
-lie in the private folder of the server, within bounds of bytes; a document that nobody has asked for in an hour goes,
-and so do all of them with the server. The same bytes lie on the disk once.
+A document has a name that cannot be guessed. Only the client that sent the document can use it. Documents lie in the
+private folder of the server, within bounds of bytes. The server drops a document that nobody has asked for in an hour,
+and all of them when it ends. The same bytes lie on the disk once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import anyio
 from starlette.requests import Request
 
 from ...config import MB
-from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull
+from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull, UnreadableInput
 from ...service.service import Incoming, Kept, OcrService, Snapshot
 from .auth import client_of
 from .bodies import media_type, read_form
@@ -84,7 +84,7 @@ class StoredDocument:
 
     @property
     def received(self) -> int:
-        """Bytes that are here."""
+        """The bytes that have arrived."""
         return self.size if self.arriving is None else self.arriving.incoming.size
 
 
@@ -105,7 +105,7 @@ class Uploads:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Let documents go when their time is over, and all of them at the end."""
+        """Drop documents when their time is over, and all of them at the end."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._sweep)
             try:
@@ -131,7 +131,7 @@ class Uploads:
         """The document of this client with this name.
 
         Raises:
-            InputNotFound: there is none, or no more, or it is another client's.
+            InputNotFound: there is no such document, the server has dropped it, or another client has sent it.
         """
         document = self._documents.get(name)
         if document is None or document.client != client:
@@ -164,7 +164,7 @@ class Uploads:
         """Keep the password of a document, in memory, if it opens it.
 
         Raises:
-            PasswordNeeded: it does not.
+            PasswordNeeded: it does not open the document.
         """
         async with (
             self.lent(name, client) as snapshot,
@@ -188,13 +188,16 @@ class Uploads:
 
         Raises:
             BadRequest: no length.
+            UnreadableInput: the length is 0.
             InputTooLarge: more than a file may have.
             QueueFull: the server holds as much as it may, and none of it can go.
         """
         length = request.headers.get("upload-length", "")
-        if not length.isdecimal() or not int(length):
-            raise BadRequest("The upload does not say how long it is.", remedy=NO_LENGTH_REMEDY)
+        if not length.isdecimal():
+            raise BadRequest("Upload-Length is missing, or no number of bytes.", remedy=NO_LENGTH_REMEDY)
         size = int(length)
+        if not size:
+            raise UnreadableInput("The document is empty.", remedy="Check that it was saved or downloaded completely.")
         if size > self.max_file_bytes:
             raise InputTooLarge(
                 f"The document has {size / MB:.1f} MiB; the limit is {self.max_file_bytes // MB} MiB.",
@@ -260,7 +263,7 @@ class Uploads:
         return sum(each.size for each in self._documents.values() if client is None or each.client == client)
 
     async def _make_room(self, client: str, size: int) -> None:
-        """Let the documents go that were asked for longest ago: the client's own above its half, then anybody's."""
+        """Drop the documents that were asked for longest ago: this client's above its half, then any client's."""
         while self._bytes(client) + size > self._max_bytes // 2:
             await self._drop_oldest(client)
         while self._bytes() + size > self._max_bytes or len(self._documents) >= MAX_DOCUMENTS:
@@ -290,7 +293,7 @@ class Uploads:
 def _wrong_offset(document: StoredDocument, offset: int) -> WrongOffset:
     return WrongOffset(
         f"The document goes on at byte {document.received}, not at {offset}.",
-        remedy="Ask with HEAD how much of it is here.",
+        remedy="HEAD tells how many bytes have arrived: go on from there.",
     )
 
 

@@ -6,7 +6,6 @@ names with a value are refused, because ignoring an argument would answer anothe
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from ...errors import OcrError
 from ...logs import fields, request
+from ...text import nearest
 
 __all__ = ["FILES_HINTS", "IMAGE_HINTS", "WRITING", "StrictTool"]
 
@@ -130,8 +130,8 @@ class StrictTool(Tool):
             plain = name.lower().replace("-", "_")
             if hint := self.hints.get(plain):
                 refusal += f"{_short(name)}: {hint}. "
-            elif near := difflib.get_close_matches(plain[:40], known, n=1):
-                refusal += f"{_short(name)}: did you mean {near[0]}? "
+            elif near := nearest(name, known):
+                refusal += f"{_short(name)}: did you mean {near}? "
         return f"{refusal}It takes {', '.join(known)}."
 
 

@@ -1,19 +1,24 @@
 """Asks a user for the password of a locked PDF, past the agent and its client: on a page that this process serves.
 
 MCP forbids a server to ask for a password in a form of the client, where a model or a log may see it. So the client is
-asked to open an address of this machine that nobody can guess (elicitation in URL mode, MCP 2025-11-25). A password
-stays in memory as long as the server: the next pages of the document need it again.
+asked to open an address that nobody can guess (elicitation in URL mode, MCP 2025-11-25). Over stdio it leads to a port
+of this machine alone. Over HTTP it leads to the server itself, under the name that the client calls it by; the client
+is asked only where the way there is encrypted or does not leave the machine. A password stays in memory for an hour
+after its last use: the next pages of the document need it again. It serves the session that asked for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 import secrets
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -22,29 +27,38 @@ import anyio.abc
 from mcp.server.mcpserver import Context
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from ...caller import Caller
+from ...config import is_loopback
 from ...errors import PasswordNeeded
+from ...models import OcrRequest
 from ...service.answer import Answer
+from ...service.progress import Terms
 
-__all__ = ["PasswordDesk"]
+__all__ = ["PASSWORDS", "PasswordDesk"]
 
-MOST_KNOWN: Final = 32  # documents whose passwords are kept
-MOST_OPEN: Final = 8  # questions without an answer; the oldest are given up
+PASSWORDS: Final = "/passwords/"  # the path before the name of a question, over HTTP
+MOST_KNOWN: Final = 256  # passwords that are kept; the ones that were used longest ago are forgotten
+MOST_OPEN: Final = 64  # questions without an answer; the oldest are given up
 MOST_ASKS: Final = 3  # of one call
+KEPT_S: Final = 3600.0  # a password is kept for so long after its last use, like the pages that were read with it
+ASKING_SHARE: Final = 0.6  # of the time of a call; the rest is for reading
 BODY_BYTES: Final = 8192
 PASSWORD_CHARS: Final = 1000
 LATER: Final = (
     "The page that asks your user for the password stays open. When they have entered it, call again with the same "
     "arguments."
 )
+FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers of a proxy. It may hide the name by which the client calls the server."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "Cache-Control": "no-store",
     "Connection": "close",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, a browser sends the form from the origin "null"
 }
 PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>DeepSeek OCR</title>
@@ -54,30 +68,43 @@ box-sizing: border-box; margin: .3rem 0 1rem; }}</style>
 <h1>DeepSeek OCR</h1><p>{text}</p>{form}</html>"""
 FORM: Final = """<form method="post"><label>Password<input type="password" name="password" autocomplete="off" required
 autofocus></label><button>Open the document</button></form>
-<p>It goes to the OCR server on this machine, which keeps it in memory alone. Your agent does not see it.</p>"""
+<p>The password goes to the OCR server {where}, which keeps it in memory alone. Your agent does not see it.</p>"""
+
+_Key = tuple[str, bytes]
+
+
+class _Reply(Enum):
+    GIVEN = "given"
+    REFUSED = "refused"
+    OPEN = "open"
 
 
 @dataclass(slots=True)
 class _Question:
     """A question to a user that has no answer yet."""
 
-    image: str
+    key: _Key
     text: str
+    asked_at: float
     answered: anyio.Event = field(default_factory=anyio.Event)
 
 
+@dataclass(slots=True)
+class _Password:
+    text: str = field(repr=False)
+    used_at: float
+
+
 class PasswordDesk:
-    """Use it inside `async with desk.running():`.
+    """Reads documents, and asks for the passwords that they need. Use it inside `async with desk.running():`.
 
     Args:
-        local: whether the server has one client, on this machine (stdio): only there is its page at hand.
-        wait_s: seconds that a call waits for a user; a user who takes longer is not asked again by the next call.
+        read: reads a document or a folder; see `OcrService.ocr`.
     """
 
-    def __init__(self, *, local: bool, wait_s: float) -> None:
-        self._local = local
-        self._wait_s = wait_s
-        self._known: OrderedDict[str, str] = OrderedDict()
+    def __init__(self, read: Callable[[OcrRequest, Caller, Terms], Awaitable[Answer]]) -> None:
+        self._read = read
+        self._known: OrderedDict[_Key, _Password] = OrderedDict()
         self._questions: OrderedDict[str, _Question] = OrderedDict()
         self._root = ""
         self._stop = anyio.Event()
@@ -88,7 +115,7 @@ class PasswordDesk:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The page goes with this context."""
+        """The lifespan of the page that is served to a caller on this machine."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -96,69 +123,133 @@ class PasswordDesk:
             finally:
                 self._stop.set()
 
-    async def read(self, ctx: Context, image: str, read: Callable[[str], Awaitable[Answer]]) -> Answer:
-        """The answer of `read`, which takes a password; the user is asked for it where the document needs one.
+    async def read(self, ctx: Context, caller: Caller, request: OcrRequest, terms: Terms) -> Answer:
+        """The answer to a request. The user is asked for the password of a document that needs one.
+
+        The documents of a folder share one password. Where they have several, the user is asked for one after the
+        other: a document that was written already is not read again.
 
         Args:
             ctx: of the call.
-            image: the argument that names the document.
-            read: reads the document with a password; empty: with none.
+            caller: the client.
+            request: the request.
+            terms: the way in which the client wants its answer. `reply_s` holds for the user and the reading together.
 
         Raises:
-            PasswordNeeded: the user cannot be asked, has given none, or a wrong one.
+            PasswordNeeded: the user cannot be asked, has given no password, or a wrong one.
+            OcrError: see `OcrService.ocr`.
         """
-        for _ in range(MOST_ASKS):
+        key = (caller.name, hashlib.sha256(request.image.encode("utf-8", "surrogatepass")).digest())
+        began = anyio.current_time()
+        asks_until = began + terms.reply_s * ASKING_SHARE
+        for asks_left in range(MOST_ASKS, -1, -1):
+            left_s = began + terms.reply_s - anyio.current_time()
+            now = replace(terms, password=self._password(key), reply_s=left_s)
+            answer: Answer | None = None
             try:
-                return await read(self._known.get(image, ""))
+                answer = await self._read(request, caller, now)
+                if (locked := _locked(answer)) is None:
+                    return answer
             except PasswordNeeded as exc:
-                self._known.pop(image, None)
-                if not self._can_ask(ctx):
-                    raise
-                if not await self._ask(ctx, image, exc.message):
-                    raise
-        return await read(self._known.get(image, ""))
+                locked = exc
+            self._known.pop(key, None)
+            reply = _Reply.REFUSED
+            if asks_left:
+                reply = await self._ask(ctx, caller, _Question(key, locked.message, time.monotonic()), asks_until)
+            if reply is _Reply.GIVEN:
+                continue
+            if reply is _Reply.OPEN:
+                locked = PasswordNeeded(locked.message, remedy=LATER)
+            if answer is None:
+                raise locked
+            if reply is _Reply.OPEN:
+                answer.add("more", str(locked))
+            return answer
+        raise AssertionError("the last round returns or raises")
 
-    def _can_ask(self, ctx: Context) -> bool:
+    async def page(self, request: Request) -> Response:
+        """The page of a question (GET), and its answer (POST)."""
+        name = request.path_params["name"]
+        question = self._questions.get(name)
+        if question is None or time.monotonic() - question.asked_at > KEPT_S:
+            return _html("This page is not needed any more.", status=404)
+        form = FORM.format(where="on this machine" if is_loopback(request.url.hostname or "") else "of this address")
+        if request.method != "POST":
+            return _html(question.text, form)
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > BODY_BYTES:
+            return _html("That is too long for a password.", status=413)
+        fields = parse_qs((await request.body()).decode("utf-8", "replace"))
+        password = "".join(fields.get("password", ()))[:PASSWORD_CHARS]
+        if not password:
+            return _html(question.text, form)
+        self._questions.pop(name, None)
+        self._known[question.key] = _Password(password, time.monotonic())
+        self._known.move_to_end(question.key)
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        question.answered.set()
+        return _html("Thank you. Close this page, and go back to your agent.")
+
+    def _password(self, key: _Key) -> str:
+        """The password that the user has given; empty: none. Passwords that were not used for long are forgotten."""
+        now = time.monotonic()
+        while self._known and now - next(iter(self._known.values())).used_at > KEPT_S:
+            self._known.popitem(last=False)
+        if (known := self._known.get(key)) is None:
+            return ""
+        known.used_at = now
+        self._known.move_to_end(key)
+        return known.text
+
+    async def _ask(self, ctx: Context, caller: Caller, new: _Question, until: float) -> _Reply:
+        """Ask for the password of a document, if the client can open a page.
+
+        Args:
+            ctx: of the call.
+            caller: the client.
+            new: the question. If the user has another one about the same document open, it stands.
+            until: the time of anyio at which the call stops waiting for the user.
+        """
         capabilities = ctx.session.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
-        return self._local and elicitation is not None and elicitation.url is not None and ctx.session.can_send_request
-
-    async def _ask(self, ctx: Context, image: str, text: str) -> bool:
-        """Ask for the password of a document. Returns whether the user has given one.
-
-        Raises:
-            PasswordNeeded: the user has not answered yet.
-        """
-        open_already = [name for name, question in self._questions.items() if question.image == image]
+        if elicitation is None or elicitation.url is None or not ctx.session.can_send_request:
+            return _Reply.REFUSED
+        if not (root := await self._serve() if caller.is_local else _address(ctx)):
+            return _Reply.REFUSED
+        now = time.monotonic()
+        open_already = [
+            name for name, each in self._questions.items() if each.key == new.key and now - each.asked_at < KEPT_S
+        ]
         name = open_already[0] if open_already else secrets.token_urlsafe(16)
-        question = self._questions.setdefault(name, _Question(image, text))
+        question = self._questions.setdefault(name, new)
         while len(self._questions) > MOST_OPEN:
             self._questions.popitem(last=False)
         has_agreed = bool(open_already)
-        with anyio.move_on_after(self._wait_s):
+        try:
+            with anyio.CancelScope(deadline=until):
+                if not has_agreed:
+                    asked = await ctx.elicit_url(f"{new.text} Enter its password on this page.", f"{root}{name}", name)
+                    has_agreed = asked.action == "accept"
+                if has_agreed:
+                    await question.answered.wait()
+        finally:
             if not has_agreed:
-                await self._serve()
-                asked = await ctx.elicit_url(f"{text} Enter its password on this page.", f"{self._root}/{name}", name)
-                has_agreed = asked.action == "accept"
-            if has_agreed:
-                await question.answered.wait()
+                self._questions.pop(name, None)
         if question.answered.is_set():
-            return True
-        if has_agreed:
-            raise PasswordNeeded(text, remedy=LATER)
-        self._questions.pop(name, None)
-        return False
+            return _Reply.GIVEN
+        return _Reply.OPEN if has_agreed else _Reply.REFUSED
 
-    async def _serve(self) -> None:
-        """Serve the page from now on, at a port of this machine alone."""
+    async def _serve(self) -> str:
+        """Serve the page from now on, at a port of this machine alone. Returns the address before a question's name."""
         if self._root:
-            return
+            return self._root
         import uvicorn  # 0.1 s that no other call needs
 
         from ..sleeping_server import SleepingServer
 
         listener = socket.create_server(("127.0.0.1", 0))
-        app = Starlette(routes=[Route("/{name}", self._page, methods=["GET", "POST"])])
+        app = Starlette(routes=[Route("/{name}", self.page, methods=["GET", "POST"])])
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False)
         config.timeout_graceful_shutdown = 1  # s; no connection is kept
         assert self._tasks is not None, "use the desk inside `async with desk.running():`"
@@ -168,27 +259,33 @@ class PasswordDesk:
                 await SleepingServer(config, self._stop).serve(sockets=[listener])
 
         self._tasks.start_soon(serve)
-        self._root = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._root = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        return self._root
 
-    async def _page(self, request: Request) -> HTMLResponse:
-        question = self._questions.get(request.path_params["name"])
-        if question is None:
-            return _html("This page is not needed any more.", status=404)
-        if request.method == "GET":
-            return _html(question.text, FORM)
-        length = request.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > BODY_BYTES:
-            return _html("That is too long for a password.", status=413)
-        fields = parse_qs((await request.body()).decode("utf-8", "replace"))
-        password = "".join(fields.get("password", ()))[:PASSWORD_CHARS]
-        if not password:
-            return _html(question.text, FORM)
-        self._questions.pop(request.path_params["name"], None)
-        self._known[question.image] = password
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
-        question.answered.set()
-        return _html("Thank you. Close this page, and go back to your agent.")
+
+def _locked(answer: Answer) -> PasswordNeeded | None:
+    """The reason why documents of a folder were left out: they are locked. None while the folder is still read."""
+    if (folder := answer.result.folder) is None or folder.left:
+        return None
+    locked = [error for error in answer.errors.values() if isinstance(error, PasswordNeeded)]
+    if not locked:
+        return None
+    more = f" {len(locked) - 1} more of this folder need one, too." if locked[1:] else ""
+    return PasswordNeeded(locked[0].message + more, remedy=locked[0].remedy)
+
+
+def _address(ctx: Context) -> str:
+    """The address of this server before a question's name, as the client knows it.
+
+    Empty if a password could be read on its way there, or if a proxy hides the way. `Guard` has checked the host.
+    """
+    request = ctx.request_context.request
+    if not isinstance(request, Request):
+        return ""
+    is_near = is_loopback(request.url.hostname or "") and not any(name in request.headers for name in FORWARDED)
+    if request.url.scheme != "https" and not is_near:
+        return ""
+    return f"{request.url.scheme}://{request.url.netloc}{PASSWORDS}"
 
 
 def _html(text: str, form: str = "", status: int = 200) -> HTMLResponse:

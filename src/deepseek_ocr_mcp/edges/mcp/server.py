@@ -19,7 +19,7 @@ from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
 from .guard import clean_answers
-from .passwords import PasswordDesk
+from .passwords import PASSWORDS, PasswordDesk
 from .prompts import PromptServer, add_prompts
 from .results import add_resources
 from .tools import Callers, FilesTool, ReadingTool, memory_tools
@@ -52,7 +52,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
     store = ResultStore[Kept]()
     view = AppView(service, store)
     callers = Callers(local)
-    desk = PasswordDesk(local=local, wait_s=service.settings.ocr_reply_seconds)
+    desk = PasswordDesk(service.ocr)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
@@ -77,6 +77,8 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
             view.tool(callers),
         ],
     )
+    if not local:
+        mcp.custom_route(f"{PASSWORDS}{{name}}", ["GET", "POST"], include_in_schema=False)(desk.page)
     add_resources(mcp, store)
     add_prompts(mcp, service, callers.of_completion)
     return mcp

@@ -7,7 +7,7 @@ import base64
 import inspect
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from mcp.server.apps import client_supports_apps
@@ -89,12 +89,8 @@ class ReadingTool:
         """The tool with its description. Its arguments are those of `OcrRequest` that write nothing."""
 
         async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult:
-            request, terms = OcrRequest(**arguments), self._terms(ctx)
-
-            async def read(password: str) -> Answer:
-                return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
-
-            return self._result(ctx, await self.desk.read(ctx, request.image, read))
+            answer = await self.desk.read(ctx, self.callers(ctx), OcrRequest(**arguments), self._terms(ctx))
+            return self._result(ctx, answer)
 
         names = [name for name in OcrRequest.model_fields if name not in ("image", "raw", *WRITING)]
         ocr_image.__signature__ = _signature(["image", *names], OcrResult)  # type: ignore[attr-defined]
@@ -184,11 +180,7 @@ class FilesTool:
                 "`save_to` is empty.", remedy='Give the absolute path of the file to write, like "/home/me/scan.md".'
             )
         terms = Terms(reply_s=self.service.settings.ocr_reply_seconds, on_progress=clean_progress(ctx))
-
-        async def read(password: str) -> Answer:
-            return await self.service.ocr(request, self.callers(ctx), replace(terms, password=password))
-
-        written = files_written(await self.desk.read(ctx, request.image, read))
+        written = files_written(await self.desk.read(ctx, self.callers(ctx), request, terms))
         text = TextContent(type="text", text=notes_text(written.notes))
         return CallToolResult(content=[text], structured_content=structured_files(written))
 

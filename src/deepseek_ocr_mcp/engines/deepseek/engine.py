@@ -37,7 +37,7 @@ except ImportError as exc:
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .experts import use_recordable_experts
-from .generate import ModelReader
+from .generate import ModelReader, Written
 from .shortage import first_line, is_out_of_memory
 from .slots import Slots
 from .weights import ParkedModel
@@ -135,20 +135,26 @@ class DeepSeekEngine:
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         """See `engines.base.Engine.read`; `generate.ModelReader.read` says what may be raised."""
         assert self._reader is not None
+        texts: dict[int, PageText] = {}
+
+        def finished(number: int, page: PageImage, written: Written) -> None:
+            texts[number] = self._text(page, written, options)
+            call.finished(number, texts[number])
+
+        with _losses_translated():
+            self._reader.read(pages, options, call, on_written=finished)
+        return [texts[number] for number in range(len(texts))]
+
+    def _text(self, page: PageImage, written: Written, options: ReadOptions) -> PageText:
+        """The text and the blocks of what the model wrote."""
         assert self._checkpoint is not None
         row = self._checkpoint.row
-        with _losses_translated():
-            answers = self._reader.read(pages, options, call)
-        texts = []
-        for page, written in zip(pages, answers, strict=True):
-            if row.markup == "deepseek":
-                text = page_text(page, options, written.text, written.finish, len(written.tokens))
-            else:
-                is_markdown = MODES[options.mode].is_markdown
-                text = parse_page(row.markup, page, written.text, written.finish, is_markdown=is_markdown)
-            remark = row.remarks.get(options.mode, "")
-            texts.append(replace(text, remark=remark, tokens=len(written.tokens)))
-        return texts
+        if row.markup == "deepseek":
+            text = page_text(page, options, written.text, written.finish, len(written.tokens))
+        else:
+            is_markdown = MODES[options.mode].is_markdown
+            text = parse_page(row.markup, page, written.text, written.finish, is_markdown=is_markdown)
+        return replace(text, remark=row.remarks.get(options.mode, ""), tokens=len(written.tokens))
 
     @property
     def spoiled(self) -> str:

@@ -1,11 +1,13 @@
 """Has a model write the text of pages: side by side, each page as if it were alone.
 
 Every page is looked at by itself, and its vectors are put in its prompt. It gets a slot (`slots`), writes there, and
-leaves it to the next page that waits; no page's text depends on its neighbours. A page ends with a reason: the model's
+leaves it to the next page that waits, which may have joined the call meanwhile; no page's text depends on its
+neighbours. A page ends with a reason: the model's
 own end (`stop`), the limit of tokens (`length`), a repetition (`loop`), or because nobody waits for it (`cancelled`),
 while its neighbours go on. Cancellation is asked for before every layer while pages are looked at, and before every
 token while they are written. When memory runs out, the pages that are finished are kept, and the others are read in
-half as many slots; a single page that does not fit is an error, and the model is as sound as before.
+half as many slots, without more that join; a single page that does not fit is an error, and the model is as sound as
+before.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ from . import host_memory
 from .checkpoint import Checkpoint
 from .prompts import prompts_for
 from .shortage import first_line, is_out_of_memory
-from .slots import Sampling, Slot, Slots
+from .slots import Sampling, Slot, Slots, bucket_for
 
 __all__ = [
     "MAX_NEW_TOKENS",
@@ -50,6 +52,7 @@ WORKING_BYTES: Final = 512 << 20  # kept free beside the counted tensors: cuBLAS
 CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no card
 LOOKED_AT_ONCE: Final = 4  # pages; one alone keeps a card busy, several start its kernels less often
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
+LEAVING_S: Final = 0.5  # from the end of a picture to the word that its caller went away; a frame takes a millisecond
 TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
 
@@ -67,6 +70,10 @@ class Written:
     finish: Finish
 
 
+OnWritten = Callable[[int, PageImage, Written], None]
+"""Gets the number of a page, the page, and its text."""
+
+
 @dataclass(slots=True)
 class _Sequence:
     """A page that is being written."""
@@ -80,24 +87,32 @@ class _Sequence:
 class _ReadingAttempt:
     """Pages on their way through one attempt."""
 
-    prepared: dict[int, Future[Any]]
+    most: int
+    """Slots that there may be."""
+    capacity: int = 0
+    """Slots that there are."""
+    prepared: dict[int, Future[Any]] = field(default_factory=dict)
     """Those that wait, by number, as they were cut."""
-    rows: list[_Sequence]
+    rows: list[_Sequence] = field(default_factory=list)
     """All that were taken in."""
     active: dict[Slot, _Sequence] = field(default_factory=dict)
     """Those that are being written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ReadingTask:
     """The arguments of one call of `ModelReader.read`."""
 
-    pages: Sequence[PageImage]
+    pages: list[PageImage]
+    """Those of the call, and those that joined it."""
     options: ReadOptions
     report: _Report
     limit: int
     """Tokens that a page may have."""
     free_running: bool
+    on_written: OnWritten
+    is_open: bool = True
+    """Whether pages may join."""
 
     @property
     def call(self) -> Call:
@@ -124,91 +139,121 @@ class ModelReader:
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         free_running: bool = False,
+        on_written: OnWritten = lambda *_: None,
     ) -> list[Written]:
-        """One answer per page, in order.
+        """One answer per page, in order: those that joined the call come last.
 
         Args:
+            pages: to read, with those that `call.more` gives.
+            options: of all of them.
+            call: see `engines.base.Call`.
             max_new_tokens: of each page.
             free_running: write on past the model's end token and through every loop, always to the limit: what a
                 comparison with recorded tokens needs.
+            on_written: called as soon as a page has its answer.
 
         Raises:
             Cancelled: nobody waits any more.
             GpuBusy: one page alone does not fit on the card.
             MemoryError: one page alone does not fit in this machine's memory.
         """
-        task = _ReadingTask(pages, options, _Report(call, len(pages)), max_new_tokens, free_running)
+        task = _ReadingTask(list(pages), options, _Report(call, len(pages)), max_new_tokens, free_running, on_written)
         answers: dict[int, Written] = {}
-        waiting = list(range(len(pages)))
         most = MAX_SLOTS
-        while waiting:
+        while waiting := [number for number in range(len(task.pages)) if number not in answers]:
             task.report.done = len(answers)
-            capacity = min(most, self._room(max_new_tokens), len(waiting))
-            rows, shortage = self._attempt(task, waiting, capacity)
-            answers.update((row.number, self._written(row)) for row in rows if row.finish is not None)
-            waiting = [number for number in waiting if number not in answers]
+            attempt = _ReadingAttempt(min(most, self._room(max_new_tokens)))
+            shortage = self._attempt(task, attempt, waiting)
+            answers.update((row.number, self._written(row)) for row in attempt.rows if row.finish is not None)
             if not shortage:
                 continue
             self._empty_caches()
-            if capacity == 1:
-                raise self._too_large(pages[waiting[0]], shortage)
-            most = capacity // 2
-        return [answers[number] for number in range(len(pages))]
+            if attempt.capacity == 1:
+                raise self._too_large(next(task.pages[n] for n in waiting if n not in answers), shortage)
+            most, task.is_open = attempt.capacity // 2, False
+        return [answers[number] for number in range(len(task.pages))]
 
     # ------------------------------------------------------------ one attempt
 
-    def _attempt(self, task: _ReadingTask, numbers: Sequence[int], capacity: int) -> tuple[list[_Sequence], str]:
-        """The rows of these pages, and how torch said that memory ran out; empty: it did not.
+    def _attempt(self, task: _ReadingTask, attempt: _ReadingAttempt, numbers: Sequence[int]) -> str:
+        """Read these pages, and those that join. Returns how torch said that memory ran out; empty: it did not.
 
-        When it did, some rows may have no finish: those pages are not read. Nothing of the attempt is alive on return:
-        not even the traceback, which would hold its tensors.
+        When it did, some pages have no row, or a row without a finish: they are not read. Nothing that takes memory is
+        alive on return: not even the traceback, which would hold its tensors.
         """
-        rows: list[_Sequence] = []
         try:
             with torch.inference_mode():
-                self._read_all(task, numbers, capacity, rows)
+                self._read_all(task, attempt, numbers)
         except RuntimeError as exc:
             if not is_out_of_memory(exc):
                 raise
-            return rows, first_line(exc)
-        return rows, ""
+            return first_line(exc)
+        finally:
+            attempt.prepared.clear()
+        return ""
 
-    def _read_all(self, task: _ReadingTask, numbers: Sequence[int], capacity: int, rows: list[_Sequence]) -> None:
-        """Fill `rows` with a row for each of these pages, and write them all to their ends."""
-        with self._prepared(task, numbers) as prepared:
-            attempt = _ReadingAttempt(prepared, rows)
-            while prepared or attempt.active:
+    def _read_all(self, task: _ReadingTask, attempt: _ReadingAttempt, numbers: Sequence[int]) -> None:
+        """Write these pages, and those that join, to their ends. Each has a row then."""
+        with self._preparing(task, attempt) as prepare:
+            for number in numbers:
+                prepare(number)
+            while True:
+                self._invite(task, attempt, prepare)
                 if not attempt.active:
-                    slots = self._slots(capacity)  # without a cache, whose room a page that is looked at may need
-                while slots.free and prepared:
+                    if not attempt.prepared:
+                        return
+                    # without a cache, whose room a page that is looked at may need
+                    attempt.capacity = min(attempt.most, len(attempt.prepared))
+                    slots = self._slots(attempt.capacity)
+                elif attempt.prepared and not slots.free and slots.capacity < attempt.most:
+                    attempt.capacity = bucket_for(slots.active + len(attempt.prepared), attempt.most)
+                    slots.widen(attempt.capacity)
+                while slots.free and attempt.prepared:
                     self._take_in(task, attempt, slots)
-                if not attempt.active:
-                    continue
-                tokens = self._next_tokens(slots, attempt.active, task)
-                task.report.writing(rows)
-                for slot in [slot for slot, row in attempt.active.items() if row.finish is not None]:
-                    slots.leave(slot)
-                    del attempt.active[slot]
                 if attempt.active:
-                    slots.write({slot: tokens[slot] for slot in attempt.active})
+                    self._write_on(task, attempt, slots)
+
+    def _write_on(self, task: _ReadingTask, attempt: _ReadingAttempt, slots: Slots) -> None:
+        """Write one token of each page; give away the pages that end here."""
+        tokens = self._next_tokens(slots, attempt.active, task)
+        task.report.writing(attempt.rows)
+        for slot in [slot for slot, row in attempt.active.items() if row.finish is not None]:
+            slots.leave(slot)
+            self._end(task, attempt.active.pop(slot))
+        if attempt.active:
+            slots.write({slot: tokens[slot] for slot in attempt.active})
+
+    def _end(self, task: _ReadingTask, row: _Sequence) -> None:
+        task.on_written(row.number, task.pages[row.number], self._written(row))
+
+    def _invite(self, task: _ReadingTask, attempt: _ReadingAttempt, prepare: Callable[[int], None]) -> None:
+        """Let pages join that can begin at once; none any more in a process that is to be replaced."""
+        if not task.is_open or Slots.spoiled:
+            return
+        room = attempt.most - len(attempt.active) - len(attempt.prepared)
+        for page in task.call.more(max(0, room)):
+            task.pages.append(page)
+            task.report.total += 1
+            prepare(len(task.pages) - 1)
 
     def _take_in(self, task: _ReadingTask, attempt: _ReadingAttempt, slots: Slots) -> None:
         """Look at the next pages for free slots, at several at once where there is room, and let them enter."""
-        together: dict[int, Future[Any]] = {}
+        together: dict[int, Any] = {}
         most = min(slots.free, self._looked_at_once())
         while attempt.prepared and len(together) < most:
             number = next(iter(attempt.prepared))
             future = attempt.prepared.pop(number)
-            if task.call.is_dropped(number):
-                attempt.rows.append(_Sequence(number, self._prompts.guard(), "cancelled"))
+            views = None if task.call.is_dropped(number) else _cut(task.call, number, future)
+            if views is None:
+                attempt.rows.append(row := _Sequence(number, self._prompts.guard(), "cancelled"))
+                self._end(task, row)
                 continue
             task.report.looking(number)
-            together[number] = future
+            together[number] = views
         if not together:
             return
         with self._cancellable(task.call):
-            views = [future.result() for future in together.values()]
-            prompts = self._prompts.prompts(self._model, views, task.options)
+            prompts = self._prompts.prompts(self._model, list(together.values()), task.options)
             for number, prompt in zip(together, prompts, strict=True):
                 row = _Sequence(number, self._prompts.guard())
                 attempt.rows.append(row)
@@ -233,16 +278,16 @@ class ModelReader:
         return tokens
 
     @contextmanager
-    def _prepared(self, task: _ReadingTask, numbers: Sequence[int]) -> Iterator[dict[int, Future[Any]]]:
-        """The views of these pages, cut on threads: the card looks at one page while the next ones are cut."""
+    def _preparing(self, task: _ReadingTask, attempt: _ReadingAttempt) -> Iterator[Callable[[int], None]]:
+        """Gives a function that has a page cut on a thread: the card looks at one page while the next ones are cut."""
         resolution = task.options.resolution
+        pool = ThreadPoolExecutor(min(PREPARING_THREADS, usable_cores()), "prepare")
 
-        def cut(page: PageImage) -> Any:
-            return self._prompts.prepare(page, resolution)
+        def prepare(number: int) -> None:
+            attempt.prepared[number] = pool.submit(self._prompts.prepare, task.pages[number], resolution)
 
-        pool = ThreadPoolExecutor(min(PREPARING_THREADS, usable_cores(), len(numbers)), "prepare")
         try:
-            yield {number: pool.submit(cut, task.pages[number]) for number in numbers}
+            yield prepare
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -316,13 +361,13 @@ class _Report:
     def __init__(self, call: Call, total: int) -> None:
         self.call = call
         self.done = 0
-        """Pages that were read in the batches before."""
-        self._total = total
+        """Pages that were read in the attempts before."""
+        self.total = total
         self._spoke = -math.inf
         self._furthest = 0.0
 
     def looking(self, number: int) -> None:
-        self._say(self.done, f"looking at page {number + 1} of {self._total}")
+        self._say(self.done, f"looking at page {number + 1} of {self.total}", {})
 
     def writing(self, rows: Sequence[_Sequence]) -> None:
         now = time.monotonic()
@@ -331,12 +376,34 @@ class _Report:
         counts = [len(row.guard.tokens) for row in rows]
         shares = [1 - math.exp(-count / TYPICAL_TOKENS) for count in counts]
         ended = [share if row.finish is None else 1.0 for row, share in zip(rows, shares, strict=True)]
-        self._say(self.done + sum(ended), f"{sum(counts)} tokens")
+        begun = {row.number: share for row, share in zip(rows, shares, strict=True) if row.finish is None}
+        self._say(self.done + sum(ended), f"{sum(counts)} tokens", begun)
 
-    def _say(self, done: float, message: str) -> None:
+    def _say(self, done: float, message: str, shares: Mapping[int, float]) -> None:
         self._spoke = time.monotonic()
-        self._furthest = max(self._furthest, done / self._total)
-        self.call.progress(min(self._furthest, 1.0), message)
+        self._furthest = max(self._furthest, done / self.total)
+        self.call.progress(min(self._furthest, 1.0), message, shares)
+
+
+def _cut(call: Call, number: int, future: Future[Any]) -> Any:
+    """The views of a page; None if its caller went away.
+
+    A caller that goes away deletes its picture, and the word of that may come a moment later. The other pages are not
+    read anew for it.
+
+    Raises:
+        FileNotFoundError: the picture is gone, though somebody waits for it.
+    """
+    try:
+        return future.result()
+    except FileNotFoundError:
+        ends = time.monotonic() + LEAVING_S
+        while not call.is_dropped(number):
+            call.raise_if_cancelled()
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.005)
+        return None
 
 
 def _take(row: _Sequence, chosen: int, logits: torch.Tensor, ends: Set[int]) -> int:

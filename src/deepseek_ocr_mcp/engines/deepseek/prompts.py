@@ -215,7 +215,8 @@ class NativePrompts:
     def _most_pixels(self, resolution: str) -> int:
         """The largest area of a picture."""
         edge, row_edge = RESOLUTIONS[resolution], self._checkpoint.row.edge
-        area = 1 << 40 if self._has_longest_edge else int(dict(self._pictures.size)["longest_edge"])
+        frames = self._checkpoint.row.frames
+        area = 1 << 40 if self._has_longest_edge else int(dict(self._pictures.size)["longest_edge"]) // frames
         return min([area, *(side**2 for side in (edge, row_edge) if side)])
 
     def prepare(self, page: PageImage, resolution: str) -> dict[str, Any]:
@@ -225,6 +226,7 @@ class NativePrompts:
         if self._has_longest_edge:
             size = {"longest_edge": int(most**0.5)}
         else:
+            most *= self._checkpoint.row.frames
             size = {"shortest_edge": min(most, int(dict(self._pictures.size)["shortest_edge"])), "longest_edge": most}
         prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt"))
         return prepared

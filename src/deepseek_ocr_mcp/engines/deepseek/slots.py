@@ -122,6 +122,22 @@ class Slots:
     def __repr__(self) -> str:
         return f"<Slots {self.active} of {len(self._slots)} in use, {self._length} tokens each>"
 
+    def widen(self, capacity: int) -> None:
+        """Let so many pages be here at once. What was recorded is forgotten, because the cache moves."""
+        more = capacity - len(self._slots)
+        self._slots += [None] * more
+        self._replays.clear()
+        self._steps.clear()
+        for name in ("_tokens", "_used", "_positions", "_prompts", "_alive", "logits"):
+            setattr(self, name, pad(getattr(self, name), (0, 0, 0, more)))
+        self._mask = torch.zeros((capacity, 1, 1, self._length), dtype=torch.bool, device=self._mask.device)
+        self._cache.grow(self._length, more)
+
+    @property
+    def capacity(self) -> int:
+        """Pages that may be here at once."""
+        return len(self._slots)
+
     @property
     def active(self) -> int:
         """Pages that are being written."""
@@ -300,12 +316,15 @@ class _RowCache(Cache):  # type: ignore[misc]
             layer.keys[below, :, :used] = layer.keys[above, :, :used]
             layer.values[below, :, :used] = layer.values[above, :, :used]
 
-    def grow(self, length: int) -> None:
-        """Let each row hold so many tokens; one layer after the other, so that never more than one is there twice."""
+    def grow(self, length: int, rows: int = 0) -> None:
+        """Let each row hold so many tokens, and let there be so many more rows.
+
+        It does one layer after the other, so that never more than one is there twice.
+        """
         for layer in self.layers:
             if layer.is_initialized:
-                more = length - layer.keys.shape[2]
-                layer.keys, layer.values = pad(layer.keys, (0, 0, 0, more)), pad(layer.values, (0, 0, 0, more))
+                size = (0, 0, 0, length - layer.keys.shape[2], 0, 0, 0, rows)
+                layer.keys, layer.values = pad(layer.keys, size), pad(layer.values, size)
 
 
 class _RowLayer(CacheLayerMixin):  # type: ignore[misc]

@@ -1,5 +1,5 @@
-// The only way to the server. Every failure is an ApiError with code, message and remedy; a server that does not
-// answer is noticed once, watched for, and told about when it is back.
+// The only way to the server. Every failure is an ApiError with code, message and remedy. When the server does not
+// answer, this module says so once, asks until the server answers again, and says so.
 
 import { memory } from "./dom.js";
 
@@ -15,10 +15,10 @@ export class ApiError extends Error {
   }
 }
 
-/** The file is not on the disk any more as it was when it was chosen. */
+/** The file has changed on the disk, or is gone, since the reader chose it. */
 const changed = (file) => Object.assign(new ApiError({ code: "file_changed" }), { values: { name: file.name } });
 
-/** `gone` when the server does not answer; `back` when it does, after that or after an answer that was lost. */
+/** Events: `gone` when the server does not answer; `back` when it answers again, or when one answer was lost. */
 export const connection = new EventTarget();
 let watching = false;
 
@@ -73,7 +73,7 @@ export const gone = () => new ApiError({ code: "unreachable" });
 
 const authorization = (used) => (used ? { Authorization: `Bearer ${used}` } : {});
 
-/** `quiet`: the page asks by itself, and no dialog is shown for it. */
+/** `quiet`: the page asks by itself, and shows no dialog for the token. */
 async function send(path, { quiet = false, ...options } = {}) {
   for (;;) {
     const used = token.get();
@@ -94,7 +94,7 @@ async function send(path, { quiet = false, ...options } = {}) {
   }
 }
 
-/** Sends bytes and tells how many have left; `fetch` cannot tell. Answers as `fetch` does. */
+/** Sends bytes and counts the bytes that have left, which `fetch` cannot do. Answers as `fetch` does. */
 function put(method, path, headers, body, onSent, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -146,7 +146,7 @@ async function failed(response) {
   try {
     body = (await response.json()).error ?? {};
   } catch {
-    // A proxy's own page: the status must do.
+    // A proxy sent a page of its own: only the status is known.
   }
   return new ApiError({ message: `${response.status} ${response.statusText}`.trim(), ...body }, response.status, Number.isNaN(after) ? null : after);
 }
@@ -192,8 +192,8 @@ export const api = {
   release: (force) => json(`/gpu/release${force ? "?force=true" : ""}`, { method: "POST" }),
 
   /**
-   * Sends a file, once; returns the name that the server knows it by. An upload that was cut goes on where it was:
-   * give the `upload` again, an object of the caller's that remembers the place.
+   * Sends a file once. Returns the name that the server gives it. An upload that was cut goes on at its place:
+   * `upload` is an object of the caller that remembers this place.
    */
   async upload(file, upload, { onSent, signal }) {
     if (upload.place) {
@@ -215,7 +215,7 @@ export const api = {
     return upload.place.split("/").pop();
   },
 
-  /** Fails where the server does not have a document any more. */
+  /** Fails if the server has dropped the document. */
   async has(document) {
     try {
       await send(`/documents/${document}`, { method: "HEAD" });
@@ -227,7 +227,7 @@ export const api = {
   /** Gives the password of a locked document; the server keeps it in memory as long as the document. */
   unlock: (document, password) => send(`/documents/${document}/password`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ password }) }),
 
-  /** Lets a document go that the server keeps; it would go by itself. */
+  /** Has the server drop a document, which it would drop later by itself. */
   forget: (document) => send(`/documents/${document}`, { method: "DELETE", quiet: true, keepalive: true }).catch(() => {}),
 
   /** One page as the engine sees it: a picture, its size in the pixels that boxes are in, and how many there are. */
@@ -255,7 +255,7 @@ export const api = {
     throw gone();
   },
 
-  /** A file made of what was read. `given`: format, title, mode, pages; for a PDF the document. */
+  /** A file that the server makes of pages that were read. `given`: format, title, mode, pages; for a PDF the document. */
   async export(given) {
     return (await send("/export", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given) })).blob();
   },

@@ -42,7 +42,7 @@ const queue = new Queue((item) => {
   };
 });
 
-/** The words as the server is asked for them: as they are, or as a pattern between slashes. */
+/** The search term for the server: the words themselves, or a pattern between slashes. */
 function asTerm(words) {
   const [whole, regex] = [$("#term-whole").checked, $("#term-regex").checked];
   if (!words || !(whole || regex)) return words;
@@ -79,7 +79,7 @@ async function loadModes() {
   paintModes();
 }
 
-/** In the place of the modes: the server tells them only to those who have the token. */
+/** Stands in the place of the modes while the token is missing: without it, the server does not list them. */
 function paintLocked() {
   $("#token-button").hidden = false;
   $("#mode-list").replaceChildren(h("p", { class: "locked" }, icon("key"), h("span", {}, t("token.title"), "."), h("button", { type: "button", class: "link", onclick: () => $("#token-button").click() }, t("token.enter"))));
@@ -111,7 +111,7 @@ function paintModes() {
 
 function chooseMode(spec) {
   if (!spec.available) {
-    // It may be looked at, to learn why; what is in force stays.
+    // The reader may select a mode that is off, to learn the reason; the mode in force stays.
     paintOptions(spec);
     $(`#mode-list input[value="${mode}"]`).checked = true;
     return;
@@ -147,9 +147,9 @@ function paintOptions(spec) {
   if (document.activeElement !== $("#pages")) $("#pages").value = chosen?.pages ?? "";
 }
 
-/** What the button would read: what was not read yet, or else all files again. */
+/** The files that the button reads: those without a text, or else all files again. */
 function toRead() {
-  const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && item.error?.code !== "too_large_here");
+  const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && !item.unsendable);
   const open = idle.filter((item) => !["done", "error"].includes(item.state));
   return open.length ? open : idle;
 }
@@ -160,7 +160,7 @@ function paintRead() {
   $("#read-label").textContent = again ? (items.length > 1 ? t("readAgain.many", { n: items.length }) : t("readAgain")) : items.length > 1 ? t("read.many", { n: items.length }) : t("read.one");
   // Not `disabled`: that would take the keyboard's focus away.
   $("#read").setAttribute("aria-disabled", String(items.length === 0));
-  // To read again is possible, not urgent.
+  // Reading again is possible, but not the next step: the button is plain.
   $("#read").className = again ? "plain" : "primary";
 }
 
@@ -207,7 +207,7 @@ function bringBack(items) {
 }
 
 /** Writes an item down, as it is and where it stands. */
-const keep = (item, page = null) => item.error?.code !== "too_large_here" && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
+const keep = (item, page = null) => !item.unsendable && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
 function choose(item) {
   chosen = item;
@@ -318,7 +318,7 @@ function paintRow(item) {
     ...(queue.items.length > 1
       ? [iconButton("up", t("moveUp", { name: item.name }), () => move(item, -1), { class: "quiet icon-only order" }), iconButton("down", t("moveDown", { name: item.name }), () => move(item, 1), { class: "quiet icon-only order" })]
       : []),
-    ...((item.state === "error" && item.error.code !== "too_large_here") || (item.state === "done" && queue.items.length > 1) ? [iconButton("again", t("retryFile", { name: item.name }), () => (token.wanted(), queue.start([item])))] : []),
+    ...((item.state === "error" && !item.unsendable) || (item.state === "done" && queue.items.length > 1) ? [iconButton("again", t("retryFile", { name: item.name }), () => (token.wanted(), queue.start([item])))] : []),
     working ? iconButton("close", t("cancelFile", { name: item.name }), () => queue.cancel(item)) : iconButton("close", t("remove", { name: item.name }), () => remove(item)),
   );
   if (focused) parts.open.focus();
@@ -415,7 +415,7 @@ queue.addEventListener("item", ({ detail: item }) => {
     item.said = item.error;
     announce(`${item.name}: ${titleOf(item.error)}`);
   }
-  // What it means for the engine is shown at once, not at the next look.
+  // The panel shows the engine's new state at once, not at the next poll.
   if (item.toldState !== item.state) {
     gpu?.wake?.();
     paintRead();
@@ -427,7 +427,7 @@ queue.addEventListener("item", ({ detail: item }) => {
 });
 queue.addEventListener("page", ({ detail: item }) => {
   if (item !== chosen) return;
-  // The first page that is there is shown; from then on nobody's page is turned.
+  // The first page that arrives is shown. After that, only the reader turns pages.
   if (item.partial.pages.length === 1 && !item.read) item.page = item.partial.pages[0].page;
   paintPanes();
 });
@@ -485,13 +485,13 @@ function search() {
   paintFound();
 }
 
-/** Marks what is looked for in the text that is shown. */
+/** Marks the hits of the search in the text that is shown. */
 function paintFound() {
   const view = $("#text-view");
   mark("found", wanted && view ? ranges(view, wanted) : []);
 }
 
-/** Goes to the next page that has what is looked for, in this file or another. */
+/** Goes to the next page with a hit, in this file or another. */
 function toNext(step) {
   if (!wanted) return;
   const places = queue.items.flatMap((item) => pagesWith(item, wanted).map(([page]) => ({ item, page })));
@@ -539,8 +539,10 @@ const commands = {
   },
   clear: () => {
     const before = [...queue.items];
-    for (const item of before) queue.remove(item);
-    archive.clear();
+    for (const item of before) {
+      queue.remove(item);
+      archive.forget(item); // one by one: another tab may keep files of its own
+    }
     choose(null);
     $("#welcome [data-do=choose]").focus();
     if (before.some((item) => item.result)) toast(t("cleared"), "", { text: t("undo"), act: () => bringBack(before) });
@@ -561,7 +563,7 @@ function listen() {
   for (const button of document.querySelectorAll("[data-do=screenshot]")) button.hidden = !hasScreen();
   openCamera = startCamera((file) => addFiles([file]));
   $(".brand").addEventListener("click", (event) => {
-    // The start is where there are no files; nobody who presses a logo wants to lose theirs.
+    // The logo leads to the start only while there are no files: nobody who presses it wants to lose files.
     event.preventDefault();
     if (isWork()) $("#main").focus();
   });

@@ -1,5 +1,5 @@
-// What is kept in this browser until it is cleared: the files, their results and their order. Nothing leaves the
-// browser for it. Where the browser keeps nothing, or the reader wants nothing kept, the page works without.
+// Keeps the files, their results and their order in this browser until the reader clears them. Nothing leaves the
+// browser for it. The page also works where the browser stores nothing, or the reader wants nothing stored.
 //
 // Pages are kept one by one: a long result that is written or read at once would stop the page for a moment.
 
@@ -51,7 +51,7 @@ export class Archive extends EventTarget {
     return this.opened;
   }
 
-  /** Does something with a store; null where that does not work. */
+  /** The result of `work(store)`; null if the browser cannot store. */
   async run(name, mode, work) {
     try {
       return await work((await this.open()).transaction(name, mode).objectStore(name));
@@ -95,7 +95,7 @@ export class Archive extends EventTarget {
     }
   }
 
-  /** Keeps an item as it is now; many changes in a moment are written once. `page`: one whose text was changed. */
+  /** Stores an item. Many changes in a moment are written once. `page`: the page whose text was changed. */
   keep(item, order, page = null) {
     if (!this.on) return;
     const wait = this.waiting.get(item.id) ?? { timer: 0, pages: new Set() };

@@ -8,7 +8,7 @@ const QUALITY = 0.92;
 
 const clock = () => new Date().toTimeString().slice(0, 8).replaceAll(":", ".");
 
-/** Whether a picture can be taken here. A phone's own camera does it better: there the file input opens that. */
+/** Whether the page itself can take a picture. On a phone the file input opens the phone's camera, which is better. */
 export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia) && !matchMedia("(pointer: coarse)").matches;
 
 export const hasScreen = () => Boolean(navigator.mediaDevices?.getDisplayMedia) && !matchMedia("(pointer: coarse)").matches;
@@ -17,7 +17,7 @@ export const named = (key, type) => `${t(key)} ${clock()}.${type === "image/png"
 
 const stop = (stream) => stream?.getTracks().forEach((track) => track.stop());
 
-/** What a video shows now, as a file. */
+/** The picture that a video shows now, as a file. */
 async function still(video, key, type) {
   const canvas = h("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
@@ -25,7 +25,7 @@ async function still(video, key, type) {
   return new File([blob], named(key, type), { type });
 }
 
-/** One picture of a screen, a window or a tab that the reader chooses; null: they have changed their mind. */
+/** One picture of a screen, a window or a tab that the reader chooses; null: the reader has cancelled. */
 export async function screenshot() {
   let stream;
   try {

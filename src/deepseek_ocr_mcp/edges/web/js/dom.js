@@ -32,7 +32,7 @@ export const iconButton = (name, label, onclick, extra = {}) =>
 
 let liveTimer = 0;
 
-/** Says it to a screen reader, once the text has settled. */
+/** Has a screen reader say a text, once it has stopped changing. */
 export function announce(text) {
   clearTimeout(liveTimer);
   liveTimer = setTimeout(() => ($("#live").textContent = text), 80); // ms: so that the same text is said again
@@ -95,12 +95,12 @@ export function menu(button, items) {
   return wrap;
 }
 
-/** Copies text; where the browser keeps its clipboard from the page (no https, a frame), the old way. */
+/** Copies text. Where the browser denies the clipboard (no https, a frame), it uses `execCommand`. */
 export async function copyText(text) {
   try {
     return await navigator.clipboard.writeText(text);
   } catch {
-    // The old way asks nobody, but it works only while a click lasts.
+    // `execCommand` needs no permission, but works only while a click lasts.
   }
   const area = h("textarea", { class: "sr", "aria-hidden": "true" });
   area.value = text;
@@ -128,7 +128,7 @@ export function saveFile(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000); // ms: until the browser has begun to write it
 }
 
-/** What is remembered; without storage, nothing is. */
+/** Settings that the browser remembers; without storage it remembers nothing. */
 export const memory = {
   get(name, store = localStorageOrNone) {
     try {

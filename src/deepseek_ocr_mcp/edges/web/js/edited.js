@@ -1,7 +1,7 @@
 // Puts text that was edited by hand back into the places where it was read, for formats that keep places.
 //
 // A changed word takes the place of the word that it replaces. Words that were put in beside a word share its place.
-// What has no word near it has no place: it is counted, and the reader is told.
+// A word without a neighbour that was read has no place: the page counts such words and tells the reader.
 
 const MOST_STEPS = 600; // of a comparison, 0.2 s: a text that differs more was written anew, and its middle counts as one change
 const MOST_BESIDE = 12; // words that may share the place of one: more would be a line that was never there

@@ -1,4 +1,4 @@
-// What went wrong, in the reader's language: the server's own words in English, a sentence for each code in the others.
+// Errors in the reader's language: in English the server's own words, in other languages a sentence for each code.
 
 import { h, icon } from "./dom.js";
 import { has, language, t } from "./i18n.js";
@@ -16,7 +16,7 @@ export const remedyOf = (error) => {
   return error.remedy || t("remedy.internal");
 };
 
-/** A box with what happened, what to do, and the buttons for it. */
+/** A box with the error, its remedy and buttons. */
 export function errorBox(error, ...actions) {
   const translated = language() !== "en" && error.message;
   return h("div", { class: "error-box" },

@@ -25,7 +25,7 @@ async function walked(entries) {
 async function walk(folder, found) {
   const reader = folder.createReader();
   const inside = [];
-  // It answers a hundred at a time, and nothing when there are no more.
+  // Each call lists at most a hundred entries; the last one lists none.
   for (let some; (some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])))).length; ) inside.push(...some);
   inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   for (const entry of inside) {

@@ -21,7 +21,7 @@ export class GpuPanel {
     this.outcome = null;
     this.acting = "";
     this.wake = null;
-    /** Whether the state may change at any moment. */
+    /** Whether something moves or reads, so that the state may change at any moment. */
     this.hurried = () => false;
     this.button.addEventListener("click", () => this.open(this.panel.hidden));
     document.addEventListener("keydown", (event) => {
@@ -71,7 +71,7 @@ export class GpuPanel {
     this.panel.querySelector("button")?.focus({ preventScroll: true });
   }
 
-  /** What stays while the panel is repainted, so that focus does too. */
+  /** The parts that stay while the panel is repainted, so that they keep the focus. */
   build() {
     this.title = h("h2", { id: "gpu-title" }, t("gpu.title"));
     this.engine = h("div", { class: "gpu-engine" });
@@ -149,7 +149,7 @@ export class GpuPanel {
       ),
     );
     // Endpoints have cards of their own; those of this machine have no part in it.
-    this.cards.replaceChildren(...(status.endpoints ? [] : status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [h("p", { class: "muted small-text no-card", lang: status.gpu_note ? "en" : null }, status.gpu_note || t("gpu.none"))]));
+    this.cards.replaceChildren(...(status.endpoints ? [] : status.gpus.length ? status.gpus.map((card) => this.card(card, status)) : [this.noCard(status.gpu_note)]));
     this.workers.setAttribute("aria-label", t(status.endpoints ? "gpu.endpoints" : "gpu.workers"));
     this.workers.replaceChildren(...(status.workers ?? []).map((worker, index) => this.worker(worker, index, status)), ...(status.endpoints ?? []).map((endpoint) => this.endpoint(endpoint)));
     const facts = [
@@ -162,7 +162,7 @@ export class GpuPanel {
     this.facts.replaceChildren(...facts.map(([key, value]) => h("div", {}, h("dt", {}, t(key)), h("dd", {}, value))));
     if (status.last_error) this.facts.append(h("div", { class: "wide" }, h("dt", {}, t("gpu.lastError")), h("dd", { lang: "en" }, status.last_error)));
     this.offload.hidden = !gpu;
-    // Not `disabled`: that would throw the focus away.
+    // Not `disabled`: that would take the keyboard's focus away.
     this.offload.setAttribute("aria-disabled", String(Boolean(this.acting) || state !== "gpu"));
     this.release.setAttribute("aria-disabled", String(Boolean(this.acting) || (state === "unloaded" && !status.prewarmed)));
     this.offload.classList.toggle("busy", this.acting === "offload");
@@ -205,6 +205,12 @@ export class GpuPanel {
       h("span", { class: "muted" }, `${t("gpu.served")}: ${number(endpoint.served)}`),
       failed && h("span", { class: "wide small-text", lang: "en" }, endpoint.last_error),
     );
+  }
+
+  /** The reason why no card is listed. */
+  noCard(note) {
+    const known = note ? inWords(note) : t("gpu.none");
+    return h("p", { class: "muted small-text no-card", lang: known ? null : "en" }, known || note);
   }
 
   card(card, status) {

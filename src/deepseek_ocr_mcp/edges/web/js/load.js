@@ -1,4 +1,4 @@
-// What is needed later: the page fetches it. The app in a host may fetch nothing: it has view/load.js in this place.
+// Fetches libraries when they are needed. The app in a host may fetch nothing: view/load.js takes this place there.
 
 import { h } from "./dom.js";
 

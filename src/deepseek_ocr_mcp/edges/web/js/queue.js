@@ -1,5 +1,6 @@
-// The files, their order and their reading. Each file is sent once; what follows names it. Two files are read at a
-// time, and one is sent. What a lost server cut off goes on when the server is back; what was read before stays.
+// The files, their order and their reading. Each file is sent once; later requests give its name. Two files are read
+// at a time, and one is sent. When a lost server is back, the readings that it cut off begin again; pages that were
+// read before stay.
 
 import { ApiError, answers, api, connection, gone, isGone } from "./api.js";
 import { ACTIVE } from "./states.js";
@@ -18,7 +19,7 @@ const PACE_AFTER_S = 1.5; // before that, the seconds left would be a guess
 let ids = 0;
 const newId = () => `${Date.now().toString(36)}-${++ids}-${Math.random().toString(36).slice(2, 8)}`;
 
-/** How much is done of something that takes time, and how many seconds are left. */
+/** The progress of a piece of work, and the seconds that are left. */
 export class Pace {
   constructor() {
     this.began = performance.now();
@@ -74,6 +75,11 @@ export class Item {
     return [this.error, ...this.previewErrors.values()].some((error) => error?.code === "password_needed");
   }
 
+  /** Whether the server need not be asked: it would refuse the file for its size. */
+  get unsendable() {
+    return ["empty_here", "too_large_here"].includes(this.error?.code);
+  }
+
   /** What there is to show: the answer, or the pages that are read so far. */
   get answer() {
     return this.state === "done" ? this.result : ACTIVE.has(this.state) ? this.partial : null;
@@ -125,9 +131,10 @@ export class Queue extends EventTarget {
   add(files, limitMb) {
     const added = files.map((file) => {
       const item = new Item(file, file.shownName ?? file.name);
-      if (limitMb && file.size > limitMb * 2 ** 20) {
+      const code = !file.size ? "empty_here" : limitMb && file.size > limitMb * 2 ** 20 ? "too_large_here" : "";
+      if (code) {
         item.state = "error";
-        item.error = new ApiError({ code: "too_large_here", limit: limitMb });
+        item.error = new ApiError({ code });
         item.error.values = { mb: limitMb };
         item.previewErrors.set(1, item.error);
       }
@@ -204,7 +211,7 @@ export class Queue extends EventTarget {
     }
   }
 
-  /** Does something with the item's document, and once more with a fresh one where the server has let it go. */
+  /** Calls `use` with the name of the item's document. If the server has dropped the document, sends it and calls again. */
   async withDocument(item, use) {
     const document = await this.send(item);
     try {
@@ -230,7 +237,7 @@ export class Queue extends EventTarget {
 
   start(items) {
     for (const item of items) {
-      if (!ACTIVE.has(item.state) && item.error?.code !== "too_large_here") {
+      if (!ACTIVE.has(item.state) && !item.unsendable) {
         this.set(item, "waiting", { error: null, progress: null, partial: null, position: 0, tries: 0, cuts: 0 });
       }
     }
@@ -323,7 +330,7 @@ export class Queue extends EventTarget {
   }
 
   resume() {
-    // What was cut may still be unwinding: its own pump would come too early.
+    // A reading that was cut off may not have ended yet: its own pump would come too early.
     setTimeout(() => {
       for (const item of this.items) if (item.state === "cut") this.set(item, "waiting");
       for (const item of this.items) {

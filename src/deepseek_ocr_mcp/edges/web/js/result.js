@@ -42,7 +42,7 @@ export class ResultPane extends TextPane {
   }
 
   canRetry(item) {
-    return item.error?.code !== "too_large_here";
+    return !item.unsendable;
   }
 
   failed(item) {
@@ -107,7 +107,7 @@ export class ResultPane extends TextPane {
     return list;
   }
 
-  /** The forms that need no server. */
+  /** The formats that the page makes without the server. */
   kinds(items, name) {
     const list = [
       { text: "Markdown", hint: ".md", act: () => this.saved(async () => textBlob(markdownOf(items)), `${name}.md`) },
@@ -131,7 +131,7 @@ export class ResultPane extends TextPane {
     }
   }
 
-  /** What the server makes of these files; several of them become one, each with its name above. */
+  /** The file that the server makes of these files; several become one, each under its name. */
   exported(format, items) {
     const given = { format, title: items.length > 1 ? "" : stemOf(items[0].name), mode: items[0].answer.mode, paper: paper() };
     if (BOXED.has(format)) return this.boxed(given, items);
@@ -139,7 +139,7 @@ export class ResultPane extends TextPane {
     return api.export({ ...given, pages });
   }
 
-  /** The same for a format that keeps the places of words: what was edited is put into its places. */
+  /** The same for a format that keeps the places of words: edited words get the places of the words that they replace. */
   async boxed(given, items) {
     let homeless = 0;
     const parts = [];

@@ -3,7 +3,7 @@
 const MOST = 2000; // hits of a page: more would only make the page slow
 const WORD = "[\\p{L}\\p{N}_]";
 
-/** A pattern for what is looked for; null: nothing, or no pattern. */
+/** The regular expression of the search; null: the term is empty, or no valid pattern. */
 export function pattern(term, { whole = false, regex = false } = {}) {
   if (!term.trim()) return null;
   const source = regex ? term : term.trim().replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&").replace(/\s+/g, "\\s+");
@@ -14,17 +14,17 @@ export function pattern(term, { whole = false, regex = false } = {}) {
   }
 }
 
-/** How often it stands in a text. */
+/** The number of hits in a text. */
 export function count(text, wanted) {
   let n = 0;
   for (const match of text.matchAll(wanted)) if (match[0] && ++n >= MOST) break;
   return n;
 }
 
-/** The pages of an item that have it: `[page, hits]`. */
+/** The pages of an item that have hits: `[page, hits]`. */
 export const pagesWith = (item, wanted) => (item.result?.pages ?? []).map((page) => [page.page, count(page.text, wanted)]).filter(([, hits]) => hits);
 
-/** Where it stands in what is shown. */
+/** The ranges of the hits in the text that is shown. */
 export function ranges(root, wanted) {
   const nodes = [];
   let text = "";

@@ -2,7 +2,7 @@
 
 import { language, t } from "./i18n.js";
 
-/** What a sentence looks like, and which key says the same; groups become the values `a`, `b`, `c`. */
+/** The pattern of a sentence, and the key of its translation; groups become the values `a`, `b`, `c`. */
 const SENTENCES = [
   [/^blank, no text was found\.$/, "note.blank"],
   [/^'(.*)' was not found\.$/, "says.notFound"],
@@ -24,6 +24,11 @@ const SENTENCES = [
   [/^OCR_ENGINE is auto: the embedded engine, because (.+) are not installed \(this installs them: (.+)\)\.$/, "says.autoNoPackages"],
   [/^OCR_ENGINE is auto: the embedded engine, because (.+)\.$/, "says.auto"],
   [/^OCR_ENGINE=(\S+)\.$/, "says.chosen"],
+  [/^There is no NVIDIA driver on this machine/, "says.noDriver"],
+  [/^The NVIDIA kernel driver is not loaded/, "says.driverOff"],
+  [/^This user may not use the NVIDIA driver/, "says.driverClosed"],
+  [/^The NVIDIA driver was updated while it ran/, "says.driverOld"],
+  [/^The NVIDIA driver does not answer/, "says.driverHung"],
   [/^(.*) has ([\d.]+) MiB(?: or more)?; the limit is (\d+) MiB\./, "says.tooManyMb"],
   [/^(.*) has more than (\d+) pages\./, "says.tooManyPages"],
   [/^(.*) has (\d+ by \d+) pixels; the limit is ([\d.]+) megapixels\./, "says.tooManyPixels"],

@@ -1,4 +1,4 @@
-// The states of a file on its way to its text, and what is said of them.
+// The states of a file on its way to its text, and the phrases for them.
 
 import { number, seconds, t } from "./i18n.js";
 
@@ -14,7 +14,7 @@ const withLeft = (text, pace) => (pace && pace.left !== null ? `${text} · ${t("
 /** How much of the file has been sent. */
 export const sent = (item) => withLeft(t("doing.sent", { part: number(item.file.size ? item.sent / item.file.size : 0, { style: "percent", maximumFractionDigits: 0 }) }), item.sendPace);
 
-/** What is being done for this file, in a phrase. */
+/** The step in which this file is, as a phrase. */
 export function doing(item) {
   switch (item.state) {
     case "waiting":

@@ -40,7 +40,7 @@ const KEPT = ["href", "colspan", "rowspan", "start"]; // attributes
 const EMPTY = new Set(["BR", "HR"]);
 const quoted = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/"/g, "&quot;");
 
-/** What was rendered, as HTML for a text processor: its structure, and nothing of this page's own. */
+/** The rendered text as HTML for a text processor: its structure, without classes and attributes of this page. */
 export function bareHtml(node) {
   let out = "";
   for (const child of node.childNodes) {

@@ -1,5 +1,5 @@
 // A page's text: rendered, as it was written, and part by part; while it is read, and when that failed.
-// A part, its text and its box light up together, whichever of them is pointed at or focused.
+// When the pointer or the focus is on a block, its entry, its text and its box light up together.
 
 import { copyRich, h, icon, iconButton, toast } from "./dom.js";
 import { errorBox } from "./errors.js";
@@ -60,7 +60,7 @@ export class TextPane extends EventTarget {
     this.build();
   }
 
-  /** The result that is shown, or as much of it as is there. */
+  /** The result that is shown, with the pages that are read so far. */
   get answer() {
     const { item } = this;
     return !item ? null : "answer" in item ? item.answer : item.state === "done" ? item.result : null;
@@ -300,7 +300,7 @@ export class TextPane extends EventTarget {
     return button;
   }
 
-  /** What goes on while there is text already. */
+  /** The progress above the pages that are read already. */
   strip() {
     this.bar = h("div", { class: "fill", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-label": t("progress") });
     this.doing = h("p", { class: "doing" });
@@ -447,7 +447,7 @@ export class TextPane extends EventTarget {
 
   // -- taking along
 
-  /** What the pages say, as HTML for a text processor. */
+  /** The text of the pages as HTML for a text processor. */
   async html() {
     const all = h("div", {});
     for (const page of this.answer.pages) {

@@ -1,4 +1,4 @@
-// The page and its text, side by side: what is pointed at, focused or chosen in one lights up in the other.
+// Links the page and its text: a block that is pointed at, focused or chosen in one lights up in the other.
 
 /** Returns a function that lights nothing any more: call it when either side shows something else. */
 export function together(viewer, text) {

@@ -14,7 +14,7 @@ const LEAST_SKEW = 0.8; // degrees: less is hardly seen, and as much is measured
 const LEAST_LINES = 3; // that tell how a page leans
 const MOST_SKEW = 20; // degrees: what leans more was meant so
 
-/** What a label is, for its colour. */
+/** The kind of a label, which gives the colour of its box. */
 const KINDS = [
   [/^(sub_)?title$/i, "title"],
   [/^table$/i, "table"],
@@ -93,7 +93,7 @@ export class Viewer extends EventTarget {
     new ResizeObserver(() => this.place()).observe(this.stage);
   }
 
-  /** The words of the toolbar, in the language of now. */
+  /** The words of the toolbar, in the language that is chosen. */
   relabel() {
     this.stage.setAttribute("aria-label", t("stage"));
     this.tools.setAttribute("aria-label", t("tools"));
