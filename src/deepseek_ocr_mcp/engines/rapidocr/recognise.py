@@ -30,6 +30,7 @@ __all__ = [
     "LineReading",
     "as_input",
     "as_pixels",
+    "find_leaders",
     "inked_columns",
     "inked_rows",
     "straightened",
