@@ -21,7 +21,8 @@ __all__ = ["Strokes", "read_litres", "spaces_beside_digits"]
 # the widest white without a space, and the least with one, are given behind each.
 LETTER_GAP: Final = 0.26  # between a digit and a letter: 0.23, 0.23
 LETTER_GAP_OF_1: Final = 0.33  # the same beside a 1, which is narrow in its place: 0.31, 0.32
-DIGIT_GAP: Final = 0.31  # between two digits: 0.27, 0.29; before a 1, which may be an l: 0.37, 0.35
+DIGIT_GAP: Final = 0.31  # between two digits: 0.27, 0.29
+DIGIT_GAP_BEFORE_1: Final = 0.36  # before a 1, which may be an l: 0.37, 0.35
 DIGIT_GAP_BEHIND_1: Final = 0.44  # behind a 1: 0.38, 0.44
 DIGIT_GAP_OF_11: Final = 0.5  # where both are: 0.44, 0.48
 SIGN_GAP: Final = 0.2  # how much more white is behind the sign of `No. 12` than before it: 0.17, 0.21
@@ -111,7 +112,7 @@ def _is_wide(chars: Sequence[str], n: int, gaps: Mapping[int, int], strokes: Str
         white, least = white - gaps[n - 1], SIGN_GAP_OF_1 if ones else SIGN_GAP
     elif _is_digit(before) and _is_digit(char):
         behind = DIGIT_GAP_BEHIND_1 if before == "1" else DIGIT_GAP
-        least = DIGIT_GAP_OF_11 if ones == 2 else behind
+        least = DIGIT_GAP_OF_11 if ones == 2 else DIGIT_GAP_BEFORE_1 if char == "1" else behind
     elif (_is_digit(before) and _is_letter(char)) or (_is_letter(before) and _is_digit(char)):
         least = LETTER_GAP_OF_1 if ones else LETTER_GAP
     else:
