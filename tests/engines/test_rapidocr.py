@@ -387,7 +387,7 @@ def test_small_numbers_on_a_large_page_keep_every_digit(engine, write, size: int
     assert found == Counter(expected * 6)
 
 
-@pytest.mark.parametrize("size", [22])
+@pytest.mark.parametrize("size", [17, 22])
 def test_a_space_between_a_number_and_its_unit_is_kept(engine, write, size: int) -> None:
     rows = ["0.3 l", "Flow of 5.2 l", "9.2 l of milk", "Rest 4 A", "8 J", "Tel. 0211", "Room: 14"]
     assert read(engine, write(drawn(rows, size, 400))).text.splitlines() == rows
