@@ -546,6 +546,17 @@ def test_the_progress_tells_rate_and_time_left(
     assert capsys.readouterr().err == "202 of 1,000 files, 204 pages, 4.0 pages/s, 7 min left\n"
 
 
+def test_an_argument_without_effect_is_told_once_and_not_of_each_document(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.scan("a.png")
+    for progress_as, said in (("text", "custom_prompt was not used"), ("json", '"code": "argument_unused"')):
+        given = ["--prompt", "x", "--engine", "rapidocr", "--progress", progress_as]
+        with pytest.raises(SystemExit):
+            main(["batch", str(desk.scans), "--out", str(desk.out), *given])
+        assert capsys.readouterr().err.count(said) == 1
+
+
 def test_progress_and_summary_are_json_for_programs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     line = ProgressLine(as_json=True)
     line.add(Counts(there=1, todo=3, ended=2, pages=5, failed=1))

@@ -241,6 +241,9 @@ def _check(batch: Batch, settings: Settings) -> None:
     """Refuse at once what no document could be read with."""
     if batch.request.pages:
         parse_pages(batch.request.pages, sys.maxsize)
+    for note in batch.request.notes:  # the same for all documents
+        line = json.dumps({"event": "note", **note.model_dump()}) if batch.progress == "json" else str(note)
+        print(line, file=sys.stderr, flush=True)
     if not batch.ray:  # else the engine is the cluster's, which says so itself
         with tempfile.TemporaryDirectory() as folder:
             build_service(settings, folder).check(batch.request)
