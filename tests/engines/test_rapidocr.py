@@ -387,6 +387,35 @@ def test_small_numbers_on_a_large_page_keep_every_digit(engine, write, size: int
     assert found == Counter(expected * 6)
 
 
+@pytest.mark.parametrize("size", [22])
+def test_a_space_between_a_number_and_its_unit_is_kept(engine, write, size: int) -> None:
+    rows = ["0.3 l", "Flow of 5.2 l", "9.2 l of milk", "Rest 4 A", "8 J", "Tel. 0211", "Room: 14"]
+    assert read(engine, write(drawn(rows, size, 400))).text.splitlines() == rows
+
+
+def test_digits_that_stand_apart_are_no_two_numbers(engine, write) -> None:
+    rows = ["Open 11:17 to 21:11 on 1.11.2011", "1,111,711 of 3.14", "In 1990 I went to B12", "Type X1 and 5kg"]
+    assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
+
+
+def test_the_dots_of_a_contents_page_are_no_unread_words(engine, write) -> None:
+    entries = [("Early years", 9), ("Weather", 90), ("A visit", 122), ("Low Water", 177)]
+    page = Image.new("RGB", (1000, 340), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
+    for n, (name, number) in enumerate(entries):
+        y = 40 + 70 * n
+        draw.text((60, y), name, "black", font)
+        draw.text((960, y), str(number), "black", font, anchor="ra")
+        begin, end = 72 + font.getlength(name), 948 - font.getlength(str(number))
+        for dot in range(int((end - begin) // 9)):
+            draw.text((begin + 9 * dot, y), ".", "black", font)
+    text = read(engine, write(page), "document")
+    assert not text.remark
+    for name, number in entries:
+        assert name in text.text
+        assert str(number) in text.text
+
+
 @pytest.mark.parametrize("rows", [(30, 44), (4, 16), (20, 32)])
 def test_a_crop_is_cut_to_the_ink_of_its_line(rows: tuple[int, int]) -> None:
     crop = np.full((60, 300, 3), 240, np.uint8)
@@ -578,6 +607,11 @@ def test_a_line_of_which_nothing_is_read_is_noted() -> None:
     lines = [TextLine("The office opens at seven.", (0, 0, 300, 20), 0.99), TextLine("   ", (0, 40, 300, 60), 0.52)]
     unread = find_unread([*lines, TextLine("Boats pay 48.70 a night.", (0, 80, 300, 100), 0.99)], [0.0, 0.25, 0.0])
     assert (unread.lines, unread.certain) == ((1,), True)
+
+
+def test_a_row_of_signs_is_no_foreign_script() -> None:
+    lines = [TextLine("*" * 36, (0, 0, 530, 18), 0.83), TextLine("Total 12.40", (0, 40, 200, 60), 0.99)]
+    assert find_unread(lines, [0.08, 0.0], [1.15, 0.0]).lines == ()
 
 
 def test_single_figures_in_cells_are_no_foreign_script() -> None:

@@ -71,6 +71,32 @@ def test_boxes_to_tick_are_found_ticked_and_not() -> None:
     assert ticks[1].box == pytest.approx((20, 122, 41, 143), abs=2)
 
 
+@pytest.mark.parametrize(("lean", "grain"), [(0.0, 40), (0.7, 0), (0.5, 25)])
+def test_boxes_of_a_poor_scan_are_told_though_its_tilt_is_unknown(lean: float, grain: int) -> None:
+    image, draw = drawn()
+    for r in range(4):
+        for c in range(3):
+            x, y = 45 + 200 * c, 63 + 60 * r
+            draw.rectangle((x, y, x + 18, y + 18), outline=0, width=2)
+            if (r + c) % 2:
+                draw.line((x + 4, y + 4, x + 14, y + 14), 0, 3)
+                draw.line((x + 4, y + 14, x + 14, y + 4), 0, 3)
+    turned = np.asarray(image.rotate(-lean, Image.Resampling.BICUBIC, fillcolor=255), np.int16)
+    scan = np.clip(turned + np.random.default_rng(1).integers(-grain, grain + 1, turned.shape), 0, 255)
+    ticks = find_drawn(scan.astype(np.uint8), 0.0, EM).ticks
+    assert len(ticks) == 12
+    for tick in ticks:
+        c, r = round((tick.box[0] - 45) / 200), round((tick.box[1] - 63) / 60)
+        assert tick.is_ticked == bool((r + c) % 2)
+
+
+@pytest.mark.parametrize("size", [16, 22, 34])
+def test_letters_are_no_boxes(size: int) -> None:
+    image = Image.new("L", (40 * size, 5 * size), 255)
+    ImageDraw.Draw(image).text((size, size), "O D Q B H E U C G 0 8 6 9 o OLD DOG", 0, ImageFont.load_default(size))
+    assert find_drawn(np.asarray(image), 0.0, 1.1 * size).ticks == ()
+
+
 def test_a_pattern_of_lines_has_no_rules() -> None:
     image = Image.new("L", (1200, 1200), 255)
     draw = ImageDraw.Draw(image)

@@ -36,8 +36,11 @@ THICK_EM: Final = 0.4  # most thickness of a rule; thicker is a bar or the groun
 SLOPE: Final = 0.02  # of its length a rule may climb: the tilt of a page of short lines is known to a degree
 NEIGHBOURHOOD: Final = 31  # pixels: ink is darker than the mean around it …
 DARKER: Final = 12  # … by so many of 255 levels; less, and the grain of paper is ink
+GRAINS: Final = 3.0  # times the usual difference of two pixels of paper side by side is ink darker, at least
+GRAIN_ROWS: Final = 7  # one of so many rows is measured
 DARK_PAGE: Final = 110  # a page whose middle level is darker has light ink
 ENOUGH_EM: Final = 15.0  # pixels: lines of a page that are higher are reduced to it; rules stay visible
+FORM_EM: Final = 26.0  # the same of a page with boxes: a second look tells better which of them are ticked
 MOST_PIXELS: Final = 6_000_000  # of a page that is looked at; larger ones are reduced further
 MOST_TICKS: Final = 500  # bounds the time
 MOST_RULES: Final = 2000  # more are a pattern
@@ -46,6 +49,7 @@ TICK_EM: Final = (0.7, 1.8)  # the side of a box to tick
 TICK_PIXELS: Final = 10  # at least; a letter of that size looks like a box
 SQUARE: Final = 0.2  # by so much the sides may differ
 EDGE: Final = 0.92  # of each side of a box is inked
+CORNER: Final = 0.5  # of each corner of a box is inked; an o has none
 EDGE_WIDTH: Final = 0.12  # of a side: how far from its place the ink of a side may be
 TICKED: Final = 0.08  # of its inside is inked, when it is ticked; scans leave specks
 TOUCHED: Final = 0.02  # of its inside, at most, is inked when it is not; between, nobody can tell: taken as ticked
@@ -77,15 +81,32 @@ def find_drawn(pixels: Pixels, tilt: float, em: float) -> PageDrawing:
     """
     if em < 4:
         return PageDrawing()
-    scale = min(1.0, ENOUGH_EM / em, math.sqrt(MOST_PIXELS / max(1, pixels.shape[0] * pixels.shape[1])))
+    scale = _scale(pixels, ENOUGH_EM, em)
     ink = _ink(pixels, tilt, scale)
     size = em * scale
     rules = [*_rules(ink, size, level=True), *_rules(ink, size, level=False)]
     if len(rules) > MOST_RULES:
         return PageDrawing()
-    found = islice(_ticks(ink, size), MOST_TICKS)
-    ticks = tuple(TickBox(_scaled(tick.box, 1 / scale), tick.is_ticked) for tick in found)
-    return PageDrawing(tuple(_scaled(rule, 1 / scale) for rule in rules), ticks)
+    ticks = _ticks_at(ink, em, scale)
+    if ticks and scale < (finer := _scale(pixels, FORM_EM, em)):
+        better = _ticks_at(_ink(pixels, tilt, finer), em, finer)
+        ticks = [*better, *(tick for tick in ticks if not any(_overlap(tick.box, other.box) for other in better))]
+    return PageDrawing(tuple(_scaled(rule, 1 / scale) for rule in rules), tuple(ticks))
+
+
+def _scale(pixels: Pixels, enough: float, em: float) -> float:
+    """The scale at which a page is looked at: lines as high as `enough` says, and a bounded number of pixels."""
+    return min(1.0, enough / em, math.sqrt(MOST_PIXELS / max(1, pixels.shape[0] * pixels.shape[1])))
+
+
+def _ticks_at(ink: Pixels, em: float, scale: float) -> list[TickBox]:
+    """The boxes to tick, in pixels of the page, as they are seen at a scale."""
+    found = islice(_ticks(ink, em * scale), MOST_TICKS)
+    return [TickBox(_scaled(tick.box, 1 / scale), tick.is_ticked) for tick in found]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _scaled(box: Box, by: float) -> Box:
@@ -104,9 +125,15 @@ def _ink(pixels: Pixels, tilt: float, scale: float) -> Pixels:
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt, 1.0)
         grey = cv2.warpAffine(grey, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mask: Pixels = cv2.adaptiveThreshold(
-        grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, NEIGHBOURHOOD, DARKER
+        grey, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, NEIGHBOURHOOD, max(DARKER, GRAINS * _grain(grey))
     )
     return mask
+
+
+def _grain(grey: Pixels) -> float:
+    """How much the levels of paper vary from one pixel to the next: the deviation of most neighbours."""
+    part = grey[::GRAIN_ROWS].astype(np.int16)
+    return float(np.median(np.abs(np.diff(part, axis=1)))) if part.shape[1] > 1 else 0.0
 
 
 def _rules(ink: Pixels, em: float, *, level: bool) -> Iterator[Box]:
@@ -148,7 +175,11 @@ def _ticks(ink: Pixels, em: float) -> Iterator[TickBox]:
         square = ink[top : top + height, left : left + width]
         edge = max(2, round(EDGE_WIDTH * min(width, height)))
         sides = (square[:edge].max(0), square[-edge:].max(0), square[:, :edge].max(1), square[:, -edge:].max(1))
-        if min(float(side.mean()) for side in sides) < 255 * EDGE:
+        # A page that leans a little more than its tilt says moves the ends of a side; its corners stay.
+        ends = (square[y, x] for y in (np.s_[:edge], np.s_[-edge:]) for x in (np.s_[:edge], np.s_[-edge:]))
+        has_sides = min(float(side.mean()) for side in sides) >= 255 * EDGE
+        leans = min(float(side[edge:-edge].mean()) for side in sides) >= 255 * EDGE
+        if not (has_sides or (leans and min(float(end.mean()) for end in ends) >= 255 * CORNER)):
             continue
         inner = max(edge + 1, round(0.22 * min(width, height)))
         inside = square[inner:-inner, inner:-inner]

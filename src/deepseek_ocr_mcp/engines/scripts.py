@@ -165,16 +165,21 @@ def find_unread(lines: Sequence[TextLine], shares: Sequence[float], gaps: Sequen
         gaps: of each line, the longest stretch of such ink, in heights of the line; empty: unknown.
     """
     found = _find_foreign(lines, shares)
-    in_part = [n for n, gap in enumerate(gaps) if gap >= LOST_WORD and lines[n].text.strip() and n not in found.noise]
+    in_part = [n for n, gap in enumerate(gaps) if gap >= LOST_WORD and n not in found.noise and _has_words(lines[n])]
     if not in_part:
         return found
     return replace(found, lines=tuple(sorted({*found.lines, *in_part})), certain=True, total=len(lines))
 
 
+def _has_words(line: TextLine) -> bool:
+    """Whether a line is more than a row of signs: the model loses a few of forty asterisks."""
+    return any(char.isalnum() for char in line.text)
+
+
 def _find_foreign(lines: Sequence[TextLine], shares: Sequence[float]) -> Unread:
     """The lines that are foreign as a whole."""
     lengths = [_length(line) for line in lines]
-    shares = [share if line.text.strip() else 1.0 for line, share in zip(lines, shares, strict=True)]
+    shares = [share if line.text.strip() or not share else 1.0 for line, share in zip(lines, shares, strict=True)]
     telling = [n for n, length in enumerate(lengths) if length >= LONG]
     if sum(lengths[n] for n in telling) < ENOUGH:  # a page of a few words
         telling = [n for n, length in enumerate(lengths) if length >= SHORT]
@@ -246,7 +251,7 @@ def _is_doubtful(line: TextLine, length: float, share: float) -> bool:
     """Whether a line may be foreign, faint or badly blurred."""
     text = "".join(line.text.split())
     density = (len(text) + len(NO_SPACES.findall(text))) / length
-    is_sure = line.score >= SURE_SCORE and share == 0
+    is_sure = (line.score >= SURE_SCORE or "…" in text) and share == 0  # a leader is long and has no letters
     return _is_greek(text) or line.score < READABLE_SCORE or (density < READABLE_DENSITY and not is_sure)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -22,6 +22,7 @@ from ...layout.lines import TextLine
 from ..sheet import LONG, Pixels, Region, column_contrast, crop_region, inset, outline
 from .models import SpareModel
 from .run import ModelRun
+from .spaces import Strokes, read_litres, spaces_beside_digits
 
 __all__ = [
     "NOTHING",
@@ -29,6 +30,7 @@ __all__ = [
     "LineReading",
     "as_input",
     "as_pixels",
+    "find_leaders",
     "inked_columns",
     "inked_rows",
     "straightened",
@@ -72,6 +74,11 @@ SOLID_INK: Final = 0.8  # of the box around it is ink: a dash; letters fill half
 STROKE_GAP: Final = 0.1  # of a crop's height: white between a letter and its accent, less than between two lines
 LOST_INK: Final = 0.35  # of the strongest contrast in a line: letters that touch come apart, faint ones still count
 LOST_REACH: Final = 7  # pixels of a line: how far from its ink the model may place a character
+LEADER: Final = "…"  # stands for a row of dots
+LEADER_DOTS: Final = 8  # at least; an ellipsis has three, a line for a signature is one stroke
+DOT_WIDTH: Final = 12  # pixels of a line that a dot is wide at most: three of small type run into each other
+LEADER_STEP: Final = 2.5  # times the usual step is the widest between two dots: scans lose one
+LOST_SHARE: Final = 0.05  # of a line's ink; where less has no character, nobody asks whether it is dots
 LEAST_CONTRAST: Final = 24  # of 255; a line with less holds no ink
 FAINT_INK: Final = 0.25  # of the strongest contrast in a line: a column with less is white
 
@@ -111,7 +118,7 @@ NOTHING: Final = LineReading("", 0.0, ())
 class _Characters:
     """What a model found in a line: the steps that hold characters, and each one's code and probability."""
 
-    at: NDArray[np.intp]
+    at: NDArray[np.floating[Any]]
     codes: NDArray[np.intp]
     likely: NDArray[np.float32]
 
@@ -119,6 +126,18 @@ class _Characters:
     def score(self) -> float:
         """The mean probability; 0 where there is no character."""
         return float(self.likely.mean()) if len(self.at) else 0.0
+
+    def moved(self, steps: float) -> _Characters:
+        """The same, so many steps further to the right."""
+        return replace(self, at=self.at + steps)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Characters]) -> _Characters:
+        """Several parts of a line as one."""
+        if not parts:
+            return cls(np.zeros(0), np.zeros(0, np.intp), np.zeros(0, np.float32))
+        at, codes, likely = zip(*((part.at, part.codes, part.likely) for part in parts), strict=True)
+        return cls(np.concatenate(at), np.concatenate(codes), np.concatenate(likely))
 
 
 class LineReader:
@@ -157,17 +176,43 @@ class LineReader:
         way = cv2.INTER_AREA if height > 2 * LINE_HEIGHT else cv2.INTER_LINEAR
         line = cv2.resize(crop, (wide, LINE_HEIGHT), interpolation=way)
         begin, end = inked_columns(line)
-        found = _characters(run, self._session, line[:, begin:end])
-        if self._exact is not None and found.score < SURE_SCORE:
-            found = _characters(run, self._exact.session(), line[:, begin:end])
+        found = self._read_pieces(run, line, begin, end)
         read = [self._alphabet[code] for code in found.codes]
         printed = np.array([not char.isspace() for char in read], dtype=bool)
         unread, gap = _unread_ink(line, begin + (found.at[printed] + 0.5) * LINE_STRIDE)
-        if not len(found.at):
+        if not any(char not in f"{LEADER} " for char in read):  # a leader alone is no text
             return replace(NOTHING, unread=unread, gap=gap)
-        chars, places = with_spaces(read, [float(step) for step in found.at])
+        read, dropped = _beside_digits(line, read, begin + (found.at + 0.5) * LINE_STRIDE)
+        chars, places = with_spaces(read, [float(step) for step in found.at], dropped)
         centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
-        return LineReading(_half_width("".join(chars)), found.score, centres, unread, gap)
+        text = "".join(chars)
+        if text.endswith(f"{LEADER} "):
+            text, centres = text[:-1], centres[:-1]
+        return LineReading(_half_width(text), found.score, centres, unread, gap)
+
+    def _read_pieces(self, run: ModelRun, line: Pixels, begin: int, end: int) -> _Characters:
+        """What is read in these columns of a line: the parts between leaders, and an ellipsis for each leader."""
+        parts: list[_Characters] = []
+        leaders = find_leaders(line[:, begin:end])
+        for (_, left), (right, following) in pairwise([(0, 0), *leaders, (end - begin, 0)]):
+            if right - left >= LINE_STRIDE:
+                parts.append(self._read_piece(run, line[:, begin + left : begin + right]).moved(left / LINE_STRIDE))
+            if following:
+                parts.append(self._leader((right + following) / 2 / LINE_STRIDE))
+        return parts[0] if len(parts) == 1 else _Characters.joined(parts)
+
+    def _read_piece(self, run: ModelRun, piece: Pixels) -> _Characters:
+        found = _characters(run, self._session, piece)
+        if self._exact is not None and found.score < SURE_SCORE:
+            found = _characters(run, self._exact.session(), piece)
+        return found
+
+    def _leader(self, middle: float) -> _Characters:
+        """An ellipsis between two spaces, at this step."""
+        space, dots = len(self._alphabet) - 1, self._alphabet.index(LEADER)
+        return _Characters(
+            np.array([middle - 1, middle, middle + 1]), np.array([space, dots, space]), np.ones(3, np.float32)
+        )
 
 
 def _characters(run: ModelRun, session: Any, line: Pixels) -> _Characters:
@@ -182,7 +227,20 @@ def _characters(run: ModelRun, session: Any, line: Pixels) -> _Characters:
     likely = steps[at, best[at]]
     if in_integers:
         likely = 1 / np.exp(steps[at] - likely[:, None]).sum(axis=1)
-    return _Characters(at, best[at], likely)
+    return _Characters(at.astype(np.float64), best[at], likely)
+
+
+def _beside_digits(
+    line: Pixels, chars: list[str], places: NDArray[np.floating[Any]]
+) -> tuple[list[str], frozenset[int]]:
+    """The characters of a line, and before which of them a space is there in ink; looks at lines with digits only."""
+    if not any(char.isdecimal() for char in chars):
+        return chars, frozenset()
+    strokes = Strokes.of(line, chars, places)
+    if not len(strokes.columns):
+        return chars, frozenset()
+    dropped = spaces_beside_digits(chars, strokes)
+    return read_litres(chars, strokes, dropped), dropped
 
 
 def _half_width(text: str) -> str:
@@ -190,8 +248,12 @@ def _half_width(text: str) -> str:
     return text if any(CJK_FROM <= char < FULL_WIDTH_FROM for char in text) else text.translate(HALF_WIDTH)
 
 
-def with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[float]]:
-    """The characters and their steps, with the spaces that the model dropped where it left room for one."""
+def with_spaces(chars: list[str], steps: list[float], dropped: Collection[int] = ()) -> tuple[list[str], list[float]]:
+    """The characters and their steps, with the spaces that the model dropped where it left room for one.
+
+    Args:
+        dropped: the numbers of the characters before which a space is there in ink.
+    """
     gaps = [b - a for n, (a, b) in enumerate(pairwise(steps)) if not chars[n].isspace() and not chars[n + 1].isspace()]
     pitch = statistics.median(gaps) if gaps else 0
     text, places = chars[:1], steps[:1]
@@ -203,7 +265,8 @@ def with_spaces(chars: list[str], steps: list[float]) -> tuple[list[str], list[f
             needs = DROPPED_SENTENCE
         else:
             needs = DROPPED_STOP
-        if char.isalpha() and max(before, char) < CJK_FROM and b - a >= needs * pitch > 0:
+        leaves_room = char.isalpha() and max(before, char) < CJK_FROM and b - a >= needs * pitch > 0
+        if n in dropped or leaves_room:
             text.append(" ")
             places.append((a + b) / 2)
         text.append(char)
@@ -240,6 +303,27 @@ def inked_columns(line: Pixels) -> tuple[int, int]:
     begin -= -(end - begin) % LINE_STRIDE // 2
     end += -(end - begin) % LINE_STRIDE
     return max(0, begin), min(len(contrast), end)
+
+
+def find_leaders(line: Pixels) -> list[tuple[int, int]]:
+    """Begin and end of each row of dots that leads from a text to a number: columns of the line.
+
+    The model reads a line with a leader badly: it loses spaces and digits at both of its ends.
+    """
+    contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
+    strokes = np.flatnonzero(np.diff(contrast > FAINT_INK * contrast.max(), prepend=False, append=False)).reshape(-1, 2)
+    narrow = strokes[:, 1] - strokes[:, 0] <= DOT_WIDTH
+    leaders = []
+    for first, last in np.flatnonzero(np.diff(narrow, prepend=False, append=False)).reshape(-1, 2).tolist():
+        if last - first < LEADER_DOTS:
+            continue
+        flat = _are_flat(line, strokes[first:last])
+        for begin, end in np.flatnonzero(np.diff(flat, prepend=False, append=False)).reshape(-1, 2).tolist():
+            dots = strokes[first + begin : first + end]
+            steps = np.diff(dots[:, 0])
+            if len(dots) >= LEADER_DOTS and steps.max() <= LEADER_STEP * np.median(steps):
+                leaders.append((int(dots[0, 0]), int(dots[-1, 1])))
+    return leaders
 
 
 def inked_rows(crop: Pixels) -> tuple[int, int]:
@@ -289,16 +373,27 @@ def _unread_ink(line: Pixels, places: NDArray[np.floating[Any]]) -> tuple[float,
     """
     contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
     if contrast.max() < LEAST_CONTRAST:
-        return 0.0, 0.0
+        return 0.0 if len(places) else 1.0, 0.0
     ink = contrast > LOST_INK * contrast.max()
     strokes = np.flatnonzero(np.diff(ink, prepend=False, append=False)).reshape(-1, 2)
     before = np.searchsorted(places, strokes[:, 0] - LOST_REACH)
     after = np.searchsorted(places, strokes[:, 1] + LOST_REACH, side="right")
     is_lost = before == after
     widths = strokes[:, 1] - strokes[:, 0]
+    if widths[is_lost].sum() >= LOST_SHARE * widths.sum():
+        is_lost[is_lost] = ~_are_flat(line, strokes[is_lost])
     stretches = np.split(np.where(is_lost, widths, 0), np.flatnonzero(~is_lost))
     longest = max(int(stretch.sum()) for stretch in stretches)
-    return float(widths[is_lost].sum() / ink.sum()), longest / LINE_HEIGHT
+    return float(widths[is_lost].sum() / widths.sum()), longest / LINE_HEIGHT
+
+
+def _are_flat(line: Pixels, strokes: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """For each stroke, given by its columns, whether it is too low for a letter: the dots of a leader, a rule."""
+    grey = line.astype(np.int16).sum(axis=2)
+    away = np.abs(grey - np.median(grey))
+    ink = away > INK_FROM * np.percentile(away, 99)
+    heights = [np.flatnonzero(ink[LINE_EDGE:-LINE_EDGE, a:b].any(axis=1)) for a, b in strokes.tolist()]
+    return np.array([len(rows) == 0 or rows[-1] - rows[0] < FLAT_INK * LINE_HEIGHT for rows in heights], dtype=bool)
 
 
 def straightened(
