@@ -189,6 +189,22 @@ def test_the_bundle_is_small_says_what_it_is_and_holds_nothing_else(unpacked: Pa
     assert packed == {name for name in ours if "__pycache__" not in name}
 
 
+def pins_of_the_images() -> dict[str, str]:
+    lines = (ROOT / "deploy" / "constraints-cpu.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_bundle_names_the_releases_that_were_tested_and_no_address(unpacked: Path) -> None:
+    project = tomllib.loads((unpacked / "pyproject.toml").read_text())
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"] == ours["project"]
+    named = [f"{name}=={release}" for name, release in pins_of_the_images().items()]
+    assert project["tool"]["uv"] == {"constraint-dependencies": named, "build-constraint-dependencies": named}
+    needed = {re.split(r"[^A-Za-z0-9_.-]", each)[0].lower() for each in ours["project"]["dependencies"]}
+    assert needed <= pins_of_the_images().keys()
+    assert not [line for line in named if "://" in line or "@" in line]
+
+
 def as_the_client_starts_it(unpacked: Path, **chosen: Any) -> dict[str, Any] | None:
     """What mcpb's own code makes of the manifest and of what the user chose."""
     script = """
@@ -242,6 +258,11 @@ async def test_the_bundle_starts_with_uv_and_reads_in_the_folders_that_were_chos
             assert "TOTAL" in said(read)
             refused = await client.call_tool("ocr_image", {"image": str(other / RECEIPT.name)})
             assert refused.is_error
+    installed = [path.stem.rpartition("-") for path in (unpacked / ".venv").rglob("*.dist-info")]
+    releases = {name.lower().replace("_", "-"): release for name, _, release in installed}
+    pins = pins_of_the_images()
+    assert len(releases) > 20
+    assert {name: release for name, release in releases.items() if pins.get(name, release) != release} == {}
 
 
 def test_without_a_folder_the_bundle_is_not_started(unpacked: Path) -> None:

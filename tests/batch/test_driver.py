@@ -25,7 +25,7 @@ import anyio
 import pyarrow.parquet
 import pytest
 
-from deepseek_ocr_mcp.batch import driver, progress
+from deepseek_ocr_mcp.batch import driver, progress, sources
 from deepseek_ocr_mcp.batch.cluster import Cluster, found_here, part_rows
 from deepseek_ocr_mcp.batch.counts import Counts
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
@@ -546,6 +546,17 @@ def test_the_progress_tells_rate_and_time_left(
     assert capsys.readouterr().err == "202 of 1,000 files, 204 pages, 4.0 pages/s, 7 min left\n"
 
 
+def test_an_argument_without_effect_is_told_once_and_not_of_each_document(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.scan("a.png")
+    for progress_as, said in (("text", "custom_prompt was not used"), ("json", '"code": "argument_unused"')):
+        given = ["--prompt", "x", "--engine", "rapidocr", "--progress", progress_as]
+        with pytest.raises(SystemExit):
+            main(["batch", str(desk.scans), "--out", str(desk.out), *given])
+        assert capsys.readouterr().err.count(said) == 1
+
+
 def test_progress_and_summary_are_json_for_programs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     line = ProgressLine(as_json=True)
     line.add(Counts(there=1, todo=3, ended=2, pages=5, failed=1))
@@ -648,6 +659,30 @@ def test_a_list_names_documents_and_a_later_list_adds_to_it(desk: Desk) -> None:
     assert (summary.read, summary.there, summary.exit_code) == (1, 1, 3)
     assert "folders in a list" in summary.left_out
     assert desk.manifest()["b/c.pdf"].output == f"{str(desk.scans).lstrip('/')}/b/c.pdf.md"
+
+
+def test_a_long_list_goes_to_the_workers_in_parts_and_leaves_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LISTED", 2)
+    monkeypatch.setattr(sources, "LOOKED_UP", 2)
+    for number in range(5):
+        desk.scan(f"{number}.png")
+    monkeypatch.chdir(desk.scans)
+    lines = "".join(f"{number}.png\r\n" for number in (0, 1, 2, 3, 4, 0))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    parts: list[list[SourcePart]] = []
+    whole = desk.stream
+
+    def stream(found: Any, settings: Any, current: Any, listed: list[SourcePart], ledger: Any) -> Iterator[Counts]:
+        parts.append(listed)
+        yield from whole(found, settings, current, listed, ledger)
+
+    monkeypatch.setattr(driver, "stream", stream)
+    summary = desk.run(source="@-")
+    assert (summary.documents, summary.read, len(parts[0])) == (5, 5, 3)
+    assert desk.units == [f"{str(desk.scans).lstrip('/')}/{number}.png 1" for number in range(5)], "in their order"
+    assert desk.state() == ["lock"], "the lines that the workers read are gone"
 
 
 def test_a_list_of_files_and_urls_is_refused(desk: Desk) -> None:

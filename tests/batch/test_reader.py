@@ -126,6 +126,13 @@ def test_a_short_document_is_written_with_its_row_and_a_repeated_row_reads_nothi
     assert bench.read(reader, task) == counts, "its actor died after it: the next one counts it, and reads nothing"
 
 
+def test_a_row_of_the_manifest_repeats_no_note_about_arguments(bench: Any) -> None:
+    reading = ReadOptions("document", custom_prompt="x")
+    bench.current = replace(bench.current, options=replace(OPTIONS, reading=reading))
+    bench.read(bench.reader("Echo"), bench.task("a.png", png()))
+    assert bench.rows()["a.png"].notes == ""
+
+
 def test_a_unit_of_a_longer_document_waits_on_disk_for_the_others(bench: Any) -> None:
     reader = bench.reader("Echo")
     first = bench.task("two.tiff", tiff(30, 31), "1", "2")

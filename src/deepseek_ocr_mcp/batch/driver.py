@@ -45,7 +45,7 @@ from .metrics import served
 from .plan import Round, Rules
 from .progress import ProgressLine
 from .shards import FORMATS, gather, is_shard
-from .sources import SourcePart, list_part, parts_of
+from .sources import LIST, SourcePart, list_part, parts_of
 from .state import FILES, MANIFEST, UNITS, Options
 
 __all__ = ["Batch", "Summary", "run_batch"]
@@ -199,6 +199,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
             is_whole = True
         finally:  # the cluster is gone: nobody writes
             merge_manifest(out, run=run if is_whole else "")
+            out.remove(out.names(LIST))
         lost = gather(out, batch.format) if batch.format != FILES else 0
         if lost:
             raise OcrError(
@@ -240,6 +241,9 @@ def _check(batch: Batch, settings: Settings) -> None:
     """Refuse at once what no document could be read with."""
     if batch.request.pages:
         parse_pages(batch.request.pages, sys.maxsize)
+    for note in batch.request.notes:  # the same for all documents
+        line = json.dumps({"event": "note", **note.model_dump()}) if batch.progress == "json" else str(note)
+        print(line, file=sys.stderr, flush=True)
     if not batch.ray:  # else the engine is the cluster's, which says so itself
         with tempfile.TemporaryDirectory() as folder:
             build_service(settings, folder).check(batch.request)

@@ -35,7 +35,7 @@ def part_row(parts: Sequence[SourcePart], of: int) -> dict[str, Any]:
 
 def _parts_of_row(row: Mapping[str, Any]) -> list[SourcePart]:
     return [
-        SourcePart(**{**data, **{name: tuple(data[name]) for name in ("pattern", "dirs", "listed")}})
+        SourcePart(**{**data, "pattern": tuple(data["pattern"]), "dirs": tuple(data["dirs"])})
         for data in json.loads(row["parts"])
     ]
 

@@ -6,12 +6,15 @@ nothing that was named vanishes: a name that is no document is yielded, too, wit
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -22,11 +25,13 @@ from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolder
 from ..documents.paths import READABLE
 from ..documents.reach import Reach
 from ..errors import BadRequest
-from .files import PAGE, Location, SourceDocument, lists_in_pages, place_of, translated
+from .files import PAGE, STATE, Location, SourceDocument, lists_in_pages, place_of, translated
 
-__all__ = ["SourcePart", "list_part", "parts_of"]
+__all__ = ["LIST", "SourcePart", "list_part", "parts_of"]
 
-LISTED: Final = 1_000  # documents of a list that one part holds
+LIST: Final = f"{STATE}/list"
+LISTED: Final = 5_000  # documents of a list that one part holds
+LOOKED_UP: Final = 16  # URLs of a list at once: each is a request
 PARTS: Final = 64  # that are enough to keep all listers busy until the end
 FOLDER_ENTRIES: Final = 10_000  # a folder of more names is listed by one task: to look for its folders takes as long
 # What file systems call the time or the content of a file.
@@ -49,8 +54,8 @@ class SourcePart:
     """Elsewhere: only the files in the prefix itself, not those in its folders."""
     dirs: tuple[str, ...] = ()
     """The allowed folders of this machine; empty: all."""
-    listed: tuple[str, ...] = ()
-    """Instead of a pattern: documents of a list, their whole paths or URLs."""
+    listed: str = ""
+    """Instead of a pattern: the path or URL of a file that names a document in each line, by its whole path or URL."""
     leave_out: str = ""
     """The folder that the texts go to: nothing in it is a document."""
 
@@ -68,7 +73,7 @@ def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
         OcrError: the file system refused, or is not known.
     """
     if text.startswith("@"):
-        return _listed_parts(text[1:], reach)
+        return _listed_parts(text[1:], out, reach)
     place = place_of(text)
     if not place.local:
         return _remote_parts(place, out)
@@ -84,28 +89,39 @@ def parts_of(text: str, out: Location, reach: Reach) -> list[SourcePart]:
     return []
 
 
-def _listed_parts(path: str, reach: Reach) -> list[SourcePart]:
-    """The documents that a list names, one a line. Empty lines do not count."""
-    with translated(path):
-        if path == "-":
-            lines = sys.stdin.buffer.read().splitlines()
-        else:
-            with open(path, "rb") as file:
-                lines = file.read().splitlines()
-    names: dict[str, None] = {}  # each once, in their order
-    for line in map(os.fsdecode, lines):
-        if line.strip():
-            place = place_of(line.strip())
-            names[os.path.normpath(place.url) if place.local else place.url] = None
-    every = list(names)
-    if len({place_of(name).local for name in every}) > 1:
-        raise BadRequest(
-            f"The list {path} names both files of this machine and URLs.", remedy="Make two lists, with an --out each."
-        )
-    return [
-        SourcePart("/", listed=tuple(every[at : at + LISTED]), dirs=tuple(reach.dirs))
-        for at in range(0, len(every), LISTED)
-    ]
+def _listed_parts(path: str, out: Location, reach: Reach) -> list[SourcePart]:
+    """The documents that a list names, one a line. The lines go to the output folder, where the workers find them."""
+    out.remove(out.names(LIST))
+    parts: list[SourcePart] = []
+    with translated(path), contextlib.ExitStack() as stack:
+        lines = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
+        names = _names_in(lines, path)
+        while chunk := list(itertools.islice(names, LISTED)):
+            name = f"{LIST}/{len(parts):06}"
+            out.write(name, b"\n".join(chunk))
+            parts.append(SourcePart("/", listed=out.url_of(name), dirs=tuple(reach.dirs)))
+    return parts
+
+
+def _names_in(lines: Iterable[bytes], path: str) -> Iterator[bytes]:
+    """What the lines name, in their order, each once. Empty lines do not count. Of each name 16 bytes are held."""
+    seen: set[bytes] = set()
+    is_local: bool | None = None
+    for line in lines:
+        if not line.strip():
+            continue
+        place = place_of(os.fsdecode(line.strip()))
+        name = os.fsencode(os.path.normpath(place.url) if place.local else place.url)
+        if is_local is not None and place.local != is_local:
+            raise BadRequest(
+                f"The list {path} names both files of this machine and URLs.",
+                remedy="Make two lists, with an --out each.",
+            )
+        is_local = place.local
+        key = hashlib.blake2b(name, digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            yield name
 
 
 def _divided(whole: SourcePart) -> list[SourcePart]:
@@ -169,9 +185,17 @@ def list_part(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
         OcrError: the file system refused.
     """
     if part.listed:
-        yield from map(partial(_listed_document, dirs=part.dirs), part.listed)
+        yield from _list_listed(part)
         return
     yield from _list_local(part) if part.local else _list_remote(part)
+
+
+def _list_listed(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
+    folder, _, name = part.listed.rpartition("/")
+    names = [os.fsdecode(line) for line in Location(folder).read(name).split(b"\n")]
+    with ThreadPoolExecutor(LOOKED_UP, "list") as looks:
+        for at in range(0, len(names), LOOKED_UP):
+            yield from looks.map(partial(_listed_document, dirs=part.dirs), names[at : at + LOOKED_UP])
 
 
 def _listed_document(name: str, dirs: Sequence[str]) -> SourceDocument | Unlisted:

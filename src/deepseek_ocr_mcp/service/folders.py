@@ -41,10 +41,8 @@ RETRY_S: Final = 1.0  # seconds between two tries while the model loads or the q
 MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
 MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
-ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files"})
-"""The codes of notes that say how an answer was given, and limit no text."""
-HARMLESS: Final[frozenset[NoteCode]] = ABOUT_ANSWER | {"argument_unused"}
-"""Also those that every document of the folder would repeat."""
+ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
+"""The codes of notes that limit no text, or that every document of a folder or of a batch would repeat."""
 
 
 @dataclass(eq=False)
@@ -305,7 +303,7 @@ class FolderReader:
             if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
                 raise
             return Outcome("failed", error=exc)
-        notes = tuple(note for note in answer.result.notes if note.code not in HARMLESS)
+        notes = tuple(note for note in answer.result.notes if note.code not in ABOUT_ANSWER)
         return Outcome("read", IndexedText(len(answer.result.pages), len(answer.result.text), notes))
 
     # -- telling
