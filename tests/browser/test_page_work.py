@@ -561,8 +561,13 @@ def test_a_page_is_turned_with_its_boxes(visitor: Visitor, scholar: HttpServer) 
     page.get_by_role("button", name="Turn the page").click()
     turned_wide, turned_high = shape()
     assert turned_high > turned_wide
-    box.hover(force=True)
-    expect(page.locator('.bit.lit[data-block="2"]').first).to_be_visible()
+
+    def lights_up() -> bool:
+        """Whether the pointer, on the box as it lies now, lights up its text."""
+        box.hover(force=True)
+        return page.locator('.bit.lit[data-block="2"]').count() > 0
+
+    wait_until(lights_up)
     page.locator(".stage").press("Shift+R")
     assert shape() == pytest.approx((wide, high), abs=1)
 
