@@ -18,8 +18,8 @@ from deepseek_ocr_mcp import __version__
 ROOT = Path(__file__).parents[1]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 NEEDED = ("scripts/release", "scripts/bundle", "packaging", "src", "pyproject.toml", "README.md", "LICENSE",
-          "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore", "deploy/hashes-cpu.txt",
-          "deploy/hashes-gpu.txt")  # fmt: skip
+          "CHANGELOG.md", "CONTRIBUTING.md", "server.json", ".gitignore", "deploy/constraints-cpu.txt",
+          "deploy/hashes-cpu.txt", "deploy/hashes-gpu.txt")  # fmt: skip
 VERSION_FILE = "src/deepseek_ocr_mcp/__init__.py"
 
 
