@@ -423,6 +423,13 @@ def test_a_sign_that_no_word_has_is_compared_with_the_page(tmp_path: Path, word:
     assert (found["usable"], found["partial"]) == (is_whole, not is_whole)
 
 
+def test_a_unit_of_another_alphabet_has_a_capital_within(say: Say) -> None:
+    sheet = Sheet()
+    for n in range(3):
+        sheet.text(72, 100 + 20 * n, "Давление 101 кПа, мощность 15 кВт.", 12, "U")
+    assert say(sheet, "free").split("\n")[-1].endswith("Давление 101 кПа, мощность 15 кВт.")
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])
