@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +23,7 @@ __all__ = ["Strokes", "read_litres", "spaces_beside_digits"]
 # reduced: the widest white without a space, and the least with one, stand behind each. Most limits lie above both: a
 # space that is not told leaves the reading of the model as it is, but a number that is cut is another number. With
 # these, no number of 3,294 drawn words in twelve further typefaces is cut, also with letters 0.12 em apart; of codes
-# such as X95 five come apart, in one typeface with such letters.
+# such as X95 three come apart, in one typeface with such letters.
 LETTER_GAP: Final = 0.33  # between a digit and a letter: 0.23, 0.23
 LETTER_GAP_OF_1: Final = 0.42  # the same beside a 1, which is narrow in its place: 0.31, 0.32
 DIGIT_GAP: Final = 0.42  # between two digits: 0.27, 0.29
@@ -31,7 +33,7 @@ DIGIT_GAP_OF_11: Final = 0.62  # where both are: 0.44, 0.48
 SIGN_GAP: Final = 0.2  # how much more white is behind the sign of `No. 12` than before it: 0.17, 0.21
 SIGN_GAP_OF_1: Final = 0.27  # 0.19, 0.31
 
-WIDER: Final = 2.2  # times the usual white of its line, and not less than the widest: letters may stand apart
+WIDER: Final = 2.2  # times the median of all gaps of its line: where most are wide, its characters stand apart
 WIDEST: Final = 1.8  # times the widest white of its line: digits of typewriters stand apart
 ALONE: Final = 0.4  # of a digit and a letter without other gaps in their line
 ENOUGH: Final = 2  # other gaps of a line, at least, tell how its digits stand
@@ -45,11 +47,11 @@ TALLER: Final = 1.07  # times the height of a digit is an l with feet
 ONE_SPACE: Final = 1.2  # heights of a digit: more white is between columns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Strokes:
-    """The ink of a line, and the stroke in which each of its characters stands; -1 for a space."""
+    """The strokes of a line, and the one in which each of its characters stands; -1 for a space."""
 
-    ink: NDArray[np.bool_]
+    line: Pixels
     columns: NDArray[np.intp]
     """`(strokes, 2)`: the first column of each and the last, plus one."""
     of_character: list[int]
@@ -64,12 +66,19 @@ class Strokes:
         contrast = column_contrast(line[EDGE:-EDGE])
         inked = contrast > FAINT_INK * contrast.max()
         columns = np.flatnonzero(np.diff(inked, prepend=False, append=False)).reshape(-1, 2)
-        away = np.abs((grey := line.astype(np.int16).sum(axis=2)) - np.median(grey))
         near = [
             -1 if char.isspace() else int(np.maximum(columns[:, 0] - at, at - columns[:, 1] + 1).clip(0).argmin())
             for char, at in zip(chars, places, strict=True)
         ]
-        return cls(away > INK_FROM * np.percentile(away, 99), columns, near)
+        return cls(line, columns, near)
+
+    @cached_property
+    def _ink(self) -> NDArray[np.bool_]:
+        """The pixels that are ink. Few lines have white that is wide enough to ask for the height of a digit."""
+        grey = self.line.astype(np.int16).sum(axis=2)
+        away = np.abs(grey - np.median(grey))
+        is_ink: NDArray[np.bool_] = away > INK_FROM * np.percentile(away, 99)
+        return is_ink
 
     def gap(self, n: int) -> int:
         """Columns of the widest white between a character and the one before it."""
@@ -84,7 +93,7 @@ class Strokes:
     def height(self, n: int) -> int:
         """Rows from the top to the bottom of the stroke in which a character stands."""
         begin, end = self.columns[self.of_character[n]]
-        rows = np.flatnonzero(self.ink[:, begin:end].any(axis=1))
+        rows = np.flatnonzero(self._ink[:, begin:end].any(axis=1))
         return int(rows[-1] - rows[0] + 1) if len(rows) else 0
 
     def width(self, n: int) -> int:
@@ -100,10 +109,11 @@ def spaces_beside_digits(chars: Sequence[str], strokes: Strokes) -> frozenset[in
     """
     pairs = [n for n in range(1, len(chars)) if not (chars[n - 1].isspace() or chars[n].isspace())]
     gaps = {n: strokes.gap(n) for n in pairs}
-    wide = [n for n in pairs if _is_wide(chars, n, gaps, strokes)]
-    usual = float(np.median([*gaps.values()])) if gaps else 0.0
+    usual = median(gaps.values()) if gaps else 0.0
+    least = WIDER * usual if len(pairs) > ENOUGH else 0.0
+    wide = [n for n in pairs if gaps[n] >= least and _is_wide(chars, n, gaps, strokes)]
     others = [gaps[n] for n in pairs if n not in wide]
-    return frozenset(n for n in wide if _is_wide_in_line(chars, n, gaps[n], usual, others, strokes))
+    return frozenset(n for n in wide if _is_wide_in_line(chars, n, gaps[n], others, strokes))
 
 
 def _is_wide(chars: Sequence[str], n: int, gaps: Mapping[int, int], strokes: Strokes) -> bool:
@@ -123,21 +133,14 @@ def _is_wide(chars: Sequence[str], n: int, gaps: Mapping[int, int], strokes: Str
     return white > 0 and white >= least * _digit_height(chars, n, strokes)
 
 
-def _is_wide_in_line(
-    chars: Sequence[str], n: int, white: int, usual: float, others: Sequence[int], strokes: Strokes
-) -> bool:
-    """Whether white is wide beside the other gaps of its line: its characters may stand apart.
-
-    Args:
-        usual: the median of all gaps of the line. Where most are wide, its characters stand apart.
-        others: the gaps of the line that are not wide by themselves.
-    """
+def _is_wide_in_line(chars: Sequence[str], n: int, white: int, others: Sequence[int], strokes: Strokes) -> bool:
+    """Whether white is wide beside the other gaps of its line: its characters may stand apart."""
     are_digits = _is_digit(chars[n - 1]) and _is_digit(chars[n])
     if len(others) < ENOUGH:
         return (
             "1" not in chars[n - 1] + chars[n] and not are_digits and white >= ALONE * _digit_height(chars, n, strokes)
         )
-    return white >= max(WIDER * usual, (WIDEST if are_digits else 1) * max(others))
+    return white >= (WIDEST if are_digits else 1) * max(others)
 
 
 def _digit_height(chars: Sequence[str], n: int, strokes: Strokes) -> int:
