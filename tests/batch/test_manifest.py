@@ -14,6 +14,7 @@ from deepseek_ocr_mcp.batch import manifest
 from deepseek_ocr_mcp.batch.files import Location, place_of
 from deepseek_ocr_mcp.batch.manifest import ManifestIndex, merge_manifest, write_part
 from deepseek_ocr_mcp.batch.state import MANIFEST, PARTS, ManifestRow
+from deepseek_ocr_mcp.errors import OcrError
 from manifests import rows_of
 
 ROW = ManifestRow("/scans/a.png", "a.png.md", "ab" * 32, 12, 1, 1, 5, 0.25, "stop")
@@ -151,3 +152,15 @@ def test_without_a_manifest_nothing_is_found(out: Location) -> None:
     merge_manifest(out, run="1")
     assert rows_of(out) == []
     assert out.exists(MANIFEST), "a run without documents has a manifest without rows"
+
+
+def test_a_manifest_whose_end_was_cut_off_is_named(out: Location) -> None:
+    write_part(out, [ROW])
+    merge_manifest(out)
+    out.write(MANIFEST, out.read(MANIFEST)[:-9])
+    with pytest.raises(OcrError, match=r"manifest\.parquet is damaged"):
+        ManifestIndex(out)
+    write_part(out, [ROW])
+    with pytest.raises(OcrError, match=r"manifest\.parquet is damaged"):
+        merge_manifest(out)
+    assert len(out.names(PARTS)) == 1, "the rows that wait are kept"

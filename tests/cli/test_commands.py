@@ -144,6 +144,14 @@ main(["ocr", "page.png"])
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize("names", [("", "--out", "texts"), ("@", "--out", "texts"), (".", "--out", "")])
+def test_a_batch_without_a_name_does_not_mean_the_current_folder(page: Path, names: tuple[str, ...]) -> None:
+    refused = run("batch", *names, cwd=page.parent)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "The name of SRC or of --out is empty." in refused.stderr
+    assert not (page.parent / "texts").exists()
+
+
 def test_an_empty_name_is_refused_and_does_not_mean_the_current_folder(page: Path) -> None:
     refused = run("ocr", "", cwd=page.parent)
     assert (refused.returncode, refused.stdout) == (2, "")

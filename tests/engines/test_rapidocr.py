@@ -393,6 +393,11 @@ def test_a_space_between_a_number_and_its_unit_is_kept(engine, write, size: int)
     assert read(engine, write(drawn(rows, size, 400))).text.splitlines() == rows
 
 
+def test_a_litre_before_a_comma_is_no_1(engine, write) -> None:
+    rows = ["Milk 1.5 l, oil 0.25 l, salt", "Rows 2.5 1, 3.5 1, and 4 1."]
+    assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
+
+
 def test_digits_that_stand_apart_are_no_two_numbers(engine, write) -> None:
     rows = ["Open 11:17 to 21:11 on 1.11.2011", "1,111,711 of 3.14", "In 1990 I went to B12", "Type X1 and 5kg"]
     assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows

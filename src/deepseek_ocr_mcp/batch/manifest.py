@@ -17,13 +17,15 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
+from ..errors import OcrError
 from .files import Location
 from .state import LEFT_OUT, MANIFEST, PARTS, ManifestRow, clean
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
 
 __all__ = ["ManifestIndex", "merge_manifest", "replace_outputs", "write_part"]
 
@@ -78,7 +80,7 @@ def replace_outputs(out: Location, new: Mapping[str, str], lost: Collection[str]
     import pyarrow.parquet
 
     with out.scratch() as folder, out.fs.open(out.path(MANIFEST), "rb") as source:
-        file = pyarrow.parquet.ParquetFile(source)
+        file = _opened(source, out)
         path = os.path.join(folder, "replaced")
         with pyarrow.parquet.ParquetWriter(path, _schema(), compression="zstd") as writer:
             for group in range(file.metadata.num_row_groups):
@@ -90,6 +92,20 @@ def replace_outputs(out: Location, new: Mapping[str, str], lost: Collection[str]
                 if len(rows):
                     writer.write_table(rows, row_group_size=GROUP_ROWS)
         out.move_here(path, MANIFEST)
+
+
+def _opened(file: IO[bytes], out: Location) -> pyarrow.parquet.ParquetFile:
+    """The manifest in an open file. Raises `OcrError` where it is no Parquet file: an end that was cut off shows."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowInvalid as exc:
+        raise OcrError(
+            f"{out.path(MANIFEST)} is damaged.",
+            remedy="Put a copy of it in its place. Or remove it, and run the same command again: all is read again.",
+        ) from exc
 
 
 def _schema() -> pyarrow.Schema:
@@ -111,7 +127,7 @@ def _tables(out: Location, parts: Sequence[str]) -> Iterator[pyarrow.Table]:
 
     if out.exists(MANIFEST):
         with out.fs.open(out.path(MANIFEST), "rb") as file:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(GROUP_ROWS):
+            for batch in _opened(file, out).iter_batches(GROUP_ROWS):
                 yield _conformed(pyarrow.table(batch))
     for name in (name for name in parts if name.endswith(OLD_PART)):
         yield _conformed(pyarrow.parquet.read_table(io.BytesIO(out.read(name))))
@@ -239,13 +255,10 @@ class ManifestIndex:
     """Look-ups in the manifest, a row group at a time. The manifest must not be replaced meanwhile."""
 
     def __init__(self, out: Location) -> None:
-        import pyarrow.parquet
-
         self._groups: _Groups | None = None
         self._kept: _KeptGroup | None = None
         if out.exists(MANIFEST):
-            data = out.fs.open(out.path(MANIFEST), "rb")
-            file = pyarrow.parquet.ParquetFile(data)
+            file = _opened(out.fs.open(out.path(MANIFEST), "rb"), out)
             if file.metadata.num_rows:
                 self._groups = _Groups(file)
 

@@ -57,6 +57,8 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
     from ..models import OcrRequest
 
     settings = settings_from(arguments)
+    if arguments.source in ("", "@") or not arguments.out:
+        raise BadRequest("The name of SRC or of --out is empty.", remedy="Name both; . is the folder that you are in.")
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
     if not 0 <= arguments.max_page_error_rate <= 1:

@@ -51,6 +51,8 @@ def test_a_word_is_of_the_alphabet_of_its_letters_that_look_like_no_other(named:
         "plain words",
         "iPhone для всех",
         "Ho Но",
+        "Eк и Iк",  # Latin symbols with Cyrillic indices
+        "ρfluid, νflow, κmodel",
     ],
 )
 def test_words_of_one_alphabet_and_units_stay(text: str) -> None:
@@ -60,3 +62,11 @@ def test_words_of_one_alphabet_and_units_stay(text: str) -> None:
 def test_letters_of_two_fonts_are_no_word() -> None:
     found = [*glyphs("о", font=1), *glyphs("tter", font=2)]
     assert given_one_alphabet(found) == 0
+
+
+@pytest.mark.parametrize(("symbol", "index"), [("ρ", "fluid"), ("αν", "rms"), ("T", "доп"), ("x", "нач")])
+def test_a_symbol_and_its_index_in_smaller_type_are_no_word(symbol: str, index: str) -> None:
+    small = glyphs(index)
+    for glyph in small:
+        glyph.run = Run(size=7.0, font=1)
+    assert given_one_alphabet([*glyphs(symbol), *small]) == 0

@@ -423,6 +423,31 @@ def test_a_sign_that_no_word_has_is_compared_with_the_page(tmp_path: Path, word:
     assert (found["usable"], found["partial"]) == (is_whole, not is_whole)
 
 
+@pytest.mark.parametrize(
+    "shown", ["No. 11 1171 and IBAN DE89 3704 0044", "Tel. 030 1234567 Fax 030 1111111", "W i d e and S P A C E D 1 2"]
+)
+def test_figures_that_stand_apart_as_the_letters_of_their_line_do_are_numbers(say: Say, shown: str) -> None:
+    """As browsers write tracked text: a space is no character, but a way to go."""
+    words = " -528 ".join(f"({word})" for word in shown.split())
+    tracked = f"3 Tc BT /F1 12 Tf 1 0 0 1 72 642 Tm [{words}] TJ ET 0 Tc"
+    assert say(Sheet().paragraph(72, 60, PROSE).raw(tracked), "free").splitlines()[-1] == shown
+
+
+@pytest.mark.parametrize("shown", ["A B C 1 2 3 4 5", "5 7 9 1 2 6 8"])
+def test_figures_in_columns_are_no_number(say: Say, shown: str) -> None:
+    sheet = Sheet().paragraph(72, 60, PROSE)
+    for n, char in enumerate(shown.split()):
+        sheet.text(72 + 11 * n, 200, char)
+    assert say(sheet, "free").splitlines()[-1] == shown
+
+
+def test_a_unit_of_another_alphabet_has_a_capital_within(say: Say) -> None:
+    sheet = Sheet()
+    for n in range(3):
+        sheet.text(72, 100 + 20 * n, "Давление 101 кПа, мощность 15 кВт.", 12, "U")
+    assert say(sheet, "free").split("\n")[-1].endswith("Давление 101 кПа, мощность 15 кВт.")
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     head, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *rest])

@@ -25,6 +25,8 @@ FOREIGN: Final = {
 }
 LEAST_OF_GREEK: Final = 3
 """Letters of a word of Latin and Greek that have no twin in the other one: μm, αx and kΩ are no spelling mistakes."""
+LEAST_OF_CYRILLIC: Final = 2  # of a word that becomes Cyrillic: Eк and Iк are symbols with an index
+AS_LARGE: Final = 0.9  # times the size of its neighbour is a letter of the same word, at least: an index is smaller
 FONT_WORDS: Final = 3  # changed words of a font that make its other words of lookalikes Latin, too: "а", "оr"
 
 
@@ -44,14 +46,14 @@ def given_one_alphabet(glyphs: Sequence[Glyph]) -> int:
             continue
         script = kinds.pop()
         key = (word[0].run.font, script)
-        least = LEAST_OF_GREEK if script == "GREEK" else 1
+        least, least_own = (LEAST_OF_GREEK, LEAST_OF_GREEK) if script == "GREEK" else (1, LEAST_OF_CYRILLIC)
         own = sum(_script(glyph.text) == script and glyph.text not in LOOKALIKES[script] for glyph in word)
         latin = [glyph for glyph in word if _script(glyph.text) == "LATIN"]
         sure = sum(glyph.text not in FOREIGN[script] for glyph in latin)
         if own:
             with_own.add(key)
-            changed += _changed(latin, FOREIGN[script]) if own >= least and not sure else 0
-        elif sure >= least:
+            changed += _changed(latin, FOREIGN[script]) if own >= least_own and not sure else 0
+        elif sure >= least and not _is_symbol(word):
             changed += _changed(word, LOOKALIKES[script])
             in_font[key] += 1
         else:
@@ -69,12 +71,24 @@ def _words(glyphs: Iterable[Glyph]) -> list[list[Glyph]]:
     before: Glyph | None = None
     for glyph in glyphs:
         is_letter = len(glyph.text) == 1 and glyph.text.isalpha()
-        if is_letter and before is not None and not (glyph.space or glyph.fresh) and before.run.font == glyph.run.font:
+        if is_letter and before is not None and _goes_on(before, glyph):
             words[-1].append(glyph)
         elif is_letter:
             words.append([glyph])
         before = glyph if is_letter else None
     return [word for word in words if any(glyph.text > "\u024f" for glyph in word)]
+
+
+def _goes_on(before: Glyph, glyph: Glyph) -> bool:
+    """Whether a letter belongs to the word of the one before it, by its place and type."""
+    sizes = sorted((before.run.size, glyph.run.size))
+    is_close = not (glyph.space or glyph.fresh)
+    return is_close and before.run.font == glyph.run.font and sizes[0] >= AS_LARGE * sizes[1]
+
+
+def _is_symbol(word: Sequence[Glyph]) -> bool:
+    """Whether the only Greek letter of a word is its first: `ρfluid`."""
+    return [_script(glyph.text) == "GREEK" for glyph in word] == [True] + [False] * (len(word) - 1)
 
 
 def _changed(glyphs: Iterable[Glyph], twins: dict[str, str]) -> int:

@@ -7,6 +7,7 @@ Python over `content.py`; lengths are in points, or in shares of the size of the
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import unicodedata
@@ -88,6 +89,11 @@ ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
 TRACKED_SPACE_EM: Final = 0.4  # a space, beside the white of letters that stand apart; its columns are farther apart
 STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
 STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
+EVEN_EM: Final = 0.03  # how far the white behind the letters of a tracked line differs
+EVEN_MOST_EM: Final = 0.5  # how wide it is at most: columns are farther apart
+KERNED_SHARE: Final = 0.2  # of its pairs stand nearer to each other
+EVEN_SPACES: Final = 2  # spaces of such a line
+EVEN_LETTERS: Final = 2  # pairs of letters in its words
 APART: Final = 1.6  # times the usual gap of such a line: a space
 STACK_EM: Final = (0.7, 1.3)  # step from character to character of vertical text
 STACK_LEAST: Final = 3
@@ -568,11 +574,14 @@ def _with_tracked_words(lines: list[list[Mark]]) -> list[list[Mark]]:
     """
     pairs = [pair for line in lines for pair in pairwise(line) if not _has_written_space(*pair)]
     tracking = _tracking(pairs) if len(lines) > 1 and _are_letters(pairs) else 0.0
+    even = _even_white(list(pairwise(itertools.chain.from_iterable(lines)))) if len(lines) > 1 else 0.0
+    tracking = even or tracking
     joined: list[list[Mark]] = []
     for line in lines:
         before, first = joined[-1][-1] if joined else line[0], line[0]
         size = min(before.size, first.size)
-        gap = first.left - before.right
+        white = _white(before, first) if even else None
+        gap = first.left - before.right if white is None else white
         if (
             joined
             and tracking > SPACE_EM * size
@@ -826,10 +835,11 @@ def _spaced(marks: Sequence[Mark]) -> Iterator[Mark | None]:
     unwritten = [n for n, (before, mark) in enumerate(pairs) if not _has_written_space(before, mark)]
     together = [pairs[n] for n in unwritten]
     are_letters = _are_letters(together)
-    tracking = _tracking(together) if are_letters else 0.0
+    even = _even_white(together)
+    tracking = even or (_tracking(together) if are_letters else 0.0)
     spaces = [_parts(before, mark, tracking) for before, mark in pairs]
     letters = [spaces[n] for n in unwritten if pairs[n][1].text != "."]
-    if are_letters and len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
+    if are_letters and not even and len(letters) >= STRETCHED_LEAST and sum(letters) > STRETCHED_SHARE * len(letters):
         gaps = {n: pairs[n][1].left - pairs[n][0].right for n in unwritten}
         usual = median(gaps.values())
         if usual < JOIN_EM * marks[0].size:
@@ -855,6 +865,37 @@ def _has_written_space(before: Mark, mark: Mark) -> bool:
 def _are_letters(pairs: Sequence[tuple[Mark, Mark]]) -> bool:
     """Whether most pairs are letters. Figures that stand apart are figures of their own: 5 7 9 is not 579."""
     return 2 * sum(before.text.isalpha() and mark.text.isalpha() for before, mark in pairs) > len(pairs)
+
+
+def _even_white(pairs: Sequence[tuple[Mark, Mark]]) -> float:
+    """The white between all letters and figures of a line, where spaces are clearly wider; 0 where it is not even.
+
+    Figures in columns are no such line: they stand apart as words do, or without letters.
+    """
+    if len(pairs) < STRETCHED_LEAST or not all(_is_next(*pair) for pair in pairs):
+        return 0.0
+    whites = [white for pair in pairs if (white := _white(*pair)) is not None]
+    if len(whites) < len(pairs):
+        return 0.0
+    are_letters = [before.text.isalpha() and mark.text.isalpha() for before, mark in pairs]
+    ordered, size = sorted(whites), pairs[0][0].size
+    usual = (ordered[len(ordered) // 4], ordered[0])  # one pair may be kerned; most words may have one letter
+    return next((white for white in usual if _is_even(whites, are_letters, white, size)), 0.0)
+
+
+def _is_even(whites: Sequence[float], are_letters: Sequence[bool], usual: float, size: float) -> bool:
+    """Whether each white of a line is `usual`, points, or that of a kerned pair, or clearly a space."""
+    near = [white <= usual + EVEN_EM * size for white in whites]
+    wide = [white for white, is_near in zip(whites, near, strict=True) if not is_near]
+    letters = sum(is_near and both for is_near, both in zip(near, are_letters, strict=True))
+    kerned = sum(white < usual - EVEN_EM * size for white in whites)
+    return (
+        SPACE_EM * size < usual <= EVEN_MOST_EM * size
+        and kerned <= KERNED_SHARE * sum(near)
+        and letters >= EVEN_LETTERS
+        and len(wide) >= EVEN_SPACES
+        and min(wide) > usual + SPACE_EM * size
+    )
 
 
 def _tracking(pairs: Sequence[tuple[Mark, Mark]]) -> float:

@@ -183,12 +183,18 @@ def odd_within_words(shown: Sequence[Glyph]) -> list[Glyph]:
 
 
 def _is_odd_within(before: Glyph, glyph: Glyph, after: Glyph) -> bool:
-    """Whether a character stands within a word and no word has it: wrong codes give Allg‰u, DurÈe."""
-    is_odd = glyph.text in ODD_WITHIN or (glyph.text.isupper() and glyph.text.isalpha())
-    if not is_odd or glyph.space or glyph.fresh or after.space or after.fresh:
+    """Whether a character stands within a word and no word has it: wrong codes give Allg‰u, DurÈe.
+
+    Units of other alphabets have capitals within: кПа, кВт.
+    """
+    is_capital = glyph.text.isupper() and glyph.text.isalpha()
+    if not (is_capital or glyph.text in ODD_WITHIN) or glyph.space or glyph.fresh or after.space or after.fresh:
         return False
     is_in_word = before.text[-1:].islower() or (glyph.text in ODD_WITHIN and before.text.isalpha())
-    return is_in_word and after.text[:1].islower() and before.run.font == after.run.font
+    if not is_in_word or not after.text[:1].islower() or before.run.font != after.run.font:
+        return False
+    script = _script(glyph.text[0])
+    return not is_capital or script == "LATIN" or script != _script(before.text[-1])
 
 
 def _is_crowded(glyph: Glyph) -> bool:

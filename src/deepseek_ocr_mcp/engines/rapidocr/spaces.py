@@ -160,8 +160,7 @@ def read_litres(chars: Sequence[str], strokes: Strokes, dropped: Collection[int]
     read = list(chars)
     for n in range(1, len(read)):
         number = n - 1 if n in dropped else n - 2 if read[n - 1].isspace() else -1
-        ends = n + 1 == len(read) or read[n + 1].isspace() or n + 1 in dropped
-        if number < 0 or not ends or read[n] not in "1I" or not _is_digit(read[number]):
+        if number < 0 or not _ends_word(read, n, dropped) or read[n] not in "1I" or not _is_digit(read[number]):
             continue
         if read[n] == "I" and not _is_decimal(read, number):
             continue
@@ -170,6 +169,12 @@ def read_litres(chars: Sequence[str], strokes: Strokes, dropped: Collection[int]
         ):
             read[n] = "l"
     return read
+
+
+def _ends_word(chars: Sequence[str], n: int, dropped: Collection[int]) -> bool:
+    """Whether no letter or figure follows a character; one mark may stand behind it: `0.3 l, 100 ml`."""
+    after = n + 1 + (n + 1 < len(chars) and n + 1 not in dropped and chars[n + 1] in ",.;:)")
+    return after == len(chars) or after in dropped or chars[after].isspace()
 
 
 def _is_small_l(chars: Sequence[str], n: int, number: int, strokes: Strokes) -> bool:
