@@ -3,7 +3,7 @@
 Workers write pieces: a shard of the documents that they had in hand, named after its bytes (SHA-256) and the number of
 its documents. At the start and the end of a run, when nobody writes, the pieces become shards of some megabytes. The
 manifest decides what counts: a document is in a shard only if its row names that shard. What no row names is removed,
-and a row whose shard is gone or damaged is dropped, so that the next run reads its document again. A kill at any moment
+and a row whose shard is gone or whose piece is damaged is dropped, so that the next run reads its document again. A kill at any moment
 of it leaves a manifest that names only whole shards.
 """
 
@@ -352,7 +352,8 @@ def _documents_of(name: str) -> int:
 def gather(out: Location, format: str) -> int:
     """Put pieces together to shards, as the manifest has it. Nobody may write meanwhile.
 
-    Returns the number of documents whose shard was gone or damaged: their rows are dropped.
+    Returns the number of documents whose shard was gone, or was a damaged piece: their rows are dropped. Shards that
+    are put together already are not read again, so that damage to one of them is not seen.
     """
     there = {name for name in (*out.names(PIECES), *out.names(SHARDS)) if is_shard(name)}
     index = ManifestIndex(out)
