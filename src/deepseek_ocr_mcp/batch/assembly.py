@@ -55,7 +55,7 @@ class Assembler:
             facts.append(replace(part, text="", figures={}))
         if error := self._too_many_failed(task, facts):
             return self.failed(task, error)
-        text = "\n\n".join(filter(None, texts))
+        text = SEPARATOR.join(filter(None, texts))
         out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
         return self.row(task, output=name + SUFFIX, characters=len(text), **_columns(facts))
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...layout.lines import TextLine
-from ..sheet import LONG, Pixels, Region, column_contrast, crop_region, inset, outline
+from ..sheet import LONG, Pixels, Region, crop_region, inset, outline
+from .ink import LINE_EDGE, ink_of, line_contrast, runs_of, strokes_of
 from .models import SpareModel
 from .run import ModelRun
 from .spaces import Strokes, read_litres, spaces_beside_digits
@@ -39,7 +40,6 @@ __all__ = [
 
 LINE_HEIGHT: Final = 48  # pixels, fixed by the model
 LINE_STRIDE: Final = 8  # pixels of a line for each answer of the model, fixed by the model
-LINE_EDGE: Final = 6  # pixels above and below in which there may be ink of other lines
 MAX_LINE_WIDTH: Final = 4800  # pixels; a longer line is squeezed, because memory follows the longest
 GREY: Final = 127  # of 255: the middle, which is 0 in float
 SURE_SCORE: Final = 0.9
@@ -67,7 +67,6 @@ INK_ROOM: Final = 1.5
 Tuned on the same numbers: 2.5 loses digits in 8 of 1,198 numbers, 1.8 and 1.5 in none; a comma is taken for a full
 stop in 82 of them at 1.8, in 50 at 1.5, in 17 at 1.3. Smaller costs columns: 1.5 costs the shared corpus 2 %.
 """
-INK_FROM: Final = 0.3  # of the strongest contrast in a crop: a pixel with that much is ink
 RULE_FROM: Final = 0.95  # of a crop's length: a row of pixels with that much ink is a rule
 FLAT_INK: Final = 0.15  # of a crop's height: less ink is a dash, dots or a speck, and tells no size of type
 SOLID_INK: Final = 0.8  # of the box around it is ink: a dash; letters fill half of theirs
@@ -80,7 +79,6 @@ DOT_WIDTH: Final = 12  # pixels of a line that a dot is wide at most: three of s
 LEADER_STEP: Final = 2.5  # times the usual step is the widest between two dots: scans lose one
 LOST_SHARE: Final = 0.05  # of a line's ink; where less has no character, nobody asks whether it is dots
 LEAST_CONTRAST: Final = 24  # of 255; a line with less holds no ink
-FAINT_INK: Final = 0.25  # of the strongest contrast in a line: a column with less is white
 
 DROPPED_STOP: Final = 1.9  # times the usual advance after a full stop or comma: there was a space
 DROPPED_SENTENCE: Final = 1.25  # the same where a capital follows a small letter and a stop
@@ -295,14 +293,13 @@ def inked_columns(line: Pixels) -> tuple[int, int]:
 
     Rows at the edges do not count: neighbouring lines reach into them.
     """
-    contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
-    inked = np.flatnonzero(contrast > FAINT_INK * contrast.max())
-    if not len(inked):
-        return 0, len(contrast)
-    begin, end = int(inked[0]) - LINE_MARGIN, int(inked[-1]) + 1 + LINE_MARGIN
+    strokes, width = strokes_of(line), line.shape[1]
+    if not len(strokes):
+        return 0, width
+    begin, end = int(strokes[0, 0]) - LINE_MARGIN, int(strokes[-1, 1]) + LINE_MARGIN
     begin -= -(end - begin) % LINE_STRIDE // 2
     end += -(end - begin) % LINE_STRIDE
-    return max(0, begin), min(len(contrast), end)
+    return max(0, begin), min(width, end)
 
 
 def find_leaders(line: Pixels) -> list[tuple[int, int]]:
@@ -310,15 +307,14 @@ def find_leaders(line: Pixels) -> list[tuple[int, int]]:
 
     The model reads a line with a leader badly: it loses spaces and digits at both of its ends.
     """
-    contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
-    strokes = np.flatnonzero(np.diff(contrast > FAINT_INK * contrast.max(), prepend=False, append=False)).reshape(-1, 2)
+    strokes = strokes_of(line)
     narrow = strokes[:, 1] - strokes[:, 0] <= DOT_WIDTH
     leaders = []
-    for first, last in np.flatnonzero(np.diff(narrow, prepend=False, append=False)).reshape(-1, 2).tolist():
+    for first, last in runs_of(narrow).tolist():
         if last - first < LEADER_DOTS:
             continue
         flat = _are_flat(line, strokes[first:last])
-        for begin, end in np.flatnonzero(np.diff(flat, prepend=False, append=False)).reshape(-1, 2).tolist():
+        for begin, end in runs_of(flat).tolist():
             dots = strokes[first + begin : first + end]
             steps = np.diff(dots[:, 0])
             if len(dots) >= LEADER_DOTS and steps.max() <= LEADER_STEP * np.median(steps):
@@ -332,16 +328,14 @@ def inked_rows(crop: Pixels) -> tuple[int, int]:
     Rules and the ink of other lines do not count: of several groups of rows, the one with most ink near the middle
     does. Ink that is solid is a dash or the like: its height tells nothing about the size of the type.
     """
-    grey = crop.astype(np.int16).sum(axis=2)
-    away = np.abs(grey - np.median(grey))
-    ink = away > INK_FROM * np.percentile(away, 99)
+    ink = ink_of(crop)
     columns = ink.mean(axis=0) < RULE_FROM
     ink = ink[:, columns] if columns.any() else ink
     rows = ink.mean(axis=1)
     rows[rows >= RULE_FROM] = 0
     height = len(rows)
     groups: list[list[int]] = []
-    for begin, end in np.flatnonzero(np.diff(rows > 0, prepend=False, append=False)).reshape(-1, 2).tolist():
+    for begin, end in runs_of(rows > 0).tolist():
         if groups and begin - groups[-1][1] <= STROKE_GAP * height:
             groups[-1][1] = end
         else:
@@ -371,11 +365,10 @@ def _unread_ink(line: Pixels, places: NDArray[np.floating[Any]]) -> tuple[float,
     Args:
         places: the columns of the characters, in order. Spaces are none: the model takes foreign words for spaces.
     """
-    contrast = column_contrast(line[LINE_EDGE:-LINE_EDGE])
+    contrast = line_contrast(line)
     if contrast.max() < LEAST_CONTRAST:
         return 0.0 if len(places) else 1.0, 0.0
-    ink = contrast > LOST_INK * contrast.max()
-    strokes = np.flatnonzero(np.diff(ink, prepend=False, append=False)).reshape(-1, 2)
+    strokes = runs_of(contrast > LOST_INK * contrast.max())
     before = np.searchsorted(places, strokes[:, 0] - LOST_REACH)
     after = np.searchsorted(places, strokes[:, 1] + LOST_REACH, side="right")
     is_lost = before == after
@@ -389,10 +382,8 @@ def _unread_ink(line: Pixels, places: NDArray[np.floating[Any]]) -> tuple[float,
 
 def _are_flat(line: Pixels, strokes: NDArray[np.intp]) -> NDArray[np.bool_]:
     """For each stroke, given by its columns, whether it is too low for a letter: the dots of a leader, a rule."""
-    grey = line.astype(np.int16).sum(axis=2)
-    away = np.abs(grey - np.median(grey))
-    ink = away > INK_FROM * np.percentile(away, 99)
-    heights = [np.flatnonzero(ink[LINE_EDGE:-LINE_EDGE, a:b].any(axis=1)) for a, b in strokes.tolist()]
+    ink = ink_of(line)[LINE_EDGE:-LINE_EDGE]
+    heights = [np.flatnonzero(ink[:, a:b].any(axis=1)) for a, b in strokes.tolist()]
     return np.array([len(rows) == 0 or rows[-1] - rows[0] < FLAT_INK * LINE_HEIGHT for rows in heights], dtype=bool)
 
 

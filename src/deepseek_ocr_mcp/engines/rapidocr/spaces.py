@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sheet import Pixels, column_contrast
+from ..sheet import Pixels
+from .ink import ink_of, strokes_of
 
 __all__ = ["Strokes", "read_litres", "spaces_beside_digits"]
 
@@ -37,9 +38,6 @@ WIDER: Final = 2.2  # times the median of all gaps of its line: where most are w
 WIDEST: Final = 1.8  # times the widest white of its line: digits of typewriters stand apart
 ALONE: Final = 0.4  # of a digit and a letter without other gaps in their line
 ENOUGH: Final = 2  # other gaps of a line, at least, tell how its digits stand
-INK_FROM: Final = 0.3  # of the strongest contrast in a line: a pixel with that much is ink
-FAINT_INK: Final = 0.25  # of the strongest contrast in a line: a column with less is white
-EDGE: Final = 6  # pixels above and below in which there may be ink of other lines
 
 BAR: Final = 0.24  # of its height is the width of an l that is a bar; a 1 has a flag: 0.35
 AS_HIGH: Final = 0.95  # times the height of a digit is such an l at least
@@ -63,9 +61,7 @@ class Strokes:
         Args:
             places: the columns of the characters, in order. The model errs by a few pixels: the nearest stroke counts.
         """
-        contrast = column_contrast(line[EDGE:-EDGE])
-        inked = contrast > FAINT_INK * contrast.max()
-        columns = np.flatnonzero(np.diff(inked, prepend=False, append=False)).reshape(-1, 2)
+        columns = strokes_of(line)
         near = [
             -1 if char.isspace() else int(np.maximum(columns[:, 0] - at, at - columns[:, 1] + 1).clip(0).argmin())
             for char, at in zip(chars, places, strict=True)
@@ -75,10 +71,7 @@ class Strokes:
     @cached_property
     def _ink(self) -> NDArray[np.bool_]:
         """The pixels that are ink. Few lines have white that is wide enough to ask for the height of a digit."""
-        grey = self.line.astype(np.int16).sum(axis=2)
-        away = np.abs(grey - np.median(grey))
-        is_ink: NDArray[np.bool_] = away > INK_FROM * np.percentile(away, 99)
-        return is_ink
+        return ink_of(self.line)
 
     def gap(self, n: int) -> int:
         """Columns of the widest white between a character and the one before it."""
