@@ -22,6 +22,7 @@ from deepseek_ocr_mcp.engines.base import CPU, PageImage, PageText, ReadOptions
 from deepseek_ocr_mcp.engines.rapidocr import detect, models, recognise
 from deepseek_ocr_mcp.engines.rapidocr import engine as rapidocr
 from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
+from deepseek_ocr_mcp.engines.rapidocr.spaces import Strokes
 from deepseek_ocr_mcp.engines.scripts import Unread, find_unread
 from deepseek_ocr_mcp.engines.sheet import Region
 from deepseek_ocr_mcp.engines.tesseract import engine as tesseract
@@ -396,6 +397,12 @@ def test_a_space_between_a_number_and_its_unit_is_kept(engine, write, size: int)
 def test_a_litre_before_a_comma_is_no_1(engine, write) -> None:
     rows = ["Milk 1.5 l, oil 0.25 l, salt", "Rows 2.5 1, 3.5 1, and 4 1."]
     assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
+
+
+def test_a_line_of_one_colour_has_no_strokes_and_is_no_error() -> None:
+    strokes = Strokes.of(np.full((48, 64, 3), 255, np.uint8), ["1"], np.array([10.0]))
+    assert len(strokes.columns) == 0
+    assert strokes.of_character == [-1]
 
 
 def test_digits_that_stand_apart_are_no_two_numbers(engine, write) -> None:

@@ -62,6 +62,8 @@ class Strokes:
             places: the columns of the characters, in order. The model errs by a few pixels: the nearest stroke counts.
         """
         columns = strokes_of(line)
+        if not len(columns):  # a line of one colour
+            return cls(line, columns, [-1] * len(chars))
         near = [
             -1 if char.isspace() else int(np.maximum(columns[:, 0] - at, at - columns[:, 1] + 1).clip(0).argmin())
             for char, at in zip(chars, places, strict=True)
