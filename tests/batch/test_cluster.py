@@ -107,6 +107,14 @@ def surroundings(folder: Path) -> dict[str, str]:
     }
 
 
+def name_of(process: psutil.Process) -> str:
+    """Its program's name; empty for one that has ended by now."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def kill_all(processes: Iterable[psutil.Process]) -> None:
     """End these; one may have ended by itself, or with the one before."""
     for process in processes:
@@ -225,10 +233,10 @@ def run_until_killed(folder: Path) -> None:
     slow: list[psutil.Process] = []
     try:
         run.wait_for(gate.opened_until(lambda: len(texts(folder)) > 1))
-        run.wait_for(run.readers)[0].kill()
+        kill_all(run.wait_for(run.readers)[:1])
         run.wait_for(gate.opened_until(lambda: len(texts(folder)) > 3))
         family = run.family()
-        slow = [process for process in family if "Agent" in process.name()]  # Ray's; they take a minute to notice
+        slow = [process for process in family if "Agent" in name_of(process)]  # Ray's; they take a minute to notice
         os.kill(run.process.pid, signal.SIGKILL)
         ours = [process for process in family if process not in slow]
         assert psutil.wait_procs(ours, timeout=BOUND_S)[1] == [], "something outlives the driver"

@@ -466,10 +466,10 @@ async def test_the_queue_of_an_endpoint_stays_short_and_its_slots_full(slots: in
         came = await house.read_all(60)
         seconds = anyio.current_time() - began
     assert all(text == name for name, text in came.items())
-    assert (
-        slots <= endpoint.most_running <= 3 * slots
-    )  # of 120 runs, whose tasks take turns by chance: 3 and 10 at most
-    assert seconds < 1.15 * 60 / slots * 23, "its slots stood empty"
+    # Tasks take turns by chance. Of 1,500 runs with four slots, 1,415 took 1.07 of the shortest time and 85 took 1.2;
+    # 11 pages were there at most, and 3 with one slot.
+    assert slots <= endpoint.most_running <= 3 * slots
+    assert seconds < 1.35 * 60 / slots * 23, "its slots stood empty"
 
 
 async def test_a_time_out_halves_what_an_endpoint_is_given() -> None:
