@@ -12,7 +12,7 @@ SLEEP_S: Final = 0.3
 
 
 class Sleeping:
-    """Takes the same time for every page."""
+    """Takes the same time for every page, whose size is its text."""
 
     model = "sleeping"
 
@@ -25,4 +25,4 @@ class Sleeping:
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
         time.sleep(SLEEP_S * len(pages))
-        return [PageText("slept") for _ in pages]
+        return [PageText(f"{page.width} x {page.height}") for page in pages]

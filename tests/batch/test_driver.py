@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -26,10 +27,11 @@ import pyarrow.parquet
 import pytest
 
 from deepseek_ocr_mcp.batch import driver, progress, sources
+from deepseek_ocr_mcp.batch.archives import member_pieces
 from deepseek_ocr_mcp.batch.cluster import Cluster, found_here, part_rows
 from deepseek_ocr_mcp.batch.counts import Counts
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
-from deepseek_ocr_mcp.batch.files import Location, place_of
+from deepseek_ocr_mcp.batch.files import Location, SourceDocument, place_of
 from deepseek_ocr_mcp.batch.ledger import Ledger
 from deepseek_ocr_mcp.batch.lister import list_rows
 from deepseek_ocr_mcp.batch.manifest import merge_manifest
@@ -137,7 +139,7 @@ class Desk:
             if fault := self.faults.get(task.source.name):
                 done.append(task.failed(fault))
                 continue
-            data = Path(task.source.url).read_bytes()
+            data = bytes_of(task.source)
             document = current.options.document(hashlib.sha256(data).hexdigest())
             count = self.pages.get(task.source.name, 1)
             units = tuple(unit.pages for unit in units_of(document, list(range(1, count + 1))))
@@ -169,6 +171,14 @@ class Desk:
             if tasks and self.lose(Task(**tasks[0])):
                 continue
             yield anyio.run(read, row) if current.reads else counts_of(row)
+
+
+def bytes_of(source: SourceDocument) -> bytes:
+    if source.member is None:
+        return Path(source.url).read_bytes()
+    taken: list[bytes] = []
+    member_pieces(source.member, (), taken.append, threading.Event())
+    return b"".join(taken)
 
 
 def page(desk: Desk, task: Task, **facts: Any) -> UnitText:
@@ -683,6 +693,33 @@ def test_a_long_list_goes_to_the_workers_in_parts_and_leaves_nothing(
     assert (summary.documents, summary.read, len(parts[0])) == (5, 5, 3)
     assert desk.units == [f"{str(desk.scans).lstrip('/')}/{number}.png 1" for number in range(5)], "in their order"
     assert desk.state() == ["lock"], "the lines that the workers read are gone"
+
+
+def test_an_archive_is_read_like_a_folder_and_a_later_run_goes_on(desk: Desk) -> None:
+    path = desk.folder / "scans.tar"
+
+    def pack(*names: str) -> None:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(name)
+                archive.addfile(entry, io.BytesIO(name.encode()))
+
+    pack("a.png", "../b.png", "c/d.pdf")
+    summary = desk.run(source=str(path))
+    assert (summary.documents, summary.read, summary.exit_code) == (2, 2, 3)
+    assert summary.left_out == f"1 name was left out: {path}!/../b.png (names that lead out of their archive)."
+    rows = {row.source: row for row in rows_of(place_of(str(desk.out)))}
+    assert rows[f"{path}!/c/d.pdf"].output == "scans.tar/c/d.pdf.md"
+    assert rows[f"{path}!/../b.png"].error
+    assert desk.text("scans.tar/a.png").startswith("text of ")
+    assert not (desk.folder / "b.png").exists()
+    summary = desk.run(source=str(path))
+    assert (summary.there, summary.read, desk.asked) == (2, 0, [])
+    pack("new.png", "a.png", "c/d.pdf")
+    summary = desk.run(source=str(path))
+    assert (summary.read, desk.units) == (1, ["scans.tar/new.png 1"]), "the others have other places and the same bytes"
+    assert (desk.out / "scans.tar/a.png.md").is_file()
 
 
 def test_a_list_of_files_and_urls_is_refused(desk: Desk) -> None:

@@ -35,6 +35,7 @@ from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, fro
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from .archives import archive_of
 from .assembly import SUFFIX
 from .cluster import Cluster, cluster, start_ledger, stream
 from .counts import Counts
@@ -423,13 +424,16 @@ def _taken(out: Location, parts: Sequence[SourcePart]) -> dict[str, str]:
     return {
         output: source
         for source, output in ManifestIndex(out).facts("source", "output")
-        if output and not is_shard(output) and not any(_would_be(root, output) == source for root in roots)
+        if output and not is_shard(output) and not any(_is_of(root, source, output) for root in roots)
     }
 
 
-def _would_be(root: str, output: str) -> str:
-    """The source whose text would have this name, of a run over this root."""
-    return f"{root.rstrip('/')}/{output.removesuffix(SUFFIX)}"
+def _is_of(root: str, source: str, output: str) -> bool:
+    """Whether a run over this root would give the text of this source this name."""
+    below, archive = f"{root.rstrip('/')}/", archive_of(source)
+    if archive:
+        return archive.startswith(below) and output.startswith(f"{archive[len(below) :]}/")
+    return source == below + output.removesuffix(SUFFIX)
 
 
 def _figures_of(ledger: Any) -> dict[str, int] | None:

@@ -22,7 +22,20 @@ from ..documents.paths import path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
-__all__ = ["PAGE", "STATE", "Location", "SourceDocument", "lists_in_pages", "pieces", "place_of", "translated"]
+__all__ = [
+    "CHUNK",
+    "PAGE",
+    "STATE",
+    "WHOLE_BYTES",
+    "Location",
+    "Member",
+    "SourceDocument",
+    "lists_in_pages",
+    "pieces",
+    "place_of",
+    "safe_name",
+    "translated",
+]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -36,6 +49,17 @@ OBJECT_STORES: Final = frozenset(
 )
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _PATTERN: Final = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a document lies in an archive."""
+
+    archive: str
+    """Path or URL."""
+    start: int
+    """Its first byte; in a compressed tar file, of the unpacked bytes. Of a WARC file, the record's."""
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +77,8 @@ class SourceDocument:
     """Bytes, as its listing says; None: it does not say."""
     renamed: bool = False
     """Whether its own file system calls it otherwise, so that two of them may have the same name here."""
+    member: Member | None = None
+    """None: it is a file of its own."""
 
 
 class Location:
@@ -262,6 +288,12 @@ def place_of(text: str) -> Location:
     if text[:5].lower() == "file:":
         text = path_of_uri(text)[1]
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
+
+
+def safe_name(name: str) -> str:
+    """A name of another file system or of an archive as one that ours can have: nothing leads out of the folder."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join("_" if part == ".." else part for part in parts)
 
 
 def lists_in_pages(fs: Any) -> bool:
