@@ -13,11 +13,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from deepseek_ocr_mcp.batch import archives
-from deepseek_ocr_mcp.batch.archives import DAMAGED, LEADS_OUT, LINKS, NOT_WHOLE, ONE_STREAM, archive_of, member_pieces
+from deepseek_ocr_mcp.batch import tar as tars
+from deepseek_ocr_mcp.batch import warc as warcs
+from deepseek_ocr_mcp.batch.archives import DAMAGED, archive_of, member_pieces
 from deepseek_ocr_mcp.batch.files import SourceDocument, place_of
 from deepseek_ocr_mcp.batch.plan import Task, from_row, to_row
 from deepseek_ocr_mcp.batch.sources import list_part, parts_of
+from deepseek_ocr_mcp.batch.tar import LEADS_OUT, LINKS
+from deepseek_ocr_mcp.batch.warc import NOT_WHOLE, ONE_STREAM
 from deepseek_ocr_mcp.documents.listing import SUFFIX, Unlisted
 from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import OcrError, UnreadableInput
@@ -168,7 +171,7 @@ def test_names_that_lead_out_and_links_are_told_and_never_followed(tmp_path: Pat
     assert left_out(path) == {
         "link.pdf": LINKS,
         "hard.pdf": LINKS,
-        "tape.pdf": archives.SPECIAL,
+        "tape.pdf": tars.SPECIAL,
         "../secret.pdf": LEADS_OUT,
         "/etc/b.pdf": LEADS_OUT,
         "c/..\\..\\c.pdf": LEADS_OUT,
@@ -258,10 +261,10 @@ def test_the_documents_of_a_warc_file_are_found_and_fetched(tmp_path: Path, pack
     assert documents(path) == {f"{path.name}/{name}": data for name, data in WEB_DOCUMENTS.items()}
     start = len(b"".join(map(pack, WEB[:8])))
     assert left_out(path) == {
-        "https://a.example/": archives.NO_DOCUMENT,
+        "https://a.example/": warcs.NO_DOCUMENT,
         "https://a.example/4.pdf": NOT_WHOLE,
-        f"https://a.example/1.pdf?id=3@{start}": archives.REVISITS,
-        "https://a.example/6.pdf": archives.CUT,
+        f"https://a.example/1.pdf?id=3@{start}": warcs.REVISITS,
+        "https://a.example/6.pdf": warcs.CUT,
     }
 
 

@@ -734,6 +734,8 @@ def test_the_summary_says_the_cost_at_a_price(desk: Desk) -> None:
     assert summary.lines()[1:] == ["0.28 pages/s, 4.00 GPU-hours.", "Cost: 6.00, 3,000.00 for a million such pages."]
     assert json.loads(summary.dump())["cost"] == 6
     assert "cost" not in json.loads(replace(summary, price_per_hour=0).dump())
+    summary = replace(summary, tokens=1_440_000)
+    assert summary.lines()[1] == "0.28 pages/s, 1,440,000 tokens (200/s), 4.00 GPU-hours."
 
 
 def test_the_time_left_of_a_later_pass_is_that_of_its_own_documents() -> None:

@@ -105,6 +105,8 @@ class Summary:
     failed: int = 0
     pages: int = 0
     """That this run read."""
+    tokens: int = 0
+    """That a model wrote for these pages; 0 where the engine counts none."""
     seconds: float = 0.0
     """From the start of the cluster's work to the end."""
     workers: int = 0
@@ -145,7 +147,8 @@ class Summary:
         lines = [", ".join(parts) + "."]
         if self.pages_per_s:
             hours = f"{self.worker_hours * self.units_per_worker:.2f} {self.unit}-hours"
-            lines.append(f"{self.pages_per_s:.2f} pages/s, {hours}.")
+            tokens = f"{self.tokens:,} tokens ({self.tokens / self.seconds:,.0f}/s), " if self.tokens else ""
+            lines.append(f"{self.pages_per_s:.2f} pages/s, {tokens}{hours}.")
             if self.price_per_hour:
                 per_million = self.cost / self.pages * 1e6
                 lines.append(f"Cost: {self.cost:.2f}, {per_million:,.2f} for a million such pages.")
@@ -403,6 +406,7 @@ class _BatchRun:
             copied=total.copied,
             failed=total.failed,
             pages=total.pages,
+            tokens=total.tokens,
             seconds=round(time.monotonic() - self._began, 3),
             workers=self._cluster.workers,
             unit="GPU" if self._cluster.gpus else "CPU",

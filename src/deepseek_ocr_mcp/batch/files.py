@@ -47,7 +47,8 @@ PAGE: Final = 1000  # names that an object store lists in one answer
 OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "memory", "r2"}
 )
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
+_CHAIN: Final = re.compile(r"[A-Za-z0-9+.-]+::|.*::[A-Za-z][A-Za-z0-9+.-]+://", re.DOTALL)
 _PATTERN: Final = re.compile(r"[*?[]")
 
 
@@ -101,11 +102,9 @@ class Location:
         """The fsspec file system, connected when it is first used in a process."""
         if self._fs is None:
             with translated(self.url):
-                import fsspec
-
                 # Files that others write meanwhile: a listing that was kept would hide them.
                 options = {} if self.local else {"use_listings_cache": False}
-                self._fs, root = fsspec.core.url_to_fs(self.url, **options)
+                self._fs, root = _opened_url(self.url, **options)
                 self._root = root.rstrip("/")
         return self._fs
 
@@ -239,7 +238,7 @@ class Location:
                     os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
                 os.replace(temporary, path)
             else:
-                self.fs.mv(temporary, path)
+                _rename(self.fs, temporary, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -296,6 +295,30 @@ def safe_name(name: str) -> str:
     return "/".join("_" if part == ".." else part for part in parts)
 
 
+def _opened_url(url: str, **options: Any) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. `::` stands between file systems (`zip://a::s3://b`), and may stand
+    in a key, which fsspec takes for the same.
+    """
+    import fsspec
+
+    if "::" not in url or _CHAIN.match(url) or not _URL.match(url):
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
+        return found
+    kind = fsspec.get_filesystem_class(url.partition("://")[0])
+    return kind(**{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
+
+
+def _rename(fs: Any, old: str, new: str) -> None:
+    """Rename a file. What fsspec has where a file system cannot takes names for patterns: it is copied then."""
+    import fsspec
+
+    if type(fs).mv is not fsspec.AbstractFileSystem.mv:
+        fs.mv(old, new)
+        return
+    fs.cp_file(old, new)
+    fs.rm_file(old)
+
+
 def lists_in_pages(fs: Any) -> bool:
     """Whether a file system lists page by page, as s3fs does, so that a bucket of any size needs no memory."""
     return hasattr(fs, "_iterdir")
@@ -348,9 +371,7 @@ def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threadin
         OcrError: it cannot be read, or what `take` raised.
     """
     with translated(source.url):
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(source.url)
+        fs, path = _opened_url(source.url)
         if source.size is not None and source.size <= WHOLE_BYTES:
             data = memoryview(_contents(fs, path))  # to open a file takes one request more, for its size
             for at in range(0, len(data), CHUNK):
