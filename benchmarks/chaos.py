@@ -2,8 +2,9 @@
 
 The benchmark starts `deepseek-ocr-mcp batch` with two workers over documents of its own: pictures in folders, some
 equal ones, and TIFF files of 40 pages, which several workers read. For some minutes it sends SIGKILL, every few
-seconds, to a process drawn from the whole family: the command, Ray's daemons, actors, tasks, engines, decoders. A
-command that ended is started again. After that, it runs until it ends by itself.
+seconds, to a process drawn from all kinds in the family: the command, Ray's daemons, actors, tasks, engines, decoders.
+Each second time, it waits for the workers first. A command that ended is started again. After that, it runs until it
+ends by itself.
 
 The engine sleeps, and its text is the size of the page, so each text is known beforehand. `--on s3` starts moto, a
 server that speaks S3 (`pip install 'moto[server]' s3fs`); `--on tar` gives the same documents as one tar file.
@@ -39,9 +40,11 @@ LONG: Final = 4  # documents of so many pages
 LONG_PAGES: Final = 40
 COPY_EVERY: Final = 20
 LEAST_WAIT_S, MOST_WAIT_S = 4.0, 16.0  # between two kills: a start takes ten seconds on a quiet machine
+WORKERS_S: Final = 60.0  # that workers are waited for
+READER: Final = "UnitReader"
 LAST_RUN_S: Final = 1200.0
 LAST_RUNS: Final = 3
-BUCKET: Final = "b"
+BUCKET: Final = "scans"
 
 
 @dataclass
@@ -175,6 +178,8 @@ class Chaos:
                     return 0
                 process = self.start()
                 continue
+            if self.killed.total() % 2:
+                self._wait_for_workers(process)
             self._kill_one(process)
         for _ in range(LAST_RUNS):
             try:
@@ -188,11 +193,22 @@ class Chaos:
             process = self.start()
         return self.codes[-1]
 
+    def _wait_for_workers(self, process: psutil.Popen) -> None:
+        ends = time.monotonic() + WORKERS_S
+        while time.monotonic() < ends:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(READER in " ".join(each.cmdline()) for each in family(process)):
+                    break
+            time.sleep(0.5)
+        time.sleep(self._rng.uniform(1, LEAST_WAIT_S))
+
     def _kill_one(self, process: psutil.Popen) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
-            victim = self._rng.choice(family(process))
-            name = "the command" if victim.pid == process.pid else _kind(victim)
-            victim.kill()
+            kinds: dict[str, list[psutil.Process]] = {}
+            for each in family(process):
+                kinds.setdefault("the command" if each.pid == process.pid else _kind(each), []).append(each)
+            name = self._rng.choice(sorted(kinds))
+            self._rng.choice(kinds[name]).kill()
             self.killed[name] += 1
 
 
@@ -201,7 +217,7 @@ def _kind(process: psutil.Process) -> str:
     line = process.cmdline() or [process.name()]
     ray = next((word for word in line if word.startswith("ray::")), "")
     if ray:
-        return ray.split("(")[0].split(".")[0]
+        return ray.removeprefix("ray::").partition(".")[0]
     modules = [word for word in line[1:] if "deepseek_ocr_mcp" in word or word.endswith(".py")]
     return " ".join([os.path.basename(line[0]), *(os.path.basename(word) for word in modules[:1])])
 

@@ -578,6 +578,7 @@ def test_progress_and_summary_are_json_for_programs(desk: Desk, capsys: pytest.C
         "done": 3,
         "failed": 1,
         "pages": 5,
+        "tokens": 0,
         "pages_per_s": 0.0,
         "seconds_left": None,
     }
