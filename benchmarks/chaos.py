@@ -149,10 +149,15 @@ class Chaos:
         self._rng = random.Random(seed)
         self.killed: Counter[str] = Counter()
         self.codes: list[int] = []
+        self.seconds = self._began = 0.0
+        """From the first start to the last kill."""
 
     def start(self) -> psutil.Popen:
         here = str(Path(__file__).parent)
-        settings = {"OCR_ENGINE": "sleeping_engine:Sleeping", "PYTHONPATH": os.pathsep.join([here, *self._paths()])}
+        settings = {
+            "OCR_ENGINE": "sleeping_engine:SleepingLonger",
+            "PYTHONPATH": os.pathsep.join([here, *self._paths()]),
+        }
         command = [*PRODUCT, "batch", self._place.source, "--out", self._place.out, "--workers", "2", *self._extra]
         with self._errors.open("a") as errors:
             return psutil.Popen(
@@ -168,7 +173,8 @@ class Chaos:
 
     def run(self, seconds: float) -> int:
         """Kill for so long, then wait for an end. Returns the last exit code."""
-        ends = time.monotonic() + seconds
+        self._began = time.monotonic()
+        ends = self._began + seconds
         process = self.start()
         while time.monotonic() < ends:
             time.sleep(self._rng.uniform(LEAST_WAIT_S, MOST_WAIT_S))
@@ -196,20 +202,30 @@ class Chaos:
     def _wait_for_workers(self, process: psutil.Popen) -> None:
         ends = time.monotonic() + WORKERS_S
         while time.monotonic() < ends:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(READER in " ".join(each.cmdline()) for each in family(process)):
-                    break
+            if any(READER in kind for kind in _kinds(process)):
+                break
             time.sleep(0.5)
         time.sleep(self._rng.uniform(1, LEAST_WAIT_S))
 
     def _kill_one(self, process: psutil.Popen) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            kinds: dict[str, list[psutil.Process]] = {}
-            for each in family(process):
-                kinds.setdefault("the command" if each.pid == process.pid else _kind(each), []).append(each)
+        kinds = _kinds(process)
+        if kinds:
             name = self._rng.choice(sorted(kinds))
-            self._rng.choice(kinds[name]).kill()
-            self.killed[name] += 1
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._rng.choice(kinds[name]).kill()
+                self.killed[name] += 1
+                self.seconds = time.monotonic() - self._began
+
+
+def _kinds(process: psutil.Process) -> dict[str, list[psutil.Process]]:
+    """The processes of a command that run, by what they are."""
+    found: dict[str, list[psutil.Process]] = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in family(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if each.status() != psutil.STATUS_ZOMBIE:
+                    found.setdefault("the command" if each.pid == process.pid else _kind(each), []).append(each)
+    return found
 
 
 def _kind(process: psutil.Process) -> str:
@@ -278,7 +294,7 @@ def main() -> None:
     rows = [(name, f"{number:,}") for name, number in found.items()]
     kinds = ", ".join(f"{name} {number}" for name, number in chaos.killed.most_common())
     said = (
-        f"{chaos.killed.total()} times SIGKILL in {arguments.minutes:g} minutes: {kinds}. The command was started "
+        f"{chaos.killed.total()} times SIGKILL in {chaos.seconds / 60:.1f} minutes: {kinds}. The command was started "
         f"{len(chaos.codes)} times (exit codes {json.dumps(chaos.codes)}); all took {time.monotonic() - began:.0f} s. "
         f"Each document once, each text exact: {verdict(holds)}."
     )

@@ -68,7 +68,7 @@ def walk_warc_gz(file: io.BufferedReader) -> Iterator[ArchiveEntry]:
         file.seek(start)
         if not file.peek(1):
             return
-        packed = GzipMember(file)
+        packed = _GzipMember(file)
         stream = ArchiveBytes(io.BufferedReader(packed, CHUNK))
         record = _warc_record(stream)
         if record is None:
@@ -83,7 +83,7 @@ def walk_warc_gz(file: io.BufferedReader) -> Iterator[ArchiveEntry]:
         start = packed.end
 
 
-class GzipMember(io.RawIOBase):
+class _GzipMember(io.RawIOBase):
     """One member of a gzip file, of which there may be many.
 
     Args:
@@ -247,7 +247,7 @@ def document_in(file: BinaryIO | io.BufferedReader, *, is_packed: bool) -> Itera
         NoDocumentError: the record holds none.
         DamagedError: there is no record, or it ends early.
     """
-    stream = ArchiveBytes(io.BufferedReader(GzipMember(file), CHUNK) if is_packed else file)
+    stream = ArchiveBytes(io.BufferedReader(_GzipMember(file), CHUNK) if is_packed else file)
     record = _warc_record(stream)
     if record is None:
         raise DamagedError
