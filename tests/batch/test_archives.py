@@ -304,3 +304,12 @@ def test_an_archive_that_changed_gives_an_error_and_no_other_bytes(tmp_path: Pat
 def test_a_document_of_an_archive_travels_through_the_cluster(tmp_path: Path) -> None:
     found = [Task(each) for each in listed(tar(tmp_path / "a.tar", ("x.pdf", PDF))) if isinstance(each, SourceDocument)]
     assert from_row(to_row(found)) == found
+
+
+def test_an_archive_that_a_file_system_cannot_seek_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def streaming(file: object) -> None:
+        raise ValueError("Cannot seek streaming HTTP file")
+
+    monkeypatch.setattr("deepseek_ocr_mcp.batch.tar.ArchiveBytes.of_file", streaming)
+    path = tar(tmp_path / "a.tar", ("x.pdf", PDF))
+    assert listed(path) == [Unlisted(str(path), "archives that could not be read (ValueError)")]

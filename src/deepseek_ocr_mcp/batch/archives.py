@@ -71,7 +71,7 @@ def list_members(archive: SourceDocument, dirs: Sequence[str]) -> Iterator[Sourc
                 yield from _described(archive, found, kind, seen)
     except DAMAGES as exc:
         yield Unlisted(archive.url, str(exc) if isinstance(exc, DamagedError) and str(exc) else DAMAGED)
-    except (OcrError, OSError) as exc:
+    except Exception as exc:  # of a file system: each has errors of its own
         why = exc.code if isinstance(exc, OcrError) else type(exc).__name__
         yield Unlisted(archive.url, f"archives that could not be read ({why})")
 
