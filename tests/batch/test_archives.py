@@ -179,9 +179,9 @@ def test_names_that_lead_out_and_links_are_told_and_never_followed(tmp_path: Pat
 
 
 def test_a_name_that_comes_twice_is_two_documents(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", ("x.pdf", b"1"), ("./x.pdf", b"2"))
-    assert documents(path) == {"a.tar/x.pdf": b"1", "a.tar/x.pdf@1536": b"2"}
-    assert len({each.url for each in listed(path) if isinstance(each, SourceDocument)}) == 2
+    path = tar(tmp_path / "a.tar", ("x.pdf@2560", b"0"), ("x.pdf", b"1"), ("./x.pdf", b"2"))
+    assert documents(path) == {"a.tar/x.pdf@2560": b"0", "a.tar/x.pdf": b"1", "a.tar/x.pdf@2560@2560": b"2"}
+    assert len({each.url for each in listed(path) if isinstance(each, SourceDocument)}) == 3
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -85,10 +85,9 @@ def _described(
     if not is_web and any(part.startswith(".") for part in safe.split("/")):
         return
     shown = (found.name if is_web or found.why else safe)[:MAX_NAME]
-    key = hash(safe)
-    if key in seen:
+    while hash(safe) in seen:
         safe, shown = f"{safe}@{found.start}", f"{shown}@{found.start}"
-    seen.add(key)
+    seen.add(hash(safe))
     address, why = f"{archive.url}{INSIDE}{shown}", found.why
     if not why and not is_web and not _readable(safe):
         why = SUFFIX
@@ -107,7 +106,7 @@ def _described(
 
 def _readable(name: str) -> bool:
     """Whether a name in an archive may be that of a document; `name@512` is the second one of that name."""
-    last = re.sub(r"@\d+$", "", name.lower()).rpartition("/")[2]
+    last = re.sub(r"(?:@\d+)+$", "", name.lower()).rpartition("/")[2]
     return last.endswith(READABLE) or "." not in last
 
 
