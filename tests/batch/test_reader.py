@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -376,3 +377,13 @@ def test_a_cluster_that_does_not_answer_says_what_it_needs(monkeypatch: pytest.M
     assert "No Ray cluster answered at auto (ConnectionError)" in caught.value.message
     assert "RAY_AUTH_TOKEN" in caught.value.remedy
     assert "secret" not in str(caught.value)
+
+
+def test_a_worker_counts_its_seconds_once(bench: Any) -> None:
+    began = time.monotonic()
+    reader = bench.reader("Echo")
+    first, second = (bench.read(reader, bench.task(f"{n}.png", png(40 + n))).worker_s for n in range(2))
+    assert 0 < first + second <= time.monotonic() - began
+    total = Counts(worker_s=first)
+    total.add(Counts(worker_s=second))
+    assert total.worker_s == first + second

@@ -112,6 +112,8 @@ class Summary:
     workers: int = 0
     unit: str = "CPU"
     """What the hours of a worker are hours of: `GPU`, or `CPU` for a core."""
+    worker_seconds: float = 0.0
+    """Of all workers together, each from its start to the end of its last row."""
     units_per_worker: int = 1
     price_per_hour: float = 0.0
     """Of a worker."""
@@ -130,8 +132,8 @@ class Summary:
 
     @property
     def worker_hours(self) -> float:
-        """Of all workers together."""
-        return self.seconds * self.workers / 3600
+        """Of all workers together, each from its start to the end of its last row."""
+        return self.worker_seconds / 3600
 
     @property
     def cost(self) -> float:
@@ -410,6 +412,7 @@ class _BatchRun:
             seconds=round(time.monotonic() - self._began, 3),
             workers=self._cluster.workers,
             unit="GPU" if self._cluster.gpus else "CPU",
+            worker_seconds=round(total.worker_s, 3),
             units_per_worker=self._cluster.gpus or self._cluster.cpus,
             price_per_hour=self._price,
             exit_code=total.exit_code,

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -263,6 +264,7 @@ class UnitReader:
         self._at_once = at_once
         self._loop = ActorLoop()
         self._folder = ""
+        self._counted, self._clock = time.monotonic(), threading.Lock()
         self._rows: RowReader
         self._service = self._loop.enter(self._running)
 
@@ -280,7 +282,11 @@ class UnitReader:
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
         """What was counted of a row when all of it is done. Called on several threads."""
-        return {"counts": self._loop.call(self._rows.read_row, row).dump()}
+        counts = self._loop.call(self._rows.read_row, row)
+        with self._clock:
+            now = time.monotonic()
+            counts.worker_s, self._counted = now - self._counted, now
+        return {"counts": counts.dump()}
 
     async def _read_unit(self, task: Task) -> UnitText:
         service = self._service
