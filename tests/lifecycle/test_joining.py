@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
+from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.errors import Cancelled, GpuBusy, OcrError, WorkerCrashed
 from deepseek_ocr_mcp.lifecycle import batches as module
 from deepseek_ocr_mcp.models import State
 from fake_worker import READ_S, FakeWorker
 from manager_house import House
+from support import lines_and_requests
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
@@ -357,3 +359,21 @@ async def test_a_worker_that_dies_while_pages_are_added_loses_none() -> None:
             await anyio.sleep(1)
     assert callers.pages == {"a": ["a"], "b": ["b"]}
     assert sorted(house.workers[1].batches) == [["a"], ["b"]]
+
+
+async def test_the_line_of_a_dead_worker_names_the_requests_that_had_joined() -> None:
+    house = House(slots=3, shared_pages=3)
+    house.seconds |= {"first": 50.0, "second": 50.0}
+    with lines_and_requests() as lines:
+        async with house.open(), anyio.create_task_group() as tasks:
+            await house.read()
+            callers = Callers(house)
+            for name in ("first", "second", "third"):
+                with logs.request(name):
+                    tasks.start_soon(callers.read, name)
+                await anyio.sleep(1)
+            await anyio.sleep(READ_S)
+            assert callers.pages == {"third": ["third"]}
+            house.workers[0].die()
+    assert callers.pages.keys() == {"first", "second", "third"}
+    assert ("The worker died.", "first,second") in lines
