@@ -577,6 +577,16 @@ async def test_progress_rises_from_the_load_until_the_answer_is_there() -> None:
         ]
 
 
+async def test_progress_adds_up_over_the_pages_that_are_read_side_by_side() -> None:
+    desk = Desk(FakeLifecycle(lanes=4))
+    async with desk.open():
+        await desk.ask(1, 2, 3, 4)
+        done = [step for step, _ in desk.progress]
+        assert done == sorted(done)
+        half = 0.04 + 0.96 / 2
+        assert done[-4:] == pytest.approx([4 * half, 1 + 3 * half, 2 + 2 * half, 3 + half])
+
+
 async def collected(ask: Ask, steps: list[float]) -> None:
     async def note(done: float, message: str) -> None:
         steps.append(done)
@@ -590,9 +600,9 @@ async def test_an_answer_that_is_there_before_anything_was_told_comes_without_pr
     async with desk.open():
         done = await desk.ask(1)
         ask = Ask([1])
-        ask.tell(0.5, "page 1 of 1")
+        ask.tell("page 1 of 1", [1], 0.5)
         ask.give(done.pages()[0])
-        ask.tell(0, "page 1 of 1 read")
+        ask.tell("page 1 of 1 read")
         await collected(ask, steps)
         assert steps == []
 
@@ -603,11 +613,11 @@ async def test_the_last_step_is_the_answer_itself() -> None:
     async with desk.open() as tasks:
         pages: Sequence[Any] = (await desk.ask(1, 2)).pages()
         ask = Ask([1, 2])
-        ask.tell(0.5, "page 1 of 2")
+        ask.tell("page 1 of 2", [1], 0.5)
         tasks.start_soon(collected, ask, steps)
         await anyio.sleep(1)
         for page in pages:
             ask.give(page)
-            ask.tell(0, "read")
+            ask.tell("read")
             await anyio.sleep(1)
         assert steps == [0.5, 1]

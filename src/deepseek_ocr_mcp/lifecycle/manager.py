@@ -129,8 +129,6 @@ class _Loading:
 class ModelManager:
     """One engine with one worker at most. Use it inside `async with manager.running():`."""
 
-    lanes = 1  # there is one worker, and it reads one batch at a time
-
     def __init__(
         self,
         engine: EngineSpec,
@@ -195,6 +193,15 @@ class ModelManager:
     def ready_state(self) -> State:
         """The state in which this engine can read."""
         return State.GPU if self._parks else State.HOST
+
+    @property
+    def lanes(self) -> int:
+        """The number of batches of one document that it pays to read at once.
+
+        On a card, as many as fill the slots of the engine: they join each other. On a CPU one, because more pages side
+        by side make the first of them late.
+        """
+        return max(1, self.engine.shared_pages // self.engine.batch_pages) if self._uses_card else 1
 
     @property
     def device(self) -> str:

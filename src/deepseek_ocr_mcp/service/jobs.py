@@ -87,6 +87,7 @@ class Ask:
         self._pages: dict[int, ReadPage] = {}
         self._whole = 0  # number of pages that are there without a gap, from the first page on
         self._chars = 0  # characters of these pages
+        self._shares: dict[int, float] = {}  # of the pages that are being read, by their numbers
         self._steps: deque[tuple[float, str]] = deque()
         self._changed = anyio.Event()
 
@@ -125,6 +126,7 @@ class Ask:
             except BadRequest as exc:  # the search for a pattern took too long
                 self.fail(exc)
                 return
+            self._shares.pop(read.page.page, None)
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
                 self._whole += 1
                 self._chars += len(there.page.text)
@@ -134,14 +136,17 @@ class Ask:
         self.error = self.error or error
         self._changed.set()
 
-    def tell(self, ahead: float, message: str) -> None:
+    def tell(self, message: str, numbers: Iterable[int] = (), share: float = 0.0, *, least: float = 0.0) -> None:
         """Note a step of progress. Each step is reported once.
 
         Args:
-            ahead: pages, or parts of a page, that are done beyond the pages that are there.
             message: a sentence.
+            numbers: the pages that the step is about. Others may be under way, too: they keep the share that they had.
+            share: the part of each of these pages that is done, from 0 to 1.
+            least: the least that counts as done beyond the pages that are there, as a part of a page.
         """
-        self._steps.append((len(self._pages) + ahead, message))
+        self._shares |= {number: share for number in numbers if number in self.numbers and number not in self._pages}
+        self._steps.append((len(self._pages) + max(sum(self._shares.values()), least), message))
         self._changed.set()
 
     async def follow(
@@ -411,7 +416,7 @@ class Jobs:
                 for text in texts:
                     ask.give(text)
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
-                ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
+                ask.tell(f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
                 await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
@@ -458,12 +463,12 @@ class Jobs:
         manager = self._manager
         if manager.state is not manager.ready_state:
             for ask in job.asks_for(numbers):
-                ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
+                ask.tell(f"loading the model for {what}", least=LOADING_SHARE / 2)
 
         async def report(fraction: float, message: str) -> None:
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             for ask in job.asks_for(numbers):
-                ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
+                ask.tell(f"{what}: {message}" if message else what, numbers, within)
 
         try:
             options = ReadOptions(LINES_MODE, resolution=job.work.options.resolution) if parts else job.work.options
@@ -486,7 +491,7 @@ class Jobs:
             ask.spent.infer_s += reading.infer_s
             for page in pages:
                 ask.give(page)
-            ask.tell(0, f"{what} read")
+            ask.tell(f"{what} read")
         return pages
 
     async def _read_alone(
