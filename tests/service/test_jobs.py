@@ -229,6 +229,18 @@ async def test_as_many_batches_are_under_way_as_there_are_lanes() -> None:
         assert sorted(desk.engine.batches) == [[number] for number in range(1, 10)]
 
 
+async def test_an_answer_of_bounded_length_has_no_more_pages_begun_than_it_may_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fake_lifecycle.DRAW_S", 0.01)
+    for limit, at_once in ((None, 4), (100_000, 4), (40_000, 2), (20_000, 1), (10, 1)):
+        desk = Desk(FakeLifecycle(lanes=4, batch_pages=8), FakeDocument(100))
+        async with desk.open():
+            await desk.ask(*range(1, 65), limit=limit)
+            assert desk.engine.most_at_once == at_once
+            assert len(desk.engine.finished) == (1 if limit == 10 else 8)
+
+
 async def test_pictures_of_two_batches_are_there_at_once_and_no_more() -> None:
     desk = Desk(FakeLifecycle(batch_pages=2))
     ask = Ask(list(range(1, 13)))

@@ -1,10 +1,11 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
-not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
-share one job. When a request leaves, the pages that only this request asked for are not read. Pages in the background
-come after all pages that a request waits for, and are given up when the model has to give its memory back.
+once as the lifecycle has lanes and as its answers may need, and draws the next pages meanwhile. A page of a PDF whose
+own text can be trusted is not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it;
+requests for the same work share one job. When a request leaves, the pages that only this request asked for are not
+read. Pages in the background come after all pages that a request waits for, and are given up when the model has to give
+its memory back.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
 LOADING_SHARE: Final = 0.04  # part of a page on the progress bar, for the time before the engine begins
+PAGE_CHARS: Final = 2500  # characters of a page of running text, about; only how many pages are begun depends on it
+LEAST_AT_ONCE: Final = 8
+"""Pages that are begun for an answer of bounded length, however short it is: many pages are nearly empty."""
 MAX_UNATTENDED: Final = 4  # documents that only background asks name; each keeps a copy of its file on disk
 
 OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
@@ -106,6 +110,13 @@ class Ask:
     def satisfied(self) -> bool:
         """Whether the ask needs no further page: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
+
+    def needs_more_than(self, pages: int) -> bool:
+        """Whether so many pages that are being read may be too few for the ask.
+
+        An answer of bounded length has enough after some pages: if more are read side by side, it only comes later.
+        """
+        return self.limit is None or pages < max(LEAST_AT_ONCE, (self.limit - self._chars) / PAGE_CHARS)
 
     def outstanding(self) -> list[int]:
         """The pages that the ask still needs."""
@@ -193,6 +204,8 @@ class _PageBatch:
     """Pages that are being drawn, wait for a lane, or are being read."""
 
     numbers: Sequence[int]
+    is_read: bool = False
+    """Whether it has its lane."""
     scope: anyio.CancelScope | None = None
     """Stops the reading; None while the pages are not being read."""
 
@@ -355,9 +368,22 @@ class Jobs:
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
                     leased = True
+                await self._until_needed(job, numbers)
                 await lanes.acquire()
+                batch.is_read = True
                 tasks.start_soon(self._read_batch, job, batch, drawn, lanes)
         return job.holders > 0 or bool(job.choose(1))
+
+    async def _until_needed(self, job: _DocumentJob, numbers: Sequence[int]) -> None:
+        """Return when an ask may need these pages beside those that are being read."""
+        while True:
+            reading = {number for batch in job.batches if batch.is_read for number in batch.numbers}
+            asks = job.asks_for(numbers)
+            needed = any(ask.needs_more_than(len(reading.intersection(ask.outstanding()))) for ask in asks)
+            if needed or not reading or not asks:
+                return
+            job.changed = anyio.Event()
+            await job.changed.wait()
 
     async def _read_batch(
         self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn], lanes: anyio.Semaphore
