@@ -148,7 +148,7 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
         if page.codes_seen:
-            pages.setdefault(("codes", codes_note(page.codes_seen)), []).append(page.page.page)
+            pages.setdefault(("codes", codes_note(page.codes_seen, request.mode)), []).append(page.page.page)
     if request.mode == "find":
         from .search import missing_terms
 
@@ -203,7 +203,8 @@ class Cut:
 
 
 def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
-    """As many whole pages as fit. If the first page alone does not fit: as many of its lines as fit.
+    """As many whole pages as fit. If the first page alone does not fit: as many of its lines as fit; if its
+    first line does not fit, the beginning of that line.
 
     Args:
         pages: the pages with their whole texts.

@@ -403,6 +403,7 @@ export default {
   "says.alreadyText": "“{a}” is text already.",
   "says.otherFormat": "“{a}” is of a format that is not read.",
   "says.codes": "Codes were read ({a}); their content stands at the end of the text.",
+  "says.codeBlocks": "Codes were read ({a}); each is a block of the page.",
   "says.noDriver": "This machine has no NVIDIA driver. A container must be started with --gpus all.",
   "says.driverOff": "The NVIDIA driver is not loaded.",
   "says.driverClosed": "The server may not use the NVIDIA driver.",

@@ -403,6 +403,7 @@ export default {
   "says.alreadyText": "「{a}」は画像ではなく、すでにテキストです。",
   "says.otherFormat": "「{a}」の形式は読めません。",
   "says.codes": "コード（{a}）を読み取りました。内容は本文の末尾にあります。",
+  "says.codeBlocks": "コード（{a}）を読み取りました。それぞれがページのブロックです。",
   "says.noDriver": "このマシンに NVIDIA ドライバーがありません。コンテナは --gpus all で起動してください。",
   "says.driverOff": "NVIDIA ドライバーが読み込まれていません。",
   "says.driverClosed": "サーバーは NVIDIA ドライバーを使えません。",

@@ -403,6 +403,7 @@ export default {
   "says.alreadyText": "“{a}”本身就是文字，不是图片。",
   "says.otherFormat": "“{a}”的格式无法读取。",
   "says.codes": "已读取编码（{a}），内容位于文字末尾。",
+  "says.codeBlocks": "已读取编码（{a}），每个编码是页面上的一个区块。",
   "says.noDriver": "这台机器没有 NVIDIA 驱动。容器须以 --gpus all 启动。",
   "says.driverOff": "NVIDIA 驱动未加载。",
   "says.driverClosed": "服务器无权使用 NVIDIA 驱动。",

@@ -403,6 +403,7 @@ export default {
   "says.alreadyText": "「{a}」本身就是文字，不是圖片。",
   "says.otherFormat": "「{a}」的格式無法讀取。",
   "says.codes": "已讀取編碼（{a}），內容位於文字末尾。",
+  "says.codeBlocks": "已讀取編碼（{a}），每個編碼是頁面上的一個區塊。",
   "says.noDriver": "這台機器沒有 NVIDIA 驅動程式。容器須以 --gpus all 啟動。",
   "says.driverOff": "NVIDIA 驅動程式未載入。",
   "says.driverClosed": "伺服器無權使用 NVIDIA 驅動程式。",
