@@ -47,6 +47,8 @@ class Answer:
     """The annotated pages, each as encoded bytes and their media type."""
     whole: list[Page] = field(default_factory=list)
     """Every page that was read for this answer, with its whole text and its blocks."""
+    tokens: int | None = None
+    """Tokens that a model wrote for these pages; None where nobody counted."""
     chars: int = 0
     """The characters that were read; of an answer about a folder only."""
     kept: Kept | None = None

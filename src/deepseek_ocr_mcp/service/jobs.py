@@ -676,12 +676,12 @@ def _validated(number: int, image: PageImage, fields: Mapping[str, Any], read: P
             reading = reading_of(found)
             page = Page(page=number, width=image.width, height=image.height, text="")
             return ReadPage(page, read.engine, read.model, read.device, reading.remark, reading=reading)
-        # The lifecycle has counted the tokens.
         text = {name: value for name, value in fields.items() if name not in ("remark", "tokens")}
         page = Page(page=number, width=image.width, height=image.height, **text)
+        tokens = None if fields.get("tokens") is None else int(fields["tokens"])
     except (ValidationError, ValueError, TypeError) as exc:
         raise OcrError(
             f"The engine {read.engine} answered something that is no page: {type(exc).__name__}.",
             remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
         ) from exc
-    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")))
+    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")), tokens=tokens)

@@ -398,7 +398,9 @@ class OcrService:
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
         if ask.error is not None:
             errors["pages that are left"] = ask.error
-        answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
+        tokens = [page.tokens for page in read if page.tokens is not None]
+        whole = [page.page.model_copy() for page in read]
+        answer = Answer(result, whole=whole, tokens=sum(tokens) if tokens else None, errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
         result.notes += [*request.notes, *ask.notes, *document_notes(work.document), *page_notes(read, request)]
         if request.annotate:

@@ -131,6 +131,8 @@ class ReadPage:
     """Why the page could not be read: then its text is empty and its `finish` is `failed`."""
     reading: Reading | None = None
     """The lines and places that the engine found; None for a page whose text an engine wrote itself."""
+    tokens: int | None = None
+    """How many a model wrote; None where nobody counted."""
     codes: tuple[Code, ...] = ()
     """The codes that are not on the page yet. `seen` adds them to its text and its blocks."""
     codes_seen: tuple[Code, ...] = ()
@@ -180,6 +182,8 @@ class ReadPage:
             fields["reading"] = self.reading.to_dict()
         if self.codes:
             fields["codes"] = [asdict(code) for code in self.codes]
+        if self.tokens is not None:
+            fields["tokens"] = self.tokens
         return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
@@ -188,4 +192,5 @@ class ReadPage:
         page = Page(**{"text": "", **data["page"]})
         reading = reading_of(data["reading"]) if "reading" in data else None
         facts = {"remark": data.get("remark", ""), "codes": tuple(map(Code.of, data.get("codes", ())))}
+        facts["tokens"] = data.get("tokens")
         return cls(page, data["engine"], data["model"], data["device"], cached=True, reading=reading, **facts)
