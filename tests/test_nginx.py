@@ -34,7 +34,6 @@ CONFIG = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 PAGE = as_base64(png())
 HEADERS = {"Accept": "application/json, text/event-stream"}
 HOME = "127.0.0.1"
-SERVERS = "127.0.0.99"  # nobody else takes a port there between the end of a server and the start of the next one
 ADDRESSES = [f"127.0.0.{n}" for n in range(1, 40)]  # all of them are this machine
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -94,8 +93,7 @@ class Rig:
 
     def start(self, engine: str, port: str = "0", **environment: str) -> HttpServer:
         settings = {"OCR_LOG_LEVEL": "info", "OCR_TRUSTED_PROXIES": HOME, "OCR_BUSY_WAIT": str(BOUND_S / 2)}
-        settings |= {"HOST": SERVERS} | environment
-        server = HttpServer(engine, port=port, **settings)
+        server = HttpServer(engine, port=port, **settings, **environment)
         KEPT.add(server.process.pid)
         return server
 
