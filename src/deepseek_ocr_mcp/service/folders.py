@@ -25,7 +25,7 @@ from ..documents.argument import Argument
 from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..documents.reach import Reach
-from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
+from ..errors import BadRequest, InputNotFound, OcrError, OutputExists, unforeseen
 from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
 from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
@@ -47,15 +47,15 @@ ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents
 
 @dataclass(eq=False)
 class _FolderJob:
-    """The reading of one folder. Callers whose requests are equal share it."""
+    """The reading of one folder. Callers whose requests and passwords are equal share it."""
 
     request: OcrRequest
     caller: Caller
     listing: Listing
     out: str
     suffix: str
-    password: str = field(default="", repr=False)
-    """Of the documents that are locked."""
+    password: str = field(repr=False)
+    """Of the documents that are locked; empty: none was given."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
@@ -87,6 +87,8 @@ class _FolderJob:
         self.changed = anyio.Event()
 
 
+_JobKey = tuple[bool, str, str]
+
 ReadDocument = Callable[[OcrRequest, Argument, Caller, Terms], Awaitable[Answer]]
 """Reads one document; see `OcrService.read`."""
 
@@ -104,7 +106,7 @@ class FolderReader:
         self._settings = settings
         self._engine = engine
         self._read_document = read
-        self._jobs: OrderedDict[str, _FolderJob] = OrderedDict()
+        self._jobs: OrderedDict[_JobKey, _FolderJob] = OrderedDict()
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -169,9 +171,8 @@ class FolderReader:
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
         out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
-        job = self._job(_FolderJob(request, caller, listing, out, suffix))
+        job = self._job(_FolderJob(request, caller, listing, out, suffix, terms.password))
         job.callers += 1
-        job.password = terms.password or job.password
         try:
             if job.scope is None and not job.finished:
                 assert self._tasks is not None, "use the reader inside `async with reader.running():`"
@@ -196,8 +197,11 @@ class FolderReader:
         return self._answer(job)
 
     def _job(self, new: _FolderJob) -> _FolderJob:
-        """The job that reads for the same request, or that waits for its caller; else the new job."""
-        key = f"{new.caller.is_local} {new.request!r}"
+        """The job that reads for the same request, or that waits for its caller; else the new job.
+
+        A caller without the password gets none of the texts for which it is needed. So it has a job of its own.
+        """
+        key = new.caller.is_local, repr(new.request), new.password
         job = self._jobs.pop(key, None)
         if job is None or job.delivered or job.error is not None:
             job = new
@@ -298,6 +302,9 @@ class FolderReader:
                     await anyio.sleep(RETRY_S)
                 if self._is_forsaken(job):
                     return None
+        except OutputExists as exc:  # a caller with another password has written it meanwhile
+            outcome = await anyio.to_thread.run_sync(_already, source, target)
+            return Outcome(outcome, job.known.get(target, IndexedText())) if outcome else Outcome("failed", error=exc)
         except OcrError as exc:
             # A page range may suit one document and not another; any other argument is wrong for all.
             if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
