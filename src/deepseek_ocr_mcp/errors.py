@@ -24,6 +24,7 @@ __all__ = [
     "NotReady",
     "OcrError",
     "OutputExists",
+    "PagesFailed",
     "PasswordNeeded",
     "QueueFull",
     "SlowUpload",
@@ -123,6 +124,13 @@ class PasswordNeeded(UnreadableInput):
     """The document is locked, and no password was given, or another one. The message says which."""
 
     code = "password_needed"
+
+
+class PagesFailed(OcrError):
+    """More pages of the document could not be read than `batch --max-page-error-rate` allows."""
+
+    code = "pages_failed"
+    exit_code = 3
 
 
 class OutputExists(OcrError):

@@ -124,15 +124,15 @@ async def test_by_an_answer_the_client_is_asked_once_and_calls_again_until_the_u
 ) -> None:
     asked: list[ElicitRequestURLParams] = []
     called_again = anyio.Event()
-    wait = passwords._Round.wait
+    wait = passwords._AskRound.wait
 
-    def waits_long_from_now_on(turn: passwords._Round) -> Any:
+    def waits_long_from_now_on(turn: passwords._AskRound) -> Any:
         monkeypatch.setattr(passwords, "ASKING_SHARE", 1.0)
         called_again.set()
         return wait(turn)
 
     monkeypatch.setattr(passwords, "ASKING_SHARE", 0.0)
-    monkeypatch.setattr(passwords._Round, "wait", waits_long_from_now_on)
+    monkeypatch.setattr(passwords._AskRound, "wait", waits_long_from_now_on)
 
     async def types_slowly(url: str) -> None:
         await called_again.wait()

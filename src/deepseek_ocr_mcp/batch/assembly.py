@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ..documents.listing import Unlisted
-from ..errors import InputNotFound, OcrError
+from ..errors import InputNotFound, OcrError, PagesFailed
 from .plan import Round, Task
 from .shards import SEPARATOR, ShardDocument, copy_into_piece, is_shard
 from .state import LEFT_OUT, ManifestRow, Unit, UnitText, clean, merge_notes
@@ -85,7 +85,7 @@ class Assembler:
         limit = self.current.rules.max_page_error_rate
         if not failed or failed <= limit * pages:
             return None
-        return OcrError(
+        return PagesFailed(
             f"{failed} of {pages} pages of {task.source.url} could not be read; {limit:g} of them may fail.",
             remedy="Run the command again, or allow more with --max-page-error-rate.",
         )

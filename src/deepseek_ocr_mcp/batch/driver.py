@@ -35,6 +35,7 @@ from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, fro
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from ..text import counted
 from .assembly import SUFFIX
 from .cluster import Cluster, cluster, start_ledger, stream
 from .counts import Counts
@@ -137,7 +138,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary for a person, one fact a line."""
-        parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
+        parts = [f"{counted(self.documents, 'file')}: {self.read:,} read ({counted(self.pages, 'page')})"]
         parts += [f"{self.copied:,} with the same content as another"] if self.copied else []
         parts += [f"{self.there:,} done before"] if self.there else []
         parts += [f"{self.failed:,} failed"] if self.failed else []

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from ..text import duration
+from ..text import counted, duration
 from .counts import Counts
 
 __all__ = ["ProgressLine"]
@@ -97,7 +97,7 @@ class ProgressLine:
 
     def _line(self, now: float) -> str:
         counts, listed = self.counts, self._listed()
-        parts = [f"{counts.there + counts.ended:,} of {listed:,} files", f"{counts.pages:,} pages"]
+        parts = [f"{counts.there + counts.ended:,} of {counted(listed, 'file')}", counted(counts.pages, "page")]
         if counts.failed:
             parts.append(f"{counts.failed:,} failed")
         if rate := self._rate(now):

@@ -68,7 +68,8 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
 def _server_url(arguments: argparse.Namespace) -> str:
     """The address of the server: `--url`, or the one that `serve --transport http` would have with these settings."""
     if arguments.url:
-        return str(arguments.url)
+        url = urlsplit(arguments.url if "://" in arguments.url else f"http://{arguments.url}")
+        return (url if url.path.strip("/") else url._replace(path="/mcp")).geturl()
     settings = settings_from(arguments)
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is replaced
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/mcp"

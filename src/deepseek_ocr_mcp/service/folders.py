@@ -27,6 +27,7 @@ from ..documents.output import make_folder, resolve_output_folder, write_atomica
 from ..documents.reach import Reach
 from ..errors import BadRequest, InputNotFound, OcrError, OutputExists, unforeseen
 from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
+from ..text import counted
 from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
@@ -132,7 +133,7 @@ class FolderReader:
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
             shown += 1
-        many = f"{len(files):,} file{'' if len(files) == 1 else 's'} that can be read"
+        many = f"{counted(len(files), 'file')} that can be read"
         folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
         answer = Answer(self._result(request, folder, pages=0))
         if shown < len(files):
@@ -189,7 +190,7 @@ class FolderReader:
             job.left_at = anyio.current_time()
         if job.error is not None:
             raise type(job.error)(
-                f"{job.error.message} {job.done} of {len(job.listing.files)} files were done before.",
+                f"{job.error.message} {job.done} of {counted(len(job.listing.files), 'file')} were done before.",
                 remedy=job.error.remedy,
             )
         await self._write_index(job)
@@ -369,7 +370,8 @@ class FolderReader:
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
         """A sentence on the numbers of files that were read, existed already, failed, and are left."""
         pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
-        sentences = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
+        read = f"{folder.read} of {counted(folder.found, 'file')} {'was' if folder.found == 1 else 'were'} read"
+        sentences = [f"{read} ({counted(pages, 'page')}) into {job.out}."]
         if folder.there:
             sentences.append(f"{folder.there} were there already.")
         if outdated:

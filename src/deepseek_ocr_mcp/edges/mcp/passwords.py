@@ -87,7 +87,7 @@ class _Reply(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class _AskRound:
     """One round of a call in which the server asks by an answer. The SDK seals what the client carries to the next."""
 
     asker: str
@@ -98,7 +98,7 @@ class _Round:
     """The name of the question that the client was asked in the round before; empty in the first."""
 
     @classmethod
-    def of(cls, ctx: Context) -> _Round | None:
+    def of(cls, ctx: Context) -> _AskRound | None:
         """The round of this call; None where the server asks within a call."""
         if (ctx.protocol_version or "") < IN_ROUNDS:
             return None
@@ -187,7 +187,7 @@ class PasswordDesk:
             PasswordNeeded: the user cannot be asked, has given no password, or a wrong one.
             OcrError: see `OcrService.ocr`.
         """
-        turn = _Round.of(ctx)
+        turn = _AskRound.of(ctx)
         name = caller.name if caller.is_local or turn is None else turn.asker
         key = (name, hashlib.sha256(request.image.encode("utf-8", "surrogatepass")).digest())
         began = anyio.current_time()
@@ -226,7 +226,7 @@ class PasswordDesk:
             return answer
         raise AssertionError("the last round returns or raises")
 
-    async def _reply(self, ctx: Context, turn: _Round, key: _Key, until: float) -> _Reply:
+    async def _reply(self, ctx: Context, turn: _AskRound, key: _Key, until: float) -> _Reply:
         """The reply of the user to the question of the round before. A user who has agreed is waited for.
 
         Args:
@@ -283,7 +283,7 @@ class PasswordDesk:
         return known.text
 
     async def _ask(
-        self, ctx: Context, caller: Caller, new: _Question, turn: _Round | None, until: float
+        self, ctx: Context, caller: Caller, new: _Question, turn: _AskRound | None, until: float
     ) -> _Reply | InputRequiredResult:
         """Ask for the password of a document, if the client can open a page.
 

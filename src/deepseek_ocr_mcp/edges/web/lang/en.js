@@ -255,6 +255,7 @@ export default {
   "error.gpu_lost": "The graphics card stopped answering.",
   "error.not_found": "The server does not know this address.",
   "error.method_not_allowed": "The server does not take this kind of request here.",
+  "error.pages_failed": "Too many pages of this document could not be read.",
   "error.output_exists": "A file with this name exists already.",
   "error.write_failed": "The server cannot write: its disk is full or broken.",
   "remedy.internal": "Try again. If it fails again, the server’s log has the details for the operator.",
@@ -281,6 +282,7 @@ export default {
   "remedy.gpu_lost": "Try again. If it fails again, tell the operator.",
   "remedy.not_found": "Reload this page: the server may be of another version.",
   "remedy.method_not_allowed": "Reload this page: the server may be of another version.",
+  "remedy.pages_failed": "Read it again, or allow more.",
   "remedy.output_exists": "Choose another name.",
   "remedy.write_failed": "Free space on the server, or tell its operator.",
 

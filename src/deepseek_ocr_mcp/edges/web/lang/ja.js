@@ -255,6 +255,7 @@ export default {
   "error.gpu_lost": "GPU が応答しなくなりました。",
   "error.not_found": "サーバーにこのアドレスはありません。",
   "error.method_not_allowed": "サーバーはここではその操作をしません。",
+  "error.pages_failed": "この文書には読み取れないページが多すぎます。",
   "error.output_exists": "同じ名前のファイルがあります。",
   "error.write_failed": "サーバーが書き込めません。ディスクがいっぱいか、壊れています。",
   "remedy.internal": "もう一度お試しください。続くときは、管理者がサーバーのログで確認できます。",
@@ -281,6 +282,7 @@ export default {
   "remedy.gpu_lost": "もう一度お試しください。続くときは、管理者に知らせてください。",
   "remedy.not_found": "ページを再読み込みしてください。サーバーの版が違う可能性があります。",
   "remedy.method_not_allowed": "ページを再読み込みしてください。サーバーの版が違う可能性があります。",
+  "remedy.pages_failed": "もう一度読み取るか、許容数を増やしてください。",
   "remedy.output_exists": "別の名前にしてください。",
   "remedy.write_failed": "サーバーの空き容量を増やすか、管理者に伝えてください。",
 

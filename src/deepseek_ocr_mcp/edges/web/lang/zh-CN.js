@@ -255,6 +255,7 @@ export default {
   "error.gpu_lost": "显卡停止了响应。",
   "error.not_found": "服务器不认识这个地址。",
   "error.method_not_allowed": "服务器在此处不支持该操作。",
+  "error.pages_failed": "该文档无法读取的页面过多。",
   "error.output_exists": "已有同名文件。",
   "error.write_failed": "服务器无法写入：磁盘已满或损坏。",
   "remedy.internal": "请重试。若仍然出错，管理员可在服务器日志中了解详情。",
@@ -281,6 +282,7 @@ export default {
   "remedy.gpu_lost": "请重试；若仍然出错，请告知管理员。",
   "remedy.not_found": "请刷新网页：服务器可能是另一个版本。",
   "remedy.method_not_allowed": "请刷新网页：服务器可能是另一个版本。",
+  "remedy.pages_failed": "请重新读取，或允许更多页面失败。",
   "remedy.output_exists": "请换一个名称。",
   "remedy.write_failed": "请在服务器上腾出空间，或告知管理员。",
 

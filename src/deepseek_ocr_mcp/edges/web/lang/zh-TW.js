@@ -255,6 +255,7 @@ export default {
   "error.gpu_lost": "顯示卡停止回應。",
   "error.not_found": "伺服器不認得這個網址。",
   "error.method_not_allowed": "伺服器在此處不支援這項操作。",
+  "error.pages_failed": "這份文件無法讀取的頁面過多。",
   "error.output_exists": "已有同名檔案。",
   "error.write_failed": "伺服器無法寫入：磁碟已滿或損壞。",
   "remedy.internal": "請重試。若仍出錯，管理者可從伺服器記錄檔了解詳情。",
@@ -281,6 +282,7 @@ export default {
   "remedy.gpu_lost": "請重試；若仍出錯，請告知管理者。",
   "remedy.not_found": "請重新整理網頁：伺服器可能是另一個版本。",
   "remedy.method_not_allowed": "請重新整理網頁：伺服器可能是另一個版本。",
+  "remedy.pages_failed": "請重新讀取，或允許更多頁面失敗。",
   "remedy.output_exists": "請換一個名稱。",
   "remedy.write_failed": "請在伺服器上騰出空間，或告知管理員。",
 
