@@ -293,8 +293,10 @@ export function inline(text) {
   const out = document.createDocumentFragment();
   const walk = (node, into) => {
     if (node.nodeType === Node.TEXT_NODE) into.append(node.data);
-    else if (node.dataset?.source !== undefined) into.append(node);
-    else if (node.tagName === "TABLE") {
+    else if (node.dataset?.source !== undefined) {
+      node.setAttribute("aria-hidden", "true"); // a button's name is text: it gets the source
+      into.append(h("span", { class: "sr" }, node.dataset.source), node);
+    } else if (node.tagName === "TABLE") {
       for (const row of node.rows) {
         if (into.hasChildNodes()) into.append(h("br"));
         [...row.cells].forEach((cell, column) => {
