@@ -254,7 +254,7 @@ def alive(pid: int) -> bool:
     """Whether this process runs; one that is dead and not yet reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return False
 
 

@@ -24,11 +24,11 @@ __all__ = [
     "NotReady",
     "OcrError",
     "OutputExists",
-    "PagesFailed",
     "PasswordNeeded",
     "QueueFull",
     "SlowUpload",
     "Timeout",
+    "TooManyFailedPages",
     "Unauthorized",
     "UnreadableInput",
     "UnsupportedMode",
@@ -126,10 +126,11 @@ class PasswordNeeded(UnreadableInput):
     code = "password_needed"
 
 
-class PagesFailed(OcrError):
-    """More pages of the document could not be read than `batch --max-page-error-rate` allows."""
+class TooManyFailedPages(OcrError):
+    """Of a document in a batch, a larger share of pages could not be read than `--max-page-error-rate` allows."""
 
-    code = "pages_failed"
+    code = "too_many_failed_pages"
+    http_status = 422
     exit_code = 3
 
 

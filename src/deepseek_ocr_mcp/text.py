@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ["counted", "duration", "nearest", "one_line", "well_formed", "well_formed_values", "without_paths"]
+__all__ = ["duration", "how_many", "nearest", "one_line", "well_formed", "well_formed_values", "without_paths"]
 
 NAME_CHARS: Final = 40  # of a name that is compared; a longer one is no misspelt name
 ALIKE: Final = 0.75  # 1: equal. On 90 wrong names: below it most guesses are other words (start for status)
@@ -74,7 +74,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return next(like, "")
 
 
-def counted(number: int, noun: str) -> str:
+def how_many(number: int, noun: str) -> str:
     """A number of things, for people: `1 file`, `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -40,7 +40,7 @@ class Desk:
     ) -> None:
         self.engine = engine or FakeLifecycle()
         self.document = document or FakeDocument()
-        self.cache = PageCache(enabled=cached, clock=anyio.current_time)
+        self.cache = PageCache(enabled=cached)
         self.text_layer = text_layer
         self.barcodes = barcodes
         self.jobs = Jobs(self.engine, fallback, self.cache)  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ class SlowCache(PageCache):
 
 async def test_a_page_that_was_read_and_is_not_kept_yet_is_not_read_again() -> None:
     desk = Desk()
-    desk.cache = desk.jobs._cache = SlowCache(clock=anyio.current_time)
+    desk.cache = desk.jobs._cache = SlowCache()
     async with desk.open() as tasks:
         tasks.start_soon(desk.follow, Ask([1, 2]), desk.document)
         await anyio.sleep(DRAW_S + READ_S + 1)

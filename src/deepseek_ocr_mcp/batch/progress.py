@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from ..text import counted, duration
+from ..text import duration, how_many
 from .counts import Counts
 
 __all__ = ["ProgressLine"]
@@ -88,6 +88,7 @@ class ProgressLine:
             "done": counts.there + counts.ended,
             "failed": counts.failed,
             "pages": counts.pages,
+            "tokens": counts.tokens,
             "pages_per_s": round(rate, 3),
             "seconds_left": round(left / rate) if left is not None and rate else None,
         }
@@ -97,7 +98,7 @@ class ProgressLine:
 
     def _line(self, now: float) -> str:
         counts, listed = self.counts, self._listed()
-        parts = [f"{counts.there + counts.ended:,} of {counted(listed, 'file')}", counted(counts.pages, "page")]
+        parts = [f"{counts.there + counts.ended:,} of {how_many(listed, 'file')}", how_many(counts.pages, "page")]
         if counts.failed:
             parts.append(f"{counts.failed:,} failed")
         if rate := self._rate(now):

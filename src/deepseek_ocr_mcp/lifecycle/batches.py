@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
 MOST_PAGES: Final = 256
-"""Pages of a batch that others join: both processes remember them until its end. Thirty-two pages side by side are
-a twentieth of the steps that a batch of so many takes, and only they are left when it comes to its end."""
+"""No part joins a batch that has so many pages: both processes remember them until its end. Thirty-two pages side by
+side are a twentieth of the steps that such a batch takes, and only they are left when it comes to its end."""
 
 
 class PageReader(Protocol):
@@ -82,7 +82,7 @@ class PageReader(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """Parts that are read together."""
+    """A batch that is being read: its parts, and the places of their pages."""
 
     first: Part
     parts: list[Part] = field(default_factory=list)

@@ -1,10 +1,9 @@
 """Moves one model between the disk, host memory and its GPU, and reads with it. Nothing else writes its state.
 
 - There is one lock. Its holder may read a batch or move the model. It is FIFO and held for one batch, so a short
-request
-  overtakes a long document between two batches. `batches.Batches` reads under it.
-- A request holds a lease from its first byte to its last. Idle time starts when the last lease ends. A step of the idle
-  policy is decided again under the lock.
+  request overtakes a long document between two batches. `batches.Batches` reads under it.
+- A document holds a lease from its first picture to its last page. Idle time starts when the last lease ends. A step of
+  the idle policy is decided again under the lock.
 - A load belongs to no request: if the request that caused it goes away, the others still get the model.
 - A worker that dies, loses its card or hangs is replaced. The state is true afterwards, and `last_error` says what
   happened.
@@ -463,8 +462,7 @@ class ModelManager:
     # -- moving
 
     async def _move_to(self, target: State) -> None:
-        """Move the model. Only this method writes the state. Caller holds the lock. A failed step leaves a true
-        state."""
+        """Move the model. Caller holds the lock. A failed step ends the worker, and leaves a true state."""
         await self._notice_death()
         card = None
         if target is self.ready_state:

@@ -1,6 +1,6 @@
 """The index of a folder of texts: a table of its documents, and a table of the notes about them.
 
-A later call reads the index again: of a text that is there already it knows the pages, the characters and the notes.
+A later call reads the index again, and so knows the pages, the characters and the notes of each text that exists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ..errors import OcrError
 from ..models import Note
-from ..text import counted, one_line, well_formed
+from ..text import how_many, one_line, well_formed
 
 __all__ = ["INDEX_MARK", "INDEX_NAME", "IndexedText", "Outcome", "read_index", "written_index"]
 
@@ -36,12 +36,12 @@ _NOTE_ROW: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class IndexedText:
-    """What an index says of one text."""
+    """The facts about one text in an index."""
 
     pages: int | None = None
     chars: int | None = None
     notes: tuple[Note, ...] = ()
-    """What limits the text."""
+    """The notes about the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def written_index(root: str, files: Sequence[str], outcomes: Mapping[str, Outcom
         INDEX_MARK,
         f"# Texts of {root}",
         "",
-        f"{len(done):,} of {counted(len(files), 'file')}, {counted(pages, 'page')}, {counted(chars, 'character')}.",
+        f"{len(done):,} of {how_many(len(files), 'file')}, {how_many(pages, 'page')}, {how_many(chars, 'character')}.",
         "",
         "| file | pages | characters | status |",
         "| --- | ---: | ---: | --- |",
@@ -115,7 +115,7 @@ def _number(count: int | None) -> str:
 
 
 def read_index(out: str, overwrite: bool) -> tuple[str, dict[str, IndexedText]]:
-    """The path of the index of a folder, and by its path each text that an earlier index names.
+    """The path of a folder's index, and the facts about the texts that an earlier call wrote, by their paths.
 
     The path is empty where a file of that name exists that this program did not write.
     """

@@ -2,7 +2,7 @@
 
 A document whose text exists already is not read again. A document that fails stops no other document. A call that has
 to answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made again,
-follows it. A file is replaced only if the request says so.
+follows it. A file is replaced only if the request says so, but for the index, which each call writes anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..documents.output import make_folder, resolve_output_folder, write_atomica
 from ..documents.reach import Reach
 from ..errors import BadRequest, InputNotFound, OcrError, OutputExists, unforeseen
 from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
-from ..text import counted
+from ..text import how_many
 from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
@@ -43,7 +43,7 @@ MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
 MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
 ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
-"""The codes of notes that limit no text, or that every document of a folder or of a batch would repeat."""
+"""The codes of notes that the index leaves out: they limit no text, or every document would repeat them."""
 
 
 @dataclass(eq=False)
@@ -69,8 +69,8 @@ class _FolderJob:
     left_at: float = 0.0
     finished: bool = False
     delivered: bool = False
-    """Whether a caller got the answer that the folder is finished. Until then the same request gets this job, and not a
-    new one."""
+    """Whether a caller got the answer that the folder is finished. Until a caller got it, an equal request joins this
+    job."""
     error: OcrError | None = None
     index: str = ""
     written_at: float = 0.0
@@ -133,7 +133,7 @@ class FolderReader:
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
             shown += 1
-        many = f"{counted(len(files), 'file')} that can be read"
+        many = f"{how_many(len(files), 'file')} that can be read"
         folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
         answer = Answer(self._result(request, folder, pages=0))
         if shown < len(files):
@@ -190,7 +190,7 @@ class FolderReader:
             job.left_at = anyio.current_time()
         if job.error is not None:
             raise type(job.error)(
-                f"{job.error.message} {job.done} of {counted(len(job.listing.files), 'file')} were done before.",
+                f"{job.error.message} {job.done} of {how_many(len(job.listing.files), 'file')} were done before.",
                 remedy=job.error.remedy,
             )
         await self._write_index(job)
@@ -370,8 +370,8 @@ class FolderReader:
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
         """A sentence on the numbers of files that were read, existed already, failed, and are left."""
         pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
-        read = f"{folder.read} of {counted(folder.found, 'file')} {'was' if folder.found == 1 else 'were'} read"
-        sentences = [f"{read} ({counted(pages, 'page')}) into {job.out}."]
+        read = f"{folder.read} of {how_many(folder.found, 'file')} {'was' if folder.found == 1 else 'were'} read"
+        sentences = [f"{read} ({how_many(pages, 'page')}) into {job.out}."]
         if folder.there:
             sentences.append(f"{folder.there} were there already.")
         if outdated:
@@ -404,7 +404,7 @@ class FolderReader:
 
 
 def _without_own_files(listing: Listing, job: _FolderJob) -> Listing:
-    """The listing without the files of a run before that stand beside their documents: `a.png.pdf` beside `a.png`."""
+    """The listing without the files that an earlier run wrote beside their documents: `a.png.pdf` beside `a.png`."""
     if listing.root != job.out:
         return listing
     sources = set(listing.files)

@@ -3,8 +3,9 @@
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
 once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
 not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
-share one job. When a request leaves, the pages that only this request asked for are not read. Pages in the background
-come after all pages that a request waits for, and are given up when the model has to give its memory back.
+share one job. When a request ends early, the pages that no other request wants are not read, unless they are in one
+batch with pages that another request wants. Pages in the background come after all pages that a request waits for, and
+are given up when the model has to give its memory back.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Ask:
         self._changed.set()
 
     def tell(self, ahead: float, message: str) -> None:
-        """Note a step of progress. Each step is reported once.
+        """Note a step of progress. No step is reported twice.
 
         Args:
             ahead: pages, or parts of a page, that are done beyond the pages that are there.
@@ -173,7 +174,7 @@ class Ask:
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or the page itself if no engine needs to read it."""
+    """A page that is ready: a picture for the engine, or the finished page where no engine reads it."""
 
     number: int
     image: PageImage | None = None
@@ -223,6 +224,13 @@ class _DocumentJob:
         pages = set(numbers)
         return [ask for ask in self.asks if not pages.isdisjoint(ask.outstanding())]
 
+    def unattended(self) -> set[int]:
+        """The pages that background asks wait for, and no other ask."""
+        wanted: dict[bool, set[int]] = {True: set(), False: set()}
+        for ask in self.asks:
+            wanted[ask.background].update(ask.outstanding())
+        return wanted[True] - wanted[False]
+
     def stop_unneeded(self) -> None:
         """Stop the batches whose pages no ask needs any more, and wake the job."""
         self.changed.set()
@@ -246,8 +254,8 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """The number of pages that only background asks name."""
-        return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
+        """The number of pages that background asks wait for, and no other ask."""
+        return sum(len(job.unattended()) for job in self._jobs.values())
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Run jobs in this task group from now on."""
@@ -324,7 +332,7 @@ class Jobs:
                 ask.fail(unforeseen(exc))
         finally:
             del self._jobs[job.work.key]
-            for ask in job.asks:  # only when the server shuts down
+            for ask in job.asks:  # an ask that has its pages, or an error, takes no other one
                 ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
             await job.work.shared.release()
 
@@ -340,7 +348,7 @@ class Jobs:
                     await job.changed.wait()
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
-                with self._lines(job, numbers):  # while the engine reads the batch before
+                with self._log_context(job, numbers):  # while the engine reads the batch before
                     drawn = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
@@ -364,8 +372,8 @@ class Jobs:
             job.changed.set()
             lanes.release()
 
-    def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
-        """A context: log lines in it carry the ids of the requests that want these pages."""
+    def _log_context(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
+        """A context in which each log line carries the ids of the requests that want these pages."""
         return serving(*(ask.request for ask in job.asks_for(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
@@ -390,7 +398,8 @@ class Jobs:
                 document.discard(image)
 
     async def _own_text(self, job: _DocumentJob, number: int) -> _Drawn | None:
-        """A page with its own text, or the part that its text does not hold; None if the engine reads all of it."""
+        """The page as its text layer gives it; of a layer with a part of the text, the picture of the other part; None
+        if the engine reads the whole page."""
         document, use = job.work.document, job.work.text_layer
         if use == IGNORE_LAYER:
             return None
@@ -427,7 +436,7 @@ class Jobs:
         unattended = False
         try:
             if job.asks_for(numbers):
-                with anyio.CancelScope() as batch.scope, self._lines(job, numbers):
+                with anyio.CancelScope() as batch.scope, self._log_context(job, numbers):
                     if whole:
                         pages += await self._read_images(job, whole, {})
                     if parts:
@@ -614,7 +623,7 @@ async def _merged(
     page = _of_layer(number, layer)
     of_engine = found.remark
     if of_engine and page.is_scrap(part):
-        of_engine = ""  # few characters tell no script; unknown characters have a remark of their own
+        of_engine = ""  # of so few characters, the remark about their script is not reliable
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark, reading=page.reading)
@@ -637,12 +646,12 @@ def _validated(number: int, image: PageImage, fields: Mapping[str, Any], read: P
             reading = reading_of(found)
             page = Page(page=number, width=image.width, height=image.height, text="")
             return ReadPage(page, read.engine, read.model, read.device, reading.remark, reading=reading)
-        # The lifecycle has counted the tokens.
         text = {name: value for name, value in fields.items() if name not in ("remark", "tokens")}
         page = Page(page=number, width=image.width, height=image.height, **text)
+        tokens = None if fields.get("tokens") is None else int(fields["tokens"])
     except (ValidationError, ValueError, TypeError) as exc:
         raise OcrError(
             f"The engine {read.engine} answered something that is no page: {type(exc).__name__}.",
             remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
         ) from exc
-    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")))
+    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")), tokens=tokens)
