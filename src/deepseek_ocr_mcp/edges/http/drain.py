@@ -36,7 +36,7 @@ class Drain:
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """An application that refuses new work after `finish` was called."""
 
-        async def how_many(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["method"] not in WORKING:
                 await app(scope, receive, send)
             elif self.closing:
