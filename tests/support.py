@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import os
 import re
 import select
@@ -30,6 +31,7 @@ from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
+from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.app.run import build_service
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
@@ -248,6 +250,23 @@ def facts(result: CallToolResult) -> dict[str, Any]:
         assert "text" not in answer, "the text is in content, and in the pages"
         answer["text"] = "\n\n".join(page["text"] for page in answer["pages"] if page["text"])
     return answer
+
+
+@contextmanager
+def lines_and_requests() -> Iterator[list[tuple[str, str]]]:
+    """The message of each log line of ours, with the ids of the requests that the line names."""
+    found: list[tuple[str, str]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append((record.getMessage(), getattr(record, "request", logs.request_id())))
+
+    handler = Handler()
+    logging.getLogger("deepseek_ocr_mcp").addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger("deepseek_ocr_mcp").removeHandler(handler)
 
 
 def alive(pid: int) -> bool:

@@ -1,11 +1,11 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
-not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
-share one job. When a request ends early, the pages that no other request wants are not read, unless they are in one
-batch with pages that another request wants. Pages in the background come after all pages that a request waits for, and
-are given up when the model has to give its memory back.
+once as the lifecycle has lanes and as its answers may need, and draws the next pages meanwhile. A page of a PDF whose
+own text can be trusted is not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it;
+requests for the same work share one job. When a request ends early, the pages that no other request wants are not read,
+unless they are in one batch with pages that another request wants. Pages in the background come after all pages that a
+request waits for, and are given up when the model has to give its memory back.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
 LOADING_SHARE: Final = 0.04  # part of a page on the progress bar, for the time before the engine begins
+PAGE_CHARS: Final = 2500  # characters of a page of running text, about; only how many pages are begun depends on it
+LEAST_AT_ONCE: Final = 8
+"""Pages that are begun for an answer of bounded length, however short it is: many pages are nearly empty."""
 MAX_UNATTENDED: Final = 4  # documents that only background asks name; each keeps a copy of its file on disk
 
 OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
@@ -88,6 +91,7 @@ class Ask:
         self._pages: dict[int, ReadPage] = {}
         self._whole = 0  # number of pages that are there without a gap, from the first page on
         self._chars = 0  # characters of these pages
+        self._shares: dict[int, float] = {}  # of the pages that are being read, by their numbers
         self._steps: deque[tuple[float, str]] = deque()
         self._changed = anyio.Event()
 
@@ -106,6 +110,13 @@ class Ask:
     def satisfied(self) -> bool:
         """Whether the ask needs no further page: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
+
+    def needs_more_than(self, pages: int) -> bool:
+        """Whether so many pages that are being read may be too few for the ask.
+
+        An answer of bounded length has enough after some pages: if more are read side by side, it only comes later.
+        """
+        return self.limit is None or pages < max(LEAST_AT_ONCE, (self.limit - self._chars) / PAGE_CHARS)
 
     def outstanding(self) -> list[int]:
         """The pages that the ask still needs."""
@@ -126,6 +137,7 @@ class Ask:
             except BadRequest as exc:  # the search for a pattern took too long
                 self.fail(exc)
                 return
+            self._shares.pop(read.page.page, None)
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
                 self._whole += 1
                 self._chars += len(there.page.text)
@@ -135,14 +147,17 @@ class Ask:
         self.error = self.error or error
         self._changed.set()
 
-    def tell(self, ahead: float, message: str) -> None:
+    def tell(self, message: str, numbers: Iterable[int] = (), share: float = 0.0, *, least: float = 0.0) -> None:
         """Note a step of progress. No step is reported twice.
 
         Args:
-            ahead: pages, or parts of a page, that are done beyond the pages that are there.
             message: a sentence.
+            numbers: the pages that the step is about. Others may be under way, too: they keep the share that they had.
+            share: the part of each of these pages that is done, from 0 to 1.
+            least: the least that counts as done beyond the pages that are there, as a part of a page.
         """
-        self._steps.append((len(self._pages) + ahead, message))
+        self._shares |= {number: share for number in numbers if number in self.numbers and number not in self._pages}
+        self._steps.append((len(self._pages) + max(sum(self._shares.values()), least), message))
         self._changed.set()
 
     async def follow(
@@ -189,6 +204,8 @@ class _PageBatch:
     """Pages that are being drawn, wait for a lane, or are being read."""
 
     numbers: Sequence[int]
+    is_read: bool = False
+    """Whether it has its lane."""
     scope: anyio.CancelScope | None = None
     """Stops the reading; None while the pages are not being read."""
 
@@ -358,9 +375,22 @@ class Jobs:
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
                     leased = True
+                await self._until_needed(job, numbers)
                 await lanes.acquire()
+                batch.is_read = True
                 tasks.start_soon(self._read_batch, job, batch, drawn, lanes)
         return job.holders > 0 or bool(job.choose(1))
+
+    async def _until_needed(self, job: _DocumentJob, numbers: Sequence[int]) -> None:
+        """Return when an ask may need these pages beside those that are being read."""
+        while True:
+            reading = {number for batch in job.batches if batch.is_read for number in batch.numbers}
+            asks = job.asks_for(numbers)
+            needed = any(ask.needs_more_than(len(reading.intersection(ask.outstanding()))) for ask in asks)
+            if needed or not reading or not asks:
+                return
+            job.changed = anyio.Event()
+            await job.changed.wait()
 
     async def _read_batch(
         self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn], lanes: anyio.Semaphore
@@ -420,7 +450,7 @@ class Jobs:
                 for text in texts:
                     ask.give(text)
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
-                ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
+                ask.tell(f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
                 await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
@@ -467,12 +497,12 @@ class Jobs:
         manager = self._manager
         if manager.state is not manager.ready_state:
             for ask in job.asks_for(numbers):
-                ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
+                ask.tell(f"loading the model for {what}", least=LOADING_SHARE / 2)
 
         async def report(fraction: float, message: str) -> None:
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             for ask in job.asks_for(numbers):
-                ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
+                ask.tell(f"{what}: {message}" if message else what, numbers, within)
 
         try:
             options = ReadOptions(LINES_MODE, resolution=job.work.options.resolution) if parts else job.work.options
@@ -495,7 +525,7 @@ class Jobs:
             ask.spent.infer_s += reading.infer_s
             for page in pages:
                 ask.give(page)
-            ask.tell(0, f"{what} read")
+            ask.tell(f"{what} read")
         return pages
 
     async def _read_alone(
