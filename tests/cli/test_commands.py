@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from fake_vllm import fake_vllm
 
+from deepseek_ocr_mcp.cli.parser import build_parser
+from deepseek_ocr_mcp.cli.server import server_url
 from forked import COMMAND, OUTPUT, run_program, start_program, start_unforked
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
@@ -507,6 +509,23 @@ def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> Non
         process.communicate()
         os.close(side)
         os.close(terminal)
+
+
+def test_a_folder_that_is_served_and_missing_is_told(tmp_path: Path) -> None:
+    done = run_program(["serve", str(tmp_path / "http")], env={**os.environ}, stdin=subprocess.DEVNULL, text=True)
+    assert f"An allowed folder is missing. folder={tmp_path / 'http'}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("127.0.0.1:9", "http://127.0.0.1:9/mcp"),
+        ("https://ocr.example.org", "https://ocr.example.org/mcp"),
+        ("https://ocr.example.org/a/mcp", "https://ocr.example.org/a/mcp"),
+    ],
+)
+def test_the_address_of_a_server_may_be_short(given: str, meant: str) -> None:
+    assert server_url(build_parser().parse_args(["status", "--url", given])) == meant
 
 
 # -- help, status, doctor, client-config
