@@ -512,7 +512,8 @@ def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> Non
 
 
 def test_a_folder_that_is_served_and_missing_is_told(tmp_path: Path) -> None:
-    done = run_program(["serve", str(tmp_path / "http")], env={**os.environ}, stdin=subprocess.DEVNULL, text=True)
+    serve = ["serve", str(tmp_path / "http")]
+    done = run_program(serve, env=os.environ, timeout=2 * BOUND_S, stdin=subprocess.DEVNULL, text=True)
     assert f"An allowed folder is missing. folder={tmp_path / 'http'}" in done.stderr
 
 
