@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ["duration", "nearest", "one_line", "well_formed", "well_formed_values", "without_paths"]
+__all__ = ["duration", "how_many", "nearest", "one_line", "well_formed", "well_formed_values", "without_paths"]
 
 NAME_CHARS: Final = 40  # of a name that is compared; a longer one is no misspelt name
+ALIKE: Final = 0.75  # 1: equal. On 90 wrong names: below it most guesses are other words (start for status)
+BEGINNING_CHARS: Final = 3  # of a name that is cut short, so that it can be told from others
 # A slash that begins a path (not one of an address or of "and/or"), up to the last slash before its name.
 _FOLDERS: Final = re.compile(r"(?<![\w:/.\\])(?:[A-Za-z]:[\\/]|/)(?:[^\s'\"<>|:,;()\[\]]*[\\/])?(?=[^\s/\\])")
 
@@ -62,8 +64,19 @@ def without_paths(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is most like this one, for "did you mean"; empty where none is like it."""
-    found = difflib.get_close_matches(name.lower().replace("-", "_")[:NAME_CHARS], known, n=1)
-    return found[0] if found else ""
+    name, known = name.lower().replace("-", "_")[:NAME_CHARS], sorted(known, key=len)
+    if found := difflib.get_close_matches(name, known, n=1, cutoff=ALIKE):
+        return found[0]
+    letters = sorted(name)
+    like = (
+        each for each in known if sorted(each) == letters or (len(name) >= BEGINNING_CHARS and each.startswith(name))
+    )
+    return next(like, "")
+
+
+def how_many(number: int, noun: str) -> str:
+    """A number of things, for people: `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -482,7 +482,7 @@ def test_the_command_tells_what_became_of_it(desk: Desk, capsys: pytest.CaptureF
     desk.scan("a.png")
     desk.scan("b.png")
     desk.readings["b.png"] = failing(UnreadableInput("It is damaged.", remedy="Save it anew."))
-    for said in ("2 files: 1 read (1 pages), 1 failed.", "2 files: 0 read (0 pages), 2 done before, 1 failed."):
+    for said in ("2 files: 1 read (1 page), 1 failed.", "2 files: 0 read (0 pages), 2 done before, 1 failed."):
         with pytest.raises(SystemExit) as ended:
             main(["batch", str(desk.scans), "--out", str(desk.out), "--engine", "rapidocr"])
         assert ended.value.code == 3

@@ -238,6 +238,14 @@ def test_tables_formulas_and_figures_are_shown_as_such(visitor: Visitor, scholar
     expect(link).to_have_attribute("rel", re.compile("noopener.*noreferrer"))
     page.get_by_role("tab", name="Markdown").click()
     expect(page.locator(".source")).to_contain_text("# Tides of the northern coast")
+    page.get_by_role("tab", name="Parts").click()
+    parts = page.locator(".entry-text")
+    expect(parts.nth(3)).to_contain_text("Tide | Height in m")
+    expect(parts.nth(3)).to_contain_text("Low | 0.41 | 1.90")
+    expect(parts.nth(3).locator(".katex")).to_have_count(1)
+    expect(parts.nth(1).locator("strong")).to_have_text("harmonic constituents")
+    expect(parts.nth(6).locator(".katex")).to_have_count(1)
+    assert page.locator(".lines table, .lines a").count() == 0, "a button holds phrases only"
 
 
 # -- files

@@ -80,6 +80,7 @@ def test_a_token_that_is_not_given_is_asked_for_once_and_can_be_given_later(visi
     with page.expect_response("**/gpu/status"):
         pass
     expect(dialog).to_be_hidden()
+    expect(page.locator("#gpu-summary")).to_have_text("Token needed")  # and not "Connecting" for ever
     page.get_by_role("button", name="Enter the token").click()
     page.get_by_label("Token", exact=True).fill(TOKEN)
     page.keyboard.press("Enter")
@@ -446,7 +447,8 @@ def test_a_result_is_saved_whole_as_a_zip(visitor: Visitor, scholar: HttpServer)
     with zipfile.ZipFile(io.BytesIO(saved(page, "All of these in a zip"))) as made:
         assert made.testzip() is None
         names = set(made.namelist())
-        assert {"paper.md", "paper.txt", "paper.json", "paper.csv", "paper.docx", "paper-searchable.pdf"} <= names
+        made_here, made_there = ("md", "txt", "json", "csv"), ("html", "docx", "xlsx", "hocr", "xml")
+        assert names == {"paper-searchable.pdf", *(f"paper.{kind}" for kind in (*made_here, *made_there))}
         assert json.loads(made.read("paper.json"))["engine"] == "Scholar"
         rows = list(csv.reader(io.StringIO(made.read("paper.csv").decode("utf-8-sig"))))
     assert ["Tide", "Height in m", ""] in rows

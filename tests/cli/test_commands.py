@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from fake_vllm import fake_vllm
 
+from deepseek_ocr_mcp.cli.parser import build_parser
+from deepseek_ocr_mcp.cli.server import server_url
 from forked import COMMAND, OUTPUT, run_program, start_program, start_unforked
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
@@ -165,14 +167,45 @@ def test_an_empty_name_is_refused_and_does_not_mean_the_current_folder(page: Pat
         (("ocr", "page.png", "--page", "2"), "did you mean --pages?"),
         (("ocr", "page.png", "--frmat=json"), "did you mean --format?"),
         (("ocr", "page.png", "--mode", "documents"), "did you mean document?"),
+        (("statsu",), "did you mean status?"),
+        (("ocr", "page.png", "--out", "x.md"), "did you mean --output?"),
         (("ocr", "page.png", "--xyz"), "unknown: --xyz"),
+        (("ocr", "page.png", "--words"), "unknown: --words"),  # and not "did you mean --password?"
         (("client-config", "cursr"), "did you mean cursor?"),
+        (("batch", "scans", "--out", "texts", "--port", "9"), "unknown: --port 9"),
     ],
 )
 def test_a_misspelt_word_is_named_with_the_one_that_is_most_like_it(arguments: tuple[str, ...], hint: str) -> None:
     refused = run(*arguments)
     assert refused.returncode == 2
-    assert refused.stderr.rstrip().endswith(hint)
+    fault, _, more = refused.stderr.partition("\n")
+    assert fault.endswith(hint)
+    assert re.fullmatch(r"  All arguments: deepseek-ocr-mcp( \S+)? --help\n", more)
+
+
+def test_a_file_that_begins_like_a_flag_is_told_from_a_flag(page: Path) -> None:
+    page.rename(page.parent / "-page.png")
+    refused = run("ocr", "-page.png", cwd=page.parent)
+    assert refused.returncode == 2
+    assert "-page.png begins like a flag: write ./-page.png" in refused.stderr
+    assert echo() in run("ocr", "./-page.png", cwd=page.parent).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("ocr", "page.png", "-o", "."), "--output . is a folder."),
+        (("ocr", "no/**/*.pdf"), "There is no folder {folder}/no."),
+        (("batch", ".", "--out", "page.png"), "page.png is a file, not a folder."),
+        (("batch", ".", "--out", "page.png/texts"), "page.png is a file, not a folder."),
+        (("batch", ".", "--out", "texts", "--metrics-port", "0"), "--metrics-port 0 is no port."),
+    ],
+)
+def test_what_cannot_be_meant_is_named_with_the_reason(page: Path, arguments: tuple[str, ...], fault: str) -> None:
+    refused = run(*arguments, cwd=page.parent)
+    assert refused.returncode in (2, 3)
+    assert fault.format(folder=page.parent) in refused.stderr
+    assert not (page.parent / "texts").exists()
 
 
 def test_output_names_the_file_and_the_format_and_dashes_are_standard_input_and_output(
@@ -476,6 +509,24 @@ def test_a_person_who_starts_the_server_in_a_terminal_learns_what_it_is() -> Non
         process.communicate()
         os.close(side)
         os.close(terminal)
+
+
+def test_a_folder_that_is_served_and_missing_is_told(tmp_path: Path) -> None:
+    serve = ["serve", str(tmp_path / "http")]
+    done = run_program(serve, env=os.environ, timeout=2 * BOUND_S, stdin=subprocess.DEVNULL, text=True)
+    assert f"An allowed folder is missing. folder={tmp_path / 'http'}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("127.0.0.1:9", "http://127.0.0.1:9/mcp"),
+        ("https://ocr.example.org", "https://ocr.example.org/mcp"),
+        ("https://ocr.example.org/a/mcp", "https://ocr.example.org/a/mcp"),
+    ],
+)
+def test_the_address_of_a_server_may_be_short(given: str, meant: str) -> None:
+    assert server_url(build_parser().parse_args(["status", "--url", given])) == meant
 
 
 # -- help, status, doctor, client-config

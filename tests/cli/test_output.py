@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from deepseek_ocr_mcp.cli.output import PagePrinter, limits
+from deepseek_ocr_mcp.cli.output import PagePrinter, limits, print_notes
 from deepseek_ocr_mcp.cli.parser import build_parser
 from deepseek_ocr_mcp.cli.read import check_arguments
-from deepseek_ocr_mcp.cli.shared import ProgressBar, reading_fields
+from deepseek_ocr_mcp.cli.shared import ProgressBar, reading_fields, typed_terms
 from deepseek_ocr_mcp.documents.ranges import pages_after
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.models import Note, OcrResult, Page
 from deepseek_ocr_mcp.service.answer import Answer
+from deepseek_ocr_mcp.service.search import not_found
 
 
 def page(number: int, text: str) -> Page:
@@ -154,9 +155,26 @@ def test_flags_of_a_search_become_a_term(words: list[str], term: str | list[str]
     assert (fields["find_term"], fields["mode"]) == (term, "find" if term else "document")
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--find", "co.", "--whole-word"], "a.png: 'co.' as a whole word was not found."),
+        (["--find", r"INV-\d+", "--regex"], r"a.png: 'INV-\d+' was not found."),
+        (["--find", "km/h"], "a.png: 'km/h' was not found."),
+    ],
+)
+def test_words_that_are_nowhere_are_named_as_they_were_typed(
+    words: list[str], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments("a.png", *words)
+    note = Note(code="not_found", text=not_found(reading_fields(given)["find_term"]))
+    print_notes("a.png", [note], typed_terms(given))
+    assert capsys.readouterr().err.strip() == shown
+
+
 @pytest.mark.parametrize("words", [["ocr", "a.png", "--over"], ["ocr", "a.png", "--output-d", "x"], ["--vers"]])
 def test_flags_are_written_in_full(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         build_parser().parse_args(words)
     assert ended.value.code == 2
-    assert "error" in capsys.readouterr().err
+    assert "unknown: --" in capsys.readouterr().err

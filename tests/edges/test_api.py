@@ -340,7 +340,7 @@ async def test_a_field_of_the_first_pages_without_effect_is_named_in_a_note(http
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"bokses": "lines"}, "There is no field 'bokses': did you mean boxes?"),
+        ({"boxs": "lines"}, "There is no field 'boxs': did you mean boxes?"),
         ({"xyz": "1"}, "There is no field 'xyz'. There are mode, find_term, "),
         ({"boxes": "perhaps"}, "boxes='perhaps' is not one of 'none', 'lines' or 'words'."),
         ({"max_chars": "many"}, "max_chars='many' is no whole number."),

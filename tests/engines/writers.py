@@ -14,6 +14,8 @@ TABLE = (
     "<tr><td>Low</td><td>0.41</td><td>1.90</td></tr></table>"
 )
 
+FORMULA = "\\[\nE = \\frac{1}{2} \\rho g \\int_0^T h(t)^2 \\, \\mathrm{d}t\n\\]"
+
 PAPER = f"""\
 # Tides of the northern coast
 
@@ -28,9 +30,7 @@ The height of the water at the harbour follows, in the first approximation, the 
 
 The energy that passes the mouth of the bay in one period is
 
-\\[
-E = \\frac{{1}}{{2}} \\rho g \\int_0^T h(t)^2 \\, \\mathrm{{d}}t
-\\]
+{FORMULA}
 
 <!-- figure 1 -->
 
@@ -107,7 +107,7 @@ class Scholar:
                 part("table", TABLE, 0.12, 0.28, 0.88, 0.42),
                 part("table_caption", "Table 1. Mean heights above chart datum.", 0.25, 0.43, 0.75, 0.46),
                 part("text", "The energy that passes the mouth of the bay in one period is", 0.12, 0.48, 0.75, 0.51),
-                part("interline_equation", "\\[ E = … \\]", 0.30, 0.53, 0.70, 0.59),
+                part("interline_equation", FORMULA, 0.30, 0.53, 0.70, 0.59),
                 part("image", "", 0.15, 0.62, 0.85, 0.84),
                 part("text", "Readings were taken every ten minutes.", 0.15, 0.87, 0.70, 0.90),
                 part("text", "Storm days were left out; see the log.", 0.15, 0.905, 0.70, 0.935),

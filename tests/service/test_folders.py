@@ -25,6 +25,8 @@ from deepseek_ocr_mcp.errors import (
     EngineUnavailable,
     NotReady,
     OcrError,
+    OutputExists,
+    PasswordNeeded,
     QueueFull,
     UnreadableInput,
     UnsupportedMode,
@@ -58,6 +60,8 @@ class FakeService:
         self.settings = Settings()
         self.engine = SimpleNamespace(name="fake")
         self.asked: list[str] = []
+        self.passwords: dict[str, str] = {}
+        """Of the documents that are locked, by their names."""
         self.read_to_the_end: list[str] = []
         self._failures = failures
 
@@ -68,11 +72,13 @@ class FakeService:
         await anyio.sleep(READ_S / 2)
         if failures := self._failures.get(name):
             raise failures.pop(0)
+        if terms.password != self.passwords.get(name, terms.password):
+            raise PasswordNeeded(f"{name} is locked.", remedy="Give its password.")
         if on_progress is not None:
             await on_progress(0.5, 1.0, "page 1 of 1")
         await anyio.sleep(READ_S / 2)
         self.read_to_the_end.append(name)
-        _write(request.save_to, f"{name}\n")
+        _write(request, f"{name}\n")
         page = Page(page=1, width=10, height=10, text=name)
         result = OcrResult(
             text=name, pages=[page], page_count=1, mode=request.mode, engine="fake", model="", device="cpu",
@@ -84,8 +90,11 @@ class FakeService:
         return answer
 
 
-def _write(path: str, text: str) -> None:
-    Path(path).write_text(text)
+def _write(request: OcrRequest, text: str) -> None:
+    path = Path(request.save_to)
+    if path.exists() and not request.overwrite:
+        raise OutputExists(f"{path} exists already.", remedy="Choose another name.")
+    path.write_text(text)
 
 
 class Archive:
@@ -111,13 +120,14 @@ class Archive:
             async with self.reader.running(), anyio.create_task_group() as tasks:
                 yield tasks
 
-    async def read(self, *, reply_s: float = math.inf, **fields: Any) -> tuple[Folder, str]:
+    async def read(self, *, reply_s: float = math.inf, password: str = "", **fields: Any) -> tuple[Folder, str]:
         """One request to the end, or to `reply_s`: how far the folder is, and the sentences of the answer."""
         arguments = {"image": str(self.scans), "save_to": str(self.out), **fields}
         request = OcrRequest(**arguments)
         listing = await find(request.image, Reach())
         assert isinstance(listing, Listing)
-        answer = await self.reader.read(request, listing, Caller(), Terms(on_progress=self._note, reply_s=reply_s))
+        terms = Terms(on_progress=self._note, reply_s=reply_s, password=password)
+        answer = await self.reader.read(request, listing, Caller(), terms)
         assert answer.result.folder is not None
         return answer.result.folder, "\n".join(map(str, answer.result.notes))
 
@@ -325,6 +335,22 @@ async def test_callers_with_the_same_words_share_one_reading(archive: Archive) -
             tasks.start_soon(call)
     assert found == [(3, 3, 0, 0, 0)] * 3
     assert archive.service.asked == ["a.png", "b.png", "c.png"]
+
+
+async def test_a_caller_without_the_password_shares_no_reading_with_one_who_has_it(archive: Archive) -> None:
+    archive.service.passwords["b.png"] = "open sesame"
+    found: dict[str, Counts] = {}
+
+    async def call(password: str, after_s: float) -> None:
+        await anyio.sleep(after_s)
+        found[password] = await archive.counts(password=password)
+
+    async with archive.running() as tasks:
+        tasks.start_soon(call, "open sesame", READ_S / 10)  # both read each document at the same time
+        tasks.start_soon(call, "", 0.0)
+    assert found[""] == (3, 2, 0, 1, 0)
+    assert found["open sesame"] == (3, 1, 2, 0, 0), "the other caller was a little faster with two of them"
+    assert archive.text("b.png.md") == "b.png\n"
 
 
 async def test_what_nobody_comes_back_for_ends_after_the_document_that_is_being_read(archive: Archive) -> None:

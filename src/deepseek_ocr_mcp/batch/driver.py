@@ -35,6 +35,7 @@ from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, fro
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from ..text import how_many
 from .archives import archive_of
 from .assembly import SUFFIX
 from .cluster import Cluster, cluster, start_ledger, stream
@@ -142,7 +143,7 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary for a person, one fact a line."""
-        parts = [f"{self.documents:,} files: {self.read:,} read ({self.pages:,} pages)"]
+        parts = [f"{how_many(self.documents, 'file')}: {self.read:,} read ({how_many(self.pages, 'page')})"]
         parts += [f"{self.copied:,} with the same content as another"] if self.copied else []
         parts += [f"{self.there:,} done before"] if self.there else []
         parts += [f"{self.failed:,} failed"] if self.failed else []

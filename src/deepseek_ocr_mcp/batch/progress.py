@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from ..text import duration
+from ..text import duration, how_many
 from .counts import Counts
 
 __all__ = ["ProgressLine"]
@@ -98,7 +98,7 @@ class ProgressLine:
 
     def _line(self, now: float) -> str:
         counts, listed = self.counts, self._listed()
-        parts = [f"{counts.there + counts.ended:,} of {listed:,} files", f"{counts.pages:,} pages"]
+        parts = [f"{counts.there + counts.ended:,} of {how_many(listed, 'file')}", how_many(counts.pages, "page")]
         if counts.failed:
             parts.append(f"{counts.failed:,} failed")
         if rate := self._rate(now):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 import sys
@@ -13,6 +14,8 @@ from ..errors import BadRequest
 from .shared import ProgressBar, reading_fields, settings_from
 
 __all__ = ["run_batch_command", "run_download", "run_serve"]
+
+log = logging.getLogger(__name__)
 
 MAX_PORT: Final = 65_535
 
@@ -40,6 +43,9 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from ..app.run import serve_http, serve_stdio
 
     settings = settings_from(arguments)
+    for folder in settings.ocr_allowed_dirs:
+        if not os.path.isdir(folder):
+            log.warning("An allowed folder is missing.", extra=logs.fields(folder=str(folder)))
     if stdio:
         anyio.run(serve_stdio, settings, wire)
 
@@ -59,6 +65,8 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     if arguments.source in ("", "@") or not arguments.out:
         raise BadRequest("The name of SRC or of --out is empty.", remedy="Name both; . is the folder that you are in.")
+    if file := _file_above(arguments.out):
+        raise BadRequest(f"--out {arguments.out}: {file} is a file, not a folder.", remedy="Name another folder.")
     if arguments.workers < 0:
         raise BadRequest(f"--workers {arguments.workers} is no number of workers.", remedy="Give 1 or more.")
     if not 0 <= arguments.max_page_error_rate <= 1:
@@ -67,12 +75,13 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
         )
     if not 0 <= arguments.price_per_hour < math.inf:
         raise BadRequest(f"--price-per-hour {arguments.price_per_hour:g} is no price.", remedy="Give 0 or more.")
-    if not 0 <= arguments.metrics_port <= MAX_PORT:
+    if arguments.metrics_port is not None and not 1 <= arguments.metrics_port <= MAX_PORT:
         raise BadRequest(f"--metrics-port {arguments.metrics_port} is no port.", remedy=f"Give 1 to {MAX_PORT}.")
     request = OcrRequest(image="", **reading_fields(arguments))
     rules = Rules(arguments.again, arguments.retry_failed, arguments.keep_older, arguments.max_page_error_rate)
-    names = ("source", "out", "ray", "workers", "format", "price_per_hour", "metrics_port", "progress")
-    batch = Batch(request=request, rules=rules, **{name: getattr(arguments, name) for name in names})
+    names = ("source", "out", "ray", "workers", "format", "price_per_hour", "progress")
+    given = {name: getattr(arguments, name) for name in names}
+    batch = Batch(request=request, rules=rules, metrics_port=arguments.metrics_port or 0, **given)
     try:
         summary = run_batch(batch, settings)
     except KeyboardInterrupt:
@@ -81,6 +90,15 @@ def run_batch_command(arguments: argparse.Namespace) -> int:
     print(summary.dump() if batch.progress == "json" else "\n".join(summary.lines()), file=sys.stderr)
     print(summary.manifest)
     return summary.exit_code
+
+
+def _file_above(path: str) -> str:
+    """The file that stands where a path must have a folder; empty if none does, or if the path is a URL."""
+    if "://" in path:
+        return ""
+    while not os.path.lexists(path) and (above := os.path.dirname(path)):
+        path = above
+    return path if os.path.lexists(path) and not os.path.isdir(path) else ""
 
 
 def run_download(arguments: argparse.Namespace) -> int:

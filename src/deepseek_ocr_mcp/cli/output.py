@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..export_formats import EXPORT_FORMATS, export_format
@@ -95,10 +95,19 @@ def _json(data: dict[str, Any]) -> str:
     return json.dumps(well_formed_values(data), indent=2, ensure_ascii=False) + "\n"
 
 
-def print_notes(name: str, notes: Sequence[Note]) -> None:
-    """Print notes to standard error, each with the name of its file."""
+def print_notes(name: str, notes: Sequence[Note], terms: Mapping[str, str]) -> None:
+    """Print notes to standard error, each with the name of its file.
+
+    Args:
+        name: of the file.
+        notes: the notes.
+        terms: what was searched for, as it was typed, by the pattern that notes have in its place.
+    """
     for note in notes:
-        print(f"{name}: {for_terminal(str(note))}", file=sys.stderr, flush=True)
+        text = for_terminal(str(note))
+        for pattern, typed in terms.items():
+            text = text.replace(pattern, typed)
+        print(f"{name}: {text}", file=sys.stderr, flush=True)
 
 
 def limits(notes: Sequence[Note]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
@@ -80,10 +82,21 @@ docs/scaling.md tells how long a folder will take, and how a cluster is set up."
 class _Parser(argparse.ArgumentParser):
     """A parser that names the word which a misspelt one is most like."""
 
+    _words: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
+        """Print one line, and end the program. The whole usage would push that line out of sight."""
         if (choice := _CHOICE.match(message)) and (near := nearest(choice["word"], _WORD.findall(choice["known"]))):
             message = f"{choice['fault']}: did you mean {near}?"
-        super().error(message)
+        if file := next((word for word in self._words if word.startswith("-") and os.path.isfile(word)), ""):
+            message = f"{file} begins like a flag: write ./{file}"
+        self.exit(2, f"{self.prog}: {message}\n  All arguments: {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse words as `argparse` does, and keep them for an error."""
+        self._words = sys.argv[1:] if args is None else args
+        parsed: tuple[Any, list[str]] = super().parse_known_args(args, namespace)
+        return parsed
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse the words of a command line. The command itself refuses the words that it does not know."""
@@ -287,9 +300,7 @@ def _add_batch(commands: _Commands) -> None:
     batch.add_argument(
         "--price-per-hour", type=float, default=0.0, metavar="PRICE", help="of a worker: the summary says the cost"
     )
-    batch.add_argument(
-        "--metrics-port", type=int, default=0, metavar="PORT", help="serve Prometheus on this port of 127.0.0.1"
-    )
+    batch.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus on this port of 127.0.0.1")
     batch.add_argument("--keep-older", action="store_true", help="keep texts that an older version has read")
 
 

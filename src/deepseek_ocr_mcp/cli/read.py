@@ -21,7 +21,7 @@ from ..errors import BadRequest, InputNotFound, OcrError, PasswordNeeded
 from ..modes import DEFAULT_MODE, ONLY_LAYER
 from .output import FORMATS, PRINTED, PagePrinter, format_of, limits, print_notes
 from .password import ask_password, can_ask, password_from_stdin
-from .shared import INTERRUPTED, ProgressBar, absolute_path, print_error, reading_fields, settings_from
+from .shared import INTERRUPTED, ProgressBar, absolute_path, print_error, reading_fields, settings_from, typed_terms
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -59,6 +59,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise BadRequest("--output names one file, --output-dir a folder.", remedy="Give one of them.")
     if output and (len(arguments.files) > 1 or os.path.isdir(arguments.files[0])):
         raise BadRequest("--output takes the text of one document.", remedy="For several, name a folder: --output-dir.")
+    if output and os.path.isdir(output):
+        raise BadRequest(f"--output {output} is a folder.", remedy="Name a file in it, or give it as --output-dir.")
     if (arguments.regex or arguments.whole_word) and not arguments.find_term:
         raise BadRequest("--regex and --whole-word say how --find searches.", remedy="Name the words: --find WORDS.")
     if arguments.files.count(STDIO) > 1:
@@ -161,6 +163,7 @@ class FileReader:
         self._scratch = scratch
         self._password = ""
         """Typed for a document before: the next locked one may have the same."""
+        self._terms = typed_terms(arguments)
         self._to_files = bool(arguments.output_dir) or arguments.output not in ("", STDIO)
 
     async def run(self) -> None:
@@ -278,7 +281,7 @@ class FileReader:
         if any(note.code == "left_out" for note in result.notes):
             self.exit_code = max(self.exit_code, InputNotFound.exit_code)
         if result.folder is not None and not self._to_files:  # its files are read one by one
-            print_notes(file, [note for note in result.notes if note.code == "left_out"])
+            print_notes(file, [note for note in result.notes if note.code == "left_out"], self._terms)
             return
         if printer is not None:
             printer.finish(answer)
@@ -287,7 +290,7 @@ class FileReader:
             sys.stdout.buffer.write(Path(result.saved_to).read_bytes())
             sys.stdout.flush()
         if not self.arguments.quiet:
-            print_notes(file, self._shown_notes(answer))
+            print_notes(file, self._shown_notes(answer), self._terms)
         if result.folder is not None:
             for name, error in answer.errors.items():
                 print_error(error, name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..models import GpuStatus
     from ..service.service import OcrService
 
-__all__ = ["endpoint_line", "run_offload", "run_release", "run_status", "settled_status"]
+__all__ = ["endpoint_line", "run_offload", "run_release", "run_status", "server_url", "settled_status"]
 
 CALL_TIMEOUT_S: Final = 60.0
 CONNECT_S: Final = 2.0  # for an address of this machine
@@ -42,7 +42,7 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
 
     token = arguments.token or os.environ.get("OCR_AUTH_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    url = _server_url(arguments)
+    url = server_url(arguments)
     try:
         with anyio.fail_after(CALL_TIMEOUT_S):
             async with httpx2.AsyncClient(headers=headers, timeout=CALL_TIMEOUT_S) as http:
@@ -65,10 +65,11 @@ async def _call_server(arguments: argparse.Namespace, tool: str, given: dict[str
     return structured
 
 
-def _server_url(arguments: argparse.Namespace) -> str:
+def server_url(arguments: argparse.Namespace) -> str:
     """The address of the server: `--url`, or the one that `serve --transport http` would have with these settings."""
     if arguments.url:
-        return str(arguments.url)
+        url = urlsplit(arguments.url if "://" in arguments.url else f"http://{arguments.url}")
+        return (url if url.path.strip("/") else url._replace(path="/mcp")).geturl()
     settings = settings_from(arguments)
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - it is replaced
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/mcp"
@@ -126,7 +127,7 @@ def run_status(arguments: argparse.Namespace) -> int:
         async with running_service(settings_from(arguments)) as service:
             return (await settled_status(service)).model_dump(mode="json", exclude_none=True)
 
-    if arguments.url or _is_listening(_server_url(arguments)):
+    if arguments.url or _is_listening(server_url(arguments)):
         status = anyio.run(_call_server, arguments, "gpu_status", {})
     else:
         print("No server listens on this machine; a server would find this.", file=sys.stderr)

@@ -19,7 +19,15 @@ from .words import for_terminal
 if TYPE_CHECKING:
     from ..config import Settings
 
-__all__ = ["INTERRUPTED", "ProgressBar", "absolute_path", "print_error", "reading_fields", "settings_from"]
+__all__ = [
+    "INTERRUPTED",
+    "ProgressBar",
+    "absolute_path",
+    "print_error",
+    "reading_fields",
+    "settings_from",
+    "typed_terms",
+]
 
 
 _ESCAPED_OR_SLASH: Final = re.compile(r"\\.|/", re.DOTALL)  # a slash that nothing escapes would end the pattern
@@ -46,6 +54,13 @@ def _term(words: str, arguments: argparse.Namespace) -> str:
     pattern = words if arguments.regex else rf"(?<!\w){re.escape(words)}(?!\w)"
     body = _ESCAPED_OR_SLASH.sub(lambda match: r"\/" if match[0] == "/" else match[0], pattern)
     return f"/{body}/"
+
+
+def typed_terms(arguments: argparse.Namespace) -> dict[str, str]:
+    """The words of `--find` as they were typed, by the pattern that stands for them in notes."""
+    how = " as a whole word" if arguments.whole_word else ""
+    patterned = arguments.regex or arguments.whole_word
+    return {repr(_term(each, arguments)): f"'{each}'{how}" for each in arguments.find_term or () if patterned}
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:

@@ -19,7 +19,7 @@ import anyio.to_thread
 
 from ..errors import BadRequest, OcrError
 from .argument import Argument
-from .paths import MAX_PATH, READABLE, printable
+from .paths import MAGIC, MAX_PATH, READABLE, printable
 from .reach import Reach, allowed_path
 
 __all__ = [
@@ -52,7 +52,6 @@ NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither this flag
 NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 MAX_PATTERNS: Final = 64  # patterns that one with {a,b}{c,d}… may stand for
 
-_MAGIC: Final = re.compile(r"[*?\[{]")
 _BRACES: Final = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _FIGURES: Final = "-figures"  # end of the name of a folder with the pictures of a saved Markdown
 _WRITTEN: Final = (".md", ".markdown", ".txt", ".json", ".html", ".docx", ".csv", ".xlsx", ".hocr", ".xml")
@@ -105,7 +104,7 @@ class FileTree:
     def names_a_suffix(self) -> bool:
         """Whether the pattern asks for one suffix: then each name with that suffix is a document."""
         suffix = os.path.splitext(self.pattern[-1])[1] if self.pattern else ""
-        return bool(suffix) and not _MAGIC.search(suffix)
+        return bool(suffix) and not MAGIC.search(suffix)
 
 
 async def find(image: str, reach: Reach) -> Listing | Argument:
@@ -227,7 +226,7 @@ def _root_and_pattern(path: str) -> tuple[str, list[str]]:
     for n, part in enumerate(parts[1:], start=1):
         further = os.path.join(root, part)
         if not os.path.isdir(further):  # the name of a folder that exists is no pattern: "[2024]"
-            return (root, [each for each in parts[n:] if each]) if _MAGIC.search(part) else ("", [])
+            return (root, [each for each in parts[n:] if each]) if MAGIC.search(part) else ("", [])
         root = further
     return root, []
 

@@ -17,6 +17,7 @@ from ..errors import BadRequest
 from ..text import one_line, well_formed
 
 __all__ = [
+    "MAGIC",
     "MAX_PATH",
     "READABLE",
     "in_conversation",
@@ -36,6 +37,9 @@ READABLE: Final = (
     ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm", ".pcx", ".tga",
 )  # fmt: skip
 """The suffixes by which readable files are found in a folder. Whether a file can be read, its content decides."""
+
+MAGIC: Final = re.compile(r"[*?\[{]")
+"""A character that stands for other characters in a pattern."""
 
 MAX_PATH: Final = 4096  # characters; no system opens a longer path
 MAX_NAME: Final = 255  # characters; no file's name is longer

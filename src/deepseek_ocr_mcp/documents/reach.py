@@ -14,7 +14,7 @@ from typing import Final, Self
 from ..caller import Caller
 from ..config import Settings
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError, UnreadableInput
-from .paths import in_sandbox, is_drive_path, lookalikes, on_this_system, printable, spellings
+from .paths import MAGIC, in_sandbox, is_drive_path, lookalikes, on_this_system, printable, spellings
 
 __all__ = [
     "ACCEPTED",
@@ -153,9 +153,19 @@ def open_named(paths: Sequence[str], host: str, reach: Reach) -> tuple[int, str]
             return _open_file(other, reach)
     if near:
         missing.remedy = _did_you_mean([os.path.join(folder, each) for each in near])
+    elif (base := _before_pattern(folder)) != folder:
+        missing = InputNotFound(f"{printable(path)} names no file.", remedy=f"There is no folder {printable(base)}.")
     elif not os.path.isdir(folder):
         missing.remedy = f"There is no folder {printable(folder)} either. Ask the user for the path."
     raise _sandboxed(missing, path, reach)
+
+
+def _before_pattern(folder: str) -> str:
+    """The folder that a pattern begins in; a path that is no pattern comes back as it is."""
+    base = folder
+    while MAGIC.search(base):
+        base = os.path.dirname(base)
+    return base
 
 
 def _did_you_mean(paths: Sequence[str]) -> str:

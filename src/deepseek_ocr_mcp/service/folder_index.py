@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ..errors import OcrError
 from ..models import Note
-from ..text import one_line, well_formed
+from ..text import how_many, one_line, well_formed
 
 __all__ = ["INDEX_MARK", "INDEX_NAME", "IndexedText", "Outcome", "read_index", "written_index"]
 
@@ -73,7 +73,7 @@ def written_index(root: str, files: Sequence[str], outcomes: Mapping[str, Outcom
         INDEX_MARK,
         f"# Texts of {root}",
         "",
-        f"{len(done):,} of {len(files):,} files, {pages:,} pages, {chars:,} characters.",
+        f"{len(done):,} of {how_many(len(files), 'file')}, {how_many(pages, 'page')}, {how_many(chars, 'character')}.",
         "",
         "| file | pages | characters | status |",
         "| --- | ---: | ---: | --- |",

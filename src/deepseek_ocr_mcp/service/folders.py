@@ -25,8 +25,9 @@ from ..documents.argument import Argument
 from ..documents.listing import Listing, complete_path, list_files, unlisted_text
 from ..documents.output import make_folder, resolve_output_folder, write_atomically
 from ..documents.reach import Reach
-from ..errors import BadRequest, InputNotFound, OcrError, unforeseen
+from ..errors import BadRequest, InputNotFound, OcrError, OutputExists, unforeseen
 from ..models import Failure, Folder, NoteCode, OcrRequest, OcrResult
+from ..text import how_many
 from .answer import Answer
 from .folder_index import INDEX_NAME, IndexedText, Outcome, read_index, written_index
 from .progress import Progress, Terms
@@ -47,15 +48,15 @@ ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents
 
 @dataclass(eq=False)
 class _FolderJob:
-    """The reading of one folder. Callers whose requests are equal share it."""
+    """The reading of one folder. Callers whose requests and passwords are equal share it."""
 
     request: OcrRequest
     caller: Caller
     listing: Listing
     out: str
     suffix: str
-    password: str = field(default="", repr=False)
-    """The password of the locked documents."""
+    password: str = field(repr=False)
+    """Of the documents that are locked; empty: none was given."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
@@ -87,6 +88,8 @@ class _FolderJob:
         self.changed = anyio.Event()
 
 
+_JobKey = tuple[bool, str, str]
+
 ReadDocument = Callable[[OcrRequest, Argument, Caller, Terms], Awaitable[Answer]]
 """Reads one document; see `OcrService.read`."""
 
@@ -104,7 +107,7 @@ class FolderReader:
         self._settings = settings
         self._engine = engine
         self._read_document = read
-        self._jobs: OrderedDict[str, _FolderJob] = OrderedDict()
+        self._jobs: OrderedDict[_JobKey, _FolderJob] = OrderedDict()
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @asynccontextmanager
@@ -130,7 +133,7 @@ class FolderReader:
         while shown < len(files) and (not request.max_chars or used + len(files[shown]) < request.max_chars):
             used += len(files[shown]) + 1
             shown += 1
-        many = f"{len(files):,} file{'' if len(files) == 1 else 's'} that can be read"
+        many = f"{how_many(len(files), 'file')} that can be read"
         folder = Folder(folder=listing.root, found=len(files), left=len(files), files=list(files[:shown]))
         answer = Answer(self._result(request, folder, pages=0))
         if shown < len(files):
@@ -169,9 +172,8 @@ class FolderReader:
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
         out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
-        job = self._job(_FolderJob(request, caller, listing, out, suffix))
+        job = self._job(_FolderJob(request, caller, listing, out, suffix, terms.password))
         job.callers += 1
-        job.password = terms.password or job.password
         try:
             if job.scope is None and not job.finished:
                 assert self._tasks is not None, "use the reader inside `async with reader.running():`"
@@ -188,7 +190,7 @@ class FolderReader:
             job.left_at = anyio.current_time()
         if job.error is not None:
             raise type(job.error)(
-                f"{job.error.message} {job.done} of {len(job.listing.files)} files were done before.",
+                f"{job.error.message} {job.done} of {how_many(len(job.listing.files), 'file')} were done before.",
                 remedy=job.error.remedy,
             )
         await self._write_index(job)
@@ -196,8 +198,11 @@ class FolderReader:
         return self._answer(job)
 
     def _job(self, new: _FolderJob) -> _FolderJob:
-        """The job that reads for the same request, or that waits for its caller; else the new job."""
-        key = f"{new.caller.is_local} {new.request!r}"
+        """The job that reads for the same request, or that waits for its caller; else the new job.
+
+        A caller without the password gets none of the texts for which it is needed. So it has a job of its own.
+        """
+        key = new.caller.is_local, repr(new.request), new.password
         job = self._jobs.pop(key, None)
         if job is None or job.delivered or job.error is not None:
             job = new
@@ -298,6 +303,9 @@ class FolderReader:
                     await anyio.sleep(RETRY_S)
                 if self._is_forsaken(job):
                     return None
+        except OutputExists as exc:  # a caller with another password has written it meanwhile
+            outcome = await anyio.to_thread.run_sync(_already, source, target)
+            return Outcome(outcome, job.known.get(target, IndexedText())) if outcome else Outcome("failed", error=exc)
         except OcrError as exc:
             # A page range may suit one document and not another; any other argument is wrong for all.
             if exc.is_fatal or (type(exc) is BadRequest and not request.pages):
@@ -362,7 +370,8 @@ class FolderReader:
     def _summary(job: _FolderJob, folder: Folder, outdated: int) -> str:
         """A sentence on the numbers of files that were read, existed already, failed, and are left."""
         pages = sum(outcome.text.pages or 0 for outcome in job.outcomes.values() if outcome.state == "read")
-        sentences = [f"{folder.read} of {folder.found} files were read ({pages} pages) into {job.out}."]
+        read = f"{folder.read} of {how_many(folder.found, 'file')} {'was' if folder.found == 1 else 'were'} read"
+        sentences = [f"{read} ({how_many(pages, 'page')}) into {job.out}."]
         if folder.there:
             sentences.append(f"{folder.there} were there already.")
         if outdated:

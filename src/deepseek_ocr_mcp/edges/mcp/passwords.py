@@ -5,6 +5,9 @@ asked to open an address that nobody can guess (elicitation in URL mode, MCP 202
 of this machine alone. Over HTTP it leads to the server itself, under the name that the client calls it by; the client
 is asked only where the way there is encrypted or does not leave the machine. A password stays in memory for an hour
 after its last use: the next pages of the document need it again. It serves the session that asked for it.
+
+From MCP 2026-07-28 on, the server asks by an answer (`InputRequiredResult`), and the client repeats its call with the
+user's reply. HTTP knows no sessions then: a password serves the one call, which its sealed state tells from all others.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from urllib.parse import parse_qs
 import anyio
 import anyio.abc
 from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestURLParams, ElicitResult, InputRequiredResult
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -43,6 +47,9 @@ PASSWORDS: Final = "/passwords/"  # the path before the name of a question, over
 MOST_KNOWN: Final = 256  # passwords that are kept; the ones that were used longest ago are forgotten
 MOST_OPEN: Final = 64  # questions without an answer; the oldest are given up
 MOST_ASKS: Final = 3  # of one call
+MOST_WAITS: Final = 4  # rounds of one call in which the user has agreed and types; clients give up after ten rounds
+IN_ROUNDS: Final = "2026-07-28"  # the first revision of MCP in which a server asks by an answer
+PASSWORD: Final = "password"  # noqa: S105 - the name of the question in such an answer
 KEPT_S: Final = 3600.0  # a password is kept for so long after its last use, like the pages that were read with it
 ASKING_SHARE: Final = 0.6  # of the time of a call; the rest is for reading
 BODY_BYTES: Final = 8192
@@ -77,6 +84,42 @@ class _Reply(Enum):
     GIVEN = "given"
     REFUSED = "refused"
     OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class _AskRound:
+    """One round of a call in which the server asks by an answer. The SDK seals what the client carries to the next."""
+
+    asker: str
+    """Tells the call from all others: nobody else knows it."""
+    asks_left: int = MOST_ASKS
+    waits_left: int = MOST_WAITS
+    question: str = ""
+    """The name of the question that the client was asked in the round before; empty in the first."""
+
+    @classmethod
+    def of(cls, ctx: Context) -> _AskRound | None:
+        """The round of this call; None where the server asks within a call."""
+        if (ctx.protocol_version or "") < IN_ROUNDS:
+            return None
+        if not ctx.request_state:
+            return cls(secrets.token_urlsafe(16))
+        asker, asks, waits, question = ctx.request_state.split()
+        return cls(asker, int(asks), int(waits), question)
+
+    @property
+    def state(self) -> str:
+        return f"{self.asker} {self.asks_left} {self.waits_left} {self.question}"
+
+    def ask(self, name: str, message: str, url: str) -> InputRequiredResult:
+        """The answer that asks the user to open a page."""
+        params = ElicitRequestURLParams(message=message, url=url)
+        later = replace(self, asks_left=self.asks_left - 1, waits_left=MOST_WAITS, question=name)
+        return InputRequiredResult(input_requests={PASSWORD: ElicitRequest(params=params)}, request_state=later.state)
+
+    def wait(self) -> InputRequiredResult:
+        """The answer that has the client call again while the user types."""
+        return InputRequiredResult(request_state=replace(self, waits_left=self.waits_left - 1).state)
 
 
 @dataclass(slots=True)
@@ -123,7 +166,9 @@ class PasswordDesk:
             finally:
                 self._stop.set()
 
-    async def read(self, ctx: Context, caller: Caller, request: OcrRequest, terms: Terms) -> Answer:
+    async def read(
+        self, ctx: Context, caller: Caller, request: OcrRequest, terms: Terms
+    ) -> Answer | InputRequiredResult:
         """The answer to a request. The user is asked for the password of a document that needs one.
 
         The documents of a folder share one password. Where they have several, the user is asked for one after the
@@ -135,14 +180,25 @@ class PasswordDesk:
             request: the request.
             terms: the way in which the client wants its answer. `reply_s` holds for the user and the reading together.
 
+        Returns:
+            The answer; or the question, where the client must ask the user and call again.
+
         Raises:
             PasswordNeeded: the user cannot be asked, has given no password, or a wrong one.
             OcrError: see `OcrService.ocr`.
         """
-        key = (caller.name, hashlib.sha256(request.image.encode("utf-8", "surrogatepass")).digest())
+        turn = _AskRound.of(ctx)
+        name = caller.name if caller.is_local or turn is None else turn.asker
+        key = (name, hashlib.sha256(request.image.encode("utf-8", "surrogatepass")).digest())
         began = anyio.current_time()
         asks_until = began + terms.reply_s * ASKING_SHARE
-        for asks_left in range(MOST_ASKS, -1, -1):
+        most_asks = MOST_ASKS
+        if turn is not None and turn.question:
+            reply = await self._reply(ctx, turn, key, asks_until)
+            if reply is _Reply.OPEN and turn.waits_left:
+                return turn.wait()
+            most_asks = turn.asks_left if reply is _Reply.GIVEN else 0
+        for asks_left in range(most_asks, -1, -1):
             left_s = began + terms.reply_s - anyio.current_time()
             now = replace(terms, password=self._password(key), reply_s=left_s)
             answer: Answer | None = None
@@ -153,19 +209,43 @@ class PasswordDesk:
             except PasswordNeeded as exc:
                 locked = exc
             self._known.pop(key, None)
-            reply = _Reply.REFUSED
+            asked: _Reply | InputRequiredResult = _Reply.REFUSED
             if asks_left:
-                reply = await self._ask(ctx, caller, _Question(key, locked.message, time.monotonic()), asks_until)
-            if reply is _Reply.GIVEN:
+                question = _Question(key, locked.message, time.monotonic())
+                asked = await self._ask(ctx, caller, question, turn, asks_until)
+            if isinstance(asked, InputRequiredResult):
+                return asked
+            if asked is _Reply.GIVEN:
                 continue
-            if reply is _Reply.OPEN:
+            if asked is _Reply.OPEN:
                 locked = PasswordNeeded(locked.message, remedy=LATER)
             if answer is None:
                 raise locked
-            if reply is _Reply.OPEN:
+            if asked is _Reply.OPEN:
                 answer.add("more", str(locked))
             return answer
         raise AssertionError("the last round returns or raises")
+
+    async def _reply(self, ctx: Context, turn: _AskRound, key: _Key, until: float) -> _Reply:
+        """The reply of the user to the question of the round before. A user who has agreed is waited for.
+
+        Args:
+            ctx: of the call.
+            turn: this round.
+            key: of the document and its caller.
+            until: the time of anyio at which the call stops waiting for the user.
+        """
+        question = self._questions.get(turn.question)
+        reply = (ctx.input_responses or {}).get(PASSWORD)
+        if isinstance(reply, ElicitResult) and reply.action != "accept":
+            self._questions.pop(turn.question, None)
+            return _Reply.REFUSED
+        if question is not None:
+            with anyio.CancelScope(deadline=until):
+                await question.answered.wait()
+            if not question.answered.is_set():
+                return _Reply.OPEN
+        return _Reply.GIVEN if key in self._known else _Reply.REFUSED
 
     async def page(self, request: Request) -> Response:
         """The page of a question (GET), and its answer (POST)."""
@@ -202,35 +282,34 @@ class PasswordDesk:
         self._known.move_to_end(key)
         return known.text
 
-    async def _ask(self, ctx: Context, caller: Caller, new: _Question, until: float) -> _Reply:
+    async def _ask(
+        self, ctx: Context, caller: Caller, new: _Question, turn: _AskRound | None, until: float
+    ) -> _Reply | InputRequiredResult:
         """Ask for the password of a document, if the client can open a page.
 
         Args:
             ctx: of the call.
             caller: the client.
             new: the question. If the user has another one about the same document open, it stands.
+            turn: the round of the call, where the server asks by an answer.
             until: the time of anyio at which the call stops waiting for the user.
         """
         capabilities = ctx.session.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
-        if elicitation is None or elicitation.url is None or not ctx.session.can_send_request:
+        if elicitation is None or elicitation.url is None or (turn is None and not ctx.session.can_send_request):
             return _Reply.REFUSED
         if not (root := await self._serve() if caller.is_local else _address(ctx)):
             return _Reply.REFUSED
-        now = time.monotonic()
-        open_already = [
-            name for name, each in self._questions.items() if each.key == new.key and now - each.asked_at < KEPT_S
-        ]
-        name = open_already[0] if open_already else secrets.token_urlsafe(16)
-        question = self._questions.setdefault(name, new)
-        while len(self._questions) > MOST_OPEN:
-            self._questions.popitem(last=False)
-        has_agreed = bool(open_already)
+        name, is_open = self._opened(new)
+        question = self._questions[name]
+        message, url = f"{new.text} Enter its password on this page.", f"{root}{name}"
+        if turn is not None:
+            return turn.ask(name, message, url)
+        has_agreed = is_open
         try:
             with anyio.CancelScope(deadline=until):
                 if not has_agreed:
-                    asked = await ctx.elicit_url(f"{new.text} Enter its password on this page.", f"{root}{name}", name)
-                    has_agreed = asked.action == "accept"
+                    has_agreed = (await ctx.elicit_url(message, url, name)).action == "accept"
                 if has_agreed:
                     await question.answered.wait()
         finally:
@@ -239,6 +318,18 @@ class PasswordDesk:
         if question.answered.is_set():
             return _Reply.GIVEN
         return _Reply.OPEN if has_agreed else _Reply.REFUSED
+
+    def _opened(self, new: _Question) -> tuple[str, bool]:
+        """The name of the question that stands: the new one, or an open one about the same. And whether it was open."""
+        now = time.monotonic()
+        for name, each in self._questions.items():
+            if each.key == new.key and now - each.asked_at < KEPT_S:
+                return name, True
+        name = secrets.token_urlsafe(16)
+        self._questions[name] = new
+        while len(self._questions) > MOST_OPEN:
+            self._questions.popitem(last=False)
+        return name, False
 
     async def _serve(self) -> str:
         """Serve the page from now on, at a port of this machine alone. Returns the address before a question's name."""

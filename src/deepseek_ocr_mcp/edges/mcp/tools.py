@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ContentBlock, ImageContent, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 from pydantic_core import PydanticUndefined
 
@@ -88,9 +88,9 @@ class ReadingTool:
     def tool(self) -> StrictTool:
         """The tool with its description. Its arguments are those of `OcrRequest` that write nothing."""
 
-        async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult:
+        async def ocr_image(ctx: Context, **arguments: Any) -> CallToolResult | InputRequiredResult:
             answer = await self.desk.read(ctx, self.callers(ctx), OcrRequest(**arguments), self._terms(ctx))
-            return self._result(ctx, answer)
+            return answer if isinstance(answer, InputRequiredResult) else self._result(ctx, answer)
 
         names = [name for name in OcrRequest.model_fields if name not in ("image", "raw", *WRITING)]
         ocr_image.__signature__ = _signature(["image", *names], OcrResult)  # type: ignore[attr-defined]
@@ -173,21 +173,24 @@ class FilesTool:
     callers: Callers
     desk: PasswordDesk
 
-    async def _write(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
+    async def _write(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
         request = OcrRequest(**arguments, max_chars=0)
         if not request.save_to.strip():
             raise BadRequest(
                 "`save_to` is empty.", remedy='Give the absolute path of the file to write, like "/home/me/scan.md".'
             )
         terms = Terms(reply_s=self.service.settings.ocr_reply_seconds, on_progress=clean_progress(ctx))
-        written = files_written(await self.desk.read(ctx, self.callers(ctx), request, terms))
+        answer = await self.desk.read(ctx, self.callers(ctx), request, terms)
+        if isinstance(answer, InputRequiredResult):
+            return answer
+        written = files_written(answer)
         text = TextContent(type="text", text=notes_text(written.notes))
         return CallToolResult(content=[text], structured_content=structured_files(written))
 
     def tool(self) -> StrictTool:
         """The tool with its description."""
 
-        async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult:
+        async def ocr_to_files(ctx: Context, **arguments: Any) -> CallToolResult | InputRequiredResult:
             return await self._write(ctx, arguments)
 
         suffixes = " ".join(known.suffix for known in EXPORT_FORMATS.values()).replace(".pdf", ".pdf (searchable)")

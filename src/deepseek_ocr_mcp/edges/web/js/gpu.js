@@ -18,6 +18,8 @@ export class GpuPanel {
     this.button = $("#gpu-button");
     this.status = null;
     this.at = 0;
+    /** Whether the server wants a token that it did not get. */
+    this.refused = false;
     this.outcome = null;
     this.acting = "";
     this.wake = null;
@@ -47,7 +49,9 @@ export class GpuPanel {
         try {
           this.status = await api.status();
           this.at = performance.now();
+          this.refused = false;
         } catch (error) {
+          this.refused = error.code === "unauthorized";
           if (error.code !== "unreachable") this.status = null;
         }
         this.paint();
@@ -128,7 +132,7 @@ export class GpuPanel {
     this.button.dataset.state = state;
     const name = status ? engineName(status.engine) : "";
     const place = state === "host" && CPU_ENGINES.has(status.engine) ? "host.cpu" : state;
-    const said = isGone() ? t("gone.short") : status ? t(`state.${place}`) : t("connecting");
+    const said = isGone() ? t("gone.short") : status ? t(`state.${place}`) : t(this.refused ? "token.missing" : "connecting");
     $("#gpu-summary").replaceChildren(...(name && !isGone() ? [h("b", {}, name), " ", h("span", { class: "sep" }), h("span", {}, said)] : [said]));
     this.button.setAttribute("aria-label", [isGone() ? "" : name, said, `(${t("gpu.title")})`].filter(Boolean).join(" "));
     if (this.panel.hidden || !status) return;

@@ -287,6 +287,35 @@ export async function plain(text) {
   return out.join("").replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
 }
 
+const PHRASES = new Set(["B", "I", "U", "EM", "STRONG", "SUP", "SUB", "CODE", "S"]);
+
+/** The text as it stands in a list: one run of words, with emphasis and formulas; a table is a line for each row. Call `prepare` before. */
+export function inline(text) {
+  const out = document.createDocumentFragment();
+  const walk = (node, into) => {
+    if (node.nodeType === Node.TEXT_NODE) into.append(node.data);
+    else if (node.dataset?.source !== undefined) {
+      node.setAttribute("aria-hidden", "true"); // a button's name is text: it gets the source
+      into.append(h("span", { class: "sr" }, node.dataset.source), node);
+    } else if (node.tagName === "TABLE") {
+      for (const row of node.rows) {
+        if (into.hasChildNodes()) into.append(h("br"));
+        [...row.cells].forEach((cell, column) => {
+          if (column) into.append(" | ");
+          [...cell.childNodes].forEach((child) => walk(child, into));
+        });
+      }
+    } else {
+      const inner = PHRASES.has(node.tagName) ? h(node.tagName.toLowerCase()) : into;
+      [...node.childNodes].forEach((child) => walk(child, inner));
+      if (inner !== into) into.append(inner);
+      else if (BLOCKS.has(node.tagName) || node.tagName === "LI" || node.tagName === "BR") into.append(" ");
+    }
+  };
+  [...render(text).childNodes].forEach((node) => walk(node, out));
+  return out;
+}
+
 const LETTER = /[\p{L}\p{N}]/u;
 const SOON = 600; // letters: a block that follows stands near the last one
 

@@ -90,11 +90,8 @@ export class ResultPane extends TextPane {
     const all = this.doneItems();
     const list = this.kinds([one], stemOf(one.name));
     const made = this.formats();
-    const hasTables = this.hasTables([one]);
-    for (const [format, key] of FROM_SERVER) {
-      if (!made.includes(format) || (OF_TABLES.has(format) && !hasTables)) continue;
-      if (BOXED.has(format) && !hasPlaces(one)) continue;
-      list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, [one]), format === "pdf" ? `${stemOf(one.name)}-searchable.pdf` : `${stemOf(one.name)}.${format}`) });
+    for (const [format, key] of this.madeOf(one)) {
+      list.push({ text: t(key), hint: `.${format}`, act: () => this.saved(() => this.exported(format, [one]), fileOf(one, format)) });
     }
     list.push({ text: t("save.zip"), hint: ".zip", act: () => this.saved(() => this.everything([one]), `${stemOf(one.name)}.zip`) });
     if (all.length > 1) {
@@ -105,6 +102,12 @@ export class ResultPane extends TextPane {
       list.push({ text: t("save.zip.all"), hint: ".zip", act: () => this.saved(() => this.everything(all), "ocr.zip") });
     }
     return list;
+  }
+
+  /** The formats that the server makes of this file, each with the key of its name. */
+  madeOf(item) {
+    const hasTables = this.hasTables([item]);
+    return FROM_SERVER.filter(([format]) => this.formats().includes(format) && (hasTables || !OF_TABLES.has(format)) && (!BOXED.has(format) || hasPlaces(item)));
   }
 
   /** The formats that the page makes without the server. */
@@ -178,16 +181,15 @@ export class ResultPane extends TextPane {
       const stem = stemOf(item.name);
       files.push([`${stem}.md`, textBlob(markdownOf([item]))], [`${stem}.txt`, textBlob(await plainOf([item]))], [`${stem}.json`, textBlob(jsonOf([item]), "application/json")]);
       if (this.hasTables([item])) files.push([`${stem}.csv`, textBlob(BOM + (await csvOf([item])), "text/csv")]);
-      for (const format of ["docx", "pdf"]) {
-        if (!this.formats().includes(format) || (BOXED.has(format) && !hasPlaces(item))) continue;
-        files.push([format === "pdf" ? `${stem}-searchable.pdf` : `${stem}.${format}`, await this.exported(format, [item])]);
-      }
+      for (const [format] of this.madeOf(item)) files.push([fileOf(item, format), await this.exported(format, [item])]);
     }
     return zip(files);
   }
 }
 
 const stemOf = (name) => name.replace(/^.*\//, "").replace(/\.[^.]{1,5}$/, "") || "page";
+
+const fileOf = ({ name }, format) => `${stemOf(name)}${format === "pdf" ? "-searchable" : ""}.${format}`;
 
 const textBlob = (text, type = "text/plain") => new Blob([text.endsWith("\n") ? text : `${text}\n`], { type: `${type};charset=utf-8` });
 

@@ -4,7 +4,7 @@
 import { copyRich, h, icon, iconButton, toast } from "./dom.js";
 import { errorBox } from "./errors.js";
 import { engineName, has, language, number, seconds, t } from "./i18n.js";
-import { linkBlocks, prepare, render } from "./markdown.js";
+import { inline, linkBlocks, prepare, render } from "./markdown.js";
 import { inWords } from "./server.js";
 import { ACTIVE, doing } from "./states.js";
 import { asTsv, bareHtml, cells } from "./tables.js";
@@ -12,6 +12,8 @@ import { kindOf } from "./viewer.js";
 import { mark, rangeOf, wordAt } from "./words.js";
 
 const MOST_LINES = 3000; // of a page, in the list: more would only make the page slow
+const MARKED = /[<*_`$\\]/; // a character that Markdown could mean something by
+const TABLE = /<table\b/i;
 const UNSURE = 0.8; // of 1: RapidOCR reads clean print at 0.95 and more, and what it gets wrong mostly below this
 
 /** A note. In English: the server's sentence. In other languages: its translation, or else a general sentence for its code and the server's sentence below. */
@@ -237,7 +239,12 @@ export class TextPane extends EventTarget {
     const view = h("div", { id: "text-view", class: `view in-${tab}`, role: "tabpanel", "aria-labelledby": `tab-${tab}` });
     if (!page) view.append(this.unread(item));
     else if (this.editing) view.append(this.editor(page));
-    else if (tab === "lines") view.append(this.lines(page));
+    else if (tab === "lines") {
+      const { shown } = this;
+      if (page.blocks?.some(({ text }) => this.isMarked(page, text))) await prepare(page.text);
+      if (shown !== this.shown) return;
+      view.append(this.lines(page));
+    }
     else if (!page.text.trim()) view.append(h("div", { class: "calm" }, h("p", {}, t(page.finish === "failed" ? "finish.failed" : "blank"))));
     else if (tab === "source") view.append(h("pre", { class: "source", tabindex: "0", dir: "auto" }, page.text));
     else {
@@ -343,6 +350,11 @@ export class TextPane extends EventTarget {
     this.show(this.item, this.preview);
   }
 
+  /** Whether the text of a block is Markdown, as models write it; a recogniser's is the bare line, which Markdown escapes. */
+  isMarked(page, text) {
+    return this.answer.markdown && this.answer.mode !== "find" && MARKED.test(text) && (TABLE.test(text) || page.text.includes(text));
+  }
+
   /** The list of what stands where: one tab stop, arrow keys move in it. */
   lines(page) {
     const found = this.answer.mode === "find";
@@ -352,7 +364,8 @@ export class TextPane extends EventTarget {
     const around = found ? contexts(page) : [];
     blocks.slice(0, MOST_LINES).forEach((block, index) => {
       const kind = kindOf(block.label);
-      const words = block.text || (kind === "text" ? block.label : t(`label.${kind}`));
+      const named = kind === "text" ? block.label : t(`label.${kind}`);
+      const words = this.isMarked(page, block.text) ? inline(block.text) : block.text || named;
       list.append(h("li", {},
         h("button", { type: "button", class: "entry", "data-block": String(index), tabindex: index ? "-1" : "0" },
           h("span", { class: `entry-mark ${kind}` }, found ? String(index + 1) : ""),

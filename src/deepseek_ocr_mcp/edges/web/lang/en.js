@@ -326,6 +326,7 @@ export default {
   "layer.auto": "Where it is sound",
   "layer.ignore": "Read every page",
   "layer.only": "Use nothing else",
+  "token.missing": "Token needed",
   "token.enter": "Enter the token",
   "error.file_changed": "{name} has changed on your disk, or is not there any more.",
   "remedy.file_changed": "Add it again.",

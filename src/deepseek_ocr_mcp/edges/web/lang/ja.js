@@ -326,6 +326,7 @@ export default {
   "layer.auto": "確かなら使う",
   "layer.ignore": "全ページを読む",
   "layer.only": "これだけを使う",
+  "token.missing": "トークンが必要",
   "token.enter": "トークンを入力",
   "error.file_changed": "{name} はディスク上で変更されたか、なくなりました。",
   "remedy.file_changed": "もう一度追加してください。",

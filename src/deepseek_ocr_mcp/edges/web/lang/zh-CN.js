@@ -326,6 +326,7 @@ export default {
   "layer.auto": "可靠时使用",
   "layer.ignore": "每页都识别",
   "layer.only": "只用自带文字",
+  "token.missing": "需要令牌",
   "token.enter": "输入令牌",
   "error.file_changed": "{name} 在您的磁盘上已更改或不存在了。",
   "remedy.file_changed": "请重新添加。",

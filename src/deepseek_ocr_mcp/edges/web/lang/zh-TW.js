@@ -326,6 +326,7 @@ export default {
   "layer.auto": "可靠時使用",
   "layer.ignore": "每頁都辨識",
   "layer.only": "只用自帶文字",
+  "token.missing": "需要權杖",
   "token.enter": "輸入權杖",
   "error.file_changed": "{name} 在您的磁碟上已變更或不存在了。",
   "remedy.file_changed": "請重新加入。",
