@@ -176,11 +176,38 @@ def test_the_drawn_tokens_have_their_shares() -> None:
     random = torch.Generator().manual_seed(1)
     counts = [0] * 4
     for _ in range(2000):
-        counts[int(Sampling(1.0, 0.9).draw(logits, random))] += 1
+        counts[int(Sampling(1.0, 0.9).draw(logits[None], [random])[0])] += 1
     assert counts[3] == 0, "it is beyond the nine tenths that are drawn from"
     assert abs(counts[0] / 2000 - 0.5 / 0.95) < 0.05
     assert abs(counts[2] / 2000 - 0.15 / 0.95) < 0.04
-    assert int(Sampling(0.01, 0.1).draw(logits, random)) == 0
+    assert Sampling(0.01, 0.1).draw(logits[None], [random]).tolist() == [0]
+
+
+def test_rows_that_are_drawn_together_are_drawn_as_each_alone() -> None:
+    sampling, logits = Sampling(0.8, 0.9), torch.randn(4, 50, generator=torch.Generator().manual_seed(2))
+    alone = [sampling.draw(row[None], [torch.Generator().manual_seed(seed)]) for seed, row in enumerate(logits)]
+    randoms = [torch.Generator().manual_seed(seed) for seed in range(4)]
+    assert torch.equal(sampling.draw(logits, [*randoms[:3], None])[:3], torch.cat(alone)[:3])  # the last row is free
+    assert len(set(torch.cat(alone).tolist())) > 1
+
+
+THINKING = "{% if enable_thinking is not defined or enable_thinking %}<|grounding|>{% endif %}" + tiny_vision.TEMPLATE
+
+
+@pytest.mark.parametrize(("name", "thinks"), [("LightOnOCR-3-1B", False), ("GLM-OCR", True)])
+def test_the_chat_template_gets_the_arguments_that_the_publisher_names_and_no_others(
+    checkpoints: Any, name: str, thinks: bool
+) -> None:
+    checkpoint = checkpoints(name)
+    plain, _ = NativePrompts(checkpoint).encode(DOCUMENT, 3)
+    tokenizer = checkpoint.tokenizer
+    before, tokenizer.chat_template = tokenizer.chat_template, THINKING
+    try:
+        ids, start = NativePrompts(checkpoint).encode(DOCUMENT, 3)
+    finally:
+        tokenizer.chat_template = before
+    assert ids == ([tokenizer.convert_tokens_to_ids("<|grounding|>")] if thinks else []) + plain
+    assert ids[start : start + 3] == [checkpoint.config.image_token_id] * 3
 
 
 def test_a_picture_has_as_many_pixels_as_the_row_and_the_checkpoint_allow(checkpoints: Any, tmp_path: Path) -> None:
