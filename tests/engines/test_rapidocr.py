@@ -388,7 +388,7 @@ def test_small_numbers_on_a_large_page_keep_every_digit(engine, write, size: int
     assert found == Counter(expected * 6)
 
 
-@pytest.mark.parametrize("size", [17, 22])
+@pytest.mark.parametrize("size", [17, 22, 28])
 def test_a_space_between_a_number_and_its_unit_is_kept(engine, write, size: int) -> None:
     rows = ["0.3 l", "Flow of 5.2 l", "9.2 l of milk", "Rest 4 A", "8 J", "Tel. 0211", "Room: 14"]
     assert read(engine, write(drawn(rows, size, 400))).text.splitlines() == rows
@@ -408,6 +408,59 @@ def test_a_line_of_one_colour_has_no_strokes_and_is_no_error() -> None:
 def test_digits_that_stand_apart_are_no_two_numbers(engine, write) -> None:
     rows = ["Open 11:17 to 21:11 on 1.11.2011", "1,111,711 of 3.14", "In 1990 I went to B12", "Type X1 and 5kg"]
     assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
+
+
+def test_a_litre_in_brackets_is_no_letter(engine, write) -> None:
+    rows = ["Milk (2 l) and oil (1 l)", "Rooms (21) and (11)", "In 1990 I went there"]
+    assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
+
+
+def test_spaces_around_a_dash_between_numbers_are_kept(engine, write) -> None:
+    rows = ["1990 - 1995", "2000 - 2005", "07-1315", "pp. 30-39", "10-20-30"]
+    assert read(engine, write(drawn(rows, 24, 400))).text.splitlines() == rows
+
+
+def test_a_small_letter_beside_a_number_is_no_capital(engine, write) -> None:
+    rows = ["done in 5.50 s", "done in 2.90 S", "v 07 of 12 c", "V 07 of 12 C", "x 12", "X 12"]
+    assert read(engine, write(drawn(rows, 18, 500))).text.splitlines() == rows
+
+
+def table_of_marks(rows: list[str]) -> Image.Image:
+    page = Image.new("RGB", (900, 60 + 70 * len(rows)), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(24)
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row.split()):
+            draw.text((60 + 110 * c, 40 + 70 * r), cell, "black", font, anchor="lm")
+    return page
+
+
+def test_the_height_of_a_letter_in_a_cell_tells_it_from_a_figure_and_from_its_capital(engine, write) -> None:
+    rows = ["Tomas 10 20 o x 8 0", "Ruth o 12 x o 0 7", "Mira X 0 21 x O V", "Ines v 0 x 22 s S"]
+    found = read(engine, write(table_of_marks(rows)), "free").text
+    assert found.split() == " ".join(rows).split()
+
+
+@pytest.mark.parametrize("number", ["1", "4", "7", "iv"])
+def test_a_page_number_of_one_figure_stands_behind_its_dots(engine, write, number: str) -> None:
+    page = Image.new("RGB", (1000, 220), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(22)
+    for n, (name, end) in enumerate([("Early years", number), ("Weather", "90")]):
+        draw.text((60, 50 + 70 * n), name, "black", font)
+        draw.text((940, 50 + 70 * n), end, "black", font, anchor="ra")
+        for x in np.arange(75 + font.getlength(name), 925 - font.getlength(end), 11):
+            draw.text((x, 50 + 70 * n), ".", "black", font)
+    first, second = read(engine, write(page)).text.splitlines()
+    assert (first.split()[-1], second.split()[-1]) == (number, "90")
+
+
+def test_a_rule_behind_dots_is_no_page_number(engine, write) -> None:
+    page = Image.new("RGB", (1000, 160), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(22)
+    draw.text((60, 50), "Name of the applicant", "black", font)
+    for x in range(320, 930, 11):
+        draw.text((x, 50), ".", "black", font)
+    draw.line((950, 0, 950, 160), "black", 2)
+    assert not re.search(r"[0-9ivxl]$", read(engine, write(page)).text)
 
 
 def test_the_dots_of_a_contents_page_are_no_unread_words(engine, write) -> None:

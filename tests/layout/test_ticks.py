@@ -59,6 +59,15 @@ def test_a_box_within_a_word_is_none() -> None:
     assert texts([line], at(75, 60, size=8)) == ["notices"]
 
 
+@pytest.mark.parametrize(("number", "first"), [("27,300", 4), ("1.0 kg", 2), ("00:15", 0), ("Total 00", 6)])
+def test_noughts_that_touch_are_no_box(number: str, first: int) -> None:
+    line = written(number, 60, 60)
+    x1, _, x2, _ = line.box
+    begin, end = (x1 + line.centres[n] * (x2 - x1) for n in (first, min(first + 1, len(number) - 1)))
+    last = begin if number[first + 1 : first + 2] != "0" else end
+    assert texts([line], at((begin + last) / 2 - 6, 60, size=12)) == [number]
+
+
 def test_a_box_that_stands_alone_is_kept() -> None:
     assert texts([written("Name", 60, 60)], at(400, 60)) == ["Name", "[x]"]
 

@@ -5,6 +5,7 @@ What a recogniser made of a box (a square, a letter O, nothing) gives way to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -17,6 +18,9 @@ __all__ = ["TickMark", "with_ticks"]
 REACH_EM: Final = 2.5  # from a box to its label, in heights of the label's line
 BEFORE: Final = 0.6  # of the reach to the right counts the reach to the left: a label mostly follows its box
 LEVEL: Final = 0.7  # of a line's height: how far the middle of its box may be from that of the line
+FIGURES: Final = re.compile("[0ODo]{1,2}")
+ENDS_IN_FIGURE: Final = re.compile("[0-9][.,]?$")
+FIGURE_FIRST: Final = re.compile("[.,]?[0-9]")
 LOOKS_LIKE: Final = "□■☐☑☒口日回OD0oxX×✓✔√V[]()|LIl"
 
 
@@ -116,6 +120,8 @@ def _put_over(line: TextLine, tick: Box, mark: str) -> TextLine:
     stop = at[-1] + 1 if at else start
     before, after = line.text[:start], line.text[stop:]
     beside = (before[-1:].strip(), after[:1].strip())
+    if FIGURES.fullmatch(inside) and (len(inside) == 2 or ENDS_IN_FIGURE.search(before) or FIGURE_FIRST.match(after)):
+        return line  # two noughts that touch have the sides of a box
     if NO_SPACES.search(line.text) and (before.strip() or any(beside)):
         return line  # a character of Chinese writing
     if not at and all(beside) and beside[0].isalnum() and beside[1].isalnum():

@@ -28,8 +28,10 @@ from ..scripts import find_unread
 from ..sheet import Pixels, Region, Sheet, inset, lay_out_lines, outline, refuse_other_modes
 from ..tesseract.engine import Rereading, reread
 from .bullets import with_bullets
+from .cases import with_cases
 from .dashes import with_dashes
 from .detect import HUGE_PAGE, detect, drop_from_memory, resize, skew
+from .leaders import PAGE_NUMBER, find_ends_of_leaders
 from .models import SpareModel, installed_release, integer_model, model_file, model_folder, new_session, share_arena
 from .onnx_weights import without_subnormals
 from .orientation import Turn, find_upright
@@ -146,7 +148,9 @@ class RapidOcrEngine:
             readings = self._recognise(
                 run, upright, turn, lambda done: progress(DET_SHARE + (1 - DET_SHARE) * done, "reading")
             )
-        marked = with_bullets(upright, *with_dashes(upright, turn.regions, readings))
+            regions, readings = self._with_ends_of_leaders(run, upright, turn.regions, readings)
+        readings = with_cases(upright, regions, readings)
+        marked = with_bullets(upright, *with_dashes(upright, regions, readings))
         return _FoundLines(upright, turn.quarters, *marked)
 
     def _recognise(
@@ -167,6 +171,17 @@ class RapidOcrEngine:
         for n, reading in zip(stacked, columns, strict=True):
             readings[n] = reading
         return readings
+
+    def _with_ends_of_leaders(
+        self, run: ModelRun, pixels: Pixels, regions: list[Region], readings: list[LineReading]
+    ) -> tuple[list[Region], list[LineReading]]:
+        """The regions and their readings, with the page numbers behind rows of dots that were not detected."""
+        reader = self._reader
+        assert reader is not None
+        ends = find_ends_of_leaders(pixels, regions, readings)
+        read = run.all(lambda region: reader.read_region(run, pixels, region), ends)
+        found = [(end, each) for end, each in zip(ends, read, strict=True) if PAGE_NUMBER.fullmatch(each.text.strip())]
+        return [*regions, *(end for end, _ in found)], [*readings, *(each for _, each in found)]
 
     def _sheet(self, page: PageImage, found: _FoundLines, call: Call) -> Sheet:
         """The page with all lines that can be read here, and a remark on those that cannot."""

@@ -20,15 +20,19 @@ from numpy.typing import NDArray
 
 from ...layout.lines import TextLine
 from ..sheet import LONG, Pixels, Region, crop_region, inset, outline
+from .heights import may_be_small, with_small_letters
 from .ink import LINE_EDGE, ink_of, line_contrast, runs_of, strokes_of
 from .models import SpareModel
 from .run import ModelRun
 from .spaces import Strokes, read_litres, spaces_beside_digits
 
 __all__ = [
+    "LEADER_DOTS",
+    "LINE_HEIGHT",
     "NOTHING",
     "LineReader",
     "LineReading",
+    "are_flat",
     "as_input",
     "as_pixels",
     "find_leaders",
@@ -180,7 +184,7 @@ class LineReader:
         unread, gap = _unread_ink(line, begin + (found.at[printed] + 0.5) * LINE_STRIDE)
         if not any(char not in f"{LEADER} " for char in read):  # a leader alone is no text
             return replace(NOTHING, unread=unread, gap=gap)
-        read, dropped = _beside_digits(line, read, begin + (found.at + 0.5) * LINE_STRIDE)
+        read, dropped = _as_inked(line, read, begin + (found.at + 0.5) * LINE_STRIDE)
         chars, places = with_spaces(read, [float(step) for step in found.at], dropped)
         centres = tuple(min(1.0, (begin + (step + 0.5) * LINE_STRIDE) / wide) for step in places)
         text = "".join(chars)
@@ -228,17 +232,20 @@ def _characters(run: ModelRun, session: Any, line: Pixels) -> _Characters:
     return _Characters(at.astype(np.float64), best[at], likely)
 
 
-def _beside_digits(
-    line: Pixels, chars: list[str], places: NDArray[np.floating[Any]]
-) -> tuple[list[str], frozenset[int]]:
-    """The characters of a line, and before which of them a space is there in ink; looks at lines with digits only."""
-    if not any(char.isdecimal() for char in chars):
+def _as_inked(line: Pixels, chars: list[str], places: NDArray[np.floating[Any]]) -> tuple[list[str], frozenset[int]]:
+    """The characters of a line, and before which of them a space is there in ink.
+
+    Looks at the strokes of lines with digits, and of lines with capitals that may be small letters.
+    """
+    with_digits, with_cases = any(char.isdecimal() for char in chars), may_be_small("".join(chars))
+    if not (with_digits or with_cases):
         return chars, frozenset()
     strokes = Strokes.of(line, chars, places)
     if not len(strokes.columns):
         return chars, frozenset()
-    dropped = spaces_beside_digits(chars, strokes)
-    return read_litres(chars, strokes, dropped), dropped
+    if with_cases:
+        chars = with_small_letters(chars, strokes)
+    return read_litres(chars, strokes, spaces_beside_digits(chars, strokes)) if with_digits else (chars, frozenset())
 
 
 def _half_width(text: str) -> str:
@@ -313,7 +320,7 @@ def find_leaders(line: Pixels) -> list[tuple[int, int]]:
     for first, last in runs_of(narrow).tolist():
         if last - first < LEADER_DOTS:
             continue
-        flat = _are_flat(line, strokes[first:last])
+        flat = are_flat(line, strokes[first:last])
         for begin, end in runs_of(flat).tolist():
             dots = strokes[first + begin : first + end]
             steps = np.diff(dots[:, 0])
@@ -374,13 +381,13 @@ def _unread_ink(line: Pixels, places: NDArray[np.floating[Any]]) -> tuple[float,
     is_lost = before == after
     widths = strokes[:, 1] - strokes[:, 0]
     if widths[is_lost].sum() >= LOST_SHARE * widths.sum():
-        is_lost[is_lost] = ~_are_flat(line, strokes[is_lost])
+        is_lost[is_lost] = ~are_flat(line, strokes[is_lost])
     stretches = np.split(np.where(is_lost, widths, 0), np.flatnonzero(~is_lost))
     longest = max(int(stretch.sum()) for stretch in stretches)
     return float(widths[is_lost].sum() / widths.sum()), longest / LINE_HEIGHT
 
 
-def _are_flat(line: Pixels, strokes: NDArray[np.intp]) -> NDArray[np.bool_]:
+def are_flat(line: Pixels, strokes: NDArray[np.intp]) -> NDArray[np.bool_]:
     """For each stroke, given by its columns, whether it is too low for a letter: the dots of a leader, a rule."""
     ink = ink_of(line)[LINE_EDGE:-LINE_EDGE]
     heights = [np.flatnonzero(ink[:, a:b].any(axis=1)) for a, b in strokes.tolist()]
