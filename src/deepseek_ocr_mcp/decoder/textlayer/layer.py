@@ -240,7 +240,7 @@ def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
 def _doubt_belied(sight: Sight, clock: Clock) -> None:
     """Mark the glyphs of fonts that draw other letters than they name, and those that no word has."""
     single = [glyph for glyph in sight.shown if id(glyph.run) not in sight.doubled]
-    for glyph in belied(single, sight.with_text, sight.without_text, sight.scale, clock):
+    for glyph in belied(single, sight.change, sight.scale, clock):
         glyph.known = False
     for glyph in odd_within_words(single):
         glyph.known = False
