@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import median
 from typing import Any, Final
 
@@ -408,6 +409,7 @@ def _is_read(line: LayerLine) -> bool:
     return all(glyph.score is not None for glyph in line.glyphs)
 
 
+@lru_cache(maxsize=1024)
 def _way(angle: float) -> float:
     """The direction in which text runs: a quarter of a turn where it is nearly one."""
     quarter = round(angle / 90) * 90

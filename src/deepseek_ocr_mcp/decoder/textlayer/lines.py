@@ -1,8 +1,8 @@
 """Characters with places become lines of text: gaps become spaces, accents find their letters.
 
 Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
-to bottom, come out in the order in which they are read, whichever way the file has them. Pure
-Python over `content.py`; lengths are in points, or in shares of the size of the text (`em`).
+to bottom, come out in the order in which they are read, whichever way the file has them.
+Lengths are in points, or in shares of the size of the text (`em`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from ...layout.lines import TextLine
 from .content import UNSEEN, Box, Clock, Content, Glyph
@@ -39,6 +42,9 @@ __all__ = [
     "marks_of",
     "turned",
 ]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 ASCENT: Final = 0.8  # of the size of a line that is above its baseline
 DESCENT: Final = 0.2
@@ -83,6 +89,7 @@ SMALL_SIZE: Final = 0.8  # … unless it is so small
 RAISED_CHARS: Final = 4  # of what is as large; more are the upper side of a fraction
 OVER_SHARE: Final = 0.5  # of a letter of its line that a script lies over …
 MOST_OVER: Final = 2  # … of no more than so many, or it is a line of its own
+FIRST_COMBINING: Final = "\u0300"  # the first of the marks that have no place of their own
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
 MAX_ASTRAY: Final = 200  # accents of a page that stand far from their neighbours in the file
 ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
@@ -179,10 +186,17 @@ class LayerLine:
         self.left = min(mark.left for mark in self.marks)
         self.right = max(mark.right for mark in self.marks)
         own = [mark for mark in self.marks if not mark.is_script] or self.marks
-        sizes = Counter(round(mark.size, 1) for mark in own)
-        usual = max(sizes, key=lambda size: (sizes[size], size))
+        sizes = [mark.size for mark in own]
+        if len(set(sizes)) > 1:
+            sizes = [round(size, 1) for size in sizes]
+            counts = Counter(sizes)
+            usual = max(counts, key=lambda size: (counts[size], size))
+            bases = [mark.base for mark, size in zip(own, sizes, strict=True) if size == usual]
+        else:  # as in nearly every line
+            usual = round(sizes[0], 1)
+            bases = [mark.base for mark in own]
         self.size = max(usual, 0.1)
-        self.base = median(mark.base for mark in own if round(mark.size, 1) == usual)  # not that of its scripts
+        self.base = median(bases) if len(set(bases)) > 1 else bases[0]  # not that of its scripts
         if self.placed is not None:
             self.left, _, self.right, self.base = self.placed
 
@@ -358,6 +372,8 @@ def _clean(text: str, known: bool) -> str:
 
 def _with_combined(marks: list[Mark]) -> list[Mark]:
     """Marks that have no place of their own put to the letter before or after them that they stand at."""
+    if not any(mark.text >= FIRST_COMBINING and unicodedata.combining(mark.text[0]) for mark in marks):
+        return marks
     kept: list[Mark] = []
     waiting: list[Mark] = []
     for mark in _at_their_letters(marks):
@@ -605,7 +621,8 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
             continue
         is_short = len(script.marks) <= RAISED_CHARS and all(mark.text not in "()" for mark in script.marks)
         best, most = -1, SCRIPT_SHARE * heights.sizes[n]
-        for k in heights.near(n):
+        clock.tick()
+        for k in heights.near(n, script):
             clock.tick()
             shared = heights.shared(n, k)
             if k in taken or shared <= most or (reach := heights.reach(n, k, is_short=is_short)) == 0:
@@ -618,6 +635,7 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
             added = [replace(mark, is_script=True) for mark in _as_script(script, lines[best])]
             marks = sorted([*lines[best].marks, *added], key=lambda mark: mark.left)
             lines[best] = LayerLine(marks)
+            heights.note(best, lines[best])
     kept = [n for n in range(len(lines)) if n not in taken]
     return _rejoined([lines[n] for n in kept], {id(lines[n]) for n in hosts})
 
@@ -630,9 +648,16 @@ class _Heights:
     sizes: list[float]
     lengths: list[tuple[int, int]]
     """How many marks are in the row of each line, and in the line itself."""
-    by_base: list[int]
+    tops: list[float]
+    feet: list[float]
+    by_base: Ints
+    """The numbers of the lines from top to bottom."""
+    places: Ints
+    """For each line its place in `by_base`."""
     in_order: list[float]
     """The bases from top to bottom."""
+    edges: Floats
+    """How far to the left and to the right a script of each line may stand, in the order of `by_base`."""
     tallest: float
 
     @classmethod
@@ -651,24 +676,36 @@ class _Heights:
             for n in row:
                 lengths[n] = (length, len(lines[n].marks))
         bases, sizes = [line.base for line in lines], [line.size for line in lines]
-        return cls(bases, sizes, lengths, by_base, [bases[n] for n in by_base], max(sizes, default=0.0))
+        tops = [base - ASCENT * size for base, size in zip(bases, sizes, strict=True)]
+        feet = [base + DESCENT * size for base, size in zip(bases, sizes, strict=True)]
+        order = np.array(by_base, np.int64)
+        in_order, edges = [bases[n] for n in by_base], np.zeros((2, len(lines)))
+        heights = cls(
+            bases, sizes, lengths, tops, feet, order, order.argsort(), in_order, edges, max(sizes, default=0.0)
+        )
+        for n, line in enumerate(lines):
+            heights.note(n, line)
+        return heights
+
+    def note(self, n: int, line: LayerLine) -> None:
+        """Take over how wide a line is, which grows with its scripts."""
+        reach = SCRIPT_GAP_EM * self.sizes[n]
+        self.edges[:, self.places[n]] = line.left - reach, line.right + reach
 
     def smallest_first(self) -> list[int]:
         return sorted(range(len(self.bases)), key=lambda n: (self.sizes[n], self.lengths[n]))
 
-    def near(self, n: int) -> Iterator[int]:
-        """The other lines that may share a part of a line's height."""
+    def near(self, n: int, line: LayerLine) -> list[int]:
+        """The other lines that may share a part of a line's height, and be no farther from it than a script may be."""
         first = bisect_right(self.in_order, self.bases[n] - self.tallest)
         stop = bisect_right(self.in_order, self.bases[n] + self.tallest)
-        return (k for k in self.by_base[first:stop] if k != n)
+        left, right = self.edges[:, first:stop]
+        found: list[int] = self.by_base[first:stop][(left <= line.right) & (right >= line.left)].tolist()
+        return [k for k in found if k != n]
 
     def shared(self, n: int, k: int) -> float:
         """How much of their heights two lines share."""
-        top = max(base - ASCENT * size for base, size in (self._of(n), self._of(k)))
-        return min(base + DESCENT * size for base, size in (self._of(n), self._of(k))) - top
-
-    def _of(self, n: int) -> tuple[float, float]:
-        return self.bases[n], self.sizes[n]
+        return min(self.feet[n], self.feet[k]) - max(self.tops[n], self.tops[k])
 
     def reach(self, n: int, k: int, *, is_short: bool) -> float:
         """How far line `n` may stand from line `k` to be its script; 0: it is none, however near."""
@@ -771,7 +808,10 @@ def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
     text, at = _without_leaders(text, at)
     if at and at[-1] < 0:
         text, at = text[:-1], at[:-1]
-    return replace(line, marks=kept, text=text, at=at)
+    if len(kept) < len(line.marks):
+        return replace(line, marks=kept, text=text, at=at)
+    line.marks, line.text, line.at = kept, text, at  # it stands where it stood
+    return line
 
 
 def _runs_leftwards(marks: Sequence[Mark], kinds: Mapping[str, int], leftwards: bool) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pypdfium2
 
-from .content import Clock, Glyph, look
+from .content import Clock, Glyph, Run, look
 from .drawing import Pixels, activate, difference, draw, scale_for
 
 __all__ = ["belied"]
@@ -58,19 +58,19 @@ def belied(glyphs: Sequence[Glyph], change: Pixels, scale: float, clock: Clock) 
         glyphs: those that a person sees, of runs without copies.
         change: how much the drawings of the page with and without its text differ, at `scale` pixels per point.
     """
-    chosen = [
-        glyph
-        for glyph in glyphs
-        if glyph.run.embedded  # PDFium draws another font beside the boxes of the one that is lacking
-        and glyph.run.size >= SMALLEST_PT
-        and abs(glyph.run.angle) < 1
-        and not glyph.run.dingbat
-        and glyph.known
-    ]
     fonts: dict[int, dict[str, list[Glyph]]] = defaultdict(lambda: defaultdict(list))
-    for glyph in chosen:
+    run, may_tell = None, False
+    for glyph in glyphs:
         clock.tick()
-        if len(glyph.text) == 1 and glyph.text.isalnum() and len(found := fonts[glyph.run.font][glyph.text]) < EACH:
+        if glyph.run is not run:
+            run, may_tell = glyph.run, _may_tell(glyph.run)
+        if (
+            may_tell
+            and glyph.known
+            and len(glyph.text) == 1
+            and glyph.text.isalnum()
+            and len(found := fonts[run.font][glyph.text]) < EACH
+        ):
             found.append(glyph)
     sampled = [glyph for by_text in fonts.values() for found in by_text.values() for glyph in found]
     if not sampled:
@@ -82,7 +82,17 @@ def belied(glyphs: Sequence[Glyph], change: Pixels, scale: float, clock: Clock) 
     for font, by_text in fonts.items():
         clock.check()
         wrong[font] = _Wrong.of({text: next(means) for text in by_text})
-    return [glyph for glyph in chosen if glyph.run.font in wrong and wrong[glyph.run.font].holds(glyph.text)]
+    wrong = {font: found for font, found in wrong.items() if found.is_any}
+    return [
+        glyph
+        for glyph in (glyphs if wrong else ())
+        if glyph.run.font in wrong and glyph.known and _may_tell(glyph.run) and wrong[glyph.run.font].holds(glyph.text)
+    ]
+
+
+def _may_tell(run: Run) -> bool:
+    """Whether the glyphs of a run can be compared: PDFium draws a font that is lacking beside the glyphs' boxes."""
+    return run.embedded and run.size >= SMALLEST_PT and abs(run.angle) < 1 and not run.dingbat
 
 
 class _Wrong:
@@ -114,6 +124,10 @@ class _Wrong:
             known.figures.others(list(figures), np.stack(list(figures.values()))).any()
         )
         return cls(are_letters_wrong, are_figures_wrong, are_foreign)
+
+    @property
+    def is_any(self) -> bool:
+        return self._letters or self._figures or self._foreign
 
     def holds(self, text: str) -> bool:
         if text in string.digits:

@@ -510,12 +510,14 @@ def _near_their_like(glyphs: Sequence[Glyph]) -> list[int]:
     columns, rows = np.clip(np.floor(places), -CELLS, CELLS).astype(np.int64)
     step = 2 * CELLS + 3
     keys = (kinds * step + columns) * step + rows
-    known, counts = np.unique(keys, return_counts=True)
-    near = counts[np.searchsorted(known, keys)] > 1
+    known, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    near = counts > 1
     for beside in (1, step - 1, step, step + 1):
-        for key in (keys - beside, keys + beside):
-            near |= known[np.minimum(np.searchsorted(known, key), len(known) - 1)] == key
-    found: list[int] = np.flatnonzero(near).tolist()
+        at = np.minimum(np.searchsorted(known, known + beside), len(known) - 1)
+        pairs = known[at] == known + beside
+        near |= pairs
+        near[at[pairs]] = True
+    found: list[int] = np.flatnonzero(near[inverse]).tolist()
     return found
 
 
