@@ -300,8 +300,11 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
         if ink > 0 and way % 90 == 0 and not SIZE_MEANS[0] * ink <= size <= SIZE_MEANS[1] * ink:
             size = LETTER_EM * ink  # fonts made of drawings have sizes that mean nothing
         size = max(size, 0.1)
-        box = turned(glyph.box, way, content.width, content.height)
-        origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
+        box: Box | None = glyph.box
+        origin: tuple[float, ...] | None = (glyph.x, glyph.y)
+        if way != 0:
+            box = turned(glyph.box, way, content.width, content.height)
+            origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
         if box is None or origin is None:
             left, base = glyph.x * cos + glyph.y * sin, glyph.y * cos - glyph.x * sin
             marks.append(Mark(glyph, text, left, left + size / 2, base, size, number, left))

@@ -168,7 +168,10 @@ class _Shapes:
         numbers = np.array([self._names.index(name) for name in names])
         own = self._nearest(shapes, numbers[:, None] == self._members)
         # The sums of parts lie no farther apart than the parts do: hardly any shape comes near enough to be measured.
-        least = np.abs(_sums(shapes)[:, None] - self._sums).sum(axis=2) / shapes.shape[1]
+        least = np.zeros((len(shapes), len(self._shapes)), np.float32)
+        for given, known in zip(_sums(shapes).T, self._sums.T, strict=True):
+            least += np.abs(given[:, None] - known)
+        least /= shapes.shape[1]
         best = self._nearest(shapes, least <= np.minimum(own - MARGIN, NEAR)[:, None] + ROUNDING)
         others: npt.NDArray[np.bool_] = (own - best > MARGIN) & (best <= NEAR)
         return others

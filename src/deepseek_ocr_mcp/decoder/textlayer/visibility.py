@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .content import Box, Clock, Content, Glyph, Run, TooMuch
-from .drawing import Pixels, activate, difference, draw, scale_for
+from .drawing import Part, Pixels, activate, difference, draw, scale_for
 from .drawn_text import connected
 
 __all__ = ["Sight", "seen"]
@@ -153,9 +153,10 @@ class _Measurement:
         passes = self._passes(by_run, self._boxes)
         if len(by_run) > MAX_AMBIGUOUS or len(passes) > MAX_PASSES:
             raise TooMuch("its text overlaps itself")
-        for numbers, own in self._drawn_alone(passes, by_run):
-            self._counts[numbers] = _inside(own >= SEEN, self._boxes[numbers])
-            self._faint.update(zip(numbers, _inside(own >= WEAK, self._boxes[numbers]).tolist(), strict=True))
+        for numbers, (left, top, _, _), own in self._drawn_alone(passes, by_run, self._boxes):
+            boxes = self._boxes[numbers] - np.array([left, top, left, top])
+            self._counts[numbers] = _inside(own >= SEEN, boxes)
+            self._faint.update(zip(numbers, _inside(own >= WEAK, boxes).tolist(), strict=True))
 
     def _by_run(self, numbers: Iterable[int]) -> dict[int, list[int]]:
         by_run: dict[int, list[int]] = defaultdict(list)
@@ -181,17 +182,24 @@ class _Measurement:
         return passes
 
     def _drawn_alone(
-        self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]]
-    ) -> Iterator[tuple[list[int], Pixels]]:
-        """For each pass the numbers of the glyphs that it measures, and the change that their runs make."""
+        self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]], boxes: Ints
+    ) -> Iterator[tuple[list[int], Part, Pixels]]:
+        """For each pass the numbers of the glyphs that it measures, and the change that their runs make.
+
+        Only the part of the page is drawn that their boxes are in.
+        """
         for each in passes:
             self._clock.check()
             runs = [self.glyphs[by_run[key][0]].run for key in each.runs]
             left_out = {id(other): other for run in runs for other in (run, *self._twins.get(id(run), ()))}
             activate(self._items, True)
             activate((run.item for run in left_out.values() if run.item is not None), False)
-            own = difference(self._sight.with_text, draw(self._page, self._sight.scale, self._clock))
-            yield [n for key in each.runs for n in by_run[key]], own
+            numbers = [n for key in each.runs for n in by_run[key]]
+            left, top = boxes[numbers, :2].min(axis=0).tolist()
+            right, bottom = boxes[numbers, 2:].max(axis=0).tolist()
+            part = (left, top, right, bottom)
+            drawn = draw(self._page, self._sight.scale, self._clock, part)
+            yield numbers, part, difference(self._sight.with_text[top:bottom, left:right], drawn)
         if passes:
             activate(self._items, False)
 
@@ -330,8 +338,10 @@ class _Measurement:
         near = _inside(unclaimed, around[missing])
         by_run = self._by_run(missing[near >= ASTRAY_PX].tolist())
         # Ink near by may belong to another run: only what goes when its own run goes is its own.
-        for numbers, own in self._drawn_alone(self._passes(by_run, around)[:MAX_PASSES], by_run):
-            found = _inside(unclaimed & (own >= SEEN), around[numbers])
+        passes = self._passes(by_run, around)[:MAX_PASSES]
+        for numbers, (left, top, right, bottom), own in self._drawn_alone(passes, by_run, around):
+            boxes = around[numbers] - np.array([left, top, left, top])
+            found = _inside(unclaimed[top:bottom, left:right] & (own >= SEEN), boxes)
             areas = (around[numbers, 2] - around[numbers, 0]) * (around[numbers, 3] - around[numbers, 1])
             visible[numbers] = found >= np.maximum(ASTRAY_PX, LEAST_SHARE * areas)
 
