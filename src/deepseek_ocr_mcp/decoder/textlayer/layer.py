@@ -10,10 +10,12 @@ it would be drawn.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import median
@@ -88,7 +90,7 @@ def read_layer(
     """
     clock = Clock(ask)
     try:
-        with opened(place.document, place.number, place.path, clock, place.password) as found:
+        with _uncollected(), opened(place.document, place.number, place.path, clock, place.password) as found:
             page = _Examined.of(found, clock)
             if page.verdict.is_hopeless:
                 return _unusable(page.verdict.why)
@@ -116,6 +118,18 @@ def read_layer(
         "why": page.verdict.why if partial else "",
         "remark": " ".join(remarks),
     }
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare the search for cycles, of which a page makes none: its many small objects cost 3 % of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _changed(page: _Examined) -> list[str]:
