@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,25 @@ def test_a_font_that_draws_a_block_for_every_letter_names_none_of_them_wrongly(t
     maps = stream(letter_map({letter: letter for letter in letters}))
     sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, letters, 20, "X")
     assert letters in take(sheet, objects={15: font, 34: maps, 50: block}).text
+
+
+def test_a_font_of_another_script_that_names_its_letters_a_to_p_is_not_believed(take: Take) -> None:
+    """As fonts of Indic scripts from before Unicode do; here, each letter is a figure of strokes."""
+    letters = "abcdefghijklmnop"
+    rng = random.Random(18)
+
+    def drawn() -> bytes:
+        points = [f"{rng.randrange(60, 540)} {rng.randrange(0, 700)}" for _ in range(6)]
+        return stream(f"600 0 0 -60 600 760 d1 70 w {points[0]} m {' l '.join(points[1:])} l S")
+
+    font = (
+        "<< /Type /Font /Subtype /Type3 /FontBBox [0 -60 600 760] /FontMatrix [0.001 0 0 0.001 0 0] /FirstChar 97 "
+        f"/LastChar 112 /Widths [{' '.join(['600'] * 16)}] /Resources << >> /ToUnicode 34 0 R "
+        f"/Encoding << /Differences [97 {' '.join(f'/d{n}' for n in range(16))}] >> "
+        f"/CharProcs << {' '.join(f'/d{n} {60 + n} 0 R' for n in range(16))} >> >>"
+    )
+    objects = {15: font, 34: stream(letter_map({letter: letter for letter in letters}))}
+    sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, letters, 20, "X")
+    found = take(sheet, objects={**objects, **{60 + n: drawn() for n in range(16)}})
+    assert found.partial
+    assert not any(letter in found.text.splitlines()[0] for letter in letters)

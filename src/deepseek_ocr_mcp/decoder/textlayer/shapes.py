@@ -40,6 +40,9 @@ SOLID: Final = 0.85  # mean ink of a block, which may stand for anything, and of
 ONE_SHAPE: Final = 0.06  # how far the letters of a font are from their mean, if it draws a block for each of them
 LETTERS_LEAST: Final = 6  # different letters of a font, or its letters say nothing
 LETTERS_WRONG: Final = 0.3  # of them clearly are another letter
+UNLIKE_LEAST: Final = 14  # different letters of a font whose shapes may be of another script
+UNLIKE_NEAREST: Final = 6  # classes of 25 that are nearest to a shape: by chance, a quarter of the names is among them
+UNLIKE_SHARE: Final = 0.5  # of the letters of a font of another script; a fanciful font of letters has .8 and more
 FOREIGN_LEAST: Final = 8  # different letters of a script without capitals
 FOREIGN_NEAR: Final = 0.16  # how near three quarters of them are to a Latin letter; of Hebrew, the nearest, 0.18
 TYPEFACES: Final = (
@@ -87,10 +90,12 @@ def belied(glyphs: Sequence[Glyph], with_text: Pixels, without_text: Pixels, sca
 class _Wrong:
     """Which characters of a font are not what it calls them."""
 
-    def __init__(self, letters: bool, figures: bool, foreign: bool) -> None:
+    def __init__(self, letters: bool, figures: bool, foreign: bool, unlike: bool) -> None:
+        """`unlike`: it draws no Latin letters at all, though it names them."""
         self._letters = letters
         self._figures = figures
         self._foreign = foreign
+        self._unlike = unlike
 
     @classmethod
     def of(cls, shapes: dict[str, Floats]) -> _Wrong:
@@ -109,12 +114,21 @@ class _Wrong:
             are_letters_wrong,
             any(known.figures.is_another(text, shape) for text, shape in figures.items()),
             len(others) >= FOREIGN_LEAST and bool(near <= FOREIGN_NEAR),
+            _are_unlike(letters, known.letters),
         )
 
     def holds(self, text: str) -> bool:
+        if self._unlike and text.isalpha():
+            return True
         if text in string.digits:
             return self._figures or (self._letters and self._foreign)
         return self._letters if text in string.ascii_letters else self._foreign and _has_no_case(text)
+
+
+def _are_unlike(letters: dict[str, Floats], known: _Shapes) -> bool:
+    """Whether the shapes of a font say nothing for its names: fonts of Indic scripts name their letters A to z."""
+    near = sum(known.is_near(_class(text), shape) for text, shape in letters.items())
+    return len(letters) >= UNLIKE_LEAST and near <= UNLIKE_SHARE * len(letters)
 
 
 def _are_all_alike(shapes: Sequence[Floats]) -> bool:
@@ -143,6 +157,11 @@ class _Shapes:
 
     def distance(self, shape: Floats) -> float:
         return float(self._distances(shape).min())
+
+    def is_near(self, name: str, shape: Floats) -> bool:
+        """Whether the class of that name is among those that are nearest to a shape."""
+        apart = self._distances(shape)
+        return int(np.count_nonzero(apart < apart[self._names.index(name)])) < UNLIKE_NEAREST
 
     def is_another(self, name: str, shape: Floats) -> bool:
         """Whether a shape is clearly that of another class than its own."""
