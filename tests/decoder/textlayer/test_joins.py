@@ -655,3 +655,34 @@ def test_the_frames_of_boxes_to_tick_are_no_columns(say: Say) -> None:
             sheet.raw(f"{x} {y} 10 10 re S").text(x + 13, 105 + down, "on", 10)
         sheet.raw(f"{ticked + 1} {y + 1} m {ticked + 9} {y + 9} l S {ticked + 1} {y + 9} m {ticked + 9} {y + 1} l S")
     assert say(sheet).split("\n")[2:] == ["| Bins | [x] on | [ ] on |", "| Lamps | [ ] on | [x] on |"]
+
+
+def test_dots_of_a_leader_that_stand_wide_apart_are_no_columns(say: Say) -> None:
+    """As forms of tax offices set them: each dot is an object of its own, a line and a half from the next one."""
+    rows = [("Wages, salaries, tips", "7"), ("Taxable interest", "8a"), ("Ordinary dividends", "9a")]
+    sheet = Sheet()
+    for n, (label, name) in enumerate(rows):
+        y = 100 + 14 * n
+        sheet.text(72, y, label, 8).text(400, y, name, 8)
+        for k in range(18):
+            sheet.text(180 + 12 * k, y, ".", 8)
+    assert say(sheet).count("|") < 25
+    assert say(sheet, "ocr").count("...") == 3
+
+
+def test_annotations_of_a_layer_are_given_with_a_note(tmp_path: Path) -> None:
+    """PDFium draws them, whether the layer is on or off."""
+    sheet = Sheet().paragraph(72, 100, PROSE)
+    sheet.annotation("/Subtype /FreeText /Rect [60 535 300 555] /F 4 /OC 51 0 R /AP << /N 50 0 R >> /Contents (SHOWN)")
+    form = stream("BT /F1 12 Tf 2 4 Td (SHOWN) Tj ET", "/Type /XObject /Subtype /Form /BBox [0 0 240 20] "
+                  "/Resources << /Font << /F1 10 0 R >> >>")  # fmt: skip
+    path = tmp_path / "page.pdf"
+    layers = "/OCProperties << /OCGs [51 0 R] /D << /ON [] /OFF [51 0 R] >> >>"
+    path.write_bytes(pdf(sheet, catalog=layers, objects={50: form, 51: "<< /Type /OCG /Name (one) >>"}))
+    document = pypdfium2.PdfDocument(path)
+    try:
+        found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None)
+    finally:
+        document.close()
+    assert "SHOWN" in layer_answer(LayerText(0, 0, **found), "free").text
+    assert "1 annotation belongs to a layer" in found["remark"]

@@ -187,3 +187,21 @@ def test_letters_of_a_stretched_word_are_no_ligatures(take: Take) -> None:
     found = take(sheet, objects=embedded({}))
     assert (found.usable, found.remark) == (True, "")
     assert "little fish in it" in found.text
+
+
+def test_a_minus_that_is_drawn_before_a_figure_is_read_from_the_picture(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, "Balance").text(126, 100, "5.20 EUR")
+    sheet.box(119, 95.6, 125, 96.6)
+    found = take(sheet)
+    assert found.partial
+    assert "\ufffd5.20" in found.text.replace(" ", "")
+    merged = take(sheet, [{"text": "Balance -5.20 EUR", "box": [98, 123, 260, 144], "score": 0.97}])
+    assert "Balance -5.20 EUR" in merged.text
+    assert "\ufffd" not in merged.text
+
+
+def test_a_tick_of_an_axis_before_a_figure_is_no_minus(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES)
+    sheet.rule(119, 80, 119, 120).rule(119, 96, 125, 96).text(127, 100, "5.20 EUR")
+    found = take(sheet)
+    assert (found.usable, found.remark) == (True, "")

@@ -61,6 +61,8 @@ class Opened:
     buttons: list[Button] = field(default_factory=list)
     inks: list[Box] = field(default_factory=list)
     """Where somebody drew by hand: words, perhaps."""
+    layered: int = 0
+    """Annotations that show text and belong to a layer, which may be off: PDFium draws them all the same."""
     undrawn: list[str] = field(default_factory=list)
     """Words of notes that other programs draw and PDFium does not."""
 
@@ -109,6 +111,7 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             if kind in QUIET and not _holds_text(annotation):
                 continue
             is_drawn = True
+            found.layered += bool(raw.FPDFAnnot_HasKey(annotation, b"OC"))
             if kind == raw.FPDF_ANNOT_WIDGET and document.formenv is not None and has_place:
                 _note_field(document.formenv, annotation, found, box)
     return is_drawn

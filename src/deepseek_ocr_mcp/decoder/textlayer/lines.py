@@ -70,6 +70,8 @@ SCRIPT_SPACE_EM: Final = 0.35  # of its size: white beyond the width of the char
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 FIGURES: Final = frozenset("0123456789")
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
+LEADER_LEAST: Final = 4  # dots of such a row that stand alone …
+LEADER_STEP_EM: Final = 2.0  # … and how far apart
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
 RAISED_LETTERS: Final = dict(zip("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", strict=True))
 BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
@@ -94,8 +96,7 @@ TRACKED_SPACE_EM: Final = 0.4  # a space, beside the white of letters that stand
 STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
 STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
 EVEN_EM: Final = 0.03  # how far the white behind the letters of a tracked line differs
-EVEN_TIGHT_EM: Final = 0.22
-"""How wide it is at most in a line of figures: less than any font's space. Farther apart they are figures of their own."""
+EVEN_TIGHT_EM: Final = 0.22  # the same in a line of figures: less than any font's space; else they stand apart
 EVEN_FIGURES: Final = 3  # pairs of such a line
 EVEN_MOST_EM: Final = 0.5  # how wide it is at most: columns are farther apart
 KERNED_SHARE: Final = 0.2  # of its pairs stand nearer to each other
@@ -511,12 +512,14 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
     """Pieces at one height, those that are near each other put together."""
     lines: list[list[Mark]] = []
     ends: list[float] = []
+    has_leaders = sum(_is_dots(piece) for piece in row) >= LEADER_LEAST
     for left, piece in sorted(((min(mark.left for mark in piece), piece) for piece in row), key=lambda pair: pair[0]):
         size = min(piece[0].size, lines[-1][-1].size) if lines else 0.0
+        reach = LEADER_STEP_EM if has_leaders and _is_dots(piece) else JOIN_EM
         near = [
             n
             for n, line in list(enumerate(lines))[-3:]
-            if -BACK_EM * size <= left - ends[n] <= (MARKED_EM if _is_list_mark(line) else JOIN_EM) * size
+            if -BACK_EM * size <= left - ends[n] <= (max(MARKED_EM, reach) if _is_list_mark(line) else reach) * size
         ]
         right = max(mark.right for mark in piece)
         if near:
@@ -569,6 +572,10 @@ def _goes_on(other: LayerLine, before: LayerLine, line: LayerLine) -> bool:
     return (
         abs(other.left - before.left) <= near and other.right <= line.right + near and other.marks[0].text[:1].islower()
     )
+
+
+def _is_dots(marks: Sequence[Mark]) -> bool:
+    return all(mark.text == "." for mark in marks)
 
 
 def _is_list_mark(marks: Sequence[Mark]) -> bool:
@@ -734,11 +741,11 @@ def _as_script(script: LayerLine, host: LayerLine) -> list[Mark]:
     if text.isalpha():  # of an ordinal or a shortened word: 1st, Mlle
         return script.marks
     if any(char.isalpha() for char in text):  # xⁿ⁺¹ is not xn+1
-        table = ALL_RAISED if shift > 0 else ALL_LOWERED
-        if not all(ord(char) in table or char == "," for char in text) or not BRACKETS.isdisjoint(text):
+        letters = ALL_RAISED if shift > 0 else ALL_LOWERED
+        if not all(ord(char) in letters or char == "," for char in text) or not BRACKETS.isdisjoint(text):
             return script.marks
-    else:
-        table = RAISED if shift > 0 else LOWERED
+        return [replace(mark, text=mark.text.translate(letters)) for mark in script.marks]
+    table = RAISED if shift > 0 else LOWERED
     return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
 

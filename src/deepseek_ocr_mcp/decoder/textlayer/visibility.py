@@ -328,7 +328,7 @@ class _Measurement:
                 visible[n] = bool(((part.max(axis=0) - part.min(axis=0)).max(axis=1) >= SEEN).all())
 
     def _beside(self, n: int, step: int) -> int | None:
-        """The number of the glyph that touches another one before it (`step` is -1) or after it; None: there is none."""
+        """The number of the glyph that touches glyph `n` before it (`step` is -1) or after it; None: there is none."""
         k = n + step
         if not 0 <= k < len(self.glyphs):
             return None
