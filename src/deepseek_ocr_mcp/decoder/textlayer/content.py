@@ -63,6 +63,7 @@ LIGATURE_LETTERS: Final = frozenset("fijltThbkcsr")
 # named f 0.26, "Th" named h 0.57.
 LIGATURE_MORE_EM: Final = 0.2  # it is wider than the letter that it is named by
 LIGATURE_BESIDE_EM: Final = 0.05  # the letters beside it are wider, at most
+I_MORE_EM: Final = 0.05  # an i may be wider than an l; in small capitals, the l is the wider one
 LIGATURE_AROUND: Final = 12  # glyphs before and after it
 LOOSE_LEAST: Final = 3  # glyphs of a run whose boxes are all alike …
 LOOSE_STEPS: Final = 2  # … while their widths are not
@@ -658,6 +659,9 @@ def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
         if run.embedded and glyph.text in LIGATURE_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0:
             widths.setdefault((run.font, glyph.text), []).append((glyph.box[2] - glyph.box[0]) / run.size)
     usual = {key: sorted(found)[(len(found) - 1) // 2] for key, found in widths.items()}
+    for font, letter in list(usual):
+        if letter == "i" and (font, "l") in usual:  # a font may have its only i in the word "final"
+            usual[font, "i"] = min(usual[font, "i"], usual[font, "l"] + I_MORE_EM)
     wide = {key for key, found in widths.items() if max(found) >= usual[key] + LIGATURE_MORE_EM}
     if not wide:
         return

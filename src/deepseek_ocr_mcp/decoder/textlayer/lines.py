@@ -637,12 +637,21 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
 
 
 def _put_beside(marks: Sequence[Mark], script: Sequence[Mark]) -> list[Mark]:
-    """The marks with those of a script in their places; behind the other script of the same letter, not among it."""
+    """The marks with those of a script in their places; beside the other script of the same letter, not among it.
+
+    Lowered ones come first, as in x₁²; of words that stand one over the other, the upper ones.
+    """
     left, right = min(mark.left for mark in script), max(mark.right for mark in script)
     other = [n for n, mark in enumerate(marks) if mark.is_script and min(mark.right, right) > max(mark.left, left)]
     if other:
-        return [*marks[: other[-1] + 1], *script, *marks[other[-1] + 1 :]]
-    return sorted([*marks, *script], key=lambda mark: mark.left)
+        are_words = max(len(script), len(other)) > RAISED_CHARS
+        is_first = (script[0].base > marks[other[0]].base) != are_words
+        stop = other[0] if is_first else other[-1] + 1
+        return [*marks[:stop], *script, *marks[stop:]]
+    if any(left < mark.middle < right for mark in marks):
+        return sorted([*marks, *script], key=lambda mark: mark.left)
+    stop = next((n + 1 for n in range(len(marks) - 1, -1, -1) if marks[n].left <= left), 0)
+    return [*marks[:stop], *script, *marks[stop:]]
 
 
 @dataclass(frozen=True, slots=True)
