@@ -11,6 +11,9 @@ than that are of no use.
 
 `--coordination` runs only an engine that sleeps for each page, with 1, 2 and 4 workers. A page costs no processor time
 then, so what is missing from the rate that the sleep allows is the coordination's own share, on any number of cores.
+
+`--against SRC` runs the batch of another source tree in turns with this one, with two workers: once with an engine that
+sleeps for each page, once with one that takes no time.
 """
 
 from __future__ import annotations
@@ -201,12 +204,59 @@ def measure_coordination(folder: Path, pages: int) -> str:
     return f"{table(head, rows)}\n\n{said}"
 
 
+def measure_against(folder: Path, other: str, rounds: int, pages: int) -> str:
+    """Pages a second of this source tree and of another one, in turns."""
+    from PIL import Image
+
+    here = Path(__file__).parent
+    trees = {"this tree": str(here.parent / "src"), "the other": str(Path(other).resolve())}
+    engines = {
+        "sleeps": ("sleeping_engine:Sleeping", pages),
+        "takes no time": ("faults:Echo", 5 * pages),
+    }
+    rates: dict[tuple[str, str], list[float]] = {(tree, engine): [] for tree in trees for engine in engines}
+    shorts: dict[tuple[str, str], list[float]] = {(tree, engine): [] for tree in trees for engine in engines}
+    for engine, (name, number) in engines.items():
+        few, many = folder / f"{name}-few", folder / f"{name}-many"
+        for place, count in ((few, FEW), (many, FEW + number)):
+            place.mkdir()
+            for index in range(count):
+                Image.new("RGB", (40 + index % 500, 20 + index // 500), "white").save(place / f"{index:05}.png")
+        for turn in range(rounds):
+            for tree, source in sorted(trees.items(), reverse=bool(turn % 2)):
+                say(f"{tree}, an engine that {engine}, round {turn + 1} of {rounds}")
+                paths = os.pathsep.join([source, str(here), str(TESTS)])
+                short, long = (batch(place, 2, OCR_ENGINE=name, PYTHONPATH=paths) for place in (few, many))
+                rates[tree, engine].append(number / (long - short))
+                shorts[tree, engine].append(short)
+    rows = [
+        (f"an engine that {engine}", spread(rates["this tree", engine], 2), spread(rates["the other", engine], 2),
+         ratio(rates["this tree", engine], rates["the other", engine]),
+         spread(shorts["this tree", engine], 1), spread(shorts["the other", engine], 1))
+        for engine in engines
+    ]  # fmt: skip
+    head = (
+        "pages/s of two workers",
+        "this tree",
+        "the other",
+        "ratio",
+        f"{FEW} pages, s",
+        f"{FEW} pages, the other, s",
+    )
+    said = (
+        f"{rounds} rounds in turns, {pages} pages that sleep, {5 * pages} that take no time, a document each; "
+        "median (min–max), the difference of a long and a short run, ratios within a round."
+    )
+    return f"{table(head, rows)}\n\n{said}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pages", type=int, default=60, help="for each worker (default 60)")
     parser.add_argument("--driver", type=int, default=1000, metavar="N", help="documents for the driver's rate; 0: not")
     parser.add_argument("--coordination", type=int, default=0, metavar="N", help="only this: N pages for each worker")
+    parser.add_argument("--against", metavar="SRC", help="only this: in turns with the batch of another source tree")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results/")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -219,6 +269,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             text = measure_coordination(Path(folder), arguments.coordination)
         report("batch-coordination", claim, text, save=arguments.save)
+        return
+    if arguments.against:
+        with tempfile.TemporaryDirectory() as folder:
+            text = measure_against(Path(folder), arguments.against, arguments.rounds, arguments.pages)
+        report("batch-against", claim, text, save=arguments.save)
         return
     with tempfile.TemporaryDirectory() as folder:
         text = measure(Path(folder), arguments.rounds, arguments.pages)

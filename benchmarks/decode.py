@@ -37,7 +37,7 @@ from deepseek_ocr_mcp.engines.deepseek.preprocess import cut_views, read_page
 from deepseek_ocr_mcp.engines.deepseek.prompts import encode_prompt, normalised, prompt_for
 from deepseek_ocr_mcp.engines.deepseek.slots import Slots
 from deepseek_ocr_mcp.engines.loops import LoopGuard
-from gpu_bounds import bounds
+from gpu_bounds import bounds, card_rate, estimates, step_gb
 from lifecycle import make_tiny  # also puts tests/engines on the path
 
 BATCHES: Final = (1, 4, 16)
@@ -348,10 +348,25 @@ def times(quotients: Sequence[float]) -> str:
     return f"×{spread(quotients, 2)}"
 
 
-def against_peer(bench: Bench, rounds: int) -> tuple[str, dict[int, list[float]], float]:
-    """The table, the ratios by batch, and the loop guard's microseconds a token."""
+@dataclass(slots=True)
+class Comparison:
+    """Ours against the peer."""
+
+    figures: str
+    """The table."""
+    ratios: dict[int, list[float]]
+    """Ours by the peer's, by batch."""
+    rates: dict[int, float]
+    """Our tokens a second, by batch."""
+    guard_us: float
+    """Microseconds of the loop guard for a token."""
+
+
+def against_peer(bench: Bench, rounds: int) -> Comparison:
+    """Both in turns, for each batch."""
     rows = []
     ratios: dict[int, list[float]] = {}
+    rates: dict[int, float] = {}
     guard_us = []
     bench.ours(1, tokens=WARM_TOKENS)
     bench.peer(1, WARM_TOKENS)
@@ -365,6 +380,7 @@ def against_peer(bench: Bench, rounds: int) -> tuple[str, dict[int, list[float]]
             guard_us.append(1e6 * guard_s / (batch * bench.tokens))
             peer.append(bench.peer(batch))
         ratios[batch] = [a.rate / b.rate for a, b in zip(ours, peer, strict=True)]
+        rates[batch] = statistics.median(run.rate for run in ours)
         rows.append(
             (
                 str(batch),
@@ -377,11 +393,26 @@ def against_peer(bench: Bench, rounds: int) -> tuple[str, dict[int, list[float]]
             )
         )
     head = ("pages", "ours, tokens/s", "peer, tokens/s", "ours / peer", "tokens", "vision, s a page", "peer's vision")
-    return table(head, rows), ratios, statistics.median(guard_us)
+    return Comparison(table(head, rows), ratios, rates, statistics.median(guard_us))
 
 
-def gpu_table(ratios: dict[int, list[float]], device: str) -> str:
+def beside_the_bound(card: str, rates: Mapping[int, float]) -> str:
+    """Our tokens a second beside what the card's memory allows, and beside the estimate against vLLM."""
+    gbs = card_rate(card)
+    if gbs is None:
+        return f"{card} is not in the table of gpu_bounds.py: add its GB/s there to see what its memory allows."
+    limits = {batch: batch * gbs / step_gb(batch) for batch in rates}
+    rows = [
+        (f"batch {batch}", f"{rate:.0f}", f"{limits[batch]:.0f}", f"{rate / limits[batch]:.0%}")
+        for batch, rate in rates.items()
+    ]
+    head = (card, "tokens/s", f"the bound of {gbs} GB/s", "of it")
+    return "\n\n".join([table(head, rows), "Calculated, to compare with:", estimates()])
+
+
+def gpu_table(found: Comparison, device: str, scale: str) -> str:
     """The table of the claim; empty without a GPU."""
+    ratios = found.ratios
     head = ("on a GPU", "ours / peer", "target", "claim")
     if device != "cuda":
         return (
@@ -399,7 +430,11 @@ def gpu_table(ratios: dict[int, list[float]], device: str) -> str:
         )
         for batch, target in TARGETS.items()
     ]
-    return table(head, rows) + f"\n\nCard: {torch.cuda.get_device_name()}."
+    card = torch.cuda.get_device_name()
+    parts = [table(head, rows), f"Card: {card}."]
+    if scale == "full":
+        parts.append(beside_the_bound(card, found.rates))
+    return "\n\n".join(parts)
 
 
 # -- what is read, and with what
@@ -492,14 +527,14 @@ def main() -> None:
             say(f"making a random checkpoint in {folder}")
             make(folder, scale)
         bench = Bench(folder, device, tokens, scratch)
-        figures, ratios, guard_us = against_peer(bench, arguments.rounds)
+        found = against_peer(bench, arguments.rounds)
         tried = "" if arguments.no_tried else try_out(bench, arguments.rounds)
     parameters = sum(parameter.numel() for parameter in bench.model.parameters())
     parts = [
-        figures,
+        found.figures,
         f"“Up to its ban”: the peer's n-gram ban changed its text there, ours writes freely. The loop guard takes "
-        f"{guard_us:.1f} µs a token, which is in our figures.",
-        gpu_table(ratios, device),
+        f"{found.guard_us:.1f} µs a token, which is in our figures.",
+        gpu_table(found, device, scale),
     ]
     if tried:
         parts += [

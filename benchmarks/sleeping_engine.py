@@ -12,9 +12,10 @@ SLEEP_S: Final = 0.3
 
 
 class Sleeping:
-    """Takes the same time for every page."""
+    """Takes the same time for every page, whose size is its text."""
 
     model = "sleeping"
+    seconds = SLEEP_S
 
     def load(self, device: str, call: Call) -> dict[str, Any]:
         return {"model": self.model}
@@ -24,5 +25,11 @@ class Sleeping:
     def restore(self, device: str) -> None: ...
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
-        time.sleep(SLEEP_S * len(pages))
-        return [PageText("slept") for _ in pages]
+        time.sleep(self.seconds * len(pages))
+        return [PageText(f"{page.width} x {page.height}") for page in pages]
+
+
+class SleepingLonger(Sleeping):
+    """Two workers have 2,000 pages to read for ten minutes, so that they can be killed meanwhile."""
+
+    seconds = 2 * SLEEP_S

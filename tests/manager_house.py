@@ -29,6 +29,7 @@ class House:
         cards: Sequence[int] = (),
         failures: Sequence[BaseException] = (),
         shared_pages: int = 1,
+        batch_pages: int = 1,
         opens: bool = False,
         slots: int = 0,
         **settings: Any,
@@ -50,6 +51,7 @@ class House:
             gpu_mb=8000 if cards else 0,
             opens=opens,
             shared_pages=shared_pages,
+            batch_pages=batch_pages,
         )
         self.settings = Settings(**{"ocr_prewarm": "off", **settings})
         self.manager = ModelManager(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import os
 import re
 import select
@@ -30,6 +31,7 @@ from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from mcp.types import CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
+from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.app.run import build_service
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents.private import private_folder
@@ -250,11 +252,28 @@ def facts(result: CallToolResult) -> dict[str, Any]:
     return answer
 
 
+@contextmanager
+def lines_and_requests() -> Iterator[list[tuple[str, str]]]:
+    """The message of each log line of ours, with the ids of the requests that the line names."""
+    found: list[tuple[str, str]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append((record.getMessage(), getattr(record, "request", logs.request_id())))
+
+    handler = Handler()
+    logging.getLogger("deepseek_ocr_mcp").addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger("deepseek_ocr_mcp").removeHandler(handler)
+
+
 def alive(pid: int) -> bool:
     """Whether this process runs; one that is dead and not yet reaped does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return False
 
 

@@ -211,7 +211,8 @@ def test_each_server_gets_the_card_that_is_named_for_it(services: dict[str, dict
 
 def test_nginx_names_the_servers_that_compose_starts(services: dict[str, dict[str, Any]]) -> None:
     named = re.findall(r"^\s+server (\S+):8001 ", (DEPLOY / "nginx" / "nginx.conf").read_text(), re.MULTILINE)
-    assert named == [name for name in services if services[name]["profiles"] == ["replicas"] and name != "nginx"]
+    servers = [name for name in services if services[name]["profiles"] == ["replicas"] and name != "nginx"]
+    assert named == servers * 2, "those of a request, and those for what one of them refuses"
     for name in named:
         assert services[name]["environment"]["OCR_TRUSTED_PROXIES"] == "*"
         assert "ports" not in services[name], "the one way in is nginx"

@@ -180,7 +180,11 @@ async def test_a_decoder_that_is_killed_is_replaced() -> None:
 
 
 def command(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    """The arguments of a process; none of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 async def test_what_an_agent_sends_is_never_a_program_nor_an_option() -> None:

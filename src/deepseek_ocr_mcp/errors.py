@@ -28,6 +28,7 @@ __all__ = [
     "QueueFull",
     "SlowUpload",
     "Timeout",
+    "TooManyFailedPages",
     "Unauthorized",
     "UnreadableInput",
     "UnsupportedMode",
@@ -123,6 +124,14 @@ class PasswordNeeded(UnreadableInput):
     """The document is locked, and no password was given, or another one. The message says which."""
 
     code = "password_needed"
+
+
+class TooManyFailedPages(OcrError):
+    """Of a document in a batch, a larger share of pages could not be read than `--max-page-error-rate` allows."""
+
+    code = "too_many_failed_pages"
+    http_status = 422
+    exit_code = 3
 
 
 class OutputExists(OcrError):

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from errno import errorcode
@@ -40,6 +40,7 @@ __all__ = [
     "relay",
     "request",
     "request_id",
+    "serve_now",
     "serving",
 ]
 
@@ -103,12 +104,26 @@ def serving(*ids: str, level: int | None = None) -> Iterator[None]:
     """
     if level is not None:
         logging.getLogger(PACKAGE).setLevel(level)
-    parts = dict.fromkeys(part for text in ids for part in text.split(",") if is_request_id(part))
-    token = _request.set(",".join(list(parts)[:MAX_REQUESTS]))
+    token = _request.set(_joined(ids))
     try:
         yield
     finally:
         _request.reset(token)
+
+
+def serve_now(*ids: str) -> None:
+    """Give every line these ids and no others, from here to the end of the `serving` that this is inside of.
+
+    Args:
+        ids: as for `serving`.
+    """
+    _request.set(_joined(ids))
+
+
+def _joined(ids: Iterable[str]) -> str:
+    """Valid ids, each once, with commas between."""
+    parts = dict.fromkeys(part for text in ids for part in text.split(",") if is_request_id(part))
+    return ",".join(list(parts)[:MAX_REQUESTS])
 
 
 # -- one line

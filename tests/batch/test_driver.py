@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -26,10 +27,11 @@ import pyarrow.parquet
 import pytest
 
 from deepseek_ocr_mcp.batch import driver, progress, sources
+from deepseek_ocr_mcp.batch.archives import member_pieces
 from deepseek_ocr_mcp.batch.cluster import Cluster, found_here, part_rows
 from deepseek_ocr_mcp.batch.counts import Counts
 from deepseek_ocr_mcp.batch.driver import Batch, Summary, run_batch
-from deepseek_ocr_mcp.batch.files import Location, place_of
+from deepseek_ocr_mcp.batch.files import Location, SourceDocument, place_of
 from deepseek_ocr_mcp.batch.ledger import Ledger
 from deepseek_ocr_mcp.batch.lister import list_rows
 from deepseek_ocr_mcp.batch.manifest import merge_manifest
@@ -137,7 +139,7 @@ class Desk:
             if fault := self.faults.get(task.source.name):
                 done.append(task.failed(fault))
                 continue
-            data = Path(task.source.url).read_bytes()
+            data = bytes_of(task.source)
             document = current.options.document(hashlib.sha256(data).hexdigest())
             count = self.pages.get(task.source.name, 1)
             units = tuple(unit.pages for unit in units_of(document, list(range(1, count + 1))))
@@ -169,6 +171,14 @@ class Desk:
             if tasks and self.lose(Task(**tasks[0])):
                 continue
             yield anyio.run(read, row) if current.reads else counts_of(row)
+
+
+def bytes_of(source: SourceDocument) -> bytes:
+    if source.member is None:
+        return Path(source.url).read_bytes()
+    taken: list[bytes] = []
+    member_pieces(source.member, (), taken.append, threading.Event())
+    return b"".join(taken)
 
 
 def page(desk: Desk, task: Task, **facts: Any) -> UnitText:
@@ -568,6 +578,7 @@ def test_progress_and_summary_are_json_for_programs(desk: Desk, capsys: pytest.C
         "done": 3,
         "failed": 1,
         "pages": 5,
+        "tokens": 0,
         "pages_per_s": 0.0,
         "seconds_left": None,
     }
@@ -685,6 +696,33 @@ def test_a_long_list_goes_to_the_workers_in_parts_and_leaves_nothing(
     assert desk.state() == ["lock"], "the lines that the workers read are gone"
 
 
+def test_an_archive_is_read_like_a_folder_and_a_later_run_goes_on(desk: Desk) -> None:
+    path = desk.folder / "scans.tar"
+
+    def pack(*names: str) -> None:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(name)
+                archive.addfile(entry, io.BytesIO(name.encode()))
+
+    pack("a.png", "../b.png", "c/d.pdf")
+    summary = desk.run(source=str(path))
+    assert (summary.documents, summary.read, summary.exit_code) == (2, 2, 3)
+    assert summary.left_out == f"1 name was left out: {path}!/../b.png (names that lead out of their archive)."
+    rows = {row.source: row for row in rows_of(place_of(str(desk.out)))}
+    assert rows[f"{path}!/c/d.pdf"].output == "scans.tar/c/d.pdf.md"
+    assert rows[f"{path}!/../b.png"].error
+    assert desk.text("scans.tar/a.png").startswith("text of ")
+    assert not (desk.folder / "b.png").exists()
+    summary = desk.run(source=str(path))
+    assert (summary.there, summary.read, desk.asked) == (2, 0, [])
+    pack("new.png", "a.png", "c/d.pdf")
+    summary = desk.run(source=str(path))
+    assert (summary.read, desk.units) == (1, ["scans.tar/new.png 1"]), "the others have other places and the same bytes"
+    assert (desk.out / "scans.tar/a.png.md").is_file()
+
+
 def test_a_list_of_files_and_urls_is_refused(desk: Desk) -> None:
     names = desk.folder / "list"
     names.write_text("/a.pdf\ns3://bucket/a.pdf\n")
@@ -693,10 +731,13 @@ def test_a_list_of_files_and_urls_is_refused(desk: Desk) -> None:
 
 
 def test_the_summary_says_the_cost_at_a_price(desk: Desk) -> None:
-    summary = Summary(pages=2_000, read=1, documents=1, seconds=7200, workers=2, unit="GPU", price_per_hour=1.5)
+    summary = Summary(pages=2_000, read=1, documents=1, seconds=7200, workers=1, unit="GPU", price_per_hour=1.5)
+    summary = replace(summary, worker_seconds=14_400)  # one joined later
     assert summary.lines()[1:] == ["0.28 pages/s, 4.00 GPU-hours.", "Cost: 6.00, 3,000.00 for a million such pages."]
     assert json.loads(summary.dump())["cost"] == 6
     assert "cost" not in json.loads(replace(summary, price_per_hour=0).dump())
+    summary = replace(summary, tokens=1_440_000)
+    assert summary.lines()[1] == "0.28 pages/s, 1,440,000 tokens (200/s), 4.00 GPU-hours."
 
 
 def test_the_time_left_of_a_later_pass_is_that_of_its_own_documents() -> None:

@@ -18,7 +18,7 @@ import anyio.to_thread
 import fsspec
 import pytest
 
-from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, place_of
+from deepseek_ocr_mcp.batch.files import STATE, Location, SourceDocument, pieces, place_of
 from deepseek_ocr_mcp.batch.planner import snapshot_of
 from deepseek_ocr_mcp.batch.sources import list_part, parts_of
 from deepseek_ocr_mcp.caller import Caller
@@ -254,3 +254,34 @@ def test_folders_that_the_operator_keeps_out_are_not_listed(tmp_path: Path) -> N
     settings = Settings(ocr_allowed_dirs=(str(tmp_path / "in"),))
     assert names(list_sources(str(tmp_path / "in"), place_of("memory://o"), settings)) == ["a.png"]
     assert parts_of(str(tmp_path / "out"), place_of("memory://o"), Reach.of(Caller(), settings)) == []
+
+
+def test_two_colons_in_a_key_are_no_chain_of_file_systems() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pipe_file("/b/in/a::b.png", b"one")
+    out = place_of("memory://b/out::x")
+    (document,) = list_sources("memory://b/in", out, SETTINGS).documents
+    assert document.name == "a::b.png"
+    taken: list[bytes] = []
+    pieces(document, taken.append, threading.Event())
+    assert taken == [b"one"]
+    out.write(f"{document.name}.md", b"text")
+    assert out.read(f"{document.name}.md") == b"text"
+
+
+def test_two_colons_in_a_path_of_this_machine_are_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files("in::1/a::b.png", at=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert names(list_sources("in::1", place_of("out::1"), SETTINGS)) == ["a::b.png"]
+    assert place_of("simplecache::s3://b/in").local is False
+
+
+def test_a_file_takes_its_place_where_names_look_like_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepseek_ocr_mcp.batch.files.OBJECT_STORES", frozenset())
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    out = place_of("memory://b/out[1]*")
+    for text in (b"old", b"new"):
+        out.write("a[2]?.md", text)
+        assert (out.read("a[2]?.md"), out.names()) == (text, {"a[2]?.md"})

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,10 +118,11 @@ def test_a_short_document_is_written_with_its_row_and_a_repeated_row_reads_nothi
     reader = bench.reader("Counting")
     task = bench.task("three.tiff", tiff(30, 31, 32), "2-3")
     counts = bench.read(reader, task)
-    assert (counts.read, counts.ended, counts.pages, counts.failures) == (1, 1, 2, [])
+    assert (counts.read, counts.ended, counts.pages, counts.tokens, counts.failures) == (1, 1, 2, 14, [])
     assert bench.out.read("three.tiff.md") == b"seven tokens\n\nseven tokens\n"
     row = bench.rows()["three.tiff"]
-    assert (row.output, row.pages_read, row.finish, row.run) == ("three.tiff.md", 2, "stop", "this run")
+    assert (row.output, row.pages_read, row.tokens, row.finish) == ("three.tiff.md", 2, 14, "stop")
+    assert row.run == "this run"
     assert not any(name.endswith(".json") for name in bench.out.names()), "no unit is written"
     Path(task.source.url).unlink()
     assert bench.read(reader, task) == counts, "its actor died after it: the next one counts it, and reads nothing"
@@ -144,6 +146,7 @@ def test_a_unit_of_a_longer_document_waits_on_disk_for_the_others(bench: Any) ->
     assert (counts.read, counts.ended, counts.pages) == (1, 1, 1)
     assert bench.out.read("two.tiff.md").decode() == f"{echo(40, 30)}\n\n{echo(40, 31)}\n"
     assert bench.rows()["two.tiff"].pages_read == 2
+    assert bench.rows()["two.tiff"].tokens is None, "this engine counts none"
     assert not any(name.endswith(".json") for name in bench.out.names())
 
 
@@ -202,6 +205,8 @@ def test_a_document_fails_where_more_of_its_pages_fail_than_may(
     assert (counts.failed, counts.read) == (failed, 1 - failed)
     row = bench.rows()["two.tiff"]
     assert ("1 of 2 pages" in row.error, row.output == "") == (bool(failed), bool(failed))
+    assert row.error_code == ("too_many_failed_pages" if failed else "")
+    assert bench.current.is_done(replace(row, run="an earlier run")) is not bool(failed), "it is read again"
 
 
 def test_a_file_that_changed_meanwhile_is_not_passed_off_as_the_one_that_was_planned(bench: Any) -> None:
@@ -372,3 +377,13 @@ def test_a_cluster_that_does_not_answer_says_what_it_needs(monkeypatch: pytest.M
     assert "No Ray cluster answered at auto (ConnectionError)" in caught.value.message
     assert "RAY_AUTH_TOKEN" in caught.value.remedy
     assert "secret" not in str(caught.value)
+
+
+def test_a_worker_counts_its_seconds_once(bench: Any) -> None:
+    began = time.monotonic()
+    reader = bench.reader("Echo")
+    first, second = (bench.read(reader, bench.task(f"{n}.png", png(40 + n))).worker_s for n in range(2))
+    assert 0 < first + second <= time.monotonic() - began
+    total = Counts(worker_s=first)
+    total.add(Counts(worker_s=second))
+    assert total.worker_s == first + second

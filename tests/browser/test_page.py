@@ -610,6 +610,17 @@ def test_a_server_that_dies_is_noticed_and_what_was_cut_off_is_read_when_it_is_b
     with http_server("writers:Scholar", port=port):
         expect(page.locator(".banner")).to_contain_text("The server is back")
         expect(page.locator(".file.done")).to_have_count(1)
+        # Pages that come once more, in a reading that begins again, replace the pages that are here.
+        texts = page.evaluate(
+            """async () => {
+                const { Queue } = await import("/static/js/queue.js");
+                const item = { partial: null };
+                const queue = { tell() {}, take: Queue.prototype.take };
+                for (const [page, text] of [[1, "a"], [2, "b"], [1, "c"]]) queue.take(item, { page, text });
+                return item.partial.text;
+            }"""
+        )
+        assert texts == "c\n\nb"
         page.context.close()
 
 

@@ -17,7 +17,7 @@ from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.decoder.codes import codes_on
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.models import OcrRequest, Page
-from deepseek_ocr_mcp.service.codes import Code, with_codes
+from deepseek_ocr_mcp.service.codes import Code, codes_note, with_codes
 from deepseek_ocr_mcp.service.work import ReadPage, View
 from pdf_maker import born_digital, pdf
 from support import running, written
@@ -124,10 +124,19 @@ async def test_no_code_is_read_where_nobody_asked_for_it(scan: Path) -> None:
 def test_a_mode_that_asks_about_a_picture_keeps_its_answer_and_has_the_codes_as_blocks() -> None:
     page = Page(page=1, width=10, height=10, text="A poster.")
     code = Code("QR Code", "one\ntwo", (1, 2, 3, 4))
-    described = with_codes(page, [code], "describe", "")
+    described = with_codes(page, [code], "describe")
     assert described.text == "A poster."
     assert [(block.label, block.text) for block in described.blocks or ()] == [("qr_code", "one\ntwo")]
-    assert with_codes(page, [code], "document", "").text == "A poster.\n\nQR Code: one two"
+    assert with_codes(page, [code], "document").text == "A poster.\n\nQR Code: one two"
+    assert codes_note([code], "describe").endswith("each is a block.")
+
+
+def test_the_note_of_a_search_names_only_the_codes_that_hold_the_term() -> None:
+    codes = (Code("EAN-13", EAN, (1, 2, 3, 4)), Code("QR Code", "hello", (5, 6, 7, 8)))
+    page = Page(page=1, width=10, height=10, text="")
+    seen = ReadPage(page, "e", "m", "cpu", codes=codes).seen(View("find", "hello"))
+    assert [code.symbology for code in seen.codes_seen] == ["QR Code"]
+    assert [block.text for block in seen.page.blocks or ()] == ["hello"]
 
 
 def test_without_its_package_the_setting_is_refused_with_the_command_that_installs_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.documents import listing
 from deepseek_ocr_mcp.documents.listing import Unlisted, complete_path, list_files, unlisted_text
+from deepseek_ocr_mcp.documents.paths import READABLE
 from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import BadRequest
 
@@ -231,3 +233,10 @@ async def test_paths_are_completed_where_the_caller_may_read(scans: Path, tmp_pa
     assert len(await complete_path(f"{scans}/", reach())) >= len(TOP)
     for text in ("relative", "~", "\0", "x" * 5000, "\ud800"):
         assert await complete_path(text, reach()) is not None
+
+
+async def test_the_page_takes_the_same_files_of_a_folder_as_the_server() -> None:
+    script = (Path(listing.__file__).parents[1] / "edges" / "web" / "js" / "folders.js").read_text("utf-8")
+    listed = re.search(r"const READABLE = \[(.*?)\];", script, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r'"(\.\w+)"', listed[1]) == list(READABLE)

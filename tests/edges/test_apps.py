@@ -7,7 +7,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import pytest
@@ -20,10 +20,9 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.edges.mcp import apps
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.errors import InputNotFound
-from deepseek_ocr_mcp.models import OcrRequest, Page
-from deepseek_ocr_mcp.service.answer import Answer
+from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.service import store
 from deepseek_ocr_mcp.service.progress import Terms
-from deepseek_ocr_mcp.service.store import ResultStore
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff
 
 pytestmark = pytest.mark.anyio
@@ -163,33 +162,13 @@ async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -
 async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(apps, "KEPT_S", 0.0)
+    monkeypatch.setattr(store, "KEPT_S", 0.0)
     async with running() as service, Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         await anyio.wait_all_tasks_blocked()
         assert os.listdir(service._reader._kept_folder) == []
         answer = await mcp.call_tool("ocr_page", {"result": name_of(result), "page": 1})
         assert "no such result" in said(answer)
-
-
-@pytest.mark.usefixtures("virtual_time")
-async def test_each_answer_is_forgotten_at_the_end_of_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apps, "client_supports_apps", lambda ctx: True)
-    store: ResultStore[Any] = ResultStore()
-    view = apps.AppView(cast(Any, None), store)
-    answer = Answer(cast(Any, None), whole=[Page(page=1, width=10, height=10, text="one")])
-    with anyio.fail_after(10 * apps.KEPT_S):
-        async with view.running():
-            first = view.keep(cast(Any, None), answer)
-            await anyio.sleep(apps.KEPT_S * 0.6)
-            second = view.keep(cast(Any, None), answer)
-            await anyio.sleep(apps.KEPT_S * 0.6)
-            with pytest.raises(InputNotFound):
-                store.text(first)
-            assert store.text(second) == "one"
-            await anyio.sleep(apps.KEPT_S)
-            with pytest.raises(InputNotFound):
-                store.text(second)
 
 
 async def test_a_kept_document_goes_with_its_last_holder() -> None:

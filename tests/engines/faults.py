@@ -462,7 +462,7 @@ class Noting(Echo):
 class Joined(Echo):
     """Finishes each page at once, whenever it joins, but one that is 13 pixels high only once its file `*.go` is there.
 
-    It gives a sign when it begins to wait for that file.
+    It gives a sign when it begins to wait for that file, and writes a line for each page that it has finished.
     """
 
     def read(self, pages: Sequence[PageImage], options: ReadOptions, call: Call) -> list[PageText]:
@@ -479,6 +479,7 @@ class Joined(Echo):
                         sign("holding")
                     continue
                 [texts[number]] = super().read([page], options, call)
+                logging.getLogger("deepseek_ocr_mcp.faults").debug("Page %d is finished.", number)
                 call.finished(number, texts[number])
             known += call.more(4)
             time.sleep(0.002)

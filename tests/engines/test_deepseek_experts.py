@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tiny_deepseek
+import tiny_vision
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -21,7 +22,10 @@ from deepseek_ocr_mcp.engines.deepseek.slots import Prompt, Slots  # noqa: E402
 TOKENS = 12  # of each row
 PROMPT = 40  # tokens; longer than the largest decode step, as every page is
 LOGIT_TOLERANCE = 2e-6  # of the largest logit, in float32
-WAITS = ("_local_scalar_dense", "nonzero", "_grouped_mm", "grouped_mm_fallback", "is_nonzero", "unique")
+WAITS = (
+    *("_local_scalar_dense", "item", "nonzero", "equal.default", "masked_select", "unique"),
+    *("_grouped_mm", "grouped_mm_fallback"),
+)
 """Parts of names of operations that copy to the host, or whose shape depends on what the router chose."""
 
 pytestmark = pytest.mark.usefixtures("quiet_torch")
@@ -99,7 +103,10 @@ def test_weights_are_gathered_while_that_moves_less_than_reading_all_of_them() -
 
 
 class Recorder(TorchDispatchMode):
-    """Notes each operation, and each that takes tensors of one kind of device and gives another."""
+    """Notes each operation, and each that takes tensors of one kind of device and gives another.
+
+    Not for inference mode, in which `item()` comes as one operation and its parts are not seen.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +115,9 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.names.append(str(func))
+        chosen = args[1] if str(func) == "aten.index.Tensor" else ()
+        counts = any(index is not None and index.dtype is torch.bool for index in chosen)
+        self.names.append("nonzero, for an index of truth values" if counts else str(func))
         flat, _ = torch.utils._pytree.tree_flatten((args, kwargs, result))
         devices = {tensor.device.type for tensor in flat if isinstance(tensor, torch.Tensor) and tensor.dim()}
         if len(devices) > 1:
@@ -116,13 +125,22 @@ class Recorder(TorchDispatchMode):
         return result
 
 
-def recorded_step(model: Any, rows: int, size: int) -> Recorder:
-    """The operations of one decode step, after prompts."""
+def recorded_step(model: Any, rows: int, size: int, *, window: int = 0, dimensions: int = 0) -> Recorder:
+    """The operations of one decode step, after prompts.
+
+    Args:
+        model: to run.
+        rows: of the step.
+        size: of the model's vectors.
+        window: see `Slots`.
+        dimensions: of the places in a prompt; 0: tokens stand one after the other.
+    """
     weight = model.lm_head.weight
-    prompt = Prompt(torch.zeros(PROMPT, size, dtype=weight.dtype, device=weight.device))
+    places = torch.arange(PROMPT, device=weight.device).repeat(dimensions, 1) if dimensions else None
+    prompt = Prompt(torch.zeros(PROMPT, size, dtype=weight.dtype, device=weight.device), places)
     recorder = Recorder()
-    with torch.inference_mode():
-        slots = Slots(model, rows)
+    with torch.no_grad():
+        slots = Slots(model, rows, window=window)
         for _ in range(rows):
             slots.enter(prompt)
         with recorder:
@@ -145,6 +163,39 @@ def test_nothing_in_a_decode_step_waits_for_the_card(tmp_path: Path, kind: str, 
     recorder = recorded_step(model, rows, 32)
     assert "aten.bmm.default" in recorder.names
     assert not waits(recorder)
+
+
+@pytest.mark.filterwarnings("ignore:.*mrope_section.*")
+@pytest.mark.parametrize(
+    ("name", "window", "dimensions"),
+    [("LightOnOCR-3-1B", 0, 0), ("PaddleOCR-VL", 0, 3), ("GLM-OCR", 0, 3), ("Unlimited-OCR", 6, 0)],
+)
+def test_nothing_in_a_decode_step_of_the_other_models_waits_for_the_card(
+    tmp_path: Path, name: str, window: int, dimensions: int
+) -> None:
+    checkpoint = read_checkpoint(str(tiny_vision.make(name, tmp_path)))
+    model = checkpoint.load_model(torch.bfloat16)
+    if checkpoint.kind != "native":
+        use_recordable_experts(model)
+    assert not waits(recorded_step(model, 4, 32, window=window, dimensions=dimensions))
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda tensor: tensor[0].item(),
+        lambda tensor: bool(tensor[0] > 0),
+        lambda tensor: tensor[tensor > 0],
+        lambda tensor: torch.where(tensor > 0),
+        lambda tensor: torch.equal(tensor, tensor),
+    ],
+    ids=["item", "bool", "index", "where", "equal"],
+)
+def test_the_recorder_sees_what_waits(waiting: Any) -> None:
+    numbers = torch.arange(3)
+    with torch.no_grad(), Recorder() as recorder:
+        waiting(numbers)
+    assert waits(recorder)
 
 
 def test_a_step_of_the_real_size_copies_nothing_to_the_host() -> None:

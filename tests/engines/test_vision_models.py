@@ -183,6 +183,25 @@ def test_the_drawn_tokens_have_their_shares() -> None:
     assert int(Sampling(0.01, 0.1).draw(logits, random)) == 0
 
 
+THINKING = "{% if enable_thinking is not defined or enable_thinking %}<|grounding|>{% endif %}" + tiny_vision.TEMPLATE
+
+
+@pytest.mark.parametrize(("name", "thinks"), [("LightOnOCR-3-1B", False), ("GLM-OCR", True)])
+def test_the_chat_template_gets_the_arguments_that_the_publisher_names_and_no_others(
+    checkpoints: Any, name: str, thinks: bool
+) -> None:
+    checkpoint = checkpoints(name)
+    plain, _ = NativePrompts(checkpoint).encode(DOCUMENT, 3)
+    tokenizer = checkpoint.tokenizer
+    before, tokenizer.chat_template = tokenizer.chat_template, THINKING
+    try:
+        ids, start = NativePrompts(checkpoint).encode(DOCUMENT, 3)
+    finally:
+        tokenizer.chat_template = before
+    assert ids == ([tokenizer.convert_tokens_to_ids("<|grounding|>")] if thinks else []) + plain
+    assert ids[start : start + 3] == [checkpoint.config.image_token_id] * 3
+
+
 def test_a_picture_has_as_many_pixels_as_the_row_and_the_checkpoint_allow(checkpoints: Any, tmp_path: Path) -> None:
     """GLM's image processor counts a picture twice, as two of a film."""
     (tmp_path / "large.rgb").write_bytes(bytes(700 * 900 * 3))

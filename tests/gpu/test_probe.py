@@ -365,6 +365,16 @@ def test_a_refusal_names_each_card_its_free_memory_the_need_and_the_remedy() -> 
     with pytest.raises(GpuBusy) as full:
         choose([FOUR[0]])
     assert "gpu_release" in full.value.remedy
+    assert "OCR_GPU_RESERVE_MB" not in full.value.remedy  # a smaller reserve would not help
+
+
+def test_a_refusal_for_the_reserve_alone_names_the_reserve_with_which_the_model_fits() -> None:
+    small = card(0, 3_950, total_mb=4_096)
+    with pytest.raises(GpuBusy) as refused:
+        chosen_gpu([small], need_mb=3_904, reserve_mb=1_024)
+    assert "set OCR_GPU_RESERVE_MB to 46 or less" in refused.value.remedy
+    assert "gpu_release" not in refused.value.remedy  # no program that ends makes the card larger
+    assert chosen_gpu([small], need_mb=3_904, reserve_mb=46) is small
 
 
 def test_without_a_card_the_reason_and_the_way_to_the_cpu_are_named() -> None:

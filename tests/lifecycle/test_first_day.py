@@ -10,6 +10,7 @@ import pytest
 from deepseek_ocr_mcp.app.run import card_checks
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines.base import PageImage
+from deepseek_ocr_mcp.gpu.causes import TorchBuild
 from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle import first_day
 from deepseek_ocr_mcp.lifecycle.first_day import WORD, Check, checks_on_a_card, draw_page, gpu_checks
@@ -110,6 +111,42 @@ async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     assert found["cards"].passed
     assert "NVIDIA H200" in found["cards"].found
     assert found["weights"].remedy == "deepseek-ocr-mcp download"
+    assert "deepseek-ai/DeepSeek-OCR" in found["weights"].found
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ocr_gpu": "MIG-yesterday"}, "names no GPU here"),
+        ({"ocr_gpu": "cpu"}, "OCR_GPU=cpu"),
+        ({"ocr_gpu_reserve_mb": 1_000}, "9.6 GiB needed"),
+    ],
+)
+async def test_a_card_that_the_settings_forbid_is_told_before_weights_are_fetched_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    nvml = FakeNvml()
+    nvml.add_card(name="NVIDIA A2000", total_mb=9_500, free_mb=9_400)
+    monkeypatch.setattr(first_day, "GpuProbe", lambda: GpuProbe(nvml, sees_host_pids=True))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.cache_folders", list)
+    found = {check.name: check async for check in gpu_checks(Settings(**settings), tmp_path)}
+    assert list(found) == ["cards", "torch", "weights"]
+    assert not found["cards"].passed
+    assert words in found["cards"].found
+    assert found["cards"].remedy
+
+
+async def test_torch_is_named_once_where_a_cause_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvml = FakeNvml()
+    nvml.add_card()
+    nvml.cuda = 12_080
+    monkeypatch.setattr(first_day, "GpuProbe", lambda: GpuProbe(nvml, sees_host_pids=True))
+    monkeypatch.setattr(first_day, "torch_build", lambda: TorchBuild("2.13.0+cu130", (13, 0)))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    found = {check.name: check async for check in gpu_checks(Settings(), tmp_path)}
+    assert not found["torch"].passed
+    assert found["torch"].found.count("2.13.0+cu130") == 1
 
 
 def test_the_page_shows_the_word(tmp_path: Path) -> None:

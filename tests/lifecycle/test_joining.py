@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
+from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.errors import Cancelled, GpuBusy, OcrError, WorkerCrashed
 from deepseek_ocr_mcp.lifecycle import batches as module
 from deepseek_ocr_mcp.models import State
 from fake_worker import READ_S, FakeWorker
 from manager_house import House
+from support import lines_and_requests
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
@@ -357,3 +359,57 @@ async def test_a_worker_that_dies_while_pages_are_added_loses_none() -> None:
             await anyio.sleep(1)
     assert callers.pages == {"a": ["a"], "b": ["b"]}
     assert sorted(house.workers[1].batches) == [["a"], ["b"]]
+
+
+async def test_the_line_of_a_dead_worker_names_the_requests_that_had_joined() -> None:
+    house = House(slots=3, shared_pages=3)
+    house.seconds |= {"first": 50.0, "second": 50.0}
+    with lines_and_requests() as lines:
+        async with house.open(), anyio.create_task_group() as tasks:
+            await house.read()
+            callers = Callers(house)
+            for name in ("first", "second", "third"):
+                with logs.request(name):
+                    tasks.start_soon(callers.read, name)
+                await anyio.sleep(1)
+            await anyio.sleep(READ_S)
+            assert callers.pages == {"third": ["third"]}
+            house.workers[0].die()
+    assert callers.pages.keys() == {"first", "second", "third"}
+    assert ("The worker died.", "first,second") in lines
+
+
+async def read_document(house: House, name: str, pages: int) -> float:
+    """Read a document as jobs do, as many batches at once as there are lanes. Returns the seconds that it took."""
+    manager, most = house.manager, house.manager.engine.batch_pages
+    lanes, began = anyio.Semaphore(manager.lanes), anyio.current_time()
+
+    async def read(batch: range) -> None:
+        async with lanes:
+            await house.read_pages(*(f"{name} {number}" for number in batch), client=name)
+
+    async with manager.lease(), anyio.create_task_group() as tasks:
+        for first in range(0, pages, most):
+            tasks.start_soon(read, range(first, min(first + most, pages)))
+    return anyio.current_time() - began
+
+
+async def test_one_long_document_fills_the_slots_of_a_card_and_another_caller_has_the_next_that_is_free() -> None:
+    house = House(cards=[20_000], slots=8, shared_pages=8, batch_pages=2, gpu_offload_after=-1, gpu_idle_timeout=-1)
+    async with house.open() as manager, anyio.create_task_group() as tasks:
+        await house.read()
+        assert manager.lanes == 4
+        assert await read_document(house, "alone", 24) == pytest.approx(3 * READ_S)
+        tasks.start_soon(read_document, house, "long", 40)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await house.read_pages("short", client="another")
+        assert anyio.current_time() - began <= 2 * READ_S
+
+
+async def test_without_a_card_one_batch_of_a_document_is_read_at_a_time() -> None:
+    house = House(slots=8, shared_pages=8, batch_pages=2)
+    async with house.open() as manager:
+        await house.read()
+        assert manager.lanes == 1
+        assert await read_document(house, "alone", 8) == pytest.approx(4 * READ_S)

@@ -956,6 +956,12 @@ async def test_workers_on_the_cpu_are_told_that_they_share_its_cores() -> None:
 # -- pages that join a batch that is being read
 
 
+async def test_a_document_may_fill_the_slots_of_every_card() -> None:
+    house = House(slots=8, shared_pages=8, batch_pages=2)
+    async with house.open() as pool:
+        assert pool.lanes == 2 * 4
+
+
 async def test_a_page_joins_a_card_that_reads_and_wakes_no_other() -> None:
     house = House(slots=4, shared_pages=4, batch_pages=4, gpu_offload_after=-1, gpu_idle_timeout=-1)
     house.seconds["long"] = 60.0

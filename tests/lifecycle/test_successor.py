@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.errors import GpuBusy
+from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy
 from deepseek_ocr_mcp.lifecycle import manager as module
 from deepseek_ocr_mcp.lifecycle.manager import SETTLE_S
 from deepseek_ocr_mcp.models import State
@@ -337,6 +339,38 @@ async def test_prewarming_to_host_maps_the_weights_and_touches_no_card() -> None
         began = anyio.current_time()
         assert await it.read() == "by 1000"
         assert anyio.current_time() - began == pytest.approx(RESTORE_S + READ_S)
+
+
+async def test_where_no_card_can_be_used_nothing_is_fetched_and_nothing_converted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetched: list[int] = []
+
+    async def folder(*_: Any) -> None:
+        fetched.append(1)
+
+    it = house(ocr_prewarm="host")
+    it.nvml.devices[0].compute_mode = 2
+    monkeypatch.setattr(it.manager._weights, "folder", folder)
+    async with it.open() as manager:
+        await anyio.sleep(PREWARM_S + OPEN_S + 1)
+        assert [worker.calls for worker in it.workers] == [["prewarm"]]
+        assert "compute mode Prohibited" in manager.status().last_error
+        with pytest.raises(EngineUnavailable, match="Prohibited"):
+            await it.read()
+        assert not fetched
+        it.nvml.devices[0].compute_mode = 0
+        await it.read()
+        assert fetched == [1]
+
+
+async def test_a_card_that_is_full_for_now_keeps_no_weights_from_being_mapped() -> None:
+    it = house(ocr_prewarm="host")
+    it.nvml.devices[0].free_mb = 100
+    async with it.open() as manager:
+        await anyio.sleep(PREWARM_S + OPEN_S + 1)
+        assert it.workers[0].calls == ["prewarm", "open"]
+        assert manager.state is State.HOST
 
 
 # -- a worker that is to be replaced

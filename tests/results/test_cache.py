@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, OLD_FILES, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, OLD_FILES, PENDING_S, DiskCache, PageCache, cache_key
 
 pytestmark = pytest.mark.anyio
 
@@ -51,14 +52,22 @@ async def test_an_entry_larger_than_the_bound_is_not_kept_and_evicts_nobody() ->
     assert await cache.get("small")
 
 
-async def test_entries_are_forgotten_after_an_hour() -> None:
-    now = 0.0
-    cache = PageCache(clock=lambda: now)
-    await cache.put("a", entry(1))
-    now = KEEP_S - 1
-    assert await cache.get("a")
-    now = KEEP_S + 1
-    assert await cache.get("a") is None
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize(("enabled", "seconds"), [(True, KEEP_S), (False, PENDING_S)])
+async def test_entries_are_forgotten_when_their_time_is_over_and_nobody_asks(enabled: bool, seconds: float) -> None:
+    cache = PageCache(enabled=enabled)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cache.forget_old)
+        await cache.put("a", entry(1))
+        await anyio.sleep(seconds * 0.6)
+        await cache.put("b", entry(2))
+        assert await cache.get("a")
+        await anyio.sleep(seconds * 0.6)
+        assert repr(cache).startswith("<PageCache 1 pages")
+        assert await cache.get("b")
+        await anyio.sleep(seconds)
+        assert repr(cache) == "<PageCache 0 pages, 0 bytes>"
+        tasks.cancel_scope.cancel()
 
 
 async def test_switched_off_it_keeps_an_entry_until_it_was_answered() -> None:
@@ -223,3 +232,25 @@ def test_the_file_of_an_earlier_release_is_removed(tmp_path: Path) -> None:
     disk.put("a", b"1")
     disk.close()
     assert not list(tmp_path.glob(f"{OLD_FILES[0]}*"))
+
+
+def test_an_entry_is_no_entry_of_another_page_of_the_same_document(tmp_path: Path) -> None:
+    keys = [f"{cache_key('sha')}-{page}" for page in (1, 2)]
+    disk = DiskCache(str(tmp_path), 10_000)
+    for key in keys:
+        disk.put(key, key.encode())
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("UPDATE pages SET value = (SELECT value FROM pages WHERE key = ?) WHERE key = ?", keys)
+    database.close()
+    assert [disk.get(key) for key in keys] == [keys[0].encode(), None]
+    disk.close()
+
+
+def test_an_entry_whose_time_is_no_number_is_dropped(tmp_path: Path) -> None:
+    disk = DiskCache(str(tmp_path), 10_000)
+    disk.put("a", b"1")
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("UPDATE pages SET used = 'yesterday'")
+    database.close()
+    assert disk.get("a") is None
+    disk.close()

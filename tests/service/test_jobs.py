@@ -40,7 +40,7 @@ class Desk:
     ) -> None:
         self.engine = engine or FakeLifecycle()
         self.document = document or FakeDocument()
-        self.cache = PageCache(enabled=cached, clock=anyio.current_time)
+        self.cache = PageCache(enabled=cached)
         self.text_layer = text_layer
         self.barcodes = barcodes
         self.jobs = Jobs(self.engine, fallback, self.cache)  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ class SlowCache(PageCache):
 
 async def test_a_page_that_was_read_and_is_not_kept_yet_is_not_read_again() -> None:
     desk = Desk()
-    desk.cache = desk.jobs._cache = SlowCache(clock=anyio.current_time)
+    desk.cache = desk.jobs._cache = SlowCache()
     async with desk.open() as tasks:
         tasks.start_soon(desk.follow, Ask([1, 2]), desk.document)
         await anyio.sleep(DRAW_S + READ_S + 1)
@@ -227,6 +227,18 @@ async def test_as_many_batches_are_under_way_as_there_are_lanes() -> None:
         assert texts(await desk.ask(*range(1, 10))) == expected(*range(1, 10))
         assert desk.engine.most_at_once == 3
         assert sorted(desk.engine.batches) == [[number] for number in range(1, 10)]
+
+
+async def test_an_answer_of_bounded_length_has_no_more_pages_begun_than_it_may_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fake_lifecycle.DRAW_S", 0.01)
+    for limit, at_once in ((None, 4), (100_000, 4), (40_000, 2), (20_000, 1), (10, 1)):
+        desk = Desk(FakeLifecycle(lanes=4, batch_pages=8), FakeDocument(100))
+        async with desk.open():
+            await desk.ask(*range(1, 65), limit=limit)
+            assert desk.engine.most_at_once == at_once
+            assert len(desk.engine.finished) == (1 if limit == 10 else 8)
 
 
 async def test_pictures_of_two_batches_are_there_at_once_and_no_more() -> None:
@@ -577,6 +589,16 @@ async def test_progress_rises_from_the_load_until_the_answer_is_there() -> None:
         ]
 
 
+async def test_progress_adds_up_over_the_pages_that_are_read_side_by_side() -> None:
+    desk = Desk(FakeLifecycle(lanes=4))
+    async with desk.open():
+        await desk.ask(1, 2, 3, 4)
+        done = [step for step, _ in desk.progress]
+        assert done == sorted(done)
+        half = 0.04 + 0.96 / 2
+        assert done[-4:] == pytest.approx([4 * half, 1 + 3 * half, 2 + 2 * half, 3 + half])
+
+
 async def collected(ask: Ask, steps: list[float]) -> None:
     async def note(done: float, message: str) -> None:
         steps.append(done)
@@ -590,9 +612,9 @@ async def test_an_answer_that_is_there_before_anything_was_told_comes_without_pr
     async with desk.open():
         done = await desk.ask(1)
         ask = Ask([1])
-        ask.tell(0.5, "page 1 of 1")
+        ask.tell("page 1 of 1", [1], 0.5)
         ask.give(done.pages()[0])
-        ask.tell(0, "page 1 of 1 read")
+        ask.tell("page 1 of 1 read")
         await collected(ask, steps)
         assert steps == []
 
@@ -603,11 +625,11 @@ async def test_the_last_step_is_the_answer_itself() -> None:
     async with desk.open() as tasks:
         pages: Sequence[Any] = (await desk.ask(1, 2)).pages()
         ask = Ask([1, 2])
-        ask.tell(0.5, "page 1 of 2")
+        ask.tell("page 1 of 2", [1], 0.5)
         tasks.start_soon(collected, ask, steps)
         await anyio.sleep(1)
         for page in pages:
             ask.give(page)
-            ask.tell(0, "read")
+            ask.tell("read")
             await anyio.sleep(1)
         assert steps == [0.5, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,13 +14,14 @@ import anyio.to_thread
 import pytest
 from faults import fingerprint
 
+from deepseek_ocr_mcp import logs
 from deepseek_ocr_mcp.config import Settings
 from deepseek_ocr_mcp.engines import EngineSpec
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.lifecycle.manager import ModelManager
 from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.worker.client import ENGINE_HOST, WorkerHandle
-from support import BOUND_S, Signs
+from support import BOUND_S, Signs, lines_and_requests
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +93,31 @@ async def test_pages_that_come_after_the_end_of_a_call_are_in_no_other_call(tmp_
                 await handle.add([{"path": str(tmp_path / "nowhere"), "width": 1, "height": 1}], 1.0)
     finally:
         await handle.stop()
+
+
+async def test_log_lines_name_the_requests_whose_pages_have_joined(
+    tmp_path: Path, signs: Signs, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, quick = page(tmp_path, 5, 13), page(tmp_path, 6)
+    caplog.set_level(logging.DEBUG, "deepseek_ocr_mcp")
+    with lines_and_requests() as lines:
+        async with managing() as manager, anyio.create_task_group() as tasks:
+
+            async def read(name: str, page: PageImage) -> None:
+                with logs.request(name):
+                    async with manager.lease():
+                        await manager.read([page], ReadOptions("free"))
+
+            tasks.start_soon(read, "first", held)
+            assert await anyio.to_thread.run_sync(signs.next) == "holding"
+            await read("second", quick)
+            await anyio.Path(f"{held.path}.go").touch()
+        with anyio.fail_after(BOUND_S):
+            while sum("is finished" in message for message, _ in lines) < 2:
+                await anyio.sleep(0.01)  # a thread passes the lines of the child on
+    assert sorted(line for line in lines if "finished" in line[0] or line[0] == "Pages were read.") == [
+        ("Page 0 is finished.", "first,second"),
+        ("Page 1 is finished.", "first,second"),
+        ("Pages were read.", "first"),
+        ("Pages were read.", "second"),
+    ]

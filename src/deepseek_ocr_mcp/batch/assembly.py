@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ..documents.listing import Unlisted
-from ..errors import InputNotFound, OcrError
+from ..errors import InputNotFound, OcrError, TooManyFailedPages
 from .plan import Round, Task
 from .shards import SEPARATOR, ShardDocument, copy_into_piece, is_shard
 from .state import LEFT_OUT, ManifestRow, Unit, UnitText, clean, merge_notes
@@ -85,7 +85,7 @@ class Assembler:
         limit = self.current.rules.max_page_error_rate
         if not failed or failed <= limit * pages:
             return None
-        return OcrError(
+        return TooManyFailedPages(
             f"{failed} of {pages} pages of {task.source.url} could not be read; {limit:g} of them may fail.",
             remedy="Run the command again, or allow more with --max-page-error-rate.",
         )
@@ -123,6 +123,7 @@ class Assembler:
             output=output,
             bytes=own.bytes,
             seconds=0.0,
+            tokens=None,
             copy_of=known.source,
             stamp=own.stamp,
             written=own.written,
@@ -169,9 +170,11 @@ class Assembler:
 
 def _columns(parts: Sequence[UnitText]) -> dict[str, Any]:
     """What the units of a document say of it together."""
+    tokens = [part.tokens for part in parts if part.tokens is not None]
     return {
         "pages_read": sum(part.pages for part in parts),
         "seconds": round(sum(part.seconds for part in parts), 3),
+        "tokens": sum(tokens) if tokens else None,
         "finish": max((part.finish for part in parts), key=RANK.index),
         "cut_pages": ",".join(part.cut_pages for part in parts if part.cut_pages),
         "notes": merge_notes(part.notes for part in parts),

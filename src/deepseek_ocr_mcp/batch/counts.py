@@ -31,6 +31,10 @@ class Counts:
     failed: int = 0
     pages: int = 0
     """That were read."""
+    tokens: int = 0
+    """That a model wrote for these pages."""
+    worker_s: float = field(default=0.0, compare=False)
+    """Seconds of workers, idle or not, until a row of theirs ended."""
     exit_code: int = 0
     """The worst of documents that failed."""
     notes: dict[str, int] = field(default_factory=dict)
@@ -44,7 +48,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add what another task counted."""
-        for name in ("todo", "there", "ended", "later", "read", "copied", "failed", "pages"):
+        for name in ("todo", "there", "ended", "later", "read", "copied", "failed", "pages", "tokens", "worker_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.exit_code = max(self.exit_code, other.exit_code)
         for code, number in other.notes.items():

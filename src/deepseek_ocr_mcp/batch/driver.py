@@ -35,6 +35,7 @@ from ..errors import BadRequest, EngineUnavailable, InputNotFound, OcrError, fro
 from ..install import extra_command
 from ..logs import fields
 from ..models import OcrRequest
+from .archives import archive_of
 from .assembly import SUFFIX
 from .cluster import Cluster, cluster, start_ledger, stream
 from .counts import Counts
@@ -104,11 +105,15 @@ class Summary:
     failed: int = 0
     pages: int = 0
     """That this run read."""
+    tokens: int = 0
+    """That a model wrote for these pages; 0 where the engine counts none."""
     seconds: float = 0.0
     """From the start of the cluster's work to the end."""
     workers: int = 0
     unit: str = "CPU"
     """What the hours of a worker are hours of: `GPU`, or `CPU` for a core."""
+    worker_seconds: float = 0.0
+    """Of all workers together, each from its start to the end of its last row."""
     units_per_worker: int = 1
     price_per_hour: float = 0.0
     """Of a worker."""
@@ -127,8 +132,8 @@ class Summary:
 
     @property
     def worker_hours(self) -> float:
-        """Of all workers together."""
-        return self.seconds * self.workers / 3600
+        """Of all workers together, each from its start to the end of its last row."""
+        return self.worker_seconds / 3600
 
     @property
     def cost(self) -> float:
@@ -144,7 +149,8 @@ class Summary:
         lines = [", ".join(parts) + "."]
         if self.pages_per_s:
             hours = f"{self.worker_hours * self.units_per_worker:.2f} {self.unit}-hours"
-            lines.append(f"{self.pages_per_s:.2f} pages/s, {hours}.")
+            tokens = f"{self.tokens:,} tokens ({self.tokens / self.seconds:,.0f}/s), " if self.tokens else ""
+            lines.append(f"{self.pages_per_s:.2f} pages/s, {tokens}{hours}.")
             if self.price_per_hour:
                 per_million = self.cost / self.pages * 1e6
                 lines.append(f"Cost: {self.cost:.2f}, {per_million:,.2f} for a million such pages.")
@@ -402,9 +408,11 @@ class _BatchRun:
             copied=total.copied,
             failed=total.failed,
             pages=total.pages,
+            tokens=total.tokens,
             seconds=round(time.monotonic() - self._began, 3),
             workers=self._cluster.workers,
             unit="GPU" if self._cluster.gpus else "CPU",
+            worker_seconds=round(total.worker_s, 3),
             units_per_worker=self._cluster.gpus or self._cluster.cpus,
             price_per_hour=self._price,
             exit_code=total.exit_code,
@@ -423,13 +431,16 @@ def _taken(out: Location, parts: Sequence[SourcePart]) -> dict[str, str]:
     return {
         output: source
         for source, output in ManifestIndex(out).facts("source", "output")
-        if output and not is_shard(output) and not any(_would_be(root, output) == source for root in roots)
+        if output and not is_shard(output) and not any(_is_of(root, source, output) for root in roots)
     }
 
 
-def _would_be(root: str, output: str) -> str:
-    """The source whose text would have this name, of a run over this root."""
-    return f"{root.rstrip('/')}/{output.removesuffix(SUFFIX)}"
+def _is_of(root: str, source: str, output: str) -> bool:
+    """Whether a run over this root would give the text of this source this name."""
+    below, archive = f"{root.rstrip('/')}/", archive_of(source)
+    if archive:
+        return archive.startswith(below) and output.startswith(f"{archive[len(below) :]}/")
+    return source == below + output.removesuffix(SUFFIX)
 
 
 def _figures_of(ledger: Any) -> dict[str, int] | None:

@@ -22,7 +22,20 @@ from ..documents.paths import path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
-__all__ = ["PAGE", "STATE", "Location", "SourceDocument", "lists_in_pages", "pieces", "place_of", "translated"]
+__all__ = [
+    "CHUNK",
+    "PAGE",
+    "STATE",
+    "WHOLE_BYTES",
+    "Location",
+    "Member",
+    "SourceDocument",
+    "lists_in_pages",
+    "pieces",
+    "place_of",
+    "safe_name",
+    "translated",
+]
 
 STATE: Final = ".batch"  # in the output folder: what a run that was stopped needs to go on
 TEMPORARY: Final = f"{STATE}/unfinished"
@@ -34,8 +47,20 @@ PAGE: Final = 1000  # names that an object store lists in one answer
 OBJECT_STORES: Final = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "memory", "r2"}
 )
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
+_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
+_CHAIN: Final = re.compile(r"[A-Za-z0-9+.-]+::|.*::[A-Za-z][A-Za-z0-9+.-]+://", re.DOTALL)
 _PATTERN: Final = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a document lies in an archive."""
+
+    archive: str
+    """Path or URL."""
+    start: int
+    """Its first byte; in a compressed tar file, of the unpacked bytes. Of a WARC file, the record's."""
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +78,8 @@ class SourceDocument:
     """Bytes, as its listing says; None: it does not say."""
     renamed: bool = False
     """Whether its own file system calls it otherwise, so that two of them may have the same name here."""
+    member: Member | None = None
+    """None: it is a file of its own."""
 
 
 class Location:
@@ -75,11 +102,9 @@ class Location:
         """The fsspec file system, connected when it is first used in a process."""
         if self._fs is None:
             with translated(self.url):
-                import fsspec
-
                 # Files that others write meanwhile: a listing that was kept would hide them.
                 options = {} if self.local else {"use_listings_cache": False}
-                self._fs, root = fsspec.core.url_to_fs(self.url, **options)
+                self._fs, root = _opened_url(self.url, **options)
                 self._root = root.rstrip("/")
         return self._fs
 
@@ -213,7 +238,7 @@ class Location:
                     os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
                 os.replace(temporary, path)
             else:
-                self.fs.mv(temporary, path)
+                _rename(self.fs, temporary, path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -262,6 +287,36 @@ def place_of(text: str) -> Location:
     if text[:5].lower() == "file:":
         text = path_of_uri(text)[1]
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
+
+
+def safe_name(name: str) -> str:
+    """A name of another file system or of an archive as one that ours can have: nothing leads out of the folder."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join("_" if part == ".." else part for part in parts)
+
+
+def _opened_url(url: str, **options: Any) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. `::` stands between file systems (`zip://a::s3://b`), and may stand
+    in a key, which fsspec takes for the same.
+    """
+    import fsspec
+
+    if "::" not in url or _CHAIN.match(url) or not _URL.match(url):
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
+        return found
+    kind = fsspec.get_filesystem_class(url.partition("://")[0])
+    return kind(**{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
+
+
+def _rename(fs: Any, old: str, new: str) -> None:
+    """Rename a file. What fsspec has where a file system cannot takes names for patterns: it is copied then."""
+    import fsspec
+
+    if type(fs).mv is not fsspec.AbstractFileSystem.mv:
+        fs.mv(old, new)
+        return
+    fs.cp_file(old, new)
+    fs.rm_file(old)
 
 
 def lists_in_pages(fs: Any) -> bool:
@@ -316,9 +371,7 @@ def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threadin
         OcrError: it cannot be read, or what `take` raised.
     """
     with translated(source.url):
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(source.url)
+        fs, path = _opened_url(source.url)
         if source.size is not None and source.size <= WHOLE_BYTES:
             data = memoryview(_contents(fs, path))  # to open a file takes one request more, for its size
             for at in range(0, len(data), CHUNK):

@@ -153,7 +153,8 @@ class _Texts:
             if self._shards is None:
                 self._shards = self._out.names(SHARDS) | self._out.names(PIECES)
             return name in self._shards
-        if self._out.local or self._part.listed:
+        is_deep = self._part.own_files and "/" in name  # of an archive in the part
+        if self._out.local or self._part.listed or is_deep:
             return self._out.exists(name)
         if self._hashes is None:
             self._hashes = set()

@@ -35,6 +35,7 @@ class _BatchCollector(Collector):
             ended.add_metric([result], number)
         yield ended
         yield CounterMetricFamily("deepseek_ocr_batch_pages", "Pages that were read.", counts.pages)
+        yield CounterMetricFamily("deepseek_ocr_batch_tokens", "Tokens that a model wrote for them.", counts.tokens)
         notes = CounterMetricFamily("deepseek_ocr_batch_notes", "Documents with a note of this code.", labels=["code"])
         for code, number in sorted(counts.notes.items()):
             notes.add_metric([code], number)

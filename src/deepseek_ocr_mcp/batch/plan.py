@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import OcrError, class_of, from_dict
 from .counts import Counts
-from .files import Location, SourceDocument
+from .files import Location, Member, SourceDocument
 from .state import ManifestRow, Options
 
 __all__ = ["Done", "Round", "Rules", "Task", "counts_of", "from_row", "to_row"]
@@ -49,9 +49,14 @@ def to_row(tasks: Iterable[Task], counts: Counts | None = None) -> dict[str, str
 def from_row(row: Mapping[str, str]) -> list[Task]:
     """The tasks of a row; the inverse of `to_row`."""
     return [
-        Task(**{**data, "source": SourceDocument(**data["source"]), "units": tuple(data["units"])})
+        Task(**{**data, "source": _source(data["source"]), "units": tuple(data["units"])})
         for data in json.loads(row["tasks"])
     ]
+
+
+def _source(data: dict[str, Any]) -> SourceDocument:
+    member = data["member"]
+    return SourceDocument(**{**data, "member": Member(**member) if member else None})
 
 
 def counts_of(row: Mapping[str, str]) -> Counts:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -24,6 +25,7 @@ from ..documents.reader import DocumentReader
 from ..documents.source import Snapshot, open_source
 from ..errors import OcrError, unforeseen
 from ..service.service import Incoming, OcrService
+from .archives import member_pieces
 from .assembly import Assembler
 from .counts import Counts
 from .files import SourceDocument, pieces
@@ -222,14 +224,16 @@ async def snapshot_of(
     Raises:
         OcrError: it is not there, not permitted, empty or too large.
     """
-    if source.local:
-        yield await open_source(Argument.of(source.url, Reach.of(Caller(), settings)), settings, folder)
+    reach = Reach.of(Caller(), settings)
+    if source.local and not source.member:
+        yield await open_source(Argument.of(source.url, reach), settings, folder)
         return
+    fetch = partial(member_pieces, source.member, reach.dirs) if source.member else partial(pieces, source)
     async with receiver.receive() as incoming:
-        yield await _fetched(source, incoming)
+        yield await _fetched(source, incoming, fetch)
 
 
-async def _fetched(source: SourceDocument, incoming: Incoming) -> Snapshot:
+async def _fetched(source: SourceDocument, incoming: Incoming, fetch: Callable[..., None]) -> Snapshot:
     incoming.call(source.name)
     stop = threading.Event()
 
@@ -237,7 +241,7 @@ async def _fetched(source: SourceDocument, incoming: Incoming) -> Snapshot:
         anyio.from_thread.run(incoming.write, piece)
 
     try:
-        await anyio.to_thread.run_sync(pieces, source, take, stop)
+        await anyio.to_thread.run_sync(fetch, take, stop)
     finally:
         stop.set()
     return await incoming.snapshot()

@@ -88,6 +88,7 @@ class ProgressLine:
             "done": counts.there + counts.ended,
             "failed": counts.failed,
             "pages": counts.pages,
+            "tokens": counts.tokens,
             "pages_per_s": round(rate, 3),
             "seconds_left": round(left / rate) if left is not None and rate else None,
         }

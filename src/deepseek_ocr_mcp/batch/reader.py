@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +35,7 @@ from ..engines import EngineSpec, choose_engine
 from ..errors import OcrError, UnreadableInput, WorkerCrashed, from_dict, unforeseen
 from ..gpu.probe import GpuProbe
 from ..models import OcrRequest, Page
+from ..service.answer import Answer
 from ..service.folders import ABOUT_ANSWER
 from ..service.progress import Terms
 from ..service.service import OcrService
@@ -195,7 +197,7 @@ class RowReader:
         total, rows, ended, spent = Counts(), [], [], []
         documents = await self._documents(hand)
         for unit in hand:
-            counts = Counts(pages=unit.text.pages if unit.text else 0)
+            counts = Counts(pages=unit.text.pages, tokens=unit.text.tokens or 0) if unit.text else Counts()
             if unit.ends_document:
                 row = documents[unit.name]
                 (counts.add_ended if row.failed else counts.add_read)(row)
@@ -262,6 +264,7 @@ class UnitReader:
         self._at_once = at_once
         self._loop = ActorLoop()
         self._folder = ""
+        self._counted, self._clock = time.monotonic(), threading.Lock()
         self._rows: RowReader
         self._service = self._loop.enter(self._running)
 
@@ -279,7 +282,11 @@ class UnitReader:
 
     def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
         """What was counted of a row when all of it is done. Called on several threads."""
-        return {"counts": self._loop.call(self._rows.read_row, row).dump()}
+        counts = self._loop.call(self._rows.read_row, row)
+        with self._clock:
+            now = time.monotonic()
+            counts.worker_s, self._counted = now - self._counted, now
+        return {"counts": counts.dump()}
 
     async def _read_unit(self, task: Task) -> UnitText:
         service = self._service
@@ -313,12 +320,13 @@ class UnitReader:
                         if not exc.is_passing:
                             raise
                 await anyio.sleep(RETRY_S)
-            return await anyio.to_thread.run_sync(partial(_unit_text, answer.result, answer.whole, request))
+            return await anyio.to_thread.run_sync(partial(_unit_text, answer, request))
         finally:
             await anyio.to_thread.run_sync(partial(_remove_folder, folder))
 
 
-def _unit_text(result: Any, pages: list[Page], request: OcrRequest) -> UnitText:
+def _unit_text(answer: Answer, request: OcrRequest) -> UnitText:
+    result, pages = answer.result, answer.whole
     text, figures = "", {}
     if path := request.save_to:
         text = Path(path).read_text("utf-8").rstrip("\n")
@@ -336,6 +344,7 @@ def _unit_text(result: Any, pages: list[Page], request: OcrRequest) -> UnitText:
         device=result.device,
         figures=figures,
         notes=[note.model_dump() for note in result.notes if note.code not in ABOUT_ANSWER],
+        tokens=answer.tokens,
         failed_pages=sum(page.finish == "failed" for page in pages),
         each_page=[] if path else [_page_of(page, has_words=request.boxes == "words") for page in pages],
     )

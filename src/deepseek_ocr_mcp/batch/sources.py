@@ -1,7 +1,8 @@
 """The documents that a path, a pattern or a URL names, listed part by part while they are read.
 
 A `SourcePart` is what one task lists: a folder of this machine, or a prefix of a bucket. No process holds the list, and
-nothing that was named vanishes: a name that is no document is yielded, too, with the reason.
+nothing that was named vanishes: a name that is no document is yielded, too, with the reason. An archive that is named
+by its suffix is listed like a folder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolder
 from ..documents.paths import READABLE
 from ..documents.reach import Reach
 from ..errors import BadRequest
-from .files import PAGE, STATE, Location, SourceDocument, lists_in_pages, place_of, translated
+from .archives import is_archive, list_members
+from .files import PAGE, STATE, Location, SourceDocument, lists_in_pages, place_of, safe_name, translated
 
 __all__ = ["LIST", "SourcePart", "list_part", "parts_of"]
 
@@ -179,15 +181,26 @@ def _first_prefixes(place: Location) -> list[str]:
 
 
 def list_part(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
-    """The documents of a part, and the names that are none, with their whole paths or URLs.
+    """The documents of a part, and the names that are none, with their whole paths or URLs. Of an archive, its members.
 
     Raises:
         OcrError: the file system refused.
     """
-    if part.listed:
-        yield from _list_listed(part)
-        return
-    yield from _list_local(part) if part.local else _list_remote(part)
+    list_it = _list_listed if part.listed else _list_local if part.local else _list_remote
+    for found in list_it(part):
+        if isinstance(found, SourceDocument) and is_archive(found.url):
+            yield from _list_archive(found, part.dirs)
+        else:
+            yield found
+
+
+def _list_archive(archive: SourceDocument, dirs: Sequence[str]) -> Iterator[SourceDocument | Unlisted]:
+    if not archive.local and not archive.url.startswith("http"):
+        place = Location(archive.url)
+        if any(entry["name"] != place.root for entry in place.entries()):  # whose texts would have the same names
+            yield Unlisted(archive.url, "archives beside a folder of the same name")
+            return
+    yield from list_members(archive, dirs)
 
 
 def _list_listed(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
@@ -291,9 +304,7 @@ def _readable(name: str) -> bool:
 
 
 def _safe(name: str) -> str:
-    """A name in another file system as one that ours can have: nothing leads out of the folder."""
-    parts = [part for part in unquote(name.partition("?")[0]).replace("\\", "/").split("/") if part not in ("", ".")]
-    return "/".join("_" if part == ".." else part for part in parts)
+    return safe_name(unquote(name.partition("?")[0]))
 
 
 def _remote_stamp(facts: dict[str, Any]) -> str:

@@ -100,6 +100,8 @@ class ManifestRow:
     finish: str = ""
     """`stop`: read to its end; `length`, `loop`, `failed`: that of the worst page; `left_out`: a name that is no
     document, or a folder that could not be listed; empty where nothing was read."""
+    tokens: int | None = None
+    """That the model wrote, all pages together; None where the engine counts none, and for a copy."""
     cut_pages: str = ""
     """Those that were not read to their end, like "3,7"."""
     notes: str = ""
@@ -158,6 +160,8 @@ class UnitText:
     """Pictures that the text links to, by name, in base64."""
     notes: list[dict[str, str]] = field(default_factory=list)
     """What limits the text: `code`, `text` and `pages` of each note."""
+    tokens: int | None = None
+    """That the model wrote; None where the engine counts none."""
     failed_pages: int = 0
     """Of `pages`: those that could not be drawn or read."""
     each_page: list[dict[str, Any]] = field(default_factory=list)

@@ -263,7 +263,9 @@ def _add_batch(commands: _Commands) -> None:
         epilog=BATCH_EPILOG,
     )
     batch.add_argument(
-        "source", metavar="SRC", help="a folder with all below it, a file, a quoted pattern, a URL, or @LIST"
+        "source",
+        metavar="SRC",
+        help="a folder with all below it, a file, a tar or WARC file, a quoted pattern, a URL, or @LIST",
     )
     batch.add_argument("--out", required=True, metavar="DIR", help="a folder or a URL; one for each SRC")
     batch.add_argument("--ray", default="", metavar="ADDRESS", help="join this Ray cluster: HOST:6379, or auto")

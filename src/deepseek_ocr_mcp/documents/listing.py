@@ -23,10 +23,13 @@ from .paths import MAX_PATH, READABLE, printable
 from .reach import Reach, allowed_path
 
 __all__ = [
+    "HEAD",
     "SHOWN",
+    "SUFFIX",
     "FileTree",
     "Listing",
     "Unlisted",
+    "begins_like_document",
     "complete_path",
     "find",
     "find_tree",
@@ -56,7 +59,7 @@ _WRITTEN: Final = (".md", ".markdown", ".txt", ".json", ".html", ".docx", ".csv"
 """Suffixes of texts. This program adds one to the name of the document: `scan.pdf.md`."""
 _OF_FOLDERS: Final = frozenset({"index.md", "manifest.parquet"})  # about a whole folder; this program writes them
 
-_HEAD: Final = 1024  # bytes; the signature of a PDF may stand so far into the file
+HEAD: Final = 1024  # bytes; the signature of a PDF may stand so far into the file
 _SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
                       b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # fmt: skip
 
@@ -373,9 +376,14 @@ def looks_readable(path: str) -> bool:
     """Whether a file begins like a picture or a PDF. A link is not opened: it may lead anywhere."""
     try:
         with open(os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT), "rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
     except OSError:
         return False
+    return begins_like_document(head)
+
+
+def begins_like_document(head: bytes) -> bool:
+    """Whether the first `HEAD` bytes are those of a picture or a PDF."""
     if head.startswith(_SIGNATURES) or b"%PDF-" in head:
         return True
     return head[8:12] == b"WEBP" or (head[4:8] == b"ftyp" and head[8:11] in (b"avi", b"hei", b"mif"))

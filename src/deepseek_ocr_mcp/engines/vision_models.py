@@ -54,6 +54,8 @@ class VisionModel:
     """The longer side in pixels of the largest picture that it takes; 0: the area that the checkpoint itself names."""
     frames: int = 1
     """Pictures that the image processor counts for one, in the area that it is asked for: GLM's takes two of a film."""
+    chat: Mapping[str, bool] = field(default_factory=dict)
+    """Arguments of the checkpoint's chat template, beside the messages; a template that knows them not ignores them."""
     temperature: float = 0.0
     """0: the likeliest token. More: tokens are drawn, from a seed that is the same for every page."""
     top_p: float = 1.0
@@ -134,6 +136,7 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
         markup="grounding",
         image_processor="PixtralImageProcessorPil",
         edge=1540,
+        chat={"enable_thinking": False},
         temperature=0.1,
     ),
     VisionModel(

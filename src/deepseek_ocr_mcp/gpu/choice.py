@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import EngineUnavailable, GpuBusy
@@ -220,12 +220,20 @@ def _busy(cards: Sequence[Gpu], request: CardRequest) -> GpuBusy:
         f"{each}; {_gib(request.whole_mb)} needed: {_gib(request.need_mb)} for the model, "
         f"{_gib(request.reserve_mb)} to stay free."
     )
-    if all(card.memory_total_mb < request.whole_mb for card in cards):
-        return GpuBusy(message, remedy=f"That is more than an empty card has. {_OTHERS}")
-    free_some = "Call gpu_release on other OCR servers, or end a program that nvidia-smi lists."
-    return GpuBusy(message, remedy=f"{free_some} {_OTHERS}")
+    return GpuBusy(message, remedy=" ".join([*_ways_to_room(cards, request), _OTHERS]))
+
+
+def _ways_to_room(cards: Sequence[Gpu], request: CardRequest) -> Iterator[str]:
+    """The sentences that help where none of these cards has room."""
+    if all(card.memory_total_mb < request.need_mb for card in cards):
+        yield "That is more than an empty card has: docs/gpu-management.md lists smaller models for OCR_MODEL."
+    if any(card.memory_total_mb >= request.whole_mb for card in cards):
+        yield "Call gpu_release on other OCR servers, or end a program that nvidia-smi lists."
+    beyond_model_mb = max(card.memory_free_mb for card in cards) - request.need_mb
+    if beyond_model_mb >= 0:
+        yield f"The model itself has room: set OCR_GPU_RESERVE_MB to {beyond_model_mb} or less."
 
 
 _ON_CPU = "Set OCR_ENGINE=rapidocr, or OCR_GPU=cpu, to read on the CPU."
 _STALE_MIG = " A MIG device gets another UUID whenever the card is divided anew."
-_OTHERS = f"Or set OCR_GPU to another card, or lower OCR_GPU_RESERVE_MB. {_ON_CPU}"
+_OTHERS = f"Or set OCR_GPU to another card. {_ON_CPU}"

@@ -24,7 +24,7 @@ import anyio.abc
 
 from ..engines import EngineSpec
 from ..errors import Cancelled, GpuLost, OcrError, WorkerCrashed, closing, unforeseen
-from ..logs import serving
+from ..logs import serve_now, serving
 from ..observer import Observer
 from ..worker.client import OnFrame, OnProgress, WorkerDied, describe_exit
 from .base import PagesRead
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
 MOST_PAGES: Final = 256
-"""Pages of a batch that others join: both processes remember them until its end. Thirty-two pages side by side are
-a twentieth of the steps that a batch of so many takes, and only they are left when it comes to its end."""
+"""No part joins a batch that has so many pages: both processes remember them until its end. Thirty-two pages side by
+side are a twentieth of the steps that such a batch takes, and only they are left when it comes to its end."""
 
 
 class PageReader(Protocol):
@@ -82,7 +82,7 @@ class PageReader(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """Parts that are read together."""
+    """A batch that is being read: its parts, and the places of their pages."""
 
     first: Part
     parts: list[Part] = field(default_factory=list)
@@ -98,6 +98,11 @@ class _Flight:
     """Whether a task is adding pages."""
     counted: float = field(default_factory=anyio.current_time)
     """The time when pages were counted last."""
+
+    @property
+    def requests(self) -> list[str]:
+        """The ids of the requests that wait for pages of this batch."""
+        return [part.request for part in self.parts]
 
     def enter(self, part: Part, device: str) -> list[dict[str, Any]]:
         """Take in the unread pages of a part. Returns their fields."""
@@ -305,6 +310,7 @@ class Batches:
 
     async def _hear(self, batch: _Flight, frame: Mapping[str, Any]) -> float | None:
         """Take in what the worker sends while it reads a batch; see `worker.protocol` and `worker.client.OnFrame`."""
+        seconds = None
         if "progress" in frame:
             batch.tell(frame)
         elif "room" in frame:
@@ -312,8 +318,9 @@ class Batches:
             await self._feed(batch)
         elif "page" in frame:
             self._finish(batch, {int(frame["page"]): frame["answer"]})
-            return self._page_timeout * max(1, sum(len(part.unread) for part in batch.parts))
-        return None
+            seconds = self._page_timeout * max(1, sum(len(part.unread) for part in batch.parts))
+        serve_now(*batch.requests)  # for the lines of this task; some may have joined in another
+        return seconds
 
     async def _feed(self, batch: _Flight) -> None:
         """Add the next parts in line to a batch that is being read, as long as they may join it."""
@@ -323,7 +330,8 @@ class Batches:
         try:
             while part := self._line.next_part(partial(self._takes_more, batch)):
                 pages = batch.enter(part, self._reader.device)
-                await self._reader.add(pages, self._page_timeout * len(pages))
+                with serving(*batch.requests):
+                    await self._reader.add(pages, self._page_timeout * len(pages))
         finally:
             batch.is_fed = False
         if not self._line:
@@ -339,7 +347,9 @@ class Batches:
         seconds, batch.counted = now - batch.counted, now
         self.served += len(pages)
         tokens = [page["tokens"] for page in pages.values() if page.get("tokens") is not None]
-        self._reader.observer.pages_read(self._reader.engine.name, len(pages), sum(tokens) if tokens else None, seconds)
+        with serving(*(batch.sent[number][0].request for number in pages)):
+            name, written = self._reader.engine.name, sum(tokens) if tokens else None
+            self._reader.observer.pages_read(name, len(pages), written, seconds)
 
 
 def crashed(died: WorkerDied) -> WorkerCrashed:

@@ -7,7 +7,7 @@ checks; docs/first-day-on-a-gpu.md says which findings are right.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,16 +17,17 @@ import anyio.to_thread
 
 from ..config import Settings
 from ..engines import KNOWN, PREFERRED, EngineSpec
-from ..engines.base import PageImage, ReadOptions
+from ..engines.base import CPU, PageImage, ReadOptions
 from ..errors import OcrError
 from ..gpu.causes import torch_build
-from ..gpu.choice import examine
+from ..gpu.choice import choose_gpu, examine
 from ..gpu.probe import GpuProbe
 from ..install import extra_command
-from ..models import State
+from ..models import Gpu, State
 from ..modes import DEFAULT_MODE, PLAIN_MODE
 from .base import PagesRead
 from .manager import ModelManager
+from .memory import card_request
 
 __all__ = ["Check", "checks_on_a_card", "draw_page", "gpu_checks"]
 
@@ -109,9 +110,9 @@ def _engine(settings: Settings) -> EngineSpec:
 
 async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[Check]:
     """Checks 1 to 3: the driver and the cards, whether torch fits them, the weights."""
+    engine = _engine(settings)
     cards = await anyio.to_thread.run_sync(probe.cards)
-    listed = "; ".join(f"GPU {card.index} {card.name}, {card.memory_free_mb} MiB free" for card in cards)
-    yield Check("cards", bool(cards), listed or probe.note, "" if cards else "Install NVIDIA's driver.")
+    yield _lists_a_card(cards, probe.note, engine, settings)
     if not cards:
         return
     build = torch_build()
@@ -119,16 +120,32 @@ async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[
     good = build is not None and len(causes) < len(cards)
     remarks = dict.fromkeys(remark for remarks in slow.values() for remark in remarks)
     messages = dict.fromkeys(cause.message for cause in causes.values())
+    found = ["torch is missing."] if build is None else [f"torch {build.version}."] if good else []  # else causes do
     first = next(iter(causes.values()), None)
     yield Check(
         "torch",
         good,
-        " ".join([f"torch {build.version}." if build else "torch is missing.", *messages, *remarks]),
+        " ".join([*found, *messages, *remarks]),
         "" if good else first.remedy if first else extra_command("gpu"),
     )
-    folder = await anyio.to_thread.run_sync(_engine(settings).weights_here, settings.ocr_model)
+    folder = await anyio.to_thread.run_sync(engine.weights_here, settings.ocr_model)
+    missing = f"The weights of {settings.ocr_model or engine.weights} are not on this machine."
     remedy = "" if folder else "deepseek-ocr-mcp download"
-    yield Check("weights", folder is not None, str(folder or "They are not on this machine."), remedy)
+    yield Check("weights", folder is not None, str(folder or missing), remedy)
+
+
+def _lists_a_card(cards: Sequence[Gpu], note: str, engine: EngineSpec, settings: Settings) -> Check:
+    """Whether the driver lists a card that the settings allow and that has room, before anything is fetched for it."""
+    listed = "; ".join(f"GPU {card.index} {card.name}, {card.memory_free_mb} MiB free" for card in cards)
+    if not cards:
+        return Check("cards", False, note, "nvidia-smi -L must list the card first.")
+    if settings.ocr_gpu.lower() == CPU:
+        return Check("cards", False, f"{listed}; but OCR_GPU=cpu.", "Unset OCR_GPU.")
+    try:
+        choose_gpu(cards, card_request(engine, settings))
+    except OcrError as exc:
+        return Check("cards", False, exc.message, exc.remedy)
+    return Check("cards", True, " ".join(filter(None, [f"{listed}.", note])))
 
 
 async def checks_on_a_card(manager: ModelManager, page: PageImage) -> AsyncIterator[Check]:

@@ -1,10 +1,9 @@
 """Moves one model between the disk, host memory and its GPU, and reads with it. Nothing else writes its state.
 
 - There is one lock. Its holder may read a batch or move the model. It is FIFO and held for one batch, so a short
-request
-  overtakes a long document between two batches. `batches.Batches` reads under it.
-- A request holds a lease from its first byte to its last. Idle time starts when the last lease ends. A step of the idle
-  policy is decided again under the lock.
+  request overtakes a long document between two batches. `batches.Batches` reads under it.
+- A document holds a lease from its first picture to its last page. Idle time starts when the last lease ends. A step of
+  the idle policy is decided again under the lock.
 - A load belongs to no request: if the request that caused it goes away, the others still get the model.
 - A worker that dies, loses its card or hangs is replaced. The state is true afterwards, and `last_error` says what
   happened.
@@ -30,7 +29,7 @@ import anyio.to_thread
 from ..config import Settings
 from ..engines import EngineSpec
 from ..engines.base import CPU, PageImage, ReadOptions
-from ..errors import Busy, Cancelled, EngineUnavailable, GpuLost, NotReady, OcrError, WorkerCrashed, closing
+from ..errors import Busy, Cancelled, EngineUnavailable, GpuBusy, GpuLost, NotReady, OcrError, WorkerCrashed, closing
 from ..gpu.probe import GpuProbe
 from ..logs import fields
 from ..models import Doing, Gpu, State, Transition
@@ -129,8 +128,6 @@ class _Loading:
 class ModelManager:
     """One engine with one worker at most. Use it inside `async with manager.running():`."""
 
-    lanes = 1  # there is one worker, and it reads one batch at a time
-
     def __init__(
         self,
         engine: EngineSpec,
@@ -195,6 +192,15 @@ class ModelManager:
     def ready_state(self) -> State:
         """The state in which this engine can read."""
         return State.GPU if self._parks else State.HOST
+
+    @property
+    def lanes(self) -> int:
+        """The number of batches of one document that it pays to read at once.
+
+        On a card, as many as fill the slots of the engine: they join each other. On a CPU one, because more pages side
+        by side make the first of them late.
+        """
+        return max(1, self.engine.shared_pages // self.engine.batch_pages) if self._uses_card else 1
 
     @property
     def device(self) -> str:
@@ -463,16 +469,15 @@ class ModelManager:
     # -- moving
 
     async def _move_to(self, target: State) -> None:
-        """Move the model. Only this method writes the state. Caller holds the lock. A failed step leaves a true
-        state."""
+        """Move the model. Caller holds the lock. A failed step ends the worker, and leaves a true state."""
         await self._notice_death()
         card = None
         if target is self.ready_state:
-            # The card is chosen first, so that a refusal leaves the weights where they are.
+            # The card is chosen first: a refusal leaves the weights where they are, and fetches none for nothing.
             assert self._tasks is not None
-            self._folder = await self._weights.folder(self._tasks)
             if self._uses_card:
                 card = await self._memory.choose(self._parked)
+            self._folder = await self._weights.folder(self._tasks)
         began = anyio.current_time()
         self._doing = _step(self._state, target, self._child)
         try:
@@ -641,9 +646,15 @@ class ModelManager:
             self._idle.begin()
 
     async def _open(self) -> None:
-        """Let the worker map the weights, without a card. Caller holds the lock."""
+        """Let the worker map the weights, without a card. Caller holds the lock.
+
+        Raises:
+            EngineUnavailable: no card can be used, so the weights would be converted for nothing.
+        """
         assert self._child is not None
         assert self._tasks is not None
+        with contextlib.suppress(GpuBusy):  # there may be room when a page comes
+            await self._memory.choose(None)
         self._folder = await self._weights.folder(self._tasks)
         arguments = {"device": "cuda", "environment": self._environment()}
         began = anyio.current_time()

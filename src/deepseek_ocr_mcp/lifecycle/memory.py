@@ -23,7 +23,7 @@ from ..gpu.probe import ENOUGH_FREED, GpuProbe, wait_freed
 from ..logs import fields
 from ..models import Gpu
 
-__all__ = ["CardMemory", "Footprint", "difference", "resident_mb"]
+__all__ = ["CardMemory", "Footprint", "card_request", "difference", "resident_mb"]
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,7 @@ class CardMemory:
                 else card
                 for card in cards
             ]
-        request = CardRequest(
-            need_mb=self.engine.gpu_mb,
-            reserve_mb=self.settings.ocr_gpu_reserve_mb,
-            name=self.settings.ocr_gpu,
-            setting="OCR_GPUS" if self.settings.ocr_gpus else "OCR_GPU",
-            visible=visible_devices(os.environ),
-        )
+        request = card_request(self.engine, self.settings)
         current = None if parked is None else parked.card
         card = choose_gpu(cards, request, current=current, unusable=causes, note=self.probe.note)
         return card.uuid
@@ -158,6 +152,17 @@ class CardMemory:
             for card in cards:
                 self.settle(card.uuid, card.memory_free_mb)
         return None if self._owed is None else self._owed.missing_mb
+
+
+def card_request(engine: EngineSpec, settings: Settings) -> CardRequest:
+    """The card that an engine asks for, within the settings and the environment."""
+    return CardRequest(
+        need_mb=engine.gpu_mb,
+        reserve_mb=settings.ocr_gpu_reserve_mb,
+        name=settings.ocr_gpu,
+        setting="OCR_GPUS" if settings.ocr_gpus else "OCR_GPU",
+        visible=visible_devices(os.environ),
+    )
 
 
 def difference(before: int | None, after: int | None) -> int | None:

@@ -194,9 +194,9 @@ class Pool:
 
     @property
     def lanes(self) -> int:
-        """The number of batches of one document that it pays to read at once: one for each card that serves."""
+        """The number of batches of one document that it pays to read at once: those of each card that serves."""
         now = anyio.current_time()
-        return max(1, sum(card.out_until <= now for card in self._cards))
+        return max(1, sum(card.manager.lanes for card in self._cards if card.out_until <= now))
 
     @property
     def state(self) -> State:

@@ -1,4 +1,4 @@
-"""Admits requests: a bounded number at once, and from one client at most half of that number.
+"""Admits requests: a bounded number at once, and from one client at most half of that number, but one at least.
 
 A request beyond the bound is refused at once, with the seconds after which a place is likely free. Only
 `Place.positions` waits. The lifecycle decides which page the engine reads next.
@@ -140,7 +140,7 @@ class Admission:
             self._listening.discard(place)
 
     def before(self, order: int) -> int:
-        """The number of requests before the one with this order."""
+        """The number of requests in the line that arrived before the one with this number."""
         return bisect.bisect_left(self._orders, order)
 
     def _check(self, client: str) -> None:

@@ -47,6 +47,8 @@ class Answer:
     """The annotated pages, each as encoded bytes and their media type."""
     whole: list[Page] = field(default_factory=list)
     """Every page that was read for this answer, with its whole text and its blocks."""
+    tokens: int | None = None
+    """Tokens that a model wrote for these pages; None where nobody counted."""
     chars: int = 0
     """The characters that were read; of an answer about a folder only."""
     kept: Kept | None = None
@@ -148,7 +150,7 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
         if page.codes_seen:
-            pages.setdefault(("codes", codes_note(page.codes_seen)), []).append(page.page.page)
+            pages.setdefault(("codes", codes_note(page.codes_seen, request.mode)), []).append(page.page.page)
     if request.mode == "find":
         from .search import missing_terms
 
@@ -203,7 +205,8 @@ class Cut:
 
 
 def cut_to_chars(pages: list[Page], max_chars: int) -> Cut:
-    """As many whole pages as fit. If the first page alone does not fit: as many of its lines as fit.
+    """As many whole pages as fit. If the first page alone does not fit: as many of its lines as fit; if its
+    first line does not fit, the beginning of that line.
 
     Args:
         pages: the pages with their whole texts.

@@ -1,8 +1,9 @@
-"""Keeps pages that were read, within bounds, so that no page is read twice.
+"""Keeps pages that were read, within bounds, so that the same page is rarely read twice.
 
-Pages stay in memory always, and on disk where the operator names a folder. A lookup returns an entry exactly as it was
-put, or nothing: every entry on disk carries its own digest, an entry that does not match its digest is dropped, and a
-damaged database is begun anew. SQLite writes it, so a kill at any moment leaves the old state or the new one.
+Pages stay in memory for a while, and on disk where the operator names a folder. A lookup returns an entry exactly as it
+was put, or nothing: every entry on disk carries a digest of its key and its bytes, an entry that does not match its
+digest is dropped, and a damaged database is begun anew. SQLite writes it, so a kill at any moment leaves the old state
+or the new one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
 from ..logs import fields
+from .expiry import Expiry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,8 +37,8 @@ log = logging.getLogger(__name__)
 KEEP_S: Final = 3600.0  # seconds in memory; an agent comes back within minutes
 PENDING_S: Final = 120.0  # seconds; with OCR_CACHE=off, pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
-FILE: Final = "readings-v2.sqlite"
-OLD_FILES: Final = ("pages-v1.sqlite",)  # of earlier releases; their entries cannot be used
+FILE: Final = "readings-v3.sqlite"
+OLD_FILES: Final = ("pages-v1.sqlite", "readings-v2.sqlite")  # of earlier releases; their entries cannot be used
 BUSY_S: Final = 2.0  # seconds to wait for another server that writes the same file
 TOUCH_S: Final = 60.0  # seconds; the last use is written no more often, so that most hits write nothing
 SLACK: Final = 0.9  # part of the bound that entries may take after a clean-up
@@ -59,7 +61,6 @@ class PageCache:
         enabled: if false, an entry is kept only until its caller has it.
         max_bytes: bytes of compressed entries in memory.
         disk: keeps entries on disk, too; None: no entry is written to disk.
-        clock: seconds.
     """
 
     def __init__(
@@ -68,13 +69,12 @@ class PageCache:
         enabled: bool = True,
         max_bytes: int = 64 << 20,
         disk: DiskCache | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.enabled = enabled
         self._max_bytes = max_bytes
         self._disk = disk if enabled else None
-        self._clock = clock
-        self._entries: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._expiry = Expiry(KEEP_S if enabled else PENDING_S, self._forget)
+        self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
 
     def __repr__(self) -> str:
@@ -82,10 +82,10 @@ class PageCache:
 
     async def get(self, key: str) -> dict[str, Any] | None:
         """The entry of a key; None if there is none."""
-        self._drop_old()
+        self._expiry.forget_old()
         if (entry := self._entries.get(key)) is not None:
             self._entries.move_to_end(key)
-            return _loaded(entry[1])
+            return _loaded(entry)
         if self._disk is None:
             return None
         data = await anyio.to_thread.run_sync(self._disk.get, key)
@@ -112,6 +112,10 @@ class PageCache:
         if not self.enabled:
             self._forget(key)
 
+    async def forget_old(self) -> None:
+        """Forget entries in memory when their time is over, until cancelled."""
+        await self._expiry.run()
+
     def close(self) -> None:
         if self._disk is not None:
             self._disk.close()
@@ -120,7 +124,8 @@ class PageCache:
         self._forget(key)
         if len(data) > self._max_bytes:
             return
-        self._entries[key] = (self._clock(), data)
+        self._entries[key] = data
+        self._expiry.add(key)
         self._bytes += len(data)
         while self._bytes > self._max_bytes:
             self._forget(next(iter(self._entries)))
@@ -128,12 +133,8 @@ class PageCache:
     def _forget(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._bytes -= len(entry[1])
-
-    def _drop_old(self) -> None:
-        oldest = self._clock() - (KEEP_S if self.enabled else PENDING_S)
-        for key in [key for key, (kept, _) in self._entries.items() if kept < oldest]:
-            self._forget(key)
+            self._expiry.remove(key)
+            self._bytes -= len(entry)
 
 
 def _loaded(data: bytes) -> dict[str, Any]:
@@ -142,7 +143,8 @@ def _loaded(data: bytes) -> dict[str, Any]:
 
 
 class DiskCache:
-    """Bytes by key in one SQLite file. No method raises: a cache that fails is a cache that misses.
+    """Bytes by key in one SQLite file. No method raises for a file that cannot be read or written, or that is damaged:
+    such a cache only misses.
 
     Args:
         folder: the folder of the file. It is made if it does not exist, readable for this user only.
@@ -171,7 +173,7 @@ class DiskCache:
             if row is None:
                 return None
             value, used = row
-            data = _checked(key, value)
+            data = _checked(key, value) if isinstance(used, float) else None
             if data is None:
                 log.warning("A damaged entry of the page cache was dropped.")
                 connection.execute("DELETE FROM pages WHERE key = ?", (key,))
@@ -285,7 +287,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _digest(key: str, data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=key.encode()[:64]).digest()
+    return hashlib.blake2b(b"\0".join((key.encode(), data)), digest_size=DIGEST_BYTES).digest()
 
 
 def _checked(key: str, value: object) -> bytes | None:

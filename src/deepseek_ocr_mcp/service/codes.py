@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from ..models import Block, Page
 from ..modes import MODES
 
-__all__ = ["Code", "codes_note", "with_codes"]
+__all__ = ["Code", "codes_note", "shown_codes", "with_codes"]
 
 SQUARES: Final = ("QR", "Micro QR", "rMQR")
 """How the names of QR codes of all kinds begin."""
@@ -29,7 +29,7 @@ class Code:
         """The code that a decoder describes.
 
         Raises:
-            ValueError, KeyError, TypeError: it describes none. It is a child, which may say anything.
+            ValueError, KeyError, TypeError: the fields describe no code. They come from a child, which is not trusted.
         """
         left, top, right, bottom = map(int, fields["box"])
         return cls(str(fields["symbology"]), str(fields["text"]), (left, top, right, bottom))
@@ -41,34 +41,37 @@ class Code:
 
     @property
     def line(self) -> str:
-        """Its line in the text of a page: a business card has many lines, and signs that nobody can print."""
+        """The code's text on one line, after its kind. Line breaks and control characters become spaces."""
         printable = "".join(char if char.isprintable() else " " for char in self.text)
         return f"{self.symbology}: {' '.join(printable.split())}"
 
 
-def with_codes(page: Page, codes: Sequence[Code], mode: str, find_term: str) -> Page:
-    """The page with the codes that its mode shows: of a search those that hold the term, else all.
-
-    A mode that does not give the text of the page alone has them as blocks only.
+def shown_codes(codes: Sequence[Code], mode: str, find_term: str) -> Sequence[Code]:
+    """The codes that a mode shows: in mode `find` the codes that hold the term, in other modes all codes.
 
     Raises:
         BadRequest: the search took too long.
     """
-    shown = _with_term(codes, find_term) if mode == "find" else codes
-    if not shown:
+    return _with_term(codes, find_term) if mode == "find" else codes
+
+
+def with_codes(page: Page, codes: Sequence[Code], mode: str) -> Page:
+    """The page with these codes: each is a block, and a line of the text where the mode gives the page's text alone."""
+    if not codes:
         return page
-    blocks = [Block(label=code.label, text=code.text, box=list(code.box)) for code in shown]
+    blocks = [Block(label=code.label, text=code.text, box=list(code.box)) for code in codes]
     text = page.text
     if MODES[mode].text_alone:
         between = "\n\n" if MODES[mode].is_markdown else "\n"
-        text = between.join([text] * bool(text) + [_written(code, mode) for code in shown])
+        text = between.join([text] * bool(text) + [_written(code, mode) for code in codes])
     return page.model_copy(update={"text": text, "blocks": [*(page.blocks or ()), *blocks]})
 
 
-def codes_note(codes: Iterable[Code]) -> str:
-    """The sentence on the codes of a page."""
-    names = list(dict.fromkeys(code.symbology for code in codes))
-    return f"Codes were read beside the text ({', '.join(names)}); their content stands at the end of the page's text."
+def codes_note(codes: Iterable[Code], mode: str) -> str:
+    """The sentence on the codes that a mode shows of a page."""
+    names = ", ".join(dict.fromkeys(code.symbology for code in codes))
+    where = "their content stands at the end of the page's text" if MODES[mode].text_alone else "each is a block"
+    return f"Codes were read beside the text ({names}); {where}."
 
 
 def _written(code: Code, mode: str) -> str:

@@ -36,7 +36,7 @@ _FAILED: Final = "<!-- Page {page} could not be read. -->"
 
 @dataclass(frozen=True, slots=True)
 class FileWriter:
-    """Writes results of one document to one file."""
+    """Writes results of one document to one file, and its figures into a folder beside a Markdown file."""
 
     document: Document
     path: str
@@ -79,7 +79,7 @@ class FileWriter:
             async with self.export(format, result.pages, kept, options) as path:
                 return await anyio.Path(path).read_bytes()
         except BadRequest as exc:
-            # The request may suit the next document: of a folder, it costs this one.
+            # The next document of a folder may suit the request: only this one fails.
             raise UnreadableInput(exc.message, remedy="Save this document as .md, or as .json with boxes.") from None
         finally:
             kept.let_go()
@@ -126,7 +126,7 @@ def _json(result: OcrResult, boxes: BoxDetail) -> bytes:
     """The result as JSON.
 
     Args:
-        boxes: the least detail of the boxes in it; it holds those of lines in any case.
+        boxes: "words" adds the boxes of words. The boxes of lines are always there.
     """
     left_out = None if boxes == "words" else {"pages": {"__all__": {"blocks": {"__all__": {"words"}}}}}
     data = well_formed_values(result.model_dump(mode="json", exclude_none=True, exclude=left_out))

@@ -1,6 +1,6 @@
 """The index of a folder of texts: a table of its documents, and a table of the notes about them.
 
-A later call reads the index again: of a text that is there already it knows the pages, the characters and the notes.
+A later call reads the index again, and so knows the pages, the characters and the notes of each text that exists.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NOTE_ROW: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class IndexedText:
-    """What an index says of one text."""
+    """The facts about one text in an index."""
 
     pages: int | None = None
     chars: int | None = None
     notes: tuple[Note, ...] = ()
-    """What limits the text."""
+    """The notes about the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _number(count: int | None) -> str:
 
 
 def read_index(out: str, overwrite: bool) -> tuple[str, dict[str, IndexedText]]:
-    """The path of the index of a folder, and by its path each text that an earlier index names.
+    """The path of a folder's index, and the facts about the texts that an earlier call wrote, by their paths.
 
     The path is empty where a file of that name exists that this program did not write.
     """

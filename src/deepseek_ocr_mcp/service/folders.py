@@ -2,7 +2,7 @@
 
 A document whose text exists already is not read again. A document that fails stops no other document. A call that has
 to answer before all documents are read loses nothing: the reading goes on for a while, and the same call, made again,
-follows it. A file is replaced only if the request says so.
+follows it. A file is replaced only if the request says so, but for the index, which each call writes anew.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_JOBS: Final = 16  # jobs that are kept for a caller that may come back
 INDEX_EVERY_S: Final = 5.0
 MAX_FAILURES: Final = 10  # failures that an answer names; the index has all of them
 ABOUT_ANSWER: Final[frozenset[NoteCode]] = frozenset({"saved", "more", "contents", "files", "argument_unused"})
-"""The codes of notes that limit no text, or that every document of a folder or of a batch would repeat."""
+"""The codes of notes that the index leaves out: they limit no text, or every document would repeat them."""
 
 
 @dataclass(eq=False)
@@ -55,7 +55,7 @@ class _FolderJob:
     out: str
     suffix: str
     password: str = field(default="", repr=False)
-    """Of the documents that are locked."""
+    """The password of the locked documents."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
@@ -68,8 +68,8 @@ class _FolderJob:
     left_at: float = 0.0
     finished: bool = False
     delivered: bool = False
-    """Whether a caller got the answer that the folder is finished. Until then the same request gets this job, and not a
-    new one."""
+    """Whether a caller got the answer that the folder is finished. Until a caller got it, an equal request joins this
+    job."""
     error: OcrError | None = None
     index: str = ""
     written_at: float = 0.0
@@ -395,7 +395,7 @@ class FolderReader:
 
 
 def _without_own_files(listing: Listing, job: _FolderJob) -> Listing:
-    """The listing without the files of a run before that stand beside their documents: `a.png.pdf` beside `a.png`."""
+    """The listing without the files that an earlier run wrote beside their documents: `a.png.pdf` beside `a.png`."""
     if listing.root != job.out:
         return listing
     sources = set(listing.files)

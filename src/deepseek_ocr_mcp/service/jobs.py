@@ -1,10 +1,11 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
 A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes, and draws the next pages meanwhile. A page of a PDF whose own text can be trusted is
-not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it; requests for the same work
-share one job. When a request leaves, the pages that only this request asked for are not read. Pages in the background
-come after all pages that a request waits for, and are given up when the model has to give its memory back.
+once as the lifecycle has lanes and as its answers may need, and draws the next pages meanwhile. A page of a PDF whose
+own text can be trusted is not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it;
+requests for the same work share one job. When a request ends early, the pages that no other request wants are not read,
+unless they are in one batch with pages that another request wants. Pages in the background come after all pages that a
+request waits for, and are given up when the model has to give its memory back.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 LINES_MODE: Final = "ocr"  # the mode in which an engine gives a block for each line
 LOADING_SHARE: Final = 0.04  # part of a page on the progress bar, for the time before the engine begins
+PAGE_CHARS: Final = 2500  # characters of a page of running text, about; only how many pages are begun depends on it
+LEAST_AT_ONCE: Final = 8
+"""Pages that are begun for an answer of bounded length, however short it is: many pages are nearly empty."""
 MAX_UNATTENDED: Final = 4  # documents that only background asks name; each keeps a copy of its file on disk
 
 OnPages = Callable[[Sequence[ReadPage]], Awaitable[None]]
@@ -87,6 +91,7 @@ class Ask:
         self._pages: dict[int, ReadPage] = {}
         self._whole = 0  # number of pages that are there without a gap, from the first page on
         self._chars = 0  # characters of these pages
+        self._shares: dict[int, float] = {}  # of the pages that are being read, by their numbers
         self._steps: deque[tuple[float, str]] = deque()
         self._changed = anyio.Event()
 
@@ -105,6 +110,13 @@ class Ask:
     def satisfied(self) -> bool:
         """Whether the ask needs no further page: there is an error, or enough text."""
         return self.error is not None or (self.limit is not None and self._chars >= self.limit)
+
+    def needs_more_than(self, pages: int) -> bool:
+        """Whether so many pages that are being read may be too few for the ask.
+
+        An answer of bounded length has enough after some pages: if more are read side by side, it only comes later.
+        """
+        return self.limit is None or pages < max(LEAST_AT_ONCE, (self.limit - self._chars) / PAGE_CHARS)
 
     def outstanding(self) -> list[int]:
         """The pages that the ask still needs."""
@@ -125,6 +137,7 @@ class Ask:
             except BadRequest as exc:  # the search for a pattern took too long
                 self.fail(exc)
                 return
+            self._shares.pop(read.page.page, None)
             while self._whole < len(self.numbers) and (there := self._pages.get(self.numbers[self._whole])):
                 self._whole += 1
                 self._chars += len(there.page.text)
@@ -134,14 +147,17 @@ class Ask:
         self.error = self.error or error
         self._changed.set()
 
-    def tell(self, ahead: float, message: str) -> None:
-        """Note a step of progress. Each step is reported once.
+    def tell(self, message: str, numbers: Iterable[int] = (), share: float = 0.0, *, least: float = 0.0) -> None:
+        """Note a step of progress. No step is reported twice.
 
         Args:
-            ahead: pages, or parts of a page, that are done beyond the pages that are there.
             message: a sentence.
+            numbers: the pages that the step is about. Others may be under way, too: they keep the share that they had.
+            share: the part of each of these pages that is done, from 0 to 1.
+            least: the least that counts as done beyond the pages that are there, as a part of a page.
         """
-        self._steps.append((len(self._pages) + ahead, message))
+        self._shares |= {number: share for number in numbers if number in self.numbers and number not in self._pages}
+        self._steps.append((len(self._pages) + max(sum(self._shares.values()), least), message))
         self._changed.set()
 
     async def follow(
@@ -173,7 +189,7 @@ class Ask:
 
 @dataclass(slots=True)
 class _Drawn:
-    """A page on its way to the engine: its picture, or the page itself if no engine needs to read it."""
+    """A page that is ready: a picture for the engine, or the finished page where no engine reads it."""
 
     number: int
     image: PageImage | None = None
@@ -188,6 +204,8 @@ class _PageBatch:
     """Pages that are being drawn, wait for a lane, or are being read."""
 
     numbers: Sequence[int]
+    is_read: bool = False
+    """Whether it has its lane."""
     scope: anyio.CancelScope | None = None
     """Stops the reading; None while the pages are not being read."""
 
@@ -223,6 +241,13 @@ class _DocumentJob:
         pages = set(numbers)
         return [ask for ask in self.asks if not pages.isdisjoint(ask.outstanding())]
 
+    def unattended(self) -> set[int]:
+        """The pages that background asks wait for, and no other ask."""
+        wanted: dict[bool, set[int]] = {True: set(), False: set()}
+        for ask in self.asks:
+            wanted[ask.background].update(ask.outstanding())
+        return wanted[True] - wanted[False]
+
     def stop_unneeded(self) -> None:
         """Stop the batches whose pages no ask needs any more, and wake the job."""
         self.changed.set()
@@ -246,8 +271,8 @@ class Jobs:
 
     @property
     def unattended(self) -> int:
-        """The number of pages that only background asks name."""
-        return sum(len(ask.outstanding()) for job in self._jobs.values() for ask in job.asks if ask.background)
+        """The number of pages that background asks wait for, and no other ask."""
+        return sum(len(job.unattended()) for job in self._jobs.values())
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Run jobs in this task group from now on."""
@@ -324,7 +349,7 @@ class Jobs:
                 ask.fail(unforeseen(exc))
         finally:
             del self._jobs[job.work.key]
-            for ask in job.asks:  # only when the server shuts down
+            for ask in job.asks:  # an ask that has its pages, or an error, takes no other one
                 ask.fail(Cancelled("The server is shutting down.", remedy="Start it again, then ask again."))
             await job.work.shared.release()
 
@@ -340,7 +365,7 @@ class Jobs:
                     await job.changed.wait()
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
-                with self._lines(job, numbers):  # while the engine reads the batch before
+                with self._log_context(job, numbers):  # while the engine reads the batch before
                     drawn = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
                 drawn = await self._give_texts(job, drawn)
                 if not drawn:  # these pages need no engine
@@ -350,9 +375,22 @@ class Jobs:
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
                     leased = True
+                await self._until_needed(job, numbers)
                 await lanes.acquire()
+                batch.is_read = True
                 tasks.start_soon(self._read_batch, job, batch, drawn, lanes)
         return job.holders > 0 or bool(job.choose(1))
+
+    async def _until_needed(self, job: _DocumentJob, numbers: Sequence[int]) -> None:
+        """Return when an ask may need these pages beside those that are being read."""
+        while True:
+            reading = {number for batch in job.batches if batch.is_read for number in batch.numbers}
+            asks = job.asks_for(numbers)
+            needed = any(ask.needs_more_than(len(reading.intersection(ask.outstanding()))) for ask in asks)
+            if needed or not reading or not asks:
+                return
+            job.changed = anyio.Event()
+            await job.changed.wait()
 
     async def _read_batch(
         self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn], lanes: anyio.Semaphore
@@ -364,8 +402,8 @@ class Jobs:
             job.changed.set()
             lanes.release()
 
-    def _lines(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
-        """A context: log lines in it carry the ids of the requests that want these pages."""
+    def _log_context(self, job: _DocumentJob, numbers: Iterable[int]) -> AbstractContextManager[None]:
+        """A context in which each log line carries the ids of the requests that want these pages."""
         return serving(*(ask.request for ask in job.asks_for(numbers)))
 
     async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
@@ -390,7 +428,8 @@ class Jobs:
                 document.discard(image)
 
     async def _own_text(self, job: _DocumentJob, number: int) -> _Drawn | None:
-        """A page with its own text, or the part that its text does not hold; None if the engine reads all of it."""
+        """The page as its text layer gives it; of a layer with a part of the text, the picture of the other part; None
+        if the engine reads the whole page."""
         document, use = job.work.document, job.work.text_layer
         if use == IGNORE_LAYER:
             return None
@@ -411,7 +450,7 @@ class Jobs:
                 for text in texts:
                     ask.give(text)
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
-                ask.tell(0, f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
+                ask.tell(f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
                 await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
@@ -427,7 +466,7 @@ class Jobs:
         unattended = False
         try:
             if job.asks_for(numbers):
-                with anyio.CancelScope() as batch.scope, self._lines(job, numbers):
+                with anyio.CancelScope() as batch.scope, self._log_context(job, numbers):
                     if whole:
                         pages += await self._read_images(job, whole, {})
                     if parts:
@@ -458,12 +497,12 @@ class Jobs:
         manager = self._manager
         if manager.state is not manager.ready_state:
             for ask in job.asks_for(numbers):
-                ask.tell(LOADING_SHARE / 2, f"loading the model for {what}")
+                ask.tell(f"loading the model for {what}", least=LOADING_SHARE / 2)
 
         async def report(fraction: float, message: str) -> None:
             within = LOADING_SHARE + (1 - LOADING_SHARE) * fraction
             for ask in job.asks_for(numbers):
-                ask.tell(within * len(numbers), f"{what}: {message}" if message else what)
+                ask.tell(f"{what}: {message}" if message else what, numbers, within)
 
         try:
             options = ReadOptions(LINES_MODE, resolution=job.work.options.resolution) if parts else job.work.options
@@ -486,7 +525,7 @@ class Jobs:
             ask.spent.infer_s += reading.infer_s
             for page in pages:
                 ask.give(page)
-            ask.tell(0, f"{what} read")
+            ask.tell(f"{what} read")
         return pages
 
     async def _read_alone(
@@ -614,7 +653,7 @@ async def _merged(
     page = _of_layer(number, layer)
     of_engine = found.remark
     if of_engine and page.is_scrap(part):
-        of_engine = ""  # few characters tell no script; unknown characters have a remark of their own
+        of_engine = ""  # of so few characters, the remark about their script is not reliable
     remark = f"{page.remark} Of the part that was read: {of_engine}".strip() if of_engine else page.remark
     mixed = page.page.model_copy(update={"source": "mixed"})
     return ReadPage(mixed, reading.engine, reading.model, reading.device, remark, reading=page.reading)
@@ -637,12 +676,12 @@ def _validated(number: int, image: PageImage, fields: Mapping[str, Any], read: P
             reading = reading_of(found)
             page = Page(page=number, width=image.width, height=image.height, text="")
             return ReadPage(page, read.engine, read.model, read.device, reading.remark, reading=reading)
-        # The lifecycle has counted the tokens.
         text = {name: value for name, value in fields.items() if name not in ("remark", "tokens")}
         page = Page(page=number, width=image.width, height=image.height, **text)
+        tokens = None if fields.get("tokens") is None else int(fields["tokens"])
     except (ValidationError, ValueError, TypeError) as exc:
         raise OcrError(
             f"The engine {read.engine} answered something that is no page: {type(exc).__name__}.",
             remedy="This is a fault of the engine; set OCR_ENGINE=auto to use the embedded one.",
         ) from exc
-    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")))
+    return ReadPage(page, read.engine, read.model, read.device, str(fields.get("remark", "")), tokens=tokens)

@@ -30,7 +30,8 @@ LEAST_STEP: Final = 0.02  # part of a page; a client redraws its bar for each st
 LEAST_S: Final = 0.1  # between two steps; nobody sees more, and each takes time from the engine
 
 Progress = Callable[[float, float, str], Awaitable[None]]
-"""Gets the number of pages done, the number of all pages, and a sentence. The first number strictly increases."""
+"""Gets the number of pages done, the number of all pages, and a sentence. The first number strictly increases. While a
+request waits for its turn, the number of its pages is not known, and the second number is 1."""
 
 OnPosition = Callable[[int], Awaitable[None]]
 """Gets the number of requests before this one while there are any, then 0."""

@@ -1,6 +1,6 @@
 """Checks readings that come from children and from the cache, and makes the text and blocks that a mode asks for.
 
-It imports layout, and nothing imports it before the first page is there: a server starts without it.
+It imports layout, so no module imports it before the first document is read: a server starts without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def checked(fields: Any) -> Reading:
     """The reading that `Reading.to_dict` described.
 
     Raises:
-        ValueError: the fields are no reading. They come from a child, which may say anything.
+        ValueError: the fields are no reading. They come from a child, which is not trusted.
     """
     return _READING.validate_python(fields)
 

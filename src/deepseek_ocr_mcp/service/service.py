@@ -125,6 +125,7 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             async with anyio.create_task_group() as tasks:
                 self._jobs.start(tasks)
+                tasks.start_soon(self._cache.forget_old)
                 async with self.folders.running():
                     yield self
                 tasks.cancel_scope.cancel()
@@ -222,7 +223,14 @@ class OcrService:
                         report = ProgressReport(terms.on_progress, len(ask.numbers), place)
                         await self._follow(ask, work, deadline, report, terms.on_pages)
                         answer = await self._answer(request, work, ask, output)
-                        await self._look_ahead(answer, work, ask, terms)
+                        if terms.reply_s < inf:
+                            await self._read_ahead(answer, work, ask)
+                        if ask.outstanding() and not ask.pages():
+                            self._refuse_while_loading()
+                        if answer.result.next_pages and len(ask.numbers) == shared.document.page_count:
+                            await self._add_contents(answer, work, ask)
+                        if not self._cache.enabled:
+                            await self._settle(ask, answer, work)
                     finally:
                         self._jobs.leave(ask, work)
                     if terms.keep:
@@ -335,20 +343,14 @@ class OcrService:
         if error is not None:
             raise error
 
-    async def _look_ahead(self, answer: Answer, work: Work, ask: Ask, terms: Terms) -> None:
-        """Begin to read the pages that the next call will ask for, and add a table of contents."""
+    async def _read_ahead(self, answer: Answer, work: Work, ask: Ask) -> None:
+        """Begin to read the pages that the next call will ask for."""
         left = ask.numbers[len(answer.result.pages) :]
-        if terms.reply_s < inf and left and ask.error is None and not answer.result.saved_to:
+        if left and ask.error is None and not answer.result.saved_to:
             ahead = Ask(left, ask.view, limit=ask.limit, client=ask.client, background=True)
             await self._jobs.fill(ahead, work)
             if ahead.outstanding():
                 self._jobs.join(ahead, work)
-        if ask.outstanding() and not ask.pages():
-            self._refuse_while_loading()
-        if answer.result.next_pages and len(ask.numbers) == work.document.page_count:
-            await self._add_contents(answer, work, ask)
-        if not self._cache.enabled:
-            await self._settle(ask, answer, work)
 
     async def _engine_version(self) -> str:
         """The version of the engine.
@@ -396,7 +398,9 @@ class OcrService:
         errors = {f"page {page.page.page}": page.error for page in read if page.error is not None}
         if ask.error is not None:
             errors["pages that are left"] = ask.error
-        answer = Answer(result, whole=[page.page.model_copy() for page in read], errors=errors)
+        tokens = [page.tokens for page in read if page.tokens is not None]
+        whole = [page.page.model_copy() for page in read]
+        answer = Answer(result, whole=whole, tokens=sum(tokens) if tokens else None, errors=errors)
         result.timing = Timing(**rounded(asdict(ask.spent), 3))
         result.notes += [*request.notes, *ask.notes, *document_notes(work.document), *page_notes(read, request)]
         if request.annotate:
@@ -596,16 +600,17 @@ def _check_boxes(pages: Iterable[Page], title: str) -> None:
 
 def _saved(output: str, result: OcrResult) -> str:
     """The sentence on a file that was written."""
-    format = export_format(output)
-    if format is not None and format.needs_document and len(result.pages) < result.page_count:
-        read = format_pages([page.page for page in result.pages])
+    if len(result.pages) == result.page_count:
+        return f"The whole text is in {output}."
+    format, read = export_format(output), format_pages([page.page for page in result.pages])
+    if format is not None and format.needs_document:
         return f"{output} has all pages of the document; only pages {read} were read, and the others hold no new text."
-    return f"The whole text is in {output}."
+    return f"The text of pages {read} of {result.page_count} is in {output}."
 
 
 def _held_mb(probe: GpuProbe, facts: ModelStatus) -> int | None:
-    """MiB that all workers hold on cards; None if a driver does not tell. Each of several workers gets its own
-    number."""
+    """MiB that all workers hold on cards; None if a driver does not tell. Also sets `gpu_mb` of each of several
+    workers."""
     if not facts.workers:
         return None if facts.worker_pid is None else probe.process_mb(facts.worker_pid)
     for worker in facts.workers:

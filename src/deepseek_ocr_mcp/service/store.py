@@ -1,18 +1,23 @@
 """Keeps results that a client may ask for again, each under a name that cannot be guessed.
 
-Results stay in memory. Their bytes and their number are bounded: the result that was asked for longest ago goes first.
-A name leads to the text of a result, to the private copy of its document if that is held, and to nothing else.
+Results stay in memory for a while. Their bytes and their number are bounded, too: the result that was asked for longest
+ago goes first. A name leads to the text of a result, to the details that were kept about its pages, to the private copy
+of its document if that is held, and to nothing else.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
+import anyio
+
 from ..errors import InputNotFound
+from .expiry import Expiry
 
 __all__ = ["Held", "ResultStore"]
 
@@ -22,6 +27,7 @@ MAX_RESULTS: Final = 200
 MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # bytes of documents on disk
 PAGE_BYTES: Final = 128  # bytes that a kept page takes beside its text
 ID_BYTES: Final = 16  # 128 bits
+KEPT_S: Final = 3600.0  # seconds that a result and its document are kept; the cache forgets the pages then, too
 
 
 class Held(Protocol):
@@ -48,7 +54,10 @@ class _Stored(Generic[H]):
 
 
 class ResultStore(Generic[H]):
-    """The texts of pages, by the name of their result and the number of the page."""
+    """The texts of pages, by the name of their result and the number of the page.
+
+    Use it inside `async with store.running():`, or results are forgotten only to make room.
+    """
 
     def __init__(
         self, *, max_bytes: int = MAX_BYTES, max_results: int = MAX_RESULTS, max_held_bytes: int = MAX_HELD_BYTES
@@ -59,6 +68,17 @@ class ResultStore(Generic[H]):
         self._results: OrderedDict[str, _Stored[H]] = OrderedDict()
         self._bytes = 0
         self._holds: Counter[H] = Counter()
+        self._expiry = Expiry(KEPT_S, self.forget)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The lifespan, in which each result is forgotten when its time is over."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._expiry.run)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
 
     def __repr__(self) -> str:
         return f"<ResultStore {len(self._results)} results, {self._bytes} bytes, {len(self._holds)} documents>"
@@ -83,6 +103,7 @@ class ResultStore(Generic[H]):
             return ""
         name = secrets.token_urlsafe(ID_BYTES)
         self._results[name] = stored
+        self._expiry.add(name)
         self._bytes += size
         if held is not None:
             stored.held = held
@@ -133,6 +154,7 @@ class ResultStore(Generic[H]):
         """Drop a result, if it is still there."""
         if (stored := self._results.pop(name, None)) is not None:
             self._bytes -= stored.size
+            self._expiry.remove(name)
             self._let_go(stored)
 
     def _get(self, name: str) -> _Stored[H]:
@@ -140,7 +162,8 @@ class ResultStore(Generic[H]):
             self._results.move_to_end(name)
         except KeyError:
             raise InputNotFound(
-                "There is no such result, or no more: results are kept in memory, and the oldest go first.",
+                "There is no such result, or no more: results are kept in memory for an hour, and those used "
+                "longest ago make room for new ones.",
                 remedy="Call ocr_image again.",
             ) from None
         return self._results[name]

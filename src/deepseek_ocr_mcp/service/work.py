@@ -12,7 +12,7 @@ from ..documents.reader import Document, UnreadPart
 from ..engines.base import CPU, ReadOptions
 from ..errors import OcrError
 from ..models import Block, Page
-from .codes import Code, with_codes
+from .codes import Code, shown_codes, with_codes
 
 if TYPE_CHECKING:
     from ..engines.base import Reading
@@ -24,11 +24,7 @@ TEXT_LAYER = "text_layer"
 
 
 def reading_of(fields: Any) -> Reading:
-    """The reading that `Reading.to_dict` described.
-
-    Raises:
-        ValueError: the fields are no reading. They come from a child, which may say anything.
-    """
+    """`readings.checked`, imported when the first reading comes."""
     from .readings import checked
 
     return checked(fields)
@@ -124,21 +120,23 @@ class ReadPage:
     """A page, and who read it."""
 
     page: Page
-    """Without text and blocks where there is a reading: `seen` fills them in."""
+    """If `reading` is set, its text and blocks are empty until `seen` makes them."""
     engine: str
     model: str
     device: str
     remark: str = ""
-    """A sentence for the caller: what limits the text."""
+    """A sentence for the caller: the reason why the text may be incomplete."""
     cached: bool = False
     error: OcrError | None = None
     """Why the page could not be read: then its text is empty and its `finish` is `failed`."""
     reading: Reading | None = None
-    """What was found on the page; None for a page whose text an engine wrote itself."""
+    """The lines and places that the engine found; None for a page whose text an engine wrote itself."""
+    tokens: int | None = None
+    """How many a model wrote; None where nobody counted."""
     codes: tuple[Code, ...] = ()
-    """Beside the text; `seen` puts them into it."""
+    """The codes that are not on the page yet. `seen` adds them to its text and its blocks."""
     codes_seen: tuple[Code, ...] = ()
-    """The codes that are in the text of the page already."""
+    """The codes that `seen` has added."""
 
     @classmethod
     def failed(cls, number: int, error: OcrError) -> Self:
@@ -152,7 +150,8 @@ class ReadPage:
 
     @property
     def is_cacheable(self) -> bool:
-        """Whether the page may go into the cache. Text that a model wrote with a remark may come out better again."""
+        """Whether the page may go into the cache. Of a text that a model wrote with a remark, a second reading may be
+        better."""
         return self.reading is not None or not self.remark
 
     def seen(self, view: View) -> Self:
@@ -164,9 +163,9 @@ class ReadPage:
             page = page.model_copy(update={"text": text, "blocks": blocks, "turn": turn})
         if not self.codes:
             return self if page is self.page else replace(self, page=page)
-        page = with_codes(page, self.codes, view.mode, view.find_term)
+        shown = tuple(shown_codes(self.codes, view.mode, view.find_term))
         left = () if self.reading is None else self.codes  # a reading makes its text anew each time
-        return replace(self, page=page, codes=left, codes_seen=self.codes)
+        return replace(self, page=with_codes(page, shown, view.mode), codes=left, codes_seen=shown)
 
     def is_scrap(self, part: UnreadPart) -> bool:
         """Whether this part of the page holds a few characters and nothing else."""
@@ -183,6 +182,8 @@ class ReadPage:
             fields["reading"] = self.reading.to_dict()
         if self.codes:
             fields["codes"] = [asdict(code) for code in self.codes]
+        if self.tokens is not None:
+            fields["tokens"] = self.tokens
         return fields | {"remark": self.remark} if self.remark else fields
 
     @classmethod
@@ -191,4 +192,5 @@ class ReadPage:
         page = Page(**{"text": "", **data["page"]})
         reading = reading_of(data["reading"]) if "reading" in data else None
         facts = {"remark": data.get("remark", ""), "codes": tuple(map(Code.of, data.get("codes", ())))}
+        facts["tokens"] = data.get("tokens")
         return cls(page, data["engine"], data["model"], data["device"], cached=True, reading=reading, **facts)

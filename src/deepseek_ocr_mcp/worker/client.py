@@ -184,9 +184,7 @@ class WorkerHandle:
         number, began = self._number, anyio.current_time()
         try:
             with anyio.fail_after(timeout) as self._limit:
-                await self._send(
-                    {"id": number, "call": method, "args": dict(arguments), "log": [logs.level(), logs.request_id()]}
-                )
+                await self._send({"id": number, "call": method, "args": dict(arguments), "log": _log_state()})
                 reply = await self._reply(number, on_frame)
         except TimeoutError:
             limit_s = round(self._limit.deadline - began, 3)
@@ -225,6 +223,8 @@ class WorkerHandle:
     async def add(self, pages: Sequence[Mapping[str, Any]], seconds: float) -> None:
         """Add pages to the running call, which has said that it has room. It never raises; see `drop`.
 
+        From then on the child's log lines have the ids of the requests that the current task serves.
+
         Args:
             pages: the fields of each.
             seconds: by which the time limit of the call grows.
@@ -232,7 +232,8 @@ class WorkerHandle:
         if not self._limit.cancel_called:
             self._limit.deadline += seconds
         with contextlib.suppress(WorkerDied, TimeoutError):
-            await self._send({"add": self._number, "pages": [dict(page) for page in pages]})
+            pages = [dict(page) for page in pages]
+            await self._send({"add": self._number, "pages": pages, "log": _log_state()})
 
     async def stop(self) -> None:
         """End the child: ask it to exit, then kill it. Returns when the child and all its children are dead."""
@@ -320,6 +321,11 @@ class WorkerHandle:
     async def _obituary(self) -> WorkerDied:
         await self.kill()
         return WorkerDied(self._process.returncode, self.stderr_tail)
+
+
+def _log_state() -> list[int | str]:
+    """The level and the request ids of the lines that a child writes; see `protocol`."""
+    return [logs.level(), logs.request_id()]
 
 
 class _StderrTail:

@@ -94,12 +94,13 @@ class WireCall:
         return (self._number, page) in self._wire.dropped
 
     def added(self) -> list[dict[str, Any]]:
-        """The pages that were added to this call since it was asked last."""
+        """The pages that were added to this call since it was asked last. Log lines name their requests, too."""
         found: list[dict[str, Any]] = []
         while self._wire.added:  # only this thread takes from it
-            number, pages = self._wire.added.popleft()
-            if number == self._number:  # else they came after the end of their call, and are read in another
-                found += pages
+            message = self._wire.added.popleft()
+            if message["add"] == self._number:  # else they came after the end of their call, and are read in another
+                found += message["pages"]
+                logs.serve_now(message["log"][1])
         return found
 
 
@@ -113,7 +114,8 @@ class _Wire:
         self.calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.cancelled: set[int] = set()
         self.dropped: set[tuple[int, int]] = set()
-        self.added: deque[tuple[int, list[dict[str, Any]]]] = deque()
+        self.added: deque[dict[str, Any]] = deque()
+        """Frames that add pages to a call."""
 
     def send(self, message: dict[str, Any]) -> None:
         view = memoryview(encode(message, clean=True))
@@ -135,7 +137,7 @@ class _Wire:
                 elif "drop" in message:
                     self.dropped.update((message["drop"], page) for page in message["pages"])
                 elif "add" in message:
-                    self.added.append((message["add"], message["pages"]))
+                    self.added.append(message)
                 else:
                     self.calls.put(message)
         except Exception:

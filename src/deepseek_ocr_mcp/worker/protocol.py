@@ -1,8 +1,9 @@
 """Encodes the frames between parent and child: four bytes of length, then a JSON object in UTF-8.
 
-The parent sends `{"id": n, "call": name, "args": {...}, "log": [level, request id]}`, where `log` is for the child's
+The parent sends `{"id": n, "call": name, "args": {...}, "log": [level, request ids]}`, where `log` is for the child's
 log lines. It sends `{"cancel": n}` to cancel a call, `{"drop": n, "pages": [i, ...]}` if nobody waits for some pages of
-a call any more, and `{"add": n, "pages": [{...}, ...]}` to add pages to a call that runs.
+a call any more, and `{"add": n, "pages": [{...}, ...], "log": [level, request ids]}` to add pages to a call that runs,
+with the ids of all requests that it serves from then on.
 The child sends `{"id": n, "progress": done, "message": text}`, then exactly one of `{"id": n, "result": {...}}` and
 `{"id": n, "error": {"code", "message", "remedy"}}`. A call that takes more pages sends `{"id": n, "room": pages}`: the
 number of pages, counted from its first, that it can have begun by now. It sends `{"id": n, "page": i, "answer": {...}}`

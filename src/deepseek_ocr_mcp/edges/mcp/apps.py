@@ -9,13 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import anyio
 from mcp.server.apps import APP_MIME_TYPE, Apps, client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
@@ -41,7 +38,6 @@ RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: its name, fo
 
 MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # pixels of the longer side of a picture
 WORDS: Final = {"blocks": {"__all__": {"words"}}}  # left out of a kept page, because the app shows lines
-KEPT_S: Final = 3600.0  # seconds that an answer and its document are kept; the cache forgets the pages then, too
 
 WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
@@ -94,35 +90,11 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 
 
 class AppView:
-    """Keeps answers for the app, and shows their pages. Use it inside `async with view.running():`."""
+    """Keeps answers for the app, and shows their pages."""
 
     def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
         self._service = service
         self._store = store
-        self._kept: deque[tuple[float, str]] = deque()
-        """The time at which each answer is forgotten, and its name, in the order of these times."""
-        self._changed: anyio.Event | None = None
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """The lifespan, in which each answer is forgotten when its time is over."""
-        self._changed = anyio.Event()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._forget_old)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
-
-    async def _forget_old(self) -> None:
-        while True:
-            while self._kept:  # each is kept for the same time, so that their order stays
-                until, name = self._kept[0]
-                await anyio.sleep_until(until)
-                self._kept.popleft()
-                self._store.forget(name)
-            self._changed = anyio.Event()
-            await self._changed.wait()
 
     def keep(self, ctx: Context, answer: Answer) -> str:
         """Keep an answer for the app. Returns its name; "" if the client shows no apps, or if there is nothing to
@@ -132,16 +104,11 @@ class AppView:
                 answer.kept.let_go()
             return ""
         details = {page.page: page.model_dump_json(exclude_none=True, exclude=WORDS) for page in answer.whole}
-        name = self._store.put(
+        return self._store.put(
             {page.page: page.text for page in answer.whole},
             details={number: text.encode("utf-8", "replace") for number, text in details.items()},
             held=answer.kept,
         )
-        if name:
-            assert self._changed is not None, "use the view inside `async with view.running():`"
-            self._kept.append((anyio.current_time() + KEPT_S, name))
-            self._changed.set()
-        return name
 
     def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
         """`ocr_page`, the tool that the app calls. Hosts do not offer it to their model.

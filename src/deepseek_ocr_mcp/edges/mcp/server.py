@@ -56,7 +56,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
 
     @asynccontextmanager
     async def lifespan(_: MCPServer) -> AsyncIterator[None]:
-        async with view.running(), desk.running():
+        async with store.running(), desk.running():
             yield
 
     mcp = PromptServer(

@@ -260,7 +260,10 @@ class NativePrompts:
         if question := prompt_for(options, self._checkpoint):
             content.append({"type": "text", "text": question})
         chat: str = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self._checkpoint.row.chat,
         )
         ids: list[int] = self._tokenizer.encode(chat, add_special_tokens=False)
         if ids.count(self._image) != 1:

@@ -7,7 +7,7 @@ depends on its neighbours or on the order in which pages come.
 A step runs over the first rows of the cache: 1, 2, 4, 8, 16 or 32 of them, as many as are in use. Rows move down when
 that makes the step smaller. One number of rows is one shape: a step of it is the same work on the same addresses every
 time. So on a card it is recorded as a CUDA graph once it has run `RECORD_AFTER` times, and replayed: at batch 1 a step
-is a thousand small kernels, and starting them one by one takes longer than they do. Nothing recorded outlives its
+is some 640 small kernels, and starting them one by one takes longer than they do. Nothing recorded outlives its
 slots: weights may be parked and come back elsewhere in between.
 """
 

@@ -1,5 +1,6 @@
-// The only way to the server. Every failure is an ApiError with code, message and remedy. When the server does not
-// answer, this module says so once, asks until the server answers again, and says so.
+// The way to the server. An error that the server names, or no answer, is an ApiError with code, message and remedy; a
+// request that the page ends itself is an AbortError. When the server does not answer, this module says so once, asks
+// until the server answers again, and says so.
 
 import { memory } from "./dom.js";
 
@@ -24,7 +25,7 @@ let watching = false;
 
 const session = () => sessionStorage;
 const hooks = { askToken: async () => false };
-let declined = false; // whoever has closed the dialog once is asked again only when they ask for something themselves
+let declined = false; // the reader has closed the dialog: it opens again only for a request that the reader makes
 
 export const token = {
   get: () => memory.get("token", session) ?? memory.get("token"),

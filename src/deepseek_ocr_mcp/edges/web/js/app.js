@@ -147,7 +147,7 @@ function paintOptions(spec) {
   if (document.activeElement !== $("#pages")) $("#pages").value = chosen?.pages ?? "";
 }
 
-/** The files that the button reads: those without a text, or else all files again. */
+/** The files that the button reads: the files that have no text yet; if every file has one, all files. */
 function toRead() {
   const idle = queue.items.filter((item) => !ACTIVE.has(item.state) && !item.unsendable);
   const open = idle.filter((item) => !["done", "error"].includes(item.state));
@@ -206,7 +206,7 @@ function bringBack(items) {
   choose(items[0]);
 }
 
-/** Writes an item down, as it is and where it stands. */
+/** Stores an item and its position in the list. */
 const keep = (item, page = null) => !item.unsendable && queue.items.includes(item) && archive.keep(item, () => queue.items.indexOf(item), page);
 
 function choose(item) {
@@ -239,7 +239,7 @@ const metaOf = (item) => {
     const unread = item.result.pages.filter((page) => page.finish === "failed").length;
     if (unread) facts.unshift(t("unreadPages", { n: unread }));
     else if (lacks(item.result)) facts.unshift(t("lacks"));
-    if (item.result.timing.total_s > 0) facts.push(t("readIn", { s: seconds(Math.max(0.1, item.result.timing.total_s)) }));
+    if (item.result.timing.total_s > 0) facts.push(t("readIn", { s: seconds(Math.max(0.1, item.result.timing.infer_s)) }));
   }
   return facts.filter(Boolean).join(" · ");
 };
@@ -388,7 +388,7 @@ function paintPanes() {
   result.show(item, preview);
 }
 
-/** The page under the light, where all pages are read in order. */
+/** The page that is being read now. */
 const pageBeingRead = (item) => (item.pages ? item.page : Math.min(item.count || 1, Math.floor(item.progress.done) + 1));
 
 function turn(item, page) {

@@ -1,6 +1,10 @@
 // Files that come as folders: a folder that is dropped is read file by file, with the files below it.
 
-const READABLE = /\.(png|jpe?g|jfif|gif|bmp|webp|tiff?|heic|heif|avif|jp2|j2k|pnm|ppm|pgm|pbm|ico|pdf)$/i;
+// The suffixes that the server looks for in a folder (documents/paths.py); a test holds both lists equal.
+const READABLE = [
+  ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".pdf", ".jp2", ".j2k",
+  ".jpx", ".avif", ".heic", ".heif", ".pnm", ".pbm", ".pgm", ".ppm", ".pcx", ".tga",
+];
 const MOST = 2000; // files of one drop: more is a mistake
 
 /**
@@ -12,6 +16,8 @@ export function dropped(transfer, take) {
   if (entries.some(([entry]) => entry?.isDirectory)) walked(entries).then(({ files, skipped }) => take(files, skipped));
   else take([...transfer.files], 0);
 }
+
+const isReadable = (name) => READABLE.some((suffix) => name.toLowerCase().endsWith(suffix));
 
 async function walked(entries) {
   const found = { files: [], skipped: 0 };
@@ -30,7 +36,7 @@ async function walk(folder, found) {
   inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   for (const entry of inside) {
     if (entry.isDirectory) await walk(entry, found);
-    else if (!READABLE.test(entry.name) || found.files.length >= MOST) found.skipped += 1;
+    else if (!isReadable(entry.name) || found.files.length >= MOST) found.skipped += 1;
     else {
       const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
       if (file) found.files.push(Object.assign(file, { shownName: entry.fullPath.replace(/^\//, "") }));

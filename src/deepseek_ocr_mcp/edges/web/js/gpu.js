@@ -21,7 +21,7 @@ export class GpuPanel {
     this.outcome = null;
     this.acting = "";
     this.wake = null;
-    /** Whether something moves or reads, so that the state may change at any moment. */
+    /** Whether a file is being read, so that the state may change at any moment. */
     this.hurried = () => false;
     this.button.addEventListener("click", () => this.open(this.panel.hidden));
     document.addEventListener("keydown", (event) => {

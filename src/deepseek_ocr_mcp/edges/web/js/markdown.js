@@ -6,6 +6,7 @@
 // Libraries are fetched when the first text is there, KaTeX with the first formula.
 
 import { h } from "./dom.js";
+import { t } from "./i18n.js";
 import { FORMULA_OUTPUT, library, stylesheet } from "./load.js";
 
 const LONGEST_FORMULA = 4000; // characters; more than that is a model gone astray
@@ -115,7 +116,7 @@ function fromTable(source) {
 
 /** A wide table scrolls in a frame of its own, which the keyboard can reach. */
 function scrollable(table) {
-  const frame = h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": table.rows[0]?.textContent.trim().slice(0, 60) || "Table" });
+  const frame = h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": table.rows[0]?.textContent.trim().slice(0, 60) || t("label.table") });
   table.replaceWith(frame);
   frame.append(table);
 }
@@ -133,9 +134,9 @@ function* withFormulas(text) {
   if (at < text.length) yield text.slice(at);
 }
 
-let searched = { text: null }; // for each closing delimiter of this text: from where it was looked for, and where it is
+let searched = { text: null }; // for each closing delimiter of this text: where the search began, and where it ended
 
-/** Where `close` stands next; what was found is kept, so that a page of nothing but opening ones is searched once. */
+/** The place of the next `close`. The last place is remembered, so that a page of opening delimiters is searched once. */
 function nextEnd(text, from, close) {
   if (searched.text !== text) searched = { text };
   const known = searched[close];

@@ -255,7 +255,7 @@ export class Queue extends EventTarget {
     const controller = (item.controller = new AbortController());
     const { signal } = controller;
     const fields = this.fields(item);
-    this.set(item, "sending", { progress: null, partial: null, pace: null });
+    this.set(item, "sending", { progress: null, pace: null });
     try {
       await abortable(this.send(item), signal);
       const result = await this.withDocument(item, (document) =>
@@ -284,8 +284,9 @@ export class Queue extends EventTarget {
   /** A page that is read while others are not. */
   take(item, page) {
     item.partial ??= { pages: [], mode: item.asked?.mode ?? "", markdown: item.asked?.markdown ?? false, notes: [], timing: {} };
-    if (page.finish !== "failed") item.partial.pages.push(page);
-    item.partial.pages.sort((a, b) => a.page - b.page);
+    // A reading that begins again, because the server was gone, gives pages that are here already.
+    const others = item.partial.pages.filter((each) => each.page !== page.page);
+    item.partial.pages = (page.finish === "failed" ? others : [...others, page]).sort((a, b) => a.page - b.page);
     item.partial.text = item.partial.pages.map((each) => each.text).filter(Boolean).join("\n\n");
     this.tell("page", item);
   }

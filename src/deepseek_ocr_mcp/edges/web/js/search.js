@@ -1,4 +1,4 @@
-// Finds words in everything that was read, in all files: as they stand, as whole words, or as a pattern.
+// Finds words in all pages that were read, in all files: as they stand, as whole words, or as a pattern.
 
 const MOST = 2000; // hits of a page: more would only make the page slow
 const WORD = "[\\p{L}\\p{N}_]";
@@ -22,7 +22,7 @@ export function count(text, wanted) {
 }
 
 /** The pages of an item that have hits: `[page, hits]`. */
-export const pagesWith = (item, wanted) => (item.result?.pages ?? []).map((page) => [page.page, count(page.text, wanted)]).filter(([, hits]) => hits);
+export const pagesWith = (item, wanted) => (item.answer?.pages ?? []).map((page) => [page.page, count(page.text, wanted)]).filter(([, hits]) => hits);
 
 /** The ranges of the hits in the text that is shown. */
 export function ranges(root, wanted) {

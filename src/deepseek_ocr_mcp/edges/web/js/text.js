@@ -14,7 +14,7 @@ import { mark, rangeOf, wordAt } from "./words.js";
 const MOST_LINES = 3000; // of a page, in the list: more would only make the page slow
 const UNSURE = 0.8; // of 1: RapidOCR reads clean print at 0.95 and more, and what it gets wrong mostly below this
 
-/** A note: the server's own words in English; in the other languages the same, or a sentence for its code with those words below. */
+/** A note. In English: the server's sentence. In other languages: its translation, or else a general sentence for its code and the server's sentence below. */
 function noteBox({ code, text, pages }) {
   const about = pages ? `${t(/[,-]/.test(pages) ? "note.pages" : "note.page", { pages })} ` : "";
   const known = text ? inWords(text) : t(`note.${code}`);
@@ -46,9 +46,13 @@ export class TextPane extends EventTarget {
    * Events: `light`, `pick` with the index of a block; `word` with `{block, word}`; `retry` with the item; `go` with a
    * page; `edited` with the item; `scrolled` with the index of the block that is uppermost.
    *
-   * What is shown is an item: its `state`, `page`, `progress` or `error`; when it is done its `result`, the `read` page
-   * of it, `resultNumber` (another for another result), what was `asked`, and a `caption` where nothing else names it. An
-   * item with an `answer` shows that: it may have pages while others are being read.
+   * It shows an item, which has these fields:
+   * - `state`, `page`, `progress`, `error`: the state of the reading, the page that is shown, and why reading failed;
+   * - `answer`: the pages that are read so far, or null;
+   * - `read`: the shown page of the answer;
+   * - `resultNumber`: differs for each result;
+   * - `asked`: mode and term of the reading;
+   * - `caption`: a name, if nothing beside the pane names the item.
    */
   constructor(root) {
     super();

@@ -12,7 +12,7 @@ const READABLE = 16; // px: the height of a line that a hit is shown at
 const SHARP_AT = 1.7; // from here on a larger picture is worth its bytes
 const LEAST_SKEW = 0.8; // degrees: less is hardly seen, and as much is measured on single words that are level
 const LEAST_LINES = 3; // that tell how a page leans
-const MOST_SKEW = 20; // degrees: what leans more was meant so
+const MOST_SKEW = 20; // degrees: a page that leans more is not straightened, because its author wanted it so
 
 /** The kind of a label, which gives the colour of its box. */
 const KINDS = [
@@ -33,7 +33,7 @@ function skewOf(blocks) {
   return leans.length >= LEAST_LINES && Math.abs(middle) >= LEAST_SKEW && Math.abs(middle) <= MOST_SKEW ? middle : 0;
 }
 
-/** A block's box as it is drawn: around the text of a line that leans, and not around its corners. */
+/** The rectangle that is drawn for a block. For a line that leans it leans too, and lies close around the text. */
 function drawn(block) {
   const [x1, y1, x2, y2] = block.box;
   const [width, height] = [Math.max(1, x2 - x1), Math.max(1, y2 - y1)];
@@ -52,7 +52,8 @@ export const kindOf = (label) => KINDS.find(([pattern]) => pattern.test(label))?
 export class Viewer extends EventTarget {
   /**
    * Events: `light` and `pick` with `detail` = index of a block or -1; `word` with `{block, word}` or null; `page` with a
-   * step; `sharper`; `turned` with the degrees; `moved` with the index of the block that is uppermost.
+   * step; `thumb` with a page whose small picture is wanted; `sharper`; `turned` with the degrees; `moved` with the index
+   * of the block that is uppermost.
    */
   constructor(root) {
     super();
@@ -122,7 +123,10 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Shows a page: `{url, width, height}` in pixels of the upright page, or null with a sentence. `turned`: default, as it was. */
+  /**
+   * Shows a page: `{key, url, width, height}`, in pixels of the upright page, or null with a sentence. `turned`: degrees; by
+   * default the same page stays as it is, and another page is not turned.
+   */
   show(page, { note = "", busy = false, alt = "", turned = null } = {}) {
     const known = page && this.page && page.key === this.page.key;
     const same = known && (turned === null || this.turned === turned);

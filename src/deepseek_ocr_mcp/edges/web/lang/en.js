@@ -256,6 +256,7 @@ export default {
   "error.not_found": "The server does not know this address.",
   "error.method_not_allowed": "The server does not take this kind of request here.",
   "error.output_exists": "A file with this name exists already.",
+  "error.too_many_failed_pages": "Too many pages of this document could not be read.",
   "error.write_failed": "The server cannot write: its disk is full or broken.",
   "remedy.internal": "Try again. If it fails again, the server’s log has the details for the operator.",
   "remedy.page_fault": "Reload the page and try again.",
@@ -282,6 +283,7 @@ export default {
   "remedy.not_found": "Reload this page: the server may be of another version.",
   "remedy.method_not_allowed": "Reload this page: the server may be of another version.",
   "remedy.output_exists": "Choose another name.",
+  "remedy.too_many_failed_pages": "Send it again, or allow more pages to fail.",
   "remedy.write_failed": "Free space on the server, or tell its operator.",
 
   left: "{s} left",
@@ -403,6 +405,7 @@ export default {
   "says.alreadyText": "“{a}” is text already.",
   "says.otherFormat": "“{a}” is of a format that is not read.",
   "says.codes": "Codes were read ({a}); their content stands at the end of the text.",
+  "says.codeBlocks": "Codes were read ({a}); each is a block of the page.",
   "says.noDriver": "This machine has no NVIDIA driver. A container must be started with --gpus all.",
   "says.driverOff": "The NVIDIA driver is not loaded.",
   "says.driverClosed": "The server may not use the NVIDIA driver.",

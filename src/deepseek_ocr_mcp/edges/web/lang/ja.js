@@ -256,6 +256,7 @@ export default {
   "error.not_found": "サーバーにこのアドレスはありません。",
   "error.method_not_allowed": "サーバーはここではその操作をしません。",
   "error.output_exists": "同じ名前のファイルがあります。",
+  "error.too_many_failed_pages": "この文書には、読み取れなかったページが多すぎます。",
   "error.write_failed": "サーバーが書き込めません。ディスクがいっぱいか、壊れています。",
   "remedy.internal": "もう一度お試しください。続くときは、管理者がサーバーのログで確認できます。",
   "remedy.page_fault": "ページを再読み込みして、もう一度お試しください。",
@@ -282,6 +283,7 @@ export default {
   "remedy.not_found": "ページを再読み込みしてください。サーバーの版が違う可能性があります。",
   "remedy.method_not_allowed": "ページを再読み込みしてください。サーバーの版が違う可能性があります。",
   "remedy.output_exists": "別の名前にしてください。",
+  "remedy.too_many_failed_pages": "もう一度送信するか、失敗を許すページを増やしてください。",
   "remedy.write_failed": "サーバーの空き容量を増やすか、管理者に伝えてください。",
 
   left: "残り {s}",
@@ -403,6 +405,7 @@ export default {
   "says.alreadyText": "「{a}」は画像ではなく、すでにテキストです。",
   "says.otherFormat": "「{a}」の形式は読めません。",
   "says.codes": "コード（{a}）を読み取りました。内容は本文の末尾にあります。",
+  "says.codeBlocks": "コード（{a}）を読み取りました。それぞれがページのブロックです。",
   "says.noDriver": "このマシンに NVIDIA ドライバーがありません。コンテナは --gpus all で起動してください。",
   "says.driverOff": "NVIDIA ドライバーが読み込まれていません。",
   "says.driverClosed": "サーバーは NVIDIA ドライバーを使えません。",

@@ -256,6 +256,7 @@ export default {
   "error.not_found": "服务器不认识这个地址。",
   "error.method_not_allowed": "服务器在此处不支持该操作。",
   "error.output_exists": "已有同名文件。",
+  "error.too_many_failed_pages": "该文档中无法读取的页面太多。",
   "error.write_failed": "服务器无法写入：磁盘已满或损坏。",
   "remedy.internal": "请重试。若仍然出错，管理员可在服务器日志中了解详情。",
   "remedy.page_fault": "请刷新网页后重试。",
@@ -282,6 +283,7 @@ export default {
   "remedy.not_found": "请刷新网页：服务器可能是另一个版本。",
   "remedy.method_not_allowed": "请刷新网页：服务器可能是另一个版本。",
   "remedy.output_exists": "请换一个名称。",
+  "remedy.too_many_failed_pages": "请重新发送，或允许更多页面失败。",
   "remedy.write_failed": "请在服务器上腾出空间，或告知管理员。",
 
   left: "还需 {s}",
@@ -403,6 +405,7 @@ export default {
   "says.alreadyText": "“{a}”本身就是文字，不是图片。",
   "says.otherFormat": "“{a}”的格式无法读取。",
   "says.codes": "已读取编码（{a}），内容位于文字末尾。",
+  "says.codeBlocks": "已读取编码（{a}），每个编码是页面上的一个区块。",
   "says.noDriver": "这台机器没有 NVIDIA 驱动。容器须以 --gpus all 启动。",
   "says.driverOff": "NVIDIA 驱动未加载。",
   "says.driverClosed": "服务器无权使用 NVIDIA 驱动。",

@@ -256,6 +256,7 @@ export default {
   "error.not_found": "伺服器不認得這個網址。",
   "error.method_not_allowed": "伺服器在此處不支援這項操作。",
   "error.output_exists": "已有同名檔案。",
+  "error.too_many_failed_pages": "此文件中無法讀取的頁面太多。",
   "error.write_failed": "伺服器無法寫入：磁碟已滿或損壞。",
   "remedy.internal": "請重試。若仍出錯，管理者可從伺服器記錄檔了解詳情。",
   "remedy.page_fault": "請重新整理網頁後再試。",
@@ -282,6 +283,7 @@ export default {
   "remedy.not_found": "請重新整理網頁：伺服器可能是另一個版本。",
   "remedy.method_not_allowed": "請重新整理網頁：伺服器可能是另一個版本。",
   "remedy.output_exists": "請換一個名稱。",
+  "remedy.too_many_failed_pages": "請重新傳送，或允許更多頁面失敗。",
   "remedy.write_failed": "請在伺服器上騰出空間，或告知管理員。",
 
   left: "還需 {s}",
@@ -403,6 +405,7 @@ export default {
   "says.alreadyText": "「{a}」本身就是文字，不是圖片。",
   "says.otherFormat": "「{a}」的格式無法讀取。",
   "says.codes": "已讀取編碼（{a}），內容位於文字末尾。",
+  "says.codeBlocks": "已讀取編碼（{a}），每個編碼是頁面上的一個區塊。",
   "says.noDriver": "這台機器沒有 NVIDIA 驅動程式。容器須以 --gpus all 啟動。",
   "says.driverOff": "NVIDIA 驅動程式未載入。",
   "says.driverClosed": "伺服器無權使用 NVIDIA 驅動程式。",

@@ -72,7 +72,7 @@ export class Host extends EventTarget {
   // -- the wire
 
   post(message) {
-    // The host's address is not known here, and nothing in a message is for this server's or the user's eyes only.
+    // The host's address is not known here. No message holds a secret, so any frame may receive it.
     window.parent.postMessage({ jsonrpc: "2.0", ...message }, "*");
   }
 
