@@ -57,12 +57,14 @@ TURN_DEG: Final = 1.0  # a run that leans more has no widths along its axis
 HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
 HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
 HYPHEN_SIGNS: Final = frozenset("-\u2010\u2011")
-LIGATURE_LETTERS: Final = frozenset("fijltThbkcsr")
+LIGATURE_LETTERS: Final = frozenset("fijltThbk")
 """Letters that ligatures of Latin begin or end with."""
+COMPARED_LETTERS: Final = LIGATURE_LETTERS | frozenset("aceors")  # those beside them, which say how wide the type is
 # Of the size of the text. Measured on 2,013 public pages: 13 have such a map. "fi" named i is 0.27 to 0.33 wider, "ff"
 # named f 0.26, "Th" named h 0.57.
 LIGATURE_MORE_EM: Final = 0.2  # it is wider than the letter that it is named by
 LIGATURE_BESIDE_EM: Final = 0.05  # the letters beside it are wider, at most
+LIGATURE_HIGH: Final = 0.76  # times as high as the highest glyph of that name, at least
 I_MORE_EM: Final = 0.05  # an i may be wider than an l; in small capitals, the l is the wider one
 LIGATURE_AROUND: Final = 12  # glyphs before and after it
 LOOSE_LEAST: Final = 3  # glyphs of a run whose boxes are all alike …
@@ -654,15 +656,22 @@ def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
     All letters of a stretched or outlined word are wider: such a glyph stands among letters as wide as ever.
     """
     widths: dict[tuple[int, str], list[float]] = {}
+    heights: dict[tuple[int, str], float] = {}
     for glyph in glyphs:
         run = glyph.run
-        if run.embedded and glyph.text in LIGATURE_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0:
-            widths.setdefault((run.font, glyph.text), []).append((glyph.box[2] - glyph.box[0]) / run.size)
+        if run.embedded and glyph.text in COMPARED_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0:
+            key = (run.font, glyph.text)
+            widths.setdefault(key, []).append((glyph.box[2] - glyph.box[0]) / run.size)
+            heights[key] = max(heights.get(key, 0.0), (glyph.box[3] - glyph.box[1]) / run.size)
     usual = {key: sorted(found)[(len(found) - 1) // 2] for key, found in widths.items()}
     for font, letter in list(usual):
         if letter == "i" and (font, "l") in usual:  # a font may have its only i in the word "final"
             usual[font, "i"] = min(usual[font, "i"], usual[font, "l"] + I_MORE_EM)
-    wide = {key for key, found in widths.items() if max(found) >= usual[key] + LIGATURE_MORE_EM}
+    wide = {
+        key
+        for key, found in widths.items()
+        if key[1] in LIGATURE_LETTERS and max(found) >= usual[key] + LIGATURE_MORE_EM
+    }
     if not wide:
         return
 
@@ -671,8 +680,11 @@ def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
         return (glyph.box[2] - glyph.box[0]) / glyph.run.size - usual[glyph.run.font, glyph.text]
 
     for n, glyph in enumerate(glyphs):
-        if (glyph.run.font, glyph.text) not in wide or not glyph.run.embedded or not glyph.known:
+        key = (glyph.run.font, glyph.text)
+        if key not in wide or not glyph.run.embedded or not glyph.known:
             continue
+        if glyph.box[3] - glyph.box[1] < LIGATURE_HIGH * heights[key] * glyph.run.size:
+            continue  # a small capital
         if -TURN_DEG < glyph.run.angle < TURN_DEG and more(glyph) >= LIGATURE_MORE_EM:
             around = [*glyphs[max(0, n - LIGATURE_AROUND) : n], *glyphs[n + 1 : n + 1 + LIGATURE_AROUND]]
             like = [
