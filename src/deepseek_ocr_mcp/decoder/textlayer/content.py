@@ -57,6 +57,16 @@ TURN_DEG: Final = 1.0  # a run that leans more has no widths along its axis
 HYPHEN_EM: Final = 0.4  # a dash of any font is thinner, and any figure or letter is thicker …
 HYPHEN_HIGH: Final = 0.5  # … as it is beside the other glyphs of its run, whose size may mean nothing
 HYPHEN_SIGNS: Final = frozenset("-\u2010\u2011")
+LIGATURE_LETTERS: Final = frozenset("fijltThbk")
+"""Letters that ligatures of Latin begin or end with."""
+COMPARED_LETTERS: Final = LIGATURE_LETTERS | frozenset("aceors")  # those beside them, which say how wide the type is
+# Of the size of the text. Measured on 2,013 public pages: 13 have such a map. "fi" named i is 0.27 to 0.33 wider, "ff"
+# named f 0.26, "Th" named h 0.57.
+LIGATURE_MORE_EM: Final = 0.2  # it is wider than the letter that it is named by
+LIGATURE_BESIDE_EM: Final = 0.05  # the letters beside it are wider, at most
+LIGATURE_HIGH: Final = 0.76  # times as high as the highest glyph of that name, at least
+I_MORE_EM: Final = 0.05  # an i may be wider than an l; in small capitals, the l is the wider one
+LIGATURE_AROUND: Final = 12  # glyphs before and after it
 LOOSE_LEAST: Final = 3  # glyphs of a run whose boxes are all alike …
 LOOSE_STEPS: Final = 2  # … while their widths are not
 UNSEEN: Final = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]")
@@ -508,6 +518,7 @@ class _GlyphReader:
                 _put_in_order(self._found[n - 1] if n else None, glyph, after)
         _tighten(self._found)
         _doubt_shapes(self._found)
+        _doubt_ligatures(self._found)
         return self._found
 
     def _take(self, n: int) -> None:
@@ -619,7 +630,8 @@ class _GlyphReader:
         end = max(run.along(x1, y1), run.along(x2, y2))
         if math.isfinite(end):
             ink = max(run.along(*glyph.box[:2]), run.along(*glyph.box[2:]))
-            glyph.end, glyph.is_end_least = end, end <= ink + OVERHANG_EM * run.size
+            is_least = end <= ink + OVERHANG_EM * run.size
+            glyph.end, glyph.is_end_least = max(end, ink) if len(glyph.text) > 1 else end, is_least
 
     def _measure(self, n: int, run: Run) -> None:
         """Note how large a run is, which way it goes and which font it has."""
@@ -654,6 +666,51 @@ def _doubt_shapes(glyphs: Sequence[Glyph]) -> None:
     for glyph in glyphs:
         if glyph.text in HYPHEN_SIGNS and _thin(glyph.box) > HYPHEN_HIGH * tallest.get(id(glyph.run), 0.0) > 0:
             glyph.known = glyph.known and _thin(glyph.box) <= HYPHEN_EM * glyph.run.size
+
+
+def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
+    """Mark glyphs that are far wider than the others of their name: a map may name a ligature by one of its letters.
+
+    All letters of a stretched or outlined word are wider: such a glyph stands among letters as wide as ever.
+    """
+    widths: dict[tuple[int, str], list[float]] = {}
+    heights: dict[tuple[int, str], float] = {}
+    for glyph in glyphs:
+        run = glyph.run
+        if run.embedded and glyph.text in COMPARED_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0:
+            key = (run.font, glyph.text)
+            widths.setdefault(key, []).append((glyph.box[2] - glyph.box[0]) / run.size)
+            heights[key] = max(heights.get(key, 0.0), (glyph.box[3] - glyph.box[1]) / run.size)
+    usual = {key: sorted(found)[(len(found) - 1) // 2] for key, found in widths.items()}
+    for font, letter in list(usual):
+        if letter == "i" and (font, "l") in usual:  # a font may have its only i in the word "final"
+            usual[font, "i"] = min(usual[font, "i"], usual[font, "l"] + I_MORE_EM)
+    wide = {
+        key
+        for key, found in widths.items()
+        if key[1] in LIGATURE_LETTERS and max(found) >= usual[key] + LIGATURE_MORE_EM
+    }
+    if not wide:
+        return
+
+    def more(glyph: Glyph) -> float:
+        """How much wider a glyph is than usual, of its size."""
+        return (glyph.box[2] - glyph.box[0]) / glyph.run.size - usual[glyph.run.font, glyph.text]
+
+    for n, glyph in enumerate(glyphs):
+        key = (glyph.run.font, glyph.text)
+        if key not in wide or not glyph.run.embedded or not glyph.known:
+            continue
+        if glyph.box[3] - glyph.box[1] < LIGATURE_HIGH * heights[key] * glyph.run.size:
+            continue  # a small capital
+        if -TURN_DEG < glyph.run.angle < TURN_DEG and more(glyph) >= LIGATURE_MORE_EM:
+            around = [*glyphs[max(0, n - LIGATURE_AROUND) : n], *glyphs[n + 1 : n + 1 + LIGATURE_AROUND]]
+            like = [
+                other for other in around if other.run.size == glyph.run.size and (other.run.font, other.text) in usual
+            ]
+            own = [other for other in like if other.run is glyph.run]
+            beside = [more(other) for other in (own if len(own) > 1 else like)]
+            glyph.known = not beside or median(beside) > LIGATURE_BESIDE_EM
 
 
 def _thin(box: Box) -> float:

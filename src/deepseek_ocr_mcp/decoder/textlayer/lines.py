@@ -76,11 +76,17 @@ SCRIPT_SPACE_EM: Final = 0.35  # of its size: white beyond the width of the char
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 FIGURES: Final = frozenset("0123456789")
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
+LEADER_LEAST: Final = 4  # dots of such a row that stand alone …
+LEADER_STEP_EM: Final = 2.0  # … and how far apart
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
 RAISED_LETTERS: Final = dict(zip("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", strict=True))
 BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
 SCRIPTS: Final = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
 LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+LOWERED_LETTERS: Final = dict(zip("aehijklmnoprstuvx", "ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
+BRACKETS: Final = frozenset("()=")  # in a raised line with letters: it is a formula or a note
+ALL_RAISED: Final = RAISED | str.maketrans(RAISED_LETTERS)
+ALL_LOWERED: Final = LOWERED | str.maketrans(LOWERED_LETTERS)
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
 RAISED_SHARE: Final = 0.35  # the same of what is as large, and raised or lowered by half of its height …
 RAISED_GAP_EM: Final = 0.3  # … if it stands so near
@@ -97,6 +103,8 @@ TRACKED_SPACE_EM: Final = 0.4  # a space, beside the white of letters that stand
 STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
 STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
 EVEN_EM: Final = 0.03  # how far the white behind the letters of a tracked line differs
+EVEN_TIGHT_EM: Final = 0.22  # the same in a line of figures: less than any font's space; else they stand apart
+EVEN_FIGURES: Final = 3  # pairs of such a line
 EVEN_MOST_EM: Final = 0.5  # how wide it is at most: columns are farther apart
 KERNED_SHARE: Final = 0.2  # of its pairs stand nearer to each other
 EVEN_SPACES: Final = 2  # spaces of such a line
@@ -141,6 +149,7 @@ ACCENTS: Final = {
     "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "¨": "\u0308", "˜": "\u0303", "ˇ": "\u030c", "˘": "\u0306",
     "˙": "\u0307", "˚": "\u030a", "¸": "\u0327", "˝": "\u030b", "¯": "\u0304", "˛": "\u0328",
 }  # fmt: skip
+BRACKET_SIGNS: Final = frozenset("()[]{}")
 OPENING: Final = {")": "(", "]": "[", "}": "{", "»": "«", "›": "‹"}
 
 
@@ -522,12 +531,14 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
     """Pieces at one height, those that are near each other put together."""
     lines: list[list[Mark]] = []
     ends: list[float] = []
+    has_leaders = sum(_is_dots(piece) for piece in row) >= LEADER_LEAST
     for left, piece in sorted(((min(mark.left for mark in piece), piece) for piece in row), key=lambda pair: pair[0]):
         size = min(piece[0].size, lines[-1][-1].size) if lines else 0.0
+        reach = LEADER_STEP_EM if has_leaders and _is_dots(piece) else JOIN_EM
         near = [
             n
             for n, line in list(enumerate(lines))[-3:]
-            if -BACK_EM * size <= left - ends[n] <= (MARKED_EM if _is_list_mark(line) else JOIN_EM) * size
+            if -BACK_EM * size <= left - ends[n] <= (max(MARKED_EM, reach) if _is_list_mark(line) else reach) * size
         ]
         right = max(mark.right for mark in piece)
         if near:
@@ -580,6 +591,10 @@ def _goes_on(other: LayerLine, before: LayerLine, line: LayerLine) -> bool:
     return (
         abs(other.left - before.left) <= near and other.right <= line.right + near and other.marks[0].text[:1].islower()
     )
+
+
+def _is_dots(marks: Sequence[Mark]) -> bool:
+    return all(mark.text == "." for mark in marks)
 
 
 def _is_list_mark(marks: Sequence[Mark]) -> bool:
@@ -636,11 +651,28 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
             taken.add(n)
             hosts.add(best)
             added = [replace(mark, is_script=True) for mark in _as_script(script, lines[best])]
-            marks = sorted([*lines[best].marks, *added], key=lambda mark: mark.left)
-            lines[best] = LayerLine(marks)
+            lines[best] = LayerLine(_put_beside(lines[best].marks, added))
             heights.note(best, lines[best])
     kept = [n for n in range(len(lines)) if n not in taken]
     return _rejoined([lines[n] for n in kept], {id(lines[n]) for n in hosts})
+
+
+def _put_beside(marks: Sequence[Mark], script: Sequence[Mark]) -> list[Mark]:
+    """The marks with those of a script in their places; beside the other script of the same letter, not among it.
+
+    Lowered ones come first, as in x₁²; of words that stand one over the other, the upper ones.
+    """
+    left, right = min(mark.left for mark in script), max(mark.right for mark in script)
+    other = [n for n, mark in enumerate(marks) if mark.is_script and min(mark.right, right) > max(mark.left, left)]
+    if other:
+        are_words = max(len(script), len(other)) > RAISED_CHARS
+        is_first = (script[0].base > marks[other[0]].base) != are_words
+        stop = other[0] if is_first else other[-1] + 1
+        return [*marks[:stop], *script, *marks[stop:]]
+    if any(left < mark.middle < right for mark in marks):
+        return sorted([*marks, *script], key=lambda mark: mark.left)
+    stop = next((n + 1 for n in range(len(marks) - 1, -1, -1) if marks[n].left <= left), 0)
+    return [*marks[:stop], *script, *marks[stop:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -755,8 +787,13 @@ def _as_script(script: LayerLine, host: LayerLine) -> list[Mark]:
         return script.marks
     if shift > 0 and text in RAISED_LETTERS:  # 4,200ᵇ has note b, and is not 4,200 billion
         return [replace(script.marks[0], text=RAISED_LETTERS[text])]
-    if any(char.isalpha() for char in text):
+    if text.isalpha():  # of an ordinal or a shortened word: 1st, Mlle
         return script.marks
+    if any(char.isalpha() for char in text):  # xⁿ⁺¹ is not xn+1
+        letters = ALL_RAISED if shift > 0 else ALL_LOWERED
+        if not all(ord(char) in letters or char == "," for char in text) or not BRACKETS.isdisjoint(text):
+            return script.marks
+        return [replace(mark, text=mark.text.translate(letters)) for mark in script.marks]
     table = RAISED if shift > 0 else LOWERED
     return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
@@ -915,13 +952,15 @@ def _even_white(pairs: Sequence[tuple[Mark, Mark]]) -> float:
 
     Figures in columns are no such line: they stand apart as words do, or without letters.
     """
-    if len(pairs) < STRETCHED_LEAST or not all(_is_next(*pair) for pair in pairs):
+    if len(pairs) < EVEN_FIGURES or not all(_is_next(*pair) for pair in pairs):
         return 0.0
     whites = [white for pair in pairs if (white := _white(*pair)) is not None]
     if len(whites) < len(pairs):
         return 0.0
     are_letters = [before.text.isalpha() and mark.text.isalpha() for before, mark in pairs]
     ordered, size = sorted(whites), pairs[0][0].size
+    if len(pairs) < STRETCHED_LEAST and any(are_letters):
+        return 0.0
     usual = (ordered[len(ordered) // 4], ordered[0])  # one pair may be kerned; most words may have one letter
     return next((white for white in usual if _is_even(whites, are_letters, white, size)), 0.0)
 
@@ -932,13 +971,11 @@ def _is_even(whites: Sequence[float], are_letters: Sequence[bool], usual: float,
     wide = [white for white, is_near in zip(whites, near, strict=True) if not is_near]
     letters = sum(is_near and both for is_near, both in zip(near, are_letters, strict=True))
     kerned = sum(white < usual - EVEN_EM * size for white in whites)
-    return (
-        SPACE_EM * size < usual <= EVEN_MOST_EM * size
-        and kerned <= KERNED_SHARE * sum(near)
-        and letters >= EVEN_LETTERS
-        and len(wide) >= EVEN_SPACES
-        and min(wide) > usual + SPACE_EM * size
-    )
+    if not SPACE_EM * size < usual <= EVEN_MOST_EM * size or min(wide, default=math.inf) <= usual + SPACE_EM * size:
+        return False
+    if usual <= EVEN_TIGHT_EM * size and not kerned:  # figures alone, too
+        return sum(near) >= max(EVEN_FIGURES, len(wide))
+    return kerned <= KERNED_SHARE * sum(near) and letters >= EVEN_LETTERS and len(wide) >= EVEN_SPACES
 
 
 def _tracking(pairs: Sequence[tuple[Mark, Mark]]) -> float:
@@ -1001,9 +1038,7 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
         if before is not None and _parts_leftwards(before, mark):
             seen.append(None)
         seen.append(mark)
-    kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
-    if any(mark is not None and unicodedata.bidirectional(mark.text[0]) == "AL" for mark in seen):
-        kinds = ["" if kind == "T" else kind for kind in kinds]  # beside figures of Arabic a percent sign is neutral
+    kinds = _kinds(seen)
     if leftwards:
         seen.reverse()
         kinds.reverse()
@@ -1020,13 +1055,58 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
     return _with_brackets(ordered, leftwards)
 
 
+def _kinds(seen: Sequence[Mark | None]) -> list[str]:
+    """The `direction` of each mark, in the order in which they are seen; that of a sign may follow from its object.
+
+    A program that sets such a line writes each run of one direction as an object of its own: signs among the letters
+    or figures of an object that has no Hebrew or Arabic belong to them, and one in an object of its own does not.
+    """
+    kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
+    if any(mark is not None and unicodedata.bidirectional(mark.text[0]) == "AL" for mark in seen):
+        # Beside figures of Arabic a percent sign and a hyphen are neutral: 1234-555 is read 555-1234.
+        kinds = [
+            "" if mark is not None and unicodedata.bidirectional(mark.text[0]) in ("ET", "ES") else kind
+            for mark, kind in zip(seen, kinds, strict=True)
+        ]
+    objects: dict[int, list[int]] = {}
+    for n, mark in enumerate(seen):
+        if mark is not None:
+            objects.setdefault(id(mark.glyph.run), []).append(n)
+    own = [len(objects[id(mark.glyph.run)]) if mark is not None else 0 for mark in seen]
+    for numbers in objects.values():
+        strong = [n for n in numbers if kinds[n] in ("L", "N", "R")]
+        if len(numbers) < 2 or not strong or any(kinds[n] == "R" for n in numbers):
+            continue
+        kind = "L" if any(kinds[n] == "L" for n in strong) else "N"
+        stop = _end_of_word(seen, strong[0], strong[-1] + 1, numbers[-1] + 1) if kind == "L" else strong[-1] + 1
+        for n in range(strong[0], stop):
+            kinds[n] = kinds[n] if kinds[n] in ("L", "N", "R") else kind
+    for n in range(1, len(seen) - 1):  # 2.0-beta and beta-2.0 look alike
+        is_between = {kinds[n - 1], kinds[n + 1]} == {"L", "N"} and kinds[n] not in ("L", "N", "R")
+        if is_between and seen[n] is not None and own[n] == 1 and min(own[n - 1], own[n + 1]) > 1:
+            kinds[n] = "R"
+    return kinds
+
+
+def _end_of_word(seen: Sequence[Mark | None], first: int, stop: int, last: int) -> int:
+    """Where the signs behind a word end: C++ has them, and Foo(bar); the brackets of (Foo) are not its own."""
+    while stop < last and (mark := seen[stop]) is not None:
+        within = sum(other is not None and other.text in BRACKET_SIGNS for other in seen[first : stop + 1])
+        if mark.text not in "+#" and not (mark.text in BRACKET_SIGNS and within % 2 == 0):
+            break
+        stop += 1
+    return stop
+
+
 def _parts_leftwards(before: Mark, mark: Mark) -> bool:
     """Whether there is a space between two marks of a line with Hebrew or Arabic, which stand side by side."""
     size = min(before.size, mark.size)
     later = max(before, mark, key=lambda mark: mark.number)
-    if abs(mark.number - before.number) == 1 and later.glyph.space == 3:
-        return True
     white = _white(before, mark)
+    is_written = abs(mark.number - before.number) == 1 and later.glyph.space == 3
+    is_touching = white is not None and not before.glyph.is_end_least and abs(white) <= NO_SPACE_EM * size
+    if is_written and not is_touching:  # PDFium may put the space before a bracket behind it
+        return True
     if white is not None and white > -size / 4:
         return white > SPACE_EM * size
     if direction(before.text) == direction(mark.text) == "N":
@@ -1045,7 +1125,7 @@ def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, boo
     ways: list[bool | None] = []
     for n, kind in enumerate(kinds):
         beside = [*kinds[max(0, n - 1) : n], *kinds[n + 1 : n + 2]]
-        belongs = (kind in "ST" and beside == ["N", "N"]) or (kind == "T" and "N" in beside)
+        belongs = (kind in ("S", "T") and beside == ["N", "N"]) or (kind == "T" and "N" in beside)
         if kind == "L" or (leftwards and (kind == "N" or belongs)):
             ways.append(True)
         else:
