@@ -585,3 +585,15 @@ def test_the_frames_of_boxes_to_tick_are_no_columns(say: Say) -> None:
             sheet.raw(f"{x} {y} 10 10 re S").text(x + 13, 105 + down, "on", 10)
         sheet.raw(f"{ticked + 1} {y + 1} m {ticked + 9} {y + 9} l S {ticked + 1} {y + 9} m {ticked + 9} {y + 1} l S")
     assert say(sheet).split("\n")[2:] == ["| Bins | [x] on | [ ] on |", "| Lamps | [ ] on | [x] on |"]
+
+
+def test_raised_notes_in_a_wide_table_stand_at_their_figures(say: Say) -> None:
+    sheet = Sheet()
+    for row in range(12):
+        for column in range(14):
+            sheet.text(40 + 38 * column, 100 + 16 * row, f"{row}{column % 10}.5", 9)
+    sheet.text(40 + 38 * 5 + 17.6, 100 + 16 * 6 - 3.5, "2", 6)  # behind 65.5
+    sheet.text(40 + 38 * 9 + 17.6, 100 + 16 * 2 - 3.5, "7", 6)  # behind 29.5
+    words = say(sheet, "ocr").split()
+    assert {word for word in words if not word.replace(".", "").isascii()} == {"65.5²", "29.5⁷"}
+    assert len(words) == 12 * 14
