@@ -176,11 +176,19 @@ def test_the_drawn_tokens_have_their_shares() -> None:
     random = torch.Generator().manual_seed(1)
     counts = [0] * 4
     for _ in range(2000):
-        counts[int(Sampling(1.0, 0.9).draw(logits, random))] += 1
+        counts[int(Sampling(1.0, 0.9).draw(logits[None], [random])[0])] += 1
     assert counts[3] == 0, "it is beyond the nine tenths that are drawn from"
     assert abs(counts[0] / 2000 - 0.5 / 0.95) < 0.05
     assert abs(counts[2] / 2000 - 0.15 / 0.95) < 0.04
-    assert int(Sampling(0.01, 0.1).draw(logits, random)) == 0
+    assert Sampling(0.01, 0.1).draw(logits[None], [random]).tolist() == [0]
+
+
+def test_rows_that_are_drawn_together_are_drawn_as_each_alone() -> None:
+    sampling, logits = Sampling(0.8, 0.9), torch.randn(4, 50, generator=torch.Generator().manual_seed(2))
+    alone = [sampling.draw(row[None], [torch.Generator().manual_seed(seed)]) for seed, row in enumerate(logits)]
+    randoms = [torch.Generator().manual_seed(seed) for seed in range(4)]
+    assert torch.equal(sampling.draw(logits, [*randoms[:3], None])[:3], torch.cat(alone)[:3])  # the last row is free
+    assert len(set(torch.cat(alone).tolist())) > 1
 
 
 THINKING = "{% if enable_thinking is not defined or enable_thinking %}<|grounding|>{% endif %}" + tiny_vision.TEMPLATE

@@ -686,3 +686,15 @@ def test_annotations_of_a_layer_are_given_with_a_note(tmp_path: Path) -> None:
         document.close()
     assert "SHOWN" in layer_answer(LayerText(0, 0, **found), "free").text
     assert "1 annotation belongs to a layer" in found["remark"]
+
+
+def test_raised_notes_in_a_wide_table_stand_at_their_figures(say: Say) -> None:
+    sheet = Sheet()
+    for row in range(12):
+        for column in range(14):
+            sheet.text(40 + 38 * column, 100 + 16 * row, f"{row}{column % 10}.5", 9)
+    sheet.text(40 + 38 * 5 + 17.6, 100 + 16 * 6 - 3.5, "2", 6)  # behind 65.5
+    sheet.text(40 + 38 * 9 + 17.6, 100 + 16 * 2 - 3.5, "7", 6)  # behind 29.5
+    words = say(sheet, "ocr").split()
+    assert {word for word in words if not word.replace(".", "").isascii()} == {"65.5²", "29.5⁷"}
+    assert len(words) == 12 * 14

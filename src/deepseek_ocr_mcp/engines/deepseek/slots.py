@@ -14,7 +14,7 @@ slots: weights may be parked and come back elsewhere in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -57,15 +57,19 @@ class Sampling:
     top_p: float = 1.0
     """The share of the likeliest tokens that are drawn from."""
 
-    def draw(self, logits: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """One token of a row of `logits`."""
+    def draw(self, logits: torch.Tensor, randoms: Sequence[torch.Generator | None]) -> torch.Tensor:
+        """A token for each row of `logits`, `(rows, vocabulary)`; any for a row without a generator."""
         shares = torch.softmax(logits.float() / self.temperature, -1)
         if self.top_p < 1:
             ordered, order = shares.sort(descending=True)
             ordered[ordered.cumsum(-1) - ordered >= self.top_p] = 0  # the likeliest always stays
-            shares = torch.zeros_like(shares).scatter_(0, order, ordered)
+            shares = torch.zeros_like(shares).scatter_(-1, order, ordered)
         # The largest of shares over exponential noise is drawn as `multinomial` draws, and waits for no card.
-        return (shares / torch.empty_like(shares).exponential_(generator=random)).argmax(-1)
+        noise = torch.ones_like(shares)
+        for row, random in enumerate(randoms):
+            if random is not None:
+                noise[row].exponential_(generator=random)
+        return (shares / noise).argmax(-1)
 
 
 @dataclass(slots=True, eq=False)
@@ -176,10 +180,12 @@ class Slots:
 
     def chosen(self) -> list[int]:
         """The next token of each row; of a free one any. The one place where a step waits for the card."""
-        chosen = self.logits[: self._rows()].argmax(-1)
-        for slot in self._slots:
-            if self._sampling is not None and slot is not None and slot.random is not None:
-                chosen[slot.row] = self._sampling.draw(self.logits[slot.row], slot.random)
+        logits = self.logits[: self._rows()]
+        if self._sampling is None:
+            chosen = logits.argmax(-1)
+        else:
+            randoms = [None if slot is None else slot.random for slot in self._slots[: len(logits)]]
+            chosen = self._sampling.draw(logits, randoms)
         tokens: list[int] = chosen.tolist()
         return tokens
 
