@@ -346,7 +346,9 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
     renderer, engine, nobody = PageRenderer(), RapidOcrEngine(), Nobody()
     renderer._limited = True  # this process is its own
     engine.load(CPU, nobody)
-    spent, alone, alike = [0.0, 0.0], [0.0, 0.0], []
+    states = ("from the layer", "read in part", "left to reading")
+    spent: dict[str, list[tuple[float, float]]] = {state: [] for state in states}
+    alike = []
     with tempfile.TemporaryDirectory() as folder:
         for found in chosen:
             out = f"{folder}/page"
@@ -357,28 +359,30 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
             [reading] = engine.read([PageImage(out, size["width"], size["height"])], ReadOptions("ocr"), nobody)
             text = answer(reading, "ocr")[0]
             whole = time.process_time() - began
-            spent[0] += whole
-            spent[1] += found.ours["ms"] / 1000
+            layer = found.ours["ms"] / 1000
             if found.ours["usable"]:
                 alike.append(f1(found.ours["text"], text))
-                alone = [alone[0] + whole, alone[1] + found.ours["ms"] / 1000]
+                spent["from the layer"].append((whole, layer))
             elif found.ours.get("partial"):
                 began = time.process_time()
                 left, top, right, bottom = renderer.render_unread(**place)["box"]
                 engine.read([PageImage(out, right - left, bottom - top)], ReadOptions("ocr"), nobody)
-                spent[1] += time.process_time() - began
+                spent["read in part"].append((whole, layer + time.process_time() - began))
             else:
-                spent[1] += whole
+                spent["left to reading"].append((whole, layer + whole))
     rows = [
         ["pages", str(len(chosen))],
-        ["CPU s: all read, the product", f"{spent[0]:.1f}, {spent[1]:.1f} (×{spent[0] / max(spent[1], 1e-9):.0f})"],
-        [
-            f"the same of the {len(alike)} pages from the layer",
-            f"{alone[0]:.1f}, {alone[1]:.2f} (×{alone[0] / max(alone[1], 1e-9):.0f})",
-        ],
+        ["CPU s: all read, the product", _ratio([pair for pairs in spent.values() for pair in pairs])],
+        *([f"the same of the {len(pairs)} pages {state}", _ratio(pairs)] for state, pairs in spent.items() if pairs),
         ["word F1 of the layer with OCR: median", f"{statistics.median(alike):.3f}" if alike else "-"],
     ]
     return table(["read by the embedded engine", "figure"], rows)
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> str:
+    """CPU seconds of pages in two ways, and how often the second is in the first."""
+    one, other = (sum(values) for values in zip(*pairs, strict=True))
+    return f"{one:.1f}, {other:.2f} (×{one / max(other, 1e-9):.1f})"
 
 
 def main() -> None:

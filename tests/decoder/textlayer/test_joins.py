@@ -68,6 +68,76 @@ def test_a_percent_sign_stays_on_its_side_of_the_figures(say: Say, shown: str, r
     assert say(sheet, "free") == read
 
 
+@pytest.mark.parametrize(
+    ("shown", "read"),
+    [
+        (["C++", " ", "תפשב"], "בשפת C++"),
+        (["++", "C", " ", "תפשב"], "בשפת C++"),
+        (["555-1234", " ", "וה"], "הו 555-1234"),
+        (["1234", "-", "555", " ", "وه"], "هو 555-1234"),
+        (["555-1234", " ", "وه"], "هو 555-1234"),
+        (["beta", "-", "2.0", " ", "השדח", " ", "הסרג"], "גרסה חדשה 2.0-beta"),
+        (["beta-2.0", " ", "השדח", " ", "הסרג"], "גרסה חדשה beta-2.0"),
+        (["ןאכ", " ", "Foo (Bar)", " ", "לש", " ", "הנורחאה"], "האחרונה של Foo (Bar) כאן"),
+    ],
+)
+def test_signs_beside_latin_and_figures_in_a_hebrew_or_arabic_line(say: Say, shown: list[str], read: str) -> None:
+    """`shown` are the text objects as they stand, from left to right: a browser writes one for each run."""
+    sheet, x = Sheet(), 100.0
+    for part in shown:
+        if part != " ":
+            sheet.text(x, 100, part, 12, "U")
+        x += 7.2 * len(part)
+    assert say(sheet, "free") == read
+
+
+def test_figures_that_stand_apart_evenly_and_nearer_than_words_are_one_number(say: Say) -> None:
+    """As browsers write `letter-spacing`: each figure is an object of its own, and a space is none."""
+    sheet = Sheet()
+    for y, number in ((100, "1234 5678"), (120, "4111 1111 1111"), (140, "12.50")):
+        x = 72.0
+        for char in number:
+            if char != " ":
+                sheet.text(x, y, char, 12)
+            x += (3.336 if char in ". " else 6.672) + 2.25
+    assert say(sheet, "ocr").split("\n") == ["1234 5678", "4111 1111 1111", "12.50"]
+
+
+def test_figures_as_far_apart_as_words_stay_apart(say: Say) -> None:
+    sheet = Sheet()
+    for n, char in enumerate("5792"):
+        sheet.text(72 + (6.672 + 3.336) * n, 100, char, 12)
+    assert say(sheet, "ocr") == "5 7 9 2"
+
+
+def test_a_raised_sum_is_no_part_of_its_word(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "The value x").text(134.2, 95.5, "n+1", 8).text(151.1, 100, "is large on the 1")
+    sheet.text(236.7, 95.5, "st", 8).text(246.2, 100, "of May.")
+    assert say(sheet, "free") == "The value xⁿ⁺¹ is large on the 1st of May."
+
+
+def test_a_raised_and_a_lowered_word_of_one_letter_are_not_mixed(say: Say) -> None:
+    sheet = Sheet().text(72, 100, "The value x").text(134.2, 95.5, "BC", 8).text(134.2, 102.5, "13", 8)
+    assert say(sheet.text(148.6, 100, "is large."), "free") in (
+        "The value x₁₃BC is large.",
+        "The value xBC₁₃ is large.",
+    )
+
+
+def test_a_low_line_that_lies_on_an_underline_is_part_of_its_word(say: Say) -> None:
+    """With the underline in the same colour, the page looks alike without it."""
+    sheet = Sheet().text(72, 100, "See report_2024.pdf for more", more="0 0 1 rg").box(72, 100.8, 240, 101.8, "0 0 1")
+    assert say(sheet, "free") == "See report_2024.pdf for more"
+
+
+def test_a_field_that_no_form_knows_covers_no_text(say: Say) -> None:
+    """Where the document has no form, the page is drawn without it."""
+    sheet = Sheet().text(72, 100, "Expiration Date: 01/31/2009")
+    sheet.annotation("/Subtype /Widget /Rect [60 735 300 755] /F 4 /FT /Btn /Ff 65536 /AP << /N 50 0 R >>")
+    ground = stream("1 g 0 0 240 20 re f", "/Type /XObject /Subtype /Form /BBox [0 0 240 20]")
+    assert say(sheet, "free", objects={50: ground}) == "Expiration Date: 01/31/2009"
+
+
 def test_a_hebrew_word_in_an_english_line_stays_one_word(say: Say) -> None:
     sheet = Sheet().text(72, 100, "A line with", 12, "U")
     right = 72 + 7.2 * 17
@@ -585,3 +655,46 @@ def test_the_frames_of_boxes_to_tick_are_no_columns(say: Say) -> None:
             sheet.raw(f"{x} {y} 10 10 re S").text(x + 13, 105 + down, "on", 10)
         sheet.raw(f"{ticked + 1} {y + 1} m {ticked + 9} {y + 9} l S {ticked + 1} {y + 9} m {ticked + 9} {y + 1} l S")
     assert say(sheet).split("\n")[2:] == ["| Bins | [x] on | [ ] on |", "| Lamps | [ ] on | [x] on |"]
+
+
+def test_dots_of_a_leader_that_stand_wide_apart_are_no_columns(say: Say) -> None:
+    """As forms of tax offices set them: each dot is an object of its own, a line and a half from the next one."""
+    rows = [("Wages, salaries, tips", "7"), ("Taxable interest", "8a"), ("Ordinary dividends", "9a")]
+    sheet = Sheet()
+    for n, (label, name) in enumerate(rows):
+        y = 100 + 14 * n
+        sheet.text(72, y, label, 8).text(400, y, name, 8)
+        for k in range(18):
+            sheet.text(180 + 12 * k, y, ".", 8)
+    assert say(sheet).count("|") < 25
+    assert say(sheet, "ocr").count("...") == 3
+
+
+def test_annotations_of_a_layer_are_given_with_a_note(tmp_path: Path) -> None:
+    """PDFium draws them, whether the layer is on or off."""
+    sheet = Sheet().paragraph(72, 100, PROSE)
+    sheet.annotation("/Subtype /FreeText /Rect [60 535 300 555] /F 4 /OC 51 0 R /AP << /N 50 0 R >> /Contents (SHOWN)")
+    form = stream("BT /F1 12 Tf 2 4 Td (SHOWN) Tj ET", "/Type /XObject /Subtype /Form /BBox [0 0 240 20] "
+                  "/Resources << /Font << /F1 10 0 R >> >>")  # fmt: skip
+    path = tmp_path / "page.pdf"
+    layers = "/OCProperties << /OCGs [51 0 R] /D << /ON [] /OFF [51 0 R] >> >>"
+    path.write_bytes(pdf(sheet, catalog=layers, objects={50: form, 51: "<< /Type /OCG /Name (one) >>"}))
+    document = pypdfium2.PdfDocument(path)
+    try:
+        found = read_layer(PagePlace(document, 0, str(path), (827, 1170)), lambda: None)
+    finally:
+        document.close()
+    assert "SHOWN" in layer_answer(LayerText(0, 0, **found), "free").text
+    assert "1 annotation belongs to a layer" in found["remark"]
+
+
+def test_raised_notes_in_a_wide_table_stand_at_their_figures(say: Say) -> None:
+    sheet = Sheet()
+    for row in range(12):
+        for column in range(14):
+            sheet.text(40 + 38 * column, 100 + 16 * row, f"{row}{column % 10}.5", 9)
+    sheet.text(40 + 38 * 5 + 17.6, 100 + 16 * 6 - 3.5, "2", 6)  # behind 65.5
+    sheet.text(40 + 38 * 9 + 17.6, 100 + 16 * 2 - 3.5, "7", 6)  # behind 29.5
+    words = say(sheet, "ocr").split()
+    assert {word for word in words if not word.replace(".", "").isascii()} == {"65.5²", "29.5⁷"}
+    assert len(words) == 12 * 14

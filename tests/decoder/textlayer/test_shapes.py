@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,60 @@ def test_a_font_that_draws_a_block_for_every_letter_names_none_of_them_wrongly(t
     maps = stream(letter_map({letter: letter for letter in letters}))
     sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, letters, 20, "X")
     assert letters in take(sheet, objects={15: font, 34: maps, 50: block}).text
+
+
+def test_a_font_of_another_script_that_names_its_letters_a_to_p_is_not_believed(take: Take) -> None:
+    """As fonts of Indic scripts from before Unicode do; here, each letter is a figure of strokes."""
+    letters = "abcdefghijklmnop"
+    rng = random.Random(18)
+
+    def drawn() -> bytes:
+        points = [f"{rng.randrange(60, 540)} {rng.randrange(0, 700)}" for _ in range(6)]
+        return stream(f"600 0 0 -60 600 760 d1 70 w {points[0]} m {' l '.join(points[1:])} l S")
+
+    font = (
+        "<< /Type /Font /Subtype /Type3 /FontBBox [0 -60 600 760] /FontMatrix [0.001 0 0 0.001 0 0] /FirstChar 97 "
+        f"/LastChar 112 /Widths [{' '.join(['600'] * 16)}] /Resources << >> /ToUnicode 34 0 R "
+        f"/Encoding << /Differences [97 {' '.join(f'/d{n}' for n in range(16))}] >> "
+        f"/CharProcs << {' '.join(f'/d{n} {60 + n} 0 R' for n in range(16))} >> >>"
+    )
+    objects = {15: font, 34: stream(letter_map({letter: letter for letter in letters}))}
+    sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, letters, 20, "X")
+    found = take(sheet, objects={**objects, **{60 + n: drawn() for n in range(16)}})
+    assert found.partial
+    assert not any(letter in found.text.splitlines()[0] for letter in letters)
+
+
+def test_a_ligature_that_is_named_by_one_of_its_letters_is_not_dropped_in_silence(take: Take) -> None:
+    """Here M stands for the ligature: it is named i, and far wider than any i."""
+    lines = [*LINES, "as the Mrst of signiMcant works in this little village"]
+    found = take(Sheet().paragraph(72, 100, lines, font="X"), objects=embedded({"M": "i"}))
+    assert found.partial
+    assert "as the \ufffdrst of signi\ufffdcant works in this little village" in found.text
+    assert found.text.count("\ufffd") == 3  # with that of March
+
+
+def test_letters_of_a_stretched_word_are_no_ligatures(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES, font="X")
+    sheet.raw("BT /X 12 Tf 250 Tz 72 742 Td (little fish in it) Tj 100 Tz ET")
+    found = take(sheet, objects=embedded({}))
+    assert (found.usable, found.remark) == (True, "")
+    assert "little fish in it" in found.text
+
+
+def test_a_minus_that_is_drawn_before_a_figure_is_read_from_the_picture(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES).text(72, 100, "Balance").text(126, 100, "5.20 EUR")
+    sheet.box(119, 95.6, 125, 96.6)
+    found = take(sheet)
+    assert found.partial
+    assert "\ufffd5.20" in found.text.replace(" ", "")
+    merged = take(sheet, [{"text": "Balance -5.20 EUR", "box": [98, 123, 260, 144], "score": 0.97}])
+    assert "Balance -5.20 EUR" in merged.text
+    assert "\ufffd" not in merged.text
+
+
+def test_a_tick_of_an_axis_before_a_figure_is_no_minus(take: Take) -> None:
+    sheet = Sheet().paragraph(72, 200, LINES)
+    sheet.rule(119, 80, 119, 120).rule(119, 96, 125, 96).text(127, 100, "5.20 EUR")
+    found = take(sheet)
+    assert (found.usable, found.remark) == (True, "")

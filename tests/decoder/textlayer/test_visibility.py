@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.decoder.textlayer.content import Clock, Glyph, TooMuch, look
+from deepseek_ocr_mcp.decoder.textlayer.drawing import draw, scale_for
 from deepseek_ocr_mcp.decoder.textlayer.visibility import seen
 from pdf_maker import PROSE, Sheet, pdf
 
@@ -189,3 +190,28 @@ def test_a_page_that_takes_too_long_to_draw_is_given_up(monkeypatch: pytest.Monk
         seen(page, content, clock)
     page.close()
     document.close()
+
+
+def test_a_part_of_a_page_is_drawn_as_the_whole_page_shows_it() -> None:
+    sheet = Sheet().box(300, 300, 400, 420, "0.8 0.9 1")
+    for n in range(30):
+        sheet.text(60.13 + 7.77 * n, 100.31 + 21.13 * n, "Each glyph snaps to its pixel", 7 + n / 5)
+    document = pypdfium2.PdfDocument(pdf(sheet))
+    page = document[0]
+    clock, scale = Clock(lambda: None), scale_for(*sheet.size)
+    try:
+        whole, part = draw(page, scale, clock), draw(page, scale, clock, (203, 317, 641, 809))
+    finally:
+        page.close()
+        document.close()
+    assert (whole < 128).any()
+    assert (part == whole[317:809, 203:641]).all()
+
+
+def test_hidden_words_are_told_apart_among_a_thousand_letters() -> None:
+    sheet = Sheet().text(72, 740, "SECRET", more="1 g").text(200, 60 + 14 * 7, "UNDER", 10, more="1 g").raw("0 g")
+    for n in range(40):
+        sheet.text(72, 60 + 14 * n, "thirty letters and some others beside them", 10)
+    shown, hidden = measured(pdf(sheet))
+    assert text(shown) == "thirtylettersandsomeothersbesidethem" * 40
+    assert text(hidden) == "SECRETUNDER"

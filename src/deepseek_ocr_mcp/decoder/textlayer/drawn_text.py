@@ -9,6 +9,7 @@ reading of a page, a miss leaves the page's note about its pictures.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -158,8 +159,9 @@ def _areas(gray: Gray, written: _LevelText, clock: Clock) -> tuple[list[Box], li
     dark, light = _standing_out(gray)
     found: list[Box] = []
     beside: list[tuple[Box, int]] = []
-    for mask in (dark, light):
-        letters = _letters(mask)
+    pieces = connected(dark)
+    for mask, boxes in ((dark, pieces), (light, connected(light))):
+        letters = _letters(boxes)
         is_area = False
         for chain in _chains(letters, clock):
             if (n := written.near(chain, mask)) >= 0:
@@ -169,7 +171,8 @@ def _areas(gray: Gray, written: _LevelText, clock: Clock) -> tuple[list[Box], li
                 is_area = is_area or _is_text(chain, mask, LEVEL_LINE) or _is_short(chain)
         found += [_around(letters)] if is_area else []
     mask = dark.T
-    turned = _letters(mask)  # their feet are on the right where they run upwards, else on the left
+    # Their feet are on the right where they run upwards, else on the left.
+    turned = _letters(pieces[:, [1, 0, 3, 2, 4]])
     mirrored = [_Letter(each.left, -each.bottom, each.right, -each.top, each.ink, each.box) for each in turned]
     if any(_is_text(chain, mask, TURNED_LINE) for way in (turned, mirrored) for chain in _chains(way, clock)):
         left, top, right, bottom = _around(turned)
@@ -180,7 +183,7 @@ def _areas(gray: Gray, written: _LevelText, clock: Clock) -> tuple[list[Box], li
 def _large_areas(gray: Gray, clock: Clock) -> list[Box]:
     found: list[Box] = []
     for mask in _standing_out(gray):
-        letters = _letters(mask)
+        letters = _letters(connected(mask))
         if any(_is_text(chain, mask, LARGE_LINE) for chain in _chains(letters, clock)):
             found.append(_around(letters))
     return found
@@ -197,7 +200,11 @@ def _reduced(gray: Gray) -> Gray:
     height, width = gray.shape[0] // COARSE * COARSE, gray.shape[1] // COARSE * COARSE
     parts = gray[:height, :width].reshape(height // COARSE, COARSE, width // COARSE, COARSE)
     reduced = np.full((height // COARSE + 2 * HAT_PX, width // COARSE + 2 * HAT_PX), 255, np.uint8)
-    reduced[HAT_PX:-HAT_PX, HAT_PX:-HAT_PX] = parts.mean(axis=(1, 3))
+    sums = np.zeros((height // COARSE, width // COARSE), np.uint16)
+    for row in range(COARSE):
+        for column in range(COARSE):
+            sums += parts[:, row, :, column]
+    reduced[HAT_PX:-HAT_PX, HAT_PX:-HAT_PX] = sums // COARSE**2
     return reduced
 
 
@@ -232,22 +239,21 @@ def _eroded(gray: Gray) -> Gray:
 
 def _running(gray: Gray, better: np.ufunc) -> Gray:
     """The best of `HAT_PX` values in each row, around each pixel; at the sides of fewer."""
-    best = np.ascontiguousarray(gray)
+    best, wider = gray, np.empty_like(gray)
     done = 1
     while done < HAT_PX:
         step = min(done, HAT_PX - done)
-        wider = best.copy()
         better(best[:, step:], best[:, :-step], out=wider[:, :-step])
-        best, done = wider, done + step
-    out = best.copy()
+        wider[:, -step:] = best[:, -step:]
+        best, wider, done = wider, np.empty_like(gray) if best is gray else best, done + step
     half = HAT_PX // 2
-    out[:, half:] = best[:, :-half]
-    return out
+    wider[:, half:] = best[:, :-half]
+    wider[:, :half] = best[:, :half]
+    return wider
 
 
-def _letters(mask: Mask) -> list[_Letter]:
-    """Connected pieces that are as large as letters, from top to bottom."""
-    boxes = connected(mask)
+def _letters(boxes: Ints) -> list[_Letter]:
+    """Of the pieces that `connected` found those that are as large as letters, from top to bottom."""
     if not len(boxes):
         return []
     left, top, right, bottom, ink = boxes.T
@@ -263,10 +269,11 @@ def _letters(mask: Mask) -> list[_Letter]:
 def connected(mask: Mask) -> Ints:
     """For each connected piece left, top, right, bottom and its number of pixels; right and bottom are outside."""
     width = mask.shape[1] + 2
-    edges = np.zeros((mask.shape[0], width), np.int8)
+    edges = np.zeros((mask.shape[0], width), np.bool_)
     edges[:, 1:-1] = mask
-    flat = np.diff(edges.ravel(), prepend=np.int8(0))
-    starts, ends = np.flatnonzero(flat == 1), np.flatnonzero(flat == -1)
+    flat = edges.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, ends = changes[::2], changes[1::2]
     if not len(starts):
         return np.zeros((0, 5), np.int64)
     # Stretches of ink that touch one of the row above, even if only by a corner.
@@ -331,25 +338,29 @@ def _chains(letters: list[_Letter], clock: Clock) -> Iterator[list[_Letter]]:
 def _followers(letters: list[_Letter], clock: Clock) -> dict[int, int]:
     """For each letter the next one on its line."""
     cell = LETTER_PX[1]
-    places: dict[tuple[int, int], list[int]] = defaultdict(list)
+    places: dict[tuple[int, int], list[tuple[int, int, int, int, int]]] = defaultdict(list)
     for n, letter in enumerate(letters):
-        places[letter.left // cell, letter.top // cell].append(n)
+        place = (letter.left, letter.top, letter.bottom, letter.bottom - letter.top, n)
+        places[letter.left // cell, letter.top // cell].append(place)
     after: dict[int, int] = {}
     for n, letter in enumerate(letters):
         clock.tick()
         column, row = letter.right // cell, letter.top // cell
-        near = [m for i in (-1, 0, 1) for k in (-1, 0, 1) for m in places.get((column + i, row + k), ())]
-        beside = [m for m in near if m != n and _is_beside(letter, letters[m])]
-        if beside:
-            after[n] = min(beside, key=lambda m: letters[m].left)
+        left, top, right, bottom = letter.left, letter.top, letter.right, letter.bottom
+        high = bottom - top
+        least = math.inf
+        for i in (-1, 0, 1):
+            for k in (-1, 0, 1):
+                for x, y1, y2, other, m in places.get((column + i, row + k), ()):
+                    if left < x < least:  # most are none, and this is asked for each letter nine times
+                        taller, lower = (high, other) if high > other else (other, high)
+                        if (
+                            taller <= LIKE_HEIGHT * lower
+                            and -lower / 3 <= x - right <= GAP * taller
+                            and (y2 if y2 < bottom else bottom) - (y1 if y1 > top else top) > lower / 2
+                        ):
+                            after[n], least = m, x
     return after
-
-
-def _is_beside(letter: _Letter, other: _Letter) -> bool:
-    low, high = sorted((letter.height, other.height))
-    gap = other.left - letter.right
-    shared = min(letter.bottom, other.bottom) - max(letter.top, other.top)
-    return high <= LIKE_HEIGHT * low and -low / 3 <= gap <= GAP * high and other.left > letter.left and shared > low / 2
 
 
 def _is_text(line: Sequence[_Letter], mask: Mask, least: _Demand) -> bool:

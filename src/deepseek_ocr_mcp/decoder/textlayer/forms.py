@@ -61,6 +61,8 @@ class Opened:
     buttons: list[Button] = field(default_factory=list)
     inks: list[Box] = field(default_factory=list)
     """Where somebody drew by hand: words, perhaps."""
+    layered: int = 0
+    """Annotations that show text and belong to a layer, which may be off: PDFium draws them all the same."""
     undrawn: list[str] = field(default_factory=list)
     """Words of notes that other programs draw and PDFium does not."""
 
@@ -109,6 +111,7 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             if kind in QUIET and not _holds_text(annotation):
                 continue
             is_drawn = True
+            found.layered += bool(raw.FPDFAnnot_HasKey(annotation, b"OC"))
             if kind == raw.FPDF_ANNOT_WIDGET and document.formenv is not None and has_place:
                 _note_field(document.formenv, annotation, found, box)
     return is_drawn
@@ -134,6 +137,15 @@ def _holds_text(annotation: Any) -> bool:
 
 def _is_icon(annotation: Any) -> bool:
     return raw.FPDFAnnot_GetSubtype(annotation) in ICONS and not _holds_text(annotation)
+
+
+def _is_cover(form: Any, annotation: Any) -> bool:
+    """Whether this is a field that the document's form does not know: PDFium draws none, and flattening its ground."""
+    return (
+        raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
+        and (form is None or raw.FPDFAnnot_GetFormFieldType(form, annotation) <= raw.FPDF_FORMFIELD_UNKNOWN)
+        and not _holds_text(annotation)
+    )
 
 
 def _note_field(form: Any, annotation: Any, found: Opened, box: Box) -> None:
@@ -189,7 +201,7 @@ def _flattened(path: str, password: str, number: int, found: Opened) -> tuple[An
             for n in range(raw.FPDFPage_GetAnnotCount(page) - 1, -1, -1):
                 with _annotation(page, n) as annotation:
                     flags = raw.FPDFAnnot_GetFlags(annotation) if annotation else 0
-                    is_icon = bool(annotation) and _is_icon(annotation)
+                    is_icon = bool(annotation) and (_is_icon(annotation) or _is_cover(copy.formenv, annotation))
                     if flags & INVISIBLE_FLAG:  # it is drawn, but flattening leaves it out
                         raw.FPDFAnnot_SetFlags(annotation, flags & ~INVISIBLE_FLAG)
                 if flags & HIDDEN_FLAGS or is_icon:  # flattening knows nothing of NoView

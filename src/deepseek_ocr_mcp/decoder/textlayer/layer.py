@@ -10,11 +10,14 @@ it would be drawn.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import median
 from typing import Any, Final
 
@@ -49,6 +52,14 @@ PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, 
 MARGIN_PT: Final = 30.0  # around what is to be read: an engine finds the edges of a page, not of a letter
 
 SLANT_DEG: Final = 8.0  # what leans less counts as straight
+MINUS_PT: Final = (2.0, 12.0)  # how long a short rule is that may be a minus sign …
+MINUS_HIGH_PT: Final = 2.5
+MINUS_MOST: Final = 200  # more of them are a drawing
+# … and of the size of the figure behind it:
+MINUS_EM: Final = (0.3, 0.8)
+MINUS_GAP_EM: Final = (-0.02, 0.3)
+MINUS_UP: Final = (0.15, 0.5)  # its middle over the baseline
+TOUCH_PT: Final = 1.0  # so near to another rule it is a part of a drawing
 DOT_REACH_PT: Final = 40.0  # from a drawn list mark down to the baseline of its line
 # Of the size of the text:
 DOT_HIGH_EM: Final = 0.7
@@ -87,7 +98,7 @@ def read_layer(
     """
     clock = Clock(ask)
     try:
-        with opened(place.document, place.number, place.path, clock, place.password) as found:
+        with _uncollected(), opened(place.document, place.number, place.path, clock, place.password) as found:
             page = _Examined.of(found, clock)
             if page.verdict.is_hopeless:
                 return _unusable(page.verdict.why)
@@ -101,6 +112,7 @@ def read_layer(
             remarks += [
                 *layer.remarks(),
                 *_changed(page),
+                *_layered(found),
                 *_undrawn(found),
                 *(_unread(found, page, layer) if read is not None else []),
             ]
@@ -117,12 +129,32 @@ def read_layer(
     }
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare the search for cycles, of which a page makes none: its many small objects cost 3 % of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _changed(page: _Examined) -> list[str]:
     """A remark on letters that look like others."""
     if not page.changed:
         return []
     many = "1 letter is" if page.changed == 1 else f"{page.changed} letters are"
     return [f"{many} of another alphabet in the file; given as the letters of their words, which look the same."]
+
+
+def _layered(found: Opened) -> list[str]:
+    """A remark on annotations of layers."""
+    if not found.layered:
+        return []
+    many = "1 annotation belongs to a layer" if found.layered == 1 else f"{found.layered} annotations belong to layers"
+    return [f"{many} of the document; other programs hide the text where the layer is switched off."]
 
 
 def _undrawn(found: Opened) -> list[str]:
@@ -207,6 +239,7 @@ class _Examined:
         content.dots = [dot for dot in content.dots if not any(is_within(dot, box) for box in boxes)]
         ticks = [*boxes, *(button.box for button in found.buttons)]
         content.rules = visible(without_frames(content.rules, ticks, clock), sight.without_text, sight.scale, clock)
+        sight.shown += _drawn_minuses(sight.shown, content.rules, clock)
         _blank(sight, ticks)
         area = _drawn_area(sight, clock) if sight.shown else None
         drawn = [area] if area is not None else []
@@ -230,6 +263,34 @@ def _drawn_area(sight: Sight, clock: Clock) -> tuple[float, ...] | None:
     return None if found.area is None else tuple(side / sight.scale for side in found.area)
 
 
+def _drawn_minuses(shown: Sequence[Glyph], rules: Sequence[Box], clock: Clock) -> list[Glyph]:
+    """Short level rules before a figure, which may be minus signs, as unknown glyphs; a tick of an axis touches it."""
+    short = [
+        (x1, y1, x2, y2)
+        for x1, y1, x2, y2 in rules
+        if MINUS_PT[0] <= x2 - x1 <= MINUS_PT[1] and y2 - y1 <= MINUS_HIGH_PT
+    ]
+    found: list[Glyph] = []
+    if not 0 < len(short) <= MINUS_MOST:
+        return found
+    figures = [glyph for glyph in shown if glyph.text.isdecimal() and abs(glyph.run.angle) < 1]
+    for x1, y1, x2, y2 in short:
+        clock.tick()
+        for glyph in figures:
+            size = glyph.run.size
+            is_before = MINUS_GAP_EM[0] * size <= glyph.box[0] - x2 <= MINUS_GAP_EM[1] * size
+            high = (glyph.y - (y1 + y2) / 2) / size
+            if is_before and MINUS_EM[0] * size <= x2 - x1 <= MINUS_EM[1] * size and MINUS_UP[0] <= high <= MINUS_UP[1]:
+                touching = sum(
+                    a <= x2 + TOUCH_PT and x1 - TOUCH_PT <= c and b <= y2 + TOUCH_PT and y1 - TOUCH_PT <= d
+                    for a, b, c, d in rules
+                )
+                if touching == 1:
+                    found.append(Glyph("\ufffd", (x1, y1, x2, y2), x1, glyph.y, glyph.run, known=False))
+                break
+    return found
+
+
 def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
     if not boxes:
         return None
@@ -240,7 +301,7 @@ def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
 def _doubt_belied(sight: Sight, clock: Clock) -> None:
     """Mark the glyphs of fonts that draw other letters than they name, and those that no word has."""
     single = [glyph for glyph in sight.shown if id(glyph.run) not in sight.doubled]
-    for glyph in belied(single, sight.with_text, sight.without_text, sight.scale, clock):
+    for glyph in belied(single, sight.change, sight.scale, clock):
         glyph.known = False
     for glyph in odd_within_words(single):
         glyph.known = False
@@ -408,6 +469,7 @@ def _is_read(line: LayerLine) -> bool:
     return all(glyph.score is not None for glyph in line.glyphs)
 
 
+@lru_cache(maxsize=1024)
 def _way(angle: float) -> float:
     """The direction in which text runs: a quarter of a turn where it is nearly one."""
     quarter = round(angle / 90) * 90

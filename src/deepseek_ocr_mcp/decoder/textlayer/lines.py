@@ -1,8 +1,8 @@
 """Characters with places become lines of text: gaps become spaces, accents find their letters.
 
 Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
-to bottom, come out in the order in which they are read, whichever way the file has them. Pure
-Python over `content.py`; lengths are in points, or in shares of the size of the text (`em`).
+to bottom, come out in the order in which they are read, whichever way the file has them.
+Lengths are in points, or in shares of the size of the text (`em`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from ...layout.lines import TextLine
 from .content import UNSEEN, Box, Clock, Content, Glyph
@@ -39,6 +42,9 @@ __all__ = [
     "marks_of",
     "turned",
 ]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 ASCENT: Final = 0.8  # of the size of a line that is above its baseline
 DESCENT: Final = 0.2
@@ -70,11 +76,17 @@ SCRIPT_SPACE_EM: Final = 0.35  # of its size: white beyond the width of the char
 SCRIPT_SHIFT: Final = 0.12  # of the size of its line: what is raised or lowered less is only small type
 FIGURES: Final = frozenset("0123456789")
 LEADER: Final = re.compile(r"(?:[.·․] ?){6,}|…{3,}")  # dots that lead from an entry to its page
+LEADER_LEAST: Final = 4  # dots of such a row that stand alone …
+LEADER_STEP_EM: Final = 2.0  # … and how far apart
 RAISED: Final = str.maketrans("0123456789+-−=()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾")
 RAISED_LETTERS: Final = dict(zip("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", strict=True))
 BRACES: Final = frozenset("{}|⎧⎨⎩⎫⎬⎭")  # as high as several lines, which are no scripts of it
 SCRIPTS: Final = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
 LOWERED: Final = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+LOWERED_LETTERS: Final = dict(zip("aehijklmnoprstuvx", "ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
+BRACKETS: Final = frozenset("()=")  # in a raised line with letters: it is a formula or a note
+ALL_RAISED: Final = RAISED | str.maketrans(RAISED_LETTERS)
+ALL_LOWERED: Final = LOWERED | str.maketrans(LOWERED_LETTERS)
 SHIFTED_SHARE: Final = 0.6  # of the height of what is as large as its line, and only shifted
 RAISED_SHARE: Final = 0.35  # the same of what is as large, and raised or lowered by half of its height …
 RAISED_GAP_EM: Final = 0.3  # … if it stands so near
@@ -83,6 +95,7 @@ SMALL_SIZE: Final = 0.8  # … unless it is so small
 RAISED_CHARS: Final = 4  # of what is as large; more are the upper side of a fraction
 OVER_SHARE: Final = 0.5  # of a letter of its line that a script lies over …
 MOST_OVER: Final = 2  # … of no more than so many, or it is a line of its own
+FIRST_COMBINING: Final = "\u0300"  # the first of the marks that have no place of their own
 COMBINED_EM: Final = 0.8  # how far a mark may stand from the middle of its letter
 MAX_ASTRAY: Final = 200  # accents of a page that stand far from their neighbours in the file
 ACCENT_EM: Final = 0.3  # the same for an accent that has a width of its own
@@ -90,6 +103,8 @@ TRACKED_SPACE_EM: Final = 0.4  # a space, beside the white of letters that stand
 STRETCHED_LEAST: Final = 5  # characters of a line whose letters stand apart
 STRETCHED_SHARE: Final = 0.6  # of its gaps look like spaces
 EVEN_EM: Final = 0.03  # how far the white behind the letters of a tracked line differs
+EVEN_TIGHT_EM: Final = 0.22  # the same in a line of figures: less than any font's space; else they stand apart
+EVEN_FIGURES: Final = 3  # pairs of such a line
 EVEN_MOST_EM: Final = 0.5  # how wide it is at most: columns are farther apart
 KERNED_SHARE: Final = 0.2  # of its pairs stand nearer to each other
 EVEN_SPACES: Final = 2  # spaces of such a line
@@ -134,6 +149,7 @@ ACCENTS: Final = {
     "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "¨": "\u0308", "˜": "\u0303", "ˇ": "\u030c", "˘": "\u0306",
     "˙": "\u0307", "˚": "\u030a", "¸": "\u0327", "˝": "\u030b", "¯": "\u0304", "˛": "\u0328",
 }  # fmt: skip
+BRACKET_SIGNS: Final = frozenset("()[]{}")
 OPENING: Final = {")": "(", "]": "[", "}": "{", "»": "«", "›": "‹"}
 
 
@@ -179,10 +195,17 @@ class LayerLine:
         self.left = min(mark.left for mark in self.marks)
         self.right = max(mark.right for mark in self.marks)
         own = [mark for mark in self.marks if not mark.is_script] or self.marks
-        sizes = Counter(round(mark.size, 1) for mark in own)
-        usual = max(sizes, key=lambda size: (sizes[size], size))
+        sizes = [mark.size for mark in own]
+        if len(set(sizes)) > 1:
+            sizes = [round(size, 1) for size in sizes]
+            counts = Counter(sizes)
+            usual = max(counts, key=lambda size: (counts[size], size))
+            bases = [mark.base for mark, size in zip(own, sizes, strict=True) if size == usual]
+        else:  # as in nearly every line
+            usual = round(sizes[0], 1)
+            bases = [mark.base for mark in own]
         self.size = max(usual, 0.1)
-        self.base = median(mark.base for mark in own if round(mark.size, 1) == usual)  # not that of its scripts
+        self.base = median(bases) if len(set(bases)) > 1 else bases[0]  # not that of its scripts
         if self.placed is not None:
             self.left, _, self.right, self.base = self.placed
 
@@ -286,8 +309,11 @@ def marks_of(glyphs: Sequence[tuple[int, Glyph]], way: float, content: Content, 
         if ink > 0 and way % 90 == 0 and not SIZE_MEANS[0] * ink <= size <= SIZE_MEANS[1] * ink:
             size = LETTER_EM * ink  # fonts made of drawings have sizes that mean nothing
         size = max(size, 0.1)
-        box = turned(glyph.box, way, content.width, content.height)
-        origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
+        box: Box | None = glyph.box
+        origin: tuple[float, ...] | None = (glyph.x, glyph.y)
+        if way != 0:
+            box = turned(glyph.box, way, content.width, content.height)
+            origin = turned((glyph.x, glyph.y, glyph.x, glyph.y), way, content.width, content.height)
         if box is None or origin is None:
             left, base = glyph.x * cos + glyph.y * sin, glyph.y * cos - glyph.x * sin
             marks.append(Mark(glyph, text, left, left + size / 2, base, size, number, left))
@@ -358,6 +384,8 @@ def _clean(text: str, known: bool) -> str:
 
 def _with_combined(marks: list[Mark]) -> list[Mark]:
     """Marks that have no place of their own put to the letter before or after them that they stand at."""
+    if not any(mark.text >= FIRST_COMBINING and unicodedata.combining(mark.text[0]) for mark in marks):
+        return marks
     kept: list[Mark] = []
     waiting: list[Mark] = []
     for mark in _at_their_letters(marks):
@@ -503,12 +531,14 @@ def _joined(row: list[list[Mark]]) -> list[list[Mark]]:
     """Pieces at one height, those that are near each other put together."""
     lines: list[list[Mark]] = []
     ends: list[float] = []
+    has_leaders = sum(_is_dots(piece) for piece in row) >= LEADER_LEAST
     for left, piece in sorted(((min(mark.left for mark in piece), piece) for piece in row), key=lambda pair: pair[0]):
         size = min(piece[0].size, lines[-1][-1].size) if lines else 0.0
+        reach = LEADER_STEP_EM if has_leaders and _is_dots(piece) else JOIN_EM
         near = [
             n
             for n, line in list(enumerate(lines))[-3:]
-            if -BACK_EM * size <= left - ends[n] <= (MARKED_EM if _is_list_mark(line) else JOIN_EM) * size
+            if -BACK_EM * size <= left - ends[n] <= (max(MARKED_EM, reach) if _is_list_mark(line) else reach) * size
         ]
         right = max(mark.right for mark in piece)
         if near:
@@ -563,6 +593,10 @@ def _goes_on(other: LayerLine, before: LayerLine, line: LayerLine) -> bool:
     )
 
 
+def _is_dots(marks: Sequence[Mark]) -> bool:
+    return all(mark.text == "." for mark in marks)
+
+
 def _is_list_mark(marks: Sequence[Mark]) -> bool:
     return len(marks) == 1 and marks[0].text in LIST_SIGNS
 
@@ -605,7 +639,8 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
             continue
         is_short = len(script.marks) <= RAISED_CHARS and all(mark.text not in "()" for mark in script.marks)
         best, most = -1, SCRIPT_SHARE * heights.sizes[n]
-        for k in heights.near(n):
+        clock.tick()
+        for k in heights.near(n, script):
             clock.tick()
             shared = heights.shared(n, k)
             if k in taken or shared <= most or (reach := heights.reach(n, k, is_short=is_short)) == 0:
@@ -616,10 +651,28 @@ def _with_scripts(lines: list[LayerLine], clock: Clock) -> list[LayerLine]:
             taken.add(n)
             hosts.add(best)
             added = [replace(mark, is_script=True) for mark in _as_script(script, lines[best])]
-            marks = sorted([*lines[best].marks, *added], key=lambda mark: mark.left)
-            lines[best] = LayerLine(marks)
+            lines[best] = LayerLine(_put_beside(lines[best].marks, added))
+            heights.note(best, lines[best])
     kept = [n for n in range(len(lines)) if n not in taken]
     return _rejoined([lines[n] for n in kept], {id(lines[n]) for n in hosts})
+
+
+def _put_beside(marks: Sequence[Mark], script: Sequence[Mark]) -> list[Mark]:
+    """The marks with those of a script in their places; beside the other script of the same letter, not among it.
+
+    Lowered ones come first, as in x₁²; of words that stand one over the other, the upper ones.
+    """
+    left, right = min(mark.left for mark in script), max(mark.right for mark in script)
+    other = [n for n, mark in enumerate(marks) if mark.is_script and min(mark.right, right) > max(mark.left, left)]
+    if other:
+        are_words = max(len(script), len(other)) > RAISED_CHARS
+        is_first = (script[0].base > marks[other[0]].base) != are_words
+        stop = other[0] if is_first else other[-1] + 1
+        return [*marks[:stop], *script, *marks[stop:]]
+    if any(left < mark.middle < right for mark in marks):
+        return sorted([*marks, *script], key=lambda mark: mark.left)
+    stop = next((n + 1 for n in range(len(marks) - 1, -1, -1) if marks[n].left <= left), 0)
+    return [*marks[:stop], *script, *marks[stop:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,9 +683,16 @@ class _Heights:
     sizes: list[float]
     lengths: list[tuple[int, int]]
     """How many marks are in the row of each line, and in the line itself."""
-    by_base: list[int]
+    tops: list[float]
+    feet: list[float]
+    by_base: Ints
+    """The numbers of the lines from top to bottom."""
+    places: Ints
+    """For each line its place in `by_base`."""
     in_order: list[float]
     """The bases from top to bottom."""
+    edges: Floats
+    """How far to the left and to the right a script of each line may stand, in the order of `by_base`."""
     tallest: float
 
     @classmethod
@@ -651,24 +711,36 @@ class _Heights:
             for n in row:
                 lengths[n] = (length, len(lines[n].marks))
         bases, sizes = [line.base for line in lines], [line.size for line in lines]
-        return cls(bases, sizes, lengths, by_base, [bases[n] for n in by_base], max(sizes, default=0.0))
+        tops = [base - ASCENT * size for base, size in zip(bases, sizes, strict=True)]
+        feet = [base + DESCENT * size for base, size in zip(bases, sizes, strict=True)]
+        order = np.array(by_base, np.int64)
+        in_order, edges = [bases[n] for n in by_base], np.zeros((2, len(lines)))
+        heights = cls(
+            bases, sizes, lengths, tops, feet, order, order.argsort(), in_order, edges, max(sizes, default=0.0)
+        )
+        for n, line in enumerate(lines):
+            heights.note(n, line)
+        return heights
+
+    def note(self, n: int, line: LayerLine) -> None:
+        """Take over how wide a line is, which grows with its scripts."""
+        reach = SCRIPT_GAP_EM * self.sizes[n]
+        self.edges[:, self.places[n]] = line.left - reach, line.right + reach
 
     def smallest_first(self) -> list[int]:
         return sorted(range(len(self.bases)), key=lambda n: (self.sizes[n], self.lengths[n]))
 
-    def near(self, n: int) -> Iterator[int]:
-        """The other lines that may share a part of a line's height."""
+    def near(self, n: int, line: LayerLine) -> list[int]:
+        """The other lines that may share a part of a line's height, and be no farther from it than a script may be."""
         first = bisect_right(self.in_order, self.bases[n] - self.tallest)
         stop = bisect_right(self.in_order, self.bases[n] + self.tallest)
-        return (k for k in self.by_base[first:stop] if k != n)
+        left, right = self.edges[:, first:stop]
+        found: list[int] = self.by_base[first:stop][(left <= line.right) & (right >= line.left)].tolist()
+        return [k for k in found if k != n]
 
     def shared(self, n: int, k: int) -> float:
         """How much of their heights two lines share."""
-        top = max(base - ASCENT * size for base, size in (self._of(n), self._of(k)))
-        return min(base + DESCENT * size for base, size in (self._of(n), self._of(k))) - top
-
-    def _of(self, n: int) -> tuple[float, float]:
-        return self.bases[n], self.sizes[n]
+        return min(self.feet[n], self.feet[k]) - max(self.tops[n], self.tops[k])
 
     def reach(self, n: int, k: int, *, is_short: bool) -> float:
         """How far line `n` may stand from line `k` to be its script; 0: it is none, however near."""
@@ -715,8 +787,13 @@ def _as_script(script: LayerLine, host: LayerLine) -> list[Mark]:
         return script.marks
     if shift > 0 and text in RAISED_LETTERS:  # 4,200ᵇ has note b, and is not 4,200 billion
         return [replace(script.marks[0], text=RAISED_LETTERS[text])]
-    if any(char.isalpha() for char in text):
+    if text.isalpha():  # of an ordinal or a shortened word: 1st, Mlle
         return script.marks
+    if any(char.isalpha() for char in text):  # xⁿ⁺¹ is not xn+1
+        letters = ALL_RAISED if shift > 0 else ALL_LOWERED
+        if not all(ord(char) in letters or char == "," for char in text) or not BRACKETS.isdisjoint(text):
+            return script.marks
+        return [replace(mark, text=mark.text.translate(letters)) for mark in script.marks]
     table = RAISED if shift > 0 else LOWERED
     return [replace(mark, text=mark.text.translate(table)) for mark in script.marks]
 
@@ -771,7 +848,10 @@ def _composed(line: LayerLine, leftwards: bool) -> LayerLine:
     text, at = _without_leaders(text, at)
     if at and at[-1] < 0:
         text, at = text[:-1], at[:-1]
-    return replace(line, marks=kept, text=text, at=at)
+    if len(kept) < len(line.marks):
+        return replace(line, marks=kept, text=text, at=at)
+    line.marks, line.text, line.at = kept, text, at  # it stands where it stood
+    return line
 
 
 def _runs_leftwards(marks: Sequence[Mark], kinds: Mapping[str, int], leftwards: bool) -> bool:
@@ -872,13 +952,15 @@ def _even_white(pairs: Sequence[tuple[Mark, Mark]]) -> float:
 
     Figures in columns are no such line: they stand apart as words do, or without letters.
     """
-    if len(pairs) < STRETCHED_LEAST or not all(_is_next(*pair) for pair in pairs):
+    if len(pairs) < EVEN_FIGURES or not all(_is_next(*pair) for pair in pairs):
         return 0.0
     whites = [white for pair in pairs if (white := _white(*pair)) is not None]
     if len(whites) < len(pairs):
         return 0.0
     are_letters = [before.text.isalpha() and mark.text.isalpha() for before, mark in pairs]
     ordered, size = sorted(whites), pairs[0][0].size
+    if len(pairs) < STRETCHED_LEAST and any(are_letters):
+        return 0.0
     usual = (ordered[len(ordered) // 4], ordered[0])  # one pair may be kerned; most words may have one letter
     return next((white for white in usual if _is_even(whites, are_letters, white, size)), 0.0)
 
@@ -889,13 +971,11 @@ def _is_even(whites: Sequence[float], are_letters: Sequence[bool], usual: float,
     wide = [white for white, is_near in zip(whites, near, strict=True) if not is_near]
     letters = sum(is_near and both for is_near, both in zip(near, are_letters, strict=True))
     kerned = sum(white < usual - EVEN_EM * size for white in whites)
-    return (
-        SPACE_EM * size < usual <= EVEN_MOST_EM * size
-        and kerned <= KERNED_SHARE * sum(near)
-        and letters >= EVEN_LETTERS
-        and len(wide) >= EVEN_SPACES
-        and min(wide) > usual + SPACE_EM * size
-    )
+    if not SPACE_EM * size < usual <= EVEN_MOST_EM * size or min(wide, default=math.inf) <= usual + SPACE_EM * size:
+        return False
+    if usual <= EVEN_TIGHT_EM * size and not kerned:  # figures alone, too
+        return sum(near) >= max(EVEN_FIGURES, len(wide))
+    return kerned <= KERNED_SHARE * sum(near) and letters >= EVEN_LETTERS and len(wide) >= EVEN_SPACES
 
 
 def _tracking(pairs: Sequence[tuple[Mark, Mark]]) -> float:
@@ -958,9 +1038,7 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
         if before is not None and _parts_leftwards(before, mark):
             seen.append(None)
         seen.append(mark)
-    kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
-    if any(mark is not None and unicodedata.bidirectional(mark.text[0]) == "AL" for mark in seen):
-        kinds = ["" if kind == "T" else kind for kind in kinds]  # beside figures of Arabic a percent sign is neutral
+    kinds = _kinds(seen)
     if leftwards:
         seen.reverse()
         kinds.reverse()
@@ -977,13 +1055,58 @@ def _logical(marks: Sequence[Mark], leftwards: bool) -> list[Mark | None]:
     return _with_brackets(ordered, leftwards)
 
 
+def _kinds(seen: Sequence[Mark | None]) -> list[str]:
+    """The `direction` of each mark, in the order in which they are seen; that of a sign may follow from its object.
+
+    A program that sets such a line writes each run of one direction as an object of its own: signs among the letters
+    or figures of an object that has no Hebrew or Arabic belong to them, and one in an object of its own does not.
+    """
+    kinds = [direction(mark.text) if mark is not None else "" for mark in seen]
+    if any(mark is not None and unicodedata.bidirectional(mark.text[0]) == "AL" for mark in seen):
+        # Beside figures of Arabic a percent sign and a hyphen are neutral: 1234-555 is read 555-1234.
+        kinds = [
+            "" if mark is not None and unicodedata.bidirectional(mark.text[0]) in ("ET", "ES") else kind
+            for mark, kind in zip(seen, kinds, strict=True)
+        ]
+    objects: dict[int, list[int]] = {}
+    for n, mark in enumerate(seen):
+        if mark is not None:
+            objects.setdefault(id(mark.glyph.run), []).append(n)
+    own = [len(objects[id(mark.glyph.run)]) if mark is not None else 0 for mark in seen]
+    for numbers in objects.values():
+        strong = [n for n in numbers if kinds[n] in ("L", "N", "R")]
+        if len(numbers) < 2 or not strong or any(kinds[n] == "R" for n in numbers):
+            continue
+        kind = "L" if any(kinds[n] == "L" for n in strong) else "N"
+        stop = _end_of_word(seen, strong[0], strong[-1] + 1, numbers[-1] + 1) if kind == "L" else strong[-1] + 1
+        for n in range(strong[0], stop):
+            kinds[n] = kinds[n] if kinds[n] in ("L", "N", "R") else kind
+    for n in range(1, len(seen) - 1):  # 2.0-beta and beta-2.0 look alike
+        is_between = {kinds[n - 1], kinds[n + 1]} == {"L", "N"} and kinds[n] not in ("L", "N", "R")
+        if is_between and seen[n] is not None and own[n] == 1 and min(own[n - 1], own[n + 1]) > 1:
+            kinds[n] = "R"
+    return kinds
+
+
+def _end_of_word(seen: Sequence[Mark | None], first: int, stop: int, last: int) -> int:
+    """Where the signs behind a word end: C++ has them, and Foo(bar); the brackets of (Foo) are not its own."""
+    while stop < last and (mark := seen[stop]) is not None:
+        within = sum(other is not None and other.text in BRACKET_SIGNS for other in seen[first : stop + 1])
+        if mark.text not in "+#" and not (mark.text in BRACKET_SIGNS and within % 2 == 0):
+            break
+        stop += 1
+    return stop
+
+
 def _parts_leftwards(before: Mark, mark: Mark) -> bool:
     """Whether there is a space between two marks of a line with Hebrew or Arabic, which stand side by side."""
     size = min(before.size, mark.size)
     later = max(before, mark, key=lambda mark: mark.number)
-    if abs(mark.number - before.number) == 1 and later.glyph.space == 3:
-        return True
     white = _white(before, mark)
+    is_written = abs(mark.number - before.number) == 1 and later.glyph.space == 3
+    is_touching = white is not None and not before.glyph.is_end_least and abs(white) <= NO_SPACE_EM * size
+    if is_written and not is_touching:  # PDFium may put the space before a bracket behind it
+        return True
     if white is not None and white > -size / 4:
         return white > SPACE_EM * size
     if direction(before.text) == direction(mark.text) == "N":
@@ -1002,7 +1125,7 @@ def _runs(kinds: Sequence[str], leftwards: bool) -> Iterator[tuple[int, int, boo
     ways: list[bool | None] = []
     for n, kind in enumerate(kinds):
         beside = [*kinds[max(0, n - 1) : n], *kinds[n + 1 : n + 2]]
-        belongs = (kind in "ST" and beside == ["N", "N"]) or (kind == "T" and "N" in beside)
+        belongs = (kind in ("S", "T") and beside == ["N", "N"]) or (kind == "T" and "N" in beside)
         if kind == "L" or (leftwards and (kind == "N" or belongs)):
             ways.append(True)
         else:
