@@ -12,17 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
 from ..sheet import LONG, Pixels, Region, crop_region
 from .heights import LOW
-from .ink import ink_of
 from .recognise import ROOM, LineReading, inked_rows
 
 __all__ = ["with_cases"]
 
-SAME_HEIGHT: Final = 0.92  # times the height of tall letters, at least, is a letter that is tall itself; see `LOW`
-ROUND: Final = 0.9  # times as wide as high: an O; a 0 is .58 to .76
 ON_LINE: Final = 0.15  # of a tall letter's height: how far apart the feet of two letters of a row may be
 SAME_ROW: Final = 0.5  # of a region's height: how far apart the middles of two cells of a row may be
 WITNESSES: Final = 3  # tall letters, the nearest ones, tell the size of the type
@@ -38,12 +33,10 @@ LINING: Final = re.compile("[012. ]*[12][012. ]*")
 
 @dataclass(frozen=True, slots=True)
 class _Ink:
-    """The ink of a region: its place on the page, in pixels."""
+    """The rows of a region's ink on the page, in pixels."""
 
-    x: float
     top: float
     bottom: float
-    wide: int
 
     @property
     def high(self) -> float:
@@ -74,8 +67,6 @@ def _read_by_height(pixels: Pixels, regions: Sequence[Region], readings: Sequenc
     row = _median_ink(pixels, regions, beside, n)
     if ink is None or row is None or abs(row.bottom - ink.bottom) > ON_LINE * row.high:
         return readings[n].text
-    if ink.high >= SAME_HEIGHT * row.high:
-        return "O" if text == "0" and ink.wide >= ROUND * ink.high else readings[n].text
     if ink.high > LOW * row.high:
         return readings[n].text
     if "0" in text:
@@ -111,6 +102,4 @@ def _ink_of(pixels: Pixels, region: Region) -> _Ink | None:
     if (begin, end) == (0, len(crop)):
         return None
     top = max(0.0, math.floor(roomy.y - roomy.height / 2))
-    ink = ink_of(crop[begin:end])
-    columns = np.flatnonzero(ink.any(axis=0))
-    return _Ink(region.x, top + begin, top + end, int(columns[-1] - columns[0] + 1))
+    return _Ink(top + begin, top + end)
