@@ -95,7 +95,7 @@ WEB = [
     answer("https://a.example/1.pdf?id=3", PDF, Content_Type="application/pdf"),
     answer("https://a.example/", b"<html>"),
     answer("https://a.example/2.pdf", b"6\r\n%PDF-1\r\n2\r\n.7\r\n0\r\n\r\n", Transfer_Encoding="chunked"),
-    answer("https://a.example/3", gzip.compress(b"%PDF-1.7 three"), Content_Encoding="gzip"),
+    answer("https://a.example/3", gzip.compress(b"%PDF-1.7 ") + gzip.compress(b"three"), Content_Encoding="gzip"),
     answer("https://a.example/4.pdf", PDF, status="206 Partial Content"),
     record("resource", "file:///scans/../5.png", png(1, 1), Content_Type="image/png"),
     record("revisit", "https://a.example/1.pdf?id=3", b"", WARC_Refers_To="<urn:uuid:1>"),

@@ -228,14 +228,17 @@ def _unchunked(body: EntryBytes) -> Iterator[bytes]:
 
 
 def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes that are packed with gzip, in one member or in several."""
     unpacker = zlib.decompressobj(31)
     for piece in pieces:
-        while piece and not unpacker.eof:
+        while piece:
+            if unpacker.eof:
+                unpacker = zlib.decompressobj(31)
             try:
                 yield unpacker.decompress(piece, CHUNK)
             except zlib.error:
                 raise NoDocumentError(NOT_WHOLE) from None
-            piece = unpacker.unconsumed_tail
+            piece = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     if not unpacker.eof:
         raise NoDocumentError(NOT_WHOLE)
 
