@@ -32,7 +32,7 @@ OTHER_VARIABLES = {"OCR_ENV_FILE", "OCR_CA_FILE"}  # read before there are setti
 FLAGS_OF_OTHERS = {
     "--api-key", "--enable-sleep-mode", "--logits-processors", "--max-num-seqs", "--no-enable-prefix-caching",
     "--mm-processor-cache-gb",  # vLLM
-    "--gpus", "--add-host", "--constraint", "--generate", "--cli",  # Docker, pip, Ray, MCP Inspector
+    "--gpus", "--add-host", "--constraint", "--generate", "--cli", "--fd",  # Docker, pip, Ray, MCP Inspector, uvicorn
 }  # fmt: skip
 
 PARSER = build_parser()

@@ -115,9 +115,14 @@ async def stream(
 
 
 async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
-    """Wait until so many requests hold a place and the engine is loaded."""
+    """Wait until so many requests hold a place, the engine is loaded, and it has a page. It may be loaded before."""
     sought = {"queue": queue, "state": "host"}
-    await until_answer(http, "/gpu/status", lambda answer: sought.items() <= answer.json().items())
+
+    def is_reading(answer: httpx2.Response) -> bool:
+        status = answer.json()
+        return sought.items() <= status.items() and status.get("idle_s") is None
+
+    await until_answer(http, "/gpu/status", is_reading)
 
 
 @asynccontextmanager
