@@ -14,14 +14,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 from ..documents.listing import SUFFIX, Unlisted
-from ..documents.paths import READABLE
 from ..documents.reach import Reach, open_named
 from ..errors import OcrError, UnreadableInput
 from .archive_bytes import DAMAGES, MAX_NAME, ArchiveBytes, ArchiveEntry, DamagedError, EntryBytes, whole
-from .files import CHUNK, WHOLE_BYTES, Location, Member, SourceDocument, safe_name, translated
+from .files import CHUNK, WHOLE_BYTES, Location, Member, SourceDocument, may_be_document, safe_name, translated
 from .tar import walk_tar, walk_tar_gz
 from .warc import NoDocumentError, document_in, walk_warc, walk_warc_gz
 
@@ -29,8 +28,10 @@ __all__ = ["INSIDE", "archive_of", "is_archive", "list_members", "member_pieces"
 
 INSIDE: Final = "!/"
 """Between an archive and a name in it, as in the addresses of Java's jar files."""
-_SUFFIX: Final = re.compile(r"\.(?:(tar)|(tar\.gz|tgz)|(warc)|(warc\.gz))$", re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"\.(?:tar|tar\.gz|tgz|warc|warc\.gz)!/", re.IGNORECASE)
+_SUFFIXES: Final = r"\.(tar|tar\.gz|tgz|warc|warc\.gz)"
+_SUFFIX: Final = re.compile(f"{_SUFFIXES}$", re.IGNORECASE)
+_ADDRESS: Final = re.compile(f"{_SUFFIXES}{INSIDE}", re.IGNORECASE)
+_PLACES: Final = re.compile(r"(?:@\d+)+$")  # behind a name that comes again: `name@512`
 
 CURSORS: Final = 8  # open places in tar.gz files of a process: twice what a planner looks into at once
 DAMAGED: Final = "archives that are damaged or end early: what follows is not read"
@@ -44,13 +45,14 @@ def archive_of(source: str) -> str:
 
 def is_archive(name: str) -> bool:
     """Whether a path or a URL is by name an archive."""
-    return _SUFFIX.search(name.partition("?")[0] if "://" in name else name) is not None
+    return _kind_of(name) != ""
 
 
-def _kind_of(name: str) -> Literal["tar", "tar.gz", "warc", "warc.gz"]:
+def _kind_of(name: str) -> str:
+    """The kind of an archive by its name, one of `_WALKS`; empty: it is none."""
     found = _SUFFIX.search(name.partition("?")[0] if "://" in name else name)
-    kinds: Sequence[Literal["tar", "tar.gz", "warc", "warc.gz"]] = ("tar", "tar.gz", "warc", "warc.gz")
-    return next(kind for kind, hit in zip(kinds, found.groups() if found else (), strict=True) if hit)
+    kind = found[1].lower() if found else ""
+    return "tar.gz" if kind == "tgz" else kind
 
 
 # -- listing
@@ -89,7 +91,7 @@ def _described(
         safe, shown = f"{safe}@{found.start}", f"{shown}@{found.start}"
     seen.add(hash(safe))
     address, why = f"{archive.url}{INSIDE}{shown}", found.why
-    if not why and not is_web and not _readable(safe):
+    if not why and not is_web and not may_be_document(_PLACES.sub("", safe)):
         why = SUFFIX
     if why:
         yield Unlisted(address, why)
@@ -102,12 +104,6 @@ def _described(
         renamed=archive.renamed and archive.url.startswith("http"),  # two addresses on the web may be one name
         member=Member(archive.url, found.start, found.length),
     )
-
-
-def _readable(name: str) -> bool:
-    """Whether a name in an archive may be that of a document; `name@512` is the second one of that name."""
-    last = re.sub(r"(?:@\d+)+$", "", name.lower()).rpartition("/")[2]
-    return last.endswith(READABLE) or "." not in last
 
 
 @contextmanager

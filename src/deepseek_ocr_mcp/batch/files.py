@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..documents.paths import path_of_uri
+from ..documents.paths import READABLE, path_of_uri
 from ..errors import BadRequest, InputForbidden, InputNotFound, OcrError
 from ..install import install_command
 
@@ -31,6 +31,7 @@ __all__ = [
     "Member",
     "SourceDocument",
     "lists_in_pages",
+    "may_be_document",
     "pieces",
     "place_of",
     "safe_name",
@@ -287,6 +288,12 @@ def place_of(text: str) -> Location:
     if text[:5].lower() == "file:":
         text = path_of_uri(text)[1]
     return Location(text if _URL.match(text) else os.path.abspath(os.path.expanduser(text)))
+
+
+def may_be_document(name: str) -> bool:
+    """Whether a name may be that of a document. A name without a suffix may be: its planner looks into it."""
+    last = name.lower().rpartition("/")[2]
+    return last.endswith(READABLE) or "." not in last
 
 
 def safe_name(name: str) -> str:

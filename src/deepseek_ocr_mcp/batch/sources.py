@@ -23,11 +23,20 @@ from urllib.parse import unquote
 
 from ..documents.argument import Argument
 from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
-from ..documents.paths import READABLE
 from ..documents.reach import Reach
 from ..errors import BadRequest
 from .archives import is_archive, list_members
-from .files import PAGE, STATE, Location, SourceDocument, lists_in_pages, place_of, safe_name, translated
+from .files import (
+    PAGE,
+    STATE,
+    Location,
+    SourceDocument,
+    lists_in_pages,
+    may_be_document,
+    place_of,
+    safe_name,
+    translated,
+)
 
 __all__ = ["LIST", "SourcePart", "list_part", "parts_of"]
 
@@ -274,7 +283,7 @@ def _list_remote(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
             continue
         if any(each.startswith(".") for each in name.split("/")) or not matches(path):
             continue
-        if any_suffix or _readable(name):
+        if any_suffix or may_be_document(name.partition("?")[0]):
             yield _remote_document(fs, name, facts)
         else:
             yield Unlisted(fs.unstrip_protocol(path), SUFFIX)
@@ -295,12 +304,6 @@ def _remote_document(fs: Any, name: str, facts: dict[str, Any]) -> SourceDocumen
     url, safe = fs.unstrip_protocol(facts["name"]), _safe(name)
     renamed = safe != name or url.startswith("http")  # two addresses on the web may be one name
     return SourceDocument(url, safe, _remote_stamp(facts), False, facts.get("size"), renamed)
-
-
-def _readable(name: str) -> bool:
-    """Whether a name may be that of a document. A name without a suffix may be: its planner looks into it."""
-    last = name.lower().partition("?")[0].rpartition("/")[2]
-    return last.endswith(READABLE) or "." not in last
 
 
 def _safe(name: str) -> str:
