@@ -6,11 +6,12 @@ number. Beside figures and tall letters of its line or row, the height of a lett
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 from ..sheet import LONG, Pixels, Region, crop_region
 from .heights import LOW
@@ -45,10 +46,13 @@ class _Ink:
 
 def with_cases(pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]) -> list[LineReading]:
     """The readings of an upright page; one or two letters alone in their region have the case that their ink shows."""
+    alone = [n for n, each in enumerate(readings) if ALIKE.fullmatch(each.text.strip()) and _is_level(regions[n])]
+    if not alone:
+        return list(readings)
+    page = _Inked.of(pixels, regions, readings)
     out = list(readings)
-    for n, reading in enumerate(readings):
-        if ALIKE.fullmatch(reading.text.strip()) and _is_level(regions[n]):
-            out[n] = replace(reading, text=_read_by_height(pixels, regions, readings, n))
+    for n in alone:
+        out[n] = replace(readings[n], text=page.read_by_height(n, readings[n].text))
     return out
 
 
@@ -56,25 +60,51 @@ def _is_level(region: Region) -> bool:
     return abs(region.angle) <= LEVEL_DEG and not (region.tall and region.length >= LONG * region.thickness)
 
 
-def _read_by_height(pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading], n: int) -> str:
-    """The text of a region, if its ink can be compared with the ink of its row."""
-    text, ink = readings[n].text.strip(), _ink_of(pixels, regions[n])
-    beside = [
-        m
-        for m, other in enumerate(readings)
-        if m != n and _is_witness(other) and abs(regions[m].y - regions[n].y) < SAME_ROW * regions[n].height
-    ]
-    row = _median_ink(pixels, regions, beside, n)
-    if ink is None or row is None or abs(row.bottom - ink.bottom) > ON_LINE * row.high:
-        return readings[n].text
-    if ink.high > LOW * row.high:
-        return readings[n].text
-    if "0" in text:
-        numbers = [m for m, other in enumerate(readings) if LINING.fullmatch(other.text) and m != n]
-        figures = _median_ink(pixels, regions, numbers, n)
-        if figures is None or ink.high > LOW * figures.high:
-            return readings[n].text
-    return text.replace("0", "o").lower()
+@dataclass(frozen=True, slots=True)
+class _Inked:
+    """The regions of a page, whose ink is measured once, and the numbers of those that others are compared with."""
+
+    pixels: Pixels
+    regions: Sequence[Region]
+    witnesses: Sequence[int]
+    """Regions with text that reaches from the line to the height of its tallest letter."""
+    numbers: Sequence[int]
+    """Regions with numbers that tell how high a 0 is."""
+    inks: dict[int, _Ink | None]
+
+    @classmethod
+    def of(cls, pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]) -> Self:
+        witnesses = [n for n, each in enumerate(readings) if _is_witness(each)]
+        numbers = [n for n, each in enumerate(readings) if LINING.fullmatch(each.text)]
+        return cls(pixels, regions, witnesses, numbers, {})
+
+    def read_by_height(self, n: int, given: str) -> str:
+        """The text of a region, if its ink can be compared with the ink of its row; else the given one."""
+        region, ink = self.regions[n], self._ink(n)
+        beside = [m for m in self.witnesses if abs(self.regions[m].y - region.y) < SAME_ROW * region.height]
+        row = self._median_ink(beside, n)
+        if ink is None or row is None or abs(row.bottom - ink.bottom) > ON_LINE * row.high:
+            return given
+        if ink.high > LOW * row.high:
+            return given
+        if "0" in given:
+            figures = self._median_ink(self.numbers, n)
+            if figures is None or ink.high > LOW * figures.high:
+                return given
+        return given.strip().replace("0", "o").lower()
+
+    def _median_ink(self, numbers: Sequence[int], n: int) -> _Ink | None:
+        """The ink of the middle one of the regions that are nearest to a region; None where there is none."""
+        here = self.regions[n]
+        places = ((math.dist((self.regions[m].x, self.regions[m].y), (here.x, here.y)), m) for m in numbers if m != n)
+        near = heapq.nsmallest(WITNESSES, places)
+        inks = [ink for _, m in near if _is_level(self.regions[m]) and (ink := self._ink(m))]
+        return sorted(inks, key=lambda ink: ink.high)[len(inks) // 2] if inks else None
+
+    def _ink(self, n: int) -> _Ink | None:
+        if n not in self.inks:
+            self.inks[n] = _ink_of(self.pixels, self.regions[n])
+        return self.inks[n]
 
 
 def _is_witness(reading: LineReading) -> bool:
@@ -85,13 +115,6 @@ def _is_witness(reading: LineReading) -> bool:
         and bool(WITHOUT_FEET.fullmatch(text))
         and bool(TALL.search(text))
     )
-
-
-def _median_ink(pixels: Pixels, regions: Sequence[Region], numbers: Sequence[int], n: int) -> _Ink | None:
-    """The ink of the middle one of the regions that are nearest to a region; None where there is none."""
-    near = sorted(numbers, key=lambda m: math.dist((regions[m].x, regions[m].y), (regions[n].x, regions[n].y)))
-    inks = [ink for m in near[:WITNESSES] if _is_level(regions[m]) and (ink := _ink_of(pixels, regions[m]))]
-    return sorted(inks, key=lambda ink: ink.high)[len(inks) // 2] if inks else None
 
 
 def _ink_of(pixels: Pixels, region: Region) -> _Ink | None:
