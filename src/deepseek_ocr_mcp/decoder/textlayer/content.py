@@ -675,12 +675,10 @@ def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
     """
     widths: dict[tuple[int, str], list[float]] = {}
     heights: dict[tuple[int, str], float] = {}
-    for glyph in glyphs:
-        run = glyph.run
-        if run.embedded and glyph.text in COMPARED_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0:
-            key = (run.font, glyph.text)
-            widths.setdefault(key, []).append((glyph.box[2] - glyph.box[0]) / run.size)
-            heights[key] = max(heights.get(key, 0.0), (glyph.box[3] - glyph.box[1]) / run.size)
+    for glyph in filter(_is_compared, glyphs):
+        key, size = (glyph.run.font, glyph.text), glyph.run.size
+        widths.setdefault(key, []).append((glyph.box[2] - glyph.box[0]) / size)
+        heights[key] = max(heights.get(key, 0.0), (glyph.box[3] - glyph.box[1]) / size)
     usual = {key: sorted(found)[(len(found) - 1) // 2] for key, found in widths.items()}
     for font, letter in list(usual):
         if letter == "i" and (font, "l") in usual:  # a font may have its only i in the word "final"
@@ -699,18 +697,21 @@ def _doubt_ligatures(glyphs: Sequence[Glyph]) -> None:
 
     for n, glyph in enumerate(glyphs):
         key = (glyph.run.font, glyph.text)
-        if key not in wide or not glyph.run.embedded or not glyph.known:
+        if key not in wide or not glyph.known or not _is_compared(glyph) or more(glyph) < LIGATURE_MORE_EM:
             continue
         if glyph.box[3] - glyph.box[1] < LIGATURE_HIGH * heights[key] * glyph.run.size:
             continue  # a small capital
-        if -TURN_DEG < glyph.run.angle < TURN_DEG and more(glyph) >= LIGATURE_MORE_EM:
-            around = [*glyphs[max(0, n - LIGATURE_AROUND) : n], *glyphs[n + 1 : n + 1 + LIGATURE_AROUND]]
-            like = [
-                other for other in around if other.run.size == glyph.run.size and (other.run.font, other.text) in usual
-            ]
-            own = [other for other in like if other.run is glyph.run]
-            beside = [more(other) for other in (own if len(own) > 1 else like)]
-            glyph.known = not beside or median(beside) > LIGATURE_BESIDE_EM
+        around = [*glyphs[max(0, n - LIGATURE_AROUND) : n], *glyphs[n + 1 : n + 1 + LIGATURE_AROUND]]
+        like = [each for each in around if each.run.size == glyph.run.size and (each.run.font, each.text) in usual]
+        own = [each for each in like if each.run is glyph.run]
+        beside = [more(each) for each in (own if len(own) > 1 else like)]
+        glyph.known = not beside or median(beside) > LIGATURE_BESIDE_EM
+
+
+def _is_compared(glyph: Glyph) -> bool:
+    """Whether the width of a glyph tells about ligatures of its font: an upright letter like theirs, or beside them."""
+    run = glyph.run
+    return run.embedded and glyph.text in COMPARED_LETTERS and -TURN_DEG < run.angle < TURN_DEG and run.size > 0
 
 
 def _thin(box: Box) -> float:
