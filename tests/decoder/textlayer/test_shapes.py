@@ -13,7 +13,8 @@ import pytest
 from PIL import ImageFont
 
 from answering import LayerAnswer, layer_answer
-from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, read_layer
+from deepseek_ocr_mcp.decoder.textlayer.content import Clock, Glyph, Run
+from deepseek_ocr_mcp.decoder.textlayer.layer import PagePlace, _drawn_minuses, read_layer
 from deepseek_ocr_mcp.documents.reader import LayerText
 from pdf_maker import MAP, Sheet, letter_map, pdf, stream
 
@@ -205,3 +206,10 @@ def test_a_tick_of_an_axis_before_a_figure_is_no_minus(take: Take) -> None:
     sheet.rule(119, 80, 119, 120).rule(119, 96, 125, 96).text(127, 100, "5.20 EUR")
     found = take(sheet)
     assert (found.usable, found.remark) == (True, "")
+
+
+def test_a_figure_of_a_run_without_a_size_has_no_minus_and_stops_no_page() -> None:
+    rule = (10.0, 5.0, 16.0, 6.0)
+    figures = [Glyph("5", (17.0, 0.0, 22.0, 9.0), 17.0, 9.0, Run(size=size)) for size in (0.0, 10.0)]
+    assert _drawn_minuses(figures[:1], [rule], Clock(lambda: None)) == []
+    assert [glyph.box for glyph in _drawn_minuses(figures, [rule], Clock(lambda: None))] == [rule]

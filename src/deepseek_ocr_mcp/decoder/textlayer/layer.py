@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -273,22 +273,36 @@ def _drawn_minuses(shown: Sequence[Glyph], rules: Sequence[Box], clock: Clock) -
     found: list[Glyph] = []
     if not 0 < len(short) <= MINUS_MOST:
         return found
-    figures = [glyph for glyph in shown if glyph.text.isdecimal() and abs(glyph.run.angle) < 1]
-    for x1, y1, x2, y2 in short:
+    figures = sorted(
+        (glyph for glyph in shown if glyph.text.isdecimal() and abs(glyph.run.angle) < 1),
+        key=lambda glyph: glyph.box[0],
+    )
+    lefts = [glyph.box[0] for glyph in figures]
+    largest = max((glyph.run.size for glyph in figures), default=0.0)
+    for rule in short:
         clock.tick()
-        for glyph in figures:
-            size = glyph.run.size
-            is_before = MINUS_GAP_EM[0] * size <= glyph.box[0] - x2 <= MINUS_GAP_EM[1] * size
-            high = (glyph.y - (y1 + y2) / 2) / size
-            if is_before and MINUS_EM[0] * size <= x2 - x1 <= MINUS_EM[1] * size and MINUS_UP[0] <= high <= MINUS_UP[1]:
-                touching = sum(
-                    a <= x2 + TOUCH_PT and x1 - TOUCH_PT <= c and b <= y2 + TOUCH_PT and y1 - TOUCH_PT <= d
-                    for a, b, c, d in rules
-                )
-                if touching == 1:
-                    found.append(Glyph("\ufffd", (x1, y1, x2, y2), x1, glyph.y, glyph.run, known=False))
-                break
+        least, most = (rule[2] + gap * largest for gap in MINUS_GAP_EM)
+        near = figures[bisect_left(lefts, least) : bisect_right(lefts, most)]
+        figure = next((glyph for glyph in near if _is_minus(rule, glyph)), None)
+        if figure is not None and sum(_touches(rule, other) for other in rules) == 1:
+            found.append(Glyph("\ufffd", rule, rule[0], figure.y, figure.run, known=False))
     return found
+
+
+def _is_minus(rule: Box, figure: Glyph) -> bool:
+    """Whether a rule is as long, as near to a figure and as high over its baseline as a minus sign."""
+    x1, y1, x2, y2 = rule
+    size = figure.run.size
+    return (
+        MINUS_GAP_EM[0] * size <= figure.box[0] - x2 <= MINUS_GAP_EM[1] * size
+        and MINUS_EM[0] * size <= x2 - x1 <= MINUS_EM[1] * size
+        and MINUS_UP[0] * size <= figure.y - (y1 + y2) / 2 <= MINUS_UP[1] * size
+    )
+
+
+def _touches(rule: Box, other: Box) -> bool:
+    (x1, y1, x2, y2), (a, b, c, d) = rule, other
+    return a <= x2 + TOUCH_PT and x1 - TOUCH_PT <= c and b <= y2 + TOUCH_PT and y1 - TOUCH_PT <= d
 
 
 def _around(boxes: Sequence[tuple[float, ...]]) -> Box | None:
