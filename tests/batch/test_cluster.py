@@ -104,6 +104,7 @@ def surroundings(folder: Path) -> dict[str, str]:
         "OCR_ENGINE": "faults:Noting",
         "FAULTS": str(folder / "faults"),
         "TMPDIR": "/tmp",
+        "RAY_worker_niceness": "0",  # Ray's own 15 starves the readers for minutes beside programs that never wait
     }
 
 
