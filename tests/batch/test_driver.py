@@ -332,19 +332,30 @@ def test_the_files_own_fault_is_final_and_chance_is_not(desk: Desk, capsys: pyte
 
 
 def test_what_was_changed_is_read_again_and_what_was_touched_is_not(desk: Desk) -> None:
-    for name in ("changed.png", "touched.png", "same.png", "lost.png"):
+    for name in ("changed.png", "touched.png", "same.png", "lost.png", "cut.png"):
         desk.scan(name)
     desk.run()
-    before = desk.text("touched.png")
+    before, whole = desk.text("touched.png"), desk.text("cut.png")
     desk.scan("changed.png", b"other bytes")
     desk.scan("touched.png")
     (desk.out / "lost.png.md").unlink()
+    os.truncate(desk.out / "cut.png.md", 3)
     summary = desk.run()
-    assert desk.asked == ["changed.png", "lost.png", "touched.png"]
-    assert desk.units == ["changed.png 1", "lost.png 1"]
-    assert (summary.read, summary.copied) == (2, 0)
-    assert desk.text("touched.png") == before
-    assert desk.run().there == 4
+    assert desk.asked == ["changed.png", "cut.png", "lost.png", "touched.png"]
+    assert desk.units == ["changed.png 1", "cut.png 1", "lost.png 1"]
+    assert (summary.read, summary.copied) == (3, 0)
+    assert (desk.text("touched.png"), desk.text("cut.png")) == (before, whole)
+    assert desk.run().there == 5
+
+
+def test_a_text_that_was_cut_is_given_to_no_other_document(desk: Desk) -> None:
+    desk.scan("a.png", b"the same")
+    desk.run()
+    whole = desk.text("a.png")
+    os.truncate(desk.out / "a.png.md", 3)
+    desk.scan("b.png", b"the same")
+    desk.run()
+    assert desk.text("a.png") == desk.text("b.png") == whole
 
 
 def test_other_questions_and_other_versions_are_other_texts(desk: Desk) -> None:

@@ -23,13 +23,16 @@ from deepseek_ocr_mcp.batch.cluster import cluster
 from deepseek_ocr_mcp.batch.counts import Counts
 from deepseek_ocr_mcp.batch.files import SourceDocument, place_of
 from deepseek_ocr_mcp.batch.ledger import LATER, YOURS, Claim, Ledger
+from deepseek_ocr_mcp.batch.lister import todo_of
 from deepseek_ocr_mcp.batch.manifest import merge_manifest, write_part
 from deepseek_ocr_mcp.batch.plan import Round, Task, from_row, to_row
 from deepseek_ocr_mcp.batch.planner import Planner
 from deepseek_ocr_mcp.batch.reader import ATTEMPTS, RowReader, UnitReader, engine_here, reader_settings
 from deepseek_ocr_mcp.batch.shards import FORMATS, PIECES
+from deepseek_ocr_mcp.batch.sources import parts_of
 from deepseek_ocr_mcp.batch.state import ManifestRow, Options, Unit, UnitText
 from deepseek_ocr_mcp.config import Settings
+from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.engines.base import ReadOptions
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError
 from manifests import rows_of
@@ -104,6 +107,29 @@ def bench(tmp_path: Path) -> Iterator[Any]:
 def test_a_row_comes_back_as_it_was(bench: Any) -> None:
     tasks = [bench.task("a.png", png()), Task(SourceDocument("s3://b/c.pdf", "c.pdf", "7 x", False, 7, True))]
     assert from_row(to_row(tasks)) == tasks
+
+
+@pytest.mark.parametrize("out", ["path", "memory"])
+def test_a_text_counts_as_done_only_where_its_file_has_the_size_that_was_written(out: str, tmp_path: Path) -> None:
+    names = ("cut", "gone", "longer", "old release", "old release, gone", "whole")
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / f"{name}.png").write_bytes(png())
+    place = place_of(str(tmp_path / "out") if out == "path" else f"memory://{tmp_path.name}")
+    parts = parts_of(str(tmp_path / "in"), place, Reach())
+    current = Round(place, OPTIONS, "this run")
+    rows = [
+        ManifestRow(each.url, f"{each.name}.md", version=OPTIONS.version, asked=OPTIONS.asked, stamp=each.stamp,
+                    output_bytes=None if "old" in each.name else 6)
+        for each in todo_of(parts, current)
+    ]  # fmt: skip
+    write_part(place, rows)
+    merge_manifest(place)
+    texts = {"cut": b"whol", "longer": b"whole\n\n", "old release": b"any\n", "whole": b"whole\n"}
+    for name, text in texts.items():
+        place.write(f"{name}.png.md", text)
+    todo = sorted(each.name for each in todo_of(parts, current))
+    assert todo == ["cut.png", "gone.png", "longer.png", "old release, gone.png"]
 
 
 def test_counts_come_back_as_they_were() -> None:

@@ -56,8 +56,9 @@ class Assembler:
         if error := self._too_many_failed(task, facts):
             return self.failed(task, error)
         text = SEPARATOR.join(filter(None, texts))
-        out.write(name + SUFFIX, f"{text}\n".encode("utf-8", "replace"))
-        return self.row(task, output=name + SUFFIX, characters=len(text), **_columns(facts))
+        data = f"{text}\n".encode("utf-8", "replace")
+        out.write(name + SUFFIX, data)
+        return self.row(task, output=name + SUFFIX, output_bytes=len(data), characters=len(text), **_columns(facts))
 
     def shard_document(self, task: Task, parts: Iterable[UnitText]) -> tuple[ManifestRow, ShardDocument | None]:
         """The row of a document that goes into a shard, still without its output, and the document; None: it failed.
@@ -94,33 +95,37 @@ class Assembler:
         """Give a document the text of another one with the same bytes. Returns its row.
 
         Raises:
-            FileNotFoundError: the text is gone.
+            FileNotFoundError: the text is gone, or its file has another size than was written.
         """
         out, name, other = self.current.out, task.source.name, known.output.removesuffix(SUFFIX)
         own = self.row(task)
         if known.failed:
             return replace(own, error_code=known.error_code, error=known.error, copy_of=known.source)
         if known.source == clean(own.source):  # its time has changed, its bytes have not
-            if not out.exists(known.output):
+            if not known.has_output(out.size(known.output)):
                 raise FileNotFoundError(known.output)
             return replace(known, stamp=own.stamp, written=own.written, run=own.run)
         if is_shard(known.output):
             piece = copy_into_piece(out, self.current.options.format, known.output, known.source, own.source)
-            return self._row_of_copy(own, known, piece)
+            return self._row_of_copy(own, known, output=piece)
         figures = f"{name}-figures"
-        text = out.read(known.output).decode("utf-8", "replace")
+        data = out.read(known.output)
+        if not known.has_output(len(data)):
+            raise FileNotFoundError(known.output)
+        text = data.decode("utf-8", "replace")
         if f"]({quote(other.rpartition('/')[2])}-figures/" in text:
             for figure in sorted(out.names(f"{other}-figures")):
                 out.write(f"{figures}/{figure.rpartition('/')[2]}", out.read(figure))
-        out.write(name + SUFFIX, _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace"))
-        return self._row_of_copy(own, known, name + SUFFIX)
+        data = _relinked(text, f"{other}-figures", figures).encode("utf-8", "replace")
+        out.write(name + SUFFIX, data)
+        return self._row_of_copy(own, known, output=name + SUFFIX, output_bytes=len(data))
 
     @staticmethod
-    def _row_of_copy(own: ManifestRow, known: ManifestRow, output: str) -> ManifestRow:
+    def _row_of_copy(own: ManifestRow, known: ManifestRow, **output: Any) -> ManifestRow:
         return replace(
             known,
+            **output,
             source=own.source,
-            output=output,
             bytes=own.bytes,
             seconds=0.0,
             tokens=None,

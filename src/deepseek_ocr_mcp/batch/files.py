@@ -133,6 +133,13 @@ class Location:
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None: there is none."""
+        try:
+            return int(self.fs.info(self.path(name))["size"])
+        except FileNotFoundError:
+            return None
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file so that, whenever the machine stops, the old one is there or the new one.
 

@@ -106,7 +106,7 @@ def _todo(
         if row is not None and row.run == current.run:
             continue  # done by an earlier pass
         is_same = row is not None and document.stamp and row.stamp == document.stamp
-        if row is None or not is_same or not current.is_done(row) or not (row.failed or texts.has(row.output)):
+        if row is None or not is_same or not current.is_done(row) or not (row.failed or texts.has(row)):
             todo.append(document)
         else:
             counts.add_there(row)
@@ -140,7 +140,7 @@ def _owner_of_name(document: SourceDocument, part: SourcePart, ledger: Any) -> s
 
 
 class _Texts:
-    """Which texts are there. Those of a bucket are listed once, and only their hashes are held."""
+    """Which texts are there as they were written. Those of a bucket are listed once, and only hashes are held."""
 
     def __init__(self, out: Location, part: SourcePart) -> None:
         self._out = out
@@ -148,24 +148,25 @@ class _Texts:
         self._hashes: set[int] | None = None
         self._shards: set[str] | None = None
 
-    def has(self, name: str) -> bool:
+    def has(self, row: ManifestRow) -> bool:
+        name = row.output
         if is_shard(name) and not self._out.local:
             if self._shards is None:
                 self._shards = self._out.names(SHARDS) | self._out.names(PIECES)
             return name in self._shards
         is_deep = self._part.own_files and "/" in name  # of an archive in the part
-        if self._out.local or self._part.listed or is_deep:
-            return self._out.exists(name)
+        if self._out.local or self._part.listed or is_deep or row.output_bytes is None:
+            return row.has_output(self._out.size(name))
         if self._hashes is None:
             self._hashes = set()
             prefix = self._part.prefix if self._part.prefix.endswith("/") else ""
             skip = len(self._out.root) + 1
             try:
                 for entry in self._out.entries(prefix.rstrip("/"), deep=not self._part.own_files):
-                    self._hashes.add(hash(entry["name"][skip:]))
+                    self._hashes.add(hash((entry["name"][skip:], entry["size"])))
             except InputNotFound:
                 pass
-        return hash(name) in self._hashes
+        return hash((name, row.output_bytes)) in self._hashes
 
 
 def lost_rows(documents: Iterable[SourceDocument], current: Round) -> Iterator[ManifestRow]:

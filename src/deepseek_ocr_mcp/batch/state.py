@@ -124,10 +124,21 @@ class ManifestRow:
     """When, in seconds since 1970 (UTC)."""
     run: str = ""
     """Names the run that wrote the row."""
+    output_bytes: int | None = None
+    """Of the text's file: one of another size is not the file that was written. None: of a text in a shard, whose name
+    is a hash, and in a row of a release before there was this column."""
 
     @property
     def failed(self) -> bool:
         return bool(self.error)
+
+    def has_output(self, size: int | None) -> bool:
+        """Whether the text's file is whole.
+
+        Args:
+            size: bytes of the file of that name; None: there is none.
+        """
+        return size is not None and self.output_bytes in (None, size)
 
 
 @dataclass(frozen=True, slots=True)
