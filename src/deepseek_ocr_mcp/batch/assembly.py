@@ -56,9 +56,9 @@ class Assembler:
         if error := self._too_many_failed(task, facts):
             return self.failed(task, error)
         text = SEPARATOR.join(filter(None, texts))
-        data = f"{text}\n".encode("utf-8", "replace")
-        out.write(name + SUFFIX, data)
-        return self.row(task, output=name + SUFFIX, output_bytes=len(data), characters=len(text), **_columns(facts))
+        encoded = f"{text}\n".encode("utf-8", "replace")
+        out.write(name + SUFFIX, encoded)
+        return self.row(task, output=name + SUFFIX, output_bytes=len(encoded), characters=len(text), **_columns(facts))
 
     def shard_document(self, task: Task, parts: Iterable[UnitText]) -> tuple[ManifestRow, ShardDocument | None]:
         """The row of a document that goes into a shard, still without its output, and the document; None: it failed.
