@@ -114,7 +114,7 @@ export OCR_CARD=$uuid
 compose=(docker compose --file deploy/compose.gpu.yml --profile one)
 $watch && compose+=(--profile watch)
 # This fetches only missing files. It needs no network where all files are there.
-echo "Fetching the weights that are missing (6.7 GB in all)."
+echo "Fetching the weights that are missing (6.8 GB in all)."
 "${compose[@]}" --profile tools run --rm --build download ||
   fail "The weights could not be fetched." \
     "Run this script again: the download goes on. For a machine without a network, see docs/deployment.md, Air-gapped."

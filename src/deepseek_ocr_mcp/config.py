@@ -60,9 +60,9 @@ class Settings(BaseSettings):
     ocr_model: str = _field(
         "",
         "Engine",
-        "The weights of a vision-language model: a folder or a hub id. Empty: `deepseek-ai/DeepSeek-OCR`, and with "
-        "`OCR_ENGINE=vlm` `lightonai/LightOnOCR-3-1B`. With `OCR_ENGINE=openai`: the model as the endpoints name it. "
-        "Empty: the model that they serve.",
+        "The weights of a vision-language model: a folder or a hub id. Empty: `deepseek-community/DeepSeek-OCR-2` (or "
+        "DeepSeek-OCR, where only that is here), and with `OCR_ENGINE=vlm` `lightonai/LightOnOCR-3-1B`. With "
+        "`OCR_ENGINE=openai`: the model as the endpoints name it. Empty: the model that they serve.",
     )
     ocr_auto_download: bool = _field(
         False,

@@ -118,12 +118,15 @@ def test_the_weights_are_parked_as_soon_as_nobody_waits_and_come_back(shared: Sh
 
 
 async def test_another_model_of_the_table_reads_in_its_modes_and_says_what_it_leaves_out(glm: Path) -> None:
-    async with client("vlm", ocr_model=str(glm), bound_s=600, **SETTINGS) as mcp:
+    async with client("vlm", ocr_model=str(glm), ocr_cache="on", bound_s=600, **SETTINGS) as mcp:
         answer = await read(mcp)
         assert (answer["engine"], answer["model"]) == ("vlm", "GLM-OCR (GLM-OCR)")
         (note,) = answer["notes"]
         assert note["code"] == "not_read"
         assert "GLM-OCR reads a whole page as text" in note["text"]
+        again = await read(mcp)
+        assert again["cached"], "the note holds for the model: a second reading would say the same"
+        assert again["notes"] == [note]
         refused = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "describe"})
         assert refused.is_error
         assert "document, free" in said(refused)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.engines import hub
+from deepseek_ocr_mcp.engines import KNOWN, PREFERRED, hub
 from deepseek_ocr_mcp.engines.hub import download, resolve_model
 from deepseek_ocr_mcp.errors import BadRequest, Busy, EngineUnavailable
 from deepseek_ocr_mcp.install import extra_command
@@ -169,8 +169,8 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def snapshot(home: Path, commit: str, *, main: bool = False) -> Path:
-    repository = home / "hub" / "models--deepseek-ai--DeepSeek-OCR"
+def snapshot(home: Path, commit: str, *, main: bool = False, model: str = MODEL) -> Path:
+    repository = home / "hub" / f"models--{model.replace('/', '--')}"
     if main:
         (repository / "refs").mkdir(parents=True, exist_ok=True)
         (repository / "refs" / "main").write_text(commit)
@@ -216,6 +216,17 @@ def test_a_hub_id_is_looked_up_in_the_cache(home: Path) -> None:
     assert resolve_model(MODEL) is None
     folder = snapshot(home, COMMIT)
     assert resolve_model(MODEL) == folder
+
+
+def test_the_first_deepseek_ocr_reads_where_it_was_fetched_and_the_second_was_not(home: Path) -> None:
+    engine = KNOWN[PREFERRED]
+    assert engine.weights_here("") is None
+    first = snapshot(home, COMMIT)
+    assert engine.weights_here("") == first
+    assert engine.weights_here(engine.weights) is None, "a model that is named is that model"
+    second = snapshot(home, COMMIT, model="deepseek-community/DeepSeek-OCR-2")
+    assert engine.weights_here("") == second
+    assert engine.weights_here(MODEL) == first
 
 
 def test_the_snapshot_of_main_comes_before_newer_ones(home: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from deepseek_ocr_mcp.engines import KNOWN, choose_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.grounding import parse_page
-from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS, model_of_checkpoint, model_of_name
+from deepseek_ocr_mcp.engines.vision_models import VISION_MODELS, model_named, model_of_checkpoint, model_of_name
 from deepseek_ocr_mcp.errors import EngineUnavailable, UnsupportedMode
 from deepseek_ocr_mcp.modes import MODES
 
@@ -341,6 +341,7 @@ def test_every_row_names_a_class_of_the_installed_transformers_and_known_modes()
         assert set(row.remarks) <= set(row.prompts)
         assert "document" in row.prompts, "it is the mode of a request that names none"
         assert model_of_name(row.repositories[0].upper()) is row
+    assert set(model_named("DeepSeek-OCR-2").remarks) == set(MODES) - {"document", "free"}
 
 
 @pytest.mark.parametrize(

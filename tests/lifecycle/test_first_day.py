@@ -111,7 +111,7 @@ async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     assert found["cards"].passed
     assert "NVIDIA H200" in found["cards"].found
     assert found["weights"].remedy == "deepseek-ocr-mcp download"
-    assert "deepseek-ai/DeepSeek-OCR" in found["weights"].found
+    assert "deepseek-community/DeepSeek-OCR-2" in found["weights"].found
 
 
 @pytest.mark.parametrize(

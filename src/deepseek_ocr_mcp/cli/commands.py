@@ -102,7 +102,7 @@ def _file_above(path: str) -> str:
 
 
 def run_download(arguments: argparse.Namespace) -> int:
-    """Fetch the weights of DeepSeek-OCR and print their folder."""
+    """Fetch the weights of a model and print their folder."""
     from ..engines import fetch_weights
 
     bar = ProgressBar(arguments.model)

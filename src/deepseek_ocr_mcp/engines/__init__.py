@@ -17,7 +17,7 @@ from ..install import extra_command
 from ..modes import MODES
 from ..worker.confine import ALL_BUT_SPYING, Rights
 from .precision import choose_precision
-from .vision_models import VISION_MODELS, VisionModel, model_of_name
+from .vision_models import VisionModel, model_named, model_of_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,8 @@ class EngineSpec:
     """The extra of this project that brings `needs`; empty: the base install brings them."""
     weights: str = ""
     """Hub id of the weights that `OCR_MODEL` may replace; empty: they come with a package."""
+    other_weights: tuple[str, ...] = ()
+    """Hub ids of weights that serve as well where `weights` are not here: those of an older model, fetched before."""
     gives_lines: bool = False
     """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
     rights: Rights = ALL_BUT_SPYING
@@ -92,7 +94,8 @@ class EngineSpec:
         """The folder of the weights, if all of them are on this machine. `model` is `OCR_MODEL`."""
         from .hub import resolve_model
 
-        return resolve_model(model or self.weights)
+        names = (model,) if model else (self.weights, *self.other_weights)
+        return next(filter(None, map(resolve_model, names)), None)
 
     def version(self, model: str, precision: str = "auto") -> str:
         """Changes whenever the same page may come out otherwise: with the engine's packages, its weights, ourselves.
@@ -142,8 +145,15 @@ _OF_LINES: Final = frozenset({"document", "ocr", "free", "find"})
 """The modes of an engine that reads lines of text and understands neither pictures nor questions."""
 
 
-def _of_vision(name: str, model: VisionModel) -> EngineSpec:
-    """The engine of vision-language models, for the model that it reads with where `OCR_MODEL` names no other."""
+def _of_vision(name: str, model: VisionModel, *others: VisionModel) -> EngineSpec:
+    """The engine of vision-language models, for the model that it reads with where `OCR_MODEL` names no other.
+
+    Args:
+        name: of the engine.
+        model: the model that is fetched.
+        others: models with the same modes and needs, which it reads with where they are here and `model` is not.
+    """
+    weights, *other_weights = [repository for row in (model, *others) for repository in row.repositories]
     return EngineSpec(
         name,
         "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
@@ -154,7 +164,8 @@ def _of_vision(name: str, model: VisionModel) -> EngineSpec:
         shared_pages=32,
         needs=("torch", "transformers", "safetensors"),
         extra="gpu",
-        weights=model.repositories[0],
+        weights=weights,
+        other_weights=tuple(other_weights),
         # The driver talks to its daemons over sockets, and torch compiles with programs.
         rights=Rights(sockets=True, programs=True),
     )
@@ -163,8 +174,8 @@ def _of_vision(name: str, model: VisionModel) -> EngineSpec:
 KNOWN: Final[dict[str, EngineSpec]] = {
     spec.name: spec
     for spec in (
-        _of_vision("deepseek", VISION_MODELS[0]),
-        _of_vision("vlm", next(row for row in VISION_MODELS if row.name == "LightOnOCR-3")),
+        _of_vision("deepseek", model_named("DeepSeek-OCR-2"), model_named("DeepSeek-OCR")),
+        _of_vision("vlm", model_named("LightOnOCR-3")),
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",

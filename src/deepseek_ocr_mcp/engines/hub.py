@@ -3,7 +3,7 @@
 Imported by the parent, so only the standard library at module level: a model is looked up by the on-disk
 layout of Hugging Face's cache. Only files that are read are fetched, by name, and none of them is code. What
 a broken transfer left is kept, and the next call goes on from there: huggingface_hub itself starts a file
-again in every new process, and the weights are one file of 6.7 GB.
+again in every new process, and the weights are one file of 6.8 GB.
 
 Variables of the hub that are honoured: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN (or the
 token that `hf auth login` kept), HF_HUB_DOWNLOAD_TIMEOUT, HTTPS_PROXY and its like.
@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from ..errors import BadRequest, Busy, EngineUnavailable
 from ..install import extra_command
 from .safetensors_header import read_header
+from .vision_models import model_named
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-__all__ = ["DEFAULT_MODEL", "cache_folders", "download", "resolve_model"]
+__all__ = ["cache_folders", "download", "resolve_model"]
 
 
-DEFAULT_MODEL: Final = "deepseek-ai/DeepSeek-OCR"
+RECOMMENDED: Final = " or ".join(model_named(name).repositories[0] for name in ("DeepSeek-OCR-2", "DeepSeek-OCR"))
 DEFAULT_ENDPOINT: Final = "https://huggingface.co"
 
 INDEX: Final = "model.safetensors.index.json"
@@ -174,7 +175,7 @@ def download(model: str, *, to: str | Path | None = None, on_progress: OnProgres
     if not HUB_ID.fullmatch(model):
         raise BadRequest(
             f"{model!r} is neither a hub id nor a folder with a complete model.",
-            remedy=f"Name one such as {DEFAULT_MODEL}.",
+            remedy=f"Name one such as {RECOMMENDED}.",
         )
     if _offline():
         if to is None and (here := resolve_model(model)) is not None:
@@ -199,7 +200,7 @@ def download(model: str, *, to: str | Path | None = None, on_progress: OnProgres
     if not _complete(place.folder):
         raise EngineUnavailable(
             f"{model} as {endpoint} has it is no complete model.",
-            remedy=f"Use {DEFAULT_MODEL} or deepseek-community/DeepSeek-OCR-2.",
+            remedy=f"Use {RECOMMENDED}.",
         )
     return place.folder
 
@@ -250,7 +251,7 @@ def _listing(model: str, endpoint: str) -> tuple[str, list[_Remote]]:
     if missing or not DIGEST.fullmatch(info.sha or ""):
         raise EngineUnavailable(
             f"{model} has no {' and no '.join(missing) or 'commit'}: it is no model that is read here.",
-            remedy=f"Use {DEFAULT_MODEL} or deepseek-community/DeepSeek-OCR-2.",
+            remedy=f"Use {RECOMMENDED}.",
         )
     return str(info.sha), sorted(files, key=lambda file: file.size)
 
@@ -564,7 +565,7 @@ def _explain(exc: Exception, model: str, endpoint: str) -> EngineUnavailable | N
     if status == 404:
         return EngineUnavailable(
             f"{endpoint} has no {model} (404).",
-            remedy=f"Check the name: {DEFAULT_MODEL} or deepseek-community/DeepSeek-OCR-2.",
+            remedy=f"Check the name: {RECOMMENDED}.",
         )
     if status is not None:
         return EngineUnavailable(f"{endpoint} answered {status} for {model}.", remedy=f"Wait a minute. {AGAIN}")

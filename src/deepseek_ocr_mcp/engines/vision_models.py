@@ -15,7 +15,16 @@ from typing import Any, Final, Literal
 
 from ..modes import MODES
 
-__all__ = ["VISION_MODELS", "MarkupKind", "ViewKind", "VisionModel", "model_of_checkpoint", "model_of_name"]
+__all__ = [
+    "MODEL_REMARKS",
+    "VISION_MODELS",
+    "MarkupKind",
+    "ViewKind",
+    "VisionModel",
+    "model_named",
+    "model_of_checkpoint",
+    "model_of_name",
+]
 
 ViewKind = Literal["v1", "v2", "unlimited", "native"]
 """How a page is cut: as one of DeepSeek-OCR's family, or by the image processor of transformers."""
@@ -76,20 +85,6 @@ _OF_DEEPSEEK_2: Final = frozenset({"document", "free"})
 
 VISION_MODELS: Final[tuple[VisionModel, ...]] = (
     VisionModel(
-        "DeepSeek-OCR",
-        ("deepseek-ai/DeepSeek-OCR",),
-        "deepseekocr",
-        "UnlimitedOcrForConditionalGeneration",  # the same arithmetic, with full attention in every layer
-        _DEEPSEEK_PROMPTS,
-        gpu_mb=8832,  # both are counted in test_deepseek_memory.py
-        looking_mb=2048,
-        licence="MIT",
-        source="README of github.com/deepseek-ai/DeepSeek-OCR; n-gram ban: vLLM's NGramPerReqLogitsProcessor",
-        views="v1",
-        markup="deepseek",
-        ngram=(30, 90),
-    ),
-    VisionModel(
         "DeepSeek-OCR-2",
         ("deepseek-community/DeepSeek-OCR-2", "deepseek-ai/DeepSeek-OCR-2"),
         "deepseekocr2",
@@ -108,6 +103,20 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
             for mode in MODES
             if mode not in _OF_DEEPSEEK_2
         },
+    ),
+    VisionModel(
+        "DeepSeek-OCR",
+        ("deepseek-ai/DeepSeek-OCR",),
+        "deepseekocr",
+        "UnlimitedOcrForConditionalGeneration",  # the same arithmetic, with full attention in every layer
+        _DEEPSEEK_PROMPTS,
+        gpu_mb=8832,  # both are counted in test_deepseek_memory.py
+        looking_mb=2048,
+        licence="MIT",
+        source="README of github.com/deepseek-ai/DeepSeek-OCR; n-gram ban: vLLM's NGramPerReqLogitsProcessor",
+        views="v1",
+        markup="deepseek",
+        ngram=(30, 90),
     ),
     VisionModel(
         "Unlimited-OCR",
@@ -191,6 +200,15 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
 )
 
 
+MODEL_REMARKS: Final = frozenset(remark for row in VISION_MODELS for remark in row.remarks.values())
+"""The sentences that hold for a model, whatever the page: a second reading is no better."""
+
+
+def model_named(name: str) -> VisionModel:
+    """The row of this name."""
+    return next(row for row in VISION_MODELS if row.name == name)
+
+
 def model_of_name(model: str) -> VisionModel | None:
     """The row of a model by its hub id, or by the config.json of a folder; None where it is not in the table.
 
@@ -222,7 +240,7 @@ def model_of_checkpoint(raw: Mapping[str, Any], path: str) -> VisionModel | None
         found += raw["auto_map"].values()
     names = " ".join(_letters(str(name)) for name in found)
     if "unlimitedocr" in names and _layer_types(raw) == {"full_attention"}:
-        return VISION_MODELS[0]  # DeepSeek-OCR, as transformers saves it
+        return model_named("DeepSeek-OCR")  # as transformers saves it
     fitting = [row for row in VISION_MODELS if row.config_name in names]
     longest = max((len(row.config_name) for row in fitting), default=0)
     fitting = [row for row in fitting if len(row.config_name) == longest]

@@ -10,6 +10,7 @@ import anyio
 
 from ..documents.reader import Document, UnreadPart
 from ..engines.base import CPU, ReadOptions
+from ..engines.vision_models import MODEL_REMARKS
 from ..errors import OcrError
 from ..models import Block, Page
 from .codes import Code, shown_codes, with_codes
@@ -146,13 +147,13 @@ class ReadPage:
     @property
     def is_incomplete(self) -> bool:
         """Whether an engine left a part of the page unread. A restart with data of more languages may read it."""
-        return bool(self.remark) and not self.page.source
+        return bool(self.remark) and self.remark not in MODEL_REMARKS and not self.page.source
 
     @property
     def is_cacheable(self) -> bool:
         """Whether the page may go into the cache. Of a text that a model wrote with a remark, a second reading may be
         better."""
-        return self.reading is not None or not self.remark
+        return self.reading is not None or not self.remark or self.remark in MODEL_REMARKS
 
     def seen(self, view: View) -> Self:
         """The page as a request looks at it."""
