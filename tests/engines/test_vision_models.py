@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -109,6 +110,29 @@ def test_a_page_is_read_as_transformers_writes_it_token_for_token(
     for order in ([0, 1, 2], [2, 1, 0]):
         read = reader.read([pages[number] for number in order], DOCUMENT, Caller(), max_new_tokens=TOKENS)
         assert [written.tokens for written in read] == [expected[number] for number in order]
+
+
+@pytest.mark.parametrize("changes", [{}, {"do_rescale": False}, {"do_normalize": False, "rescale_factor": 1 / 127}])
+@pytest.mark.parametrize("name", NATIVE)
+def test_bytes_travel_to_the_card_and_become_the_floats_of_the_image_processor_bit_for_bit(
+    name: str, changes: dict[str, Any], checkpoints: Any, tmp_path: Path
+) -> None:
+    checkpoint = checkpoints(name)
+    shutil.copytree(checkpoint.path, tmp_path / name)
+    settings_file = tmp_path / name / "preprocessor_config.json"
+    settings_file.write_text(json.dumps(json.loads(settings_file.read_text()) | changes))
+    prompts = NativePrompts(replace(checkpoint, path=str(tmp_path / name)))
+    page = PageImage(str(tmp_path / "page.rgb"), 140, 140)
+    (tmp_path / "page.rgb").write_bytes(Random(3).randbytes(140 * 140 * 3))
+    prepared = prompts.prepare(page, "tiny")
+    size = {"longest_edge": 512} if prompts._has_longest_edge else dict(prompts._pictures.size)
+    expected = prompts._pictures(read_page(page.path, 140, 140), size=size, return_tensors="pt")["pixel_values"]
+    assert prepared["pixel_values"].dtype == torch.uint8
+    assert len(prepared["pixel_values"].unique()) == 256
+    for dtype in (torch.float32, torch.bfloat16):
+        found = prompts.pixel_values(prepared["pixel_values"], torch.empty(0, dtype=dtype))
+        assert found.dtype == dtype
+        assert torch.equal(found, expected.to(dtype))
 
 
 def test_unlimited_ocr_looks_back_at_its_prompt_and_a_window_of_its_text(
@@ -310,8 +334,6 @@ def test_the_engine_reads_parks_and_reads_the_same_again_with_a_remark_on_what_i
 def test_a_checkpoint_that_lacks_a_file_is_refused_in_words(
     tmp_path: Path, pages: list[PageImage], checkpoints: Any, name: str, text: str | None, message: str
 ) -> None:
-    import shutil
-
     folder = tmp_path / "GLM-OCR"
     shutil.copytree(checkpoints("GLM-OCR").path, folder)
     config = json.loads((folder / "config.json").read_text())
