@@ -165,7 +165,7 @@ def build_parser() -> _Parser:
     doctor.add_argument(
         "--gpu",
         action="store_true",
-        help="also move a real model through every state on a GPU: load, read, offload, restore, release",
+        help="check a new GPU instead: every state of a real model, and a clone's measurements (up to 75 minutes)",
     )
     _add_helpers(commands)
     return commands.parser
