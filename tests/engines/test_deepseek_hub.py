@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.engines import KNOWN, PREFERRED, choose_engine, hub
+from deepseek_ocr_mcp.engines import KNOWN, PREFERRED, choose_engine, hub, weights_to_fetch
 from deepseek_ocr_mcp.engines.hub import download, resolve_model
 from deepseek_ocr_mcp.errors import BadRequest, Busy, EngineUnavailable
 from deepseek_ocr_mcp.install import extra_command
@@ -252,6 +252,24 @@ def test_the_publishers_files_of_the_default_model_are_the_default_model(home: P
     engine, reason = choose_engine(PREFERRED)
     assert engine.weights_here("") == own
     assert reason == "OCR_ENGINE=deepseek."
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "fetched"),
+    [
+        ("auto", "", KNOWN[PREFERRED].weights),
+        ("auto", MODEL, MODEL),
+        ("deepseek", "/srv/weights", KNOWN[PREFERRED].weights),
+        ("vlm", "", KNOWN["vlm"].weights),
+        ("vlm", "zai-org/GLM-OCR", "zai-org/GLM-OCR"),
+        ("openai", MODEL, KNOWN[PREFERRED].weights),
+        ("rapidocr", "", KNOWN[PREFERRED].weights),
+    ],
+)
+def test_the_model_that_the_settings_name_is_fetched_where_the_command_names_none(
+    engine: str, model: str, fetched: str
+) -> None:
+    assert weights_to_fetch(engine, model) == fetched
 
 
 def test_the_snapshot_of_main_comes_before_newer_ones(home: Path) -> None:

@@ -329,7 +329,7 @@ def _add_download(commands: _Commands) -> None:
         epilog="HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and the usual proxy variables are honoured.",
     )
     download.add_argument(
-        "model", nargs="?", default=PREFERRED_WEIGHTS, help="a hub id (default %(default)s)", metavar="MODEL"
+        "model", nargs="?", help=f"a hub id (default: OCR_MODEL, or else {PREFERRED_WEIGHTS})", metavar="MODEL"
     )
     download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 

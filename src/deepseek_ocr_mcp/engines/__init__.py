@@ -32,6 +32,7 @@ __all__ = [
     "cpu_engine",
     "fetch_weights",
     "missing_packages",
+    "weights_to_fetch",
 ]
 
 _THIS_PROCESS: Final = os.urandom(8).hex()
@@ -284,6 +285,20 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
     except BadRequest:
         return None
     return None if engine.gpu_mb or engine.is_remote else engine
+
+
+def weights_to_fetch(name: str, model: str) -> str:
+    """The hub id of the weights that the settings ask for; the default model's where they ask for none.
+
+    Args:
+        name: `OCR_ENGINE`.
+        model: `OCR_MODEL`; a folder cannot be fetched, and for endpoints it is their name for a model.
+    """
+    from .hub import HUB_ID
+
+    named = KNOWN.get(name)
+    spec = named if named is not None and named.weights else KNOWN[PREFERRED]
+    return model if HUB_ID.fullmatch(model) and (named is None or named is spec) else spec.weights
 
 
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
