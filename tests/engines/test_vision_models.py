@@ -10,11 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_vision
 from calls import Caller
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from deepseek_ocr_mcp.engines import KNOWN, choose_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
@@ -31,7 +33,13 @@ from deepseek_ocr_mcp.engines.deepseek.checkpoint import Checkpoint, read_checkp
 from deepseek_ocr_mcp.engines.deepseek.engine import MODEL_PATH, DeepSeekEngine  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.generate import ModelReader  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.preprocess import read_page  # noqa: E402
-from deepseek_ocr_mcp.engines.deepseek.prompts import NativePrompts, encode_prompt, normalised  # noqa: E402
+from deepseek_ocr_mcp.engines.deepseek.prompts import (  # noqa: E402
+    NativePrompts,
+    coloured,
+    encode_prompt,
+    levels_of,
+    normalised,
+)
 from deepseek_ocr_mcp.engines.deepseek.slots import Sampling  # noqa: E402
 from deepseek_ocr_mcp.engines.deepseek.weights import ParkedModel  # noqa: E402
 
@@ -208,6 +216,22 @@ def test_the_chat_template_gets_the_arguments_that_the_publisher_names_and_no_ot
         tokenizer.chat_template = before
     assert ids == ([tokenizer.convert_tokens_to_ids("<|grounding|>")] if thinks else []) + plain
     assert ids[start : start + 3] == [checkpoint.config.image_token_id] * 3
+
+
+@pytest.mark.parametrize("name", ["LightOnOCR-3-1B", "PaddleOCR-VL", "GLM-OCR"])
+def test_pixels_travel_as_bytes_and_are_on_the_card_what_the_image_processor_makes_of_them(
+    name: str, checkpoints: Any, tmp_path: Path
+) -> None:
+    chance = np.random.default_rng(3)
+    picture = chance.integers(0, 256, (333, 517, 3), dtype=np.uint8)
+    (tmp_path / "noise.rgb").write_bytes(picture.tobytes())
+    prompts = NativePrompts(checkpoints(name))
+    prepared = prompts.prepare(PageImage(str(tmp_path / "noise.rgb"), 517, 333), "auto")["pixel_values"]
+    assert prepared.dtype == torch.uint8
+    expected = prompts._pictures(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
+    levels = levels_of(prompts._pictures)
+    assert torch.equal(coloured(prepared, levels), expected)
+    assert torch.equal(coloured(prepared, levels.bfloat16()), expected.bfloat16())
 
 
 def test_a_picture_has_as_many_pixels_as_the_row_and_the_checkpoint_allow(checkpoints: Any, tmp_path: Path) -> None:

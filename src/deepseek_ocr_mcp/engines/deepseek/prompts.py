@@ -27,7 +27,9 @@ __all__ = [
     "DeepSeekPrompts",
     "NativePrompts",
     "PromptMaker",
+    "coloured",
     "encode_prompt",
+    "levels_of",
     "normalised",
     "prompt_for",
     "prompts_for",
@@ -182,6 +184,34 @@ def _with_picture(table: Any, ids: Sequence[int], start: int, seen: torch.Tensor
 # -- models with an image processor and a chat template
 
 
+def levels_of(pictures: Any) -> torch.Tensor:
+    """`(3, 256)`: the levels of each colour as an image processor of transformers gives them to the model.
+
+    Its own arithmetic makes them, so that bytes may travel to the card, not floats.
+
+    Args:
+        pictures: a `transformers` image processor of the kind that works with NumPy.
+    """
+    levels: Any = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (3, 256, 1)).copy()
+    if pictures.do_rescale:
+        levels = pictures.rescale(image=levels, scale=pictures.rescale_factor)
+    if pictures.do_normalize:
+        levels = pictures.normalize(image=levels, mean=pictures.image_mean, std=pictures.image_std)
+    return torch.as_tensor(np.asarray(levels, dtype=np.float32)).reshape(3, 256)
+
+
+def coloured(numbers: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Pixels of 8 bits as a model takes them, in their own shape.
+
+    Args:
+        numbers: `(pictures or patches, …)`, where each has its red, then its green, then its blue values.
+        levels: `(3, 256)`, of the device and dtype of the model; see `levels_of`.
+    """
+    colours = numbers.view(len(numbers), 3, -1).int()
+    colours += 256 * torch.arange(3, dtype=torch.int32, device=numbers.device)[:, None]
+    return levels.reshape(-1).index_select(0, colours.view(-1)).view(numbers.shape)
+
+
 class NativePrompts:
     """See `PromptMaker`."""
 
@@ -203,6 +233,7 @@ class NativePrompts:
                 f"{checkpoint.path} does not say how its pictures are cut: it has no usable preprocessor_config.json.",
                 remedy="Fetch the model again with: deepseek-ocr-mcp download",
             ) from exc
+        self._levels = levels_of(self._pictures)
         self.longest = self._most_pixels("auto") // self._patch**2 + 100  # the picture, and a question
         blank = {token for text in BLANK_PIECES for token in self._tokenizer.encode(text, add_special_tokens=False)}
         self._blank = frozenset(blank)
@@ -220,7 +251,7 @@ class NativePrompts:
         return min([area, *(side**2 for side in (edge, row_edge) if side)])
 
     def prepare(self, page: PageImage, resolution: str) -> dict[str, Any]:
-        """The arguments of `get_image_features` for a page, on the host."""
+        """The arguments of `get_image_features` for a page, on the host, with pixels of 8 bits."""
         image: Image.Image = read_page(page.path, page.width, page.height)
         most = self._most_pixels(resolution)
         if self._has_longest_edge:
@@ -228,8 +259,9 @@ class NativePrompts:
         else:
             most *= self._checkpoint.row.frames
             size = {"shortest_edge": min(most, int(dict(self._pictures.size)["shortest_edge"])), "longest_edge": most}
-        prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt"))
-        return prepared
+        as_levels = {"do_rescale": False, "do_normalize": False}
+        prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt", **as_levels))
+        return prepared | {"pixel_values": prepared["pixel_values"].to(torch.uint8)}
 
     def prompts(self, model: Any, prepared: Sequence[dict[str, Any]], options: ReadOptions) -> list[Prompt]:
         """The pages and their question; one after the other, because no two pictures need be of a size."""
@@ -240,7 +272,8 @@ class NativePrompts:
         table = model.model.language_model.embed_tokens
         device, dtype = table.weight.device, table.weight.dtype
         grid = prepared.get("image_grid_thw")
-        arguments: dict[str, Any] = {"pixel_values": prepared["pixel_values"].to(device, dtype)}
+        pixels = coloured(prepared["pixel_values"].to(device), self._levels.to(device, dtype))
+        arguments: dict[str, Any] = {"pixel_values": pixels}
         if grid is None:
             arguments["image_sizes"] = [tuple(map(int, size)) for size in prepared["image_sizes"]]
         else:
