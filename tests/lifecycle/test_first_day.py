@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from manager_house import House
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 PAGE = PageImage("/nowhere", 10, 10)
-NAMES = list(first_day.NAMES[3:])
+BEFORE, NAMES = list(first_day.NAMES[:3]), list(first_day.NAMES[3:])
 
 
 @pytest.fixture
@@ -96,6 +97,12 @@ async def test_an_error_ends_the_checks_at_its_step() -> None:
     assert list(await checked(House(cards=[100], opens=True))) == ["load"]
 
 
+def test_the_checklist_names_the_checks_in_their_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "first-day-on-a-gpu.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \d+ \| `([^`]+)` \|", page, re.MULTILINE) == BEFORE + NAMES
+    assert re.findall(r"^- `([^`]+)`: `(?:python|pytest)", page, re.MULTILINE) == [one.name for one in CLONE_COMMANDS]
+
+
 async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -111,7 +118,7 @@ async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     assert all(check.is_skipped and check.found == "Not run, because of 'cards'." for check in skipped)
     nvml.add_card(name="NVIDIA H200", free_mb=140_000)
     found = {check.name: check async for check in gpu_checks(Settings(), tmp_path)}
-    assert list(found) == ["cards", "torch", "weights"]
+    assert list(found) == BEFORE
     assert found["cards"].passed
     assert "NVIDIA H200" in found["cards"].found
     assert found["weights"].remedy == "deepseek-ocr-mcp download"

@@ -1,4 +1,4 @@
-"""Measures and tests a card with the programs of a clone: the last three steps of docs/first-day-on-a-gpu.md.
+"""Measures and tests a card with the programs of a clone: the longer commands of docs/first-day-on-a-gpu.md.
 
 Each is a process in a group of its own that gets no secret. It ends with its check: at its bound, or when the caller
 goes away. Only the clone that this package is installed from is run, never a folder that happens to be the current one.

@@ -20,14 +20,16 @@ from ...modes import MODES, RESOLUTIONS
 from ..base import PageImage, ReadOptions
 from ..loops import LoopGuard
 from .checkpoint import IMAGE, Checkpoint
-from .preprocess import Floats, Kind, Pixels, Views, cut_views, level_table, read_page
+from .preprocess import Kind, Pixels, Views, cut_views, level_table, read_page
 from .slots import Prompt
 
 __all__ = [
     "DeepSeekPrompts",
     "NativePrompts",
     "PromptMaker",
+    "coloured",
     "encode_prompt",
+    "levels_of",
     "normalised",
     "prompt_for",
     "prompts_for",
@@ -182,6 +184,34 @@ def _with_picture(table: Any, ids: Sequence[int], start: int, seen: torch.Tensor
 # -- models with an image processor and a chat template
 
 
+def levels_of(pictures: Any) -> torch.Tensor:
+    """`(3, 256)`: the levels of each colour as an image processor of transformers gives them to the model.
+
+    Its own arithmetic makes them, so that bytes may travel to the card, not floats.
+
+    Args:
+        pictures: a `transformers` image processor of the kind that works with NumPy.
+    """
+    levels: Any = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (3, 256, 1)).copy()
+    if pictures.do_rescale:
+        levels = pictures.rescale(image=levels, scale=pictures.rescale_factor)
+    if pictures.do_normalize:
+        levels = pictures.normalize(image=levels, mean=pictures.image_mean, std=pictures.image_std)
+    return torch.as_tensor(np.asarray(levels, dtype=np.float32)).reshape(3, 256)
+
+
+def coloured(numbers: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Pixels of 8 bits as a model takes them, in their own shape.
+
+    Args:
+        numbers: `(pictures or patches, …)`, where each has its red, then its green, then its blue values.
+        levels: `(3, 256)`, of the device and dtype of the model; see `levels_of`.
+    """
+    colours = numbers.view(len(numbers), 3, -1).int()
+    colours += 256 * torch.arange(3, dtype=torch.int32, device=numbers.device)[:, None]
+    return levels.reshape(-1).index_select(0, colours.view(-1)).view(numbers.shape)
+
+
 class NativePrompts:
     """See `PromptMaker`."""
 
@@ -203,20 +233,10 @@ class NativePrompts:
                 f"{checkpoint.path} does not say how its pictures are cut: it has no usable preprocessor_config.json.",
                 remedy="Fetch the model again with: deepseek-ocr-mcp download",
             ) from exc
-        self._levels = self._level_table()
+        self._levels = levels_of(self._pictures)
         self.longest = self._most_pixels("auto") // self._patch**2 + 100  # the picture, and a question
         blank = {token for text in BLANK_PIECES for token in self._tokenizer.encode(text, add_special_tokens=False)}
         self._blank = frozenset(blank)
-
-    def _level_table(self) -> Floats:
-        """The 256 levels of each colour as the model takes them, `(3, 256)`, by the processor's own arithmetic."""
-        pictures = self._pictures
-        levels = np.tile(np.arange(256, dtype=np.uint8), (3, 1, 1))
-        if pictures.do_rescale:
-            levels = pictures.rescale(levels, pictures.rescale_factor)
-        if pictures.do_normalize:
-            levels = pictures.normalize(levels, pictures.image_mean, pictures.image_std)
-        return np.asarray(levels, dtype=np.float32).reshape(3, 256)
 
     @property
     def _has_longest_edge(self) -> bool:
@@ -231,7 +251,7 @@ class NativePrompts:
         return min([area, *(side**2 for side in (edge, row_edge) if side)])
 
     def prepare(self, page: PageImage, resolution: str) -> dict[str, Any]:
-        """The arguments of `get_image_features` for a page, on the host, with its pixels as 8-bit levels."""
+        """The arguments of `get_image_features` for a page, on the host, with pixels of 8 bits."""
         image: Image.Image = read_page(page.path, page.width, page.height)
         most = self._most_pixels(resolution)
         if self._has_longest_edge:
@@ -239,23 +259,9 @@ class NativePrompts:
         else:
             most *= self._checkpoint.row.frames
             size = {"shortest_edge": min(most, int(dict(self._pictures.size)["shortest_edge"])), "longest_edge": most}
-        levels = {"do_rescale": False, "do_normalize": False}  # the card does both, by the table
-        prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt", **levels))
-        prepared["pixel_values"] = prepared["pixel_values"].to(torch.uint8)  # patches come as floats of whole numbers
-        return prepared
-
-    def pixel_values(self, levels: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """What the image processor would have given, of the device and dtype of `like`.
-
-        Args:
-            levels: 8 bits, in the shape of `pixel_values`: a picture `(1, 3, height, width)`, or patches in which the
-                colours follow each other.
-            like: a tensor of the model.
-        """
-        table = torch.from_numpy(self._levels).to(like.device, like.dtype).view(-1)
-        first = torch.tensor([0, 256, 512], dtype=torch.int32, device=like.device)  # of each colour in the table
-        places = levels.to(like.device).view(len(levels), 3, -1).int() + first[:, None]
-        return table.index_select(0, places.view(-1)).view(levels.shape)
+        as_levels = {"do_rescale": False, "do_normalize": False}
+        prepared: dict[str, Any] = dict(self._pictures(image, size=size, return_tensors="pt", **as_levels))
+        return prepared | {"pixel_values": prepared["pixel_values"].to(torch.uint8)}
 
     def prompts(self, model: Any, prepared: Sequence[dict[str, Any]], options: ReadOptions) -> list[Prompt]:
         """The pages and their question; one after the other, because no two pictures need be of a size."""
@@ -264,9 +270,10 @@ class NativePrompts:
     def _prompt(self, model: Any, prepared: dict[str, Any], options: ReadOptions) -> Prompt:
         """The page and its question, the picture's vectors in the place of the placeholders."""
         table = model.model.language_model.embed_tokens
-        device = table.weight.device
+        device, dtype = table.weight.device, table.weight.dtype
         grid = prepared.get("image_grid_thw")
-        arguments: dict[str, Any] = {"pixel_values": self.pixel_values(prepared["pixel_values"], table.weight)}
+        pixels = coloured(prepared["pixel_values"].to(device), self._levels.to(device, dtype))
+        arguments: dict[str, Any] = {"pixel_values": pixels}
         if grid is None:
             arguments["image_sizes"] = [tuple(map(int, size)) for size in prepared["image_sizes"]]
         else:
