@@ -21,7 +21,7 @@ from support import BOUND_S, alive
 pytestmark = pytest.mark.anyio
 
 TABLE = "| on a GPU | ours | target | claim |\n| --- | ---: | ---: | ---: |\n"
-ROW = "| restore, s | 0.31 | 0.40 | holds |\n"
+ROW = "| restore, s | 0.31 | 0.40 | holds |\n| context, MiB | 420 | | |\n"
 SLEEP = "import time; time.sleep(10**6)"
 
 
@@ -36,14 +36,17 @@ async def run(folder: Path, script: str, *arguments: str, bound_s: float = BOUND
 async def test_a_benchmark_is_right_if_it_has_figures_of_a_card_and_every_claim_holds(tmp_path: Path) -> None:
     good = await run(tmp_path, f"print({'| a | b |' + chr(10) + TABLE + ROW + chr(10) + '| later | 1 | 2 | x |'!r})")
     assert good.passed
-    assert good.found.startswith("restore, s: 0.31, 0.40, holds (")
+    assert good.found.startswith("restore, s: 0.31, 0.40, holds; context, MiB: 420 (")
     broken = await run(tmp_path, f"print({TABLE + ROW + ROW.replace('holds', BROKEN)!r})")
     assert not broken.passed
     assert BROKEN in broken.found
     assert "by hand" in broken.remedy
     empty = await run(tmp_path, f"print({TABLE + '| restore, s | | | |'!r}); print('No GPU was at hand.')")
     assert not empty.passed
-    assert "No GPU was at hand." in empty.found
+    assert "restore, s: no figure" in empty.found
+    nothing = await run(tmp_path, "print('other words')")
+    assert not nothing.passed
+    assert "other words" in nothing.found
     ended = await run(tmp_path, f"print({TABLE + ROW!r}); raise SystemExit('out of memory')")
     assert not ended.passed
 

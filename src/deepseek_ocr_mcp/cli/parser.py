@@ -323,7 +323,7 @@ def _add_server_commands(commands: _Commands) -> None:
 def _add_download(commands: _Commands) -> None:
     download = commands.add(
         "download",
-        "Fetch DeepSeek-OCR-2's weights (6.8 GB), or the missing part of them.",
+        "Fetch the weights of a GPU's model (DeepSeek-OCR-2: 6.8 GB), or the missing part of them.",
         run_download,
         settings=False,
         epilog="HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and the usual proxy variables are honoured.",

@@ -29,6 +29,7 @@ __all__ = ["CLONE_COMMANDS", "CloneCommand", "clone_checks", "own_clone"]
 KEPT_BYTES: Final = 1 << 20  # of the output, from its end; a benchmark prints some ten thousand
 CARD_TABLE: Final = "| on a GPU"  # begins the table of a benchmark's claims on a card
 BROKEN: Final = "DOES NOT HOLD"  # a benchmark's words for a claim that is not kept
+UNMEASURED: Final = "no figure"
 REMEDY: Final = "Run it by hand in the clone, and report what it prints: docs/first-day-on-a-gpu.md."
 
 
@@ -95,9 +96,9 @@ def _obstacle(command: CloneCommand, clone: Path | None, failed: str) -> str:
 async def _run(command: CloneCommand, clone: Path) -> Check:
     began = anyio.current_time()
     output, status = b"", None
-    with anyio.move_on_after(command.bound_s):
-        async with _started([sys.executable, *command.arguments], clone) as process:
-            assert process.stdout is not None
+    async with _started([sys.executable, *command.arguments], clone) as process:
+        assert process.stdout is not None
+        with anyio.move_on_after(command.bound_s):  # not around the start: asyncio leaves pipes open where that is cut
             async for piece in process.stdout:
                 output = (output + piece)[-KEPT_BYTES:]
             status = await process.wait()
@@ -107,8 +108,10 @@ async def _run(command: CloneCommand, clone: Path) -> Check:
         found = f"It took longer than {math.ceil(command.bound_s)} s and was ended."
         return Check(command.name, passed=False, found=found, remedy=REMEDY)
     results = _last_line(text) if command.runs_tests else _card_rows(text)
-    shown = " passed" in results if command.runs_tests else bool(results) and BROKEN not in results
-    good = status == 0 and shown
+    if command.runs_tests:
+        good = status == 0 and " passed" in results
+    else:
+        good = status == 0 and results != "" and BROKEN not in results and UNMEASURED not in results
     return Check(command.name, good, f"{results or _last_line(text)} ({seconds:.0f} s)", "" if good else REMEDY)
 
 
@@ -133,15 +136,14 @@ async def _started(arguments: Sequence[str], folder: Path) -> AsyncIterator[anyi
 
 
 def _card_rows(text: str) -> str:
-    """The rows of the table of claims on a card, `claim: figure, target, verdict`; empty without figures."""
+    """The rows of the table of claims on a card, `claim: figure, target, verdict`; empty without the table."""
     lines = text.partition(CARD_TABLE)[2].splitlines()[2:]
     rows = []
     for line in lines:
         if not line.startswith("|"):
             break
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        if all(cells):
-            rows.append(f"{name}: {', '.join(cells)}")
+        rows.append(f"{name}: {', '.join(filter(None, cells)) if cells and cells[0] else UNMEASURED}")
     return "; ".join(rows)
 
 
