@@ -91,7 +91,7 @@ def drawn_at(*parts: Locator) -> list[FloatRect]:
 
 
 def point_at(nodes: Locator) -> None:
-    """Have the pointer pass over each of these, by events: what has no place at the moment cannot be pointed at else."""
+    """Have the pointer pass over each of these, by events: the mouse cannot reach a node that has no place just now."""
     nodes.evaluate_all(
         """(nodes) => {
             for (const node of nodes)
