@@ -90,6 +90,17 @@ def drawn_at(*parts: Locator) -> list[FloatRect]:
     return [place for place in places if place is not None]
 
 
+def point_at(nodes: Locator) -> None:
+    """Have the pointer pass over each of these, by events: the mouse cannot reach a node that has no place just now."""
+    nodes.evaluate_all(
+        """(nodes) => {
+            for (const node of nodes)
+                for (const kind of ["pointerover", "mouseover", "mousemove", "mouseout"])
+                    node.dispatchEvent(new PointerEvent(kind, { bubbles: true }));
+        }"""
+    )
+
+
 class Site(Protocol):
     """What a page is opened of. `also`, if it has it: other addresses that it may speak to."""
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from browser.rig import WAIT_MS, AppHost, Shown, Visitor, drawn_at, grave_faults
+from browser.rig import WAIT_MS, AppHost, Shown, Visitor, drawn_at, grave_faults, point_at
 from support import HttpServer, as_base64, png, tiff, written
 
 pytestmark = pytest.mark.browser
@@ -247,8 +247,7 @@ def test_nothing_that_a_model_writes_comes_to_life(
     expect(shown.text).to_contain_text("The end of the hostile page.")
     for tab in shown.app.get_by_role("tab").all():
         tab.click()
-        for node in shown.app.locator("#text-view a, #text-view td, #text-view [data-block]").all():
-            node.hover(force=True)
+        point_at(shown.app.locator("#text-view a, #text-view td, #text-view [data-block]"))
     shown.app.get_by_role("tab", name="Text").click()
     for frame in shown.page.frames:
         assert frame.evaluate("window.__pwned") is None

@@ -18,7 +18,7 @@ from fake_vllm import fake_vllm
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults, limited
+from browser.rig import TOLD_ANYWAY, WAIT_MS, Visitor, drawn_at, grave_faults, limited, point_at
 from deepseek_ocr_mcp import __version__
 from deepseek_ocr_mcp.edges.http import uploads  # which has errors of its own
 from deepseek_ocr_mcp.errors import OcrError
@@ -641,8 +641,7 @@ def test_nothing_that_a_model_writes_comes_to_life(visitor: Visitor, serve: Serv
     expect(shown(page)).to_contain_text("The end of the hostile page.")
     for tab in page.get_by_role("tab").all():
         tab.click()
-        for node in page.locator("#text-view a, #text-view td, #text-view [data-block]").all():
-            node.hover(force=True)
+        point_at(page.locator("#text-view a, #text-view td, #text-view [data-block]"))
     page.get_by_role("tab", name="Text").click()
     expect(shown(page)).to_contain_text("The end of the hostile page.")
     assert page.evaluate("window.__pwned") is None
