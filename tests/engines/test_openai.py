@@ -23,6 +23,7 @@ from deepseek_ocr_mcp.config import Settings, load_settings
 from deepseek_ocr_mcp.engines import KNOWN, choose_engine, cpu_engine
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.loops import LONGEST_PIECE, TextGuard
+from deepseek_ocr_mcp.engines.vision_models import MODEL_REMARKS, remarks_of_endpoint
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.lifecycle.remote.answers import (
     MAX_RETRY_AFTER_S,
@@ -39,7 +40,7 @@ from deepseek_ocr_mcp.lifecycle.remote.names import served_name
 from deepseek_ocr_mcp.lifecycle.remote.request import merged, page_request, refused_names
 from deepseek_ocr_mcp.lifecycle.remote.settings import endpoint_settings
 from deepseek_ocr_mcp.lifecycle.remote.trouble import Address, Facts, Server
-from deepseek_ocr_mcp.modes import RESOLUTIONS
+from deepseek_ocr_mcp.modes import MODES, RESOLUTIONS
 
 # -- addresses
 
@@ -469,3 +470,23 @@ def test_where_a_text_is_cut_up_on_its_way_makes_no_difference(text: str, seed: 
     cut_pieces = any(pieces.add(char) for char in text)
     assert cut_whole == cut_pieces
     assert not cut_whole or whole.kept == pieces.kept
+
+
+@pytest.mark.parametrize(
+    ("names", "noted"),
+    [
+        ("deepseek-ai/DeepSeek-OCR", set()),
+        ("ocr deepseek-ai/DeepSeek-OCR-2", set(MODES) - {"document", "free"}),
+        ("deepseek_ocr2:latest", set(MODES) - {"document", "free"}),
+        ("baidu/Unlimited-OCR", set(MODES)),
+        ("ocr", set()),
+    ],
+)
+def test_a_served_model_that_is_asked_with_anothers_prompt_is_remarked_on(names: str, noted: set[str]) -> None:
+    found = remarks_of_endpoint(names)
+    assert set(found) == noted
+    assert set(found.values()) <= MODEL_REMARKS, "the page may be kept: a second reading would say the same"
+    page, completion = PageImage("", 9, 9), Completion("Words", "stop", 3)
+    for mode in MODES:
+        read = parse_page(page, ReadOptions(mode), Facts("m", grounding=True, remarks=found), completion)
+        assert read.remark == found.get(mode, "")

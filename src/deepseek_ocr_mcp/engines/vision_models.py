@@ -25,7 +25,7 @@ __all__ = [
     "model_named",
     "model_of_checkpoint",
     "model_of_name",
-    "model_of_served_name",
+    "remarks_of_endpoint",
 ]
 
 ViewKind = Literal["v1", "v2", "unlimited", "native"]
@@ -202,7 +202,15 @@ VISION_MODELS: Final[tuple[VisionModel, ...]] = (
 )
 
 
-MODEL_REMARKS: Final = frozenset(remark for row in VISION_MODELS for remark in row.remarks.values())
+_ASKED_AS_DEEPSEEK: Final = {
+    row.name: f"{row.name} was asked with the prompt of DeepSeek-OCR, which its publisher does not name; something "
+    "may be missing or wrong."
+    for row in VISION_MODELS
+    if row.markup != "deepseek"
+}
+MODEL_REMARKS: Final = frozenset(
+    {remark for row in VISION_MODELS for remark in row.remarks.values()} | set(_ASKED_AS_DEEPSEEK.values())
+)
 """The sentences that hold for a model, whatever the page: a second reading is no better."""
 
 
@@ -211,15 +219,18 @@ def model_named(name: str) -> VisionModel:
     return next(row for row in VISION_MODELS if row.name == name)
 
 
-def model_of_served_name(names: str) -> VisionModel | None:
-    """The row of a model that an endpoint serves; None where its names are not those of the table.
+def remarks_of_endpoint(names: str) -> Mapping[str, str]:
+    """By mode: a sentence where DeepSeek-OCR's prompt is not the one that the publisher of the served model names.
 
     Args:
-        names: the name that it is asked by, and the name behind it.
+        names: the name that the model is asked by, and the name behind it.
     """
     letters = _letters(names)
     fitting = [row for row in VISION_MODELS if re.search(rf"{row.config_name}(?!\d)", letters)]
-    return max(fitting, key=lambda row: len(row.config_name), default=None)
+    row = max(fitting, key=lambda row: len(row.config_name), default=None)
+    if row is None:
+        return {}
+    return row.remarks if row.markup == "deepseek" else dict.fromkeys(MODES, _ASKED_AS_DEEPSEEK[row.name])
 
 
 def model_of_name(model: str) -> VisionModel | None:

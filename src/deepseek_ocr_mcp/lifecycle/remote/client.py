@@ -30,7 +30,7 @@ import httpx2
 
 from ...engines.base import PageImage, ReadOptions
 from ...engines.loops import TextGuard
-from ...engines.vision_models import model_of_served_name
+from ...engines.vision_models import remarks_of_endpoint
 from ...errors import EngineUnavailable, InputTooLarge, OcrError
 from ...install import extra_command
 from ...modes import RESOLUTIONS
@@ -151,9 +151,8 @@ class Client:
         return _DEEPSEEK.search(names) is not None if prompts == "auto" else prompts == "deepseek"
 
     def _remarks(self, names: str) -> Mapping[str, str]:
-        """By mode: where DeepSeek-OCR's prompts are not those of the model's publisher."""
-        row = model_of_served_name(names) if self._has_grounding(names) else None
-        return {} if row is None or row.markup != "deepseek" else row.remarks
+        """By mode: a sentence for the caller about the prompt that the model gets."""
+        return remarks_of_endpoint(names) if self._has_grounding(names) else {}
 
     def _chosen(self, listed: Any) -> tuple[dict[str, Any], str]:
         """The entry of the model to use, and the name under which to ask for it."""
