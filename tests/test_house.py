@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edges": {"edges", "service", "", *GROUND},
     "app": {"app", "edges", "service", "lifecycle", "documents", "engines", "worker", "gpu", *GROUND},
     "batch": {"batch", "app", "service", "gpu", "documents", "engines", "", *GROUND},
-    "cli": {"cli", "batch", "app", "service", "lifecycle.first_day", "documents", "engines", "", *GROUND},
+    "cli": {"cli", "batch", "app", "service", "documents", "engines", "", *GROUND},
 }
 CHILD_ONLY = (
     "decoder",

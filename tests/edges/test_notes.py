@@ -10,7 +10,10 @@ from typing import Any, get_args
 
 import pytest
 
-from deepseek_ocr_mcp.models import NoteCode
+from deepseek_ocr_mcp.engines.vision_models import model_named
+from deepseek_ocr_mcp.models import NoteCode, OcrRequest, Page
+from deepseek_ocr_mcp.service.answer import page_notes
+from deepseek_ocr_mcp.service.work import ReadPage
 from pdf_maker import born_digital, pdf, scanned, stream
 from support import Call, as_base64, blocking_client, facts, png, said, tiff
 
@@ -202,3 +205,16 @@ def test_a_page_that_fails_costs_that_page_of_a_file_and_of_a_folder(
         assert "40x11" in text
         assert "40x12" in text
     assert "Page 2: " in (tmp_path / "out" / "index.md").read_text()
+
+
+def test_a_page_that_a_model_left_early_or_blank_says_so_beside_what_is_true_of_the_model() -> None:
+    remark = model_named("DeepSeek-OCR-2").remarks["ocr"]
+    read = [
+        ReadPage(Page(page=1, width=9, height=9, text="x", finish="loop"), "deepseek", "m", "cpu", remark),
+        ReadPage(Page(page=2, width=9, height=9, text="x", finish="stop"), "deepseek", "m", "cpu", remark),
+        ReadPage(Page(page=3, width=9, height=9, text="", finish="stop"), "deepseek", "m", "cpu", remark),
+    ]
+    notes = {(note.code, note.pages): note.text for note in page_notes(read, OcrRequest(image="", mode="ocr"))}
+    assert set(notes) == {("not_read", "1-3"), ("not_read", "1"), ("blank", "3")}
+    assert notes["not_read", "1-3"] == remark
+    assert "repeat itself" in notes["not_read", "1"]

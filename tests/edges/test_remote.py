@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import ssl
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx2
 import pytest
 from fake_vllm import FakeVllm, fake_vllm
 from mcp import Client
 from PIL import Image
 
+from deepseek_ocr_mcp.engines.vision_models import model_named
 from deepseek_ocr_mcp.errors import BadRequest
 from deepseek_ocr_mcp.modes import MODES
-from support import BOUND_S, Watch, as_base64, client, echo, facts, png, said, tiff, written
+from forked import run_program
+from support import BOUND_S, Watch, as_base64, client, echo, facts, http_server, png, said, tiff, written
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +91,37 @@ async def test_prompts_can_be_chosen_and_a_served_name_does_not_hide_the_model()
             await read(mcp)
     asked = [one["messages"][0]["content"][1]["text"] for one in (*alias.requests, *unknown.requests)]
     assert asked == ["Free OCR.", MODES["free"].question(in_words=True), "Free OCR."]
+
+
+async def test_an_answer_to_a_prompt_that_the_models_publisher_does_not_name_says_so_at_every_edge(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "page.png").write_bytes(png())
+    remark = model_named("DeepSeek-OCR-2").remarks["ocr"]
+    expected = [{"code": "not_read", "text": remark, "pages": "1"}]
+    with fake_vllm("ocr", root="deepseek-ai/DeepSeek-OCR-2") as vllm, fake_vllm() as first:
+        async with remote(vllm, ocr_cache="on") as mcp:
+            result = await mcp.call_tool("ocr_image", {"image": PAGE, "mode": "ocr"})
+            assert facts(result)["notes"] == expected
+            assert remark in said(result)
+            again = await read(mcp, mode="ocr")
+            assert (again["cached"], again["notes"]) == (True, expected)
+            assert not (await read(mcp, mode="document")).get("notes")
+        async with remote(first) as mcp:
+            assert not (await read(mcp, mode="ocr")).get("notes"), "its publisher names the prompt"
+        environment = {"OCR_REMOTE_URL": vllm.url}
+        with http_server("openai", **environment) as server:
+            async with httpx2.AsyncClient(timeout=BOUND_S) as http:
+                files = {"file": ("page.png", png(), "image/png")}
+                answer = await http.post(f"{server.root}/ocr", files=files, data={"mode": "ocr"})
+        assert answer.json()["notes"] == expected
+        command = partial(run_program, ["ocr", str(tmp_path / "page.png"), "--mode", "ocr"], text=True, timeout=BOUND_S)
+        done = await anyio.to_thread.run_sync(
+            partial(command, env={**os.environ, "OCR_ENGINE": "openai", **environment})
+        )
+        assert remark in done.stderr
+        assert done.returncode == 0
+        assert echo() in done.stdout
 
 
 async def test_a_page_is_sent_exactly_or_where_that_is_large_as_jpeg_and_shrunk_where_it_is_asked_for() -> None:

@@ -15,6 +15,7 @@ from calls import Caller
 
 from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
 from deepseek_ocr_mcp.engines.host import EngineHost
+from deepseek_ocr_mcp.engines.vision_models import model_named
 from deepseek_ocr_mcp.errors import EngineUnavailable, GpuBusy, GpuLost
 
 torch = pytest.importorskip("torch")
@@ -56,6 +57,26 @@ def test_opening_calls_nothing_of_cudas_so_that_the_card_can_still_be_chosen() -
         assert calls  # or the test would see nothing
     finally:
         sys.setprofile(None)
+
+
+@pytest.mark.parametrize(("mode", "is_named"), [("document", True), ("free", True), ("ocr", False), ("find", False)])
+def test_the_default_model_remarks_on_a_mode_whose_prompt_its_publisher_does_not_name(
+    second: DeepSeekEngine, tmp_path: Path, mode: str, is_named: bool
+) -> None:
+    (tmp_path / "page.rgb").write_bytes(bytes(range(256)) * 300)
+    [page] = second.read([PageImage(str(tmp_path / "page.rgb"), 160, 160)], ReadOptions(mode, "x"), Caller())
+    assert page.remark == ("" if is_named else model_named("DeepSeek-OCR-2").remarks[mode])
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> DeepSeekEngine:
+    folder = tiny_deepseek.make_v2(tmp_path_factory.mktemp("engine") / "tiny-v2", original=True)
+    engine = DeepSeekEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MODEL_PATH, str(folder))
+        patch.setattr(module, "usable_cores", lambda: 1)
+        engine.load("cpu", Caller())
+    return engine
 
 
 def test_what_was_opened_reads_like_what_was_loaded(tmp_path: Path) -> None:

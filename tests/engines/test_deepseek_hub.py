@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from deepseek_ocr_mcp.engines import KNOWN, PREFERRED, hub
+from deepseek_ocr_mcp.engines import KNOWN, PREFERRED, choose_engine, hub, weights_to_fetch
 from deepseek_ocr_mcp.engines.hub import download, resolve_model
 from deepseek_ocr_mcp.errors import BadRequest, Busy, EngineUnavailable
 from deepseek_ocr_mcp.install import extra_command
@@ -227,6 +227,49 @@ def test_the_first_deepseek_ocr_reads_where_it_was_fetched_and_the_second_was_no
     second = snapshot(home, COMMIT, model="deepseek-community/DeepSeek-OCR-2")
     assert engine.weights_here("") == second
     assert engine.weights_here(MODEL) == first
+
+
+def test_a_server_keeps_the_weights_that_it_began_with_and_says_how_to_change_them(home: Path) -> None:
+    """Pages that the first model reads must not be kept as pages of the second, which was fetched meanwhile."""
+    nothing, reason = choose_engine(PREFERRED)
+    assert (nothing, reason) == (KNOWN[PREFERRED], "OCR_ENGINE=deepseek.")
+    first = snapshot(home, COMMIT)
+    engine, reason = choose_engine(PREFERRED)
+    version = engine.version("")
+    snapshot(home, COMMIT, model="deepseek-community/DeepSeek-OCR-2")
+    assert engine.weights_here("") == first
+    assert engine.version("") == version
+    for words in ("It reads with DeepSeek-OCR,", "download", f"OCR_MODEL={MODEL}"):
+        assert words in reason
+    again, reason = choose_engine(PREFERRED)
+    assert (again.weights, reason) == ("deepseek-community/DeepSeek-OCR-2", "OCR_ENGINE=deepseek.")
+    assert not choose_engine(PREFERRED, model=MODEL)[0].about_weights, "the operator chose it"
+
+
+def test_the_publishers_files_of_the_default_model_are_the_default_model(home: Path) -> None:
+    snapshot(home, COMMIT)
+    own = snapshot(home, COMMIT, model="deepseek-ai/DeepSeek-OCR-2")
+    engine, reason = choose_engine(PREFERRED)
+    assert engine.weights_here("") == own
+    assert reason == "OCR_ENGINE=deepseek."
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "fetched"),
+    [
+        ("auto", "", KNOWN[PREFERRED].weights),
+        ("auto", MODEL, MODEL),
+        ("deepseek", "/srv/weights", KNOWN[PREFERRED].weights),
+        ("vlm", "", KNOWN["vlm"].weights),
+        ("vlm", "zai-org/GLM-OCR", "zai-org/GLM-OCR"),
+        ("openai", MODEL, KNOWN[PREFERRED].weights),
+        ("rapidocr", "", KNOWN[PREFERRED].weights),
+    ],
+)
+def test_the_model_that_the_settings_name_is_fetched_where_the_command_names_none(
+    engine: str, model: str, fetched: str
+) -> None:
+    assert weights_to_fetch(engine, model) == fetched
 
 
 def test_the_snapshot_of_main_comes_before_newer_ones(home: Path) -> None:

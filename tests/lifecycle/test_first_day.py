@@ -14,6 +14,7 @@ from deepseek_ocr_mcp.engines.base import PageImage
 from deepseek_ocr_mcp.gpu.causes import TorchBuild
 from deepseek_ocr_mcp.gpu.probe import GpuProbe
 from deepseek_ocr_mcp.lifecycle import first_day
+from deepseek_ocr_mcp.lifecycle.clone_checks import CLONE_COMMANDS
 from deepseek_ocr_mcp.lifecycle.first_day import WORD, Check, checks_on_a_card, draw_page, gpu_checks
 from deepseek_ocr_mcp.worker.client import WorkerDied
 from fake_nvml import FakeNvml
@@ -23,8 +24,7 @@ from manager_house import House
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("virtual_time")]
 
 PAGE = PageImage("/nowhere", 10, 10)
-BEFORE = ["cards", "torch", "weights"]
-NAMES = ["load", "read", "recorded steps", "offload", "restore", "same text", "release"]
+BEFORE, NAMES = list(first_day.NAMES[:3]), list(first_day.NAMES[3:])
 
 
 @pytest.fixture
@@ -100,6 +100,7 @@ async def test_an_error_ends_the_checks_at_its_step() -> None:
 def test_the_checklist_names_the_checks_in_their_order() -> None:
     page = (Path(__file__).parents[2] / "docs" / "first-day-on-a-gpu.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| \d+ \| `([^`]+)` \|", page, re.MULTILINE) == BEFORE + NAMES
+    assert re.findall(r"^- `([^`]+)`: `(?:python|pytest)", page, re.MULTILINE) == [one.name for one in CLONE_COMMANDS]
 
 
 async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
@@ -111,7 +112,10 @@ async def test_before_loading_the_card_torch_and_the_weights_are_looked_at(
     monkeypatch.setattr("deepseek_ocr_mcp.engines.hub.cache_folders", list)
     [nothing] = [check async for check in gpu_checks(Settings(), tmp_path)]
     assert (nothing.name, nothing.passed) == ("cards", False)
-    assert [check async for check in card_checks(Settings())] == [nothing]
+    first, *skipped = [check async for check in card_checks(Settings())]
+    assert first == nothing
+    assert [check.name for check in skipped] == [*first_day.NAMES[1:], *(one.name for one in CLONE_COMMANDS)]
+    assert all(check.is_skipped and check.found == "Not run, because of 'cards'." for check in skipped)
     nvml.add_card(name="NVIDIA H200", free_mb=140_000)
     found = {check.name: check async for check in gpu_checks(Settings(), tmp_path)}
     assert list(found) == BEFORE

@@ -75,13 +75,23 @@ async def running_service(settings: Settings, children: HeadStart | None = None)
 
 
 async def card_checks(settings: Settings) -> AsyncIterator[Check]:
-    """The checks of `doctor --gpu`, one by one; see `lifecycle.first_day`."""
-    from ..lifecycle.first_day import gpu_checks
+    """The checks of `doctor --gpu`, one by one, also those that are skipped; see `lifecycle.first_day`."""
+    from ..lifecycle.clone_checks import clone_checks, own_clone
+    from ..lifecycle.first_day import NAMES, Check, gpu_checks
 
+    made, faults = set(), []
     with private_folder() as folder:
         async with aclosing(gpu_checks(settings, Path(folder))) as checks:
             async for check in checks:
+                made.add(check.name)
+                faults += [] if check.passed else [repr(check.name)]
                 yield check
+    failed = " and ".join(faults)
+    skipped = [name for name in NAMES if name not in made]
+    for name in skipped:
+        yield Check(name, passed=True, found=f"Not run, because of {failed}.", is_skipped=True)
+    async for check in clone_checks(own_clone(), failed if skipped else ""):
+        yield check
 
 
 async def serve_stdio(settings: Settings, wire: int | None = None) -> NoReturn:

@@ -103,15 +103,17 @@ def _file_above(path: str) -> str:
 
 def run_download(arguments: argparse.Namespace) -> int:
     """Fetch the weights of a model and print their folder."""
-    from ..engines import fetch_weights
+    from ..engines import fetch_weights, weights_to_fetch
 
-    bar = ProgressBar(arguments.model)
+    settings = settings_from(arguments)
+    model = arguments.model or weights_to_fetch(settings.ocr_engine, settings.ocr_model)
+    bar = ProgressBar(model)
 
     def progress(done: int, total: int) -> None:
         bar.draw(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB")
 
     try:
-        folder = fetch_weights(arguments.model, to=arguments.to, on_progress=progress)
+        folder = fetch_weights(model, to=arguments.to, on_progress=progress)
     finally:
         bar.clear()
     print(folder)

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
@@ -61,6 +60,10 @@ class _Checklist:
         self.is_sound &= sound
         print(f"{'ok  ' if sound else 'FIX '} {part:<16} {found}" + (f"\n     → {remedy}" if remedy else ""))
 
+    def skip(self, part: str, reason: str) -> None:
+        """Print a part that was not looked at, with the reason."""
+        print(f"skip {part:<16} {reason}")
+
 
 async def _examine(settings: Settings) -> int:
     from ..app.run import running_service
@@ -80,12 +83,13 @@ async def _examine(settings: Settings) -> int:
 
 async def _examine_gpu(settings: Settings) -> int:
     """The checks of docs/first-day-on-a-gpu.md."""
-    from ..documents.private import private_folder
-    from ..lifecycle.first_day import gpu_checks
+    from ..app.run import card_checks
 
     checks = _Checklist()
-    with private_folder() as folder:
-        async for check in gpu_checks(settings, Path(folder)):
+    async for check in card_checks(settings):
+        if check.is_skipped:
+            checks.skip(check.name, check.found)
+        else:
             checks.line(check.passed, check.name, check.found, check.remedy)
     return 0 if checks.is_sound else EngineUnavailable.exit_code
 

@@ -165,7 +165,7 @@ def build_parser() -> _Parser:
     doctor.add_argument(
         "--gpu",
         action="store_true",
-        help="also move a real model through every state on a GPU: load, read, offload, restore, release",
+        help="check a new GPU instead: every state of a real model, and a clone's measurements (up to 75 minutes)",
     )
     _add_helpers(commands)
     return commands.parser
@@ -323,13 +323,13 @@ def _add_server_commands(commands: _Commands) -> None:
 def _add_download(commands: _Commands) -> None:
     download = commands.add(
         "download",
-        "Fetch DeepSeek-OCR-2's weights (6.8 GB), or the missing part of them.",
+        "Fetch the weights of a GPU's model (DeepSeek-OCR-2: 6.8 GB), or the missing part of them.",
         run_download,
         settings=False,
         epilog="HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and the usual proxy variables are honoured.",
     )
     download.add_argument(
-        "model", nargs="?", default=PREFERRED_WEIGHTS, help="a hub id (default %(default)s)", metavar="MODEL"
+        "model", nargs="?", help=f"a hub id (default: OCR_MODEL, or else {PREFERRED_WEIGHTS})", metavar="MODEL"
     )
     download.add_argument("--to", metavar="DIR", help="put the files here instead of the hub's cache")
 

@@ -32,6 +32,7 @@ __all__ = [
     "cpu_engine",
     "fetch_weights",
     "missing_packages",
+    "weights_to_fetch",
 ]
 
 _THIS_PROCESS: Final = os.urandom(8).hex()
@@ -76,14 +77,33 @@ class EngineSpec:
     def for_model(self, model: str) -> EngineSpec:
         """The same engine with the modes and the memory of the model that `OCR_MODEL` names, where it is in the table.
 
+        Where it names none, the weights are chosen here, once for the life of a server: a model that is fetched later
+        must not count as the one that read the pages of before.
+
         Args:
-            model: `OCR_MODEL`; empty: as it is.
+            model: `OCR_MODEL`; empty: the first of `weights` and `other_weights` that is here, else as it is.
         """
-        if self.extra != "gpu" or not model:
+        if self.extra != "gpu":
             return self
+        if not model:
+            here = next((name for name in (self.weights, *self.other_weights) if self.weights_here(name)), None)
+            return self if here is None else replace(self, weights=here, other_weights=())
         folder = None if (row := model_of_name(model)) else self.weights_here(model)
         row = row or (model_of_name(str(folder)) if folder else None)
         return self if row is None else replace(self, modes=row.modes, gpu_mb=row.gpu_mb)
+
+    @property
+    def about_weights(self) -> str:
+        """A sentence where another model reads because the default one is not here; else empty."""
+        if not self.weights or not self.is_known:
+            return ""
+        here, default = model_of_name(self.weights), model_of_name(KNOWN[self.name].weights)
+        if here is None or default is None or here is default:
+            return ""
+        return (
+            f"It reads with {here.name}, whose weights are here; those of {default.name}, the default, are not. To "
+            f"change that, run `deepseek-ocr-mcp download` and start again; to keep it, set OCR_MODEL={self.weights}."
+        )
 
     @property
     def is_remote(self) -> bool:
@@ -226,13 +246,16 @@ def choose_engine(
         BadRequest: nothing is known by that name.
     """
     if name == "auto":
-        preferred = KNOWN[PREFERRED].for_model(model)
-        obstacle = _obstacle(preferred, model, gpu, cards) or trouble(preferred).removesuffix(".")
+        preferred = KNOWN[PREFERRED]
+        if not (obstacle := _missing_part(preferred, gpu)):
+            preferred = preferred.for_model(model)
+            obstacle = _obstacle(preferred, model, cards) or trouble(preferred).removesuffix(".")
         if obstacle:
             return KNOWN[EMBEDDED], f"OCR_ENGINE is auto: the embedded engine, because {obstacle}."
-        return preferred, "OCR_ENGINE is auto: a GPU, torch and the weights are here."
+        return preferred, _reason("OCR_ENGINE is auto: a GPU, torch and the weights are here.", preferred)
     if name in KNOWN:
-        return KNOWN[name].for_model(model), f"OCR_ENGINE={name}."
+        spec = KNOWN[name].for_model(model)
+        return spec, _reason(f"OCR_ENGINE={name}.", spec)
     module, _, cls = name.partition(":")
     if module and cls.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return EngineSpec(cls, name, frozenset(MODES)), f"OCR_ENGINE={name}."
@@ -264,6 +287,20 @@ def cpu_engine(name: str, *, model: str = "", gpu: str = "auto") -> EngineSpec |
     return None if engine.gpu_mb or engine.is_remote else engine
 
 
+def weights_to_fetch(name: str, model: str) -> str:
+    """The hub id of the weights that the settings ask for; the default model's where they ask for none.
+
+    Args:
+        name: `OCR_ENGINE`.
+        model: `OCR_MODEL`; a folder cannot be fetched, and for endpoints it is their name for a model.
+    """
+    from .hub import HUB_ID
+
+    named = KNOWN.get(name)
+    spec = named if named is not None and named.weights else KNOWN[PREFERRED]
+    return model if HUB_ID.fullmatch(model) and (named is None or named is spec) else spec.weights
+
+
 def fetch_weights(model: str, *, to: str | None = None, on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Fetch what is missing of a model's weights; see `hub.download`.
 
@@ -282,12 +319,21 @@ def missing_packages(spec: EngineSpec) -> list[str]:
     return [name for name in spec.needs if find_spec(name) is None]
 
 
-def _obstacle(spec: EngineSpec, model: str, gpu: str, cards: Callable[[], Sequence[Card]]) -> str:
-    """Why this GPU engine cannot be used here; the cheap questions first."""
+def _reason(reason: str, spec: EngineSpec) -> str:
+    return f"{reason} {spec.about_weights}".rstrip()
+
+
+def _missing_part(spec: EngineSpec, gpu: str) -> str:
+    """Why this GPU engine cannot be used here, by the cheap questions: they are asked at every start."""
     if gpu.lower() == "cpu":
         return "OCR_GPU=cpu"
     if missing := missing_packages(spec):
         return f"{' and '.join(missing)} are not installed (this installs them: {extra_command(spec.extra)})"
+    return ""
+
+
+def _obstacle(spec: EngineSpec, model: str, cards: Callable[[], Sequence[Card]]) -> str:
+    """Why this GPU engine cannot be used here, where all packages are; the cheap questions first."""
     if spec.weights_here(model) is None:
         return f"the weights of {model or spec.weights} are not here (deepseek-ocr-mcp download fetches them)"
     found = cards()

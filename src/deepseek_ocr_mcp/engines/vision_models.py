@@ -8,6 +8,7 @@ needs modes, memory and hub ids, the child needs the rest.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "model_named",
     "model_of_checkpoint",
     "model_of_name",
+    "model_of_served_name",
 ]
 
 ViewKind = Literal["v1", "v2", "unlimited", "native"]
@@ -207,6 +209,17 @@ MODEL_REMARKS: Final = frozenset(remark for row in VISION_MODELS for remark in r
 def model_named(name: str) -> VisionModel:
     """The row of this name."""
     return next(row for row in VISION_MODELS if row.name == name)
+
+
+def model_of_served_name(names: str) -> VisionModel | None:
+    """The row of a model that an endpoint serves; None where its names are not those of the table.
+
+    Args:
+        names: the name that it is asked by, and the name behind it.
+    """
+    letters = _letters(names)
+    fitting = [row for row in VISION_MODELS if re.search(rf"{row.config_name}(?!\d)", letters)]
+    return max(fitting, key=lambda row: len(row.config_name), default=None)
 
 
 def model_of_name(model: str) -> VisionModel | None:

@@ -1,8 +1,8 @@
-"""Checks the promises that only a real card can prove: ten checks, each with its finding and a remedy.
+"""Checks the promises that only a real card can prove, each with its finding and a remedy.
 
 The checks move a real model in a real worker through every state: load, read, offload, restore, read again, release. If
-a check fails that later checks depend on, the later ones are left out. `deepseek-ocr-mcp doctor --gpu` prints the
-checks; docs/first-day-on-a-gpu.md says which findings are right.
+a check fails that later checks depend on, the later ones are skipped. `deepseek-ocr-mcp doctor --gpu` prints them, and
+those of `clone_checks`; docs/first-day-on-a-gpu.md says which findings are right.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .base import PagesRead
 from .manager import ModelManager
 from .memory import card_request
 
-__all__ = ["Check", "checks_on_a_card", "draw_page", "gpu_checks"]
+__all__ = ["NAMES", "Check", "checks_on_a_card", "draw_page", "gpu_checks"]
 
 WORD: Final = "HELLO 42"
 LINES: Final = (WORD, "HOLE 24", "EEL 24", "HEEL 22", "OLE 44", "ELLE 2", "LOO 242", "HOHO 424")
@@ -37,6 +37,11 @@ LINES: Final = (WORD, "HOLE 24", "EEL 24", "HEEL 22", "OLE 44", "ELLE 2", "LOO 2
 ENOUGH_TOKENS: Final = 24  # a step is recorded once it has run 16 times
 RESTORE_S: Final = 1.0  # the promise of docs/gpu-management.md, on PCIe 4 with 16 lanes or better
 LEFT_MB: Final = 64  # MiB by which two measurements of an idle card may differ
+
+NAMES: Final = (
+    "cards", "torch", "weights", "load", "read", "recorded steps", "offload", "restore", "same text", "release",
+)  # fmt: skip
+"""The checks in their order. All after the first error are skipped."""
 
 _LETTERS: Final = {
     "H": ("10001", "10001", "10001", "11111", "10001", "10001", "10001"),
@@ -57,8 +62,9 @@ class Check:
     name: str
     passed: bool
     found: str
-    """A sentence, with the figures."""
+    """A sentence, with the figures; of a check that was skipped, the reason."""
     remedy: str = ""
+    is_skipped: bool = False
 
 
 def draw_page(path: Path) -> PageImage:
@@ -131,7 +137,7 @@ async def _before_loading(settings: Settings, probe: GpuProbe) -> AsyncIterator[
     folder = await anyio.to_thread.run_sync(engine.weights_here, settings.ocr_model)
     missing = f"The weights of {settings.ocr_model or engine.weights} are not on this machine."
     remedy = "" if folder else "deepseek-ocr-mcp download"
-    yield Check("weights", folder is not None, str(folder or missing), remedy)
+    yield Check("weights", folder is not None, f"{folder or missing} {engine.about_weights}".rstrip(), remedy)
 
 
 def _lists_a_card(cards: Sequence[Gpu], note: str, engine: EngineSpec, settings: Settings) -> Check:

@@ -147,6 +147,8 @@ def page_notes(read: Sequence[ReadPage], request: OcrRequest) -> list[Note]:
     """
     pages: dict[tuple[NoteCode, str], list[int]] = {}
     for page in read:
+        if page.is_about_model:  # told beside the reason for its end, or for its emptiness
+            pages.setdefault(("not_read", page.remark), []).append(page.page.page)
         if (about := _about(page, request)) is not None:
             pages.setdefault(about, []).append(page.page.page)
         if page.codes_seen:
@@ -172,7 +174,7 @@ def _about(page: ReadPage, request: OcrRequest) -> tuple[NoteCode, str] | None:
     """The code and the sentence of a page's note; None for a page that was read in full."""
     if page.error is not None:
         return "page_failed", str(page.error)
-    if page.remark:
+    if page.remark and not page.is_about_model:
         if page.page.source:
             return "layer_incomplete", page.remark
         return "no_text_layer" if page.engine == TEXT_LAYER else "not_read", page.remark

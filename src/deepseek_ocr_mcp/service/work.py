@@ -147,13 +147,18 @@ class ReadPage:
     @property
     def is_incomplete(self) -> bool:
         """Whether an engine left a part of the page unread. A restart with data of more languages may read it."""
-        return bool(self.remark) and self.remark not in MODEL_REMARKS and not self.page.source
+        return bool(self.remark) and not self.is_about_model and not self.page.source
+
+    @property
+    def is_about_model(self) -> bool:
+        """Whether the remark holds for the model, whatever the page."""
+        return self.remark in MODEL_REMARKS
 
     @property
     def is_cacheable(self) -> bool:
         """Whether the page may go into the cache. Of a text that a model wrote with a remark, a second reading may be
         better."""
-        return self.reading is not None or not self.remark or self.remark in MODEL_REMARKS
+        return self.reading is not None or not self.remark or self.is_about_model
 
     def seen(self, view: View) -> Self:
         """The page as a request looks at it."""

@@ -144,6 +144,7 @@ def parse_page(page: PageImage, options: ReadOptions, facts: Facts, completion: 
         text = text.strip().removesuffix(END).rstrip()
         if "<|det|>" not in text:  # an endpoint that drops tags leaves the words between them
             text = _BARE_TAGS.sub(r"<|ref|>\1<|/ref|><|det|>\2<|/det|>", text)
+        remark = " ".join(filter(None, (remark, facts.remarks.get(options.mode))))
         read = page_text(page, options, text, finish, tokens)
         return PageText(read.text, read.blocks, finish, read.raw, remark, tokens)
     text, about_thoughts = _without_thoughts(text)

@@ -30,6 +30,7 @@ import httpx2
 
 from ...engines.base import PageImage, ReadOptions
 from ...engines.loops import TextGuard
+from ...engines.vision_models import model_of_served_name
 from ...errors import EngineUnavailable, InputTooLarge, OcrError
 from ...install import extra_command
 from ...modes import RESOLUTIONS
@@ -122,7 +123,7 @@ class Client:
         if named and (status == 501 or (400 <= status < 500 and status not in (408, 425, 429))):
             # It has no list of models, or none for this key. The name that the operator set is used; a page will show
             # whether it is right.
-            return Facts(named, self._settings.server, self._has_grounding(named))
+            return Facts(named, self._settings.server, self._has_grounding(named), remarks=self._remarks(named))
         if (failure := self._failure(status, listed)) is not None:
             raise failure
         card, model = self._chosen(listed)
@@ -134,18 +135,25 @@ class Client:
             if health >= 500:
                 raise Down("its engine is dead", self._unavailable(f"says that its engine is dead (HTTP {health})"))
         sleeping = await self._is_sleeping() if is_vllm else None
+        names = f"{model} {root if isinstance(root, str) else ''}"
         return Facts(
             model,
             self._settings.server or owner_of(card),
-            self._has_grounding(f"{model} {root if isinstance(root, str) else ''}"),
+            self._has_grounding(names),
             sleeping,
             await self._level() if sleeping else None,
             context if isinstance(context, int) else None,
+            self._remarks(names),
         )
 
     def _has_grounding(self, names: str) -> bool:
         prompts = self._settings.prompts
         return _DEEPSEEK.search(names) is not None if prompts == "auto" else prompts == "deepseek"
+
+    def _remarks(self, names: str) -> Mapping[str, str]:
+        """By mode: where DeepSeek-OCR's prompts are not those of the model's publisher."""
+        row = model_of_served_name(names) if self._has_grounding(names) else None
+        return {} if row is None or row.markup != "deepseek" else row.remarks
 
     def _chosen(self, listed: Any) -> tuple[dict[str, Any], str]:
         """The entry of the model to use, and the name under which to ask for it."""
@@ -569,7 +577,7 @@ class Client:
 
     def _blind(self, facts: Facts) -> Down:
         """The error for a model that takes no pictures."""
-        remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR, and name it in OCR_MODEL."
+        remedy = "Serve a model that sees, such as deepseek-ai/DeepSeek-OCR-2, and name it in OCR_MODEL."
         if facts.server == "llama.cpp":
             remedy = "Start llama-server with the projector of a model that sees: --mmproj, or -hf, which finds it."
         return Down("no images", self._unavailable("serves a model that takes no pictures", remedy), hopeless=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -93,6 +93,8 @@ class Facts:
     """The level of its sleep, if it tells."""
     context: int | None = None
     """Tokens that a question and its answer may have together, if it tells."""
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """By mode: a sentence for the caller; see `VisionModel.remarks`."""
 
 
 class EndpointClient(Protocol):
