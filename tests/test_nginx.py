@@ -34,6 +34,9 @@ CONFIG = Path(__file__).parents[1] / "deploy" / "nginx" / "nginx.conf"
 PAGE = as_base64(png())
 HEADERS = {"Accept": "application/json, text/event-stream"}
 HOME = "127.0.0.1"
+# The servers have an address of this process: nobody else takes a port there between the end of a server and the start
+# of the next one.
+SERVERS = f"127.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}.{os.getpid() // 16384 % 255 + 1}"
 ADDRESSES = [f"127.0.0.{n}" for n in range(1, 40)]  # all of them are this machine
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -92,6 +95,7 @@ class Rig:
 
     def start(self, engine: str, port: str = "0") -> HttpServer:
         settings = {"OCR_LOG_LEVEL": "info", "OCR_TRUSTED_PROXIES": HOME, "OCR_BUSY_WAIT": str(BOUND_S / 2)}
+        settings["HOST"] = SERVERS
         server = HttpServer(engine, port=port, **settings)
         KEPT.add(server.process.pid)
         return server

@@ -34,6 +34,9 @@ from .modes import (
 )
 
 __all__ = [
+    "MAX_PICTURE_SIDE",
+    "MIN_PICTURE_SIDE",
+    "PICTURE_SIDE",
     "Block",
     "Box",
     "BoxDetail",
@@ -87,6 +90,13 @@ NoteCode = Literal[
     "left_out",  # names in a folder that were not read, and why
 ]
 """What a note is about. Codes are stable: programs may rely on them. docs/tools.md lists them."""
+
+
+MIN_PICTURE_SIDE: Final = 64
+PICTURE_SIDE: Final = 1600
+MAX_PICTURE_SIDE: Final = 2400
+"""Pixels of the longer side of a page's picture: the least and the most that may be asked for, and in between a picture
+that is sharp on a large screen. `edges/web/js/viewer.js` has the last two, too; a test holds them equal."""
 
 
 class State(StrEnum):

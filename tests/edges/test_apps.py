@@ -20,7 +20,7 @@ from deepseek_ocr_mcp.caller import Caller
 from deepseek_ocr_mcp.edges.mcp import apps
 from deepseek_ocr_mcp.edges.mcp.server import build_mcp
 from deepseek_ocr_mcp.errors import InputNotFound
-from deepseek_ocr_mcp.models import OcrRequest
+from deepseek_ocr_mcp.models import MAX_PICTURE_SIDE, PICTURE_SIDE, OcrRequest
 from deepseek_ocr_mcp.service import store
 from deepseek_ocr_mcp.service.progress import Terms
 from support import SHOWS_APPS, as_base64, client, facts, http_client, http_server, png, running, said, tiff
@@ -47,6 +47,12 @@ async def shown(mcp: Client, result: CallToolResult, page: int = 1, **more: Any)
 
 
 # -- who sees what
+
+
+def test_the_page_and_the_server_draw_pictures_of_the_same_sides() -> None:
+    script = (Path(apps.__file__).parents[1] / "web" / "js" / "viewer.js").read_text(encoding="utf-8")
+    sides = re.findall(r"^export const (?:PREVIEW|SHARP)_SIDE = (\d+);", script, re.MULTILINE)
+    assert list(map(int, sides)) == [PICTURE_SIDE, MAX_PICTURE_SIDE]
 
 
 @pytest.mark.parametrize("mode", ERAS)

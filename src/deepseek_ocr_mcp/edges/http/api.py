@@ -24,7 +24,7 @@ from ...caller import Caller
 from ...config import MB
 from ...errors import InputTooLarge, NotFound, OcrError, UnreadableInput
 from ...export_formats import EXPORT_FORMATS, ExportOptions
-from ...models import OcrRequest, Page
+from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
@@ -232,7 +232,9 @@ class Api:
         self,
         request: Request,
         page: Annotated[int, Query(ge=1, description="its number, from 1")] = 1,
-        side: Annotated[int, Query(ge=64, le=2400, description="the longer side in pixels, at most")] = 1200,
+        side: Annotated[
+            int, Query(ge=MIN_PICTURE_SIDE, le=MAX_PICTURE_SIDE, description="the longer side in pixels, at most")
+        ] = 1200,
         document: Annotated[str, Query(description="in the place of a form with a file: its name")] = "",
     ) -> Response:
         async with AsyncExitStack() as stack:

@@ -23,6 +23,7 @@ from pydantic import Field
 from ... import __version__
 from ...caller import Caller
 from ...errors import BadRequest
+from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, PICTURE_SIDE
 from ...service.answer import Answer
 from ...service.service import Kept, OcrService
 from ...service.store import ResultStore
@@ -36,7 +37,6 @@ LINK: Final[dict[str, Any]] = {"ui": {"resourceUri": URI}}  # in the _meta of a 
 MARKDOWN: Final = "deepseek-ocr/markdown"  # in the _meta of an answer: whether its text is Markdown
 RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: its name, for ocr_page
 
-MIN_SIDE, SIDE, MAX_SIDE = 64, 1600, 2400  # pixels of the longer side of a picture
 WORDS: Final = {"blocks": {"__all__": {"words"}}}  # left out of a kept page, because the app shows lines
 
 WEB: Final = Path(__file__).resolve().parents[1] / "web"
@@ -122,8 +122,9 @@ class AppView:
             result: Annotated[str, Field(description=f"_meta[{RESULT!r}] of an answer of ocr_image")],
             page: Annotated[int, Field(ge=1, description="its number in the document")],
             side: Annotated[
-                int, Field(ge=MIN_SIDE, le=MAX_SIDE, description="longer side of the picture, in pixels")
-            ] = SIDE,
+                int,
+                Field(ge=MIN_PICTURE_SIDE, le=MAX_PICTURE_SIDE, description="longer side of the picture, in pixels"),
+            ] = PICTURE_SIDE,
         ) -> CallToolResult:
             details = self._store.details(result, page)
             structured: dict[str, Any] = {"page": page}

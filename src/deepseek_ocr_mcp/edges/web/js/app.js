@@ -8,13 +8,13 @@ import { titleOf } from "./errors.js";
 import { dropped } from "./folders.js";
 import { GpuPanel } from "./gpu.js";
 import { has, seconds, size, startLanguage, t } from "./i18n.js";
-import { Queue, SHARP_SIDE, THUMB_SIDE } from "./queue.js";
+import { Queue, THUMB_SIDE } from "./queue.js";
 import { ResultPane } from "./result.js";
 import { pagesWith, pattern, ranges } from "./search.js";
 import { inWords } from "./server.js";
 import { ACTIVE, doing, lacks, sent } from "./states.js";
 import { together } from "./together.js";
-import { Viewer } from "./viewer.js";
+import { SHARP_SIDE, Viewer } from "./viewer.js";
 import { mark } from "./words.js";
 
 const TICK_MS = 1000;

@@ -4,11 +4,10 @@
 
 import { ApiError, answers, api, connection, gone, isGone } from "./api.js";
 import { ACTIVE } from "./states.js";
+import { PREVIEW_SIDE } from "./viewer.js";
 
 const AT_ONCE = 2;
 const PREVIEWS_AT_ONCE = 2;
-export const PREVIEW_SIDE = 1600; // px: sharp on a large screen; also the thumbnail
-export const SHARP_SIDE = 2400; // px: what the server draws at most
 export const THUMB_SIDE = 160; // px: of the pages in the strip
 const FULL_RETRIES = 20; // of a request that was told to come again: the queue is full, the model is being loaded
 const CUT_RETRIES = 3;

@@ -4,6 +4,10 @@
 import { h, icon, iconButton, svg } from "./dom.js";
 import { number, t } from "./i18n.js";
 
+// The longer side of a page's picture, in pixels; the server's models.py has the same numbers.
+export const PREVIEW_SIDE = 1600; // sharp on a large screen; also the thumbnail
+export const SHARP_SIDE = 2400; // the most that the server draws, for a page that is looked at closely
+
 const MOST = 8; // times the size that fits
 const STEP = 1.4;
 const MARGIN = 20; // px around a page that fits

@@ -6,11 +6,9 @@ import { remedyOf, titleOf } from "../js/errors.js";
 import { language, speak, spoken, t } from "../js/i18n.js";
 import { TextPane } from "../js/text.js";
 import { together } from "../js/together.js";
-import { Viewer } from "../js/viewer.js";
+import { PREVIEW_SIDE, SHARP_SIDE, Viewer } from "../js/viewer.js";
 import { Host } from "./host.js";
 
-const SIDE = 1600; // px of a picture: sharp on a large screen
-const SHARP_SIDE = 2400; // px, for a page that is looked at closely
 const KEPT_PICTURES = 24; // of about 300 kB
 const RESULT = "deepseek-ocr/result"; // in _meta of an answer: the name that ocr_page knows it by
 const MARKDOWN = "deepseek-ocr/markdown"; // in _meta of an answer: whether its text is Markdown
@@ -271,7 +269,7 @@ let painted = "";
 function paint() {
   const done = item.state === "done";
   const picture = (done && pictures.get(item.page)) || null;
-  if (done && !picture && !withoutPicture.has(item.page)) draw(item.page, SIDE);
+  if (done && !picture && !withoutPicture.has(item.page)) draw(item.page, PREVIEW_SIDE);
   const busy = done ? wanted.size > 0 && !picture && !withoutPicture.has(item.page) : item.state === "waiting" || item.state === "reading";
   $("#main").dataset.only = alone() ? "text" : "both";
   viewer.show(picture, { busy, note: t(withoutPicture.get(item.page) === "lost" ? "app.lost" : "noPicture"), alt: t("pageAlt", { page: item.page, name: item.name || t("title") }) });
