@@ -496,6 +496,17 @@ async def until_answer(
     return answer
 
 
+async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
+    """Wait until so many requests hold a place, the engine is loaded, and it has a page. It may be loaded before."""
+    sought = {"queue": queue, "state": "host"}
+
+    def is_reading(answer: httpx2.Response) -> bool:
+        status = answer.json()
+        return sought.items() <= status.items() and status.get("idle_s") is None
+
+    await until_answer(http, "/gpu/status", is_reading)
+
+
 async def until_queue(http: httpx2.AsyncClient, length: int) -> None:
     """Wait until so many requests wait or are read."""
     await until_answer(http, "/gpu/status", lambda answer: answer.json()["queue"] == length)

@@ -197,9 +197,12 @@ def pins_of_the_images() -> dict[str, str]:
 def test_the_bundle_names_the_releases_that_were_tested_and_no_address(unpacked: Path) -> None:
     project = tomllib.loads((unpacked / "pyproject.toml").read_text())
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"] == ours["project"]
+    assert project["project"] == {key: value for key, value in ours["project"].items() if "optional" not in key}
+    assert "dependency-groups" not in project, "uv would lock them, too"
     named = [f"{name}=={release}" for name, release in pins_of_the_images().items()]
-    assert project["tool"]["uv"] == {"constraint-dependencies": named, "build-constraint-dependencies": named}
+    systems = [f"sys_platform == '{system}'" for system in ("linux", "darwin", "win32")]
+    pinned = {"constraint-dependencies": named, "build-constraint-dependencies": named, "environments": systems}
+    assert project["tool"]["uv"] == pinned
     needed = {re.split(r"[^A-Za-z0-9_.-]", each)[0].lower() for each in ours["project"]["dependencies"]}
     assert needed <= pins_of_the_images().keys()
     assert not [line for line in named if "://" in line or "@" in line]

@@ -211,8 +211,9 @@ def test_each_server_gets_the_card_that_is_named_for_it(services: dict[str, dict
 
 def test_nginx_names_the_servers_that_compose_starts(services: dict[str, dict[str, Any]]) -> None:
     named = re.findall(r"^\s+server (\S+):8001 ", (DEPLOY / "nginx" / "nginx.conf").read_text(), re.MULTILINE)
-    assert named == [name for name in services if services[name]["profiles"] == ["replicas"] and name != "nginx"]
-    for name in named:
+    started = [name for name in services if services[name]["profiles"] == ["replicas"] and name != "nginx"]
+    assert named == 2 * started, "in each of the two upstreams"
+    for name in started:
         assert services[name]["environment"]["OCR_TRUSTED_PROXIES"] == "*"
         assert "ports" not in services[name], "the one way in is nginx"
         assert name in services[name]["environment"]["OCR_ALLOWED_HOSTS"].split(","), "Prometheus calls it so"

@@ -26,7 +26,7 @@ from mcp.types import ElicitResult
 from leftovers import KEPT
 from locked_pdf import locked_pdf
 from pdf_maker import born_digital
-from support import BOUND_S, HttpServer, as_base64, echo, facts, png, until_answer
+from support import BOUND_S, HttpServer, as_base64, echo, facts, png, until_answer, until_reading
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,7 @@ INITIALIZE = {
     "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
 }
+STATUS = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "gpu_status"}}
 
 
 def certificate(folder: Path) -> None:
@@ -93,9 +94,9 @@ class Rig:
         )  # fmt: skip
         listener.close()
 
-    def start(self, engine: str, port: str = "0") -> HttpServer:
+    def start(self, engine: str, port: str = "0", **environment: str) -> HttpServer:
         settings = {"OCR_LOG_LEVEL": "info", "OCR_TRUSTED_PROXIES": HOME, "OCR_BUSY_WAIT": str(BOUND_S / 2)}
-        settings["HOST"] = SERVERS
+        settings |= {"HOST": SERVERS} | environment
         server = HttpServer(engine, port=port, **settings)
         KEPT.add(server.process.pid)
         return server
@@ -156,6 +157,19 @@ async def session_on(rig: Rig, wanted: str, person: Any = None) -> AsyncIterator
         async with rig.client("legacy", person=person) as client:
             if await engine(client) == wanted:
                 yield client
+                return
+    raise AssertionError(f"40 sessions, and none on {wanted}")
+
+
+@asynccontextmanager
+async def kept_session(rig: Rig, wanted: str) -> AsyncIterator[dict[str, str]]:
+    """The headers of a session on that server that nobody ends: to ask with when the server is gone."""
+    async with rig.http() as http:
+        for _ in range(40):
+            begun = await http.post("/mcp", json=INITIALIZE, headers=HEADERS)
+            headers = {**HEADERS, "Mcp-Session-Id": begun.headers["Mcp-Session-Id"]}
+            if wanted in (await http.post("/mcp", json=STATUS, headers=headers)).text:
+                yield headers
                 return
     raise AssertionError(f"40 sessions, and none on {wanted}")
 
@@ -300,6 +314,52 @@ def test_it_speaks_http_2_and_no_old_tls(rig: Rig) -> None:
         assert made.version() == "TLSv1.2"
 
 
+async def test_a_server_that_is_replaced_answers_what_it_reads_and_new_work_goes_to_the_other(rig: Rig) -> None:
+    mine, port = await address_of(rig, "Slow"), rig.servers["Slow"].root.rpartition(":")[2]
+    rig.servers["Slow"].close()
+    gate = rig.folder / "gate"
+    gate.mkdir()
+    (gate / "allowed").write_text("0")  # pages that it may read, and those that it has read
+    (gate / "reads").touch()
+    old = rig.start("Noting", port, FAULTS=str(gate), OCR_DRAIN_SECONDS=str(4 * BOUND_S))
+    done = []
+
+    async def read(client: Client) -> None:
+        done.append(facts(await client.call_tool("ocr_image", {"image": PAGE}))["text"])
+
+    def handed_on() -> int:
+        return (rig.folder / "access.log").read_text().count(f":{port} : ")
+
+    try:
+        with anyio.fail_after(4 * BOUND_S):
+            async with (
+                session_on(rig, "Noting") as client,
+                kept_session(rig, "Noting") as orphan,
+                rig.http(mine) as http,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(read, client)
+                async with httpx2.AsyncClient(base_url=old.root, headers={"Host": HOME}, timeout=BOUND_S) as there:
+                    await until_reading(there)
+                old.process.send_signal(signal.SIGTERM)
+                while not handed_on():
+                    assert (await http.post("/mcp", json=INITIALIZE, headers=HEADERS)).status_code == 200
+                for _ in range(5):
+                    async with rig.client("auto", mine) as again, rig.client("legacy") as new:
+                        assert (await engine(again), await engine(new)) == ("Patient", "Patient")
+                answer = await http.post("/mcp", json=STATUS, headers=orphan)
+                assert answer.status_code == 404, "begin a new session, it says"
+                assert not done
+                (gate / "allowed").unlink()
+    finally:
+        old.close()
+        rig.servers["Slow"] = rig.start("Slow", port)
+    assert done == [echo()], "what it read was answered"
+    with anyio.fail_after(2 * BOUND_S):
+        async with rig.http(mine) as same:
+            await until_answer(same, "/modes", lambda answer: answer.json()["engine"].endswith("Slow"))
+
+
 async def test_when_a_server_is_killed_the_other_goes_on_and_all_new_work_goes_there(rig: Rig) -> None:
     """The last test: one of the servers is dead for a while, then another one."""
     mine = await address_of(rig, "Patient")
@@ -321,15 +381,10 @@ async def test_when_a_server_is_killed_the_other_goes_on_and_all_new_work_goes_t
         async with (
             rig.http() as http,
             session_on(rig, "Slow") as other,
+            kept_session(rig, "Patient") as orphan,
             rig.client("auto", mine) as sessionless,
             anyio.create_task_group() as tasks,
         ):
-            while True:  # a session on the one that will die, kept to ask with later
-                begun = await http.post("/mcp", json=INITIALIZE, headers=HEADERS)
-                orphan = {**HEADERS, "Mcp-Session-Id": begun.headers["Mcp-Session-Id"]}
-                call = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "gpu_status"}}
-                if "Patient" in (await http.post("/mcp", json=call, headers=orphan)).text:
-                    break
             tasks.start_soon(read_on_the_one_that_dies, sessionless)
             tasks.start_soon(read_on_the_other, other)
             await reading.wait()
@@ -340,7 +395,7 @@ async def test_when_a_server_is_killed_the_other_goes_on_and_all_new_work_goes_t
 
             await broken.wait()  # its caller is told
             assert await engine_at(rig, mine) == "Slow"  # whose address led there is served elsewhere
-            assert (await http.post("/mcp", json=call, headers=orphan)).status_code == 404  # begin a new one, it says
+            assert (await http.post("/mcp", json=STATUS, headers=orphan)).status_code == 404  # begin a new one, it says
             for _ in range(5):
                 async with rig.client("legacy") as new:
                     assert await engine(new) == "Slow"

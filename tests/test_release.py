@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,8 @@ def test_a_release_that_is_in_order_is_built_and_its_last_steps_are_named(clone:
     )
     assert sums.returncode == 0
     assert sums.stdout.count(": OK") == 7
+    with zipfile.ZipFile(clone.root / "dist" / f"deepseek-ocr-mcp-{__version__}.mcpb") as bundle:
+        check_lock(tomllib.loads(bundle.read("uv.lock").decode()))
     for image in ("cpu", "gpu"):
         bill = json.loads((clone.root / "dist" / f"deepseek-ocr-mcp-{__version__}-{image}.cdx.json").read_text())
         check_bill(bill, hashes(image))
@@ -94,6 +98,19 @@ def test_a_release_that_is_in_order_is_built_and_its_last_steps_are_named(clone:
     assert done.stdout.endswith("The tests were NOT run: this is no release.\n")
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clone.root, capture_output=True, text=True)
     assert status.stdout == "", "it changes nothing but dist/"
+
+
+def check_lock(locked: dict[str, Any]) -> None:
+    """The lock of the bundle has the releases that were tested, each file with its hash."""
+    pins = dict(line.split("==") for line in hashes("cpu"))
+    packages = {package["name"]: package for package in locked["package"]}
+    for name in ("mcp", "onnxruntime", "pypdfium2", "rapidocr"):
+        assert packages[name]["version"] == pins[name]
+    for name, package in packages.items():
+        files = [*package.get("wheels", ()), *filter(None, [package.get("sdist")])]
+        assert files or name == "deepseek-ocr-mcp"
+        assert all(file["hash"].startswith("sha256:") for file in files)
+    assert "torch" not in packages
 
 
 def check_bill(bill: dict[str, Any], expected: dict[str, set[str]]) -> None:

@@ -32,6 +32,7 @@ from support import (
     tiff,
     until_answer,
     until_queue,
+    until_reading,
 )
 
 pytestmark = pytest.mark.anyio
@@ -112,17 +113,6 @@ async def stream(
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         yield events(answer)
-
-
-async def until_reading(http: httpx2.AsyncClient, queue: int = 1) -> None:
-    """Wait until so many requests hold a place, the engine is loaded, and it has a page. It may be loaded before."""
-    sought = {"queue": queue, "state": "host"}
-
-    def is_reading(answer: httpx2.Response) -> bool:
-        status = answer.json()
-        return sought.items() <= status.items() and status.get("idle_s") is None
-
-    await until_answer(http, "/gpu/status", is_reading)
 
 
 @asynccontextmanager
