@@ -796,6 +796,9 @@ def test_underlines_rules_of_tables_and_dashes_strike_nothing_out(desk: Desk) ->
     sheet.text(72, 340, "A row").text(300, 340, "that a rule crosses").rule(50, 337, 520, 337)
     sheet.text(72, 380, "5").rule(78, 377, 90, 377).text(92, 380, "7")
     sheet.text(72, 420, "A—B").rule(72, 440, 300, 440).rule(72, 455, 300, 455).text(80, 451, "cell")
+    # The ground of a label, drawn as a thick stroke, and a white stroke that nobody sees.
+    sheet.raw("q 0.7 0.4 0.2 RG 16 w 72 386 m 140 386 l S 1 1 1 RG 1 w 72 366 m 140 366 l S Q")
+    sheet.text(74, A4[1] - 382, "White words", more="1 g").text(74, A4[1] - 362, "Plain words", more="0 g")
     assert struck_in(desk.put(sheet).read()) == []
 
 

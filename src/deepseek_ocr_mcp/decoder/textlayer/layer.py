@@ -39,7 +39,7 @@ from .merging import ReadLine, is_readable, merged, not_drawn_twice
 from .shapes import belied
 from .sideways import with_sideways
 from .struck import struck_words
-from .tables import Ruling, cut_at_rules, visible, without_frames
+from .tables import SEEN, Ruling, cut_at_rules, visible, without_frames
 from .trust import SMALL_PICTURE, Verdict, implausible, judged, odd_within_words
 from .visibility import Sight, seen
 
@@ -171,8 +171,25 @@ def _undrawn(found: Opened) -> list[str]:
 
 def _struck(found: Opened, page: _Examined, layer: _Layer, clock: Clock) -> list[str]:
     """A remark on words that are valid no more."""
-    words = struck_words(layer.lines, [*page.content.rules, *found.struck], clock)
+
+    def is_thin(bar: Box, most: float) -> bool:
+        return bar in found.struck or _is_thin(bar, most, page.sight)
+
+    words = struck_words(layer.lines, [*page.content.rules, *found.struck], is_thin, clock)
     return [f"Words are struck out, and the text holds them all the same: {_quoted(words)}."] if words else []
+
+
+def _is_thin(bar: Box, most: float, sight: Sight) -> bool:
+    """Whether a level bar is seen against its ground, and no higher than `most` points."""
+    left, right = round(bar[0] * sight.scale), round(bar[2] * sight.scale) + 1
+    y, reach = round((bar[1] + bar[3]) / 2 * sight.scale), math.ceil(most / 2 * sight.scale) + 1
+    rows = np.clip((y - reach, y + reach), 0, len(sight.without_text) - 1)
+    drawn = sight.without_text[:, max(0, left) : right, :3].astype(np.int16)
+    own = drawn[max(0, y - 1) : y + 2]
+    if not own.size:
+        return False
+    # The bar may lie between two rows of pixels: of its rows, the one that differs most counts.
+    return all(np.abs(own - drawn[row]).max(axis=2).mean(axis=1).max() >= SEEN for row in rows)
 
 
 def _commented(found: Opened) -> list[str]:

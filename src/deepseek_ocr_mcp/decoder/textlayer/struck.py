@@ -6,7 +6,7 @@ Pure Python. Boxes are points of the upright page.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .content import Box, Clock, Glyph
@@ -21,8 +21,14 @@ BEYOND_EM: Final = 0.5  # it ends so near to its words, and a rule of a table do
 LEAST: Final = 2  # letters or figures: a dash may lie on one
 
 
-def struck_words(lines: Iterable[LayerLine], bars: Sequence[Box], clock: Clock) -> list[str]:
-    """The words below level bars, in the order of the lines."""
+def struck_words(
+    lines: Iterable[LayerLine], bars: Sequence[Box], is_thin: Callable[[Box, float], bool], clock: Clock
+) -> list[str]:
+    """The words below level bars, in the order of the lines.
+
+    Args:
+        is_thin: whether a bar is drawn, and no higher than so many points: the box of a stroke does not say its width.
+    """
     level = sorted((bar for bar in bars if bar[2] - bar[0] > bar[3] - bar[1]), key=lambda bar: bar[1] + bar[3])
     middles = [(bar[1] + bar[3]) / 2 for bar in level]
     found: list[str] = []
@@ -34,8 +40,8 @@ def struck_words(lines: Iterable[LayerLine], bars: Sequence[Box], clock: Clock) 
         struck: set[int] = set()
         for bar in level[bisect_left(middles, low) : bisect_right(middles, high)]:
             clock.tick()
-            if bar[3] - bar[1] <= HIGH_EM * line.size:
-                struck |= _below(bar, line)
+            if (below := _below(bar, line)) and is_thin(bar, HIGH_EM * line.size):
+                struck |= below
         if struck:
             found += _words(line, struck)
     return found
