@@ -761,6 +761,21 @@ def test_words_in_the_appearance_of_an_annotation_are_read_whatever_its_kind(des
     assert "margin" not in desk.put(born_digital().annotation(f"{note} /AP << /N 61 0 R >>"), objects=looks).read().text
 
 
+def test_a_field_of_a_page_that_was_taken_out_of_its_file_is_drawn(desk: Desk) -> None:
+    """PDFium draws no field that is in no form of the document, as pypdf's add_page leaves it; other programs do."""
+    look = stream("BT /F1 12 Tf 2 5 Td (Alice Example) Tj ET", LOOK)
+
+    def ink(flags: str = "/F 4", catalog: str = "") -> bool:
+        field = FIELD.replace("/F 4", flags) + " /AP << /N 60 0 R >>"
+        desk.put(born_digital().annotation(field), catalog=catalog, objects={60: look})
+        return desk.draw().crop((100, 440, 420, 480)).convert("L").getextrema()[0] < 128
+
+    assert ink(catalog=form())
+    assert ink()
+    assert "Alice Example" in desk.read().text
+    assert not ink("/F 2"), "a hidden one is not"
+
+
 CHOICE = "/Subtype /Widget /FT /Ch /Ff 131072 /T (berth) /DA (/F1 12 Tf 0 g) /Rect [72 500 300 520] /F 4"
 
 

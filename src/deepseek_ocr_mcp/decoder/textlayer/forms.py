@@ -19,7 +19,7 @@ import pypdfium2.raw as raw
 from .content import Box, Clock, Matrix, TooMuch, upright
 from .drawing import give_appearances
 
-__all__ = ["Button", "Field", "Opened", "opened"]
+__all__ = ["Button", "Field", "Opened", "holds_unknown_field", "opened"]
 
 MAX_ANNOTATIONS: Final = 4_000
 MAX_VALUE_BYTES: Final = 1 << 20
@@ -174,11 +174,34 @@ def _is_icon(annotation: Any) -> bool:
     return raw.FPDFAnnot_GetSubtype(annotation) in ICONS and not _holds_text(annotation)
 
 
+def holds_unknown_field(document: Any, page: Any) -> bool:
+    """Whether a field with text is in no form of the document, as on a page that was taken out of its file.
+
+    PDFium draws no such field, and other programs do; flattening makes it a part of the page.
+    """
+    count = raw.FPDFPage_GetAnnotCount(page)
+    for n in range(count if count <= MAX_ANNOTATIONS else 0):
+        with _annotation(page, n) as annotation:
+            if (
+                annotation
+                and raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
+                and _is_unknown(document.formenv, annotation)
+                and not raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS
+                and _holds_text(annotation)
+            ):
+                return True
+    return False
+
+
+def _is_unknown(form: Any, widget: Any) -> bool:
+    return form is None or raw.FPDFAnnot_GetFormFieldType(form, widget) <= raw.FPDF_FORMFIELD_UNKNOWN
+
+
 def _is_cover(form: Any, annotation: Any) -> bool:
     """Whether this is a field that the document's form does not know: PDFium draws none, and flattening its ground."""
     return (
         raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
-        and (form is None or raw.FPDFAnnot_GetFormFieldType(form, annotation) <= raw.FPDF_FORMFIELD_UNKNOWN)
+        and _is_unknown(form, annotation)
         and not _holds_text(annotation)
     )
 
