@@ -30,8 +30,7 @@ BLOCK: Final = re.compile(
         | <(?=[A-Za-z/!?])                       # a block of HTML
         | (?:=+|-+)(?=\s*$)                      # a line under a heading
         | (?:\*\s*){3,}$ | (?:_\s*){3,}$ | (?:-\s*){3,}$   # a rule
-        | \|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*$        # the line under the heading of a table
-        | \|\s*:?-+:?\s*\|?\s*$ | :-+:?\s*$
+        | \|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$        # the line under the heading of a table
       )
       | (?P<number>\d{1,9})(?P<stop>[.)])(?=\s|$)          # an item of a numbered list
     )""",
@@ -56,8 +55,8 @@ def _escape_start(line: str, begins: bool) -> str:
     if match is None:
         return line
     at = match.end("space")
-    if (fence := RUN.match(line, at)) is not None and fence[0][0] in "`~":
-        return line[:at] + "".join(f"\\{sign}" for sign in fence[0]) + line[fence.end() :]
+    if (run := RUN.match(line, at)) is not None:  # the rest of a fence or a rule could close something
+        return line[:at] + "".join(f"\\{sign}" for sign in run[0]) + line[run.end() :]
     if match["number"] is not None:
         if not begins and match["number"] != "1":
             return line
