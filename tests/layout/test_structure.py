@@ -201,6 +201,25 @@ def test_the_second_line_of_an_item_belongs_to_it() -> None:
     assert to_markdown(lines).splitlines() == expected
 
 
+@pytest.mark.parametrize("marks", ["✔✘✔", "✓✗✗", "●○○", "■❏■"])
+def test_a_mark_that_tells_an_item_from_the_others_stays_in_its_text(marks: str) -> None:
+    lines = [
+        written(text, x, 60 + 40 * n)
+        for n, mark in enumerate(marks)
+        for text, x in ((mark, 60), (f"Delivery by van number {n}", 90))
+    ]
+    expected = [f"- {mark} Delivery by van number {n}" for n, mark in enumerate(marks)]
+    assert to_markdown(lines).splitlines() == expected
+
+
+def test_bullets_of_two_levels_are_no_choices() -> None:
+    lines = [
+        written(f"{mark} Delivery by van number {n}", x, 60 + 40 * n)
+        for n, (mark, x) in enumerate((("●", 60), ("○", 110), ("○", 110), ("●", 60)))
+    ]
+    assert to_markdown(lines).splitlines() == [f"- Delivery by van number {n}" for n in range(4)]
+
+
 def test_an_item_whose_mark_was_not_read_is_an_item_of_its_own() -> None:
     texts = [
         "– Oak must dry for a year for each inch",
