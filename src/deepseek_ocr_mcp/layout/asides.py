@@ -20,7 +20,6 @@ from .evidence import (
     goes_on,
     is_one_column,
     is_prose,
-    level_rows,
     white_strips,
 )
 from .lines import LIST_MARK, ROW_SHIFT, Frame, Row
@@ -31,6 +30,7 @@ __all__ = ["around_aside", "beside_headings"]
 # box is read into the lines beside it.
 SIDE_SHARE: Final = 0.8  # of the lines on the left stand at the head of a paragraph: they are its heading
 SIDE_LINES: Final = 1.6  # least mean length of such paragraphs; shorter are the values of a form
+BESIDE_SHARE: Final = 0.3  # of the height of the lower of two lines beside each other is shared
 ASIDE_ROWS: Final = 3  # least height of a box that text flows around, in rows with lines on both sides
 
 
@@ -103,25 +103,51 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
 
     The sentences tell the text from the box: they go on from the rows above into one of the two.
     """
-    rows = level_rows(frame, lines)
+    rows = _rows_side_by_side(frame, lines)
     for run in _runs_beside(frame, rows):
         if run.both < ASIDE_ROWS or run.stop - run.start == len(rows):
             continue
         inside = [i for row in rows[run.start : run.stop] for i in row]
         sides = [[i for i in inside if frame.boxes[i][2] <= run.x2], [i for i in inside if frame.boxes[i][0] >= run.x1]]
         above, below = rows[run.start - 1] if run.start else [], rows[run.stop] if run.stop < len(rows) else []
-        flows = [_flows(frame, above, side, below) for side in sides]
-        if sum(map(len, sides)) != len(inside) or max(flows) < 1 or flows[0] == flows[1]:
+        if sum(map(len, sides)) != len(inside) or not all(sides):
             continue
+        flows = [(_flows(frame, above, side, below), _within_share(frame, side)) for side in sides]
         aside, main = (sides[0], sides[1]) if flows[0] < flows[1] else (sides[1], sides[0])
-        within = sum(frame.lines[i].text.lstrip()[:1].islower() for i in main)
-        if len(main) < PROSE_LINES or within < WITHIN_SHARE * len(main):
+        flow, within = max(flows)
+        if flow < 1 or (flow == min(flows)[0] and min(flows)[1] >= WITHIN_SHARE):
+            continue
+        if len(main) < PROSE_LINES or within < WITHIN_SHARE:
             continue
         if not is_one_column(frame, main) or not is_one_column(frame, aside):
             continue  # the columns of a table
-        boxed = set(aside)
-        return [[i for i in lines if i not in boxed], aside]
+        before = [i for row in rows[: run.start] for i in row]
+        after = [i for row in rows[run.stop :] for i in row]
+        return [frame.by_middle(part) for part in (before, main, after, aside) if part]
     return None
+
+
+def _rows_side_by_side(frame: Frame, lines: Row) -> list[Row]:
+    """Rows of lines beside each other, level or not: a box has a size of type and a white between lines of its own."""
+    rows: list[Row] = []
+    for i in lines:
+        if rows and all(_is_beside(frame, i, other) for other in rows[-1]):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [sorted(row, key=lambda i: frame.boxes[i][0]) for row in rows]
+
+
+def _is_beside(frame: Frame, i: int, other: int) -> bool:
+    """Whether two lines overlap in height, and not in length."""
+    a, b = frame.boxes[i], frame.boxes[other]
+    shared = min(a[3], b[3]) - max(a[1], b[1])
+    return shared >= BESIDE_SHARE * min(frame.height(i), frame.height(other)) and min(a[2], b[2]) <= max(a[0], b[0])
+
+
+def _within_share(frame: Frame, lines: Row) -> float:
+    """How many of the lines begin within a sentence."""
+    return sum(frame.lines[i].text.lstrip()[:1].islower() for i in lines) / len(lines)
 
 
 def _runs_beside(frame: Frame, rows: list[Row]) -> Iterator[_Beside]:

@@ -11,7 +11,15 @@ from typing import Final
 
 from .asides import around_aside, beside_headings
 from .bands import around_gutter
-from .evidence import ALIGNED_SHARE, aligned_share, are_apart_though_level, in_margin, side_of, white_strips
+from .evidence import (
+    ALIGNED_SHARE,
+    aligned_share,
+    are_apart_though_level,
+    are_names_and_values,
+    in_margin,
+    side_of,
+    white_strips,
+)
 from .lines import Frame, Row
 
 __all__ = ["Strip", "columns_of"]
@@ -81,6 +89,8 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
     if min(a[3], b[3]) - max(a[1], b[1]) < 2 * frame.em:
         return False  # one stands above the other
     if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * frame.em:
+        return False
+    if are_names_and_values(frame, left, right):
         return False
     aligned = aligned_share(frame, left, right)
     return aligned < ALIGNED_SHARE or are_apart_though_level(frame, left, right, aligned)

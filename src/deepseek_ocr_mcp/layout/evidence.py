@@ -12,11 +12,12 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .lines import ENDS, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
+from .lines import ENDS, FIGURE, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
 
 __all__ = [
     "aligned_share",
     "are_apart_though_level",
+    "are_names_and_values",
     "blocks_of",
     "goes_on",
     "in_margin",
@@ -39,6 +40,8 @@ NARROW_CHARS: Final = 18  # least length of the middle line of prose in a column
 FULL_SHARE: Final = 0.85  # of the column is filled by the usual row, when it is prose in pieces
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
 LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence and they are uneven
+VALUES: Final = 0.6  # of the lines on one side of a table are figures …
+NAMES: Final = 0.2  # … and so many at most on the side of their names
 HEADING_LINES: Final = 24  # so many lines may stand above the names of columns and in them
 ENTRY_LINES: Final = 6  # least length of two columns of an index
 ENTRY_SHARE: Final = 0.7  # of their lines begin with a letter and end with a number
@@ -48,6 +51,7 @@ WITHIN_SHARE: Final = 0.5  # of the lines of prose beside a list begin within a 
 EVEN_LENGTH: Final = 0.75  # of the longest line of a column …
 EVEN_SHARE: Final = 0.85  # … have so many of its lines, as lines of prose do and names of values do not
 DIVIDED_SHARE: Final = 0.1  # of the lines of narrow prose end within a word
+DASHES: Final = ("-", "–", "—", "−")
 DIVIDING: Final = ("-", "\u2010", "\u00ad")
 MARGIN_SHARE: Final = 0.45  # of the text's width: notes that are wider are no notes
 MARGIN_SCALE: Final = 0.87  # of the size of the text: notes are set smaller
@@ -98,6 +102,20 @@ def are_apart_though_level(frame: Frame, left: Row, right: Row, aligned: float) 
     if aligned < LEVEL_SHARE:
         return True
     return (_runs_on(frame, left) and _runs_on(frame, right)) or (_is_even(frame, left) and _is_even(frame, right))
+
+
+def are_names_and_values(frame: Frame, left: Row, right: Row) -> bool:
+    """Whether one side is figures and the other one their names: rows of a table, though many names have no value."""
+    for names, values in ((left, right), (right, left)):
+        if _figure_share(frame, values) >= VALUES and _figure_share(frame, names) <= NAMES:
+            return median(frame.lengths[i] for i in names) < PROSE_CHARS
+    return False
+
+
+def _figure_share(frame: Frame, lines: Row) -> float:
+    """How many of the lines are figures, or the dash that stands for none."""
+    texts = [frame.lines[i].text.strip() for i in lines]
+    return sum(text in DASHES or FIGURE.fullmatch(text) is not None for text in texts) / len(texts)
 
 
 def _divides_words(frame: Frame, lines: Row) -> bool:

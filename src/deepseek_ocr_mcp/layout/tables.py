@@ -21,10 +21,17 @@ __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
 SIDE_BY_SIDE: Final = 0.3  # of the shorter line, at most, lies above or below the other
 SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
+MARK_GAP_EM: Final = 4.0  # from a list mark to its item; a dash that stands farther from a figure is a cell
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
 CONTINUATION_SHARE: Final = 0.6  # of the white between the others
 CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
 CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
+OVERLAP: Final = 0.2  # of the lower of two rows lies beside the other one: rows of one cell each do not
+OVERLAP_EM: Final = 0.85  # most, from middle to middle of such rows
+CENTRED_EM: Final = 0.3  # most, between the middles of the cells of a row
+PART_SHARE: Final = 2.0  # times the usual white: above the heading of a table with more columns than stand above it
+MARGIN_EM: Final = 0.5  # from the edge of a region to a line that reaches it
+EVEN_SPACES: Final = 1.6  # times the narrowest space of a stretched line is its widest one, as characters' centres tell
 IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
 ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
 LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
@@ -77,8 +84,11 @@ def cells_of(frame: Frame, row: Sequence[int]) -> list[Row]:
     """A row as cells: lines closer than a wide space are one cell, and so is a list mark with its text."""
     cells = [[row[0]]]
     for before, i in pairwise(row):
+        white = _white(frame, before, i)
         mark = before == row[0] and LIST_MARK.fullmatch(frame.lines[before].text.strip())
-        if mark or _white(frame, before, i) < max(SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch):
+        if (mark and white < MARK_GAP_EM * frame.em) or white < max(
+            SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch
+        ):
             cells[-1].append(i)
         else:
             cells.append([i])
@@ -97,8 +107,8 @@ def _white(frame: Frame, before: int, i: int) -> float:
 
 def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
     """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
-    counts = [len(cells_of(frame, row)) for row in rows]
     boxes = [frame.union(row) for row in rows]
+    counts = _cell_counts(frame, rows, boxes)
     start: int | None = None
     last = 0
     for at, count in enumerate(counts):
@@ -112,6 +122,36 @@ def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
             last = at
     if start is not None:
         yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+
+
+def _cell_counts(frame: Frame, rows: list[Row], boxes: list[Box]) -> list[int]:
+    """How many cells each row has. A line of prose that is stretched to both margins is one cell."""
+    counts = [len(cells_of(frame, row)) for row in rows]
+    left, right = min((box[0] for box in boxes), default=0.0), max((box[2] for box in boxes), default=0.0)
+    slack = MARGIN_EM * frame.em
+    full = [box[0] - left <= slack and right - box[2] <= slack for box in boxes]
+    return [
+        1
+        if count > 1
+        and full[n]
+        and any(full[k] and counts[k] == 1 for k in (n - 1, n + 1) if 0 <= k < len(rows))
+        and _is_stretched(frame, rows[n])
+        else count
+        for n, count in enumerate(counts)
+    ]
+
+
+def _is_stretched(frame: Frame, row: Row) -> bool:
+    """Whether all spaces of a row are as wide, and no figure stands alone between two of them."""
+    spaces = [frame.boxes[b][0] - frame.boxes[a][2] for a, b in pairwise(row)]
+    for i in row:
+        text, centres, box = frame.lines[i].text, frame.lines[i].centres, frame.boxes[i]
+        if _is_figure(frame, i) or (" " in text and len(centres) != len(text)):
+            return False
+        steps = [(b - a) * (box[2] - box[0]) for a, b in pairwise(centres)]
+        pitch = (box[2] - box[0]) / len(text)
+        spaces += [steps[k - 1] + steps[k] - pitch for k in range(1, len(steps)) if text[k] == " "]
+    return max(spaces) <= EVEN_SPACES * min(spaces)
 
 
 def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: int) -> int:
@@ -192,9 +232,13 @@ def _parted(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: 
             continue
         lone = r - 1 if counts[r - 1] == 1 else r
         texts = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[r])]
-        far = gaps[lone - start - 1] > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        gap = gaps[lone - start - 1]
+        far = gap > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        wider = gap > PART_SHARE * max(usual, 0.5 * frame.em) and counts[r] > max(counts[first:r], default=0)
         if lone > first and (
-            texts == heading or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+            texts == heading
+            or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+            or (lone == r and wider and _names_columns(texts))
         ):
             if _enough(counts[first:lone]):
                 yield first, lone
@@ -229,9 +273,9 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
                 table[r][_touched(columns, frame.boxes[i])[0]].append(i)
         else:
             table[r][touched[0]] += cell
-    table = _merge_columns(table)
+    table = _merge_centred(frame, _merge_columns(table))
     used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
-    if sum(count >= max(2, USED_SHARE * len(rows)) for count in used) < 2:
+    if sum(count >= max(2, USED_SHARE * len(table)) for count in used) < 2:
         return None
     merged = _merge_continuations(frame, table)
     return tuple(tuple(tuple(cell) for cell in row) for row in merged)
@@ -275,6 +319,40 @@ def _merge_columns(table: Cells) -> Cells:
         else:
             c += 1
     return table
+
+
+def _merge_centred(frame: Frame, table: Cells) -> Cells:
+    """Rows that overlap in height are one, if their cells have one middle: cells of several lines beside shorter ones.
+
+    Two tables side by side whose rows are not level overlap too, but their cells have no middle in common.
+    """
+    merged: Cells = []
+    group: Cells = []
+    for row in [*table, []]:
+        if group and row and _overlap(frame, group[-1], row):
+            group.append(row)
+            continue
+        if group:
+            one = [[i for part in column for i in part] for column in zip(*group, strict=True)]
+            merged += [one] if _is_centred(frame, one) else group
+        group = [row]
+    return merged
+
+
+def _overlap(frame: Frame, above: list[Row], below: list[Row]) -> bool:
+    """Whether lines of two rows stand closer than lines of one cell can."""
+    upper, lower = (frame.union(i for cell in row for i in cell) for row in (above, below))
+    shift = (lower[1] + lower[3] - upper[1] - upper[3]) / 2
+    return shift < OVERLAP_EM * frame.em and upper[3] - lower[1] > OVERLAP * min(
+        upper[3] - upper[1], lower[3] - lower[1]
+    )
+
+
+def _is_centred(frame: Frame, row: list[Row]) -> bool:
+    """Whether the cells of a row stand at one middle."""
+    boxes = [frame.union(cell) for cell in row if cell]
+    middles = [(box[1] + box[3]) / 2 for box in boxes]
+    return max(middles) - min(middles) <= CENTRED_EM * frame.em
 
 
 def _merge_continuations(frame: Frame, table: Cells) -> Cells:
