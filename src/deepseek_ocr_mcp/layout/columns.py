@@ -11,6 +11,7 @@ from typing import Final
 
 from .asides import around_aside, beside_headings
 from .bands import around_gutter
+from .centred import are_centred_rows
 from .evidence import (
     ALIGNED_SHARE,
     aligned_share,
@@ -46,7 +47,7 @@ class Strip:
 
 def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) -> list[Row]:
     """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
-    if len(lines) < 4 or depth == MAX_DEPTH:
+    if len(lines) < 4 or depth == MAX_DEPTH or _is_centred_table(frame, lines):
         return [lines]
     parts = beside_headings(frame, lines)
     if parts is None:
@@ -65,6 +66,15 @@ def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) ->
     if all(len(found) == 1 for found in regions):
         return [lines]  # no part had a gutter: the gaps mean nothing for the order
     return [region for found in regions for region in found]
+
+
+def _is_centred_table(frame: Frame, lines: Row) -> bool:
+    """Whether a white strip stands between cells that are centred in their rows."""
+    for left, right, _ in white_strips(frame, lines):
+        sides = [(side_of(frame, i, (left + right) / 2), i) for i in lines]
+        if are_centred_rows(frame, [i for side, i in sides if side < 0], [i for side, i in sides if side > 0]):
+            return True
+    return False
 
 
 def _gutter(frame: Frame, lines: Row) -> Strip | None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from .centred import centred_bands, with_centred_rows
 from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
 __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
@@ -26,12 +27,10 @@ CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer th
 CONTINUATION_SHARE: Final = 0.6  # of the white between the others
 CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
 CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
-OVERLAP: Final = 0.2  # of the lower of two rows lies beside the other one: rows of one cell each do not
-OVERLAP_EM: Final = 0.85  # most, from middle to middle of such rows
-CENTRED_EM: Final = 0.3  # most, between the middles of the cells of a row
 PART_SHARE: Final = 2.0  # times the usual white: above the heading of a table with more columns than stand above it
 MARGIN_EM: Final = 0.5  # from the edge of a region to a line that reaches it
 EVEN_SPACES: Final = 1.6  # times the narrowest space of a stretched line is its widest one, as characters' centres tell
+REACH: Final = 4  # lines above and below a run of rows that may be of its first and last cells
 IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
 ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
 LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
@@ -109,19 +108,50 @@ def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
     """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
     boxes = [frame.union(row) for row in rows]
     counts = _cell_counts(frame, rows, boxes)
+    taken = 0
+    for start, last in _runs(frame, rows, boxes, counts):
+        stop = _continued(frame, rows, counts, start, last + 1)
+        first, taken = _with_centred_ends(frame, rows, counts, max(taken, start - REACH), (start, stop))
+        yield from _parted(frame, rows, counts, first, taken)
+
+
+def _runs(frame: Frame, rows: list[Row], boxes: list[Box], counts: list[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last row of several cells, with no more than a few rows of one cell between any two."""
     start: int | None = None
     last = 0
     for at, count in enumerate(counts):
         if start is not None and (
             at - last > IDLE_ROWS or frame.is_block(rows[at]) or _is_far(frame, boxes, counts, at)
         ):
-            yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+            yield start, last
             start = None
         if count > 1:
             start = at if start is None else start
             last = at
     if start is not None:
-        yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+        yield start, last
+
+
+def _with_centred_ends(
+    frame: Frame, rows: list[Row], counts: list[int], least: int, run: tuple[int, int]
+) -> tuple[int, int]:
+    """The range of rows with those above and below it that are lines of centred cells of its first and last row.
+
+    Args:
+        least: the first row that is free.
+    """
+    start, stop = first, last = run
+    while first > least and counts[first - 1] == 1 and not frame.is_block(rows[first - 1]):
+        first -= 1
+    while last < min(len(rows), stop + REACH) and counts[last] == 1 and not frame.is_block(rows[last]):
+        last += 1
+    table = _in_columns(frame, rows[first:last]) if (first, last) != run else None
+    if table is None:
+        return run
+    bands = centred_bands(frame, table)
+    begin = next(a for a, b in bands if a <= start - first < b)
+    end = next(b for a, b in bands if a <= stop - 1 - first < b)
+    return first + begin, first + end
 
 
 def _cell_counts(frame: Frame, rows: list[Row], boxes: list[Box]) -> list[int]:
@@ -261,6 +291,19 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
     """The cells of the rows by column, or None where they do not stand under each other, or lead to pages."""
     if sum(any(LEADS.search(frame.lines[i].text) for i in row) for row in rows) >= LEADING_SHARE * len(rows):
         return None
+    table = _in_columns(frame, rows)
+    if table is None:
+        return None
+    table = with_centred_rows(frame, _merge_columns(table))
+    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
+    if sum(count >= max(2, USED_SHARE * len(table)) for count in used) < 2:
+        return None
+    merged = _merge_continuations(frame, table)
+    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _in_columns(frame: Frame, rows: list[Row]) -> Cells | None:
+    """The cells of the rows by column; None where there is one column."""
     cells = [(r, cell, frame.union(cell)) for r, row in enumerate(rows) for cell in cells_of(frame, row)]
     columns = _columns(cells)
     if len(columns) < 2:
@@ -273,12 +316,7 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
                 table[r][_touched(columns, frame.boxes[i])[0]].append(i)
         else:
             table[r][touched[0]] += cell
-    table = _merge_centred(frame, _merge_columns(table))
-    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
-    if sum(count >= max(2, USED_SHARE * len(table)) for count in used) < 2:
-        return None
-    merged = _merge_continuations(frame, table)
-    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+    return table
 
 
 def _touched(columns: list[tuple[float, float]], box: Box) -> list[int]:
@@ -319,40 +357,6 @@ def _merge_columns(table: Cells) -> Cells:
         else:
             c += 1
     return table
-
-
-def _merge_centred(frame: Frame, table: Cells) -> Cells:
-    """Rows that overlap in height are one, if their cells have one middle: cells of several lines beside shorter ones.
-
-    Two tables side by side whose rows are not level overlap too, but their cells have no middle in common.
-    """
-    merged: Cells = []
-    group: Cells = []
-    for row in [*table, []]:
-        if group and row and _overlap(frame, group[-1], row):
-            group.append(row)
-            continue
-        if group:
-            one = [[i for part in column for i in part] for column in zip(*group, strict=True)]
-            merged += [one] if _is_centred(frame, one) else group
-        group = [row]
-    return merged
-
-
-def _overlap(frame: Frame, above: list[Row], below: list[Row]) -> bool:
-    """Whether lines of two rows stand closer than lines of one cell can."""
-    upper, lower = (frame.union(i for cell in row for i in cell) for row in (above, below))
-    shift = (lower[1] + lower[3] - upper[1] - upper[3]) / 2
-    return shift < OVERLAP_EM * frame.em and upper[3] - lower[1] > OVERLAP * min(
-        upper[3] - upper[1], lower[3] - lower[1]
-    )
-
-
-def _is_centred(frame: Frame, row: list[Row]) -> bool:
-    """Whether the cells of a row stand at one middle."""
-    boxes = [frame.union(cell) for cell in row if cell]
-    middles = [(box[1] + box[3]) / 2 for box in boxes]
-    return max(middles) - min(middles) <= CENTRED_EM * frame.em
 
 
 def _merge_continuations(frame: Frame, table: Cells) -> Cells:

@@ -996,7 +996,8 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
     white = _white(before, mark)
-    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
+    if mark.text[0] in SCRIPTS and not _has_written_space(before, mark):
+        # It belongs to the character that it stands at, though a 1 before it has much white beside it.
         return gap > SCRIPT_GAP_EM * size if white is None else white > SCRIPT_SPACE_EM * size
     is_exact = white is not None and not before.glyph.is_end_least
     if _has_written_space(before, mark):  # unless the file takes back the room that it gave the space

@@ -1,0 +1,151 @@
+"""Rows of a table whose cells are centred in height: a cell of several lines beside cells of fewer ones.
+
+Browsers set cells so. A line at the middle of two others is level with neither, and still belongs to their row.
+Rows are found by measuring: their cells have one middle, and the lines of a cell stand closer than rows do.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from .lines import FIGURE, Frame, Row
+
+__all__ = ["are_centred_rows", "centred_bands", "with_centred_rows"]
+
+# Tuned on tables that browsers and WeasyPrint write. Where a constant is wrong, two rows become one, or the lines of
+# a cell become rows of their own.
+CENTRED_EM: Final = 0.3  # most, between the middles of the cells of a row
+INNER_SHARE: Final = 0.8  # of the white above and below a cell is, at most, that between two of its lines
+ROW_LEVELS: Final = 9  # most heights at which a row has lines: bounds the time
+LEAST_ROWS: Final = 3  # with lines on both sides of a white strip, for the strip to be one of a table …
+ROWS_SHARE: Final = 0.8  # … and so many of the lines are in such rows
+CENTRED_SHARE: Final = 0.25  # … of which so many have centred cells
+
+Cells = list[list[Row]]
+
+
+def with_centred_rows(frame: Frame, table: Cells) -> Cells:
+    """The rows of a table, those made one whose cells have one middle.
+
+    Args:
+        table: for each height at which lines stand, the lines in each column.
+    """
+    return [_merged(table[a:b]) for a, b in centred_bands(frame, table)]
+
+
+def are_centred_rows(frame: Frame, left: Row, right: Row) -> bool:
+    """Whether the lines on both sides of a white strip are rows of a table, of which some have centred cells."""
+    table = _by_height(frame, left, right)
+    bands = centred_bands(frame, table)
+    full = [row for row in (_merged(table[a:b]) for a, b in bands) if all(row)]
+    within = sum(len(cell) for row in full for cell in row)
+    return (
+        len(full) >= LEAST_ROWS
+        and sum(any(_is_stack(frame, cell) for cell in row) for row in full) >= CENTRED_SHARE * len(full)
+        and within >= ROWS_SHARE * (len(left) + len(right))
+    )
+
+
+def _is_stack(frame: Frame, cell: Row) -> bool:
+    """Whether lines of a cell stand under each other."""
+    boxes = sorted(frame.boxes[i] for i in cell)
+    return any(b[0] < a[2] for a, b in pairwise(boxes))
+
+
+def _by_height(frame: Frame, left: Row, right: Row) -> Cells:
+    """The lines of two columns by the heights at which they stand."""
+    on_left = set(left)
+    table: Cells = []
+    middle = 0.0
+    for i in frame.by_middle([*left, *right]):
+        if not table or frame.middles[i] - middle > CENTRED_EM * frame.em:
+            table.append([[], []])
+            middle = frame.middles[i]
+        table[-1][i not in on_left].append(i)
+    return table
+
+
+def _merged(rows: Cells) -> list[Row]:
+    """Several heights as one row."""
+    return [[i for part in column for i in part] for column in zip(*rows, strict=True)]
+
+
+def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
+    """The ranges of heights that are a row each: as many as can be have several cells, as few as can be have one.
+
+    Args:
+        table: for each height at which lines stand, the lines in each column.
+    """
+    columns = [_Column.of(frame, [row[c] for row in table]) for c in range(len(table[0]))]
+    best: list[tuple[int, int]] = [(0, 0)]  # the score of all before a height, and where its last row begins
+    for stop in range(1, len(table) + 1):
+        choices = []
+        for start in range(stop - 1, max(-1, stop - 1 - ROW_LEVELS), -1):
+            used = [column for column in columns if column.has_lines(start, stop)]
+            if stop - start > 1 and not _is_row(frame, used, start, stop):
+                continue
+            choices.append((best[start][0] + (1 if len(used) > 1 else -1), start))
+        best.append(max(choices))
+    bands: list[tuple[int, int]] = []
+    stop = len(table)
+    while stop:
+        bands.append((best[stop][1], stop))
+        stop = best[stop][1]
+    return bands[::-1]
+
+
+def _is_row(frame: Frame, columns: Sequence[_Column], start: int, stop: int) -> bool:
+    """Whether heights from `start` to `stop` are one row: its cells have one middle, and no cell is several figures."""
+    if len(columns) < 2:
+        return False
+    middles = [column.middle(start, stop) for column in columns]
+    return max(middles) - min(middles) <= CENTRED_EM * frame.em and all(
+        column.is_cell(start, stop) for column in columns
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """The lines of a column by height; heights without any are left out."""
+
+    at: list[int]
+    tops: list[float]
+    bottoms: list[float]
+    are_figures: list[bool]
+
+    @classmethod
+    def of(cls, frame: Frame, cells: Sequence[Row]) -> _Column:
+        at = [n for n, cell in enumerate(cells) if cell]
+        boxes = [frame.union(cells[n]) for n in at]
+        figures = [all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cells[n]) for n in at]
+        return cls(at, [box[1] for box in boxes], [box[3] for box in boxes], figures)
+
+    def has_lines(self, start: int, stop: int) -> bool:
+        first, last = self._range(start, stop)
+        return first < last
+
+    def middle(self, start: int, stop: int) -> float:
+        first, last = self._range(start, stop)
+        return (self.tops[first] + self.bottoms[last - 1]) / 2
+
+    def is_cell(self, start: int, stop: int) -> bool:
+        """Whether the lines stand closer to each other than to the lines above and below them."""
+        first, last = self._range(start, stop)
+        if last - first < 2:
+            return True
+        if any(self.are_figures[first:last]):
+            return False  # entries of rows of their own
+        inner = max(self._white(n) for n in range(first, last - 1))
+        return all(inner <= INNER_SHARE * self._white(n) for n in (first - 1, last - 1) if 0 <= n < len(self.at) - 1)
+
+    def _white(self, n: int) -> float:
+        """The white below line `n` of the column."""
+        return self.tops[n + 1] - self.bottoms[n]
+
+    def _range(self, start: int, stop: int) -> tuple[int, int]:
+        """The lines of the column from one height to another."""
+        return bisect_left(self.at, start), bisect_left(self.at, stop)
