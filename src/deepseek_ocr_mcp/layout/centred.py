@@ -6,12 +6,12 @@ Rows are found by measuring: their cells have one middle, and the lines of a cel
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
+from .evidence import level_share
 from .lines import FIGURE, Frame, Row
 
 __all__ = ["are_centred_rows", "centred_bands", "with_centred_rows"]
@@ -24,6 +24,7 @@ ROW_LEVELS: Final = 9  # most heights at which a row has lines: bounds the time
 LEAST_ROWS: Final = 3  # with lines on both sides of a white strip, for the strip to be one of a table …
 ROWS_SHARE: Final = 0.8  # … and so many of the lines are in such rows
 CENTRED_SHARE: Final = 0.25  # … of which so many have centred cells
+LEVEL_SHARE: Final = 0.8  # of the lines have one level with them in the other column: too many for that
 
 Cells = list[list[Row]]
 
@@ -39,6 +40,10 @@ def with_centred_rows(frame: Frame, table: Cells) -> Cells:
 
 def are_centred_rows(frame: Frame, left: Row, right: Row) -> bool:
     """Whether the lines on both sides of a white strip are rows of a table, of which some have centred cells."""
+    if min(len(left), len(right)) < LEAST_ROWS:
+        return False
+    if min(level_share(frame, left, right), level_share(frame, right, left)) > LEVEL_SHARE:
+        return False  # nothing stands beside the middle of several lines
     table = _by_height(frame, left, right)
     bands = centred_bands(frame, table)
     full = [row for row in (_merged(table[a:b]) for a, b in bands) if all(row)]
@@ -85,10 +90,11 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
     for stop in range(1, len(table) + 1):
         choices = []
         for start in range(stop - 1, max(-1, stop - 1 - ROW_LEVELS), -1):
-            used = [column for column in columns if column.has_lines(start, stop)]
-            if stop - start > 1 and not _is_row(frame, used, start, stop):
-                continue
-            choices.append((best[start][0] + (1 if len(used) > 1 else -1), start))
+            used = [column for column in columns if column.before[start] < column.before[stop]]
+            if any(column.runs_on(start, stop) for column in used):
+                break  # in a taller row, too
+            if stop - start == 1 or _is_row(frame, used, start, stop):
+                choices.append((best[start][0] + (1 if len(used) > 1 else -1), start))
         best.append(max(choices))
     bands: list[tuple[int, int]] = []
     stop = len(table)
@@ -99,53 +105,49 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
 
 
 def _is_row(frame: Frame, columns: Sequence[_Column], start: int, stop: int) -> bool:
-    """Whether heights from `start` to `stop` are one row: its cells have one middle, and no cell is several figures."""
-    if len(columns) < 2:
+    """Whether heights from `start` to `stop` are one row: several cells with one middle, and white above them."""
+    if len(columns) < 2 or any(column.hangs(start, stop) for column in columns):
         return False
     middles = [column.middle(start, stop) for column in columns]
-    return max(middles) - min(middles) <= CENTRED_EM * frame.em and all(
-        column.is_cell(start, stop) for column in columns
-    )
+    return max(middles) - min(middles) <= CENTRED_EM * frame.em
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
     """The lines of a column by height; heights without any are left out."""
 
-    at: list[int]
+    before: list[int]
+    """How many lines stand above each height."""
     tops: list[float]
     bottoms: list[float]
+    whites: list[float]
+    """Below each line but the last one."""
     are_figures: list[bool]
 
     @classmethod
     def of(cls, frame: Frame, cells: Sequence[Row]) -> _Column:
-        at = [n for n, cell in enumerate(cells) if cell]
-        boxes = [frame.union(cells[n]) for n in at]
-        figures = [all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cells[n]) for n in at]
-        return cls(at, [box[1] for box in boxes], [box[3] for box in boxes], figures)
-
-    def has_lines(self, start: int, stop: int) -> bool:
-        first, last = self._range(start, stop)
-        return first < last
+        used = [cell for cell in cells if cell]
+        boxes = [frame.union(cell) for cell in used]
+        return cls(
+            [0, *accumulate(map(bool, cells))],
+            [box[1] for box in boxes],
+            [box[3] for box in boxes],
+            [below[1] - above[3] for above, below in pairwise(boxes)],
+            [all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cell) for cell in used],
+        )
 
     def middle(self, start: int, stop: int) -> float:
-        first, last = self._range(start, stop)
-        return (self.tops[first] + self.bottoms[last - 1]) / 2
+        return (self.tops[self.before[start]] + self.bottoms[self.before[stop] - 1]) / 2
 
-    def is_cell(self, start: int, stop: int) -> bool:
-        """Whether the lines stand closer to each other than to the lines above and below them."""
-        first, last = self._range(start, stop)
-        if last - first < 2:
-            return True
-        if any(self.are_figures[first:last]):
-            return False  # entries of rows of their own
-        inner = max(self._white(n) for n in range(first, last - 1))
-        return all(inner <= INNER_SHARE * self._white(n) for n in (first - 1, last - 1) if 0 <= n < len(self.at) - 1)
+    def runs_on(self, start: int, stop: int) -> bool:
+        """Whether several lines are no cell: the next one stands as near, or they are figures, entries of their own."""
+        first, last = self.before[start], self.before[stop] - 1
+        return first < last and (any(self.are_figures[first : last + 1]) or self._is_near(first, last, last))
 
-    def _white(self, n: int) -> float:
-        """The white below line `n` of the column."""
-        return self.tops[n + 1] - self.bottoms[n]
+    def hangs(self, start: int, stop: int) -> bool:
+        """Whether the line above several ones stands as near as they stand to each other."""
+        first, last = self.before[start], self.before[stop] - 1
+        return first < last and self._is_near(first, last, first - 1)
 
-    def _range(self, start: int, stop: int) -> tuple[int, int]:
-        """The lines of the column from one height to another."""
-        return bisect_left(self.at, start), bisect_left(self.at, stop)
+    def _is_near(self, first: int, last: int, at: int) -> bool:
+        return 0 <= at < len(self.whites) and max(self.whites[first:last]) > INNER_SHARE * self.whites[at]

@@ -268,7 +268,7 @@ def _parted(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: 
         if lone > first and (
             texts == heading
             or (lone < r and far and _names_columns(texts) and _names_columns(heading))
-            or (lone == r and wider and _names_columns(texts))
+            or (lone == r and wider and _names_columns(texts) and _enough(counts[r:stop]))
         ):
             if _enough(counts[first:lone]):
                 yield first, lone
