@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from .. import logs
 from ..errors import Timeout, from_dict
@@ -125,23 +126,30 @@ class WorkerHandle:
         """
         stderr = _StderrTail(name)
         try:
-            # -P: a module in the folder in which the server was started must never shadow numpy
-            process = await anyio.open_process(
-                [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr.write_fd,
-                env={
-                    **child_environment(),
-                    PARENT_VARIABLE: str(os.getpid()),
-                    RIGHTS_VARIABLE: (rights or ALL_BUT_SPYING).to_json(),
-                    **(env or {}),
-                },
-                start_new_session=True,
-            )
+            with anyio.CancelScope(shield=True):  # asyncio leaves pipes open where a start is cut
+                # -P: a module in the folder in which the server was started must never shadow numpy
+                process = await anyio.open_process(
+                    [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr.write_fd,
+                    env={
+                        **child_environment(),
+                        PARENT_VARIABLE: str(os.getpid()),
+                        RIGHTS_VARIABLE: (rights or ALL_BUT_SPYING).to_json(),
+                        **(env or {}),
+                    },
+                    start_new_session=True,
+                )
         finally:
             stderr.started()
-        return cls(process, name, stderr)
+        worker = cls(process, name, stderr)
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            await worker.kill()  # nobody takes the handle
+            raise
+        return worker
 
     def __repr__(self) -> str:
         return f"<WorkerHandle {self._name} pid {self.pid} {'alive' if self.alive else 'dead'}>"
