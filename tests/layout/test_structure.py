@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deepseek_ocr_mcp.layout.gutters import split_at_gutters
@@ -384,3 +386,92 @@ def test_justified_lines_with_wide_spaces_stay_in_their_paragraph() -> None:
     lines.append(written("recommendations", right - last.box[2], 87))
     lines.append(written("concerning responsibilities.", 60, 114))
     assert "recommendations concerning responsibilities." in to_markdown(lines)
+
+
+def test_names_beside_figures_are_rows_though_many_have_no_value() -> None:
+    lefts = [60.0, 420.0, 560.0]
+    rows = [("", "2025", "2024"), ("Fixed assets", "", ""), ("Goodwill", "1,204.5", "1,187.0")]
+    rows += [("Current assets", "", ""), ("Cash", "–", "3.0")]
+    rows += [(name, "", "") for name in ("Liabilities", "Pensions", "Leases")]
+    lines = [line for n, cells in enumerate(rows) for line in row(list(cells), lefts, 60 + 30 * n)]
+    assert to_markdown(lines).splitlines()[2:6] == [
+        "| Fixed assets |  |  |",
+        "| Goodwill | 1,204.5 | 1,187.0 |",
+        "| Current assets |  |  |",
+        "| Cash | – | 3.0 |",
+    ]
+
+
+@pytest.mark.parametrize("texts", [["Land and buildings,", "plant and tools"], ["Land,", "plant and", "tools"]])
+def test_a_cell_of_several_lines_is_one_with_the_cells_at_its_middle(texts: list[str]) -> None:
+    lefts, high = [60.0, 420.0, 560.0], 27.0 * (len(texts) - 1)
+    lines = row(["Task", "Who", "By"], lefts, 60)
+    lines += [*paragraph(texts, 60, 110), *row(["Ana", "3 May"], lefts[1:], 110 + high / 2)]
+    y = 110 + high + 50
+    lines += [*row(["Dig"], lefts[:1], y + 13.5), *paragraph(["Ben and", "Cleo"], 420, y)]
+    lines += row(["9 May"], lefts[2:], y + 13.5)
+    assert to_markdown(lines).splitlines() == [
+        "| Task | Who | By |",
+        "| --- | --- | --- |",
+        f"| {' '.join(texts)} | Ana | 3 May |",
+        "| Dig | Ben and Cleo | 9 May |",
+    ]
+
+
+def test_rows_of_two_tables_that_are_not_level_stay_rows_of_their_own() -> None:
+    left = [line for n in range(6) for line in row([f"Boat {n}", f"{n}:15"], [60, 200], 60 + 30 * n)]
+    right = [line for n in range(6) for line in row([f"Coach {n}", f"{n}:40"], [620, 760], 70 + 30 * n)]
+    markdown = to_markdown([*left, *right])
+    assert all(f"| Boat {n} | {n}:15 |" in markdown and f"| Coach {n} | {n}:40 |" in markdown for n in range(6))
+
+
+def test_a_line_that_is_stretched_over_its_column_is_no_row_of_cells() -> None:
+    stretched = "been closed since March"
+    room = written(LEFT[0], 60, 0).box[2] - written(stretched, 60, 0).box[2]
+    words = stretched.split()
+    lines = [written(LEFT[0], 60, 60)]
+    for n, word in enumerate(words):
+        before = written(" ".join([*words[:n], ""]), 60, 87).box[2] if n else 60.0
+        lines.append(written(word, before + n * room / 3, 87))
+    lines += [written(text, 60, 114 + 27 * n) for n, text in enumerate(LEFT[1:4])]
+    lines += [line for n in range(2) for line in row([f"Day {n}", "12"], [60, 300], 240 + 27 * n)]
+    assert flat(f"{LEFT[0]} {stretched} {LEFT[1]}") in flat(to_markdown(lines))
+
+
+@pytest.mark.parametrize("shift", [0.0, 9.0])
+@pytest.mark.parametrize("is_prose", [False, True])
+def test_a_box_beside_text_is_read_after_it_level_or_not(shift: float, is_prose: bool) -> None:
+    box = LEFT[:5] if is_prose else ["At a glance", "Cost: 1.2 million", "Length: 84 m", "Opens: May 2026"]
+    lines = [*paragraph(RIGHT, 60, 60), *paragraph([line[:40] for line in box], 560, 60 + shift)]
+    lines += paragraph([f"{a} {b}" for a, b in zip(["and went", *LEFT[1:4]], RIGHT[1:5], strict=True)], 60, 60 + 8 * 27)
+    text = flat(to_text(lines))
+    assert flat(" ".join(RIGHT) + " and went") in text
+    assert flat(" ".join(line[:40] for line in box)) in text
+
+
+def test_the_heading_of_a_table_with_more_columns_parts_it_from_what_stands_above() -> None:
+    lines = [
+        line
+        for n, cells in enumerate(
+            [["Baker & Sons", "Invoice 417"], ["12 Mill Lane", "14 June 2025"], ["Poole", "88213"]]
+        )
+        for line in row(cells, [60, 700], 60 + 27 * n)
+    ]
+    items = [["Pos", "Description", "Qty", "Total"], ["1", "Oak board", "4", "126.00"], ["2", "Delivery", "1", "15.00"]]
+    lines += [line for n, cells in enumerate(items) for line in row(cells, [60, 180, 500, 720], 190 + 27 * n)]
+    tables = to_markdown(lines).split("\n\n")
+    assert tables[0].splitlines()[0] == "| Baker & Sons | Invoice 417 |"
+    assert tables[1].splitlines()[0] == "| Pos | Description | Qty | Total |"
+
+
+def test_bold_questions_and_their_answers_are_paragraphs() -> None:
+    lines = []
+    for n in range(3):
+        bold = written(f"Question {n}: how long is it until the next boat goes?", 60, 60 + 80 * n)
+        lines += [replace(bold, bold=True), written(f"Answer {n}: as long as it takes.", 60, 100 + 80 * n)]
+    assert len(to_markdown(lines).split("\n\n")) == 6
+
+
+def test_a_dash_far_from_a_figure_is_a_cell_and_no_list_mark() -> None:
+    lines = [line for n in range(3) for line in row(["–", f"{n}.0"], [60, 260], 60 + 30 * n)]
+    assert "| – | 1.0 |" in to_markdown(lines)

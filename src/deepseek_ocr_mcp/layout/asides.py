@@ -13,6 +13,7 @@ from typing import Final
 
 from .evidence import (
     GUTTER_EM,
+    OVERHANG_EM,
     PROSE_LINES,
     SIDE_GAP_EM,
     WITHIN_SHARE,
@@ -109,7 +110,8 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
             continue
         inside = [i for row in rows[run.start : run.stop] for i in row]
         sides = [[i for i in inside if frame.boxes[i][2] <= run.x2], [i for i in inside if frame.boxes[i][0] >= run.x1]]
-        above, below = rows[run.start - 1] if run.start else [], rows[run.stop] if run.stop < len(rows) else []
+        margin = min(frame.boxes[i][0] for i in inside)
+        above, below = (_across(frame, rows, n, run, margin) for n in (run.start - 1, run.stop))
         if sum(map(len, sides)) != len(inside) or not all(sides):
             continue
         flows = [(_flows(frame, above, side, below), _within_share(frame, side)) for side in sides]
@@ -169,6 +171,13 @@ def _runs_beside(frame: Frame, rows: list[Row]) -> Iterator[_Beside]:
         run = _Beside(n, n + 1, x1, x2) if gaps and x2 - x1 >= GUTTER_EM * frame.em else None
     if run is not None:
         yield run
+
+
+def _across(frame: Frame, rows: list[Row], n: int, run: _Beside, margin: float) -> Row:
+    """Row `n`, if it is a line from the left margin over the white strip: the text has the whole width there."""
+    row = rows[n] if 0 <= n < len(rows) else []
+    box = frame.boxes[row[0]] if len(row) == 1 else None
+    return row if box is not None and box[0] < margin + OVERHANG_EM * frame.em and box[2] > run.x2 else []
 
 
 def _flows(frame: Frame, above: Row, side: Row, below: Row) -> int:

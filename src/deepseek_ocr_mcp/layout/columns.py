@@ -49,14 +49,12 @@ def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) ->
     """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
     if len(lines) < 4 or depth == MAX_DEPTH or _is_centred_table(frame, lines):
         return [lines]
-    parts = beside_headings(frame, lines)
+    parts = beside_headings(frame, lines) or around_aside(frame, lines)
     if parts is None:
         strip = _gutter(frame, lines)
         if strip is not None:
             strips.append(strip)
             parts = around_gutter(frame, lines, (strip.x1 + strip.x2) / 2)
-        else:
-            parts = around_aside(frame, lines)
     if parts is not None:
         return [region for part in parts for region in columns_of(frame, part, strips, depth + 1)]
     parts = _between_gaps(frame, lines)
