@@ -475,3 +475,45 @@ def test_bold_questions_and_their_answers_are_paragraphs() -> None:
 def test_a_dash_far_from_a_figure_is_a_cell_and_no_list_mark() -> None:
     lines = [line for n in range(3) for line in row(["–", f"{n}.0"], [60, 260], 60 + 30 * n)]
     assert "| – | 1.0 |" in to_markdown(lines)
+
+
+def test_a_name_that_goes_on_with_a_small_letter_is_one_with_the_row_of_its_values() -> None:
+    rows = [("Revenue", "4,120"), ("Trade and other", ""), ("receivables", "2,310"), ("Profit", "1,810")]
+    tops = [60, 90, 115, 145]
+    lines = [line for y, cells in zip(tops, rows, strict=True) for line in row(list(cells), [60, 420], y)]
+    assert "| Trade and other receivables | 2,310 |" in to_markdown(lines)
+
+
+def test_the_last_lines_of_the_last_cell_belong_to_the_table() -> None:
+    lines = [line for n in range(3) for line in row([f"A{n}", "Hinge", str(n)], [60, 180, 500], 60 + 36 * n)]
+    lines += paragraph(["made of brass, with", "four screws"], 180, 132 + 24, leading=1.2)
+    assert to_markdown(lines).splitlines()[-1] == "| A2 | Hinge made of brass, with four screws | 2 |"
+
+
+def test_blocks_of_an_address_side_by_side_are_not_read_into_each_other() -> None:
+    texts = (["Ship to:", "Ana Marsh", "3 Quay St", "Poole"], ["Bill to:", "Marsh & Co", "PO Box 9", "Poole"])
+    lines = [line for x, block in zip((60, 400), texts, strict=True) for line in paragraph(block, x, 60)]
+    lines += paragraph(["Order: 7716", "Date: 2 May 2025", "Terms: net 30"], 720, 73.5)
+    assert "Order: 7716\nDate: 2 May 2025\nTerms: net 30" in to_text(lines)
+
+
+def test_a_line_that_a_detector_joined_over_cells_of_several_lines_is_cut() -> None:
+    texts = ["Order the boards from the mill", "and have them planed on both", "sides before delivery"]
+    first, middle, last = paragraph(texts, 60, 110)
+    ana = written("Ana", middle.box[2] + 30, middle.box[1])
+    left, _, right, bottom = middle.box[0], 0, ana.box[2], middle.box[3]
+    places = [
+        x1 + c * (x2 - x1) for x1, _, x2, _, cs in ((*part.box, part.centres) for part in (middle, ana)) for c in cs
+    ]
+    places.insert(len(middle.text), (middle.box[2] + ana.box[0]) / 2)
+    joined = TextLine(
+        f"{middle.text} Ana",
+        (left, middle.box[1], right, bottom),
+        0.99,
+        tuple((x - left) / (right - left) for x in places),
+    )
+    lefts = [60, ana.box[0], ana.box[0] + 200]
+    lines = [*row(["Task", "Who", "By"], lefts, 60), first, joined, *row(["3 May"], lefts[2:], 137), last]
+    lines += [*row(["Dig", "", "9 May"], lefts, 213.5), *paragraph(["Ben and the", "two boys"], ana.box[0], 200)]
+    pieces = [cut(lines[piece.line], piece) for piece in split_at_gutters(lines)]
+    assert f"| {' '.join(texts)} | Ana | 3 May |" in to_markdown(pieces)

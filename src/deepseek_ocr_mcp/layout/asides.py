@@ -6,7 +6,7 @@ Both give parts of the page in reading order, or nothing.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -17,11 +17,11 @@ from .evidence import (
     PROSE_LINES,
     SIDE_GAP_EM,
     WITHIN_SHARE,
+    WhiteStrip,
     blocks_of,
     goes_on,
-    is_one_column,
     is_prose,
-    white_strips,
+    level_rows,
 )
 from .lines import LIST_MARK, ROW_SHIFT, Frame, Row
 
@@ -35,9 +35,9 @@ BESIDE_SHARE: Final = 0.3  # of the height of the lower of two lines beside each
 ASIDE_ROWS: Final = 3  # least height of a box that text flows around, in rows with lines on both sides
 
 
-def beside_headings(frame: Frame, lines: Row) -> list[Row] | None:
+def beside_headings(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> list[Row] | None:
     """A narrow column of headings, each level with the head of its paragraph: heading, paragraph, heading, …"""
-    for left, right, crossing in white_strips(frame, lines):
+    for left, right, crossing in white:
         if crossing:
             return None
         x = (left + right) / 2
@@ -121,12 +121,18 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
             continue
         if len(main) < PROSE_LINES or within < WITHIN_SHARE:
             continue
-        if not is_one_column(frame, main) or not is_one_column(frame, aside):
-            continue  # the columns of a table
+        if _has_columns(frame, main) or _has_columns(frame, aside):
+            continue  # those of a table
         before = [i for row in rows[: run.start] for i in row]
         after = [i for row in rows[run.stop :] for i in row]
         return [frame.by_middle(part) for part in (before, main, after, aside) if part]
     return None
+
+
+def _has_columns(frame: Frame, lines: Row) -> bool:
+    """Whether lines stand beside each other with white between them; the words of a headline may have been parted."""
+    rows = level_rows(frame, lines)
+    return any(frame.boxes[b][0] - frame.boxes[a][2] > frame.height(a) for row in rows for a, b in pairwise(row))
 
 
 def _rows_side_by_side(frame: Frame, lines: Row) -> list[Row]:

@@ -6,7 +6,7 @@ Rows are found by measuring: their cells have one middle, and the lines of a cel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Final
@@ -20,8 +20,9 @@ __all__ = ["are_centred_rows", "centred_bands", "with_centred_rows"]
 # a cell become rows of their own.
 CENTRED_EM: Final = 0.3  # most, between the middles of the cells of a row
 INNER_SHARE: Final = 0.8  # of the white above and below a cell is, at most, that between two of its lines
+BESIDE_EM: Final = 0.25  # lines that share so much of their heights are hardly of two rows
 ROW_LEVELS: Final = 9  # most heights at which a row has lines: bounds the time
-LEAST_ROWS: Final = 3  # with lines on both sides of a white strip, for the strip to be one of a table …
+LEAST_ROWS: Final = 3  # with several cells, for white strips to be those of a table …
 ROWS_SHARE: Final = 0.8  # … and so many of the lines are in such rows
 CENTRED_SHARE: Final = 0.25  # … of which so many have centred cells
 LEVEL_SHARE: Final = 0.8  # of the lines have one level with them in the other column: too many for that
@@ -38,21 +39,27 @@ def with_centred_rows(frame: Frame, table: Cells) -> Cells:
     return [_merged(table[a:b]) for a, b in centred_bands(frame, table)]
 
 
-def are_centred_rows(frame: Frame, left: Row, right: Row) -> bool:
-    """Whether the lines on both sides of a white strip are rows of a table, of which some have centred cells."""
-    if min(len(left), len(right)) < LEAST_ROWS:
-        return False
-    if min(level_share(frame, left, right), level_share(frame, right, left)) > LEVEL_SHARE:
+def are_centred_rows(frame: Frame, columns: Sequence[Row]) -> bool:
+    """Whether the lines of columns are rows of a table, of which some have centred cells."""
+    columns = [column for column in columns if column]
+    count = sum(map(len, columns))
+    if len(columns) < 2 or min(_level_shares(frame, columns)) > LEVEL_SHARE:
         return False  # nothing stands beside the middle of several lines
-    table = _by_height(frame, left, right)
-    bands = centred_bands(frame, table)
-    full = [row for row in (_merged(table[a:b]) for a, b in bands) if all(row)]
+    table = _by_height(frame, columns)
+    rows = [_merged(table[a:b]) for a, b in centred_bands(frame, table)]
+    full = [row for row in rows if sum(map(bool, row)) > 1]
     within = sum(len(cell) for row in full for cell in row)
     return (
         len(full) >= LEAST_ROWS
         and sum(any(_is_stack(frame, cell) for cell in row) for row in full) >= CENTRED_SHARE * len(full)
-        and within >= ROWS_SHARE * (len(left) + len(right))
+        and within >= ROWS_SHARE * count
     )
+
+
+def _level_shares(frame: Frame, columns: Sequence[Row]) -> Iterator[float]:
+    """How many lines of each column stand level with one of another column."""
+    for n, column in enumerate(columns):
+        yield level_share(frame, column, [i for k, other in enumerate(columns) if k != n for i in other])
 
 
 def _is_stack(frame: Frame, cell: Row) -> bool:
@@ -61,16 +68,16 @@ def _is_stack(frame: Frame, cell: Row) -> bool:
     return any(b[0] < a[2] for a, b in pairwise(boxes))
 
 
-def _by_height(frame: Frame, left: Row, right: Row) -> Cells:
-    """The lines of two columns by the heights at which they stand."""
-    on_left = set(left)
+def _by_height(frame: Frame, columns: Sequence[Row]) -> Cells:
+    """The lines of columns by the heights at which they stand."""
+    column_of = {i: n for n, column in enumerate(columns) for i in column}
     table: Cells = []
     middle = 0.0
-    for i in frame.by_middle([*left, *right]):
+    for i in frame.by_middle(column_of):
         if not table or frame.middles[i] - middle > CENTRED_EM * frame.em:
-            table.append([[], []])
+            table.append([[] for _ in columns])
             middle = frame.middles[i]
-        table[-1][i not in on_left].append(i)
+        table[-1][column_of[i]].append(i)
     return table
 
 
@@ -86,6 +93,7 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
         table: for each height at which lines stand, the lines in each column.
     """
     columns = [_Column.of(frame, [row[c] for row in table]) for c in range(len(table[0]))]
+    tops, bottoms = _edges(frame, table)
     best: list[tuple[int, int]] = [(0, 0)]  # the score of all before a height, and where its last row begins
     for stop in range(1, len(table) + 1):
         choices = []
@@ -94,7 +102,8 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
             if any(column.runs_on(start, stop) for column in used):
                 break  # in a taller row, too
             if stop - start == 1 or _is_row(frame, used, start, stop):
-                choices.append((best[start][0] + (1 if len(used) > 1 else -1), start))
+                is_torn = start > 0 and bottoms[start - 1] - tops[start] > BESIDE_EM * frame.em
+                choices.append((best[start][0] + (1 if len(used) > 1 else -1) - is_torn, start))
         best.append(max(choices))
     bands: list[tuple[int, int]] = []
     stop = len(table)
@@ -102,6 +111,12 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
         bands.append((best[stop][1], stop))
         stop = best[stop][1]
     return bands[::-1]
+
+
+def _edges(frame: Frame, table: Cells) -> tuple[list[float], list[float]]:
+    """The top and the bottom of the lines at each height."""
+    boxes = [frame.union(i for cell in row for i in cell) for row in table]
+    return [box[1] for box in boxes], [box[3] for box in boxes]
 
 
 def _is_row(frame: Frame, columns: Sequence[_Column], start: int, stop: int) -> bool:
@@ -121,7 +136,7 @@ class _Column:
     tops: list[float]
     bottoms: list[float]
     whites: list[float]
-    """Below each line but the last one."""
+    """Below each line but the last one, as the middles of lines tell it: edges differ with the letters of a line."""
     are_figures: list[bool]
 
     @classmethod
@@ -132,7 +147,7 @@ class _Column:
             [0, *accumulate(map(bool, cells))],
             [box[1] for box in boxes],
             [box[3] for box in boxes],
-            [below[1] - above[3] for above, below in pairwise(boxes)],
+            [(below[1] + below[3] - above[1] - above[3]) / 2 - frame.em for above, below in pairwise(boxes)],
             [all(FIGURE.fullmatch(frame.lines[i].text.strip()) for i in cell) for cell in used],
         )
 

@@ -6,6 +6,7 @@ there the rows go on across it. Each column is cut again. Every line that is giv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from .bands import around_gutter
 from .centred import are_centred_rows
 from .evidence import (
     ALIGNED_SHARE,
+    WhiteStrip,
     aligned_share,
     are_apart_though_level,
     are_names_and_values,
@@ -47,11 +49,14 @@ class Strip:
 
 def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) -> list[Row]:
     """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
-    if len(lines) < 4 or depth == MAX_DEPTH or _is_centred_table(frame, lines):
+    if len(lines) < 4 or depth == MAX_DEPTH:
         return [lines]
-    parts = beside_headings(frame, lines) or around_aside(frame, lines)
+    white = white_strips(frame, lines)
+    if _is_centred_table(frame, lines, white):
+        return [lines]
+    parts = beside_headings(frame, lines, white) or around_aside(frame, lines)
     if parts is None:
-        strip = _gutter(frame, lines)
+        strip = _gutter(frame, lines, white)
         if strip is not None:
             strips.append(strip)
             parts = around_gutter(frame, lines, (strip.x1 + strip.x2) / 2)
@@ -66,18 +71,20 @@ def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) ->
     return [region for found in regions for region in found]
 
 
-def _is_centred_table(frame: Frame, lines: Row) -> bool:
-    """Whether a white strip stands between cells that are centred in their rows."""
-    for left, right, _ in white_strips(frame, lines):
-        sides = [(side_of(frame, i, (left + right) / 2), i) for i in lines]
-        if are_centred_rows(frame, [i for side, i in sides if side < 0], [i for side, i in sides if side > 0]):
-            return True
-    return False
+def _is_centred_table(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> bool:
+    """Whether the white strips stand between cells that are centred in their rows."""
+    places = sorted((left + right) / 2 for left, right, crossing in white if crossing == white[0][2])
+    columns: list[Row] = [[] for _ in range(len(places) + 1)]
+    for i in lines:
+        sides = [side_of(frame, i, x) for x in places]
+        if 0 not in sides:
+            columns[sides.count(1)].append(i)
+    return are_centred_rows(frame, columns)
 
 
-def _gutter(frame: Frame, lines: Row) -> Strip | None:
+def _gutter(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> Strip | None:
     """The strip that divides `lines` into columns best, if one does."""
-    for left, right, _ in white_strips(frame, lines):
+    for left, right, _ in white:
         if _divides(frame, lines, (left + right) / 2):
             box = frame.union(lines)
             return Strip(left, right, box[1], box[3])

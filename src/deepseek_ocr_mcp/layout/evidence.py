@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from .lines import ENDS, FIGURE, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
 
 __all__ = [
+    "WhiteStrip",
     "aligned_share",
     "are_apart_though_level",
     "are_names_and_values",
@@ -59,8 +60,12 @@ NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin; s
 SIDE_GAP_EM: Final = 0.4  # more than the usual white between lines parts two of those paragraphs
 
 
-def white_strips(frame: Frame, lines: Row) -> Iterator[tuple[float, float, int]]:
-    """White strips from `x1` to `x2`, and how many lines cross each; the best first."""
+WhiteStrip = tuple[float, float, int]
+"""White from one x to another, and how many lines cross it."""
+
+
+def white_strips(frame: Frame, lines: Row) -> list[WhiteStrip]:
+    """The white strips that the fewest lines cross, the best first."""
     starts = sorted(frame.boxes[i][0] for i in lines)
     ends = sorted(frame.boxes[i][2] for i in lines)
     found = []
@@ -70,7 +75,7 @@ def white_strips(frame: Frame, lines: Row) -> Iterator[tuple[float, float, int]]
         crossing = bisect_right(starts, left) - bisect_right(ends, left)
         if crossing <= CROSSING_SHARE * len(lines):
             found.append((crossing, left - right, left, right))
-    return ((left, right, crossing) for crossing, _, left, right in sorted(found)[:8])
+    return [(left, right, crossing) for crossing, _, left, right in sorted(found)[:8]]
 
 
 def side_of(frame: Frame, index: int, x: float) -> int:

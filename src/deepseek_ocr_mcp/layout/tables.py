@@ -5,6 +5,7 @@ What is not clearly a table stays text. Every line that is given is in exactly o
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from statistics import median
 from typing import Final
 
 from .centred import centred_bands, with_centred_rows
+from .evidence import goes_on
 from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
 __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
@@ -24,13 +26,16 @@ SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space,
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
 MARK_GAP_EM: Final = 4.0  # from a list mark to its item; a dash that stands farther from a figure is a cell
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
+CONTINUED_EM: Final = 0.6  # the same below the last row, where nothing but its own place tells that a line goes on
 CONTINUATION_SHARE: Final = 0.6  # of the white between the others
-CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
+SENTENCE_SHARE: Final = 0.9  # of that white: a name that goes on with a small letter
+CLOSE_SHARE: Final = 0.45  # of the white between the others: rows so close are one, figures in both or not
 CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
 PART_SHARE: Final = 2.0  # times the usual white: above the heading of a table with more columns than stand above it
 MARGIN_EM: Final = 0.5  # from the edge of a region to a line that reaches it
 EVEN_SPACES: Final = 1.6  # times the narrowest space of a stretched line is its widest one, as characters' centres tell
 REACH: Final = 4  # lines above and below a run of rows that may be of its first and last cells
+BESIDE: Final = 0.3  # of the lower of two lines lies beside the other one
 IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
 ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
 LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
@@ -193,16 +198,21 @@ def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, sto
     begins = [r for r in range(start + 1, stop) if counts[r] > 1]
     if len(begins) < 2:
         return stop  # two rows do not tell how far rows stand apart
-    gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in begins]
-    most = min([CONTINUATION_EM * frame.em, *(CONTINUATION_SHARE * gap for gap in gaps)])
+    gaps = [_white_between(frame, rows[r - 1], rows[r]) for r in begins]
+    most = min(CONTINUED_EM * frame.em, CONTINUATION_SHARE * min(gaps))
     while stop < len(rows) and counts[stop] == 1 and not frame.is_block(rows[stop]):
         box = frame.union(rows[stop])
-        if box[1] - frame.union(rows[stop - 1])[3] > most:
+        if _white_between(frame, rows[stop - 1], rows[stop]) > most:
             break
         if not any(abs(left - box[0]) <= CONTINUATION_EM * frame.em for left in lefts):
             break
         stop += 1
     return stop
+
+
+def _white_between(frame: Frame, above: Row, below: Row) -> float:
+    """The white between two rows, as the middles of their lines tell it: edges differ with the letters of a line."""
+    return min(frame.middles[i] for i in below) - max(frame.middles[i] for i in above) - frame.em
 
 
 def wide_tables(frame: Frame, lines: Row) -> Iterator[list[Row]]:
@@ -294,7 +304,7 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
     table = _in_columns(frame, rows)
     if table is None:
         return None
-    table = with_centred_rows(frame, _merge_columns(table))
+    table = with_centred_rows(frame, _merge_columns(frame, table))
     used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
     if sum(count >= max(2, USED_SHARE * len(table)) for count in used) < 2:
         return None
@@ -345,18 +355,33 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
     return sorted((x1, x2) for x1, x2, _ in columns)
 
 
-def _merge_columns(table: Cells) -> Cells:
+def _merge_columns(frame: Frame, table: Cells) -> Cells:
     """A column without a heading whose cells only fill what its neighbour leaves empty is one with it."""
     width = len(table[0])
     c = 0
     while c < width - 1 and 2 * sum(map(bool, table[0])) > width:
         pairs = [(row[c], row[c + 1]) for row in table]
-        if len(table) > 2 and not all(pairs[0]) and not any(a and b for a, b in pairs):
+        if len(table) > 2 and not all(pairs[0]) and not _are_beside(frame, pairs):
             table = [[*row[:c], row[c] + row[c + 1], *row[c + 2 :]] for row in table]
             width -= 1
         else:
             c += 1
     return table
+
+
+def _are_beside(frame: Frame, pairs: list[tuple[Row, Row]]) -> bool:
+    """Whether a line of one column stands beside one of the other, level or not."""
+    last: list[tuple[float, float]] = [(-math.inf, 0.0), (-math.inf, 0.0)]  # the bottom and the height of each column's
+    for pair in pairs:
+        for side, cell in enumerate(pair):
+            if not cell:
+                continue
+            _, top, _, bottom = frame.union(cell)
+            other, height = last[not side]
+            if other - top > BESIDE * min(bottom - top, height):
+                return True
+            last[side] = (bottom, bottom - top)
+    return False
 
 
 def _merge_continuations(frame: Frame, table: Cells) -> Cells:
@@ -372,16 +397,25 @@ def _merge_continuations(frame: Frame, table: Cells) -> Cells:
     close = min(max(CONTINUATION_EM * frame.em, CLOSE_SHARE * usual), CONTINUATION_SHARE * usual)
     merged, head = [table[0]], 0
     for n, row in enumerate(table[1:], start=1):
-        goes_on = gaps[n - 1] <= close and not (full[n - 1] and full[n])
-        if goes_on and _both_count(frame, merged[-1], row):
+        most = SENTENCE_SHARE * usual if _is_one_sentence(frame, merged[-1], row) else close
+        is_one = gaps[n - 1] <= most and not (full[n - 1] and full[n])
+        if is_one and _both_count(frame, merged[-1], row):
             # Two entries, unless the rows are clearly in groups.
-            goes_on = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
-        if goes_on:
+            is_one = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
+        if is_one:
             merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
         else:
             merged.append(row)
             head = n
     return merged
+
+
+def _is_one_sentence(frame: Frame, above: list[Row], below: list[Row]) -> bool:
+    """Whether a name without values goes on with a small letter in the row below: "Trade and other" "receivables"."""
+    [name, *values] = above
+    if not name or any(values) or not below[0]:
+        return False
+    return goes_on(frame.lines[name[-1]].text, frame.lines[below[0][0]].text) == 1
 
 
 def _both_count(frame: Frame, above: list[Row], below: list[Row]) -> bool:
