@@ -23,6 +23,7 @@ from ..sheet import LONG, Pixels, Region, crop_region, inset, outline
 from .heights import may_be_small, with_small_letters
 from .ink import LINE_EDGE, ink_of, line_contrast, runs_of, strokes_of
 from .models import SpareModel
+from .raised import with_raised_figures
 from .run import ModelRun
 from .spaces import Strokes, read_litres, spaces_beside_digits
 
@@ -245,7 +246,10 @@ def _as_inked(line: Pixels, chars: list[str], places: NDArray[np.floating[Any]])
         return chars, frozenset()
     if with_cases:
         chars = with_small_letters(chars, strokes)
-    return read_litres(chars, strokes, spaces_beside_digits(chars, strokes)) if with_digits else (chars, frozenset())
+    if not with_digits:
+        return chars, frozenset()
+    chars, dropped = read_litres(chars, strokes, spaces_beside_digits(chars, strokes))
+    return with_raised_figures(chars, strokes, dropped), dropped
 
 
 def _half_width(text: str) -> str:
