@@ -180,8 +180,8 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
 async def test_a_kept_document_goes_with_its_last_holder() -> None:
     request = OcrRequest(image=PAGE)
     async with running() as service:
-        first = (await service.ocr(request, Caller(), Terms(keep=True))).kept
-        second = (await service.ocr(request, Caller(), Terms(keep=True))).kept
+        first = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
+        second = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
         assert first is not None
         assert first is second
         first.let_go()
@@ -192,7 +192,7 @@ async def test_a_kept_document_goes_with_its_last_holder() -> None:
         with pytest.raises(InputNotFound, match="not kept any more"):
             async with service.opened(first):
                 pass
-        again = (await service.ocr(request, Caller(), Terms(keep=True))).kept
+        again = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
         assert again is not first
 
 

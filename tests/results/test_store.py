@@ -91,7 +91,7 @@ async def test_a_document_is_held_as_long_as_a_result_has_it() -> None:
     assert paper.holders == 0
     third = store.put({1: "e"}, held=paper.hold())
     for name in (third, third, first):
-        store.forget(name)
+        store.drop(name)
     assert paper.holders == 0
     with pytest.raises(InputNotFound):
         store.text(third)

@@ -121,7 +121,7 @@ class Ledger:
             self._figures["planned_pages"] += claim.pages
         return YOURS
 
-    async def forget(self, document: str) -> None:
+    async def read_again(self, document: str) -> None:
         """The text of a document that is done is gone: it is read again."""
         self._done.pop(key_of(document), None)
 

@@ -133,7 +133,7 @@ class RowPlanner:
         return [LATER if task.error is not None else next(answers) for task in tasks]
 
     def _claim_again(self, task: Task) -> bool:
-        self._ledger("forget", task.document)
+        self._ledger("read_again", task.document)
         return self._claim([task]) == [YOURS]
 
     def _copy(self, task: Task, number: int, counts: Counts) -> ManifestRow | None:

@@ -73,7 +73,7 @@ class PageCache:
         self.enabled = enabled
         self._max_bytes = max_bytes
         self._disk = disk if enabled else None
-        self._expiry = Expiry(KEEP_S if enabled else PENDING_S, self._forget)
+        self._expiry = Expiry(KEEP_S if enabled else PENDING_S, self._drop)
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
 
@@ -91,7 +91,7 @@ class PageCache:
         data = await anyio.to_thread.run_sync(self._disk.get, key)
         if data is None:
             return None
-        self._keep(key, data)
+        self._put(key, data)
         return _loaded(data)
 
     async def put(self, key: str, value: dict[str, Any], *, for_long: bool = True) -> None:
@@ -103,16 +103,16 @@ class PageCache:
             for_long: whether the entry may be kept on disk, where it outlives this process.
         """
         data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
-        self._keep(key, data)
+        self._put(key, data)
         if self._disk is not None and for_long:
             await anyio.to_thread.run_sync(self._disk.put, key, data)
 
     def answered(self, key: str) -> None:
         """Note that the caller has the entry. With `OCR_CACHE=off` the entry is forgotten now."""
         if not self.enabled:
-            self._forget(key)
+            self._drop(key)
 
-    async def forget_old(self) -> None:
+    async def run_expiry(self) -> None:
         """Forget entries in memory when their time is over, until cancelled."""
         await self._expiry.run()
 
@@ -120,17 +120,17 @@ class PageCache:
         if self._disk is not None:
             self._disk.close()
 
-    def _keep(self, key: str, data: bytes) -> None:
-        self._forget(key)
+    def _put(self, key: str, data: bytes) -> None:
+        self._drop(key)
         if len(data) > self._max_bytes:
             return
         self._entries[key] = data
         self._expiry.add(key)
         self._bytes += len(data)
         while self._bytes > self._max_bytes:
-            self._forget(next(iter(self._entries)))
+            self._drop(next(iter(self._entries)))
 
-    def _forget(self, key: str) -> None:
+    def _drop(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._expiry.remove(key)

@@ -50,7 +50,7 @@ class Terms:
     """Of a locked PDF, or of the locked ones in a folder."""
     place: Place | None = None
     """The caller's place in the queue, if it has one already."""
-    keep: bool = False
+    keep_document: bool = False
     """Whether the answer keeps the document, which can then be opened until the caller lets it go."""
     on_progress: Progress | None = None
     on_position: OnPosition | None = None

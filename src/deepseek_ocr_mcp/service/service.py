@@ -30,7 +30,7 @@ from ..documents.listing import Listing, find
 from ..documents.output import resolve_output
 from ..documents.ranges import format_pages
 from ..documents.reach import Reach
-from ..documents.reader import Document, DocumentReader, Kept
+from ..documents.reader import Document, DocumentReader, KeptDocument
 from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
 from ..engines.base import ReadOptions
@@ -66,7 +66,7 @@ from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
 from .work import SharedDocument, View, Work
 
-__all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
+__all__ = ["Answer", "Incoming", "KeptDocument", "OcrService", "Place", "Snapshot"]
 
 
 ANSWERING_SHARE: Final = 0.02  # part of the time for a reply that is left for making the answer
@@ -125,7 +125,7 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             async with anyio.create_task_group() as tasks:
                 self._jobs.start(tasks)
-                tasks.start_soon(self._cache.forget_old)
+                tasks.start_soon(self._cache.run_expiry)
                 async with self.folders.running():
                     yield self
                 tasks.cancel_scope.cancel()
@@ -174,11 +174,11 @@ class OcrService:
         """Room for a file that is being sent. `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
-    async def keep(self, snapshot: Snapshot) -> Kept:
+    async def keep(self, snapshot: Snapshot) -> KeptDocument:
         """Keep a file that was received, until its holder lets it go."""
         return await self._reader.keep(snapshot)
 
-    def lend(self, kept: Kept, name: str) -> AbstractAsyncContextManager[Snapshot]:
+    def lend(self, kept: KeptDocument, name: str) -> AbstractAsyncContextManager[Snapshot]:
         """The file of a kept document, as if it had just been received. `read` takes it while the context lasts."""
         return self._reader.lent(kept, name)
 
@@ -233,8 +233,8 @@ class OcrService:
                             await self._settle(ask, answer, work)
                     finally:
                         self._jobs.leave(ask, work)
-                    if terms.keep:
-                        answer = replace(answer, kept=await shared.document.keep())
+                    if terms.keep_document:
+                        answer = replace(answer, kept_document=await shared.document.keep())
             answer.result.timing.total_s = round(time.monotonic() - began, 3)
             observation.result = answer.result
         return answer
@@ -493,7 +493,7 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | KeptDocument, client: str = "") -> AsyncIterator[Document]:
         """Open a document for pictures of its pages. The caller holds a place."""
         async with self._reader.open(upload, client) as document:
             yield document
@@ -502,7 +502,7 @@ class OcrService:
         self,
         format: str,
         pages: Sequence[Page],
-        document: Snapshot | Kept | None = None,
+        document: Snapshot | KeptDocument | None = None,
         *,
         options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
         client: str = "",
@@ -545,7 +545,7 @@ class OcrService:
         return self._reader.joined(dumped, options, client)
 
     def _export(
-        self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
+        self, format: str, pages: Sequence[Page], document: KeptDocument, options: ExportOptions
     ) -> AbstractAsyncContextManager[str]:
         return self.export(format, pages, document, options=options)
 

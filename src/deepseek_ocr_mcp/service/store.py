@@ -68,7 +68,7 @@ class ResultStore(Generic[H]):
         self._results: OrderedDict[str, _Stored[H]] = OrderedDict()
         self._bytes = 0
         self._holds: Counter[H] = Counter()
-        self._expiry = Expiry(KEPT_S, self.forget)
+        self._expiry = Expiry(KEPT_S, self.drop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -109,7 +109,7 @@ class ResultStore(Generic[H]):
             stored.held = held
             self._holds[held] += 1
         while self._bytes > self._max_bytes or len(self._results) > self._max_results:
-            self.forget(next(iter(self._results)))
+            self.drop(next(iter(self._results)))
         self._bound_documents()
         return name
 
@@ -150,7 +150,7 @@ class ResultStore(Generic[H]):
         """
         return self._get(name).held
 
-    def forget(self, name: str) -> None:
+    def drop(self, name: str) -> None:
         """Drop a result, if it is still there."""
         if (stored := self._results.pop(name, None)) is not None:
             self._bytes -= stored.size

@@ -359,26 +359,26 @@ class _StderrTail:
         with os.fdopen(self._read_fd, "rb", buffering=0) as pipe:
             while chunk := pipe.read(4096):
                 rest = self._sorted(rest + chunk)
-        self._keep(rest)
+        self._note_stderr(rest)
         self._done.set()
 
     def _sorted(self, data: bytes) -> bytes:
         """Pass log lines to the log and the rest to the tail. Returns the beginning of an incomplete line."""
         while data:
             noise, mark, data = data.partition(logs.RECORD_MARK)
-            self._keep(noise)
+            self._note_stderr(noise)
             line, end, after = data.partition(b"\n")
             if not mark:
                 break
             if end and logs.relay(line, worker=self._name):
                 data = after
             elif end or len(data) > logs.MAX_CHILD_LINE:
-                self._keep(mark)  # no line of ours: a library wrote the same mark
+                self._note_stderr(mark)  # no line of ours: a library wrote the same mark
             else:
                 return mark + data
         return b""
 
-    def _keep(self, chunk: bytes) -> None:
+    def _note_stderr(self, chunk: bytes) -> None:
         if not chunk:
             return
         self._chunks.append(chunk)

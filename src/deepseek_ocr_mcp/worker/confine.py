@@ -203,8 +203,8 @@ def _drop_capabilities(libc: Any, dropped: int) -> None:
     if libc.capget(header, data):
         return
     words = struct.unpack("=6I", data.raw)
-    kept = [word & ~(dropped >> 32 * (place // 3)) & 0xFFFFFFFF for place, word in enumerate(words)]
-    libc.capset(header, ctypes.create_string_buffer(struct.pack("=6I", *kept), 24))
+    remaining = [word & ~(dropped >> 32 * (place // 3)) & 0xFFFFFFFF for place, word in enumerate(words)]
+    libc.capset(header, ctypes.create_string_buffer(struct.pack("=6I", *remaining), 24))
 
 
 def _filter_calls(libc: Any, rights: Rights) -> bool:

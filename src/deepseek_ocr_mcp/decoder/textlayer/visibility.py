@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .content import Box, Clock, Content, Glyph, Run, TooMuch
-from .drawing import Part, Pixels, activate, difference, draw, scale_for
+from .drawing import PixelBox, Pixels, activate, difference, draw, scale_for
 from .drawn_text import connected
 
 __all__ = ["Sight", "seen"]
@@ -183,7 +183,7 @@ class _Measurement:
 
     def _drawn_alone(
         self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]], boxes: Ints
-    ) -> Iterator[tuple[list[int], Part, Pixels]]:
+    ) -> Iterator[tuple[list[int], PixelBox, Pixels]]:
         """For each pass the numbers of the glyphs that it measures, and the change that their runs make.
 
         Only the part of the page is drawn that their boxes are in.

@@ -22,7 +22,7 @@ from starlette.requests import Request
 
 from ...config import MB
 from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull, UnreadableInput
-from ...service.service import Incoming, Kept, OcrService, Snapshot
+from ...service.service import Incoming, KeptDocument, OcrService, Snapshot
 from .auth import client_of
 from .bodies import media_type, read_form
 
@@ -77,7 +77,7 @@ class StoredDocument:
     used: float
     """When it was asked for last."""
     arriving: _Arriving | None = None
-    kept: Kept | None = None
+    kept: KeptDocument | None = None
     sha256: str = ""
     password: str = field(default="", repr=False)
     """Of a locked PDF, where its client has given it; it goes with the document."""
@@ -246,7 +246,7 @@ class Uploads:
                 document.arriving = None
                 await arriving.stack.aclose()
 
-    async def forget(self, name: str, client: str) -> None:
+    async def delete(self, name: str, client: str) -> None:
         """Drop a document of this client."""
         await self._drop(self.get(name, client))
 

@@ -25,7 +25,7 @@ from ...caller import Caller
 from ...errors import BadRequest
 from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, PICTURE_SIDE
 from ...service.answer import Answer
-from ...service.service import Kept, OcrService
+from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
 from .arguments import StrictTool
 
@@ -92,22 +92,22 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 class AppView:
     """Keeps answers for the app, and shows their pages."""
 
-    def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
+    def __init__(self, service: OcrService, store: ResultStore[KeptDocument]) -> None:
         self._service = service
         self._store = store
 
-    def keep(self, ctx: Context, answer: Answer) -> str:
+    def store_answer(self, ctx: Context, answer: Answer) -> str:
         """Keep an answer for the app. Returns its name; "" if the client shows no apps, or if there is nothing to
         show."""
         if not answer.whole or not client_supports_apps(ctx):
-            if answer.kept:
-                answer.kept.let_go()
+            if answer.kept_document:
+                answer.kept_document.let_go()
             return ""
         details = {page.page: page.model_dump_json(exclude_none=True, exclude=WORDS) for page in answer.whole}
         return self._store.put(
             {page.page: page.text for page in answer.whole},
             details={number: text.encode("utf-8", "replace") for number, text in details.items()},
-            held=answer.kept,
+            held=answer.kept_document,
         )
 
     def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:

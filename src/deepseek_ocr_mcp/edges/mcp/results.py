@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ...errors import InputNotFound
 from ...models import FilesWritten, Note, OcrResult, Transition
 from ...service.answer import Answer
-from ...service.service import Kept
+from ...service.service import KeptDocument
 from ...service.store import ResultStore
 
 __all__ = [
@@ -120,7 +120,7 @@ def result_text(result: OcrResult) -> str:
     return "\n".join(f"Page {page.page}: {line}" for page in result.pages for line in page.text.splitlines() if line)
 
 
-def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
+def add_resources(mcp: MCPServer, store: ResultStore[KeptDocument]) -> None:
     """Serve results as resources. They are in no list, which every client could read: only an answer tells their
     names."""
 

@@ -297,7 +297,7 @@ class ModelReader:
         return Slots(self._model, capacity, window=self._prompts.window, sampling=sampling)
 
     def _written(self, row: _Sequence) -> Written:
-        tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
+        tokens = row.guard.tokens if row.guard.good_tokens is None else row.guard.tokens[: row.guard.good_tokens]
         assert row.finish is not None
         return Written(self._prompts.decode(tokens), tuple(tokens), row.finish)
 

@@ -337,7 +337,7 @@ class Client:
                 tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
             if piece.text:
                 if guard.add(piece.text):
-                    return Completion(guard.kept, "loop", tokens)
+                    return Completion(guard.good_text, "loop", tokens)
                 if len(guard.text) > MAX_TEXT:
                     return Completion(guard.text[:MAX_TEXT], "length", tokens)
         if finish in _ENDED_BY_A_FAULT:

@@ -697,7 +697,7 @@ class RemoteManager:
     async def _watch_idle(self) -> None:
         """Sleep until a step of the policy is due or an event comes."""
         while True:
-            self._idle.forget_news()
+            self._idle.begin_listening()
             wait = self._idle.wake_after(self._policy_state())
             if wait is not None:
                 wait = max(wait, self._sleep_not_before - anyio.current_time())
