@@ -211,7 +211,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         if lost:
             raise OcrError(
                 f"The texts of {lost:,} documents in {out.url} are gone or damaged.",
-                remedy="Look after its disk, then run the same command again: it reads these documents again.",
+                remedy="Check the disk, then run the same command again: it reads these documents again.",
             )
         if not summary.failed:
             out.remove(out.names(UNITS))  # of runs that asked other things and were stopped

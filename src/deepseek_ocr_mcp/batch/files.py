@@ -411,7 +411,7 @@ def translated(what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputNotFound(f"There is no {what}.", remedy="Correct the path or the URL.") from None
     except PermissionError:
-        raise InputForbidden(f"Access to {what} is not permitted.", remedy="Give this user the right to it.") from None
+        raise InputForbidden(f"Access to {what} is not permitted.", remedy="Give this user permission.") from None
     except ImportError as exc:
         scheme = what.partition("://")[0]
         extra = "http" if scheme == "https" else scheme
@@ -429,5 +429,6 @@ def translated(what: str) -> Iterator[None]:
     except Exception as exc:
         number = f" {exc.strerror}" if isinstance(exc, OSError) and exc.strerror else ""
         raise OcrError(
-            f"{what} failed ({type(exc).__name__}{number}).", remedy="Look after the file system, then run it again."
+            f"{what} failed ({type(exc).__name__}{number}).",
+            remedy="Check the file system, then run the command again.",
         ) from None

@@ -104,7 +104,7 @@ def _opened(file: IO[bytes], out: Location) -> pyarrow.parquet.ParquetFile:
     except pyarrow.ArrowInvalid as exc:
         raise OcrError(
             f"{out.path(MANIFEST)} is damaged.",
-            remedy="Put a copy of it in its place. Or remove it, and run the same command again: all is read again.",
+            remedy="Replace it with a backup. Or remove it and run the same command again, which reads all anew.",
         ) from exc
 
 

@@ -163,7 +163,7 @@ def _check_scheme(url: httpx2.URL, settings: Settings) -> None:
         return
     if url.scheme == "http":
         raise InputForbidden(
-            f"{_host(url)} would be read over plain http://.",
+            f"The address of {_host(url)} begins with plain http://, which is not fetched.",
             remedy="Use https://, or set OCR_ALLOW_HTTP=true.",
         )
     raise InputForbidden(

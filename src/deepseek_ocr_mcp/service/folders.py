@@ -150,7 +150,7 @@ class FolderReader:
             )
         if listing.subfolders:
             pattern = os.path.join(listing.root, "**")
-            answer.add("files", f'Its subfolders are not looked into; image="{pattern}" does.')
+            answer.add("files", f'Files in its subfolders do not count. To include them, use image="{pattern}".')
         if listing.left_out:
             answer.add("left_out", unlisted_text(listing.left_out))
         answer.result.notes += request.notes
@@ -168,7 +168,7 @@ class FolderReader:
         """
         if not listing.files:
             raise InputNotFound(
-                f"No file that can be read is named by {request.image}.",
+                f"{request.image} names no file that can be read.",
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
         out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
@@ -352,7 +352,7 @@ class FolderReader:
             answer.add("files", f"No index was written: {path} is a file that this program did not write.")
         if job.listing.subfolders:
             pattern = os.path.join(job.listing.root, "**")
-            answer.add("files", f'Its subfolders were not looked into; image="{pattern}" does.')
+            answer.add("files", f'Files in its subfolders were not read. To include them, use image="{pattern}".')
         if job.listing.left_out:
             answer.add("left_out", unlisted_text(job.listing.left_out))
         return answer

@@ -608,7 +608,7 @@ async def _read_codes(job: _DocumentJob, number: int, image: PageImage) -> None:
         job.codes[number] = tuple(map(Code.of, await job.work.document.codes(image)))
     except (ValueError, KeyError, TypeError):
         raise UnreadableInput(
-            f"The codes of page {number} were answered as something that is no code.",
+            f"The decoder's answer about the codes on page {number} makes no sense.",
             remedy="Have the operator set OCR_BARCODES=off.",
         ) from None
 
@@ -630,8 +630,8 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
         reading = None if layer.reading is None else reading_of(layer.reading)
     except ValueError:
         raise UnreadableInput(
-            f"The text layer of page {number} was answered as something that is no text.",
-            remedy="Call again with text_layer=ignore: then the page is read as a picture.",
+            f"The decoder's answer about the text layer of page {number} makes no sense.",
+            remedy="Call again with text_layer=ignore: then the engine reads the page as a picture.",
         ) from None
     return ReadPage(page, TEXT_LAYER, "", CPU, remark, reading=reading)
 

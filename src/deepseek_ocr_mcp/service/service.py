@@ -136,6 +136,11 @@ class OcrService:
         return self._manager.state
 
     @property
+    def ready_state(self) -> State:
+        """The state in which the engine reads."""
+        return self._manager.ready_state
+
+    @property
     def reason(self) -> str:
         """Why this engine was chosen."""
         return self._reason

@@ -88,7 +88,7 @@ class WireCall:
 
     def raise_if_cancelled(self) -> None:
         if self._number in self._wire.cancelled:
-            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+            raise Cancelled("No request waits for this page any more.", remedy="Send the request again.")
 
     def is_dropped(self, page: int) -> bool:
         return (self._number, page) in self._wire.dropped

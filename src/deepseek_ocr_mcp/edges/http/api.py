@@ -28,7 +28,7 @@ from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
-from ...service.work import ReadPage
+from ...service.work import ENGINE_TITLES, ReadPage
 from .auth import client_of
 from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
@@ -351,6 +351,7 @@ class Api:
                 resolutions=list(RESOLUTIONS),
                 engine=service.engine.name,
                 engine_reason=service.reason,
+                engine_titles=ENGINE_TITLES,
                 exports=list(EXPORT_FORMATS),
                 limits=Limits(
                     max_file_mb=settings.ocr_max_file_mb,
@@ -363,7 +364,9 @@ class Api:
         )
 
     async def gpu_status(self) -> Response:
-        return _answer(StatusAnswer.made(await self._service.status(), self._service.settings.gpu_idle_timeout))
+        service = self._service
+        timeout = service.settings.gpu_idle_timeout
+        return _answer(StatusAnswer.made(await service.status(), timeout, service.ready_state))
 
     async def gpu_offload(self) -> Response:
         return _answer(TransitionAnswer(**(await self._service.offload()).model_dump()))

@@ -236,7 +236,7 @@ class Uploads:
             async for chunk in request.stream():
                 if arriving.incoming.size + len(chunk) > document.size:
                     raise InputTooLarge(
-                        f"More than the {document.size} bytes came that were announced.",
+                        f"More bytes arrived than the {document.size} that were announced.",
                         remedy="Begin the upload again with the length of the file.",
                     )
                 await arriving.incoming.write(chunk)
@@ -276,7 +276,7 @@ class Uploads:
                 await self._drop(document)
                 return
         raise QueueFull(
-            "The server holds as many documents as it may, and all of them are just being sent.",
+            "The server holds as many documents as it may, and all of them are still arriving.",
             remedy="Send the document again when others have arrived.",
         )
 

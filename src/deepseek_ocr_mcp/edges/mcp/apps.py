@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,6 +28,7 @@ from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, PICTURE_SIDE
 from ...service.answer import Answer
 from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
+from ...service.work import ENGINE_TITLES
 from .arguments import StrictTool
 
 __all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
@@ -163,6 +165,7 @@ def view_html() -> str:
     sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
     assert sprite is not None, "index.html has lost its icons"
     html = html.replace("<!-- icons -->", sprite[0]).replace('"VERSION"', f'"{__version__}"')
+    html = html.replace('"ENGINES"', f'"{escape(json.dumps(ENGINE_TITLES))}"')
     html = _STYLE.sub(lambda link: f"<style>\n{(VIEW / link[1]).read_text('utf-8')}</style>", html)
 
     def script(link: re.Match[str]) -> str:
