@@ -263,4 +263,5 @@ def test_the_stems_of_large_letters_cut_no_line() -> None:
     rules = [(131.6, 154.8, 159.2, 160.3), (378.1, 180.2, 423.4, 181.3)]
     rules += [(x, 154.8, x + 6, 187.9) for x in (140.4, 159.2, 218.9, 237.7, 316.2, 388.0)]
     rules.append((413.5, 164.7, 419.0, 193.5))
-    assert [piece.stop - piece.start for piece in split_at_gutters([headline], rules)] == [len(headline.text)]
+    lines = [headline, *paragraph(["The council met on Tuesday to discuss the bridge,"] * 4, 135, 223)]
+    assert [piece.stop - piece.start for piece in split_at_gutters(lines, rules)] == [len(line.text) for line in lines]
