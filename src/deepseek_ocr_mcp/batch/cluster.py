@@ -1,7 +1,7 @@
 """Where a batch is read: a Ray cluster that is named, or one on this machine that ends with the run.
 
-A local one listens on loopback only, to whoever has the token of this run, reports nothing to anybody, has no
-dashboard, and takes the cores it was given.
+A local cluster listens on loopback only, and asks for the token of this run. It has no dashboard, sends no usage
+report, and uses the cores that it was given.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class Cluster:
     version: str
     """Of the engine, its weights and ourselves."""
     workers: int
-    """That there is room for now."""
+    """The workers for which there is room now."""
     most_workers: int | None
-    """None: as many as machines that join have room for."""
+    """The most workers of the run. None: as many as all machines have room for, those that join later included."""
     cpus: int
-    """Of each worker."""
+    """The cores of each worker."""
     at_once: int
-    """Rows that a worker has in hand: while one is read the next is fetched and drawn, an engine that reads pages side
-    by side is given some, and endpoints as many as they may be sent."""
+    """Rows that a worker has in hand. While it reads one row, it fetches and draws the next. An engine that reads pages
+    side by side gets several rows, and endpoints get as many as they may be sent."""
 
     @property
     def gpus(self) -> int:
-        """Of each worker."""
+        """The cards of each worker."""
         return 1 if self.engine.gpu_mb else 0
 
     @property

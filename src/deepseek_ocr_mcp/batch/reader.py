@@ -1,9 +1,9 @@
 """Reads documents with an engine of its own, and writes their texts and rows.
 
-A reader is an `OcrService` in a Ray actor: engine and decoder are its children, so that a crash, a hang or a hostile
-file costs what it costs everywhere in this house, one page's try, and never the actor. If the actor itself is killed,
-Ray starts another and gives it the same row; what the first had finished is not read again. A unit that kills its
-actor time and again is reported and passed over; nothing that was read beside it is.
+A reader is an `OcrService` in a Ray actor: engine and decoder are its children. So a crash, a hang or a hostile file
+costs one try of one page, as in a server, and never the actor. If the actor itself is killed, Ray starts another and
+gives it the same row. The new actor does not read again what the first had finished. A unit that kills its actor time
+and again is reported as failed, and units that were read beside it are not.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Workers write pieces: a shard of the documents that they had in hand, named after its bytes (SHA-256) and the number of
 its documents. At the start and the end of a run, when nobody writes, the pieces become shards of some megabytes. The
-manifest decides what counts: a document is in a shard only if its row names that shard. What no row names is removed,
-and a row whose shard is gone or whose piece is damaged is dropped, so that the next run reads its document again. A
-kill at any moment of it leaves a manifest that names only whole shards.
+manifest decides what counts: a document is in a shard only if its row names that shard. A document that no row names is
+removed. A row is dropped if its shard is gone or its piece is damaged, so the next run reads its document again. After
+a kill at any moment, the manifest names only whole shards.
 """
 
 from __future__ import annotations

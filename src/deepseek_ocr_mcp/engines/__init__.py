@@ -1,4 +1,4 @@
-"""The engines by name. A new engine is one file in this package and one line in `KNOWN`.
+"""The engines by name. A new engine is a folder in this package and one entry in `KNOWN`.
 
 Both children import this package first: it imports nothing of an engine, and next to nothing else.
 """

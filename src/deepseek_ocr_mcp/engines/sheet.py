@@ -274,8 +274,8 @@ def _corners(region: Region, *, downwards: bool) -> Quad:
 def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
     """The pieces of the words of a line, each drawn in to its ink.
 
-    The recogniser places a character to a quarter of a line's height. So the cut between two words goes to the nearest
-    column without ink, and so does the cut between two pieces of a word, as long as each of them keeps some ink.
+    The recogniser places a character to a quarter of a line's height. So a cut between two words, or between two pieces
+    of a word, moves to the nearest column without ink, as long as each side keeps some ink.
     """
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high

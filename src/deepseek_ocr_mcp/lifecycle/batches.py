@@ -5,8 +5,8 @@
   several requests that the engine refused: no request fails for the page of another.
 - A caller that goes away takes its own pages out of the batch. The batch is cancelled when no caller is left in it.
 - Pages join a batch that is being read where its engine says that one of them can begin at once. Only the next part in
-  line joins; where it may not, none does, and the batch ends soon. So a stream of requests keeps neither another mode
-  nor a move of the model waiting for longer than the pages take that are in the batch.
+  line joins; where it may not, none does, and the batch ends soon. So neither another mode nor a move of the model
+  waits longer than the pages take that are in the batch.
 - A caller gets its pages when the last of them is read, whatever else is in the batch. Pages that are read stay read,
   even if the worker is lost over the others.
 """
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
 MOST_PAGES: Final = 256
-"""No part joins a batch that has so many pages: both processes remember them until its end. Thirty-two pages side by
-side are a twentieth of the steps that such a batch takes, and only they are left when it comes to its end."""
+"""No part joins a batch that has so many pages: both processes remember them until its end. When such a batch comes to
+its end, only its last 32 pages are left: a twentieth of its steps."""
 
 
 class PageReader(Protocol):

@@ -1,7 +1,7 @@
 """Keeps pages that were read, within bounds, so that the same page is rarely read twice.
 
 Pages stay in memory for a while, and on disk where the operator names a folder. A lookup returns an entry exactly as it
-was put, or nothing: every entry on disk carries a digest of its key and its bytes, an entry that does not match its
+was put, or nothing: every entry on disk carries a digest of its key and its bytes. An entry that does not match its
 digest is dropped, and a damaged database is begun anew. SQLite writes it, so a kill at any moment leaves the old state
 or the new one.
 """

@@ -1,11 +1,12 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
-A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes and as its answers may need, and draws the next pages meanwhile. A page of a PDF whose
-own text can be trusted is not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it;
-requests for the same work share one job. When a request ends early, the pages that no other request wants are not read,
-unless they are in one batch with pages that another request wants. Pages in the background come after all pages that a
-request waits for, and are given up when the model has to give its memory back.
+A job is one `Work`: an open document that is read with one set of options. The job reads batch by batch and draws the
+next pages meanwhile. It reads several batches at once if the lifecycle has lanes for them and the answers may need
+them. It takes the own text of a PDF page where that text can be trusted, and gives the other pages to the engine. A
+request puts an `Ask` to a job and follows it; requests for the same work share one job. When a request ends early, the
+job drops the pages that no other request needs, except those in one batch with a page that another request needs.
+Background pages come after all pages that a request waits for. The job gives them up when the model has to give its
+memory back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`OcrService`: read, status, offload and release, the same for every edge.
 
-The service checks a request before it loads anything. It opens the document, takes pages from the cache or from a job
-(`jobs.py`), and makes an answer that fits `max_chars`, comes in time, and says how to go on.
+The service checks a request before it loads anything. It opens the document and takes pages from the cache or from a
+job (`jobs.py`). Its answer fits `max_chars`, comes in time, and says how to get the rest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Keeps results that a client may ask for again, each under a name that cannot be guessed.
 
 Results stay in memory for a while. Their bytes and their number are bounded, too: the result that was asked for longest
-ago goes first. A name leads to the text of a result, to the details that were kept about its pages, to the private copy
-of its document if that is held, and to nothing else.
+ago goes first. A name leads to the text of a result, to the details of its pages, and to the private copy of its
+document if that is held. It leads to nothing else.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ def _call(libc: Any, number: int, *arguments: Any) -> int:
 def _restrict(libc: Any, rights: Rights) -> int:
     """Put Landlock in force. Returns its version.
 
-    Even a rule set with hardly any rule keeps the memory and the environment of all processes outside out of reach,
-    above all those of the server.
+    Even with hardly any rule, Landlock keeps this process from the memory and the environment of every process outside,
+    above all of the server.
     """
     version = landlock_version()
     if not version:

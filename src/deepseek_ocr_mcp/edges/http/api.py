@@ -92,6 +92,12 @@ class Api:
         self._drain = drain
 
     def add_to(self, app: FastAPI) -> None:
+        """Add the routes to an application."""
+        self._add_reading(app)
+        self._add_state(app)
+        self._add_files(app)
+
+    def _add_reading(self, app: FastAPI) -> None:
         body = {"requestBody": _read_body()}
         stream: dict[int | str, dict[str, Any]] = {
             200: {"content": {"text/event-stream": {}}, "description": "the answer, or the events until then"}
@@ -103,6 +109,8 @@ class Api:
             app.post(path, response_model=shape, responses=stream, summary=summary, tags=[READING], openapi_extra=body)(
                 endpoint
             )
+
+    def _add_state(self, app: FastAPI) -> None:
         app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
         app.get("/modes", response_model=Modes, tags=[SERVER], summary="Modes, limits and version of this server")(
             self.modes
@@ -120,6 +128,8 @@ class Api:
             summary="Give all memory back",
             openapi_extra={"requestBody": _release_body()},
         )(self.gpu_release)
+
+    def _add_files(self, app: FastAPI) -> None:
         picture: dict[str, Any] = {"content": {"image/png": {}, "image/jpeg": {}}, "description": "the picture"}
         app.post(
             "/preview",

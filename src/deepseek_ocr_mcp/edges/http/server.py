@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
+from ...config import Settings
 from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError
 from ...logs import fields
 from ...service.service import OcrService
@@ -53,11 +54,32 @@ NO_TELEMETRY: Final[TelemetryConfig] = {
 }  # fmt: skip
 
 
+ERRORS: Final = {
+    401: "no token, or another one",
+    403: "an origin, a path or an address that the operator keeps out",
+    404: "no such file or address",
+    408: "the body came too slowly",
+    409: "a piece of an upload that belongs elsewhere",
+    412: "another version of tus",
+    413: "too many bytes, pixels or pages",
+    415: "no document that is read",
+    421: "another Host name",
+    422: "an argument that makes no sense",
+    429: "the queue is full; Retry-After tells the seconds",
+    500: "a fault of the server or of its engine",
+    503: "busy, or not ready yet; Retry-After tells the seconds where they are known",
+    504: "it took longer than the operator allows",
+}
+"""The meaning of each status of an error, for the schema."""
+
+
 def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) -> FastAPI:
     """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it.
 
     Args:
-        drain: refuses new work once the server is told to end; default: one that never does.
+        service: reads the documents.
+        mcp: the MCP server, which is mounted at `/mcp`.
+        drain: refuses new work once the server is told to end; None: nothing tells it to end.
     """
     drain = drain or Drain()
     settings = service.settings
@@ -93,33 +115,8 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
             ClientGone: _on_gone,
             ClientDisconnect: _on_gone,
         },
-        middleware=[
-            Middleware(Access, answered=metrics.answered),
-            Middleware(SecurityHeaders),
-            Middleware(_LastResort),
-            Middleware(BodyLimits, settings=settings),
-            Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
-            Middleware(Guard, settings=settings),
-        ],
-        responses={
-            status: {"model": Problem, "description": text}
-            for status, text in (
-                (401, "no token, or another one"),
-                (403, "an origin, a path or an address that the operator keeps out"),
-                (404, "no such file or address"),
-                (408, "the body came too slowly"),
-                (409, "a piece of an upload that belongs elsewhere"),
-                (412, "another version of tus"),
-                (413, "too many bytes, pixels or pages"),
-                (415, "no document that is read"),
-                (421, "another Host name"),
-                (422, "an argument that makes no sense"),
-                (429, "the queue is full; Retry-After tells the seconds"),
-                (500, "a fault of the server or of its engine"),
-                (503, "busy, or not ready yet; Retry-After tells the seconds where they are known"),
-                (504, "it took longer than the operator allows"),
-            )
-        },
+        middleware=_middleware(settings, metrics, drain),
+        responses={status: {"model": Problem, "description": text} for status, text in ERRORS.items()},
     )
     app.state.has_token = settings.ocr_auth_token is not None
     Api(service, metrics, drain, uploads).add_to(app)
@@ -128,6 +125,18 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app
+
+
+def _middleware(settings: Settings, metrics: Metrics, drain: Drain) -> list[Middleware]:
+    """The layers around the routes, the outermost first."""
+    return [
+        Middleware(Access, answered=metrics.answered),
+        Middleware(SecurityHeaders),
+        Middleware(_LastResort),
+        Middleware(BodyLimits, settings=settings),
+        Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
+        Middleware(Guard, settings=settings),
+    ]
 
 
 class _App(FastAPI):

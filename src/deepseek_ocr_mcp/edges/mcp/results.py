@@ -40,10 +40,10 @@ def structured(model: BaseModel) -> dict[str, Any]:
 def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
     """Drop the parts of a schema that carry no information: a schema is sent with every list of tools.
 
-    These parts are the titles that pydantic makes of the names, most defaults and, in the schema of an answer, which
-    never holds a null, the nulls. Some clients send every default back: a default of `mode` would look like the choice
-    of the agent, so only numbers keep theirs. `additionalProperties` goes, too: google-genai 2.34 cannot convert it,
-    and `StrictTool` refuses unknown arguments itself.
+    These parts are the titles that pydantic makes of the names, and most defaults. The schema of an answer also loses
+    its nulls, because no answer holds a null. Some clients send every default back: a default of `mode` would look like
+    the choice of the agent, so only numbers keep theirs. `additionalProperties` goes, too: google-genai 2.34 cannot
+    convert it, and `StrictTool` refuses unknown arguments itself.
     """
     schema.pop("title", None)
     schema.pop("additionalProperties", None)
