@@ -138,6 +138,12 @@ _WALKS: Final[Mapping[str, Callable[[io.BufferedReader], Iterator[ArchiveEntry]]
 def member_pieces(member: Member, dirs: Sequence[str], take: Callable[[bytes], None], stop: threading.Event) -> None:
     """Give the bytes of a document in an archive to `take`, a piece at a time.
 
+    Args:
+        member: the document and its archive.
+        dirs: the allowed folders; see `OCR_ALLOWED_DIRS`.
+        take: gets each piece. An error that it raises ends the reading.
+        stop: ends the reading when it is set.
+
     Raises:
         OcrError: it cannot be read, it is not there any more, or what `take` raised.
     """

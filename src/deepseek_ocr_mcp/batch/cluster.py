@@ -234,7 +234,15 @@ def part_rows(parts: Sequence[SourcePart]) -> list[dict[str, Any]]:
 def stream(
     found: Cluster, settings: Settings, current: Round, parts: Sequence[SourcePart], ledger: Any
 ) -> Iterator[Counts]:
-    """Have these parts listed and read; what was counted, as it is counted."""
+    """Have these parts listed and read. Yields the counts of documents and pages as they are counted.
+
+    Args:
+        found: the cluster.
+        settings: the operator's settings.
+        current: the facts of this run.
+        parts: the parts of SRC to list.
+        ledger: the actor that knows which documents are under way.
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()

@@ -381,6 +381,11 @@ async def _next_page(entries: Any) -> list[dict[str, Any]]:
 def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threading.Event) -> None:
     """Give the bytes of a document of another file system to `take`, a piece at a time.
 
+    Args:
+        source: the document.
+        take: gets each piece. An error that it raises ends the reading.
+        stop: ends the reading when it is set.
+
     Raises:
         OcrError: it cannot be read, or what `take` raised.
     """

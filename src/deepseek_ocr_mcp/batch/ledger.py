@@ -153,6 +153,12 @@ class Ledger:
         """A unit of a document of several units is on disk, or has failed.
 
         Returns whether the caller is to write the document now, and the error that the document ended with.
+
+        Args:
+            document: the address of the document.
+            units: the names of all its units.
+            unit: the name of the unit that ended.
+            error: the error of the unit, as a row has it; None: it was read.
         """
         long = self._long.setdefault(document, _LongDocument(set(units)))
         long.error = long.error or error

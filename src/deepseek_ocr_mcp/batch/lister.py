@@ -46,6 +46,11 @@ def list_rows(row: Mapping[str, Any], current: Round, ledger: Any) -> Iterator[d
     Short documents go together, so that Ray's work for each row is little beside the reading; never so many that a
     worker holds more than a small share of what was listed. The same listing makes the same rows, because Ray repeats
     a task whose machine died, and takes the rows that it had already for the same.
+
+    Args:
+        row: the `part_row` to list.
+        current: the facts of this run.
+        ledger: the actor that knows which documents are under way.
     """
     todo = 0
     try:

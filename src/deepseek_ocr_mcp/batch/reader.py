@@ -58,7 +58,13 @@ RETRY_S: Final = 1.0  # while the line is full or the model loads
 
 
 def reader_settings(settings: Settings, engine: str, threads: int) -> Settings:
-    """The operator's settings as a reader needs them: its engine stays where it is, and it has its own cores."""
+    """The operator's settings as a reader needs them: its engine stays where it is, and it has its own cores.
+
+    Args:
+        settings: the operator's settings.
+        engine: the name of the engine that the run has chosen.
+        threads: the threads of this reader, where `OCR_THREADS` is not set.
+    """
     return settings.model_copy(
         update={
             "ocr_engine": engine,
@@ -254,7 +260,14 @@ class RowReader:
 
 
 class UnitReader:
-    """An actor that reads rows with an engine of its own."""
+    """An actor that reads rows with an engine of its own.
+
+    Args:
+        settings: the operator's settings.
+        current: the facts of this run.
+        ledger: the actor that knows which documents are under way.
+        at_once: rows that this actor reads side by side.
+    """
 
     def __init__(self, settings: Settings, current: Round, ledger: Any, at_once: int) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)

@@ -80,7 +80,13 @@ class Format(Protocol):
         """The shard with the documents of these sources alone."""
 
     def renamed(self, data: bytes, source: str, new: str) -> bytes:
-        """A shard with the document of one source alone, as that of another one; empty: it is not there."""
+        """A shard that holds one document of a shard, under a new address; empty bytes if the shard lacks the document.
+
+        Args:
+            data: the bytes of a shard.
+            source: the address of the document to take.
+            new: the address that the document gets.
+        """
 
     def join(self, path: str) -> _Joining:
         """A new shard at `path`, which takes pieces."""
@@ -314,6 +320,11 @@ def is_shard(output: str) -> bool:
 def write_piece(out: Location, format: str, documents: Sequence[ShardDocument]) -> str:
     """Write documents as a piece. Returns its name, which their rows carry.
 
+    Args:
+        out: the folder of the run.
+        format: one of `FORMATS`.
+        documents: the documents, one at least.
+
     Raises:
         OcrError: it cannot be written.
     """
@@ -322,6 +333,13 @@ def write_piece(out: Location, format: str, documents: Sequence[ShardDocument]) 
 
 def copy_into_piece(out: Location, format: str, output: str, source: str, new: str) -> str:
     """Write the document of `source`, from the shard `output`, as that of `new`. Returns the name of the piece.
+
+    Args:
+        out: the folder of the run.
+        format: one of `FORMATS`.
+        output: the name of the shard that holds the document.
+        source: the address of the document there.
+        new: the address that the copy gets.
 
     Raises:
         FileNotFoundError: it is not there.

@@ -203,7 +203,15 @@ def walk_tree(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str) 
 
 
 def subfolders(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str, most: int) -> list[str] | None:
-    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind."""
+    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind.
+
+    Args:
+        tree: the file tree.
+        prefix: the folder, as its names begin.
+        dirs: the allowed folders; empty: all.
+        leave_out: a folder that is passed over; empty: none.
+        most: the most names to look at.
+    """
     folder = os.path.join(tree.root, prefix)
     try:
         with os.scandir(folder) as entries:

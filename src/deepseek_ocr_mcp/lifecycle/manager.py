@@ -126,7 +126,15 @@ class _Loading:
 
 
 class ModelManager:
-    """One engine with one worker at most. Use it inside `async with manager.running():`."""
+    """One engine with one worker at most. Use it inside `async with manager.running():`.
+
+    Args:
+        engine: the engine.
+        settings: the operator's settings.
+        probe: sees the cards; None: one is made.
+        spawn: starts a worker.
+        weights: finds and fetches the weights; None: made for `engine`.
+    """
 
     def __init__(
         self,

@@ -58,7 +58,13 @@ class Answer:
     left`, or the name of a file in a folder."""
 
     def add(self, code: NoteCode, text: str, pages: str = "") -> None:
-        """Add a note to the result."""
+        """Add a note to the result.
+
+        Args:
+            code: the code of the note.
+            text: the sentence.
+            pages: the pages that the note is about, like "1-3,7"; empty: the whole answer.
+        """
         self.result.notes.append(Note(code=code, text=text, pages=pages))
 
 

@@ -159,9 +159,14 @@ class FolderReader:
     async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
         """Read the files of a listing into the folder that `request.save_to` names.
 
-        `terms.password` opens the documents that are locked. `terms.on_progress` is called with the number of files
-        that are done, the number of all files, and a sentence.
         After `terms.reply_s` the answer says how many files are done. Its `errors` names the files that failed so far.
+
+        Args:
+            request: the request; `save_to` names the folder.
+            listing: the files.
+            caller: the client, and the folders that it may use.
+            terms: the way in which the caller wants its answer. `password` opens locked documents. `on_progress` gets
+                the number of files that are done, the number of all files, and a sentence.
 
         Raises:
             OcrError: no file can be read, or none can be written into that folder.

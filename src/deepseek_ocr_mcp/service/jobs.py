@@ -256,7 +256,13 @@ class _DocumentJob:
 
 
 class Jobs:
-    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group."""
+    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group.
+
+    Args:
+        manager: the lifecycle of the engine.
+        fallback: reads while `manager` has no card or endpoint; None: nothing does.
+        cache: the pages that were read before.
+    """
 
     def __init__(self, manager: Lifecycle, fallback: Lifecycle | None, cache: PageCache) -> None:
         self._manager = manager

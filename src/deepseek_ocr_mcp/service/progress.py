@@ -80,7 +80,13 @@ class RisingProgress:
 
 
 class ProgressReport:
-    """Turns the progress of a job into one strictly increasing number of pages done."""
+    """Turns the progress of a job into one strictly increasing number of pages done.
+
+    Args:
+        report: is told each step; None: nobody asks.
+        total: the number of pages.
+        place: the place in the queue.
+    """
 
     def __init__(self, report: Progress | None, total: int, place: Place) -> None:
         self._place = place

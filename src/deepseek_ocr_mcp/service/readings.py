@@ -41,6 +41,11 @@ def checked(fields: Any) -> Reading:
 def seen(reading: Reading, mode: str, find_term: str) -> tuple[str, list[Block]]:
     """The text of a page, and its blocks with their words, as a request with this mode and this term sees it.
 
+    Args:
+        reading: the reading of the page.
+        mode: one of the modes of lines: document, ocr, free or find.
+        find_term: the term of a search; empty in other modes.
+
     Raises:
         BadRequest: the search took too long.
     """

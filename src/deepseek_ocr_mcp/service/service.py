@@ -81,7 +81,15 @@ class _Observation:
 
 
 class OcrService:
-    """Reads documents for every edge. Use it inside `async with service.running():`."""
+    """Reads documents for every edge. Use it inside `async with service.running():`.
+
+    Args:
+        settings: the operator's settings.
+        reason: a sentence that says why this engine was chosen.
+        manager: the lifecycle of the engine.
+        reader: opens documents.
+        fallback: reads while `manager` has no card or endpoint; None: nothing does.
+    """
 
     def __init__(
         self,
@@ -191,6 +199,11 @@ class OcrService:
         """Read the document, or the documents of the folder, that `request.image` names. Every edge enters here.
 
         A folder or a pattern is read into files if the request has a `save_to`; otherwise its files are listed.
+
+        Args:
+            request: the request.
+            caller: the client, and the folders that it may use.
+            terms: the way in which the caller wants its answer; None: all pages, however long they take.
 
         Raises:
             QueueFull: no place is free for this client.
@@ -540,7 +553,12 @@ class OcrService:
     def export_together(
         self, parts: Sequence[tuple[Snapshot, Sequence[Page]]], options: ExportOptions, client: str = ""
     ) -> AbstractAsyncContextManager[str]:
-        """The path of one searchable PDF of several documents, each with its pages as they were read.
+        """The path of one searchable PDF of several documents.
+
+        Args:
+            parts: each document with its pages as they were read.
+            options: the title and the like.
+            client: the name of the client, for a fair share of turns.
 
         Raises:
             BadRequest: no page of them has a block with text and a box.

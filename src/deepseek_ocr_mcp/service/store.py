@@ -57,6 +57,11 @@ class ResultStore(Generic[H]):
     """The texts of pages, by the name of their result and the number of the page.
 
     Use it inside `async with store.running():`, or results are forgotten only to make room.
+
+    Args:
+        max_bytes: bytes of the texts and details in memory.
+        max_results: the number of results.
+        max_held_bytes: bytes of the documents on disk.
     """
 
     def __init__(

@@ -92,7 +92,13 @@ def describe_exit(returncode: int | None) -> str:
 
 
 class WorkerHandle:
-    """One child. Only one task at a time may call it; its owner sees to that."""
+    """One child. Only one task at a time may call it; its owner sees to that.
+
+    Args:
+        process: the process.
+        name: its name, for errors and log lines.
+        stderr: reads its stderr.
+    """
 
     def __init__(self, process: anyio.abc.Process, name: str, stderr: _StderrTail) -> None:
         assert process.stdin is not None

@@ -83,7 +83,14 @@ PREVIEW_HEADERS: Final = {
 
 
 class Api:
-    """The routes. Each translates a request for the service, and the answer of the service."""
+    """The routes. Each translates a request for the service, and the answer of the service.
+
+    Args:
+        service: reads the documents.
+        metrics: the metrics that `/metrics` answers.
+        drain: says whether the server was told to end.
+        uploads: the documents that clients sent before.
+    """
 
     def __init__(self, service: OcrService, metrics: Metrics, drain: Drain, uploads: Uploads) -> None:
         self._service = service

@@ -107,7 +107,14 @@ class EventStream(EventSourceResponse):
 
 
 class FileAnswer(FileResponse):
-    """A file that lasts until it is sent."""
+    """A file that lasts until it is sent.
+
+    Args:
+        path: the file.
+        media_type: its media type.
+        name: the name under which a browser saves it.
+        resources: is closed when the answer has ended.
+    """
 
     def __init__(self, path: str, media_type: str, name: str, resources: AsyncExitStack) -> None:
         super().__init__(path, media_type=media_type, filename=name)

@@ -89,7 +89,13 @@ class StoredDocument:
 
 
 class Uploads:
-    """The documents of all clients. Use it inside `async with uploads.running():`."""
+    """The documents of all clients. Use it inside `async with uploads.running():`.
+
+    Args:
+        service: keeps and opens the documents.
+        max_bytes: bytes of all documents.
+        clock: seconds; virtual in tests.
+    """
 
     def __init__(
         self, service: OcrService, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = anyio.current_time
@@ -163,6 +169,11 @@ class Uploads:
     async def unlock(self, name: str, client: str, password: str) -> None:
         """Keep the password of a document, in memory, if it opens it.
 
+        Args:
+            name: the name of the document.
+            client: the client that sent it.
+            password: the password.
+
         Raises:
             PasswordNeeded: it does not open the document.
         """
@@ -221,6 +232,11 @@ class Uploads:
 
     async def append(self, document: StoredDocument, offset: int, request: Request) -> None:
         """Add the body of a request. What has come stays, even where the connection ends before the body does.
+
+        Args:
+            document: the document.
+            offset: the byte at which the body begins.
+            request: the request with the body.
 
         Raises:
             WrongOffset: the body begins elsewhere than where the last one ended.
