@@ -168,7 +168,7 @@ async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -
 async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "KEPT_S", 0.0)
+    monkeypatch.setattr(store, "KEEP_S", 0.0)
     async with running() as service, Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         await anyio.wait_all_tasks_blocked()

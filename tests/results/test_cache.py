@@ -16,7 +16,8 @@ from typing import Any
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, OLD_FILES, PENDING_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.cache import FILE, OLD_FILES, PENDING_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.expiry import KEEP_S
 
 pytestmark = pytest.mark.anyio
 

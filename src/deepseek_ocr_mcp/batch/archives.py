@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
-from ..documents.listing import SUFFIX, Unlisted
+from ..documents.listing import OTHER_SUFFIX, Unlisted
 from ..documents.reach import Reach, open_named
 from ..errors import OcrError, UnreadableInput
 from .archive_bytes import DAMAGES, MAX_NAME, ArchiveBytes, ArchiveEntry, DamagedError, EntryBytes, whole
@@ -92,7 +92,7 @@ def _described(
     seen.add(hash(safe))
     address, why = f"{archive.url}{INSIDE}{shown}", found.why
     if not why and not is_web and not may_be_document(_PLACES.sub("", safe)):
-        why = SUFFIX
+        why = OTHER_SUFFIX
     if why:
         yield Unlisted(address, why)
         return

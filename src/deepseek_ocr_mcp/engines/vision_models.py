@@ -17,7 +17,9 @@ from typing import Any, Final, Literal
 from ..modes import MODES
 
 __all__ = [
+    "MAX_NEW_TOKENS",
     "MODEL_REMARKS",
+    "TYPICAL_TOKENS",
     "VISION_MODELS",
     "MarkupKind",
     "ViewKind",
@@ -27,6 +29,11 @@ __all__ = [
     "model_of_name",
     "remarks_of_endpoint",
 ]
+
+MAX_NEW_TOKENS: Final = 8192
+"""Tokens of the answer to one page, at most: the limit in DeepSeek-OCR's own code."""
+TYPICAL_TOKENS: Final = 1500
+"""Tokens of the answer to a usual page. Only progress depends on it."""
 
 ViewKind = Literal["v1", "v2", "unlimited", "native"]
 """How a page is cut: as one of DeepSeek-OCR's family, or by the image processor of transformers."""

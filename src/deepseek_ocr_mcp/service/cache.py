@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from ..logs import fields
-from .expiry import Expiry
+from .expiry import KEEP_S, Expiry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +34,6 @@ __all__ = ["DiskCache", "PageCache", "cache_key"]
 
 log = logging.getLogger(__name__)
 
-KEEP_S: Final = 3600.0  # seconds in memory; an agent comes back within minutes
 PENDING_S: Final = 120.0  # seconds; with OCR_CACHE=off, pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
 FILE: Final = "readings-v3.sqlite"

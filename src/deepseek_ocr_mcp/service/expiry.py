@@ -7,7 +7,10 @@ from typing import Final
 
 import anyio
 
-__all__ = ["Expiry"]
+__all__ = ["KEEP_S", "Expiry"]
+
+KEEP_S: Final = 3600.0
+"""Seconds that memory keeps a page, a result with its document, and a password. An agent comes back within minutes."""
 
 
 class Expiry:

@@ -17,7 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import anyio
 
 from ..errors import InputNotFound
-from .expiry import Expiry
+from .expiry import KEEP_S, Expiry
 
 __all__ = ["Held", "ResultStore"]
 
@@ -27,7 +27,6 @@ MAX_RESULTS: Final = 200
 MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # bytes of documents on disk
 PAGE_BYTES: Final = 128  # bytes that a kept page takes beside its text
 ID_BYTES: Final = 16  # 128 bits
-KEPT_S: Final = 3600.0  # seconds that a result and its document are kept; the cache forgets the pages then, too
 
 
 class Held(Protocol):
@@ -73,7 +72,7 @@ class ResultStore(Generic[H]):
         self._results: OrderedDict[str, _Stored[H]] = OrderedDict()
         self._bytes = 0
         self._holds: Counter[H] = Counter()
-        self._expiry = Expiry(KEPT_S, self.drop)
+        self._expiry = Expiry(KEEP_S, self.drop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -29,6 +29,7 @@ from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
 from ...service.work import ENGINE_TITLES, ReadPage
+from ..web_folder import WEB
 from .auth import client_of
 from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
@@ -59,12 +60,11 @@ from .shapes import (
 from .stream import Emit, EventStream, FileAnswer, while_connected
 from .uploads import Uploads
 
-__all__ = ["COMPONENTS", "WEB", "Api", "log"]
+__all__ = ["COMPONENTS", "Api", "log"]
 
 
 log = logging.getLogger(__name__)
 
-WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: the text of thousands of pages

@@ -19,11 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
 from ...config import Settings
-from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError
+from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError, unforeseen
 from ...logs import fields
 from ...service.service import OcrService
+from ..web_folder import WEB
 from .access import Access
-from .api import COMPONENTS, WEB, Api, log
+from .api import COMPONENTS, Api, log
 from .auth import Guard, SecurityHeaders, transport_security
 from .bodies import BodyLimits, largest_body
 from .documents import DocumentRoutes
@@ -31,13 +32,13 @@ from .drain import Drain
 from .loaders import Loaders
 from .metrics import Metrics
 from .refusals import REMEDY, problems_of
-from .shapes import ExportRequest, Problem, failure, unforeseen
+from .shapes import ExportRequest, Problem, failure
 from .stream import ClientGone
 from .uploads import TUS_VERSION, Uploads, WrongTusVersion
 
 __all__ = ["build_http"]
 
-CLIENT_GONE: Final = 499  # for the access log; the client is gone
+CLIENT_GONE_STATUS: Final = 499  # for the access log; the client is gone
 
 DESCRIPTION: Final = """\
 Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
@@ -185,7 +186,7 @@ async def _on_http(request: Request, exc: Exception) -> Response:
 
 
 async def _on_gone(request: Request, exc: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE)
+    return Response(status_code=CLIENT_GONE_STATUS)
 
 
 class _LastResort:
@@ -204,8 +205,8 @@ class _LastResort:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception:
+        except Exception as exc:
             if scope["type"] != "http" or started:
                 raise
             log.exception("A request failed in a way that this program does not foresee.")
-            await failure(unforeseen())(scope, receive, send)
+            await failure(unforeseen(exc, "The request"))(scope, receive, send)

@@ -75,7 +75,6 @@ __all__ = [
     "as_json",
     "failure",
     "log",
-    "unforeseen",
 ]
 
 
@@ -568,12 +567,4 @@ def failure(error: OcrError, status: int | None = None) -> Response:
         status_code=status or error.http_status,
         headers=error_headers(error),
         media_type="application/json",
-    )
-
-
-def unforeseen() -> OcrError:
-    """The error for an unexpected exception. The log has its details."""
-    return OcrError(
-        "The request failed in a way that this program does not foresee. The server goes on.",
-        remedy="The server's log on stderr has the details; the operator may want to report them.",
     )

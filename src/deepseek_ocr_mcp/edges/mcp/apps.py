@@ -29,6 +29,7 @@ from ...service.answer import Answer
 from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
 from ...service.work import ENGINE_TITLES
+from ..web_folder import WEB
 from .arguments import StrictTool
 
 __all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
@@ -41,7 +42,6 @@ RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: its name, fo
 
 WORDS: Final = {"blocks": {"__all__": {"words"}}}  # left out of a kept page, because the app shows lines
 
-WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
 INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # the app may fetch nothing
 

@@ -29,6 +29,7 @@ from ...errors import GpuBusy
 from ..base import Call, Finish, PageImage, ReadOptions
 from ..cores import usable_cores
 from ..loops import LoopGuard
+from ..vision_models import MAX_NEW_TOKENS, TYPICAL_TOKENS
 from . import host_memory
 from .checkpoint import Checkpoint
 from .prompts import prompts_for
@@ -41,7 +42,6 @@ __all__ = [
     "Written",
 ]
 
-MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
 MAX_SLOTS: Final = 32  # pages at once; a step of more is not recorded, and its experts are computed as for a prompt
 PROMPT_ELEMENTS: Final = 41.5
 """Numbers that live for each prompt token, and each of the model's `hidden_size`, beside the key-value cache.
@@ -53,7 +53,6 @@ CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no car
 LOOKED_AT_ONCE: Final = 4  # pages; one alone keeps a card busy, several start its kernels less often
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
 LEAVING_S: Final = 0.5  # from the end of a picture to the word that its caller went away; a frame takes a millisecond
-TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
 
 BUSY_REMEDY: Final = (

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ...errors import EngineUnavailable, OcrError, Timeout
 from ..base import Call
 from ..scripts import LATIN, SCRIPTS, Script, languages_for
+from ..sheet import POLL_S
 
 __all__ = [
     "INSTALL",
@@ -45,7 +46,6 @@ __all__ = [
 
 
 Pixels = NDArray[np.uint8]
-POLL_S: Final = 0.1  # how often a waiting call asks whether it is cancelled
 RUN_LIMIT_S: Final = 240.0  # longest run over one page
 ASK_LIMIT_S: Final = 20.0  # longest run for a version or a list
 MAX_LANGUAGES: Final = 8  # at once: each takes memory, and time for every word that the others could not read
