@@ -51,7 +51,7 @@ class Cluster:
 
     engine: EngineSpec
     version: str
-    """Of the engine, its weights and ourselves."""
+    """The version of the engine, its weights and this program."""
     workers: int
     """The workers for which there is room now."""
     most_workers: int | None

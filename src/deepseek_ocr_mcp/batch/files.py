@@ -80,7 +80,7 @@ class SourceDocument:
     renamed: bool = False
     """Whether its own file system calls it otherwise, so that two of them may have the same name here."""
     member: Member | None = None
-    """None: it is a file of its own."""
+    """The place in an archive; None: the document is a file of its own."""
 
 
 class Location:

@@ -80,11 +80,11 @@ class Ledger:
     def __init__(self, current: Round, ahead: int = AHEAD) -> None:
         self._ahead = ahead
         self._done: dict[int, int] = {}
-        """By the key of a document that is done: the number of its row in the manifest."""
+        """The number of the row in the manifest, by the key of a document that is done."""
         self._owners: dict[int, int] = {}
-        """By the key of a document: a hash of the source that is read for it."""
+        """A hash of the source that is read, by the key of a document."""
         self._under_way: dict[int, int] = {}
-        """By the hash of a source: the units that are planned and not done."""
+        """The number of units that are planned and not done, by the hash of a source."""
         self._names: dict[str, str] = {}
         self._waiting = 0  # units of all these
         self._attempts: dict[str, int] = {}

@@ -61,7 +61,7 @@ class ShardDocument:
     page_count: int
     """Pages in the document."""
     pages: Sequence[dict[str, Any]]
-    """Those that were read: `page`, `text`, `finish` and `words` (`text` and `box` of each)."""
+    """The pages that were read: `page`, `text`, `finish` and `words` (`text` and `box` of each)."""
     notes: Sequence[dict[str, str]]
     """What limits the text: `code`, `text` and `pages` of each note."""
     facts: dict[str, str] = field(default_factory=dict)
@@ -306,7 +306,7 @@ def _stored(table: pyarrow.Table) -> bytes:
 
 
 FORMATS: Final[dict[str, Format]] = {"dolma": _Dolma(), "parquet": _Parquet()}
-"""By the value of `--format`; `files` has none."""
+"""The formats of shards, by the value of `--format`; `files` has none."""
 
 
 # -- pieces and shards

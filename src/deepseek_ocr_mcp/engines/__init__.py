@@ -141,7 +141,7 @@ class EngineSpec:
 
 
 _releases: dict[str, tuple[str, str]] = {}
-"""By package: the folder of its metadata, and the release that was read there."""
+"""The folder of the metadata of a package, and the release that was read there, by the package."""
 
 
 def _release(package: str) -> str:

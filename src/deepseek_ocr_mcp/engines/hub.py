@@ -423,7 +423,7 @@ class _PartialFile:
 
     out: BinaryIO
     size: int
-    """That it will have."""
+    """The bytes that the file will have."""
     progress: _BytesReport
     have: int = 0
     hasher: Any = field(default_factory=hashlib.sha256)

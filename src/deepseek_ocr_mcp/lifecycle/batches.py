@@ -86,7 +86,7 @@ class _Flight:
 
     first: RequestPart
     parts: list[RequestPart] = field(default_factory=list)
-    """Those with pages that are not read yet."""
+    """The parts with pages that are not read yet."""
     sent: list[tuple[RequestPart, int]] = field(default_factory=list)
     """Each page of the batch, in its order: its part, and its place there."""
     room: int = 0

@@ -25,7 +25,7 @@ class Expiry:
         self._keep_s: Final = keep_s
         self._forget = forget
         self._begun: dict[str, float] = {}
-        """When each entry was added, in the order of these times."""
+        """The time when each entry was added, the oldest first."""
         self._added: anyio.Event | None = None
 
     def add(self, name: str) -> None:

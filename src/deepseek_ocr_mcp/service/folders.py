@@ -56,7 +56,7 @@ class _FolderJob:
     out: str
     suffix: str
     password: str = field(repr=False)
-    """Of the documents that are locked; empty: none was given."""
+    """The password of the locked documents; empty: none was given."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""

@@ -47,7 +47,7 @@ class Terms:
     upload: Snapshot | None = None
     """The document, if the caller sent one: then `request.image` is ignored."""
     password: str = field(default="", repr=False)
-    """Of a locked PDF, or of the locked ones in a folder."""
+    """The password of a locked PDF, or of the locked PDFs in a folder."""
     place: Place | None = None
     """The caller's place in the queue, if it has one already."""
     keep_document: bool = False
@@ -94,7 +94,7 @@ class ProgressReport:
         self._total = total
         self._last = -1.0
         self._next = -inf
-        """When the next step may be reported."""
+        """The time from which the next step may be reported."""
 
     async def __call__(self, done: float, message: str) -> None:
         if done >= LOADING_SHARE:

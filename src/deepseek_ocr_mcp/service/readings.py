@@ -15,6 +15,7 @@ from ..engines.base import Reading
 from ..layout.answers import answer, hits
 from ..layout.reading import bounds, quad_of
 from ..models import Block
+from ..modes import MODES
 from .search import term_errors
 
 __all__ = ["checked", "is_scrap", "seen"]
@@ -50,7 +51,10 @@ def seen(reading: Reading, mode: str, find_term: str) -> tuple[str, list[Block]]
         BadRequest: the search took too long.
     """
     with term_errors():
-        text, blocks = hits(reading, find_term) if mode == "find" else answer(reading, mode)
+        if mode == "find":
+            text, blocks = hits(reading, find_term)
+        else:
+            text, blocks = answer(reading, is_markdown=MODES[mode].is_markdown)
     return text, [Block(**block) for block in blocks]
 
 

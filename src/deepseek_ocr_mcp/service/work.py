@@ -92,9 +92,9 @@ class Work:
     """Reading one document with one set of options. Requests for the same work share the pages that it reads."""
 
     key: str
-    """The same for every request that can be answered with the same pages."""
+    """A key that is equal for all requests that the same pages can answer."""
     reading_key: str
-    """The same for every request that can be answered with the same readings, whatever its mode and its term are.
+    """A key that is equal for all requests that the same readings can answer, with any mode and any term.
 
     Empty for a mode that asks for more than the text of the page."""
     shared: SharedDocument

@@ -112,7 +112,7 @@ class WorkerHandle:
         self._number = 0
         self._sending = anyio.Lock()
         self._limit = anyio.CancelScope()
-        """Of the running call: its deadline is the call's time limit."""
+        """The scope of the running call. Its deadline is the time limit of the call."""
 
     @classmethod
     async def spawn(

@@ -75,12 +75,12 @@ class StoredDocument:
     size: int
     """Bytes, as the client has announced them."""
     used: float
-    """When it was asked for last."""
+    """The time when it was asked for last."""
     arriving: _Arriving | None = None
     kept: KeptDocument | None = None
     sha256: str = ""
     password: str = field(default="", repr=False)
-    """Of a locked PDF, where its client has given it; it goes with the document."""
+    """The password of a locked PDF, if its client has given it. It goes with the document."""
 
     @property
     def received(self) -> int:

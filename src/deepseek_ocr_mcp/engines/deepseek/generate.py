@@ -91,11 +91,11 @@ class _ReadingAttempt:
     capacity: int = 0
     """Slots that there are."""
     prepared: dict[int, Future[Any]] = field(default_factory=dict)
-    """Those that wait, by number, as they were cut."""
+    """The pages that wait, as they were cut, by their number."""
     rows: list[_Sequence] = field(default_factory=list)
     """All that were taken in."""
     active: dict[Slot, _Sequence] = field(default_factory=dict)
-    """Those that are being written."""
+    """The pages that are being written."""
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class _ReadingTask:
     """The arguments of one call of `ModelReader.read`."""
 
     pages: list[PageImage]
-    """Those of the call, and those that joined it."""
+    """The pages of the call, and the pages that joined it."""
     options: ReadOptions
     report: _Report
     limit: int
