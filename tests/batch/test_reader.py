@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,8 +64,9 @@ def round_in(folder: Path, **facts: Any) -> Round:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Any]:
-    """Makes readers, and ends them."""
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes readers, and ends them. They write when they have read all, however long that takes."""
+    monkeypatch.setattr(readers, "FLUSH_S", math.inf)
     opened: list[Any] = []
 
     class Bench:
