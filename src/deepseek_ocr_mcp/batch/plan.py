@@ -88,8 +88,8 @@ class Round:
     """Names the run."""
     rules: Rules = Rules()
     number: int = 1
-    """The number of the pass, from 1. Later passes take the copies of documents that the first has read, and the documents
-    that were lost."""
+    """The number of the pass, from 1. Later passes take the copies of documents that the first has read, and lost
+    documents."""
     reads: bool = True
     """Whether documents are read; else only the texts of copies are written, for which no engine is needed."""
     rows_in_hand: int = 16

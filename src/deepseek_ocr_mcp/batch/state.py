@@ -125,7 +125,7 @@ class ManifestRow:
     run: str = ""
     """Names the run that wrote the row."""
     output_bytes: int | None = None
-    """The size of the text's file: a file of another size is not the one that was written. None: the text is in a shard,
+    """The size of the text's file: a file of another size is not the written one. None: the text is in a shard,
     whose name is a hash, or a release without this column wrote the row."""
 
     @property

@@ -209,7 +209,13 @@ def _where_it_stands(box: Box, tilt: float, width: int, height: int) -> Region:
 
 
 def crop_region(pixels: Pixels, region: Region, *, tall: bool | None = None) -> Pixels:
-    """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
+    """The region's pixels, turned so that its text runs to the right. At least one pixel each way.
+
+    Args:
+        pixels: the page.
+        region: the region, in pixels of the page.
+        tall: whether its text runs downwards; None: as the region says.
+    """
     x1, y1, x2, y2 = _pixel_bounds(region, pixels)
     crop: Pixels = np.ascontiguousarray(pixels[y1:y2, x1:x2])
     if abs(region.angle) >= STRAIGHT_DEG:

@@ -33,10 +33,16 @@ def scale_for(width: float, height: float) -> float:
 
 
 def draw(page: Any, scale: float, clock: Clock, part: PixelBox | None = None) -> Pixels:
-    """Draw an open pypdfium2 page with its annotations, at `scale` pixels per point; or only a part of it.
+    """Draw a page with its annotations, or a part of it.
 
     The page above a part and on its left is drawn, too, and left out: where PDFium draws at an offset, some glyphs snap
     to other pixels, and three of 625 public pages got letters that nobody sees.
+
+    Args:
+        page: the open pypdfium2 page.
+        scale: pixels per point.
+        clock: bounds the time.
+        part: the part to draw; None: the whole page.
 
     Raises:
         TooMuch: drawing it takes longer than the clock allows.
