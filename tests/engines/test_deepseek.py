@@ -65,7 +65,7 @@ class Listening(Caller):
     def raise_if_cancelled(self) -> None:
         self.asked += 1
         if self.asked > self.patience:
-            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+            raise Cancelled("No request waits for this page any more.", remedy="Send the request again.")
 
     def is_dropped(self, page: int) -> bool:
         return self.asked >= self.dropped.get(page, sys.maxsize)

@@ -178,8 +178,8 @@ def test_a_reading_survives_json() -> None:
     fields = json.loads(json.dumps(PAGE.to_dict()))
     again = reading_of(fields)
     assert again.to_dict() == PAGE.to_dict()
-    for mode in ("document", "ocr", "free"):
-        assert answer(again, mode) == answer(PAGE, mode)
+    for is_markdown in (True, False):
+        assert answer(again, is_markdown=is_markdown) == answer(PAGE, is_markdown=is_markdown)
 
 
 A = {"text": "a", "box": [0, 0, 1, 1]}
