@@ -48,7 +48,14 @@ class Strip:
 
 
 def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) -> list[Row]:
-    """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
+    """The lines as regions without gutters, in reading order.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines, sorted by their middles.
+        strips: the gutters of the page; those that are found are added.
+        depth: cuts around these lines.
+    """
     if len(lines) < 4 or depth == MAX_DEPTH:
         return [lines]
     white = white_strips(frame, lines)

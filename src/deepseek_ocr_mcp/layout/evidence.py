@@ -79,7 +79,13 @@ def white_strips(frame: Frame, lines: Row) -> list[WhiteStrip]:
 
 
 def side_of(frame: Frame, index: int, x: float) -> int:
-    """-1: left of `x`, 1: right of it, 0: across."""
+    """The side of a gutter on which a line is: -1 left, 1 right, 0 across.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        index: the index of the line.
+        x: the place of a gutter.
+    """
     x1, _, x2, _ = frame.boxes[index]
     beyond, before = x2 - x, x - x1
     if min(beyond, before) >= OVERHANG_EM * frame.em:
@@ -205,7 +211,13 @@ def in_margin(frame: Frame, notes: Row, text: Row) -> bool:
 
 
 def is_prose(frame: Frame, lines: Row, width: float) -> bool:
-    """Whether the lines are running text, in one column of that width or in several narrower ones."""
+    """Whether the lines are running text, in one column of a width or in several narrower ones.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines.
+        width: the width of their column.
+    """
     length = median(frame.lengths[i] for i in lines)
     fill = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(width, 1.0) for i in lines)
     return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
@@ -246,7 +258,13 @@ def level_share(frame: Frame, lines: Row, others: Row) -> float:
 
 
 def blocks_of(frame: Frame, lines: Iterable[int], gap: float) -> list[Row]:
-    """Lines parted where there is more white than `gap` ems from side to side."""
+    """The lines in groups, divided where there is more white than `gap` from side to side.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines.
+        gap: ems of white.
+    """
     blocks: list[Row] = []
     bottom = -math.inf
     for i in sorted(lines, key=lambda i: frame.boxes[i][1]):

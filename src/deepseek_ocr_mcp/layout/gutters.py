@@ -65,8 +65,8 @@ Gaps = list[list[_Gap]]
 def split_at_gutters(lines: Sequence[TextLine], rules: Sequence[Box] = ()) -> list[Piece]:
     """The lines, cut where a detector has joined text across a gutter or cells of a table.
 
-    A gap inside a line is a cut if it is wide, if a gutter of the page runs through it, or if the lines above
-    and below have one at the same place. Lines without character centres stay whole.
+    A line is cut at a gap if the gap is wide, if a gutter of the page runs through it, or if the lines above and below
+    have a gap there. Lines without character centres stay whole.
 
     Args:
         rules: the boxes of lines that are drawn. An upright one of a grid that runs along a line cuts it.

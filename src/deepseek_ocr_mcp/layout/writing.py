@@ -67,7 +67,13 @@ def _apart(written: Iterable[tuple[Element, str]]) -> str:
 
 
 def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
-    """Plain text: for each group of lines the rows of the page that they stand in, whole; each row once."""
+    """The rows of a page that hold these groups of lines, as plain text. Rows are whole, and each comes once.
+
+    Args:
+        lines: the lines of the page.
+        elements: the elements of the page, in reading order.
+        groups: for each hit the indices of its lines.
+    """
     place = {
         i: (n, r)
         for n, element in enumerate(elements)

@@ -38,7 +38,7 @@ class CloneCommand:
     """A program of the clone."""
 
     name: str
-    """Of its check."""
+    """The name of its check."""
     arguments: tuple[str, ...]
     """For Python, in the clone."""
     bound_s: float

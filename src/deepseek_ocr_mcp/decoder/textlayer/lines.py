@@ -1,8 +1,8 @@
 """Characters with places become lines of text: gaps become spaces, accents find their letters.
 
-Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
-to bottom, come out in the order in which they are read, whichever way the file has them.
-Lengths are in points, or in shares of the size of the text (`em`).
+Every mark given is in exactly one line. Lines that run from right to left or from top to bottom come out in the order
+in which a person reads them, in whatever order the file has them. Lengths are in points, or in shares of the size of
+the text (`em`).
 """
 
 from __future__ import annotations
