@@ -30,6 +30,8 @@ class ExportFormat:
     """Whether nothing can be written where no block has text and a box."""
     needs_document: bool = False
     """Whether the document itself takes part, beside its pages as they were read."""
+    tables_alone: bool = False
+    """Whether its files hold the tables, and nothing of the text around them."""
     other_suffixes: tuple[str, ...] = ()
 
     @property
@@ -64,8 +66,8 @@ EXPORT_FORMATS: Final[dict[str, ExportFormat]] = {
         ExportFormat("html", "HTML", "text/html; charset=utf-8", other_suffixes=(".htm",)),
         ExportFormat("docx", "Word document", _WORD),
         ExportFormat("pdf", "searchable PDF", "application/pdf", boxes="words", needs_boxes=True, needs_document=True),
-        ExportFormat("csv", "tables as CSV", "text/csv; charset=utf-8"),
-        ExportFormat("xlsx", "tables as Excel workbook", _SPREADSHEET),
+        ExportFormat("csv", "tables as CSV", "text/csv; charset=utf-8", tables_alone=True),
+        ExportFormat("xlsx", "tables as Excel workbook", _SPREADSHEET, tables_alone=True),
         ExportFormat("hocr", "hOCR", "text/vnd.hocr+html; charset=utf-8", boxes="words", needs_boxes=True),
         ExportFormat("xml", "ALTO XML", "application/xml", boxes="words", needs_boxes=True, other_suffixes=(".alto",)),
     )

@@ -761,6 +761,85 @@ def test_words_in_the_appearance_of_an_annotation_are_read_whatever_its_kind(des
     assert "margin" not in desk.put(born_digital().annotation(f"{note} /AP << /N 61 0 R >>"), objects=looks).read().text
 
 
+def test_a_field_of_a_page_that_was_taken_out_of_its_file_is_drawn(desk: Desk) -> None:
+    """PDFium draws no field that is in no form of the document, as pypdf's add_page leaves it; other programs do."""
+    look = stream("BT /F1 12 Tf 2 5 Td (Alice Example) Tj ET", LOOK)
+
+    def ink(flags: str = "/F 4", catalog: str = "") -> bool:
+        field = FIELD.replace("/F 4", flags) + " /AP << /N 60 0 R >>"
+        desk.put(born_digital().annotation(field), catalog=catalog, objects={60: look})
+        return desk.draw().crop((100, 440, 420, 480)).convert("L").getextrema()[0] < 128
+
+    assert ink(catalog=form())
+    assert ink()
+    assert "Alice Example" in desk.read().text
+    assert not ink("/F 2"), "a hidden one is not"
+
+
+CHOICE = "/Subtype /Widget /FT /Ch /Ff 131072 /T (berth) /DA (/F1 12 Tf 0 g) /Rect [72 500 300 520] /F 4"
+
+
+def test_a_choice_counts_as_the_words_that_are_shown_and_not_as_their_code(desk: Desk) -> None:
+    """Such a page was read as a picture for its code, and its radio buttons were lost."""
+    look = stream("BT /F1 12 Tf 2 5 Td (Swinging buoy) Tj ET", LOOK)
+    options = "/Opt [[(A1) (Alongside)] [(B2) (Swinging buoy)]] /V (B2)"
+    sheet = born_digital().annotation(f"{CHOICE} {options} /AP << /N 60 0 R >>")
+    text = desk.text(sheet, catalog=form(), objects={60: look})
+    assert "Swinging buoy" in text
+    assert "B2" not in text
+
+
+def struck_in(found: LayerAnswer) -> list[str]:
+    """The words that a remark says are struck out."""
+    _, told, words = found.remark.partition("Words are struck out, and the text holds them all the same: ")
+    return [word.strip("'") for word in words.rstrip(".").split("; ")] if told else []
+
+
+@pytest.mark.parametrize("size", [8, 12, 30])
+@pytest.mark.parametrize("up", [0.2, 0.28, 0.36])
+def test_words_below_a_bar_are_given_and_named_as_struck_out(desk: Desk, size: int, up: float) -> None:
+    y = 300 - up * size
+    width = size * 0.556  # of a figure of Helvetica
+    sheet = born_digital().text(72, 300, "900 850 EUR", size).rule(72, y, 72 + 3 * width, y)
+    found = desk.put(sheet).read()
+    assert "900 850 EUR" in found.text
+    assert struck_in(found) == ["900"]
+
+
+def test_underlines_rules_of_tables_and_dashes_strike_nothing_out(desk: Desk) -> None:
+    sheet = born_digital().text(72, 300, "Underlined, overlined").rule(72, 302, 190, 302).rule(72, 288, 190, 288)
+    sheet.text(72, 340, "A row").text(300, 340, "that a rule crosses").rule(50, 337, 520, 337)
+    sheet.text(72, 380, "5").rule(78, 377, 90, 377).text(92, 380, "7")
+    sheet.text(72, 420, "A—B").rule(72, 440, 300, 440).rule(72, 455, 300, 455).text(80, 451, "cell")
+    # The ground of a label, drawn as a thick stroke, and a white stroke that nobody sees.
+    sheet.raw("q 0.7 0.4 0.2 RG 16 w 72 386 m 140 386 l S 1 1 1 RG 1 w 72 366 m 140 366 l S Q")
+    sheet.text(74, A4[1] - 382, "White words", more="1 g").text(74, A4[1] - 362, "Plain words", more="0 g")
+    assert struck_in(desk.put(sheet).read()) == []
+
+
+def test_an_annotation_strikes_out_the_words_in_its_quadrilaterals(desk: Desk) -> None:
+    quads = "/QuadPoints [72 504 138 504 72 490 138 490]"
+    strike = f"/Subtype /StrikeOut {quads} /Rect [72 490 138 504] /F 4"
+    sheet = born_digital().text(72, A4[1] - 494, "Old wording new wording")
+    assert struck_in(desk.put(sheet.annotation(strike)).read()) == ["Old wording"]
+    under = born_digital().text(72, A4[1] - 494, "Old wording new wording")
+    assert struck_in(desk.put(under.annotation(strike.replace("StrikeOut", "Underline"))).read()) == []
+
+
+def test_comments_are_told_in_a_remark(desk: Desk) -> None:
+    place = "/Rect [72 500 92 520] /QuadPoints [72 504 92 504 72 490 92 490]"
+    noted = born_digital().annotation(f"/Subtype /Text /Contents (Change to 3,900) {place} /F 4")
+    found = desk.put(noted.annotation(f"/Subtype /Highlight /Contents (Why?) {place} /F 4")).read()
+    assert (
+        found.remark == "2 comments are attached to the page, which the text does not hold: 'Change to 3,900'; 'Why?'."
+    )
+    assert found.text == desk.text(born_digital())
+    state = "/StateModel (Review) /State (Accepted)"
+    for other in (f"/Subtype /Text /Contents (Accepted) {state} {place}", f"/Subtype /Text /Contents (x) {place} /F 2",
+                  f"/Subtype /Popup /Contents (x) {place}", f"/Subtype /Highlight {place}"):  # fmt: skip
+        assert desk.put(born_digital().annotation(other)).read().remark == ""
+
+
 def test_what_a_document_holds_beside_its_pages_is_told(desk: Desk) -> None:
     def notes(**more: Any) -> list[str]:
         desk.put(born_digital(), **more)

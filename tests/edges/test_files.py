@@ -58,7 +58,10 @@ def test_the_suffix_decides_the_format(suffix: str, tmp_path: Path, call: Call) 
     assert "concept of the word processor" not in result.model_dump_json(), "the text is in the file alone"
     text = text_of(target.read_bytes(), suffix)
     assert "Price" in text
-    assert ("concept" in text) is (suffix not in ("csv", "xlsx"))
+    holds_all = "concept" in text
+    assert holds_all is (suffix not in ("csv", "xlsx"))
+    assert ("The whole text is in" in said(result)) is holds_all
+    assert ("without the text around them" in said(result)) is not holds_all
 
 
 def test_a_json_file_has_the_boxes_of_lines_and_the_notes(tmp_path: Path, call: Call) -> None:

@@ -15,8 +15,8 @@ import pypdfium2.raw as raw
 from ..engines.base import Call
 from ..errors import InputTooLarge, OcrError, PasswordNeeded, UnreadableInput
 from .formats import MIN_SIDE, check_page, check_smallest, too_many_pages, write_file
-from .textlayer.content import Clock
-from .textlayer.forms import opened
+from .textlayer.content import Clock, TooMuch
+from .textlayer.forms import holds_unknown_field, opened
 from .textlayer.layer import PagePlace, leave_unread, read_layer
 
 __all__ = ["PdfDocument"]
@@ -97,13 +97,21 @@ class PdfDocument:
 
     def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
         check_page(self._name, page, len(self._pdf))
-        drawn = self._pdf[page - 1]
-        try:
+        with self._drawable(page, call) as drawn:
             width, height, scale = self._sized(page, drawn.get_width(), drawn.get_height(), dpi, max_pixels)
             write_file(out, self._bands(drawn, scale, width, height, call))
             return width, height
-        finally:
-            drawn.close()
+
+    @contextlib.contextmanager
+    def _drawable(self, page: int, call: Call) -> Iterator[Any]:
+        """The open page, with the fields that PDFium leaves out as a part of it."""
+        with contextlib.ExitStack() as stack:
+            drawn = stack.enter_context(contextlib.closing(self._pdf[page - 1]))
+            if holds_unknown_field(self._pdf, drawn):
+                clock = Clock(call.raise_if_cancelled)
+                with contextlib.suppress(TooMuch):
+                    drawn = stack.enter_context(opened(self._pdf, page - 1, self._path, clock, self._password)).page
+            yield drawn
 
     def draw_unread(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int, int, int]:
         """Write the part of a page that its text layer does not hold, without the text that is certain.

@@ -7,6 +7,7 @@ with tables and strikethrough shows the text as it was printed. Pure Python; nev
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,6 +19,7 @@ TAG: Final = re.compile(r"<(?=[A-Za-z/!?])")  # if a > follows anywhere: `<!a<>`
 ENTITY: Final = re.compile(r"&(?=#\d{1,7};|#[xX][0-9a-fA-F]{1,6};|[A-Za-z][A-Za-z0-9]{0,31};)")
 LINK: Final = re.compile(r"\](?=\(|\[|:)")
 RUN: Final = re.compile(r"`+|\*+|_+|~+")
+FENCE: Final = 3  # backticks, or more
 FORMULA: Final = re.compile(r"\${2,}")
 BLOCK: Final = re.compile(
     r"""^(?P<space>\s*)(?:
@@ -95,9 +97,7 @@ def _delimiters(text: str) -> Iterator[int]:
         if len(of_sign) < 2:
             continue
         if sign == "`":
-            lengths = [end - start for start, end in of_sign]
-            of_sign = [run for run, length in zip(of_sign, lengths, strict=True) if lengths.count(length) > 1]
-            yield from (n for start, end in of_sign for n in range(start, end))
+            yield from _backticks(text, of_sign)
             continue
         opening = [_flanks(text, start, end, sign) for start, end in of_sign]
         first = next((n for n, (opens, _) in enumerate(opening) if opens), None)
@@ -106,6 +106,20 @@ def _delimiters(text: str) -> Iterator[int]:
         for (start, end), (opens, closes) in zip(of_sign, opening, strict=True):
             if opens or closes:
                 yield from range(start, end)
+
+
+def _backticks(text: str, runs: list[tuple[int, int]]) -> Iterator[int]:
+    """The places of runs of backticks that would begin or end code.
+
+    A run ends the code that a run of its length begins. Each backtick that is escaped ends the code of a single one
+    before it: no backslash counts in code. The runs that `_escape_start` escapes as fences do so, too.
+    """
+    lengths = Counter(end - start for start, end in runs)
+    paired = {run for run in runs if lengths[run[1] - run[0]] > 1}
+    fences = any(end - start >= FENCE and text[:start].rpartition("\n")[2].strip() == "" for start, end in runs)
+    for start, end in runs:
+        if (start, end) in paired or (end - start == 1 and (paired or fences)):
+            yield from range(start, end)
 
 
 def _flanks(text: str, start: int, end: int, sign: str) -> tuple[bool, bool]:

@@ -623,9 +623,13 @@ def _check_boxes(pages: Iterable[Page], title: str) -> None:
 
 def _saved(output: str, result: OcrResult) -> str:
     """The sentence on a file that was written."""
-    if len(result.pages) == result.page_count:
-        return f"The whole text is in {output}."
     format, read = export_format(output), format_pages([page.page for page in result.pages])
+    is_whole = len(result.pages) == result.page_count
+    if format is not None and format.tables_alone:
+        tables = "The tables" if is_whole else f"The tables of pages {read} of {result.page_count}"
+        return f"{tables} are in {output}, without the text around them; .md, .json and others hold all text."
+    if is_whole:
+        return f"The whole text is in {output}."
     if format is not None and format.needs_document:
         return f"{output} has all pages of the document; only pages {read} were read, and the others hold no new text."
     return f"The text of pages {read} of {result.page_count} is in {output}."

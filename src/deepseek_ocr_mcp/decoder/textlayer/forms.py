@@ -16,10 +16,10 @@ from typing import Any, Final
 import pypdfium2
 import pypdfium2.raw as raw
 
-from .content import Box, Clock, TooMuch, upright
+from .content import Box, Clock, Matrix, TooMuch, upright
 from .drawing import give_appearances
 
-__all__ = ["Button", "Field", "Opened", "opened"]
+__all__ = ["Button", "Field", "Opened", "holds_unknown_field", "opened"]
 
 MAX_ANNOTATIONS: Final = 4_000
 MAX_VALUE_BYTES: Final = 1 << 20
@@ -33,6 +33,14 @@ NO_TEXT_ANNOTATIONS: Final = frozenset(
 ICONS: Final = frozenset({raw.FPDF_ANNOT_TEXT, raw.FPDF_ANNOT_FILEATTACHMENT})
 """Kinds that are icons which a person moves aside to see the words below."""
 QUIET: Final = frozenset(getattr(raw, f"FPDF_ANNOT_{kind}") for kind in NO_TEXT_ANNOTATIONS)
+STRUCK: Final = raw.FPDF_ANNOT_STRIKEOUT
+COMMENTED: Final = frozenset(
+    getattr(raw, f"FPDF_ANNOT_{kind}")
+    for kind in ("TEXT", "HIGHLIGHT", "UNDERLINE", "SQUIGGLY", "STRIKEOUT", "CARET", "LINE", "SQUARE", "CIRCLE", "INK")
+)
+"""Kinds of annotations whose `/Contents` is a comment, which programs show beside the page."""
+MAX_OPTIONS: Final = 1_000  # of a field to choose from
+MAX_STRUCK: Final = 200  # quadrilaterals of one annotation
 BUTTONS: Final = frozenset({raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON})
 
 
@@ -63,6 +71,10 @@ class Opened:
     """Where somebody drew by hand: words, perhaps."""
     layered: int = 0
     """Annotations that show text and belong to a layer, which may be off: PDFium draws them all the same."""
+    struck: list[Box] = field(default_factory=list)
+    """The bars of annotations that strike words out."""
+    comments: list[str] = field(default_factory=list)
+    """Comments on the page, which other programs show beside it or in a window of their own."""
     undrawn: list[str] = field(default_factory=list)
     """Words of notes that other programs draw and PDFium does not."""
 
@@ -115,6 +127,10 @@ def _look_at_annotations(document: Any, found: Opened, clock: Clock) -> bool:
             box = matrix.box(rect.left, rect.bottom, rect.right, rect.top) if matrix is not None else (0, 0, 0, 0)
             if kind == raw.FPDF_ANNOT_INK and has_place and not _holds_text(annotation):
                 found.inks.append(box)
+            if kind == STRUCK and matrix is not None:
+                found.struck += _bars(annotation, matrix)
+            if kind in COMMENTED and (comment := _comment(annotation)):
+                found.comments.append(comment)
             if kind in QUIET and not _holds_text(annotation):
                 continue
             is_drawn = True
@@ -134,6 +150,25 @@ def _annotation(page: Any, number: int) -> Iterator[Any]:
             raw.FPDFPage_CloseAnnot(annotation)
 
 
+def _bars(annotation: Any, matrix: Matrix) -> list[Box]:
+    """The bars through the middle of what an annotation strikes out, in points of the upright page."""
+    bars = []
+    quad = raw.FS_QUADPOINTSF()
+    for n in range(min(raw.FPDFAnnot_CountAttachmentPoints(annotation), MAX_STRUCK)):
+        if raw.FPDFAnnot_GetAttachmentPoints(annotation, n, quad):
+            xs, ys = (quad.x1, quad.x2, quad.x3, quad.x4), (quad.y1, quad.y2, quad.y3, quad.y4)
+            left, top, right, bottom = matrix.box(min(xs), min(ys), max(xs), max(ys))
+            bars.append((left, (top + bottom) / 2, right, (top + bottom) / 2))
+    return bars
+
+
+def _comment(annotation: Any) -> str:
+    """Somebody's words about the page; nothing where the annotation draws words, or tells the state of a comment."""
+    if raw.FPDFAnnot_HasKey(annotation, b"StateModel") or _holds_text(annotation):
+        return ""
+    return _string(functools.partial(raw.FPDFAnnot_GetStringValue, annotation, b"Contents")).strip()
+
+
 def _holds_text(annotation: Any) -> bool:
     """Whether an annotation's appearance has text of its own, as the caption of a line has."""
     if not raw.FPDFAnnot_HasKey(annotation, b"AP"):
@@ -146,11 +181,34 @@ def _is_icon(annotation: Any) -> bool:
     return raw.FPDFAnnot_GetSubtype(annotation) in ICONS and not _holds_text(annotation)
 
 
+def holds_unknown_field(document: Any, page: Any) -> bool:
+    """Whether a field with text is in no form of the document, as on a page that was taken out of its file.
+
+    PDFium draws no such field, and other programs do; flattening makes it a part of the page.
+    """
+    count = raw.FPDFPage_GetAnnotCount(page)
+    for n in range(count if count <= MAX_ANNOTATIONS else 0):
+        with _annotation(page, n) as annotation:
+            if (
+                annotation
+                and raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
+                and _is_unknown(document.formenv, annotation)
+                and not raw.FPDFAnnot_GetFlags(annotation) & HIDDEN_FLAGS
+                and _holds_text(annotation)
+            ):
+                return True
+    return False
+
+
+def _is_unknown(form: Any, widget: Any) -> bool:
+    return form is None or raw.FPDFAnnot_GetFormFieldType(form, widget) <= raw.FPDF_FORMFIELD_UNKNOWN
+
+
 def _is_cover(form: Any, annotation: Any) -> bool:
     """Whether this is a field that the document's form does not know: PDFium draws none, and flattening its ground."""
     return (
         raw.FPDFAnnot_GetSubtype(annotation) == raw.FPDF_ANNOT_WIDGET
-        and (form is None or raw.FPDFAnnot_GetFormFieldType(form, annotation) <= raw.FPDF_FORMFIELD_UNKNOWN)
+        and _is_unknown(form, annotation)
         and not _holds_text(annotation)
     )
 
@@ -169,6 +227,10 @@ def _field_text(form: Any, annotation: Any) -> str:
         return ""
     if kind == raw.FPDF_FORMFIELD_TEXTFIELD and raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & PASSWORD_FLAG:
         return ""
+    if kind == raw.FPDF_FORMFIELD_COMBOBOX:  # its value may be a code that no person sees
+        chosen = (n for n in range(MAX_OPTIONS) if raw.FPDFAnnot_IsOptionSelected(form, annotation, n))
+        if (number := next(chosen, None)) is not None:
+            return _string(functools.partial(raw.FPDFAnnot_GetOptionLabel, form, annotation, number))
     return _string(functools.partial(raw.FPDFAnnot_GetFormFieldValue, form, annotation))
 
 

@@ -38,15 +38,16 @@ from .lines import TICKED, UNTICKED, LayerLine, Mark, lines_of, marks_of, turned
 from .merging import ReadLine, is_readable, merged, not_drawn_twice
 from .shapes import belied
 from .sideways import with_sideways
-from .tables import Ruling, cut_at_rules, visible, without_frames
+from .struck import struck_words
+from .tables import SEEN, Ruling, cut_at_rules, visible, without_frames
 from .trust import SMALL_PICTURE, Verdict, implausible, judged, odd_within_words
 from .visibility import Sight, seen
 
 __all__ = ["PagePlace", "leave_unread", "read_layer"]
 
 MAX_LINES: Final = 12_000  # a sheet of a spreadsheet has 5,000 cells
-UNDRAWN_CHARS: Final = 200  # of a note, in a remark
-UNDRAWN_NOTES: Final = 5
+QUOTED_CHARS: Final = 200  # of a note, in a remark
+QUOTED_TEXTS: Final = 5
 PICTURES_REMARK: Final = "pictures were not read; text_layer=ignore reads them, too."
 
 MARGIN_PT: Final = 30.0  # around what is to be read: an engine finds the edges of a page, not of a letter
@@ -114,6 +115,8 @@ def read_layer(
                 *_changed(page),
                 *_layered(found),
                 *_undrawn(found),
+                *_struck(found, page, layer, clock),
+                *_commented(found),
                 *(_unread(found, page, layer) if read is not None else []),
             ]
             sections = _LinePlaces(page.content, place.size).sections(layer.groups(clock))
@@ -161,9 +164,46 @@ def _undrawn(found: Opened) -> list[str]:
     """A remark on the notes that are not in the picture either."""
     if not found.undrawn:
         return []
-    words = "; ".join(repr(text[:UNDRAWN_CHARS]) for text in found.undrawn[:UNDRAWN_NOTES])
+    words = _quoted(found.undrawn)
     many = "1 note is" if len(found.undrawn) == 1 else f"{len(found.undrawn)} notes are"
     return [f"{many} not drawn, because the file holds no appearance of it; other programs show: {words}."]
+
+
+def _struck(found: Opened, page: _Examined, layer: _Layer, clock: Clock) -> list[str]:
+    """A remark on words that are valid no more."""
+
+    def is_thin(bar: Box, most: float) -> bool:
+        return bar in found.struck or _is_thin(bar, most, page.sight)
+
+    words = struck_words(layer.lines, [*page.content.rules, *found.struck], is_thin, clock)
+    return [f"Words are struck out, and the text holds them all the same: {_quoted(words)}."] if words else []
+
+
+def _is_thin(bar: Box, most: float, sight: Sight) -> bool:
+    """Whether a level bar is seen against its ground, and no higher than `most` points."""
+    left, right = round(bar[0] * sight.scale), round(bar[2] * sight.scale) + 1
+    y, reach = round((bar[1] + bar[3]) / 2 * sight.scale), math.ceil(most / 2 * sight.scale) + 1
+    rows = np.clip((y - reach, y + reach), 0, len(sight.without_text) - 1)
+    drawn = sight.without_text[:, max(0, left) : right, :3].astype(np.int16)
+    own = drawn[max(0, y - 1) : y + 2]
+    if not own.size:
+        return False
+    # The bar may lie between two rows of pixels: of its rows, the one that differs most counts.
+    return all(np.abs(own - drawn[row]).max(axis=2).mean(axis=1).max() >= SEEN for row in rows)
+
+
+def _commented(found: Opened) -> list[str]:
+    """A remark on comments, which are no text of the page."""
+    if not found.comments:
+        return []
+    many = "1 comment is" if len(found.comments) == 1 else f"{len(found.comments)} comments are"
+    return [f"{many} attached to the page, which the text does not hold: {_quoted(found.comments)}."]
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """The beginnings of the document's own words, for a remark."""
+    quoted = "; ".join(repr(text[:QUOTED_CHARS]) for text in texts[:QUOTED_TEXTS])
+    return quoted + ("; …" if len(texts) > QUOTED_TEXTS else "")
 
 
 def _unread(found: Opened, page: _Examined, layer: _Layer) -> list[str]:
