@@ -20,6 +20,7 @@ HIGH: Final = 0.92  # so high is one at most: browsers make it .83 times as larg
 LEAST_HIGH: Final = 0.4  # and so high at least
 HIGH_1: Final = 0.8  # the same of a 1, whose width says nothing
 BELOW_TOP: Final = 0.15  # so far below the top of its neighbour begins one at most
+OVER_TOP: Final = 0.12  # so far above its neighbours begins one, at least, whose size needs no measuring
 WIDE: Final = 0.9  # times the width of a figure near it
 NEAR: Final = 4  # characters tell the line, and how large characters are: a line may bend
 FEET: Final = frozenset("ABCDEFGHIKLMNOPRSTUVWXYZabcdefhiklmnorstuvwxz01268.")
@@ -62,10 +63,11 @@ def _may_be_raised(chars: Sequence[str], n: int, dropped: Collection[int]) -> bo
     if chars[n] not in FIGURES:
         return False
     ends = n + 1 == len(chars) or n + 1 in dropped or chars[n + 1] in ENDS
+    ends = ends or (n > 0 and chars[n - 1].isalpha() and chars[n + 1] == "/")  # m²/s, but not the ¹/₂ of a fraction
     begins = n == 0 or chars[n - 1].isspace()
-    if n + 2 < len(chars) and chars[n + 1] in ",." and chars[n + 2] in FIGURES:
+    if n + 2 < len(chars) and chars[n + 1] == "." and chars[n + 2] in FIGURES:
         return False  # within a number
-    if n > 1 and chars[n - 1] in ",." and chars[n - 2] in FIGURES:
+    if n > 1 and chars[n - 1] == "." and chars[n - 2] in FIGURES:
         return False
     return ends and not (begins and n + 1 < len(chars) and not chars[n + 1].isspace())
 
@@ -92,11 +94,13 @@ def _is_raised(chars: Sequence[str], n: int, boxes: Mapping[int, InkBox]) -> boo
     if not feet or not tall:
         return False
     line = sorted(foot.bottom for foot in feet)[-2:][0]  # one may hang, as a comma does that is read as a full stop
-    high = max(each.height for each in tall)
-    if line - box.bottom < ABOVE * high or box.top - min(each.top for each in tall) > BELOW_TOP * high:
+    high, top = max(each.height for each in tall), median(each.top for each in tall)
+    if line - box.bottom < ABOVE * high or box.top - top > BELOW_TOP * high:
         return False
     if box.height < LEAST_HIGH * high:
         return False  # a speck
+    if box.top <= top - OVER_TOP * high:
+        return True  # worn ink ends too early, and never begins above its line
     if chars[n] == "1":
         is_followed = n + 1 < len(chars) and chars[n + 1] in ALL_RAISED
         return box.height <= (HIGH if is_followed else HIGH_1) * high
