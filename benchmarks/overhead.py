@@ -77,6 +77,7 @@ def serve_engine(mode: str) -> None:
     from deepseek_ocr_mcp.engines.base import PageImage, ReadOptions
     from deepseek_ocr_mcp.engines.rapidocr.engine import RapidOcrEngine
     from deepseek_ocr_mcp.layout.answers import answer
+    from deepseek_ocr_mcp.modes import MODES
 
     engine, options = RapidOcrEngine(), ReadOptions(mode)
     engine.load("cpu", _Nobody())
@@ -91,7 +92,7 @@ def serve_engine(mode: str) -> None:
                 at = time.perf_counter()
                 [page] = engine.read([PageImage(file.name, width, height)], options, _Nobody())
                 reading += time.perf_counter() - at
-            texts.append(answer(page, mode)[0])
+            texts.append(answer(page, is_markdown=MODES[mode].is_markdown)[0])
         total = time.perf_counter() - began
         read = {"total": total, "engine": reading, "inside": total, "pages": len(texts)}
         print(json.dumps(read | {"text": "\n\n".join(filter(None, texts))}), flush=True)

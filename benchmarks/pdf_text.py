@@ -93,10 +93,16 @@ def _layer_reader() -> Callable[[Any, int, str, tuple[int, int]], dict[str, Any]
             _nobody,  # type: ignore[arg-type, call-arg]
         )
 
+    def lines_of(reading: Any) -> tuple[str, list[dict[str, Any]]]:
+        try:
+            return answer(reading, is_markdown=False)
+        except TypeError:  # a build that took the mode
+            return answer(reading, "ocr")  # type: ignore[call-arg, misc]
+
     def take(document: Any, page: int, file: str, size: tuple[int, int]) -> dict[str, Any]:
         found = read_layer(PagePlace(document, page, file, size), _nobody)
         reading = found.pop("reading")
-        text, blocks = ("", []) if reading is None else answer(reading_of(reading), "ocr")
+        text, blocks = ("", []) if reading is None else lines_of(reading_of(reading))
         return found | {"text": text, "blocks": blocks}
 
     return take
@@ -357,7 +363,7 @@ def read_both_ways(pages: Sequence[Found], count: int) -> str:
             began = time.process_time()
             size = renderer.render(**place)
             [reading] = engine.read([PageImage(out, size["width"], size["height"])], ReadOptions("ocr"), nobody)
-            text = answer(reading, "ocr")[0]
+            text = answer(reading, is_markdown=False)[0]
             whole = time.process_time() - began
             layer = found.ours["ms"] / 1000
             if found.ours["usable"]:

@@ -140,7 +140,7 @@ def _read(
         began = time.process_time()
         readings = reader.read(pages[entry["id"]], ReadOptions("document"), Nobody())
         cpu += time.process_time() - began
-        text = "\n\n".join(answer(reading, "document")[0] for reading in readings)
+        text = "\n\n".join(answer(reading, is_markdown=True)[0] for reading in readings)
         scores[entry["id"]] = evaluate.score(entry, text) | order_scores(evaluate, entry, text)
     return scores, cpu
 

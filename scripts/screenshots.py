@@ -46,9 +46,10 @@ CARD = {
 }  # fmt: skip
 STATUS = {
     "engine": "deepseek", "engine_reason": "OCR_ENGINE is auto: a GPU, torch and the weights are here.",
-    "model": "deepseek-ai/DeepSeek-OCR", "modes": [], "state": "gpu", "device": "cuda GPU-3f2a", "gpus": [CARD],
-    "gpu_note": "", "worker_gpu_mb": 8_050, "worker_host_mb": 9_120, "idle_s": 18.0, "offload_in_s": 12.4,
-    "release_in_s": 42.4, "queue": 0, "served": 1_284, "worker_restarts": 0, "last_error": "", "prewarmed": False,
+    "model": "deepseek-ai/DeepSeek-OCR", "modes": [], "state": "gpu", "ready_state": "gpu", "device": "cuda GPU-3f2a",
+    "gpus": [CARD], "gpu_note": "", "worker_gpu_mb": 8_050, "worker_host_mb": 9_120, "idle_s": 18.0,
+    "offload_in_s": 12.4, "release_in_s": 42.4, "queue": 0, "served": 1_284, "worker_restarts": 0,
+    "last_error": "", "prewarmed": False,
 }  # fmt: skip
 
 

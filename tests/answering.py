@@ -9,12 +9,17 @@ from deepseek_ocr_mcp.documents.reader import LayerText
 from deepseek_ocr_mcp.engines.base import PageText, Reading, ReadOptions, TextBlock
 from deepseek_ocr_mcp.layout.answers import BlockFields, answer, hits
 from deepseek_ocr_mcp.layout.lines import TextLine
+from deepseek_ocr_mcp.modes import MODES
 from deepseek_ocr_mcp.service.work import reading_of
+
+
+def _in_mode(reading: Reading, mode: str, term: str) -> tuple[str, list[BlockFields]]:
+    return hits(reading, term) if mode == "find" else answer(reading, is_markdown=MODES[mode].is_markdown)
 
 
 def page_text(reading: Reading, options: ReadOptions) -> PageText:
     """The text and the blocks of a reading in the mode of these options."""
-    text, blocks = hits(reading, options.find_term) if options.mode == "find" else answer(reading, options.mode)
+    text, blocks = _in_mode(reading, options.mode, options.find_term)
     found = [TextBlock(block["label"], block["text"], tuple(block["box"]), block["score"]) for block in blocks]
     return PageText(text, found, remark=reading.remark)
 
@@ -36,7 +41,7 @@ def layer_answer(layer: LayerText, mode: str = "document", term: str = "") -> La
     if layer.reading is None:
         return LayerAnswer(layer, "", [])
     reading = reading_of(layer.reading)
-    return LayerAnswer(layer, *(hits(reading, term) if mode == "find" else answer(reading, mode)))
+    return LayerAnswer(layer, *_in_mode(reading, mode, term))
 
 
 def layer_of(text: str, **more: Any) -> LayerText:

@@ -100,10 +100,10 @@ class Settings(BaseSettings):
     ocr_precision: Literal["auto", "int8", "float32"] = _field(
         "auto",
         "Engine",
-        "The arithmetic of RapidOCR's recognition model. `int8`: 8-bit integers. On a processor with instructions for "
-        "their products (AVX-512 VNNI, AVX-VNNI, Arm's dot products), a page takes seven tenths of the time; lines of "
-        "which the integers are unsure are read again in float32. `float32`: the model as it was trained. `auto`: "
-        "integers where the processor has such instructions, else float32.",
+        "The arithmetic of RapidOCR's recognition model. `int8`: 8-bit integers. A page takes seven tenths of the time "
+        "on a processor with instructions for integer products (AVX-512 VNNI, AVX-VNNI, Arm's dot products). RapidOCR "
+        "reads a line again in float32 where the integers are unsure. `float32`: the model as it was trained. `auto`: "
+        "`int8` if the processor has such instructions, else `float32`.",
     )
     ocr_cpu_workers: int = _field(
         1,
@@ -133,8 +133,9 @@ class Settings(BaseSettings):
     ocr_worker_env: _List = _field(
         (),
         "Engine",
-        "Names of variables that workers are given beside those that libraries are known to need, separated by commas: "
-        "for an engine of your own. It must be in the environment itself, not in a `.env` file.",
+        "Names of environment variables that an engine of your own needs, separated by commas. Workers get these "
+        "variables, and those that libraries are known to need. Set this in the environment itself, not in a `.env` "
+        "file.",
     )
 
     ocr_max_queue: int = _field(
@@ -230,9 +231,9 @@ class Settings(BaseSettings):
     ocr_park: Literal["successor", "resident"] = _field(
         "successor",
         "GPU",
-        "How weights wait in host memory. `successor`: a fresh worker with the weights mapped, nothing of ours on the "
-        "card. `resident`: the worker that read, with a locked copy of the weights; it is back sooner, its CUDA "
-        "context keeps 300 to 700 MB of the card, and the copy as much host memory again.",
+        "How weights wait in host memory. `successor`: a fresh worker maps the weights and holds nothing on the card. "
+        "`resident`: the worker that read stays, with a locked copy of the weights. The next page begins sooner, but "
+        "the worker's CUDA context keeps 300 to 700 MB of the card, and the copy takes as much host memory again.",
     )
     gpu_idle_timeout: float = _field(
         60.0, "GPU", "Idle seconds until the worker ends and gives all memory back. -1: never.", ge=-1
@@ -260,15 +261,16 @@ class Settings(BaseSettings):
     ocr_pdf_password: SecretStr | None = _field(
         None,
         "Input",
-        "The password of locked PDFs, for callers on this machine: MCP over stdio, the command line and `batch`. It is "
-        "tried where a PDF does not open without one. Requests over HTTP bring their own.",
+        "The password of locked PDFs, for callers on this machine: MCP over stdio, the command line and `batch`. The "
+        "server tries it where a PDF does not open without one. A request over HTTP brings its own password.",
     )
 
     ocr_barcodes: Literal["off", "on"] = _field(
         "off",
         "Input",
-        "`on`: QR codes and barcodes are read, too. Their content stands at the end of the page's text, and each is a "
-        "block. It needs the extra `[barcodes]`, and every page is drawn for it, also where its own text is used.",
+        "`on`: the server also reads QR codes and barcodes. Their content stands at the end of the page's text, and "
+        "each code is a block. This needs the extra `[barcodes]`. The server then draws every page, even a PDF page "
+        "whose own text it takes.",
     )
 
     # -- results
@@ -325,8 +327,8 @@ class Settings(BaseSettings):
     ocr_drain_seconds: float = _field(
         25.0,
         "HTTP",
-        "Seconds that a server which is told to end (SIGTERM) goes on with what it reads. New requests get 503 "
-        "meanwhile; a second signal ends it at once.",
+        "Seconds that a server goes on with the pages that it reads after it was told to end (SIGTERM). New requests "
+        "get 503 meanwhile. A second signal ends the server at once.",
         ge=0,
     )
 

@@ -183,7 +183,13 @@ class SlowUpload(OcrError):
 
 
 class QueueFull(OcrError):
-    """As many requests wait as the operator allows, or as one client may have. The message says which limit it is."""
+    """As many requests wait as the operator allows, or as one client may have. The message says which limit it is.
+
+    Args:
+        message: the limit that is reached.
+        remedy: the way out.
+        retry_after_s: seconds after which a place may be free.
+    """
 
     code = "queue_full"
     http_status = 429

@@ -45,7 +45,7 @@ class ExportOptions:
     """How pages are written."""
 
     title: str = ""
-    """Of the document."""
+    """The title of the document."""
     mode: str = DEFAULT_MODE
     """The mode that the pages were read in: whether their text is Markdown."""
     paper: Literal["a4", "letter"] = "a4"

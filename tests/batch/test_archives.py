@@ -21,7 +21,7 @@ from deepseek_ocr_mcp.batch.plan import Task, from_row, to_row
 from deepseek_ocr_mcp.batch.sources import list_part, parts_of
 from deepseek_ocr_mcp.batch.tar import LEADS_OUT, LINKS
 from deepseek_ocr_mcp.batch.warc import NOT_WHOLE, ONE_STREAM
-from deepseek_ocr_mcp.documents.listing import SUFFIX, Unlisted
+from deepseek_ocr_mcp.documents.listing import OTHER_SUFFIX, Unlisted
 from deepseek_ocr_mcp.documents.reach import Reach
 from deepseek_ocr_mcp.errors import OcrError, UnreadableInput
 from support import png
@@ -125,7 +125,7 @@ def test_the_documents_of_a_tar_file_are_found_and_fetched_in_any_order(scans: P
     assert documents(scans) == {f"{scans.name}/{name}": data for name, data in expected.items()}
     found = [each for each in listed(scans) if isinstance(each, SourceDocument)]
     assert [fetched(each) for each in reversed(found)] == list(reversed(expected.values()))
-    assert left_out(scans) == {"n.txt": SUFFIX}
+    assert left_out(scans) == {"n.txt": OTHER_SUFFIX}
     assert [archive_of(each.url) for each in found] == [str(scans)] * 4
     assert len({each.stamp for each in found}) == 4
 
@@ -152,7 +152,7 @@ def test_a_tar_file_of_a_pattern_a_list_and_another_file_system_is_opened(tmp_pa
 def test_an_archive_in_a_folder_is_left_out_with_a_word(tmp_path: Path) -> None:
     tar(tmp_path / "a.tar", ("x.pdf", PDF))
     assert [(each.name, each.why) for each in listed(tmp_path) if isinstance(each, Unlisted)] == [
-        (str(tmp_path / "a.tar"), SUFFIX)
+        (str(tmp_path / "a.tar"), OTHER_SUFFIX)
     ]
 
 

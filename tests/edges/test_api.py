@@ -185,6 +185,7 @@ async def test_the_first_services_gpu_api(http: httpx2.AsyncClient) -> None:
     status = (await http.get("/gpu/status")).json()
     assert {"model_location", "idle_time", "timeout", "device", "allocated", "reserved"} <= set(status)
     assert status["model_location"] == "cpu"
+    assert status["ready_state"] == "host"
     assert status["timeout"] == 60
     assert status["allocated"] is None
     assert (await http.post("/gpu/offload")).json()["success"] is True
@@ -689,6 +690,7 @@ async def test_the_modes_say_what_the_engine_can_and_why_not(real: HttpServer) -
     assert "rapidocr" in modes["figure"]["why_not"]
     assert told["limits"] == {"max_file_mb": 100, "max_pages": 2000, "max_queue": 64}
     assert told["resolutions"][0] == "auto"
+    assert (told["engine_titles"]["rapidocr"], told["engine_titles"]["text_layer"]) == ("RapidOCR", "PDF")
     assert told["auth"] is False
 
 

@@ -168,7 +168,7 @@ async def test_the_same_document_is_kept_once_and_only_for_those_who_show_it() -
 async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "KEPT_S", 0.0)
+    monkeypatch.setattr(store, "KEEP_S", 0.0)
     async with running() as service, Client(build_mcp(service, local=True), extensions=SHOWS_APPS) as mcp:
         result = await mcp.call_tool("ocr_image", {"image": PAGE})
         await anyio.wait_all_tasks_blocked()
@@ -180,8 +180,8 @@ async def test_an_answer_and_its_document_are_forgotten_when_their_time_is_over(
 async def test_a_kept_document_goes_with_its_last_holder() -> None:
     request = OcrRequest(image=PAGE)
     async with running() as service:
-        first = (await service.ocr(request, Caller(), Terms(keep=True))).kept
-        second = (await service.ocr(request, Caller(), Terms(keep=True))).kept
+        first = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
+        second = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
         assert first is not None
         assert first is second
         first.let_go()
@@ -192,7 +192,7 @@ async def test_a_kept_document_goes_with_its_last_holder() -> None:
         with pytest.raises(InputNotFound, match="not kept any more"):
             async with service.opened(first):
                 pass
-        again = (await service.ocr(request, Caller(), Terms(keep=True))).kept
+        again = (await service.ocr(request, Caller(), Terms(keep_document=True))).kept_document
         assert again is not first
 
 
@@ -240,6 +240,7 @@ def test_the_document_is_whole_and_asks_nobody_for_anything() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", outside)
     assert html.count("<script") == html.count("</script>") == 4
     assert html.count('<svg class="sprite"') == 1
+    assert "&quot;rapidocr&quot;: &quot;RapidOCR&quot;" in html[: html.index("<head>")]  # it may not ask for the names
     styles = "".join(re.findall(r"<style>.*?</style>", html, flags=re.DOTALL))
     assert "url(" not in styles
     assert "@import" not in styles

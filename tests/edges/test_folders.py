@@ -149,7 +149,7 @@ async def test_a_place_that_is_no_folder_says_what_to_send(
             assert filled(word) in said(refused)
         nothing = await mcp.call_tool("ocr_to_files", {"image": f"{scans}/*.webp", "save_to": str(out)})
         assert nothing.is_error
-        assert "No file" in said(nothing)
+        assert "names no file" in said(nothing)
 
 
 async def test_over_http_only_allowed_folders_are_read_and_written(scans: Path, out: Path) -> None:

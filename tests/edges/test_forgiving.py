@@ -318,7 +318,7 @@ async def test_an_agent_over_http_is_told_to_send_the_file_itself() -> None:
             refused = await mcp.call_tool("ocr_image", {"image": image})
             assert refused.is_error
             assert "base64" in said(refused), image
-        assert "nobody's is meant" in said(await mcp.call_tool("ocr_image", {"image": "~/scan.png"}))
+        assert "does not know whose" in said(await mcp.call_tool("ocr_image", {"image": "~/scan.png"}))
 
 
 # -- what is forgiven widens nothing

@@ -65,7 +65,7 @@ class Listening(Caller):
     def raise_if_cancelled(self) -> None:
         self.asked += 1
         if self.asked > self.patience:
-            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+            raise Cancelled("No request waits for this page any more.", remedy="Send the request again.")
 
     def is_dropped(self, page: int) -> bool:
         return self.asked >= self.dropped.get(page, sys.maxsize)
@@ -1027,9 +1027,9 @@ def test_a_loop_is_cut_within_200_tokens_of_its_start(period: int, before: int, 
 
     # It starts where the first token comes again.
     guard = run(wanted, before + period + 200)
-    assert guard.keep is not None, guard
+    assert guard.good_tokens is not None, guard
     assert len(guard.tokens) <= before + max(200, period + 200 if period > 60 else 0)
-    assert before <= guard.keep <= before + 2 * period + 2
+    assert before <= guard.good_tokens <= before + 2 * period + 2
     assert guard.tokens[:before] == prefix
 
 
@@ -1038,7 +1038,7 @@ def test_a_loop_is_cut_within_200_tokens_of_its_start(period: int, before: int, 
 def test_a_long_loop_is_cut_after_three_copies(period: int, seed: int) -> None:
     cycle = Random(seed).sample(range(100, 4000), period)
     guard = run(lambda tokens: cycle[len(tokens) % period], 3 * period + 1)
-    assert guard.keep == period
+    assert guard.good_tokens == period
 
 
 @settings(max_examples=30, deadline=None)
@@ -1047,7 +1047,7 @@ def test_text_that_does_not_loop_is_left_alone(seed: int, words: int) -> None:
     random = Random(seed)
     text = [random.randrange(words) for _ in range(3000)]
     guard = run(lambda tokens: text[len(tokens)], len(text))
-    assert (guard.keep, guard.tokens) == (None, text)
+    assert (guard.good_tokens, guard.tokens) == (None, text)
 
 
 def test_a_table_of_rows_that_differ_in_one_cell_is_left_alone() -> None:
@@ -1056,16 +1056,16 @@ def test_a_table_of_rows_that_differ_in_one_cell_is_left_alone() -> None:
     for number in range(100):
         text += [row, cell, 100 + number, end, cell, 7, end, cell, 8, end]
     guard = run(lambda tokens: text[len(tokens)], len(text), LoopGuard(cells, cells | {row}))
-    assert (guard.keep, guard.tokens) == (None, text)
+    assert (guard.good_tokens, guard.tokens) == (None, text)
 
 
 def test_empty_cells_are_never_banned_and_cut_only_after_a_thousand() -> None:
     cells = frozenset({2, 3})
     guard = run(lambda tokens: 2 + len(tokens) % 2, 900, LoopGuard(cells, cells))
-    assert (guard.keep, len(guard.tokens)) == (None, 900)
+    assert (guard.good_tokens, len(guard.tokens)) == (None, 900)
     assert set(guard.tokens) == {2, 3}
     run(lambda tokens: 2 + len(tokens) % 2, 200, guard)
-    assert guard.keep == 2
+    assert guard.good_tokens == 2
     assert "loop after 2" in repr(guard)
 
 
@@ -1074,7 +1074,7 @@ def test_a_paragraph_that_stands_twice_is_no_loop() -> None:
         paragraph = list(range(100, 100 + length))
         text = [9] * 5 + paragraph + [8] + paragraph + [7, 6]
         guard = run(lambda tokens, text=text: text[len(tokens)], len(text))  # type: ignore[misc]
-        assert guard.keep is None
+        assert guard.good_tokens is None
 
 
 def test_the_ban_is_the_one_of_vllm() -> None:

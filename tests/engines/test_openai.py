@@ -443,8 +443,8 @@ def fed(text: str, cuts: random.Random | None = None) -> TextGuard:
 def test_a_loop_is_cut_soon_after_its_first_copy_and_what_came_before_is_kept(phrase: str) -> None:
     before = "Invoice 4711 of 3 May, for one chair at 12.50 EUR and delivery to the door.\n"
     guard = fed(before + phrase * 5000, random.Random(1))
-    assert guard.kept.startswith(before)
-    assert len(guard.kept) <= len(before) + 2 * len(phrase) + LONGEST_PIECE
+    assert guard.good_text.startswith(before)
+    assert len(guard.good_text) <= len(before) + 2 * len(phrase) + LONGEST_PIECE
     assert len(guard.text) < len(before) + 3000
 
 
@@ -458,18 +458,18 @@ def test_a_loop_is_cut_soon_after_its_first_copy_and_what_came_before_is_kept(ph
     ],
 )
 def test_a_page_that_rightly_repeats_itself_is_whole(text: str) -> None:
-    assert fed(text, random.Random(2)).kept == text
+    assert fed(text, random.Random(2)).good_text == text
 
 
 @given(st.text(max_size=400), st.integers(0, 2**32))
 def test_where_a_text_is_cut_up_on_its_way_makes_no_difference(text: str, seed: int) -> None:
     text = text + text * 3
-    assert fed(text, random.Random(seed)).kept == text[: len(fed(text, random.Random(seed)).kept)]
+    assert fed(text, random.Random(seed)).good_text == text[: len(fed(text, random.Random(seed)).good_text)]
     whole, pieces = TextGuard(), TextGuard()
     cut_whole = whole.add(text)
     cut_pieces = any(pieces.add(char) for char in text)
     assert cut_whole == cut_pieces
-    assert not cut_whole or whole.kept == pieces.kept
+    assert not cut_whole or whole.good_text == pieces.good_text
 
 
 @pytest.mark.parametrize(

@@ -415,6 +415,37 @@ def test_a_litre_in_brackets_is_no_letter(engine, write) -> None:
     assert read(engine, write(drawn(rows, 22))).text.splitlines() == rows
 
 
+def with_raised(rows: list[str], size: int, share: float, rise: float) -> Image.Image:
+    """Rows in which the parts in braces are set raised by `rise` of the size, and `share` times as large."""
+    page = Image.new("RGB", (900, 80 + 2 * size * len(rows)), "white")
+    draw = ImageDraw.Draw(page)
+    for n, row in enumerate(rows):
+        x, base = 40.0, 40 + 2 * size * n + size
+        for part in re.split(r"(\{\d+\})", row):
+            raised = part.startswith("{")
+            font = ImageFont.load_default(round(size * share) if raised else size)
+            draw.text((x, base - (rise * size if raised else 0)), part.strip("{}"), "black", font, "ls")
+            x += font.getlength(part.strip("{}")) + (1 if raised else 0)
+    return page
+
+
+@pytest.mark.parametrize(("share", "rise"), [(0.6, 0.36), (0.83, 0.4)])
+def test_a_raised_figure_is_no_figure_of_its_number(engine, write, share: float, rise: float) -> None:
+    rows = ["Sales 24.91{2}", "Costs 1,187{12} in all", "An area of 45 m{2}.", "{3} See page 7", "24.912 in 2025"]
+    raised = ["Sales 24.91²", "Costs 1,187¹² in all", "An area of 45 m².", "³ See page 7", "24.912 in 2025"]
+    assert read(engine, write(with_raised(rows, 28, share, rise))).text.splitlines() == raised
+
+
+def test_figures_of_a_worn_or_bent_line_are_not_raised(engine, write) -> None:
+    rows = ["Total 80.90", "Change 2.739.98", "Tel 1-300-80", "1/2 of 10.8", "13.04.2004"]
+    page = np.array(with_raised(rows, 20, 1.0, 0.0))
+    page[(np.arange(page.shape[0]) % 7 == 3)] = 255  # a printer that leaves out every seventh row of dots
+    assert (
+        read(engine, write(Image.fromarray(page))).text.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "??????????")).count("?")
+        == 0
+    )
+
+
 def test_spaces_around_a_dash_between_numbers_are_kept(engine, write) -> None:
     rows = ["1990 - 1995", "2000 - 2005", "07-1315", "pp. 30-39", "10-20-30"]
     assert read(engine, write(drawn(rows, 24, 400))).text.splitlines() == rows

@@ -84,7 +84,7 @@ def test_every_word_box_overlaps_the_ink_of_its_word(engine: RapidOcrEngine, tmp
     page = page.rotate(-degrees, expand=True, fillcolor="white")
     reading = read(engine, page, tmp_path)
     assert reading.quarters == degrees // 90 % 4
-    _, blocks = answer(reading, "ocr")
+    _, blocks = answer(reading, is_markdown=False)
     assert {block.get("angle", 0) for block in blocks} == {degrees}
     words = {word["text"]: word["box"] for block in blocks for word in block["words"]}
     assert set(words) == set(truth)
@@ -96,7 +96,7 @@ def test_on_a_tilted_page_words_are_boxed_and_lines_say_their_angle(engine: Rapi
     page, truth = drawn()
     page = page.rotate(-4, expand=True, fillcolor="white", resample=Image.Resampling.BICUBIC)
     reading = read(engine, page, tmp_path)
-    _, blocks = answer(reading, "ocr")
+    _, blocks = answer(reading, is_markdown=False)
     assert reading.skew == pytest.approx(4, abs=0.5)
     assert all(block["angle"] == pytest.approx(4, abs=1) for block in blocks)
     words = {word["text"]: word["box"] for block in blocks for word in block["words"]}
@@ -108,7 +108,7 @@ def test_on_a_tilted_page_words_are_boxed_and_lines_say_their_angle(engine: Rapi
 def test_words_at_the_edge_of_a_page_are_boxed_like_others(engine: RapidOcrEngine, tmp_path: Path) -> None:
     page, truth = drawn()
     page = page.crop((58, 0, SIZE[0], SIZE[1]))
-    _, blocks = answer(read(engine, page, tmp_path), "ocr")
+    _, blocks = answer(read(engine, page, tmp_path), is_markdown=False)
     words = {word["text"]: word["box"] for block in blocks for word in block["words"]}
     for word, (x1, y1, x2, y2) in truth.items():
         assert overlap(words[word], (x1 - 58, y1, x2 - 58, y2)) >= 0.8, word
@@ -127,7 +127,7 @@ def test_thin_words_and_signs_at_their_end_are_boxed_to_a_pixel(engine: RapidOcr
             assert ink
             truth.append((word, ink))
             x += font.getlength(word + " ")
-    _, blocks = answer(read(engine, page, tmp_path), "ocr")
+    _, blocks = answer(read(engine, page, tmp_path), is_markdown=False)
     words = [(word["text"], word["box"]) for block in blocks for word in block["words"]]
     assert [text for text, _ in words] == [text for text, _ in truth]
     for (word, due), (_, box) in zip(truth, words, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -254,3 +255,13 @@ def test_a_list_below_a_table_is_no_row_of_it() -> None:
 def _side(n: int, places: list[tuple[int, int]], end: int) -> tuple[float, float]:
     """The left and the upper, or the right and the lower side of the `n`th cell of three columns."""
     return float(places[n % 3][end]), 305.0 + 17 * (n // 3) + 11 * end
+
+
+def test_the_stems_of_large_letters_cut_no_line() -> None:
+    """A picture's finder of rules takes the stems of a headline's letters for rules: these were found in one."""
+    headline = replace(written("The New Bridge", 135, 156, 37), box=(135.1, 155.6, 441.9, 185.3))
+    rules = [(131.6, 154.8, 159.2, 160.3), (378.1, 180.2, 423.4, 181.3)]
+    rules += [(x, 154.8, x + 6, 187.9) for x in (140.4, 159.2, 218.9, 237.7, 316.2, 388.0)]
+    rules.append((413.5, 164.7, 419.0, 193.5))
+    lines = [headline, *paragraph(["The council met on Tuesday to discuss the bridge,"] * 4, 135, 223)]
+    assert [piece.stop - piece.start for piece in split_at_gutters(lines, rules)] == [len(line.text) for line in lines]

@@ -119,10 +119,10 @@ PAGE = Reading.of(
 
 
 def test_each_mode_is_made_of_one_reading() -> None:
-    text, blocks = answer(PAGE, "free")
+    text, blocks = answer(PAGE, is_markdown=False)
     assert text.split()[:5] == ["The", "Heading", "Total:", "74.50", "paid"]
     assert {block["label"] for block in blocks} == {"line"}
-    markdown, blocks = answer(PAGE, "document")
+    markdown, blocks = answer(PAGE, is_markdown=True)
     assert markdown.startswith("# The Heading")
     assert blocks[0]["label"] == "title"
     around_hit, found = hits(PAGE, "total")
@@ -132,7 +132,7 @@ def test_each_mode_is_made_of_one_reading() -> None:
 
 
 def test_blocks_say_how_sure_the_engine_is_and_where_each_word_is() -> None:
-    _, blocks = answer(PAGE, "ocr")
+    _, blocks = answer(PAGE, is_markdown=False)
     total = next(block for block in blocks if "74.50" in block["text"])
     assert total["score"] == 0.912
     assert [word["text"] for word in total["words"]] == ["Total:", "74.50"]
@@ -143,13 +143,13 @@ def test_blocks_say_how_sure_the_engine_is_and_where_each_word_is() -> None:
 def test_blocks_of_a_page_on_its_side_say_how_their_text_runs() -> None:
     quad: Quad = (380, 20, 380, 200, 350, 200, 350, 20)
     section = Section.of([line("Sideways text", 20, 20, 200, 50, quad=quad)])
-    _, [block] = answer(Reading(400, 300, (section,), quarters=1), "ocr")
+    _, [block] = answer(Reading(400, 300, (section,), quarters=1), is_markdown=False)
     assert (block["box"], block["angle"]) == ([350, 20, 380, 200], 90.0)
 
 
 def test_characters_that_stand_under_each_other_are_vertical_and_not_turned() -> None:
     column = line("第一条の規定", 300, 20, 330, 200, vertical=True)
-    _, [block] = answer(Reading.of(400, 300, [column]), "ocr")
+    _, [block] = answer(Reading.of(400, 300, [column]), is_markdown=False)
     assert block["vertical"] is True
     assert "angle" not in block
 
@@ -159,16 +159,16 @@ def test_the_pages_own_text_needs_no_score_and_a_mixed_page_says_the_source_of_e
         line("own", 10, 10, 60, 30, source="text_layer"),
         line("drawn", 10, 100, 60, 120, score=0.8, source="read"),
     ]
-    _, [own, drawn] = answer(Reading(100, 200, (Section.of(lines),), is_mixed=True), "ocr")
+    _, [own, drawn] = answer(Reading(100, 200, (Section.of(lines),), is_mixed=True), is_markdown=False)
     assert (own["source"], "score" in own) == ("text_layer", False)
     assert (drawn["source"], drawn["score"]) == ("read", 0.8)
-    _, [own, _] = answer(Reading(100, 200, (Section.of(lines),)), "ocr")
+    _, [own, _] = answer(Reading(100, 200, (Section.of(lines),)), is_markdown=False)
     assert "source" not in own
 
 
 def test_sections_are_answered_one_after_the_other() -> None:
     sections = (Section.of([line("first", 0, 100, 50, 120)]), Section.of([line("aside", 0, 0, 50, 20)]))
-    assert answer(Reading(100, 200, sections), "free")[0] == "first\n\naside"
+    assert answer(Reading(100, 200, sections), is_markdown=False)[0] == "first\n\naside"
 
 
 # -- as JSON
@@ -178,8 +178,8 @@ def test_a_reading_survives_json() -> None:
     fields = json.loads(json.dumps(PAGE.to_dict()))
     again = reading_of(fields)
     assert again.to_dict() == PAGE.to_dict()
-    for mode in ("document", "ocr", "free"):
-        assert answer(again, mode) == answer(PAGE, mode)
+    for is_markdown in (True, False):
+        assert answer(again, is_markdown=is_markdown) == answer(PAGE, is_markdown=is_markdown)
 
 
 A = {"text": "a", "box": [0, 0, 1, 1]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deepseek_ocr_mcp.layout.gutters import split_at_gutters
@@ -201,6 +203,25 @@ def test_the_second_line_of_an_item_belongs_to_it() -> None:
     assert to_markdown(lines).splitlines() == expected
 
 
+@pytest.mark.parametrize("marks", ["✔✘✔", "✓✗✗", "●○○", "■❏■"])
+def test_a_mark_that_tells_an_item_from_the_others_stays_in_its_text(marks: str) -> None:
+    lines = [
+        written(text, x, 60 + 40 * n)
+        for n, mark in enumerate(marks)
+        for text, x in ((mark, 60), (f"Delivery by van number {n}", 90))
+    ]
+    expected = [f"- {mark} Delivery by van number {n}" for n, mark in enumerate(marks)]
+    assert to_markdown(lines).splitlines() == expected
+
+
+def test_bullets_of_two_levels_are_no_choices() -> None:
+    lines = [
+        written(f"{mark} Delivery by van number {n}", x, 60 + 40 * n)
+        for n, (mark, x) in enumerate((("●", 60), ("○", 110), ("○", 110), ("●", 60)))
+    ]
+    assert to_markdown(lines).splitlines() == [f"- Delivery by van number {n}" for n in range(4)]
+
+
 def test_an_item_whose_mark_was_not_read_is_an_item_of_its_own() -> None:
     texts = [
         "– Oak must dry for a year for each inch",
@@ -365,3 +386,134 @@ def test_justified_lines_with_wide_spaces_stay_in_their_paragraph() -> None:
     lines.append(written("recommendations", right - last.box[2], 87))
     lines.append(written("concerning responsibilities.", 60, 114))
     assert "recommendations concerning responsibilities." in to_markdown(lines)
+
+
+def test_names_beside_figures_are_rows_though_many_have_no_value() -> None:
+    lefts = [60.0, 420.0, 560.0]
+    rows = [("", "2025", "2024"), ("Fixed assets", "", ""), ("Goodwill", "1,204.5", "1,187.0")]
+    rows += [("Current assets", "", ""), ("Cash", "–", "3.0")]
+    rows += [(name, "", "") for name in ("Liabilities", "Pensions", "Leases")]
+    lines = [line for n, cells in enumerate(rows) for line in row(list(cells), lefts, 60 + 30 * n)]
+    assert to_markdown(lines).splitlines()[2:6] == [
+        "| Fixed assets |  |  |",
+        "| Goodwill | 1,204.5 | 1,187.0 |",
+        "| Current assets |  |  |",
+        "| Cash | – | 3.0 |",
+    ]
+
+
+@pytest.mark.parametrize("texts", [["Land and buildings,", "plant and tools"], ["Land,", "plant and", "tools"]])
+def test_a_cell_of_several_lines_is_one_with_the_cells_at_its_middle(texts: list[str]) -> None:
+    lefts, high = [60.0, 420.0, 560.0], 27.0 * (len(texts) - 1)
+    lines = row(["Task", "Who", "By"], lefts, 60)
+    lines += [*paragraph(texts, 60, 110), *row(["Ana", "3 May"], lefts[1:], 110 + high / 2)]
+    y = 110 + high + 50
+    lines += [*row(["Dig"], lefts[:1], y + 13.5), *paragraph(["Ben and", "Cleo"], 420, y)]
+    lines += row(["9 May"], lefts[2:], y + 13.5)
+    assert to_markdown(lines).splitlines() == [
+        "| Task | Who | By |",
+        "| --- | --- | --- |",
+        f"| {' '.join(texts)} | Ana | 3 May |",
+        "| Dig | Ben and Cleo | 9 May |",
+    ]
+
+
+def test_rows_of_two_tables_that_are_not_level_stay_rows_of_their_own() -> None:
+    left = [line for n in range(6) for line in row([f"Boat {n}", f"{n}:15"], [60, 200], 60 + 30 * n)]
+    right = [line for n in range(6) for line in row([f"Coach {n}", f"{n}:40"], [620, 760], 70 + 30 * n)]
+    markdown = to_markdown([*left, *right])
+    assert all(f"| Boat {n} | {n}:15 |" in markdown and f"| Coach {n} | {n}:40 |" in markdown for n in range(6))
+
+
+def test_a_line_that_is_stretched_over_its_column_is_no_row_of_cells() -> None:
+    stretched = "been closed since March"
+    room = written(LEFT[0], 60, 0).box[2] - written(stretched, 60, 0).box[2]
+    words = stretched.split()
+    lines = [written(LEFT[0], 60, 60)]
+    for n, word in enumerate(words):
+        before = written(" ".join([*words[:n], ""]), 60, 87).box[2] if n else 60.0
+        lines.append(written(word, before + n * room / 3, 87))
+    lines += [written(text, 60, 114 + 27 * n) for n, text in enumerate(LEFT[1:4])]
+    lines += [line for n in range(2) for line in row([f"Day {n}", "12"], [60, 300], 240 + 27 * n)]
+    assert flat(f"{LEFT[0]} {stretched} {LEFT[1]}") in flat(to_markdown(lines))
+
+
+@pytest.mark.parametrize("shift", [0.0, 9.0])
+@pytest.mark.parametrize("is_prose", [False, True])
+def test_a_box_beside_text_is_read_after_it_level_or_not(shift: float, is_prose: bool) -> None:
+    box = LEFT[:5] if is_prose else ["At a glance", "Cost: 1.2 million", "Length: 84 m", "Opens: May 2026"]
+    lines = [*paragraph(RIGHT, 60, 60), *paragraph([line[:40] for line in box], 560, 60 + shift)]
+    lines += paragraph([f"{a} {b}" for a, b in zip(["and went", *LEFT[1:4]], RIGHT[1:5], strict=True)], 60, 60 + 8 * 27)
+    text = flat(to_text(lines))
+    assert flat(" ".join(RIGHT) + " and went") in text
+    assert flat(" ".join(line[:40] for line in box)) in text
+
+
+def test_the_heading_of_a_table_with_more_columns_parts_it_from_what_stands_above() -> None:
+    lines = [
+        line
+        for n, cells in enumerate(
+            [["Baker & Sons", "Invoice 417"], ["12 Mill Lane", "14 June 2025"], ["Poole", "88213"]]
+        )
+        for line in row(cells, [60, 700], 60 + 27 * n)
+    ]
+    items = [["Pos", "Description", "Qty", "Total"], ["1", "Oak board", "4", "126.00"], ["2", "Delivery", "1", "15.00"]]
+    lines += [line for n, cells in enumerate(items) for line in row(cells, [60, 180, 500, 720], 190 + 27 * n)]
+    tables = to_markdown(lines).split("\n\n")
+    assert tables[0].splitlines()[0] == "| Baker & Sons | Invoice 417 |"
+    assert tables[1].splitlines()[0] == "| Pos | Description | Qty | Total |"
+
+
+def test_bold_questions_and_their_answers_are_paragraphs() -> None:
+    lines = []
+    for n in range(3):
+        bold = written(f"Question {n}: how long is it until the next boat goes?", 60, 60 + 80 * n)
+        lines += [replace(bold, bold=True), written(f"Answer {n}: as long as it takes.", 60, 100 + 80 * n)]
+    assert len(to_markdown(lines).split("\n\n")) == 6
+
+
+def test_a_dash_far_from_a_figure_is_a_cell_and_no_list_mark() -> None:
+    lines = [line for n in range(3) for line in row(["–", f"{n}.0"], [60, 260], 60 + 30 * n)]
+    assert "| – | 1.0 |" in to_markdown(lines)
+
+
+def test_a_name_that_goes_on_with_a_small_letter_is_one_with_the_row_of_its_values() -> None:
+    rows = [("Revenue", "4,120"), ("Trade and other", ""), ("receivables", "2,310"), ("Profit", "1,810")]
+    tops = [60, 90, 115, 145]
+    lines = [line for y, cells in zip(tops, rows, strict=True) for line in row(list(cells), [60, 420], y)]
+    assert "| Trade and other receivables | 2,310 |" in to_markdown(lines)
+
+
+def test_the_last_lines_of_the_last_cell_belong_to_the_table() -> None:
+    lines = [line for n in range(3) for line in row([f"A{n}", "Hinge", str(n)], [60, 180, 500], 60 + 36 * n)]
+    lines += paragraph(["made of brass, with", "four screws"], 180, 132 + 24, leading=1.2)
+    assert to_markdown(lines).splitlines()[-1] == "| A2 | Hinge made of brass, with four screws | 2 |"
+
+
+def test_blocks_of_an_address_side_by_side_are_not_read_into_each_other() -> None:
+    texts = (["Ship to:", "Ana Marsh", "3 Quay St", "Poole"], ["Bill to:", "Marsh & Co", "PO Box 9", "Poole"])
+    lines = [line for x, block in zip((60, 400), texts, strict=True) for line in paragraph(block, x, 60)]
+    lines += paragraph(["Order: 7716", "Date: 2 May 2025", "Terms: net 30"], 720, 73.5)
+    assert "Order: 7716\nDate: 2 May 2025\nTerms: net 30" in to_text(lines)
+
+
+def test_a_line_that_a_detector_joined_over_cells_of_several_lines_is_cut() -> None:
+    texts = ["Order the boards from the mill", "and have them planed on both", "sides before delivery"]
+    first, middle, last = paragraph(texts, 60, 110)
+    ana = written("Ana", middle.box[2] + 30, middle.box[1])
+    left, _, right, bottom = middle.box[0], 0, ana.box[2], middle.box[3]
+    places = [
+        x1 + c * (x2 - x1) for x1, _, x2, _, cs in ((*part.box, part.centres) for part in (middle, ana)) for c in cs
+    ]
+    places.insert(len(middle.text), (middle.box[2] + ana.box[0]) / 2)
+    joined = TextLine(
+        f"{middle.text} Ana",
+        (left, middle.box[1], right, bottom),
+        0.99,
+        tuple((x - left) / (right - left) for x in places),
+    )
+    lefts = [60, ana.box[0], ana.box[0] + 200]
+    lines = [*row(["Task", "Who", "By"], lefts, 60), first, joined, *row(["3 May"], lefts[2:], 137), last]
+    lines += [*row(["Dig", "", "9 May"], lefts, 213.5), *paragraph(["Ben and the", "two boys"], ana.box[0], 200)]
+    pieces = [cut(lines[piece.line], piece) for piece in split_at_gutters(lines)]
+    assert f"| {' '.join(texts)} | Ana | 3 May |" in to_markdown(pieces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -64,7 +65,20 @@ async def test_a_program_that_does_not_end_is_ended_at_its_bound(tmp_path: Path)
     assert "longer than 1 s" in found.found
 
 
-async def test_a_caller_that_goes_away_leaves_no_process_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("starts_slowly", [False, True])
+async def test_a_caller_that_goes_away_leaves_no_process_behind(
+    starts_slowly: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = anyio.open_process
+
+    async def start_slowly(*arguments: Any, **options: Any) -> anyio.abc.Process:
+        process = await start(*arguments, **options)
+        while not (tmp_path / "pids").exists() or not tasks.cancel_scope.cancel_called:
+            await anyio.sleep(0.01)
+        return process
+
+    if starts_slowly:
+        monkeypatch.setattr(anyio, "open_process", start_slowly)
     script = (
         "import os, pathlib, subprocess, sys, time\n"
         f"child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}])\n"

@@ -16,7 +16,8 @@ from typing import Any
 import anyio
 import pytest
 
-from deepseek_ocr_mcp.service.cache import FILE, KEEP_S, OLD_FILES, PENDING_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.cache import FILE, OLD_FILES, PENDING_S, DiskCache, PageCache, cache_key
+from deepseek_ocr_mcp.service.expiry import KEEP_S
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_an_entry_larger_than_the_bound_is_not_kept_and_evicts_nobody() ->
 async def test_entries_are_forgotten_when_their_time_is_over_and_nobody_asks(enabled: bool, seconds: float) -> None:
     cache = PageCache(enabled=enabled)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(cache.forget_old)
+        tasks.start_soon(cache.run_expiry)
         await cache.put("a", entry(1))
         await anyio.sleep(seconds * 0.6)
         await cache.put("b", entry(2))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepseek_ocr_mcp.errors import InputNotFound
-from deepseek_ocr_mcp.service.store import KEPT_S, PAGE_BYTES, ResultStore
+from deepseek_ocr_mcp.service.expiry import KEEP_S
+from deepseek_ocr_mcp.service.store import PAGE_BYTES, ResultStore
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +92,7 @@ async def test_a_document_is_held_as_long_as_a_result_has_it() -> None:
     assert paper.holders == 0
     third = store.put({1: "e"}, held=paper.hold())
     for name in (third, third, first):
-        store.forget(name)
+        store.drop(name)
     assert paper.holders == 0
     with pytest.raises(InputNotFound):
         store.text(third)
@@ -121,16 +122,16 @@ async def test_a_result_that_is_not_kept_holds_no_document() -> None:
 @pytest.mark.usefixtures("virtual_time")
 async def test_each_result_and_its_document_are_forgotten_at_the_end_of_their_own_time() -> None:
     store, paper = ResultStore[Paper](), Paper(10)
-    with anyio.fail_after(10 * KEPT_S):
+    with anyio.fail_after(10 * KEEP_S):
         async with store.running():
             first = store.put({1: "one"}, held=paper.hold())
-            await anyio.sleep(KEPT_S * 0.6)
+            await anyio.sleep(KEEP_S * 0.6)
             second = store.put({1: "two"})
             store.text(first)  # to be asked for does not prolong it
-            await anyio.sleep(KEPT_S * 0.6)
+            await anyio.sleep(KEEP_S * 0.6)
             assert paper.holders == 0
             with pytest.raises(InputNotFound, match="for an hour"):
                 store.text(first)
             assert store.text(second) == "two"
-            await anyio.sleep(KEPT_S)
+            await anyio.sleep(KEEP_S)
             assert repr(store) == "<ResultStore 0 results, 0 bytes, 0 documents>"

@@ -415,7 +415,7 @@ async def test_the_index_is_written_now_and_then_while_the_folder_is_read(archiv
 
 @pytest.mark.parametrize(
     ("image", "save_to", "words"),
-    [("{scans}/*.webp", "{out}", "No file that can be read"), ("{scans}", "texts", "absolute path")],
+    [("{scans}/*.webp", "{out}", "names no file that can be read"), ("{scans}", "texts", "absolute path")],
 )
 async def test_a_request_that_cannot_be_meant_is_refused_before_anything_is_read(
     image: str, save_to: str, words: str, archive: Archive

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from deepseek_ocr_mcp.errors import EngineUnavailable, OcrError, Timeout, UnsupportedMode
@@ -50,6 +51,24 @@ async def last_words(handle: WorkerHandle) -> str:
     await handle.stop()
     assert await anyio.to_thread.run_sync(handle._stderr._done.wait, BOUND_S)
     return handle.stderr_tail
+
+
+async def test_a_caller_that_goes_away_while_a_child_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = anyio.open_process, []
+
+    async def start_slowly(*arguments: Any, **options: Any) -> anyio.abc.Process:
+        started.append(await start(*arguments, **options))
+        tasks.cancel_scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        return started[0]
+
+    monkeypatch.setattr(anyio, "open_process", start_slowly)
+    with anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            await WorkerHandle.spawn(ENGINE_HOST, "faults:Echo", name="test worker")
+            pytest.fail("the caller went on")
+    [process] = started
+    assert not alive(process.pid)
 
 
 async def test_a_call_returns_what_the_engine_answered(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
-from ..documents.listing import SUFFIX, Unlisted
+from ..documents.listing import OTHER_SUFFIX, Unlisted
 from ..documents.reach import Reach, open_named
 from ..errors import OcrError, UnreadableInput
 from .archive_bytes import DAMAGES, MAX_NAME, ArchiveBytes, ArchiveEntry, DamagedError, EntryBytes, whole
@@ -92,7 +92,7 @@ def _described(
     seen.add(hash(safe))
     address, why = f"{archive.url}{INSIDE}{shown}", found.why
     if not why and not is_web and not may_be_document(_PLACES.sub("", safe)):
-        why = SUFFIX
+        why = OTHER_SUFFIX
     if why:
         yield Unlisted(address, why)
         return
@@ -137,6 +137,12 @@ _WALKS: Final[Mapping[str, Callable[[io.BufferedReader], Iterator[ArchiveEntry]]
 
 def member_pieces(member: Member, dirs: Sequence[str], take: Callable[[bytes], None], stop: threading.Event) -> None:
     """Give the bytes of a document in an archive to `take`, a piece at a time.
+
+    Args:
+        member: the document and its archive.
+        dirs: the allowed folders; see `OCR_ALLOWED_DIRS`.
+        take: gets each piece. An error that it raises ends the reading.
+        stop: ends the reading when it is set.
 
     Raises:
         OcrError: it cannot be read, it is not there any more, or what `take` raised.

@@ -1,7 +1,7 @@
 """Where a batch is read: a Ray cluster that is named, or one on this machine that ends with the run.
 
-A local one listens on loopback only, to whoever has the token of this run, reports nothing to anybody, has no
-dashboard, and takes the cores it was given.
+A local cluster listens on loopback only, and asks for the token of this run. It has no dashboard, sends no usage
+report, and uses the cores that it was given.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ class Cluster:
 
     engine: EngineSpec
     version: str
-    """Of the engine, its weights and ourselves."""
+    """The version of the engine, its weights and this program."""
     workers: int
-    """That there is room for now."""
+    """The workers for which there is room now."""
     most_workers: int | None
-    """None: as many as machines that join have room for."""
+    """The most workers of the run. None: as many as all machines have room for, those that join later included."""
     cpus: int
-    """Of each worker."""
+    """The cores of each worker."""
     at_once: int
-    """Rows that a worker has in hand: while one is read the next is fetched and drawn, an engine that reads pages side
-    by side is given some, and endpoints as many as they may be sent."""
+    """Rows that a worker has in hand. While it reads one row, it fetches and draws the next. An engine that reads pages
+    side by side gets several rows, and endpoints get as many as they may be sent."""
 
     @property
     def gpus(self) -> int:
-        """Of each worker."""
+        """The cards of each worker."""
         return 1 if self.engine.gpu_mb else 0
 
     @property
@@ -234,7 +234,15 @@ def part_rows(parts: Sequence[SourcePart]) -> list[dict[str, Any]]:
 def stream(
     found: Cluster, settings: Settings, current: Round, parts: Sequence[SourcePart], ledger: Any
 ) -> Iterator[Counts]:
-    """Have these parts listed and read; what was counted, as it is counted."""
+    """Have these parts listed and read. Yields the counts of documents and pages as they are counted.
+
+    Args:
+        found: the cluster.
+        settings: the operator's settings.
+        current: the facts of this run.
+        parts: the parts of SRC to list.
+        ledger: the actor that knows which documents are under way.
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()

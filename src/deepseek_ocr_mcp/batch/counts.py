@@ -30,17 +30,17 @@ class Counts:
     copied: int = 0
     failed: int = 0
     pages: int = 0
-    """That were read."""
+    """Pages that were read."""
     tokens: int = 0
-    """That a model wrote for these pages."""
+    """Tokens that a model wrote for these pages."""
     worker_s: float = field(default=0.0, compare=False)
     """Seconds of workers, idle or not, until a row of theirs ended."""
     exit_code: int = 0
     """The worst of documents that failed."""
     notes: dict[str, int] = field(default_factory=dict)
-    """By the code of a note, the documents that have such a note."""
+    """The number of documents that have a note, by the code of the note."""
     left_out: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
-    """By the reason, how many names were left out, and the first of them."""
+    """The number of names that were left out, and the first of them, by the reason."""
     failures: list[str] = field(default_factory=list)
     """A line for each document that failed, for stderr; the driver takes them out."""
     fatal: dict[str, str] | None = None

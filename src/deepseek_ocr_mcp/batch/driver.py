@@ -84,13 +84,13 @@ class Batch:
     workers: int = 0
     """0: one for each GPU, or for each core where the engine needs none."""
     rules: Rules = field(default_factory=Rules)
-    """Which of the documents that earlier runs have done are done."""
+    """Decides which documents of earlier runs count as done."""
     format: str = FILES
     """`FILES`, or a key of `shards.FORMATS`."""
     price_per_hour: float = 0.0
-    """Of a worker: of its card, or of its cores. 0: it is not known."""
+    """The price of a worker: of its card, or of its cores. 0: unknown."""
     metrics_port: int = 0
-    """Of this machine's loopback, for Prometheus; 0: none."""
+    """The port on loopback that Prometheus asks; 0: none."""
     progress: str = "text"
     """`json`: progress and summary are objects in JSON, one a line."""
 
@@ -105,24 +105,24 @@ class Summary:
     copied: int = 0
     failed: int = 0
     pages: int = 0
-    """That this run read."""
+    """Pages that this run read."""
     tokens: int = 0
-    """That a model wrote for these pages; 0 where the engine counts none."""
+    """Tokens that a model wrote for these pages; 0 where the engine counts none."""
     seconds: float = 0.0
-    """From the start of the cluster's work to the end."""
+    """Seconds from the start of the cluster's work to its end."""
     workers: int = 0
     unit: str = "CPU"
     """What the hours of a worker are hours of: `GPU`, or `CPU` for a core."""
     worker_seconds: float = 0.0
-    """Of all workers together, each from its start to the end of its last row."""
+    """Seconds of all workers together, each from its start to the end of its last row."""
     units_per_worker: int = 1
     price_per_hour: float = 0.0
-    """Of a worker."""
+    """The price of a worker."""
     exit_code: int = 0
-    """Of the documents that failed, the worst."""
+    """The worst exit code of the documents that failed."""
     manifest: str = ""
     notes: dict[str, int] = field(default_factory=dict)
-    """By the code of a note, the documents that have such a note."""
+    """The number of documents that have a note, by the code of the note."""
     left_out: str = ""
     """How many names were left out, and which; empty: none."""
 
@@ -133,7 +133,7 @@ class Summary:
 
     @property
     def worker_hours(self) -> float:
-        """Of all workers together, each from its start to the end of its last row."""
+        """Seconds of all workers together, each from its start to the end of its last row."""
         return self.worker_seconds / 3600
 
     @property
@@ -211,7 +211,7 @@ def run_batch(batch: Batch, settings: Settings) -> Summary:
         if lost:
             raise OcrError(
                 f"The texts of {lost:,} documents in {out.url} are gone or damaged.",
-                remedy="Look after its disk, then run the same command again: it reads these documents again.",
+                remedy="Check the disk, then run the same command again: it reads these documents again.",
             )
         if not summary.failed:
             out.remove(out.names(UNITS))  # of runs that asked other things and were stopped

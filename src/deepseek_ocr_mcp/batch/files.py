@@ -80,7 +80,7 @@ class SourceDocument:
     renamed: bool = False
     """Whether its own file system calls it otherwise, so that two of them may have the same name here."""
     member: Member | None = None
-    """None: it is a file of its own."""
+    """The place in an archive; None: the document is a file of its own."""
 
 
 class Location:
@@ -381,6 +381,11 @@ async def _next_page(entries: Any) -> list[dict[str, Any]]:
 def pieces(source: SourceDocument, take: Callable[[bytes], None], stop: threading.Event) -> None:
     """Give the bytes of a document of another file system to `take`, a piece at a time.
 
+    Args:
+        source: the document.
+        take: gets each piece. An error that it raises ends the reading.
+        stop: ends the reading when it is set.
+
     Raises:
         OcrError: it cannot be read, or what `take` raised.
     """
@@ -411,7 +416,7 @@ def translated(what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputNotFound(f"There is no {what}.", remedy="Correct the path or the URL.") from None
     except PermissionError:
-        raise InputForbidden(f"Access to {what} is not permitted.", remedy="Give this user the right to it.") from None
+        raise InputForbidden(f"Access to {what} is not permitted.", remedy="Give this user permission.") from None
     except ImportError as exc:
         scheme = what.partition("://")[0]
         extra = "http" if scheme == "https" else scheme
@@ -429,5 +434,6 @@ def translated(what: str) -> Iterator[None]:
     except Exception as exc:
         number = f" {exc.strerror}" if isinstance(exc, OSError) and exc.strerror else ""
         raise OcrError(
-            f"{what} failed ({type(exc).__name__}{number}).", remedy="Look after the file system, then run it again."
+            f"{what} failed ({type(exc).__name__}{number}).",
+            remedy="Check the file system, then run the command again.",
         ) from None

@@ -80,11 +80,11 @@ class Ledger:
     def __init__(self, current: Round, ahead: int = AHEAD) -> None:
         self._ahead = ahead
         self._done: dict[int, int] = {}
-        """By the key of a document that is done: the number of its row in the manifest."""
+        """The number of the row in the manifest, by the key of a document that is done."""
         self._owners: dict[int, int] = {}
-        """By the key of a document: a hash of the source that is read for it."""
+        """A hash of the source that is read, by the key of a document."""
         self._under_way: dict[int, int] = {}
-        """By the hash of a source: the units that are planned and not done."""
+        """The number of units that are planned and not done, by the hash of a source."""
         self._names: dict[str, str] = {}
         self._waiting = 0  # units of all these
         self._attempts: dict[str, int] = {}
@@ -121,7 +121,7 @@ class Ledger:
             self._figures["planned_pages"] += claim.pages
         return YOURS
 
-    async def forget(self, document: str) -> None:
+    async def read_again(self, document: str) -> None:
         """The text of a document that is done is gone: it is read again."""
         self._done.pop(key_of(document), None)
 
@@ -153,6 +153,12 @@ class Ledger:
         """A unit of a document of several units is on disk, or has failed.
 
         Returns whether the caller is to write the document now, and the error that the document ended with.
+
+        Args:
+            document: the address of the document.
+            units: the names of all its units.
+            unit: the name of the unit that ended.
+            error: the error of the unit, as a row has it; None: it was read.
         """
         long = self._long.setdefault(document, _LongDocument(set(units)))
         long.error = long.error or error

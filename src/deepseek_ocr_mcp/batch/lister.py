@@ -46,6 +46,11 @@ def list_rows(row: Mapping[str, Any], current: Round, ledger: Any) -> Iterator[d
     Short documents go together, so that Ray's work for each row is little beside the reading; never so many that a
     worker holds more than a small share of what was listed. The same listing makes the same rows, because Ray repeats
     a task whose machine died, and takes the rows that it had already for the same.
+
+    Args:
+        row: the `part_row` to list.
+        current: the facts of this run.
+        ledger: the actor that knows which documents are under way.
     """
     todo = 0
     try:
@@ -124,7 +129,7 @@ def _refuse_collisions(documents: Iterable[SourceDocument], part: SourcePart, cu
             owner = _owner_of_name(document, part, ledger)
         if owner != document.url:
             raise BadRequest(
-                f"{output} would be the text of {document.url}, and is that of {owner}.",
+                f"{document.url} and {owner} would have the same name for their text: {output}.",
                 remedy="Name another folder with --out: one folder is for the documents of one SRC.",
             )
 
@@ -170,8 +175,8 @@ class _Texts:
 
 
 def lost_rows(documents: Iterable[SourceDocument], current: Round) -> Iterator[ManifestRow]:
-    """Rows of documents of which the cluster said nothing."""
-    lost = OcrError("The cluster said nothing of it.", remedy="Run the same command again.")
+    """Rows of documents that the cluster did not report."""
+    lost = OcrError("The cluster did not say what became of this document.", remedy="Run the same command again.")
     assembler = Assembler(current)
     for document in documents:
         yield assembler.failed(Task(document), lost)

@@ -1,7 +1,7 @@
 """The manifest: parts that workers write, one file that is sorted by source, and look-ups in it.
 
-Memory is bounded, however many rows there are. A kill at any moment leaves a valid manifest: it is replaced by one
-rename, its parts go after that, and of two rows of one source the later counts, so that a part that is in the manifest
+Memory is bounded, however many rows there are. A kill at any moment leaves a valid manifest: one rename replaces it,
+and the parts are removed after that. Of two rows of one source the later row counts. So a part that is in the manifest
 already does no harm.
 """
 
@@ -104,7 +104,7 @@ def _opened(file: IO[bytes], out: Location) -> pyarrow.parquet.ParquetFile:
     except pyarrow.ArrowInvalid as exc:
         raise OcrError(
             f"{out.path(MANIFEST)} is damaged.",
-            remedy="Put a copy of it in its place. Or remove it, and run the same command again: all is read again.",
+            remedy="Replace it with a backup. Or remove it and run the same command again, which reads all anew.",
         ) from exc
 
 

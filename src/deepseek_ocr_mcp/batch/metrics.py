@@ -49,6 +49,11 @@ class _BatchCollector(Collector):
 def served(port: int, counts: Callable[[], Counts], workers: int) -> Iterator[None]:
     """Answer `GET /metrics` on loopback within the context; nothing where the port is 0.
 
+    Args:
+        port: the port on loopback; 0: nothing is served.
+        counts: is asked for the counts at each scrape.
+        workers: the number of workers.
+
     Raises:
         BadRequest: the port is taken, or not permitted.
     """

@@ -88,13 +88,14 @@ class Round:
     """Names the run."""
     rules: Rules = Rules()
     number: int = 1
-    """From 1. Later passes look into what was left: copies of what the first has read, and what was lost."""
+    """The number of the pass, from 1. Later passes take the copies of documents that the first has read, and lost
+    documents."""
     reads: bool = True
     """Whether documents are read; else only the texts of copies are written, for which no engine is needed."""
     rows_in_hand: int = 16
     """Rows that the readers hold at a time, all together."""
     taken: Mapping[str, str] = field(default_factory=dict)
-    """By the name of a text: the source whose text it is, where this run would give that name to another source."""
+    """The source whose text has a name, by that name, where this run would give the name to another source."""
 
     def is_done(self, row: ManifestRow | Done) -> bool:
         """Whether a row holds what would come of the same bytes now. Whether its text is there is another question."""

@@ -133,7 +133,7 @@ class RowPlanner:
         return [LATER if task.error is not None else next(answers) for task in tasks]
 
     def _claim_again(self, task: Task) -> bool:
-        self._ledger("forget", task.document)
+        self._ledger("read_again", task.document)
         return self._claim([task]) == [YOURS]
 
     def _copy(self, task: Task, number: int, counts: Counts) -> ManifestRow | None:
@@ -155,7 +155,13 @@ class RowPlanner:
 
 
 class Planner:
-    """An actor that plans rows with a decoder of its own."""
+    """An actor that plans rows with a decoder of its own.
+
+    Args:
+        settings: the operator's settings.
+        current: the facts of this run.
+        ledger: the actor that knows which documents are under way.
+    """
 
     def __init__(self, settings: Settings, current: Round, ledger: Any) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)
@@ -220,6 +226,12 @@ async def snapshot_of(
     source: SourceDocument, settings: Settings, folder: str, receiver: DocumentReader | OcrService
 ) -> AsyncIterator[Snapshot]:
     """A private copy of a document, from wherever it is.
+
+    Args:
+        source: the document.
+        settings: the operator's settings.
+        folder: a private folder, for the bytes of documents of other file systems.
+        receiver: copies the document and checks its size.
 
     Raises:
         OcrError: it is not there, not permitted, empty or too large.

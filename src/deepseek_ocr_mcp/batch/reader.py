@@ -1,9 +1,9 @@
 """Reads documents with an engine of its own, and writes their texts and rows.
 
-A reader is an `OcrService` in a Ray actor: engine and decoder are its children, so that a crash, a hang or a hostile
-file costs what it costs everywhere in this house, one page's try, and never the actor. If the actor itself is killed,
-Ray starts another and gives it the same row; what the first had finished is not read again. A unit that kills its
-actor time and again is reported and passed over; nothing that was read beside it is.
+A reader is an `OcrService` in a Ray actor: engine and decoder are its children. So a crash, a hang or a hostile file
+costs one try of one page, as in a server, and never the actor. If the actor itself is killed, Ray starts another and
+gives it the same row. The new actor does not read again what the first had finished. A unit that kills its actor time
+and again is reported as failed, and units that were read beside it are not.
 """
 
 from __future__ import annotations
@@ -58,7 +58,13 @@ RETRY_S: Final = 1.0  # while the line is full or the model loads
 
 
 def reader_settings(settings: Settings, engine: str, threads: int) -> Settings:
-    """The operator's settings as a reader needs them: its engine stays where it is, and it has its own cores."""
+    """The operator's settings as a reader needs them: its engine stays where it is, and it has its own cores.
+
+    Args:
+        settings: the operator's settings.
+        engine: the name of the engine that the run has chosen.
+        threads: the threads of this reader, where `OCR_THREADS` is not set.
+    """
     return settings.model_copy(
         update={
             "ocr_engine": engine,
@@ -254,7 +260,14 @@ class RowReader:
 
 
 class UnitReader:
-    """An actor that reads rows with an engine of its own."""
+    """An actor that reads rows with an engine of its own.
+
+    Args:
+        settings: the operator's settings.
+        current: the facts of this run.
+        ledger: the actor that knows which documents are under way.
+        at_once: rows that this actor reads side by side.
+    """
 
     def __init__(self, settings: Settings, current: Round, ledger: Any, at_once: int) -> None:
         logs.configure(settings.ocr_log_level, settings.ocr_log_format)

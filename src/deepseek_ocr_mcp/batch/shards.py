@@ -2,9 +2,9 @@
 
 Workers write pieces: a shard of the documents that they had in hand, named after its bytes (SHA-256) and the number of
 its documents. At the start and the end of a run, when nobody writes, the pieces become shards of some megabytes. The
-manifest decides what counts: a document is in a shard only if its row names that shard. What no row names is removed,
-and a row whose shard is gone or whose piece is damaged is dropped, so that the next run reads its document again. A
-kill at any moment of it leaves a manifest that names only whole shards.
+manifest decides what counts: a document is in a shard only if its row names that shard. A document that no row names is
+removed. A row is dropped if its shard is gone or its piece is damaged, so the next run reads its document again. After
+a kill at any moment, the manifest names only whole shards.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ShardDocument:
     page_count: int
     """Pages in the document."""
     pages: Sequence[dict[str, Any]]
-    """Those that were read: `page`, `text`, `finish` and `words` (`text` and `box` of each)."""
+    """The pages that were read: `page`, `text`, `finish` and `words` (`text` and `box` of each)."""
     notes: Sequence[dict[str, str]]
     """What limits the text: `code`, `text` and `pages` of each note."""
     facts: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,13 @@ class Format(Protocol):
         """The shard with the documents of these sources alone."""
 
     def renamed(self, data: bytes, source: str, new: str) -> bytes:
-        """A shard with the document of one source alone, as that of another one; empty: it is not there."""
+        """A shard that holds one document of a shard, under a new address; empty bytes if the shard lacks the document.
+
+        Args:
+            data: the bytes of a shard.
+            source: the address of the document to take.
+            new: the address that the document gets.
+        """
 
     def join(self, path: str) -> _Joining:
         """A new shard at `path`, which takes pieces."""
@@ -300,7 +306,7 @@ def _stored(table: pyarrow.Table) -> bytes:
 
 
 FORMATS: Final[dict[str, Format]] = {"dolma": _Dolma(), "parquet": _Parquet()}
-"""By the value of `--format`; `files` has none."""
+"""The formats of shards, by the value of `--format`; `files` has none."""
 
 
 # -- pieces and shards
@@ -314,6 +320,11 @@ def is_shard(output: str) -> bool:
 def write_piece(out: Location, format: str, documents: Sequence[ShardDocument]) -> str:
     """Write documents as a piece. Returns its name, which their rows carry.
 
+    Args:
+        out: the folder of the run.
+        format: one of `FORMATS`.
+        documents: the documents, one at least.
+
     Raises:
         OcrError: it cannot be written.
     """
@@ -322,6 +333,13 @@ def write_piece(out: Location, format: str, documents: Sequence[ShardDocument]) 
 
 def copy_into_piece(out: Location, format: str, output: str, source: str, new: str) -> str:
     """Write the document of `source`, from the shard `output`, as that of `new`. Returns the name of the piece.
+
+    Args:
+        out: the folder of the run.
+        format: one of `FORMATS`.
+        output: the name of the shard that holds the document.
+        source: the address of the document there.
+        new: the address that the copy gets.
 
     Raises:
         FileNotFoundError: it is not there.

@@ -22,7 +22,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from ..documents.argument import Argument
-from ..documents.listing import SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
+from ..documents.listing import OTHER_SUFFIX, FileTree, Unlisted, find_tree, subfolders, walk_tree
 from ..documents.reach import Reach
 from ..errors import BadRequest
 from .archives import is_archive, list_members
@@ -286,7 +286,7 @@ def _list_remote(part: SourcePart) -> Iterator[SourceDocument | Unlisted]:
         if any_suffix or may_be_document(name.partition("?")[0]):
             yield _remote_document(fs, name, facts)
         else:
-            yield Unlisted(fs.unstrip_protocol(path), SUFFIX)
+            yield Unlisted(fs.unstrip_protocol(path), OTHER_SUFFIX)
     for exc in failed:
         yield Unlisted(place.url_of(part.prefix), f"folders that could not be listed ({type(exc).__name__})")
 

@@ -60,12 +60,12 @@ class Options:
 
     reading: ReadOptions
     pages: str
-    """Which, like "1-3,7"; empty: all."""
+    """The pages to read, like "1-3,7"; empty: all."""
     text_layer: str
     dpi: int
     max_pixels: int
     version: str
-    """Of the engine, its weights and ourselves."""
+    """The version of the engine, its weights and this program."""
     format: str = FILES
     """`FILES`, or a key of `shards.FORMATS`: what is kept of a page differs."""
 
@@ -89,21 +89,21 @@ class ManifestRow:
     output: str = ""
     """The text's file, relative to the output folder; empty where there is none."""
     sha256: str = ""
-    """Of the bytes; empty where they could not be had."""
+    """The hash of the bytes; empty where they could not be read."""
     bytes: int | None = None
     pages: int | None = None
-    """In the document."""
+    """The number of pages of the document."""
     pages_read: int = 0
     characters: int = 0
     seconds: float = 0.0
-    """The engine's, all pages together; 0 for a copy."""
+    """Seconds of the engine, all pages together; 0 for a copy."""
     finish: str = ""
     """`stop`: read to its end; `length`, `loop`, `failed`: that of the worst page; `left_out`: a name that is no
     document, or a folder that could not be listed; empty where nothing was read."""
     tokens: int | None = None
-    """That the model wrote, all pages together; None where the engine counts none, and for a copy."""
+    """Tokens that the model wrote, all pages together; None where the engine counts none, and for a copy."""
     cut_pages: str = ""
-    """Those that were not read to their end, like "3,7"."""
+    """The pages that were not read to their end, like "3,7"."""
     notes: str = ""
     """What limits the text: a JSON list of objects with `code`, `text` and `pages`; empty: nothing does."""
     error_code: str = ""
@@ -121,12 +121,12 @@ class ManifestRow:
     stamp: str = ""
     """Size and time of the file, by which a later run sees that it did not change."""
     written: float = 0.0
-    """When, in seconds since 1970 (UTC)."""
+    """The time of the row, in seconds since 1970 (UTC)."""
     run: str = ""
     """Names the run that wrote the row."""
     output_bytes: int | None = None
-    """Of the text's file: one of another size is not the file that was written. None: of a text in a shard, whose name
-    is a hash, and in a row of a release before there was this column."""
+    """The size of the text's file: a file of another size is not the written one. None: the text is in a shard,
+    whose name is a hash, or a release without this column wrote the row."""
 
     @property
     def failed(self) -> bool:
@@ -172,9 +172,9 @@ class UnitText:
     notes: list[dict[str, str]] = field(default_factory=list)
     """What limits the text: `code`, `text` and `pages` of each note."""
     tokens: int | None = None
-    """That the model wrote; None where the engine counts none."""
+    """Tokens that the model wrote; None where the engine counts none."""
     failed_pages: int = 0
-    """Of `pages`: those that could not be drawn or read."""
+    """The number of `pages` that could not be drawn or read."""
     each_page: list[dict[str, Any]] = field(default_factory=list)
     """For shards, instead of `text`: `page`, `text`, `finish` and `words` of each page."""
 

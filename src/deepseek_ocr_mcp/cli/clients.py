@@ -41,7 +41,7 @@ class ClientSpec:
     server: Callable[[str], str]
     """The entry for an address. The token stays out of it where the client has another place for the token."""
     place: str
-    """Where the entry belongs, in words for all systems."""
+    """The place where the entry belongs, in words for all systems."""
     files: Mapping[str, str]
     """The file of the entry by system, with `~`, `%APPDATA%` or `$XDG_CONFIG_HOME`; empty where there is none."""
 

@@ -10,9 +10,10 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from .words import PROGRAM
+
 __all__ = ["SHELLS", "run_completion"]
 
-PROGRAM: Final = "deepseek-ocr-mcp"
 FOLDERS: Final = frozenset({"DIR"})
 """Placeholders of arguments that are folders."""
 NOT_FILES: Final = frozenset({"RANGE", "WORDS", "TEXT", "N", "ADDRESS", "URL", "MODEL", "NAME", "COMMAND"})

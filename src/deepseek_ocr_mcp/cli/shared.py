@@ -101,7 +101,7 @@ class ProgressBar:
         self._shown = sys.stderr.isatty() and not quiet
         self._clock = clock
         self._began: tuple[float, float] | None = None
-        """When the work had begun, and how much of it was done then."""
+        """The time when the work had begun, and the share that was done then."""
 
     async def __call__(self, done: float, total: float, message: str) -> None:
         self.draw(done, total, message)

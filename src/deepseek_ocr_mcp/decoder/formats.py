@@ -76,14 +76,47 @@ class OpenDocument(Protocol):
 
     @property
     def only_page(self) -> bool: ...
-    def count(self, max_pages: int) -> int: ...
-    def check(self, max_pixels: int) -> None: ...
-    def notes(self) -> list[str]: ...
-    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]: ...
+    def count(self, max_pages: int) -> int:
+        """The number of pages. Raises `InputTooLarge` if it is above `max_pages`."""
+        ...
+
+    def check(self, max_pixels: int) -> None:
+        """Raise `InputTooLarge` if the header tells more pixels than `max_pixels`. Nothing is decoded."""
+        ...
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that the document holds beside its pages."""
+        ...
+
+    def draw(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int]:
+        """Write a page as `height * width * 3` bytes of upright RGB. Returns its width and height in pixels.
+
+        Args:
+            page: its number, from 1.
+            dpi: dots per inch of a page that has no pixels of its own.
+            max_pixels: the most pixels that the page may have.
+            out: the path of the file to write.
+            call: tells whether the caller has gone.
+        """
+        ...
+
     def layer(
         self, page: int, dpi: float, max_pixels: int, call: Call, read: Sequence[Mapping[str, Any]] | None = None
-    ) -> dict[str, Any]: ...
-    def close(self) -> None: ...
+    ) -> dict[str, Any]:
+        """The text that a page holds itself; see `textlayer/layer.py`.
+
+        Args:
+            page: its number, from 1.
+            dpi: dots per inch at which the page is drawn; boxes are in pixels of that drawing.
+            max_pixels: the most pixels that the page may have.
+            call: tells whether the caller has gone.
+            read: lines that an engine found on the rest of the page, as blocks; None: none were read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
 
 
 def sniff(head: bytes) -> str | None:
@@ -173,11 +206,13 @@ def _is_text(head: bytes) -> bool:
 
 
 def check_page(name: str, page: int, pages: int) -> None:
+    """Raise `BadRequest` if a document of `pages` pages, called `name` in the message, has no page `page`."""
     if not 1 <= page <= pages:
         raise BadRequest(f"{name} has no page {page}; it has {pages}.", remedy=f"Ask for pages 1-{pages}.")
 
 
 def check_smallest(name: str, width: int, height: int) -> None:
+    """Raise `UnreadableInput` if `width` or `height` is too few pixels to hold text; `name` is for the message."""
     if min(width, height) < MIN_SIDE:
         raise UnreadableInput(
             f"{name} has {width} by {height} pixels, too few to hold text.", remedy="Send a larger picture."
@@ -185,6 +220,10 @@ def check_smallest(name: str, width: int, height: int) -> None:
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    """Raise `InputTooLarge` for more pixels than `max_pixels`, `UnreadableInput` for too few to hold text.
+
+    `name`, `width` and `height` are those of the picture.
+    """
     check_smallest(name, width, height)
     if width * height > max_pixels:
         raise InputTooLarge(

@@ -114,9 +114,10 @@ class PdfDocument:
             yield drawn
 
     def draw_unread(self, page: int, dpi: float, max_pixels: int, out: str, call: Call) -> tuple[int, int, int, int]:
-        """Write what is to be read of a page whose text layer does not hold all, without the text that is certain.
+        """Write the part of a page that its text layer does not hold, without the text that is certain.
 
-        Returns left, top, right and bottom of what was drawn, in pixels of the page as `draw` gives it.
+        See `OpenDocument.draw` for the arguments. Returns left, top, right and bottom of that part, in pixels of the
+        page as `draw` gives it.
         """
         width, height, exact_dpi = self.fitted(page, dpi, max_pixels)
         scale = exact_dpi / 72

@@ -42,7 +42,13 @@ File = Mapping[str, str]
 
 
 class PageRenderer:
-    """Opens one document at a time and keeps it open, so that its pages need not search it anew."""
+    """Opens one document at a time and keeps it open, so that its pages need not search it anew.
+
+    The parent calls these methods over the pipe. The same arguments mean the same everywhere: `file` is the document;
+    `page` counts from 1; `dpi` are the dots per inch of a PDF page; `max_pixels` is the most that a page may have;
+    `image` is a page that `render` has written, with `path`, `width` and `height`; `out` is the path of the file to
+    write; `side` is the longer side of a small picture in pixels; `call` tells whether the caller has gone.
+    """
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] | None = None

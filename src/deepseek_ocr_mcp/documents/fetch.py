@@ -1,8 +1,8 @@
 """Downloads one public file: no address is connected to unchecked, every wait and size is bounded.
 
-The name is resolved once per hop and the connection goes to the address that was checked, so a
-name server that changes its answer gains nothing. Redirects are followed here, each one checked
-like the first address. No cookies, no proxies, no credentials; the body of an error is not read.
+Each name is resolved once, and the connection goes to the address that was checked. So a name server that changes its
+answer gains nothing. Redirects are followed here, each one checked like the first address. No cookies, no proxies, no
+credentials; the body of an error is not read.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _check_scheme(url: httpx2.URL, settings: Settings) -> None:
         return
     if url.scheme == "http":
         raise InputForbidden(
-            f"{_host(url)} would be read over plain http://.",
+            f"The address of {_host(url)} begins with plain http://, which is not fetched.",
             remedy="Use https://, or set OCR_ALLOW_HTTP=true.",
         )
     raise InputForbidden(

@@ -24,8 +24,8 @@ from .reach import Reach, allowed_path
 
 __all__ = [
     "HEAD",
+    "OTHER_SUFFIX",
     "SHOWN",
-    "SUFFIX",
     "FileTree",
     "Listing",
     "Unlisted",
@@ -63,7 +63,7 @@ _SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"M
                       b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")  # fmt: skip
 
 NO_SUFFIX: Final = "by name and content neither a picture nor a PDF"
-SUFFIX: Final = "by name neither a picture nor a PDF"
+OTHER_SUFFIX: Final = "by name neither a picture nor a PDF"
 CIRCLE: Final = "links that lead in a circle or nowhere"
 LINK: Final = "links to folders, which are not followed"
 SPECIAL: Final = "neither files nor folders"
@@ -203,7 +203,15 @@ def walk_tree(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str) 
 
 
 def subfolders(tree: FileTree, prefix: str, dirs: Sequence[str], leave_out: str, most: int) -> list[str] | None:
-    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind."""
+    """The names of the folders in a folder of a tree; None where it holds more than `most` names of any kind.
+
+    Args:
+        tree: the file tree.
+        prefix: the folder, as its names begin.
+        dirs: the allowed folders; empty: all.
+        leave_out: a folder that is passed over; empty: none.
+        most: the most names to look at.
+    """
     folder = os.path.join(tree.root, prefix)
     try:
         with os.scandir(folder) as entries:
@@ -317,7 +325,7 @@ class _Walk:
         if not suffix and looks_readable(os.path.join(folder, name)):
             return True
         if name not in _OF_FOLDERS and not (suffix.lower() in _WRITTEN and stem in beside):
-            self._left_out[prefix + name] = SUFFIX if suffix else NO_SUFFIX
+            self._left_out[prefix + name] = OTHER_SUFFIX if suffix else NO_SUFFIX
         return False
 
     @staticmethod

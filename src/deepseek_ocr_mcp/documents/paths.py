@@ -140,7 +140,8 @@ def places(image: str, is_local: bool) -> list[str]:
     if image.startswith("~"):
         if not is_local:
             raise BadRequest(
-                f"{printable(image, 80)!r} begins in a home folder, and over HTTP nobody's is meant.",
+                f"{printable(image, 80)!r} begins in a home folder. Over HTTP, the server does not know whose "
+                "home folder that is.",
                 remedy='Give an absolute path on the server ("/home/me/scan.pdf"), or the base64 of the file.',
             )
         image = os.path.expanduser(image)

@@ -39,7 +39,7 @@ from .ranges import parse_pages
 from .source import Incoming, Snapshot, discard, open_source
 from .turns import Turns
 
-__all__ = ["Document", "DocumentReader", "Kept", "LayerText", "Preview", "UnreadPart"]
+__all__ = ["Document", "DocumentReader", "KeptDocument", "LayerText", "Preview", "UnreadPart"]
 
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Document:
         data = await anyio.Path(out).read_bytes()
         return Preview(data, str(drawn["mime"]), int(drawn["width"]), int(drawn["height"]))
 
-    async def keep(self) -> Kept:
+    async def keep(self) -> KeptDocument:
         """Keep the document for later. Its file outlives this context, until `let_go`."""
         return await self._reader.keep(self.snapshot)
 
@@ -217,7 +217,7 @@ class Document:
         return data
 
 
-class Kept:
+class KeptDocument:
     """A document that can be opened after its request was answered.
 
     All holders of the same bytes with the same password share one.
@@ -307,7 +307,7 @@ class DocumentReader:
         self._is_stale = False
         self._silent: set[str] = set()  # paths of documents whose text layer has crashed or blocked a decoder
         self._open = 0
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, str], KeptDocument] = {}
         self._kept_folder = os.path.join(folder, "kept")
         self._changed = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -355,7 +355,7 @@ class DocumentReader:
         self.check()
         return tempfile.mkdtemp(dir=self._folder)
 
-    async def keep(self, snapshot: Snapshot) -> Kept:
+    async def keep(self, snapshot: Snapshot) -> KeptDocument:
         """Keep the file of an open document for later."""
         self._kept = {key: kept for key, kept in self._kept.items() if kept.alive}
         key = (snapshot.sha256, snapshot.password)  # whoever has the same bytes need not know the password
@@ -364,7 +364,7 @@ class DocumentReader:
         os.makedirs(self._kept_folder, mode=0o700, exist_ok=True)
         path = os.path.join(self._kept_folder, secrets.token_hex(8))
         await anyio.to_thread.run_sync(_link, snapshot.path, path)
-        kept = self._kept[key] = Kept(replace(snapshot, path=path))
+        kept = self._kept[key] = KeptDocument(replace(snapshot, path=path))
         return kept
 
     @asynccontextmanager
@@ -377,7 +377,7 @@ class DocumentReader:
             self._remove_soon(folder)
 
     @asynccontextmanager
-    async def lent(self, kept: Kept, name: str) -> AsyncIterator[Snapshot]:
+    async def lent(self, kept: KeptDocument, name: str) -> AsyncIterator[Snapshot]:
         """The file of a kept document, as if it had just been received.
 
         Args:
@@ -395,7 +395,7 @@ class DocumentReader:
 
     @asynccontextmanager
     async def open(
-        self, source: Argument | Snapshot | Kept, client: str = "", *, password: str = ""
+        self, source: Argument | Snapshot | KeptDocument, client: str = "", *, password: str = ""
     ) -> AsyncIterator[Document]:
         """Open a document.
 
@@ -414,7 +414,7 @@ class DocumentReader:
             if isinstance(source, Snapshot):
                 snapshot = replace(source, path=os.path.join(folder, os.path.basename(source.path)))
                 os.replace(source.path, snapshot.path)  # whoever received it may be answered before it is closed
-            elif isinstance(source, Kept):
+            elif isinstance(source, KeptDocument):
                 snapshot = source.linked(folder)
             else:
                 snapshot = await open_source(source, self._settings, folder)
@@ -520,7 +520,7 @@ class DocumentReader:
         format: str,
         pages: Sequence[Mapping[str, Any]],
         options: ExportOptions,
-        document: Snapshot | Kept | None = None,
+        document: Snapshot | KeptDocument | None = None,
         client: str = "",
     ) -> AsyncIterator[str]:
         """A file that a decoder wrote of these pages, as they were read. The path is good while the context lasts.
@@ -541,7 +541,7 @@ class DocumentReader:
             texts, out = os.path.join(folder, "pages.json"), os.path.join(folder, "export")
             await anyio.to_thread.run_sync(_write_json, texts, pages)
             needed = document if EXPORT_FORMATS[format].needs_document else None
-            snapshot = needed.linked(folder) if isinstance(needed, Kept) else needed
+            snapshot = needed.linked(folder) if isinstance(needed, KeptDocument) else needed
             async with self._exports.turn(client):
                 await self._export(snapshot, format=format, pages=texts, options=asdict(options), out=out)
             yield out

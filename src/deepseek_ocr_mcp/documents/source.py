@@ -43,7 +43,7 @@ class Snapshot:
     sha256: str
     size: int
     password: str = field(default="", repr=False)
-    """Of a locked PDF; in memory only."""
+    """The password of a locked PDF; it is in memory only."""
 
     @property
     def file(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The engines by name. A new engine is one file in this package and one line in `KNOWN`.
+"""The engines by name. A new engine is a folder in this package and one entry in `KNOWN`.
 
 Both children import this package first: it imports nothing of an engine, and next to nothing else.
 """
@@ -64,6 +64,8 @@ class EngineSpec:
     """Hub ids of weights that serve as well where `weights` are not here: those of an older model, fetched before."""
     gives_lines: bool = False
     """In the mode `ocr` it gives a block for each line: it can read the part of a page that its text does not hold."""
+    title: str = ""
+    """Its name as its makers write it, for people; empty: `name`."""
     rights: Rights = ALL_BUT_SPYING
     """What its worker keeps of the server's rights."""
     asks: str = ""
@@ -139,7 +141,7 @@ class EngineSpec:
 
 
 _releases: dict[str, tuple[str, str]] = {}
-"""By package: the folder of its metadata, and the release that was read there."""
+"""The folder of the metadata of a package, and the release that was read there, by the package."""
 
 
 def _release(package: str) -> str:
@@ -165,11 +167,12 @@ _OF_LINES: Final = frozenset({"document", "ocr", "free", "find"})
 """The modes of an engine that reads lines of text and understands neither pictures nor questions."""
 
 
-def _of_vision(name: str, model: VisionModel, *others: VisionModel) -> EngineSpec:
+def _of_vision(name: str, title: str, model: VisionModel, *others: VisionModel) -> EngineSpec:
     """The engine of vision-language models, for the model that it reads with where `OCR_MODEL` names no other.
 
     Args:
         name: of the engine.
+        title: its name for people; empty: `name`.
         model: the model that is fetched.
         others: models with the same modes and needs, which it reads with where they are here and `model` is not.
     """
@@ -178,6 +181,7 @@ def _of_vision(name: str, model: VisionModel, *others: VisionModel) -> EngineSpe
         name,
         "deepseek_ocr_mcp.engines.deepseek.engine:DeepSeekEngine",
         model.modes,
+        title=title,
         gpu_mb=model.gpu_mb,
         opens=True,
         batch_pages=8,
@@ -194,12 +198,13 @@ def _of_vision(name: str, model: VisionModel, *others: VisionModel) -> EngineSpe
 KNOWN: Final[dict[str, EngineSpec]] = {
     spec.name: spec
     for spec in (
-        _of_vision("deepseek", model_named("DeepSeek-OCR-2"), model_named("DeepSeek-OCR")),
-        _of_vision("vlm", model_named("LightOnOCR-3")),
+        _of_vision("deepseek", "DeepSeek-OCR", model_named("DeepSeek-OCR-2"), model_named("DeepSeek-OCR")),
+        _of_vision("vlm", "", model_named("LightOnOCR-3")),
         EngineSpec(
             "rapidocr",
             "deepseek_ocr_mcp.engines.rapidocr.engine:RapidOcrEngine",
             _OF_LINES,
+            title="RapidOCR",
             needs=("rapidocr", "onnxruntime"),
             gives_lines=True,
             rights=Rights(programs=True),  # Tesseract reads what its models cannot
@@ -208,10 +213,11 @@ KNOWN: Final[dict[str, EngineSpec]] = {
             "tesseract",
             "deepseek_ocr_mcp.engines.tesseract.engine:TesseractEngine",
             _OF_LINES,
+            title="Tesseract",
             gives_lines=True,
             rights=Rights(programs=True),
         ),
-        EngineSpec("openai", "", frozenset(MODES), needs=("openai",), extra="remote"),
+        EngineSpec("openai", "", frozenset(MODES), title="OpenAI", needs=("openai",), extra="remote"),
     )
 }
 

@@ -17,9 +17,9 @@ def usable_cores() -> int:
 
     Where several workers read side by side (`OCR_CORES_SHARED_BY`, which the pool sets), each has its share.
     """
-    wanted = os.environ.get("OCR_THREADS", "").strip()
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
+    threads = os.environ.get("OCR_THREADS", "").strip()
+    if threads.isdigit() and int(threads) > 0:
+        return int(threads)
     workers = int(os.environ.get("OCR_CORES_SHARED_BY", "1"))
     return max(1, min(granted_cores() // workers, MAX_THREADS))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .base import Finish, PageImage, PageText, TextBlock
-from .markup import FIGURE_LABELS, figure_mark, pixel_span
+from .markup import BLANK_LINES, FIGURE_LABELS, figure_mark, pixel_span
 from .vision_models import MarkupKind
 
 __all__ = ["parse_page"]
@@ -27,7 +27,6 @@ UNLIMITED: Final = re.compile(rf"<\|det\|>[ \t]{{0,3}}{LABEL}[ \t]{{1,3}}\[{BOX}
 GROUNDING: Final = re.compile(rf"!\[{LABEL}\]\({BOX}\)", re.ASCII)
 LEFT_OVER: Final = re.compile(r"<\|/?(?:det|ref|grounding)\|>|<PAGE>")
 PICTURE: Final = re.compile(r"!(?=\[)")
-BLANK_LINES: Final = re.compile(r"\n(?:[ \t]*+\n){2,}+")
 FIGURES: Final = FIGURE_LABELS - {"chart"}  # of a chart the model writes the data
 
 

@@ -199,7 +199,7 @@ def download(model: str, *, to: str | Path | None = None, on_progress: OnProgres
             place.finish()
     if not _complete(place.folder):
         raise EngineUnavailable(
-            f"{model} as {endpoint} has it is no complete model.",
+            f"The files of {model} at {endpoint} are no complete model.",
             remedy=f"Use {RECOMMENDED}.",
         )
     return place.folder
@@ -423,7 +423,7 @@ class _PartialFile:
 
     out: BinaryIO
     size: int
-    """That it will have."""
+    """The bytes that the file will have."""
     progress: _BytesReport
     have: int = 0
     hasher: Any = field(default_factory=hashlib.sha256)
@@ -509,7 +509,7 @@ def _blocks(url: str, start: int) -> Iterator[bytes | None]:
         ranged = response.headers.get("Content-Range", "")
         if start and (response.status_code != 206 or not ranged.startswith(f"bytes {start}-")):
             if response.status_code == 206:
-                raise EngineUnavailable(f"{url} answered another part than was asked for.", remedy=AGAIN)
+                raise EngineUnavailable(f"{url} sent another part of the file than the one requested.", remedy=AGAIN)
             yield None
         yield from response.iter_bytes()  # as they come: bytes that wait to fill a block are lost in a break
 
@@ -560,7 +560,7 @@ def _explain(exc: Exception, model: str, endpoint: str) -> EngineUnavailable | N
     if status == 401:
         return EngineUnavailable(
             f"{endpoint} has no {model}, or shows it to known accounts only (401).",
-            remedy="Check the name; for a private model set HF_TOKEN, for a wrong token unset it.",
+            remedy="Check the name. If the model is private, set HF_TOKEN; if HF_TOKEN is wrong, unset it.",
         )
     if status == 404:
         return EngineUnavailable(

@@ -1,4 +1,4 @@
-"""Notices when the model repeats itself, its best-known fault, and says what to keep. Pure Python.
+"""Notices when the model repeats itself, its best-known fault, and how much of the text is good. Pure Python.
 
 Two means, for one page each. The ban: a token that would complete an n-gram seen among the last tokens is
 forbidden, with the numbers and the exception for table cells that vLLM uses for this model
@@ -58,12 +58,12 @@ class LoopGuard:
         ngram: tuple[int, int] = (NGRAM, WINDOW),
     ) -> None:
         self.tokens: list[int] = []
-        self.keep: int | None = None
-        """How many tokens came before the loop, its first copy included; None while there is no loop."""
+        self.good_tokens: int | None = None
+        """The number of tokens before the loop, its first copy included; None while there is no loop."""
         self._cells = cells
         self._blank = blank
         self._ngram, self._window = ngram
-        self._wanted: list[int] = []  # what the model would have written without the ban
+        self._proposed: list[int] = []  # the tokens as the model proposed them, before the ban replaced any
         self._seen: dict[tuple[int, ...], int] = {}  # the last place of each probe
         self._period = 0
         self._run = 0  # tokens that are as they were one period ago
@@ -71,7 +71,11 @@ class LoopGuard:
         self._bans: deque[int] = deque(maxlen=BANS)
 
     def __repr__(self) -> str:
-        state = f"loop after {self.keep}" if self.keep is not None else f"period {self._period} for {self._run}"
+        state = (
+            f"loop after {self.good_tokens}"
+            if self.good_tokens is not None
+            else f"period {self._period} for {self._run}"
+        )
         return f"<LoopGuard {len(self.tokens)} tokens, {state}>"
 
     def banned(self) -> set[int]:
@@ -89,19 +93,27 @@ class LoopGuard:
                 found.add(tokens[end])
         return found - self._cells
 
-    def add(self, token: int, wanted: int | None = None) -> bool:
-        """Note the next token. `wanted` is what the ban kept out. True: the page ends here."""
+    def add(self, token: int, proposed: int | None = None) -> bool:
+        """Note the next token.
+
+        Args:
+            token: the token that was written.
+            proposed: the token that the model proposed; None: it proposed `token`, so no ban replaced it.
+
+        Returns:
+            Whether the page ends here.
+        """
         self.tokens.append(token)
-        self._wanted.append(token if wanted is None else wanted)
-        if wanted is not None and wanted != token:
+        self._proposed.append(token if proposed is None else proposed)
+        if proposed is not None and proposed != token:
             self._bans.append(len(self.tokens) - 1)
             if len(self._bans) == BANS and self._bans[-1] - self._bans[0] <= BANS_WITHIN:
-                self.keep = self._bans[0] - self._ngram + 1
+                self.good_tokens = self._bans[0] - self._ngram + 1
         self._follow()
-        return self.keep is not None
+        return self.good_tokens is not None
 
     def _follow(self) -> None:
-        written = self._wanted
+        written = self._proposed
         here = len(written) - 1
         self._blank_run = self._blank_run + 1 if written[here] in self._blank else 0
         if self._period and written[here] == written[here - self._period]:
@@ -118,11 +130,11 @@ class LoopGuard:
             needed = min(needed, LONGEST)
         if self._blank_run >= self._run:
             needed = max(needed, EMPTY_CELLS)
-        if self._period and self._run >= needed and self.keep is None:
-            self.keep = len(written) - self._run
+        if self._period and self._run >= needed and self.good_tokens is None:
+            self.good_tokens = len(written) - self._run
 
     def _matching(self, here: int) -> int:
-        written, count = self._wanted, 0
+        written, count = self._proposed, 0
         while count < LOOK_BACK and here - count >= self._period:
             if written[here - count] != written[here - count - self._period]:
                 break
@@ -148,11 +160,11 @@ class TextGuard:
         return f"<TextGuard {len(self.text)} characters, {self._guard!r}>"
 
     @property
-    def kept(self) -> str:
-        """The text; of one that ends in a loop, what came before it and its first copy."""
-        if self._guard.keep is None:
+    def good_text(self) -> str:
+        """The text. If it ends in a loop: the text before the loop, and the first copy of the loop."""
+        if self._guard.good_tokens is None:
             return self.text
-        return self.text[: self._ends[self._guard.keep - 1]] if self._guard.keep else ""
+        return self.text[: self._ends[self._guard.good_tokens - 1]] if self._guard.good_tokens else ""
 
     def add(self, text: str) -> bool:
         """Note what came. True: the page ends here."""

@@ -26,9 +26,9 @@ class Header:
     tensors: dict[str, dict[str, Any]]
     """`{name: {"dtype": …, "shape": […], "data_offsets": [begin, end]}}`, in bytes from `begin`."""
     begin: int
-    """Of the tensors in the file, in bytes."""
+    """The place of the tensors in the file, in bytes."""
     nbytes: int
-    """Of the tensors."""
+    """The bytes of the tensors."""
     is_whole: bool
     """Whether the file is exactly as long as its header says."""
 

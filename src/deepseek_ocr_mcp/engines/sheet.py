@@ -49,6 +49,9 @@ TALL: Final = 1.5  # height over width of a region whose text runs downwards
 MARGIN: Final = 0.17  # of a region's height: what detection adds around the ink on each side
 STRAIGHT_DEG: Final = 0.5  # tilt that a crop along the axes still forgives
 
+# Where the ink of a word is. Measured against the boxes of the glyphs of 546 words, on two born-digital pages at 200
+# dpi: the median overlap is .93, and 99.8 % of the words have .8 or more. Too wide, and a word takes ink of its
+# neighbours; too narrow, and it loses letters at its ends.
 WORD_ROOM: Final = 1.2  # times the height of a line: where the ink of its words may be; more takes in other lines
 SNAP: Final = 0.3  # of a line's height: how far the end of a word may be from where it was placed
 INK_SHARE: Final = 0.4  # of the strongest contrast in a word: a column of pixels with that much is ink
@@ -84,7 +87,13 @@ class Region:
         return replace(self, width=times * self.width) if self.tall else replace(self, height=times * self.height)
 
     def turned(self, quarters: int, width: float, height: float) -> Region:
-        """Where this is after `np.rot90(page, quarters)` of a page of that size."""
+        """Where this is after `np.rot90(page, quarters)` of a page of that size.
+
+        Args:
+            quarters: quarter turns against the clock.
+            width: of the page before the turn, pixels.
+            height: of the page before the turn, pixels.
+        """
         x, y = _turned(self.x, self.y, quarters, (width, height))
         if quarters % 2:
             return replace(self, x=x, y=y, width=self.height, height=self.width)
@@ -200,7 +209,13 @@ def _where_it_stands(box: Box, tilt: float, width: int, height: int) -> Region:
 
 
 def crop_region(pixels: Pixels, region: Region, *, tall: bool | None = None) -> Pixels:
-    """The region's pixels, turned so that its text runs to the right. At least one pixel each way."""
+    """The region's pixels, turned so that its text runs to the right. At least one pixel each way.
+
+    Args:
+        pixels: the page.
+        region: the region, in pixels of the page.
+        tall: whether its text runs downwards; None: as the region says.
+    """
     x1, y1, x2, y2 = _pixel_bounds(region, pixels)
     crop: Pixels = np.ascontiguousarray(pixels[y1:y2, x1:x2])
     if abs(region.angle) >= STRAIGHT_DEG:
@@ -242,7 +257,13 @@ def inset(region: Region) -> Region:
 
 
 def slice_region(region: Region, begin: float, end: float) -> Region:
-    """The part of a region between two fractions of its length."""
+    """The part of a region between two fractions of its length.
+
+    Args:
+        region: the region.
+        begin: fraction of the length, from 0; less than 0 lies before the region.
+        end: fraction of the length, to 1; more than 1 lies behind the region.
+    """
     shift, length = ((begin + end) / 2 - 0.5) * region.length, max(1.0, (end - begin) * region.length)
     cos, sin = math.cos(math.radians(region.angle)), math.sin(math.radians(region.angle))
     if region.tall:
@@ -274,8 +295,8 @@ def _corners(region: Region, *, downwards: bool) -> Quad:
 def _words_in_ink(upright: Pixels, line: TextLine, ink: Region) -> tuple[WordPlace, ...]:
     """The pieces of the words of a line, each drawn in to its ink.
 
-    The recogniser places a character to a quarter of a line's height. So the cut between two words goes to the nearest
-    column without ink, and so does the cut between two pieces of a word, as long as each of them keeps some ink.
+    The recogniser places a character to a quarter of a line's height. So a cut between two words, or between two pieces
+    of a word, moves to the nearest column without ink, as long as each side keeps some ink.
     """
     downwards = _runs_down(line, ink)
     if ink.tall != downwards:  # one or two characters in a region that is no longer than it is high

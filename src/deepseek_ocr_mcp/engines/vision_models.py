@@ -17,7 +17,9 @@ from typing import Any, Final, Literal
 from ..modes import MODES
 
 __all__ = [
+    "MAX_NEW_TOKENS",
     "MODEL_REMARKS",
+    "TYPICAL_TOKENS",
     "VISION_MODELS",
     "MarkupKind",
     "ViewKind",
@@ -27,6 +29,11 @@ __all__ = [
     "model_of_name",
     "remarks_of_endpoint",
 ]
+
+MAX_NEW_TOKENS: Final = 8192
+"""Tokens of the answer to one page, at most: the limit in DeepSeek-OCR's own code."""
+TYPICAL_TOKENS: Final = 1500
+"""Tokens of the answer to a usual page. Only progress depends on it."""
 
 ViewKind = Literal["v1", "v2", "unlimited", "native"]
 """How a page is cut: as one of DeepSeek-OCR's family, or by the image processor of transformers."""
@@ -40,23 +47,23 @@ class VisionModel:
     """One row."""
 
     name: str
-    """As answers name it."""
+    """The name that answers give it."""
     repositories: tuple[str, ...]
     """Hub ids; the first is fetched where none is named."""
     config_name: str
     """A part of `model_type`, or of a name in `architectures` or `auto_map`, in its config.json; without signs."""
     model_class: str
-    """Of transformers. It is named here, not imported: each brings a second of imports."""
+    """The class of transformers. It is named here and not imported: an import takes a second."""
     prompts: Mapping[str, str]
-    """By mode; a mode without one is refused. `{term}` and `{prompt}` are filled. Empty: the picture alone."""
+    """Prompts by mode; a mode without one is refused. `{term}` and `{prompt}` are filled. Empty: the picture alone."""
     gpu_mb: int
     """MiB on a card, to load and to read one page: weights, the CUDA context, and the most that a page needs."""
     looking_mb: int
     """MiB of the vision part for a page, at the resolution that needs most. Too little costs a second attempt."""
     licence: str
-    """Of the weights, as their publisher says."""
+    """The licence of the weights, as their publisher says."""
     source: str
-    """Where the prompts and the sampling are published."""
+    """The place where the prompts and the sampling are published."""
     views: ViewKind = "native"
     markup: MarkupKind = "plain"
     image_processor: str = ""
@@ -74,7 +81,7 @@ class VisionModel:
     ngram: tuple[int, int] = (0, 0)
     """Tokens of a sequence that may not come again, and of the text that is searched for it; 0: no such ban."""
     remarks: Mapping[str, str] = field(default_factory=dict)
-    """By mode: a sentence for the caller, where the answer is less than the mode promises."""
+    """A sentence for the caller by mode, where the answer is less than the mode promises."""
 
     @property
     def modes(self) -> frozenset[str]:

@@ -72,7 +72,7 @@ class DriverFacts:
     """What is true of the driver and of this machine; nothing in it depends on a card."""
 
     release: str = ""
-    """Of the driver, like `580.65.06`; empty where NVML does not tell."""
+    """The release of the driver, like `580.65.06`; empty where NVML does not tell."""
     cuda: Version | None = None
     """The newest CUDA that the driver runs. A compatibility package of NVIDIA's raises it."""
     has_uvm: bool = True
@@ -91,7 +91,7 @@ class CardFacts:
     strangers: tuple[int, ...] = ()
     """Ids of the processes on it that are not ours."""
     fabric: Fabric = "none"
-    """Of the NVLink switches between the cards; `none`: there are none."""
+    """The state of the NVLink switches between the cards; `none`: there are none."""
 
 
 def torch_build() -> TorchBuild | None:
@@ -225,7 +225,7 @@ def _fabric(build: TorchBuild | None, driver: DriverFacts, card: CardFacts) -> C
 
 _Check = Callable[[TorchBuild | None, DriverFacts, CardFacts], Cause | None]
 _TABLE: Final[tuple[_Check, ...]] = (_torch_without_cuda, _old_driver, _old_card, _uvm, _mode, _fabric)
-"""In the order in which a person mends them: what is installed, then the machine, then the card."""
+"""The causes, in the order in which a person mends them: the installed packages, the machine, the card."""
 
 
 def remarks(driver: DriverFacts, card: CardFacts) -> list[str]:

@@ -1,13 +1,11 @@
-"""Sees the cards by NVML and chooses one; nothing raises out of the probe, and a hung driver cannot hang it.
+"""Sees the cards by NVML. The probe raises nothing, and a hung driver cannot hang it.
 
-Cards are named by UUID from end to end. Indices differ: NVML and nvidia-smi count in PCI order
-whatever the environment says, CUDA counts the fastest card first unless `CUDA_DEVICE_ORDER` is
-`PCI_BUS_ID`. Here an index always means PCI order, in `OCR_GPU` and in `CUDA_VISIBLE_DEVICES`
-alike; the worker is given a UUID.
+Cards are named by UUID from end to end, because indices differ. NVML and nvidia-smi count in PCI order, whatever the
+environment says. CUDA counts the fastest card first, unless `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`. Here an index always
+means PCI order, in `OCR_GPU` and in `CUDA_VISIBLE_DEVICES` alike; the worker gets a UUID.
 
-A card in MIG mode is not listed: CUDA cannot use it whole. Its MIG devices are listed in its
-place, each with its own UUID and memory and with the index of the card, so `OCR_GPU=0` means any
-MIG device of card 0.
+A card in MIG mode is not listed, because CUDA cannot use it whole. Its MIG devices are listed in its place, each with
+its own UUID and memory, and with the index of the card. So `OCR_GPU=0` means any MIG device of card 0.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from .find import find_term
 from .lines import NO_SPACES, Quad, TextLine
@@ -15,18 +15,16 @@ BlockFields = dict[str, Any]
 """A piece of a page as JSON, with the fields of a block in an answer: `label`, `text`, `box`, `score`, `source`,
 `angle`, `vertical`, and `words` with `text` and `box`. A field that has nothing to say is left out."""
 
-MARKDOWN: Final = "document"  # the mode whose text is Markdown, and whose labels are kinds of elements
 
-
-def answer(reading: Reading, mode: str) -> tuple[str, list[BlockFields]]:
+def answer(reading: Reading, *, is_markdown: bool) -> tuple[str, list[BlockFields]]:
     """The whole page: its text, and a block for each line in reading order.
 
     Args:
-        mode: `document` for Markdown; another mode for plain text.
+        reading: the reading of the page.
+        is_markdown: whether the text is Markdown, and the labels are kinds of elements; else plain text and lines.
     """
     chunks: list[str] = []
     blocks: list[BlockFields] = []
-    is_markdown = mode == MARKDOWN
     for section in reading.sections:
         chunks.append((to_markdown if is_markdown else to_text)(section.lines, section.elements))
         for element in section.elements:

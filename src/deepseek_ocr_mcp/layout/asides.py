@@ -6,22 +6,22 @@ Both give parts of the page in reading order, or nothing.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from .evidence import (
     GUTTER_EM,
+    OVERHANG_EM,
     PROSE_LINES,
     SIDE_GAP_EM,
     WITHIN_SHARE,
+    WhiteStrip,
     blocks_of,
     goes_on,
-    is_one_column,
     is_prose,
     level_rows,
-    white_strips,
 )
 from .lines import LIST_MARK, ROW_SHIFT, Frame, Row
 
@@ -31,12 +31,13 @@ __all__ = ["around_aside", "beside_headings"]
 # box is read into the lines beside it.
 SIDE_SHARE: Final = 0.8  # of the lines on the left stand at the head of a paragraph: they are its heading
 SIDE_LINES: Final = 1.6  # least mean length of such paragraphs; shorter are the values of a form
+BESIDE_SHARE: Final = 0.3  # of the height of the lower of two lines beside each other is shared
 ASIDE_ROWS: Final = 3  # least height of a box that text flows around, in rows with lines on both sides
 
 
-def beside_headings(frame: Frame, lines: Row) -> list[Row] | None:
+def beside_headings(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> list[Row] | None:
     """A narrow column of headings, each level with the head of its paragraph: heading, paragraph, heading, …"""
-    for left, right, crossing in white_strips(frame, lines):
+    for left, right, crossing in white:
         if crossing:
             return None
         x = (left + right) / 2
@@ -103,25 +104,58 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
 
     The sentences tell the text from the box: they go on from the rows above into one of the two.
     """
-    rows = level_rows(frame, lines)
+    rows = _rows_side_by_side(frame, lines)
     for run in _runs_beside(frame, rows):
         if run.both < ASIDE_ROWS or run.stop - run.start == len(rows):
             continue
         inside = [i for row in rows[run.start : run.stop] for i in row]
         sides = [[i for i in inside if frame.boxes[i][2] <= run.x2], [i for i in inside if frame.boxes[i][0] >= run.x1]]
-        above, below = rows[run.start - 1] if run.start else [], rows[run.stop] if run.stop < len(rows) else []
-        flows = [_flows(frame, above, side, below) for side in sides]
-        if sum(map(len, sides)) != len(inside) or max(flows) < 1 or flows[0] == flows[1]:
+        margin = min(frame.boxes[i][0] for i in inside)
+        above, below = (_across(frame, rows, n, run, margin) for n in (run.start - 1, run.stop))
+        if sum(map(len, sides)) != len(inside) or not all(sides):
             continue
+        flows = [(_flows(frame, above, side, below), _within_share(frame, side)) for side in sides]
         aside, main = (sides[0], sides[1]) if flows[0] < flows[1] else (sides[1], sides[0])
-        within = sum(frame.lines[i].text.lstrip()[:1].islower() for i in main)
-        if len(main) < PROSE_LINES or within < WITHIN_SHARE * len(main):
+        flow, within = max(flows)
+        if flow < 1 or (flow == min(flows)[0] and min(flows)[1] >= WITHIN_SHARE):
             continue
-        if not is_one_column(frame, main) or not is_one_column(frame, aside):
-            continue  # the columns of a table
-        boxed = set(aside)
-        return [[i for i in lines if i not in boxed], aside]
+        if len(main) < PROSE_LINES or within < WITHIN_SHARE:
+            continue
+        if _has_columns(frame, main) or _has_columns(frame, aside):
+            continue  # those of a table
+        before = [i for row in rows[: run.start] for i in row]
+        after = [i for row in rows[run.stop :] for i in row]
+        return [frame.by_middle(part) for part in (before, main, after, aside) if part]
     return None
+
+
+def _has_columns(frame: Frame, lines: Row) -> bool:
+    """Whether lines stand beside each other with white between them; the words of a headline may have been parted."""
+    rows = level_rows(frame, lines)
+    return any(frame.boxes[b][0] - frame.boxes[a][2] > frame.height(a) for row in rows for a, b in pairwise(row))
+
+
+def _rows_side_by_side(frame: Frame, lines: Row) -> list[Row]:
+    """Rows of lines beside each other, level or not: a box has a size of type and a white between lines of its own."""
+    rows: list[Row] = []
+    for i in lines:
+        if rows and all(_is_beside(frame, i, other) for other in rows[-1]):
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [sorted(row, key=lambda i: frame.boxes[i][0]) for row in rows]
+
+
+def _is_beside(frame: Frame, i: int, other: int) -> bool:
+    """Whether two lines overlap in height, and not in length."""
+    a, b = frame.boxes[i], frame.boxes[other]
+    shared = min(a[3], b[3]) - max(a[1], b[1])
+    return shared >= BESIDE_SHARE * min(frame.height(i), frame.height(other)) and min(a[2], b[2]) <= max(a[0], b[0])
+
+
+def _within_share(frame: Frame, lines: Row) -> float:
+    """How many of the lines begin within a sentence."""
+    return sum(frame.lines[i].text.lstrip()[:1].islower() for i in lines) / len(lines)
 
 
 def _runs_beside(frame: Frame, rows: list[Row]) -> Iterator[_Beside]:
@@ -143,6 +177,13 @@ def _runs_beside(frame: Frame, rows: list[Row]) -> Iterator[_Beside]:
         run = _Beside(n, n + 1, x1, x2) if gaps and x2 - x1 >= GUTTER_EM * frame.em else None
     if run is not None:
         yield run
+
+
+def _across(frame: Frame, rows: list[Row], n: int, run: _Beside, margin: float) -> Row:
+    """Row `n`, if it is a line from the left margin over the white strip: the text has the whole width there."""
+    row = rows[n] if 0 <= n < len(rows) else []
+    box = frame.boxes[row[0]] if len(row) == 1 else None
+    return row if box is not None and box[0] < margin + OVERHANG_EM * frame.em and box[2] > run.x2 else []
 
 
 def _flows(frame: Frame, above: Row, side: Row, below: Row) -> int:

@@ -42,7 +42,13 @@ class _Band:
 
 
 def around_gutter(frame: Frame, lines: Row, x: float) -> list[Row]:
-    """The parts that the gutter at `x` makes of the lines, in reading order."""
+    """The parts that a gutter makes of the lines, in reading order.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines.
+        x: the place of the gutter.
+    """
     shared = _shared_by_both(frame, lines, x) | _headline_words(frame, lines, x)
     shared |= _level_with_across(frame, [i for i in lines if i not in shared], x)
     sides = {i: 0 if i in shared else side_of(frame, i, x) for i in lines}

@@ -6,12 +6,23 @@ there the rows go on across it. Each column is cut again. Every line that is giv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from .asides import around_aside, beside_headings
 from .bands import around_gutter
-from .evidence import ALIGNED_SHARE, aligned_share, are_apart_though_level, in_margin, side_of, white_strips
+from .centred import are_centred_rows
+from .evidence import (
+    ALIGNED_SHARE,
+    WhiteStrip,
+    aligned_share,
+    are_apart_though_level,
+    are_names_and_values,
+    in_margin,
+    side_of,
+    white_strips,
+)
 from .lines import Frame, Row
 
 __all__ = ["Strip", "columns_of"]
@@ -37,17 +48,25 @@ class Strip:
 
 
 def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) -> list[Row]:
-    """`lines` (sorted by middle) as regions without gutters, in reading order. Adds gutters to `strips`."""
+    """The lines as regions without gutters, in reading order.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines, sorted by their middles.
+        strips: the gutters of the page; those that are found are added.
+        depth: cuts around these lines.
+    """
     if len(lines) < 4 or depth == MAX_DEPTH:
         return [lines]
-    parts = beside_headings(frame, lines)
+    white = white_strips(frame, lines)
+    if _is_centred_table(frame, lines, white):
+        return [lines]
+    parts = beside_headings(frame, lines, white) or around_aside(frame, lines)
     if parts is None:
-        strip = _gutter(frame, lines)
+        strip = _gutter(frame, lines, white)
         if strip is not None:
             strips.append(strip)
             parts = around_gutter(frame, lines, (strip.x1 + strip.x2) / 2)
-        else:
-            parts = around_aside(frame, lines)
     if parts is not None:
         return [region for part in parts for region in columns_of(frame, part, strips, depth + 1)]
     parts = _between_gaps(frame, lines)
@@ -59,9 +78,20 @@ def columns_of(frame: Frame, lines: Row, strips: list[Strip], depth: int = 0) ->
     return [region for found in regions for region in found]
 
 
-def _gutter(frame: Frame, lines: Row) -> Strip | None:
+def _is_centred_table(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> bool:
+    """Whether the white strips stand between cells that are centred in their rows."""
+    places = sorted((left + right) / 2 for left, right, crossing in white if crossing == white[0][2])
+    columns: list[Row] = [[] for _ in range(len(places) + 1)]
+    for i in lines:
+        sides = [side_of(frame, i, x) for x in places]
+        if 0 not in sides:
+            columns[sides.count(1)].append(i)
+    return are_centred_rows(frame, columns)
+
+
+def _gutter(frame: Frame, lines: Row, white: Sequence[WhiteStrip]) -> Strip | None:
     """The strip that divides `lines` into columns best, if one does."""
-    for left, right, _ in white_strips(frame, lines):
+    for left, right, _ in white:
         if _divides(frame, lines, (left + right) / 2):
             box = frame.union(lines)
             return Strip(left, right, box[1], box[3])
@@ -81,6 +111,8 @@ def _divides(frame: Frame, lines: Row, x: float) -> bool:
     if min(a[3], b[3]) - max(a[1], b[1]) < 2 * frame.em:
         return False  # one stands above the other
     if min(a[2] - a[0], b[2] - b[0]) < COLUMN_EM * frame.em:
+        return False
+    if are_names_and_values(frame, left, right):
         return False
     aligned = aligned_share(frame, left, right)
     return aligned < ALIGNED_SHARE or are_apart_though_level(frame, left, right, aligned)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from .lines import ENDS, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
+from .lines import ENDS, FIGURE, NO_SPACES, PROSE_CHARS, ROW_SHIFT, Frame, Row
 
 __all__ = [
+    "WhiteStrip",
     "aligned_share",
     "are_apart_though_level",
+    "are_names_and_values",
     "blocks_of",
     "goes_on",
     "in_margin",
@@ -39,6 +41,8 @@ NARROW_CHARS: Final = 18  # least length of the middle line of prose in a column
 FULL_SHARE: Final = 0.85  # of the column is filled by the usual row, when it is prose in pieces
 ALIGNED_SHARE: Final = 0.4  # of the lines have a partner in the same row beyond the gutter: a table
 LEVEL_SHARE: Final = 0.9  # so many have one: rows, if none of them begins within a sentence and they are uneven
+VALUES: Final = 0.6  # of the lines on one side of a table are figures …
+NAMES: Final = 0.2  # … and so many at most on the side of their names
 HEADING_LINES: Final = 24  # so many lines may stand above the names of columns and in them
 ENTRY_LINES: Final = 6  # least length of two columns of an index
 ENTRY_SHARE: Final = 0.7  # of their lines begin with a letter and end with a number
@@ -48,6 +52,7 @@ WITHIN_SHARE: Final = 0.5  # of the lines of prose beside a list begin within a 
 EVEN_LENGTH: Final = 0.75  # of the longest line of a column …
 EVEN_SHARE: Final = 0.85  # … have so many of its lines, as lines of prose do and names of values do not
 DIVIDED_SHARE: Final = 0.1  # of the lines of narrow prose end within a word
+DASHES: Final = ("-", "–", "—", "−")
 DIVIDING: Final = ("-", "\u2010", "\u00ad")
 MARGIN_SHARE: Final = 0.45  # of the text's width: notes that are wider are no notes
 MARGIN_SCALE: Final = 0.87  # of the size of the text: notes are set smaller
@@ -55,8 +60,12 @@ NOTE_CHARS: Final = 6  # least length of the middle line of notes in a margin; s
 SIDE_GAP_EM: Final = 0.4  # more than the usual white between lines parts two of those paragraphs
 
 
-def white_strips(frame: Frame, lines: Row) -> Iterator[tuple[float, float, int]]:
-    """White strips from `x1` to `x2`, and how many lines cross each; the best first."""
+WhiteStrip = tuple[float, float, int]
+"""White from one x to another, and how many lines cross it."""
+
+
+def white_strips(frame: Frame, lines: Row) -> list[WhiteStrip]:
+    """The white strips that the fewest lines cross, the best first."""
     starts = sorted(frame.boxes[i][0] for i in lines)
     ends = sorted(frame.boxes[i][2] for i in lines)
     found = []
@@ -66,11 +75,17 @@ def white_strips(frame: Frame, lines: Row) -> Iterator[tuple[float, float, int]]
         crossing = bisect_right(starts, left) - bisect_right(ends, left)
         if crossing <= CROSSING_SHARE * len(lines):
             found.append((crossing, left - right, left, right))
-    return ((left, right, crossing) for crossing, _, left, right in sorted(found)[:8])
+    return [(left, right, crossing) for crossing, _, left, right in sorted(found)[:8]]
 
 
 def side_of(frame: Frame, index: int, x: float) -> int:
-    """-1: left of `x`, 1: right of it, 0: across."""
+    """The side of a gutter on which a line is: -1 left, 1 right, 0 across.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        index: the index of the line.
+        x: the place of a gutter.
+    """
     x1, _, x2, _ = frame.boxes[index]
     beyond, before = x2 - x, x - x1
     if min(beyond, before) >= OVERHANG_EM * frame.em:
@@ -98,6 +113,20 @@ def are_apart_though_level(frame: Frame, left: Row, right: Row, aligned: float) 
     if aligned < LEVEL_SHARE:
         return True
     return (_runs_on(frame, left) and _runs_on(frame, right)) or (_is_even(frame, left) and _is_even(frame, right))
+
+
+def are_names_and_values(frame: Frame, left: Row, right: Row) -> bool:
+    """Whether one side is figures and the other one their names: rows of a table, though many names have no value."""
+    for names, values in ((left, right), (right, left)):
+        if _figure_share(frame, values) >= VALUES and _figure_share(frame, names) <= NAMES:
+            return median(frame.lengths[i] for i in names) < PROSE_CHARS
+    return False
+
+
+def _figure_share(frame: Frame, lines: Row) -> float:
+    """How many of the lines are figures, or the dash that stands for none."""
+    texts = [frame.lines[i].text.strip() for i in lines]
+    return sum(text in DASHES or FIGURE.fullmatch(text) is not None for text in texts) / len(texts)
 
 
 def _divides_words(frame: Frame, lines: Row) -> bool:
@@ -182,7 +211,13 @@ def in_margin(frame: Frame, notes: Row, text: Row) -> bool:
 
 
 def is_prose(frame: Frame, lines: Row, width: float) -> bool:
-    """Whether the lines are running text, in one column of that width or in several narrower ones."""
+    """Whether the lines are running text, in one column of a width or in several narrower ones.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines.
+        width: the width of their column.
+    """
     length = median(frame.lengths[i] for i in lines)
     fill = median((frame.boxes[i][2] - frame.boxes[i][0]) / max(width, 1.0) for i in lines)
     return length >= PROSE_CHARS or (fill >= PROSE_FILL and length >= NARROW_CHARS)
@@ -223,7 +258,13 @@ def level_share(frame: Frame, lines: Row, others: Row) -> float:
 
 
 def blocks_of(frame: Frame, lines: Iterable[int], gap: float) -> list[Row]:
-    """Lines parted where there is more white than `gap` ems from side to side."""
+    """The lines in groups, divided where there is more white than `gap` from side to side.
+
+    Args:
+        frame: the page as a frame: its lines, and the usual size of its type.
+        lines: the indices of the lines.
+        gap: ems of white.
+    """
     blocks: list[Row] = []
     bottom = -math.inf
     for i in sorted(lines, key=lambda i: frame.boxes[i][1]):

@@ -1,8 +1,8 @@
 """Lines of text go into the cells that rules draw around them, on a PDF page and in a picture alike.
 
 Where rules cross they make a grid; cells between which no border is drawn are one. Every line is in exactly one
-element, and what lies in no grid is arranged as `order.py` does it, with each table in the place of one line.
-Pure Python. Rules and lines are in one frame, in which text runs to the right (or to the left).
+element. `order.py` arranges the lines that lie in no grid, with each table in the place of one line. Pure Python. Rules
+and lines are in one frame, in which text runs to the right (or to the left).
 """
 
 from __future__ import annotations

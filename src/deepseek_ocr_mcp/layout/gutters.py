@@ -29,12 +29,14 @@ CELL_GAP_EM: Final = 2.5  # a gap in a line that is wider parts cells, gutter or
 SIZE_SHARE: Final = 0.75  # of the type's size is a line high at least; detectors draw large type too low
 SQUARE_EM: Final = 0.8  # least white between Chinese characters, beyond their squares, that suggests a gutter
 ROWS_ALIKE: Final = 3  # so many rows above and below a line have a gap where it has one: cells of a table
+BESIDE_LINES: Final = 2  # so many lines near a gap end and begin at it, and none runs through
 ALIKE_EM: Final = 0.5  # least width of the white that they share
 ALIKE_REACH: Final = 6.0  # ems up and down from a line to those
 NEAREST: Final = 100  # lines up and down that are looked at, at most: bounds the time
 ALIKE_SIDE: Final = 6.0  # ems from its gap to the cells on its sides
 ALONG: Final = 0.5  # of the height of a line a rule runs along to cut it …
-BEYOND: Final = 0.2  # … and goes on above or below it, as the stem of a letter does not
+BEYOND: Final = 0.2  # … and goes on above or below it, as few letters do
+RULE_LONG: Final = 1.2  # of the height of a line is a rule at least; the stem of a large "g" is .97
 FIGURE_BEFORE: Final = re.compile(r"(?:^|\s)[-+(]?[\d.,'’%/]*\d[%)]?$")
 FIGURE_AFTER: Final = re.compile(r"[-+(]?\d[\d.,'’%/]*\)?(?:\s|$)")
 
@@ -63,8 +65,8 @@ Gaps = list[list[_Gap]]
 def split_at_gutters(lines: Sequence[TextLine], rules: Sequence[Box] = ()) -> list[Piece]:
     """The lines, cut where a detector has joined text across a gutter or cells of a table.
 
-    A gap inside a line is a cut if it is wide, if a gutter of the page runs through it, or if the lines above
-    and below have one at the same place. Lines without character centres stay whole.
+    A line is cut at a gap if the gap is wide, if a gutter of the page runs through it, or if the lines above and below
+    have a gap there. Lines without character centres stay whole.
 
     Args:
         rules: the boxes of lines that are drawn. An upright one of a grid that runs along a line cuts it.
@@ -107,7 +109,8 @@ def _at_rules(lines: Sequence[TextLine], upright: Sequence[Rule]) -> list[list[i
             centres = [x1 + centre * (x2 - x1) for centre in line.centres]
             for x, top, bottom in upright[bisect_right(places, x1) : bisect_left(places, x2)]:
                 along = min(bottom, y2) - max(top, y1) >= ALONG * (y2 - y1)
-                if along and max(y1 - top, bottom - y2) >= BEYOND * (y2 - y1):
+                is_long = bottom - top >= RULE_LONG * (y2 - y1)
+                if along and is_long and max(y1 - top, bottom - y2) >= BEYOND * (y2 - y1):
                     cuts.add(bisect_left(centres, x))
         found.append(sorted(cuts - {0, len(line.text)}))
     return found
@@ -184,6 +187,7 @@ class _RowsAround:
         first = max(at - NEAREST, bisect_left(self._middles, y - ALIKE_REACH * em))
         stop = min(at + NEAREST, bisect_right(self._middles, y + ALIKE_REACH * em))
         support, against = 0, 0
+        beside = {-1: 0, 1: 0}
         sides: dict[int, set[int]] = {}
         for i in self._order[first:stop]:
             row = round((frame.middles[i] - y) / em)
@@ -195,8 +199,12 @@ class _RowsAround:
                 support += any(other.stands_out for other in alike)
                 against += not alike
             elif gap.x1 - ALIKE_SIDE * em <= x2 <= gap.x2 or gap.x1 <= x1 <= gap.x2 + ALIKE_SIDE * em:
-                sides.setdefault(row, set()).add(1 if x1 >= gap.x1 else -1)
+                side = 1 if x1 >= gap.x1 else -1
+                sides.setdefault(row, set()).add(side)
+                beside[side] += 1
         support += sum(len(found) == 2 for found in sides.values())
+        if not against and gap.stands_out and min(beside.values()) >= BESIDE_LINES:
+            return True  # cells of several lines need not be level
         return support >= ROWS_ALIKE and support > 2 * against
 
 

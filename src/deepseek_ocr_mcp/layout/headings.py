@@ -137,7 +137,12 @@ class Headings:
         frame = self._frame
         text = row_text(frame.lines, context.rows[at:stop])
         item = LIST_ITEM.match(text)
-        if stop - at > BLOCK_ROWS or len(text) > TITLE_CHARS or (item and item["bullet"]) or _begins_low(text):
+        if (
+            stop - at > BLOCK_ROWS
+            or len(text) > TITLE_CHARS
+            or (item and (item["bullet"] or item["verdict"]))
+            or _begins_low(text)
+        ):
             return False
         if text.endswith(ENDS) and len(text.split()) >= SENTENCE_WORDS:
             return False  # a quotation in large type

@@ -35,13 +35,14 @@ third is headings is rare. Too high, and pages of bold text become headings."""
 LIST_ITEM: Final = re.compile(
     r"""(?:
       (?P<tick>\[[ xX]\]|[☐☑☒])\s*
-    | (?P<bullet>[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒·](?!·)|\*(?!\*)|[-–—](?=\s))\s*
+    | (?P<bullet>[•●▪◦‣∙○■□►➢➤❖❏❐❑❒·](?!·)|\*(?!\*)|[-–—](?=\s))\s*
+    | (?P<verdict>[✓✔✕✖✗✘])\s*
     | (?P<number>\(?\d{1,2}[.)])\s+
     )(?=\S)""",
     re.VERBOSE,
 )
-"""What begins an item of a list: a box to tick, a bullet, a number. A row of stars or dots is none."""
-LIST_MARK: Final = re.compile(r"\[[ xX]\]|[☐☑☒]|[•●▪◦‣∙○■□►➢➤❖✓✔✗❑❒*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
+"""What begins an item of a list: a box to tick, a bullet, a tick, a cross, a number. A row of stars or dots is none."""
+LIST_MARK: Final = re.compile(r"\[[ xX]\]|[☐☑☒]|[•●▪◦‣∙○■□►➢➤❖❏❐❑❒✓✔✕✖✗✘*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
 ENDS: Final = (*".!?:;…。！？：；", '."', ".”", ".)")
 """How the last line of a sentence ends."""
 FIGURE: Final = re.compile(r"[-+(−]?\d[\d.,:'’%/ ]*\)?")

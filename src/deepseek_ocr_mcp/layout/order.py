@@ -4,7 +4,7 @@ Every line that is given comes back exactly once: the order is a permutation of 
 always give the same order. Pure Python; time grows as n log n for n lines.
 
 `columns.py` finds the columns, `tables.py` the tables in each of them, `paragraphs.py` the rest. Where a page has
-lines set from top to bottom among lines that run from side to side, each group of them is a block of its own.
+vertical lines among level lines, each group of vertical lines is a block of its own.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from .evidence import goes_on
 from .lines import ENDS, FIGURE, LIST_ITEM, LIST_MARK, Box, Element, Frame, Kind, Row, row_text
 
 __all__ = ["paragraphs_of"]
@@ -94,10 +95,18 @@ class _ColumnRows:
             return False
         if box[1] - above[3] > self.usual + PARAGRAPH_GAP * em or self._is_item(n):
             return True
+        if self._changes_weight(n):
+            return True
         if self._is_item(start):
             return not self._hangs(start, n)
         at_margin = above[0] < self.margin + 0.5 * em
         return at_margin and above[0] + em < box[0] < self.margin + 5 * em
+
+    def _changes_weight(self, n: int) -> bool:
+        """Whether bold type ends or begins with row `n`, and no sentence goes on into it."""
+        above, row = ([self.frame.lines[i] for i in self.rows[k]] for k in (n - 1, n))
+        is_other = all(line.bold for line in above) != all(line.bold for line in row)
+        return is_other and goes_on(above[-1].text, row[0].text) < 1
 
     def _is_item(self, n: int) -> bool:
         return LIST_ITEM.match(row_text(self.frame.lines, [self.rows[n]])) is not None

@@ -189,7 +189,13 @@ def angle_of(quad: Quad) -> float:
 
 
 def bounds(quad: Quad, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box in whole pixels around a rectangle on a page of that size: inside the page, and not empty."""
+    """The box in whole pixels around a rectangle: inside the page, and not empty.
+
+    Args:
+        quad: the rectangle.
+        width: of the page, pixels.
+        height: of the page, pixels.
+    """
     xs, ys = quad[::2], quad[1::2]
     x1, y1 = min(max(0, round(min(xs))), width - 1), min(max(0, round(min(ys))), height - 1)
     return x1, y1, max(x1 + 1, min(width, round(max(xs)))), max(y1 + 1, min(height, round(max(ys))))
@@ -216,7 +222,15 @@ def rectangle_around(points: Iterable[tuple[float, float]], angle: float) -> Qua
 
 
 def part_of_quad(quad: Quad, begin: float, end: float, top: float = 0.0, bottom: float = 1.0) -> Quad:
-    """A part of a rectangle: its sides as fractions of the length and of the height."""
+    """A part of a rectangle.
+
+    Args:
+        quad: the rectangle.
+        begin: fraction of the length at which the part begins.
+        end: fraction of the length at which it ends.
+        top: fraction of the height at which it begins.
+        bottom: fraction of the height at which it ends.
+    """
     x1, y1, x2, y2, _, _, x4, y4 = quad
 
     def at(along: float, down: float) -> tuple[float, float]:
@@ -252,7 +266,13 @@ def _pieces(line: TextLine) -> tuple[WordPlace, ...]:
 
 
 def part_of(line: TextLine, start: int, stop: int) -> Quad:
-    """The box around the words of a line between two characters; a word at either end is cut in proportion."""
+    """The box around the words of a line between two characters; a word at either end is cut in proportion.
+
+    Args:
+        line: the line.
+        start: the first character.
+        stop: the character behind the last one.
+    """
     quads = _quads_within(line, _pieces(line), start, stop)
     return around(quads) if quads else quad_of(line)
 

@@ -5,6 +5,7 @@ What is not clearly a table stays text. Every line that is given is in exactly o
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from .centred import centred_bands, with_centred_rows
+from .evidence import goes_on
 from .lines import FIGURE, LIST_MARK, NO_SPACES, ROW_SHIFT, Box, Frame, Row, row_text
 
 __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
@@ -21,10 +24,18 @@ __all__ = ["aligned_cells", "cells_of", "rows_of", "table_runs", "wide_tables"]
 SIDE_BY_SIDE: Final = 0.3  # of the shorter line, at most, lies above or below the other
 SAME_CELL_PITCH: Final = 1.3  # times the usual advance of a character: a space, in type of one width
 SAME_CELL_EM: Final = 0.3  # lines of a row that stand closer are one cell
+MARK_GAP_EM: Final = 4.0  # from a list mark to its item; a dash that stands farther from a figure is a cell
 CONTINUATION_EM: Final = 0.4  # rows of a table that stand closer, and closer than the others, are one
+CONTINUED_EM: Final = 0.6  # the same below the last row, where nothing but its own place tells that a line goes on
 CONTINUATION_SHARE: Final = 0.6  # of the white between the others
-CLOSE_SHARE: Final = 0.4  # of the white between the others: rows so close are one, figures in both or not
+SENTENCE_SHARE: Final = 0.9  # of that white: a name that goes on with a small letter
+CLOSE_SHARE: Final = 0.45  # of the white between the others: rows so close are one, figures in both or not
 CAPTION_SHARE: Final = 1.3  # times the usual white between rows: above the caption of a table that follows
+PART_SHARE: Final = 2.0  # times the usual white: above the heading of a table with more columns than stand above it
+MARGIN_EM: Final = 0.5  # from the edge of a region to a line that reaches it
+EVEN_SPACES: Final = 1.6  # times the narrowest space of a stretched line is its widest one, as characters' centres tell
+REACH: Final = 4  # lines above and below a run of rows that may be of its first and last cells
+BESIDE: Final = 0.3  # of the lower of two lines lies beside the other one
 IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
 ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
 LONE_GAP_EM: Final = 3.0  # most white where one of them has one cell
@@ -77,8 +88,11 @@ def cells_of(frame: Frame, row: Sequence[int]) -> list[Row]:
     """A row as cells: lines closer than a wide space are one cell, and so is a list mark with its text."""
     cells = [[row[0]]]
     for before, i in pairwise(row):
+        white = _white(frame, before, i)
         mark = before == row[0] and LIST_MARK.fullmatch(frame.lines[before].text.strip())
-        if mark or _white(frame, before, i) < max(SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch):
+        if (mark and white < MARK_GAP_EM * frame.em) or white < max(
+            SAME_CELL_EM * frame.em, SAME_CELL_PITCH * frame.pitch
+        ):
             cells[-1].append(i)
         else:
             cells.append([i])
@@ -97,21 +111,82 @@ def _white(frame: Frame, before: int, i: int) -> float:
 
 def table_runs(frame: Frame, rows: list[Row]) -> Iterator[tuple[int, int]]:
     """Ranges of rows that may be a table: most have several cells, none stands far from the next."""
-    counts = [len(cells_of(frame, row)) for row in rows]
     boxes = [frame.union(row) for row in rows]
+    counts = _cell_counts(frame, rows, boxes)
+    taken = 0
+    for start, last in _runs(frame, rows, boxes, counts):
+        stop = _continued(frame, rows, counts, start, last + 1)
+        first, taken = _with_centred_ends(frame, rows, counts, max(taken, start - REACH), (start, stop))
+        yield from _parted(frame, rows, counts, first, taken)
+
+
+def _runs(frame: Frame, rows: list[Row], boxes: list[Box], counts: list[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last row of several cells, with no more than a few rows of one cell between any two."""
     start: int | None = None
     last = 0
     for at, count in enumerate(counts):
         if start is not None and (
             at - last > IDLE_ROWS or frame.is_block(rows[at]) or _is_far(frame, boxes, counts, at)
         ):
-            yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+            yield start, last
             start = None
         if count > 1:
             start = at if start is None else start
             last = at
     if start is not None:
-        yield from _parted(frame, rows, counts, start, _continued(frame, rows, counts, start, last + 1))
+        yield start, last
+
+
+def _with_centred_ends(
+    frame: Frame, rows: list[Row], counts: list[int], least: int, run: tuple[int, int]
+) -> tuple[int, int]:
+    """The range of rows with those above and below it that are lines of centred cells of its first and last row.
+
+    Args:
+        least: the first row that is free.
+    """
+    start, stop = first, last = run
+    while first > least and counts[first - 1] == 1 and not frame.is_block(rows[first - 1]):
+        first -= 1
+    while last < min(len(rows), stop + REACH) and counts[last] == 1 and not frame.is_block(rows[last]):
+        last += 1
+    table = _in_columns(frame, rows[first:last]) if (first, last) != run else None
+    if table is None:
+        return run
+    bands = centred_bands(frame, table)
+    begin = next(a for a, b in bands if a <= start - first < b)
+    end = next(b for a, b in bands if a <= stop - 1 - first < b)
+    return first + begin, first + end
+
+
+def _cell_counts(frame: Frame, rows: list[Row], boxes: list[Box]) -> list[int]:
+    """How many cells each row has. A line of prose that is stretched to both margins is one cell."""
+    counts = [len(cells_of(frame, row)) for row in rows]
+    left, right = min((box[0] for box in boxes), default=0.0), max((box[2] for box in boxes), default=0.0)
+    slack = MARGIN_EM * frame.em
+    full = [box[0] - left <= slack and right - box[2] <= slack for box in boxes]
+    return [
+        1
+        if count > 1
+        and full[n]
+        and any(full[k] and counts[k] == 1 for k in (n - 1, n + 1) if 0 <= k < len(rows))
+        and _is_stretched(frame, rows[n])
+        else count
+        for n, count in enumerate(counts)
+    ]
+
+
+def _is_stretched(frame: Frame, row: Row) -> bool:
+    """Whether all spaces of a row are as wide, and no figure stands alone between two of them."""
+    spaces = [frame.boxes[b][0] - frame.boxes[a][2] for a, b in pairwise(row)]
+    for i in row:
+        text, centres, box = frame.lines[i].text, frame.lines[i].centres, frame.boxes[i]
+        if _is_figure(frame, i) or (" " in text and len(centres) != len(text)):
+            return False
+        steps = [(b - a) * (box[2] - box[0]) for a, b in pairwise(centres)]
+        pitch = (box[2] - box[0]) / len(text)
+        spaces += [steps[k - 1] + steps[k] - pitch for k in range(1, len(steps)) if text[k] == " "]
+    return max(spaces) <= EVEN_SPACES * min(spaces)
 
 
 def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: int) -> int:
@@ -123,16 +198,21 @@ def _continued(frame: Frame, rows: list[Row], counts: list[int], start: int, sto
     begins = [r for r in range(start + 1, stop) if counts[r] > 1]
     if len(begins) < 2:
         return stop  # two rows do not tell how far rows stand apart
-    gaps = [frame.union(rows[r])[1] - frame.union(rows[r - 1])[3] for r in begins]
-    most = min([CONTINUATION_EM * frame.em, *(CONTINUATION_SHARE * gap for gap in gaps)])
+    gaps = [_white_between(frame, rows[r - 1], rows[r]) for r in begins]
+    most = min(CONTINUED_EM * frame.em, CONTINUATION_SHARE * min(gaps))
     while stop < len(rows) and counts[stop] == 1 and not frame.is_block(rows[stop]):
         box = frame.union(rows[stop])
-        if box[1] - frame.union(rows[stop - 1])[3] > most:
+        if _white_between(frame, rows[stop - 1], rows[stop]) > most:
             break
         if not any(abs(left - box[0]) <= CONTINUATION_EM * frame.em for left in lefts):
             break
         stop += 1
     return stop
+
+
+def _white_between(frame: Frame, above: Row, below: Row) -> float:
+    """The white between two rows, as the middles of their lines tell it: edges differ with the letters of a line."""
+    return min(frame.middles[i] for i in below) - max(frame.middles[i] for i in above) - frame.em
 
 
 def wide_tables(frame: Frame, lines: Row) -> Iterator[list[Row]]:
@@ -192,9 +272,13 @@ def _parted(frame: Frame, rows: list[Row], counts: list[int], start: int, stop: 
             continue
         lone = r - 1 if counts[r - 1] == 1 else r
         texts = [row_text(frame.lines, [cell]) for cell in cells_of(frame, rows[r])]
-        far = gaps[lone - start - 1] > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        gap = gaps[lone - start - 1]
+        far = gap > CAPTION_SHARE * max(usual, 0.2 * frame.em)
+        wider = gap > PART_SHARE * max(usual, 0.5 * frame.em) and counts[r] > max(counts[first:r], default=0)
         if lone > first and (
-            texts == heading or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+            texts == heading
+            or (lone < r and far and _names_columns(texts) and _names_columns(heading))
+            or (lone == r and wider and _names_columns(texts) and _enough(counts[r:stop]))
         ):
             if _enough(counts[first:lone]):
                 yield first, lone
@@ -217,6 +301,19 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
     """The cells of the rows by column, or None where they do not stand under each other, or lead to pages."""
     if sum(any(LEADS.search(frame.lines[i].text) for i in row) for row in rows) >= LEADING_SHARE * len(rows):
         return None
+    table = _in_columns(frame, rows)
+    if table is None:
+        return None
+    table = with_centred_rows(frame, _merge_columns(frame, table))
+    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
+    if sum(count >= max(2, USED_SHARE * len(table)) for count in used) < 2:
+        return None
+    merged = _merge_continuations(frame, table)
+    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+
+
+def _in_columns(frame: Frame, rows: list[Row]) -> Cells | None:
+    """The cells of the rows by column; None where there is one column."""
     cells = [(r, cell, frame.union(cell)) for r, row in enumerate(rows) for cell in cells_of(frame, row)]
     columns = _columns(cells)
     if len(columns) < 2:
@@ -229,12 +326,7 @@ def aligned_cells(frame: Frame, rows: list[Row]) -> tuple[tuple[tuple[int, ...],
                 table[r][_touched(columns, frame.boxes[i])[0]].append(i)
         else:
             table[r][touched[0]] += cell
-    table = _merge_columns(table)
-    used = [sum(bool(row[c]) for row in table) for c in range(len(table[0]))]
-    if sum(count >= max(2, USED_SHARE * len(rows)) for count in used) < 2:
-        return None
-    merged = _merge_continuations(frame, table)
-    return tuple(tuple(tuple(cell) for cell in row) for row in merged)
+    return table
 
 
 def _touched(columns: list[tuple[float, float]], box: Box) -> list[int]:
@@ -263,18 +355,33 @@ def _columns(cells: list[tuple[int, Row, Box]]) -> list[tuple[float, float]]:
     return sorted((x1, x2) for x1, x2, _ in columns)
 
 
-def _merge_columns(table: Cells) -> Cells:
+def _merge_columns(frame: Frame, table: Cells) -> Cells:
     """A column without a heading whose cells only fill what its neighbour leaves empty is one with it."""
     width = len(table[0])
     c = 0
     while c < width - 1 and 2 * sum(map(bool, table[0])) > width:
         pairs = [(row[c], row[c + 1]) for row in table]
-        if len(table) > 2 and not all(pairs[0]) and not any(a and b for a, b in pairs):
+        if len(table) > 2 and not all(pairs[0]) and not _are_beside(frame, pairs):
             table = [[*row[:c], row[c] + row[c + 1], *row[c + 2 :]] for row in table]
             width -= 1
         else:
             c += 1
     return table
+
+
+def _are_beside(frame: Frame, pairs: list[tuple[Row, Row]]) -> bool:
+    """Whether a line of one column stands beside one of the other, level or not."""
+    last: list[tuple[float, float]] = [(-math.inf, 0.0), (-math.inf, 0.0)]  # the bottom and the height of each column's
+    for pair in pairs:
+        for side, cell in enumerate(pair):
+            if not cell:
+                continue
+            _, top, _, bottom = frame.union(cell)
+            other, height = last[not side]
+            if other - top > BESIDE * min(bottom - top, height):
+                return True
+            last[side] = (bottom, bottom - top)
+    return False
 
 
 def _merge_continuations(frame: Frame, table: Cells) -> Cells:
@@ -290,16 +397,25 @@ def _merge_continuations(frame: Frame, table: Cells) -> Cells:
     close = min(max(CONTINUATION_EM * frame.em, CLOSE_SHARE * usual), CONTINUATION_SHARE * usual)
     merged, head = [table[0]], 0
     for n, row in enumerate(table[1:], start=1):
-        goes_on = gaps[n - 1] <= close and not (full[n - 1] and full[n])
-        if goes_on and _both_count(frame, merged[-1], row):
+        most = SENTENCE_SHARE * usual if _is_one_sentence(frame, merged[-1], row) else close
+        is_one = gaps[n - 1] <= most and not (full[n - 1] and full[n])
+        if is_one and _both_count(frame, merged[-1], row):
             # Two entries, unless the rows are clearly in groups.
-            goes_on = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
-        if goes_on:
+            is_one = gaps[n - 1] <= CLOSE_SHARE * usual and filled[n] < filled[head] and usual >= frame.em
+        if is_one:
             merged[-1] = [above + below for above, below in zip(merged[-1], row, strict=True)]
         else:
             merged.append(row)
             head = n
     return merged
+
+
+def _is_one_sentence(frame: Frame, above: list[Row], below: list[Row]) -> bool:
+    """Whether a name without values goes on with a small letter in the row below: "Trade and other" "receivables"."""
+    [name, *values] = above
+    if not name or any(values) or not below[0]:
+        return False
+    return goes_on(frame.lines[name[-1]].text, frame.lines[below[0][0]].text) == 1
 
 
 def _both_count(frame: Frame, above: list[Row], below: list[Row]) -> bool:

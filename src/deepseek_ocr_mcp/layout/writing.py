@@ -32,6 +32,8 @@ ADDRESS_REST: Final = re.compile(
 )
 COMMON_HOSTS: Final = re.compile(r"(?:com|org|net|edu|gov|info|co|de|uk|fr|it|es|nl|eu|ch|at|jp|cn|in|io)\b")
 DOTS: Final = re.compile(r"\s*(?:(?:[.·_]\s?){5,}|(?:…[\s.,]*){2,}|(?:[.…·]{2,}|…)[\s.,…·]*(?=\d+\s*$))\s*")
+FILLED: Final = "●■"
+EMPTY: Final = "○□❏❐❑❒"
 SQUARE_CHARS: Final = 20  # the least reading length of a line of Chinese that goes on; shorter are entries of a list
 SHORT_OF_MARGIN: Final = 0.5  # em: a word that would have ended so near the margin had no room
 
@@ -65,7 +67,13 @@ def _apart(written: Iterable[tuple[Element, str]]) -> str:
 
 
 def rows_around(lines: Sequence[TextLine], elements: Sequence[Element], groups: Sequence[Sequence[int]]) -> str:
-    """Plain text: for each group of lines the rows of the page that they stand in, whole; each row once."""
+    """The rows of a page that hold these groups of lines, as plain text. Rows are whole, and each comes once.
+
+    Args:
+        lines: the lines of the page.
+        elements: the elements of the page, in reading order.
+        groups: for each hit the indices of its lines.
+    """
     place = {
         i: (n, r)
         for n, element in enumerate(elements)
@@ -86,7 +94,9 @@ def to_markdown(lines: Sequence[TextLine], elements: Sequence[Element] | None = 
     """Markdown: titles as headings, tables as pipe tables, lines of a paragraph joined, hyphens healed."""
     frame = Frame.of(lines)
     texts = [(element, _plain(frame, element)) for element in (arrange(lines) if elements is None else elements)]
-    written = ((element, _markdown(frame, element, text)) for element, text in _joined_paragraphs(texts))
+    joined = _joined_paragraphs(texts)
+    choices = _choices(frame, joined)
+    written = ((element, _markdown(frame, element, text, choices)) for element, text in joined)
     return _apart((element, chunk) for element, chunk in written if chunk.strip())
 
 
@@ -106,8 +116,25 @@ def _joined_paragraphs(texts: list[tuple[Element, str]]) -> list[tuple[Element, 
     return joined
 
 
-def _markdown(frame: Frame, element: Element, text: str) -> str:
-    """An element with its marks."""
+def _choices(frame: Frame, texts: Iterable[tuple[Element, str]]) -> str:
+    """The signs that tell which items of a list are chosen: filled ones and empty ones under each other.
+
+    Items at another indent have another bullet, filled or empty, and say nothing by it.
+    """
+    signs: dict[str, list[float]] = {sign: [] for sign in FILLED + EMPTY}
+    for element, text in texts:
+        if element.kind == "list" and text[:1] in signs:
+            signs[text[0]].append(frame.boxes[next(iter(element.lines))][0])
+    return "".join(
+        filled + empty
+        for filled in FILLED
+        for empty in EMPTY
+        if any(abs(x - y) < frame.em for x in signs[filled] for y in signs[empty])
+    )
+
+
+def _markdown(frame: Frame, element: Element, text: str, choices: str) -> str:
+    """An element with its marks; `choices` are signs of list items that stay in the text (see `_choices`)."""
     if element.kind == "table":
         return _table_text(frame, element)
     if element.kind == "code":
@@ -117,7 +144,9 @@ def _markdown(frame: Frame, element: Element, text: str) -> str:
     if element.kind == "list" and (mark := LIST_ITEM.match(text)):
         # A star, because no page prints it before a box: it is markup, as a dash need not be.
         sign = mark["number"] or ("-" if not mark["tick"] else "* [ ]" if mark["tick"] in "[ ]☐" else "* [x]")
-        return f"{sign} {escape_block(text[mark.end() :])}"
+        # A tick or a cross says more than that an item begins.
+        begin = mark.start() if mark["verdict"] or text[:1] in choices else mark.end()
+        return f"{sign} {escape_block(text[begin:])}"
     return escape_block(text)
 
 

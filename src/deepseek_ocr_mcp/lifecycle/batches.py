@@ -5,8 +5,8 @@
   several requests that the engine refused: no request fails for the page of another.
 - A caller that goes away takes its own pages out of the batch. The batch is cancelled when no caller is left in it.
 - Pages join a batch that is being read where its engine says that one of them can begin at once. Only the next part in
-  line joins; where it may not, none does, and the batch ends soon. So a stream of requests keeps neither another mode
-  nor a move of the model waiting for longer than the pages take that are in the batch.
+  line joins; where it may not, none does, and the batch ends soon. So neither another mode nor a move of the model
+  waits longer than the pages take that are in the batch.
 - A caller gets its pages when the last of them is read, whatever else is in the batch. Pages that are read stay read,
   even if the worker is lost over the others.
 """
@@ -28,7 +28,7 @@ from ..logs import serve_now, serving
 from ..observer import Observer
 from ..worker.client import OnFrame, OnProgress, WorkerDied, describe_exit
 from .base import PagesRead
-from .line import Part, WaitingLine
+from .line import RequestPart, WaitingLine
 
 __all__ = ["Batches", "PageReader", "crashed"]
 
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 READ_ATTEMPTS: Final = 2  # the first attempt, and one in a fresh worker
 MOST_PAGES: Final = 256
-"""No part joins a batch that has so many pages: both processes remember them until its end. Thirty-two pages side by
-side are a twentieth of the steps that such a batch takes, and only they are left when it comes to its end."""
+"""No part joins a batch that has so many pages: both processes remember them until its end. When such a batch comes to
+its end, only its last 32 pages are left: a twentieth of its steps."""
 
 
 class PageReader(Protocol):
@@ -84,14 +84,14 @@ class PageReader(Protocol):
 class _Flight:
     """A batch that is being read: its parts, and the places of their pages."""
 
-    first: Part
-    parts: list[Part] = field(default_factory=list)
-    """Those with pages that are not read yet."""
-    sent: list[tuple[Part, int]] = field(default_factory=list)
+    first: RequestPart
+    parts: list[RequestPart] = field(default_factory=list)
+    """The parts with pages that are not read yet."""
+    sent: list[tuple[RequestPart, int]] = field(default_factory=list)
     """Each page of the batch, in its order: its part, and its place there."""
     room: int = 0
     """The pages, counted from the first of the batch, that the engine can have begun by now; 0: none may join."""
-    left: set[Part] = field(default_factory=set)
+    left: set[RequestPart] = field(default_factory=set)
     """Parts whose callers went away."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     is_fed: bool = False
@@ -104,14 +104,14 @@ class _Flight:
         """The ids of the requests that wait for pages of this batch."""
         return [part.request for part in self.parts]
 
-    def enter(self, part: Part, device: str) -> list[dict[str, Any]]:
+    def enter(self, part: RequestPart, device: str) -> list[dict[str, Any]]:
         """Take in the unread pages of a part. Returns their fields."""
         part.started, part.device = anyio.current_time(), device
         self.parts.append(part)
         self.sent += [(part, place) for place in part.unread]
         return [asdict(part.pages[place]) for place in part.unread]
 
-    def may_join(self, part: Part) -> bool:
+    def may_join(self, part: RequestPart) -> bool:
         """Whether a part may be read with those that are here, and one of its pages can begin at once."""
         return (
             len(self.sent) < min(self.room, MOST_PAGES)
@@ -121,7 +121,7 @@ class _Flight:
             and (not part.background() or all(mate.background() for mate in self.parts))
         )
 
-    def places(self, part: Part) -> list[int]:
+    def places(self, part: RequestPart) -> list[int]:
         """The numbers in the batch that this part's pages have."""
         return [number for number, (owner, _) in enumerate(self.sent) if owner is part]
 
@@ -140,7 +140,7 @@ class _Flight:
         for part in self.parts:
             part.tell(done if shares is None else self._share(part, shares), message)
 
-    def _share(self, part: Part, shares: Mapping[int, float]) -> float:
+    def _share(self, part: RequestPart, shares: Mapping[int, float]) -> float:
         """The share of a part that is read, from 0 to 1."""
         begun = (shares.get(number, 0.0) for number in self.places(part) if self.sent[number][1] not in part.found)
         return (len(part.found) + sum(begun)) / len(part.pages)
@@ -200,7 +200,7 @@ class Batches:
     def __repr__(self) -> str:
         return f"<Batches {len(self._line)} in line, {self.served} pages served>"
 
-    async def read(self, part: Part, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> PagesRead:
+    async def read(self, part: RequestPart, on_progress: OnProgress | None, tasks: anyio.abc.TaskGroup) -> PagesRead:
         """Read the pages of a part; see `ModelManager.read`.
 
         Args:
@@ -239,7 +239,7 @@ class Batches:
             part.result, self._reader.engine.name, self._reader.model, part.device, queued_s, load_s, infer_s
         )
 
-    def may_join(self, part: Part) -> bool:
+    def may_join(self, part: RequestPart) -> bool:
         """Whether a part that asked now would join the batch that is being read, before any other."""
         return self._batch is not None and not self._line and self._takes_more(self._batch, part)
 
@@ -249,12 +249,12 @@ class Batches:
         batch = self._batch
         return batch is not None and (batch.is_fed or any(self._takes_more(batch, part) for part in self._line))
 
-    def _takes_more(self, batch: _Flight, part: Part) -> bool:
+    def _takes_more(self, batch: _Flight, part: RequestPart) -> bool:
         """Whether a part may join a batch. None joins while a task waits for the lock: it moves the model, and has
         waited for its turn like a batch."""
         return batch is self._batch and not self._reader.lock.statistics().tasks_waiting and batch.may_join(part)
 
-    def _step_out(self, part: Part, tasks: anyio.abc.TaskGroup) -> None:
+    def _step_out(self, part: RequestPart, tasks: anyio.abc.TaskGroup) -> None:
         """Take out the pages of a part whose caller went away."""
         batch = self._batch
         if self._line.leave(part) or batch is None or part not in batch.parts:
@@ -280,7 +280,7 @@ class Batches:
             for part in self._line.take_all():  # parts are left only if the server closes
                 part.fail(closing())
 
-    async def _read_batch(self, parts: list[Part]) -> None:
+    async def _read_batch(self, parts: list[RequestPart]) -> None:
         """Read the pages of these parts, and of those that join them. Caller holds the lock. Afterwards every part has
         its answer or was sent back."""
         if not parts:

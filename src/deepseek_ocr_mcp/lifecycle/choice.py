@@ -84,8 +84,8 @@ def next_to_wake(
     """The index of the card to bring up for the pages that wait; None if no further card is needed.
 
     Cards that have not failed come first; among them, cards whose weights are in host memory, and then the card with
-    the most free memory. A card that is passed over for a while is tried earlier only for pages that no other card can
-    read, and once for each of these pages.
+    the most free memory. A card that failed is passed over for a while. It is tried earlier only for pages that no
+    other card can read, once for each page.
 
     Args:
         cards: all cards.

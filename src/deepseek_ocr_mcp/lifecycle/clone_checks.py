@@ -38,7 +38,7 @@ class CloneCommand:
     """A program of the clone."""
 
     name: str
-    """Of its check."""
+    """The name of its check."""
     arguments: tuple[str, ...]
     """For Python, in the clone."""
     bound_s: float
@@ -98,7 +98,7 @@ async def _run(command: CloneCommand, clone: Path) -> Check:
     output, status = b"", None
     async with _started([sys.executable, *command.arguments], clone) as process:
         assert process.stdout is not None
-        with anyio.move_on_after(command.bound_s):  # not around the start: asyncio leaves pipes open where that is cut
+        with anyio.move_on_after(command.bound_s):
             async for piece in process.stdout:
                 output = (output + piece)[-KEPT_BYTES:]
             status = await process.wait()
@@ -118,10 +118,11 @@ async def _run(command: CloneCommand, clone: Path) -> Check:
 @contextlib.asynccontextmanager
 async def _started(arguments: Sequence[str], folder: Path) -> AsyncIterator[anyio.abc.Process]:
     """A process that ends with the block, and its children with it."""
-    process = await anyio.open_process(
-        arguments, cwd=folder, env=child_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
+    with anyio.CancelScope(shield=True):  # where a start is cut, asyncio ends the process, but not its children
+        process = await anyio.open_process(
+            arguments, cwd=folder, env=child_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
     try:
         yield process
     finally:

@@ -119,7 +119,7 @@ class Idleness:
         """Wake the task that watches."""
         self._news.set()
 
-    def forget_news(self) -> None:
+    def begin_listening(self) -> None:
         """Count events from now on as news. Called before the watching task looks at the policy."""
         self._news = anyio.Event()
 

@@ -4,8 +4,8 @@ Pages that a caller waits for come before pages that are read ahead. Among equal
 ago comes first, and the requests of one client keep their order. So neither a long document nor a client with many
 requests makes another client wait for more than one batch.
 
-`WaitingLine` only orders. A caller waits on its `Part`, which takes times from the clock of the event loop and limits
-the pace of progress. So both need a running event loop; in tests its clock is virtual.
+`WaitingLine` only orders. A caller waits on its `RequestPart`, which takes times from the clock of the event loop and
+limits the pace of progress. So both need a running event loop; in tests its clock is virtual.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..logs import request_id
 from ..worker.client import OnProgress
 from ..worker.protocol import PROGRESS_EVERY_S
 
-__all__ = ["Part", "WaitingLine"]
+__all__ = ["RequestPart", "WaitingLine"]
 
 
 @dataclass(slots=True, eq=False)
-class Part:
-    """Some pages of one request, which waits for them."""
+class RequestPart:
+    """A part of a request: the pages that it waits for at once."""
 
     pages: Sequence[PageImage]
     options: ReadOptions
@@ -114,7 +114,7 @@ class WaitingLine:
     """The line of waiting parts."""
 
     def __init__(self) -> None:
-        self._waiting: list[Part] = []
+        self._waiting: list[RequestPart] = []
         self._tickets = count()
         self._turns = count()
         self._last_turn: dict[str, int] = {}
@@ -122,20 +122,20 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[RequestPart]:
         return iter(self._waiting)
 
     def __repr__(self) -> str:
         return f"<Line {len(self._waiting)} waiting>"
 
-    def join(self, part: Part) -> None:
+    def join(self, part: RequestPart) -> None:
         """Add a part. A part that joins again keeps its first place."""
         if part.ticket < 0:
             part.ticket = next(self._tickets)
         part.begin()
         self._waiting.append(part)
 
-    def leave(self, part: Part) -> bool:
+    def leave(self, part: RequestPart) -> bool:
         """Remove a part. Returns whether it stood in this line."""
         try:
             self._waiting.remove(part)
@@ -143,12 +143,12 @@ class WaitingLine:
             return False
         return True
 
-    def take_all(self) -> list[Part]:
+    def take_all(self) -> list[RequestPart]:
         """Remove all parts, in no order."""
         parts, self._waiting = self._waiting, []
         return parts
 
-    def next_part(self, may: Callable[[Part], bool]) -> Part | None:
+    def next_part(self, may: Callable[[RequestPart], bool]) -> RequestPart | None:
         """Take the next part, if `may` allows it. Where it does not, no other part comes before it."""
         first = self._next(self._waiting)
         if first is None or not may(first):
@@ -157,7 +157,7 @@ class WaitingLine:
         self._forget_turns()
         return first
 
-    def next_batch(self, most_pages: int, may: Callable[[Part], bool] = lambda part: True) -> list[Part]:
+    def next_batch(self, most_pages: int, may: Callable[[RequestPart], bool] = lambda part: True) -> list[RequestPart]:
         """Take the parts of the next batch: the next part, and others with the same options as long as they fit.
 
         Args:
@@ -190,7 +190,7 @@ class WaitingLine:
         if not self._waiting:
             self._last_turn.clear()  # no client is owed a turn, and names of clients are not kept for ever
 
-    def _next(self, parts: Iterable[Part]) -> Part | None:
+    def _next(self, parts: Iterable[RequestPart]) -> RequestPart | None:
         return min(
             parts,
             # A part that lost its turn to a crash gets another turn at once.
@@ -198,7 +198,7 @@ class WaitingLine:
             default=None,
         )
 
-    def _took(self, part: Part) -> Part:
+    def _took(self, part: RequestPart) -> RequestPart:
         self._waiting.remove(part)
         self._last_turn[part.client] = next(self._turns)
         return part

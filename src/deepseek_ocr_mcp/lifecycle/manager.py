@@ -38,7 +38,7 @@ from ..worker.client import ENGINE_HOST, OnFrame, OnProgress, WorkerDied, Worker
 from .base import ModelStatus, PagesRead
 from .batches import Batches, crashed
 from .idle import Idleness, IdlePolicy, Step
-from .line import Part
+from .line import RequestPart
 from .memory import CardMemory, Footprint, difference, resident_mb
 from .weights import Weights
 
@@ -126,7 +126,15 @@ class _Loading:
 
 
 class ModelManager:
-    """One engine with one worker at most. Use it inside `async with manager.running():`."""
+    """One engine with one worker at most. Use it inside `async with manager.running():`.
+
+    Args:
+        engine: the engine.
+        settings: the operator's settings.
+        probe: sees the cards; None: one is made.
+        spawn: starts a worker.
+        weights: finds and fetches the weights; None: made for `engine`.
+    """
 
     def __init__(
         self,
@@ -279,7 +287,7 @@ class ModelManager:
             OcrError: the error of loading, or of the engine.
         """
         assert self._tasks is not None, "use the manager inside `async with manager.running():`"
-        return await self.batches.read(Part(pages, options, client, background), on_progress, self._tasks)
+        return await self.batches.read(RequestPart(pages, options, client, background), on_progress, self._tasks)
 
     async def drop(self, pages: Sequence[int]) -> None:
         """Tell the worker that nobody waits for these pages of its batch any more."""
@@ -816,7 +824,7 @@ class ModelManager:
     async def _watch_idle(self) -> None:
         """Sleep until a step of the policy is due or an event comes. An idle server wakes for nothing else."""
         while True:
-            self._idle.forget_news()
+            self._idle.begin_listening()
             if self._prewarm_due and self._idle.seconds is not None:
                 await self._prewarm()
             elif self._idle.next_step(self.state) is not None:

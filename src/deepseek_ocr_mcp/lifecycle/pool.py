@@ -37,7 +37,7 @@ from ..observer import Observer
 from ..worker.client import OnProgress
 from .base import ModelStatus, PagesRead
 from .choice import Standing, WaitingPages, is_hopeless, next_to_read, next_to_wake, share
-from .line import Part, WaitingLine
+from .line import RequestPart, WaitingLine
 from .manager import ModelManager, Spawn, Worker, spawn_engine
 from .weights import Weights
 
@@ -62,7 +62,7 @@ _request: ContextVar[_Request | None] = ContextVar("request", default=None)
 
 
 @dataclass(eq=False, slots=True)
-class _PoolPart(Part):
+class _PoolPart(RequestPart):
     """Some pages of one request, which wait for a card."""
 
     since: int = 0
@@ -108,10 +108,10 @@ class _CardWorker:
     def pages(self) -> int:
         return sum(len(part.pages) for part in self.parts)
 
-    def may_read(self, part: Part) -> bool:
+    def may_read(self, part: RequestPart) -> bool:
         return self not in _shunned(part)
 
-    def may_join(self, part: Part) -> bool:
+    def may_join(self, part: RequestPart) -> bool:
         """Whether the part can begin at once beside those that the card reads."""
         is_sound = self.may_read(part) and not part.crashes
         return is_sound and not self.starting and self.manager.batches.may_join(part)
@@ -330,7 +330,7 @@ class Pool:
         self._give_out()
         self._notify()
 
-    def _give(self, card: _CardWorker, part: Part) -> None:
+    def _give(self, card: _CardWorker, part: RequestPart) -> None:
         assert isinstance(part, _PoolPart)
         assert self._tasks is not None
         now = anyio.current_time()
@@ -634,12 +634,12 @@ def _sharing_cores(spawn: Spawn, workers: int) -> Spawn:
     return spawned
 
 
-def _shunned(part: Part) -> set[_CardWorker]:
+def _shunned(part: RequestPart) -> set[_CardWorker]:
     assert isinstance(part, _PoolPart)
     return part.shunned
 
 
-def _waiting_pages(part: Part) -> WaitingPages:
+def _waiting_pages(part: RequestPart) -> WaitingPages:
     assert isinstance(part, _PoolPart)
     numbers = frozenset(card.number for card in part.shunned)
     return WaitingPages(len(part.pages), part.since, part.background(), numbers)

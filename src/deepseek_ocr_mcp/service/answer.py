@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..documents.ranges import format_pages
-from ..documents.reader import Document, Kept
+from ..documents.reader import Document, KeptDocument
 from ..errors import OcrError
 from ..models import Entry, Note, NoteCode, OcrRequest, OcrResult, Page
 from ..modes import MODES
@@ -51,14 +51,20 @@ class Answer:
     """Tokens that a model wrote for these pages; None where nobody counted."""
     chars: int = 0
     """The characters that were read; of an answer about a folder only."""
-    kept: Kept | None = None
+    kept_document: KeptDocument | None = None
     """The document, for a caller that asked to keep it."""
     errors: Mapping[str, OcrError] = field(default_factory=dict)
     """Errors that did not end the request, by the name of the part that failed: a page (`page 3`), `pages that are
     left`, or the name of a file in a folder."""
 
     def add(self, code: NoteCode, text: str, pages: str = "") -> None:
-        """Add a note to the result."""
+        """Add a note to the result.
+
+        Args:
+            code: the code of the note.
+            text: the sentence.
+            pages: the pages that the note is about, like "1-3,7"; empty: the whole answer.
+        """
         self.result.notes.append(Note(code=code, text=text, pages=pages))
 
 

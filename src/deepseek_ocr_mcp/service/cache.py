@@ -1,7 +1,7 @@
 """Keeps pages that were read, within bounds, so that the same page is rarely read twice.
 
 Pages stay in memory for a while, and on disk where the operator names a folder. A lookup returns an entry exactly as it
-was put, or nothing: every entry on disk carries a digest of its key and its bytes, an entry that does not match its
+was put, or nothing: every entry on disk carries a digest of its key and its bytes. An entry that does not match its
 digest is dropped, and a damaged database is begun anew. SQLite writes it, so a kill at any moment leaves the old state
 or the new one.
 """
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from ..logs import fields
-from .expiry import Expiry
+from .expiry import KEEP_S, Expiry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +34,6 @@ __all__ = ["DiskCache", "PageCache", "cache_key"]
 
 log = logging.getLogger(__name__)
 
-KEEP_S: Final = 3600.0  # seconds in memory; an agent comes back within minutes
 PENDING_S: Final = 120.0  # seconds; with OCR_CACHE=off, pages that were read ahead wait this long for their caller
 DIGEST_BYTES: Final = 16
 FILE: Final = "readings-v3.sqlite"
@@ -73,7 +72,7 @@ class PageCache:
         self.enabled = enabled
         self._max_bytes = max_bytes
         self._disk = disk if enabled else None
-        self._expiry = Expiry(KEEP_S if enabled else PENDING_S, self._forget)
+        self._expiry = Expiry(KEEP_S if enabled else PENDING_S, self._drop)
         self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
 
@@ -91,7 +90,7 @@ class PageCache:
         data = await anyio.to_thread.run_sync(self._disk.get, key)
         if data is None:
             return None
-        self._keep(key, data)
+        self._put(key, data)
         return _loaded(data)
 
     async def put(self, key: str, value: dict[str, Any], *, for_long: bool = True) -> None:
@@ -103,16 +102,16 @@ class PageCache:
             for_long: whether the entry may be kept on disk, where it outlives this process.
         """
         data = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 1)
-        self._keep(key, data)
+        self._put(key, data)
         if self._disk is not None and for_long:
             await anyio.to_thread.run_sync(self._disk.put, key, data)
 
     def answered(self, key: str) -> None:
         """Note that the caller has the entry. With `OCR_CACHE=off` the entry is forgotten now."""
         if not self.enabled:
-            self._forget(key)
+            self._drop(key)
 
-    async def forget_old(self) -> None:
+    async def run_expiry(self) -> None:
         """Forget entries in memory when their time is over, until cancelled."""
         await self._expiry.run()
 
@@ -120,17 +119,17 @@ class PageCache:
         if self._disk is not None:
             self._disk.close()
 
-    def _keep(self, key: str, data: bytes) -> None:
-        self._forget(key)
+    def _put(self, key: str, data: bytes) -> None:
+        self._drop(key)
         if len(data) > self._max_bytes:
             return
         self._entries[key] = data
         self._expiry.add(key)
         self._bytes += len(data)
         while self._bytes > self._max_bytes:
-            self._forget(next(iter(self._entries)))
+            self._drop(next(iter(self._entries)))
 
-    def _forget(self, key: str) -> None:
+    def _drop(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._expiry.remove(key)

@@ -49,6 +49,11 @@ class Code:
 def shown_codes(codes: Sequence[Code], mode: str, find_term: str) -> Sequence[Code]:
     """The codes that a mode shows: in mode `find` the codes that hold the term, in other modes all codes.
 
+    Args:
+        codes: the codes on a page.
+        mode: the mode of the request.
+        find_term: the term of a search.
+
     Raises:
         BadRequest: the search took too long.
     """
@@ -56,7 +61,13 @@ def shown_codes(codes: Sequence[Code], mode: str, find_term: str) -> Sequence[Co
 
 
 def with_codes(page: Page, codes: Sequence[Code], mode: str) -> Page:
-    """The page with these codes: each is a block, and a line of the text where the mode gives the page's text alone."""
+    """The page with these codes: each is a block, and a line of the text where the mode gives the page's text alone.
+
+    Args:
+        page: the page.
+        codes: the codes to add.
+        mode: the mode of the request.
+    """
     if not codes:
         return page
     blocks = [Block(label=code.label, text=code.text, box=list(code.box)) for code in codes]

@@ -7,7 +7,10 @@ from typing import Final
 
 import anyio
 
-__all__ = ["Expiry"]
+__all__ = ["KEEP_S", "Expiry"]
+
+KEEP_S: Final = 3600.0
+"""Seconds that memory keeps a page, a result with its document, and a password. An agent comes back within minutes."""
 
 
 class Expiry:
@@ -22,7 +25,7 @@ class Expiry:
         self._keep_s: Final = keep_s
         self._forget = forget
         self._begun: dict[str, float] = {}
-        """When each entry was added, in the order of these times."""
+        """The time when each entry was added, the oldest first."""
         self._added: anyio.Event | None = None
 
     def add(self, name: str) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import anyio
 
 from ..documents.output import make_folder, write_atomically
-from ..documents.reader import Document, Kept
+from ..documents.reader import Document, KeptDocument
 from ..engines.markup import FIGURE_LABELS, figure_mark
 from ..errors import BadRequest, UnreadableInput
 from ..export_formats import EXPORT_FORMATS, ExportOptions, export_format
@@ -27,7 +27,7 @@ from .answer import join_texts
 
 __all__ = ["Export", "FileWriter"]
 
-Export = Callable[[str, Sequence[Page], Kept, ExportOptions], AbstractAsyncContextManager[str]]
+Export = Callable[[str, Sequence[Page], KeptDocument, ExportOptions], AbstractAsyncContextManager[str]]
 """Writes pages in a format, and gives the path of the file. It lasts as the context does; see `OcrService.export`."""
 
 MARKDOWN, TEXT, JSON = (EXPORT_FORMATS[name] for name in ("md", "txt", "json"))

@@ -56,7 +56,7 @@ class _FolderJob:
     out: str
     suffix: str
     password: str = field(repr=False)
-    """Of the documents that are locked; empty: none was given."""
+    """The password of the locked documents; empty: none was given."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     known: dict[str, IndexedText] = field(default_factory=dict)
     """The texts that an earlier run wrote, by their paths, as the index of that run describes them."""
@@ -150,7 +150,7 @@ class FolderReader:
             )
         if listing.subfolders:
             pattern = os.path.join(listing.root, "**")
-            answer.add("files", f'Its subfolders are not looked into; image="{pattern}" does.')
+            answer.add("files", f'Files in its subfolders do not count. To include them, use image="{pattern}".')
         if listing.left_out:
             answer.add("left_out", unlisted_text(listing.left_out))
         answer.result.notes += request.notes
@@ -159,16 +159,21 @@ class FolderReader:
     async def read(self, request: OcrRequest, listing: Listing, caller: Caller, terms: Terms) -> Answer:
         """Read the files of a listing into the folder that `request.save_to` names.
 
-        `terms.password` opens the documents that are locked. `terms.on_progress` is called with the number of files
-        that are done, the number of all files, and a sentence.
         After `terms.reply_s` the answer says how many files are done. Its `errors` names the files that failed so far.
+
+        Args:
+            request: the request; `save_to` names the folder.
+            listing: the files.
+            caller: the client, and the folders that it may use.
+            terms: the way in which the caller wants its answer. `password` opens locked documents. `on_progress` gets
+                the number of files that are done, the number of all files, and a sentence.
 
         Raises:
             OcrError: no file can be read, or none can be written into that folder.
         """
         if not listing.files:
             raise InputNotFound(
-                f"No file that can be read is named by {request.image}.",
+                f"{request.image} names no file that can be read.",
                 remedy='Name a folder with images or PDFs, or a pattern such as "/scans/**/*.pdf".',
             )
         out, suffix = await resolve_output_folder(request.save_to, Reach.of(caller, self._settings))
@@ -352,7 +357,7 @@ class FolderReader:
             answer.add("files", f"No index was written: {path} is a file that this program did not write.")
         if job.listing.subfolders:
             pattern = os.path.join(job.listing.root, "**")
-            answer.add("files", f'Its subfolders were not looked into; image="{pattern}" does.')
+            answer.add("files", f'Files in its subfolders were not read. To include them, use image="{pattern}".')
         if job.listing.left_out:
             answer.add("left_out", unlisted_text(job.listing.left_out))
         return answer

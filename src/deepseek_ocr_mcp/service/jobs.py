@@ -1,11 +1,12 @@
 """Reads every page once, for all requests that ask for it, and reads on after a request has got its answer.
 
-A job is one `Work`: an open document that is read with one set of options. It reads batch by batch, as many batches at
-once as the lifecycle has lanes and as its answers may need, and draws the next pages meanwhile. A page of a PDF whose
-own text can be trusted is not given to the engine: that text is taken. A request puts an `Ask` to a job and follows it;
-requests for the same work share one job. When a request ends early, the pages that no other request wants are not read,
-unless they are in one batch with pages that another request wants. Pages in the background come after all pages that a
-request waits for, and are given up when the model has to give its memory back.
+A job is one `Work`: an open document that is read with one set of options. The job reads batch by batch and draws the
+next pages meanwhile. It reads several batches at once if the lifecycle has lanes for them and the answers may need
+them. It takes the own text of a PDF page where that text can be trusted, and gives the other pages to the engine. A
+request puts an `Ask` to a job and follows it; requests for the same work share one job. When a request ends early, the
+job drops the pages that no other request needs, except those in one batch with a page that another request needs.
+Background pages come after all pages that a request waits for. The job gives them up when the model has to give its
+memory back.
 """
 
 from __future__ import annotations
@@ -188,8 +189,8 @@ class Ask:
 
 
 @dataclass(slots=True)
-class _Drawn:
-    """A page that is ready: a picture for the engine, or the finished page where no engine reads it."""
+class _ReadyPage:
+    """A page ready for its next step: its picture for the engine, or the finished page where no engine reads."""
 
     number: int
     image: PageImage | None = None
@@ -243,10 +244,8 @@ class _DocumentJob:
 
     def unattended(self) -> set[int]:
         """The pages that background asks wait for, and no other ask."""
-        wanted: dict[bool, set[int]] = {True: set(), False: set()}
-        for ask in self.asks:
-            wanted[ask.background].update(ask.outstanding())
-        return wanted[True] - wanted[False]
+        background = {number for ask in self.asks if ask.background for number in ask.outstanding()}
+        return background.difference(*(ask.outstanding() for ask in self.asks if not ask.background))
 
     def stop_unneeded(self) -> None:
         """Stop the batches whose pages no ask needs any more, and wake the job."""
@@ -257,7 +256,13 @@ class _DocumentJob:
 
 
 class Jobs:
-    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group."""
+    """All jobs of a service. Its owner gives it a task group with `start`, and uses it inside that group.
+
+    Args:
+        manager: the lifecycle of the engine.
+        fallback: reads while `manager` has no card or endpoint; None: nothing does.
+        cache: the pages that were read before.
+    """
 
     def __init__(self, manager: Lifecycle, fallback: Lifecycle | None, cache: PageCache) -> None:
         self._manager = manager
@@ -366,19 +371,19 @@ class Jobs:
                     continue
                 job.batches.append(batch := _PageBatch(numbers))
                 with self._log_context(job, numbers):  # while the engine reads the batch before
-                    drawn = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
-                drawn = await self._give_texts(job, drawn)
-                if not drawn:  # these pages need no engine
+                    ready = [await self._draw_page(job, number) for number in numbers if job.asks_for([number])]
+                ready = await self._give_texts(job, ready)
+                if not ready:  # these pages need no engine
                     job.batches.remove(batch)
                     continue
-                if not leased and any(page.image for page in drawn):
+                if not leased and any(page.image for page in ready):
                     # From the first picture to the last page: the model stays where it is between batches.
                     await lease.enter_async_context(self._manager.lease())
                     leased = True
                 await self._until_needed(job, numbers)
                 await lanes.acquire()
                 batch.is_read = True
-                tasks.start_soon(self._read_batch, job, batch, drawn, lanes)
+                tasks.start_soon(self._read_batch, job, batch, ready, lanes)
         return job.holders > 0 or bool(job.choose(1))
 
     async def _until_needed(self, job: _DocumentJob, numbers: Sequence[int]) -> None:
@@ -393,10 +398,10 @@ class Jobs:
             await job.changed.wait()
 
     async def _read_batch(
-        self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn], lanes: anyio.Semaphore
+        self, job: _DocumentJob, batch: _PageBatch, ready: Sequence[_ReadyPage], lanes: anyio.Semaphore
     ) -> None:
         try:
-            await self._read(job, batch, drawn)
+            await self._read(job, batch, ready)
         finally:
             job.batches.remove(batch)
             job.changed.set()
@@ -406,28 +411,28 @@ class Jobs:
         """A context in which each log line carries the ids of the requests that want these pages."""
         return serving(*(ask.request for ask in job.asks_for(numbers)))
 
-    async def _draw_page(self, job: _DocumentJob, number: int) -> _Drawn:
+    async def _draw_page(self, job: _DocumentJob, number: int) -> _ReadyPage:
         document = job.work.document
         try:
             if job.work.barcodes:
                 return await self._draw_with_codes(job, number)
-            return await self._own_text(job, number) or _Drawn(number, image=await document.page(number))
+            return await self._own_text(job, number) or _ReadyPage(number, image=await document.page(number))
         except OcrError as exc:
-            return _Drawn(number, read=ReadPage.failed(number, exc))
+            return _ReadyPage(number, read=ReadPage.failed(number, exc))
 
-    async def _draw_with_codes(self, job: _DocumentJob, number: int) -> _Drawn:
+    async def _draw_with_codes(self, job: _DocumentJob, number: int) -> _ReadyPage:
         """A page whose codes were read. Its picture goes to the engine if the engine reads all of the page."""
         document = job.work.document
-        image, drawn = await document.page(number), None
+        image, ready = await document.page(number), None
         try:
             await _read_codes(job, number, image)
-            drawn = await self._own_text(job, number) or _Drawn(number, image=image)
-            return drawn
+            ready = await self._own_text(job, number) or _ReadyPage(number, image=image)
+            return ready
         finally:
-            if drawn is None or drawn.image is not image:
+            if ready is None or ready.image is not image:
                 document.discard(image)
 
-    async def _own_text(self, job: _DocumentJob, number: int) -> _Drawn | None:
+    async def _own_text(self, job: _DocumentJob, number: int) -> _ReadyPage | None:
         """The page as its text layer gives it; of a layer with a part of the text, the picture of the other part; None
         if the engine reads the whole page."""
         document, use = job.work.document, job.work.text_layer
@@ -435,15 +440,15 @@ class Jobs:
             return None
         layer = await document.text_layer(number)
         if layer.usable or use == ONLY_LAYER:
-            return _Drawn(number, read=replace(_of_layer(number, layer), codes=job.codes.pop(number, ())))
+            return _ReadyPage(number, read=replace(_of_layer(number, layer), codes=job.codes.pop(number, ())))
         if layer.partial and self._manager.engine.gives_lines:
             part = await document.unread_part(number)
-            return _Drawn(number, image=part.image, part=part)
+            return _ReadyPage(number, image=part.image, part=part)
         return None
 
-    async def _give_texts(self, job: _DocumentJob, drawn: Sequence[_Drawn]) -> list[_Drawn]:
+    async def _give_texts(self, job: _DocumentJob, ready: Sequence[_ReadyPage]) -> list[_ReadyPage]:
         """Deliver the pages that need no engine. Returns the other pages."""
-        texts = [page.read for page in drawn if page.read is not None]
+        texts = [page.read for page in ready if page.read is not None]
         if texts:
             asks = job.asks_for(text.page.page for text in texts)
             for ask in asks:
@@ -452,15 +457,15 @@ class Jobs:
                 done = "could not be drawn" if texts[-1].error else "taken from its text"
                 ask.tell(f"page {texts[-1].page.page} of {job.work.document.page_count} {done}")
             if self._cache.enabled or any(ask.background for ask in asks):
-                await self._keep(job, [text for text in texts if text.page.source])  # errors are not kept
+                await self._cache_pages(job, [text for text in texts if text.page.source])  # errors are not kept
             await anyio.lowlevel.checkpoint()  # an ask that has enough text leaves before more pages are drawn
-        return [page for page in drawn if page.read is None]
+        return [page for page in ready if page.read is None]
 
-    async def _read(self, job: _DocumentJob, batch: _PageBatch, drawn: Sequence[_Drawn]) -> None:
+    async def _read(self, job: _DocumentJob, batch: _PageBatch, ready: Sequence[_ReadyPage]) -> None:
         """Read these pages, or parts of pages, and deliver the pages."""
-        whole = {page.number: page.image for page in drawn if page.image is not None and page.part is None}
-        parts = {page.number: page.part for page in drawn if page.part is not None}
-        parts_drawn = {number: part.image for number, part in parts.items()}
+        whole = {page.number: page.image for page in ready if page.image is not None and page.part is None}
+        parts = {page.number: page.part for page in ready if page.part is not None}
+        part_images = {number: part.image for number, part in parts.items()}
         numbers = [*whole, *parts]
         pages: list[ReadPage] = []
         unattended = False
@@ -470,15 +475,15 @@ class Jobs:
                     if whole:
                         pages += await self._read_images(job, whole, {})
                     if parts:
-                        pages += await self._read_images(job, parts_drawn, parts)
+                        pages += await self._read_images(job, part_images, parts)
                     unattended = any(ask.background for ask in job.asks)
         finally:
             batch.scope = None
             # The dictionaries are read only now, because some pages may have been drawn anew.
-            for image in (*whole.values(), *parts_drawn.values()):
+            for image in (*whole.values(), *part_images.values()):
                 job.work.document.discard(image)
         if self._cache.enabled or unattended:
-            await self._keep(job, pages)
+            await self._cache_pages(job, pages)
 
     async def _read_images(
         self, job: _DocumentJob, images: dict[int, PageImage], parts: Mapping[int, UnreadPart]
@@ -552,7 +557,7 @@ class Jobs:
             else:
                 ask.fail(error)
 
-    async def _keep(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
+    async def _cache_pages(self, job: _DocumentJob, pages: Iterable[ReadPage]) -> None:
         own = self._manager.engine.name
         fresh = {
             page.page.page: page for page in pages if page.page.source or (page.engine == own and page.is_cacheable)
@@ -610,7 +615,7 @@ async def _read_codes(job: _DocumentJob, number: int, image: PageImage) -> None:
         job.codes[number] = tuple(map(Code.of, await job.work.document.codes(image)))
     except (ValueError, KeyError, TypeError):
         raise UnreadableInput(
-            f"The codes of page {number} were answered as something that is no code.",
+            f"The decoder's answer about the codes on page {number} makes no sense.",
             remedy="Have the operator set OCR_BARCODES=off.",
         ) from None
 
@@ -632,8 +637,8 @@ def _of_layer(number: int, layer: LayerText) -> ReadPage:
         reading = None if layer.reading is None else reading_of(layer.reading)
     except ValueError:
         raise UnreadableInput(
-            f"The text layer of page {number} was answered as something that is no text.",
-            remedy="Call again with text_layer=ignore: then the page is read as a picture.",
+            f"The decoder's answer about the text layer of page {number} makes no sense.",
+            remedy="Call again with text_layer=ignore: then the engine reads the page as a picture.",
         ) from None
     return ReadPage(page, TEXT_LAYER, "", CPU, remark, reading=reading)
 

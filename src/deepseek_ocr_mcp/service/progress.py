@@ -47,10 +47,10 @@ class Terms:
     upload: Snapshot | None = None
     """The document, if the caller sent one: then `request.image` is ignored."""
     password: str = field(default="", repr=False)
-    """Of a locked PDF, or of the locked ones in a folder."""
+    """The password of a locked PDF, or of the locked PDFs in a folder."""
     place: Place | None = None
     """The caller's place in the queue, if it has one already."""
-    keep: bool = False
+    keep_document: bool = False
     """Whether the answer keeps the document, which can then be opened until the caller lets it go."""
     on_progress: Progress | None = None
     on_position: OnPosition | None = None
@@ -80,7 +80,13 @@ class RisingProgress:
 
 
 class ProgressReport:
-    """Turns the progress of a job into one strictly increasing number of pages done."""
+    """Turns the progress of a job into one strictly increasing number of pages done.
+
+    Args:
+        report: is told each step; None: nobody asks.
+        total: the number of pages.
+        place: the place in the queue.
+    """
 
     def __init__(self, report: Progress | None, total: int, place: Place) -> None:
         self._place = place
@@ -88,7 +94,7 @@ class ProgressReport:
         self._total = total
         self._last = -1.0
         self._next = -inf
-        """When the next step may be reported."""
+        """The time from which the next step may be reported."""
 
     async def __call__(self, done: float, message: str) -> None:
         if done >= LOADING_SHARE:

@@ -15,6 +15,7 @@ from ..engines.base import Reading
 from ..layout.answers import answer, hits
 from ..layout.reading import bounds, quad_of
 from ..models import Block
+from ..modes import MODES
 from .search import term_errors
 
 __all__ = ["checked", "is_scrap", "seen"]
@@ -41,11 +42,19 @@ def checked(fields: Any) -> Reading:
 def seen(reading: Reading, mode: str, find_term: str) -> tuple[str, list[Block]]:
     """The text of a page, and its blocks with their words, as a request with this mode and this term sees it.
 
+    Args:
+        reading: the reading of the page.
+        mode: one of the modes of lines: document, ocr, free or find.
+        find_term: the term of a search; empty in other modes.
+
     Raises:
         BadRequest: the search took too long.
     """
     with term_errors():
-        text, blocks = hits(reading, find_term) if mode == "find" else answer(reading, mode)
+        if mode == "find":
+            text, blocks = hits(reading, find_term)
+        else:
+            text, blocks = answer(reading, is_markdown=MODES[mode].is_markdown)
     return text, [Block(**block) for block in blocks]
 
 

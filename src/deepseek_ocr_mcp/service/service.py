@@ -1,7 +1,7 @@
 """`OcrService`: read, status, offload and release, the same for every edge.
 
-The service checks a request before it loads anything. It opens the document, takes pages from the cache or from a job
-(`jobs.py`), and makes an answer that fits `max_chars`, comes in time, and says how to go on.
+The service checks a request before it loads anything. It opens the document and takes pages from the cache or from a
+job (`jobs.py`). Its answer fits `max_chars`, comes in time, and says how to get the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..documents.listing import Listing, find
 from ..documents.output import resolve_output
 from ..documents.ranges import format_pages
 from ..documents.reach import Reach
-from ..documents.reader import Document, DocumentReader, Kept
+from ..documents.reader import Document, DocumentReader, KeptDocument
 from ..documents.source import Incoming, Snapshot
 from ..engines import KNOWN
 from ..engines.base import ReadOptions
@@ -66,7 +66,7 @@ from .jobs import Ask, Jobs, OnPages
 from .progress import ProgressReport, Terms, position_as_progress, positions_reported
 from .work import SharedDocument, View, Work
 
-__all__ = ["Answer", "Incoming", "Kept", "OcrService", "Place", "Snapshot"]
+__all__ = ["Answer", "Incoming", "KeptDocument", "OcrService", "Place", "Snapshot"]
 
 
 ANSWERING_SHARE: Final = 0.02  # part of the time for a reply that is left for making the answer
@@ -81,7 +81,15 @@ class _Observation:
 
 
 class OcrService:
-    """Reads documents for every edge. Use it inside `async with service.running():`."""
+    """Reads documents for every edge. Use it inside `async with service.running():`.
+
+    Args:
+        settings: the operator's settings.
+        reason: a sentence that says why this engine was chosen.
+        manager: the lifecycle of the engine.
+        reader: opens documents.
+        fallback: reads while `manager` has no card or endpoint; None: nothing does.
+    """
 
     def __init__(
         self,
@@ -125,7 +133,7 @@ class OcrService:
                 await stack.enter_async_context(manager.running())
             async with anyio.create_task_group() as tasks:
                 self._jobs.start(tasks)
-                tasks.start_soon(self._cache.forget_old)
+                tasks.start_soon(self._cache.run_expiry)
                 async with self.folders.running():
                     yield self
                 tasks.cancel_scope.cancel()
@@ -134,6 +142,11 @@ class OcrService:
     def state(self) -> State:
         """The state of the model."""
         return self._manager.state
+
+    @property
+    def ready_state(self) -> State:
+        """The state in which the engine reads."""
+        return self._manager.ready_state
 
     @property
     def reason(self) -> str:
@@ -174,11 +187,11 @@ class OcrService:
         """Room for a file that is being sent. `read` takes its snapshot while the context lasts."""
         return self._reader.receive()
 
-    async def keep(self, snapshot: Snapshot) -> Kept:
+    async def keep(self, snapshot: Snapshot) -> KeptDocument:
         """Keep a file that was received, until its holder lets it go."""
         return await self._reader.keep(snapshot)
 
-    def lend(self, kept: Kept, name: str) -> AbstractAsyncContextManager[Snapshot]:
+    def lend(self, kept: KeptDocument, name: str) -> AbstractAsyncContextManager[Snapshot]:
         """The file of a kept document, as if it had just been received. `read` takes it while the context lasts."""
         return self._reader.lent(kept, name)
 
@@ -186,6 +199,11 @@ class OcrService:
         """Read the document, or the documents of the folder, that `request.image` names. Every edge enters here.
 
         A folder or a pattern is read into files if the request has a `save_to`; otherwise its files are listed.
+
+        Args:
+            request: the request.
+            caller: the client, and the folders that it may use.
+            terms: the way in which the caller wants its answer; None: all pages, however long they take.
 
         Raises:
             QueueFull: no place is free for this client.
@@ -233,8 +251,8 @@ class OcrService:
                             await self._settle(ask, answer, work)
                     finally:
                         self._jobs.leave(ask, work)
-                    if terms.keep:
-                        answer = replace(answer, kept=await shared.document.keep())
+                    if terms.keep_document:
+                        answer = replace(answer, kept_document=await shared.document.keep())
             answer.result.timing.total_s = round(time.monotonic() - began, 3)
             observation.result = answer.result
         return answer
@@ -493,7 +511,7 @@ class OcrService:
             )
 
     @asynccontextmanager
-    async def opened(self, upload: Snapshot | Kept, client: str = "") -> AsyncIterator[Document]:
+    async def opened(self, upload: Snapshot | KeptDocument, client: str = "") -> AsyncIterator[Document]:
         """Open a document for pictures of its pages. The caller holds a place."""
         async with self._reader.open(upload, client) as document:
             yield document
@@ -502,7 +520,7 @@ class OcrService:
         self,
         format: str,
         pages: Sequence[Page],
-        document: Snapshot | Kept | None = None,
+        document: Snapshot | KeptDocument | None = None,
         *,
         options: ExportOptions = ExportOptions(),  # noqa: B008 - frozen
         client: str = "",
@@ -535,7 +553,12 @@ class OcrService:
     def export_together(
         self, parts: Sequence[tuple[Snapshot, Sequence[Page]]], options: ExportOptions, client: str = ""
     ) -> AbstractAsyncContextManager[str]:
-        """The path of one searchable PDF of several documents, each with its pages as they were read.
+        """The path of one searchable PDF of several documents.
+
+        Args:
+            parts: each document with its pages as they were read.
+            options: the title and the like.
+            client: the name of the client, for a fair share of turns.
 
         Raises:
             BadRequest: no page of them has a block with text and a box.
@@ -545,7 +568,7 @@ class OcrService:
         return self._reader.joined(dumped, options, client)
 
     def _export(
-        self, format: str, pages: Sequence[Page], document: Kept, options: ExportOptions
+        self, format: str, pages: Sequence[Page], document: KeptDocument, options: ExportOptions
     ) -> AbstractAsyncContextManager[str]:
         return self.export(format, pages, document, options=options)
 

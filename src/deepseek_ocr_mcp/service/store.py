@@ -1,8 +1,8 @@
 """Keeps results that a client may ask for again, each under a name that cannot be guessed.
 
 Results stay in memory for a while. Their bytes and their number are bounded, too: the result that was asked for longest
-ago goes first. A name leads to the text of a result, to the details that were kept about its pages, to the private copy
-of its document if that is held, and to nothing else.
+ago goes first. A name leads to the text of a result, to the details of its pages, and to the private copy of its
+document if that is held. It leads to nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import anyio
 
 from ..errors import InputNotFound
-from .expiry import Expiry
+from .expiry import KEEP_S, Expiry
 
 __all__ = ["Held", "ResultStore"]
 
@@ -27,7 +27,6 @@ MAX_RESULTS: Final = 200
 MAX_HELD_BYTES: Final = 256 * 1024 * 1024  # bytes of documents on disk
 PAGE_BYTES: Final = 128  # bytes that a kept page takes beside its text
 ID_BYTES: Final = 16  # 128 bits
-KEPT_S: Final = 3600.0  # seconds that a result and its document are kept; the cache forgets the pages then, too
 
 
 class Held(Protocol):
@@ -57,6 +56,11 @@ class ResultStore(Generic[H]):
     """The texts of pages, by the name of their result and the number of the page.
 
     Use it inside `async with store.running():`, or results are forgotten only to make room.
+
+    Args:
+        max_bytes: bytes of the texts and details in memory.
+        max_results: the number of results.
+        max_held_bytes: bytes of the documents on disk.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class ResultStore(Generic[H]):
         self._results: OrderedDict[str, _Stored[H]] = OrderedDict()
         self._bytes = 0
         self._holds: Counter[H] = Counter()
-        self._expiry = Expiry(KEPT_S, self.forget)
+        self._expiry = Expiry(KEEP_S, self.drop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -109,7 +113,7 @@ class ResultStore(Generic[H]):
             stored.held = held
             self._holds[held] += 1
         while self._bytes > self._max_bytes or len(self._results) > self._max_results:
-            self.forget(next(iter(self._results)))
+            self.drop(next(iter(self._results)))
         self._bound_documents()
         return name
 
@@ -150,7 +154,7 @@ class ResultStore(Generic[H]):
         """
         return self._get(name).held
 
-    def forget(self, name: str) -> None:
+    def drop(self, name: str) -> None:
         """Drop a result, if it is still there."""
         if (stored := self._results.pop(name, None)) is not None:
             self._bytes -= stored.size

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
 from ..documents.reader import Document, UnreadPart
+from ..engines import KNOWN
 from ..engines.base import CPU, ReadOptions
 from ..engines.vision_models import MODEL_REMARKS
 from ..errors import OcrError
@@ -18,10 +19,12 @@ from .codes import Code, shown_codes, with_codes
 if TYPE_CHECKING:
     from ..engines.base import Reading
 
-__all__ = ["TEXT_LAYER", "ReadPage", "SharedDocument", "View", "Work", "import_layout", "reading_of"]
+__all__ = ["ENGINE_TITLES", "TEXT_LAYER", "ReadPage", "SharedDocument", "View", "Work", "import_layout", "reading_of"]
 
-TEXT_LAYER = "text_layer"
+TEXT_LAYER: Final = "text_layer"
 """Stands in the place of an engine's name on pages that no engine has read."""
+ENGINE_TITLES: Final = {spec.name: spec.title for spec in KNOWN.values() if spec.title} | {TEXT_LAYER: "PDF"}
+"""The names for people of the engines that pages name. An engine that is not here is shown by its own name."""
 
 
 def reading_of(fields: Any) -> Reading:
@@ -89,9 +92,9 @@ class Work:
     """Reading one document with one set of options. Requests for the same work share the pages that it reads."""
 
     key: str
-    """The same for every request that can be answered with the same pages."""
+    """A key that is equal for all requests that the same pages can answer."""
     reading_key: str
-    """The same for every request that can be answered with the same readings, whatever its mode and its term are.
+    """A key that is equal for all requests that the same readings can answer, with any mode and any term.
 
     Empty for a mode that asks for more than the text of the page."""
     shared: SharedDocument

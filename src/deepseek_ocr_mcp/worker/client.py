@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from .. import logs
 from ..errors import Timeout, from_dict
@@ -91,7 +92,13 @@ def describe_exit(returncode: int | None) -> str:
 
 
 class WorkerHandle:
-    """One child. Only one task at a time may call it; its owner sees to that."""
+    """One child. Only one task at a time may call it; its owner sees to that.
+
+    Args:
+        process: the process.
+        name: its name, for errors and log lines.
+        stderr: reads its stderr.
+    """
 
     def __init__(self, process: anyio.abc.Process, name: str, stderr: _StderrTail) -> None:
         assert process.stdin is not None
@@ -105,7 +112,7 @@ class WorkerHandle:
         self._number = 0
         self._sending = anyio.Lock()
         self._limit = anyio.CancelScope()
-        """Of the running call: its deadline is the call's time limit."""
+        """The scope of the running call. Its deadline is the time limit of the call."""
 
     @classmethod
     async def spawn(
@@ -125,23 +132,30 @@ class WorkerHandle:
         """
         stderr = _StderrTail(name)
         try:
-            # -P: a module in the folder in which the server was started must never shadow numpy
-            process = await anyio.open_process(
-                [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr.write_fd,
-                env={
-                    **child_environment(),
-                    PARENT_VARIABLE: str(os.getpid()),
-                    RIGHTS_VARIABLE: (rights or ALL_BUT_SPYING).to_json(),
-                    **(env or {}),
-                },
-                start_new_session=True,
-            )
+            with anyio.CancelScope(shield=True):  # asyncio leaves pipes open where a start is cut
+                # -P: a module in the folder in which the server was started must never shadow numpy
+                process = await anyio.open_process(
+                    [sys.executable, "-P", "-m", "deepseek_ocr_mcp.worker.main", *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr.write_fd,
+                    env={
+                        **child_environment(),
+                        PARENT_VARIABLE: str(os.getpid()),
+                        RIGHTS_VARIABLE: (rights or ALL_BUT_SPYING).to_json(),
+                        **(env or {}),
+                    },
+                    start_new_session=True,
+                )
         finally:
             stderr.started()
-        return cls(process, name, stderr)
+        worker = cls(process, name, stderr)
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            await worker.kill()  # nobody takes the handle
+            raise
+        return worker
 
     def __repr__(self) -> str:
         return f"<WorkerHandle {self._name} pid {self.pid} {'alive' if self.alive else 'dead'}>"
@@ -351,26 +365,26 @@ class _StderrTail:
         with os.fdopen(self._read_fd, "rb", buffering=0) as pipe:
             while chunk := pipe.read(4096):
                 rest = self._sorted(rest + chunk)
-        self._keep(rest)
+        self._note_stderr(rest)
         self._done.set()
 
     def _sorted(self, data: bytes) -> bytes:
         """Pass log lines to the log and the rest to the tail. Returns the beginning of an incomplete line."""
         while data:
             noise, mark, data = data.partition(logs.RECORD_MARK)
-            self._keep(noise)
+            self._note_stderr(noise)
             line, end, after = data.partition(b"\n")
             if not mark:
                 break
             if end and logs.relay(line, worker=self._name):
                 data = after
             elif end or len(data) > logs.MAX_CHILD_LINE:
-                self._keep(mark)  # no line of ours: a library wrote the same mark
+                self._note_stderr(mark)  # no line of ours: a library wrote the same mark
             else:
                 return mark + data
         return b""
 
-    def _keep(self, chunk: bytes) -> None:
+    def _note_stderr(self, chunk: bytes) -> None:
         if not chunk:
             return
         self._chunks.append(chunk)

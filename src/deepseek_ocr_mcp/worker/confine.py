@@ -158,8 +158,8 @@ def _call(libc: Any, number: int, *arguments: Any) -> int:
 def _restrict(libc: Any, rights: Rights) -> int:
     """Put Landlock in force. Returns its version.
 
-    Even a rule set with hardly any rule keeps the memory and the environment of all processes outside out of reach,
-    above all those of the server.
+    Even with hardly any rule, Landlock keeps this process from the memory and the environment of every process outside,
+    above all of the server.
     """
     version = landlock_version()
     if not version:
@@ -203,8 +203,8 @@ def _drop_capabilities(libc: Any, dropped: int) -> None:
     if libc.capget(header, data):
         return
     words = struct.unpack("=6I", data.raw)
-    kept = [word & ~(dropped >> 32 * (place // 3)) & 0xFFFFFFFF for place, word in enumerate(words)]
-    libc.capset(header, ctypes.create_string_buffer(struct.pack("=6I", *kept), 24))
+    remaining = [word & ~(dropped >> 32 * (place // 3)) & 0xFFFFFFFF for place, word in enumerate(words)]
+    libc.capset(header, ctypes.create_string_buffer(struct.pack("=6I", *remaining), 24))
 
 
 def _filter_calls(libc: Any, rights: Rights) -> bool:

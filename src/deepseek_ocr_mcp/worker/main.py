@@ -74,7 +74,14 @@ class WireCall:
         self._next_s = 0.0
 
     def progress(self, done: float, message: str = "", shares: Mapping[int, float] | None = None) -> None:
-        """Report progress: a new message at once, the same message only every `PROGRESS_EVERY_S`."""
+        """Report progress: a new message at once, the same message only every `PROGRESS_EVERY_S`.
+
+        Args:
+            done: the share of the call that is done, from 0 to 1.
+            message: a sentence.
+            shares: by the number of a page in the call, the share of the page that is done; None: the engine tells only
+                the whole.
+        """
         now = time.monotonic()
         if message == self._last_message and now < self._next_s:
             return
@@ -88,7 +95,7 @@ class WireCall:
 
     def raise_if_cancelled(self) -> None:
         if self._number in self._wire.cancelled:
-            raise Cancelled("Nobody waits for this any more.", remedy="Send the request again.")
+            raise Cancelled("No request waits for this page any more.", remedy="Send the request again.")
 
     def is_dropped(self, page: int) -> bool:
         return (self._number, page) in self._wire.dropped

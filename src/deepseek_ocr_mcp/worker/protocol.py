@@ -1,15 +1,14 @@
 """Encodes the frames between parent and child: four bytes of length, then a JSON object in UTF-8.
 
 The parent sends `{"id": n, "call": name, "args": {...}, "log": [level, request ids]}`, where `log` is for the child's
-log lines. It sends `{"cancel": n}` to cancel a call, `{"drop": n, "pages": [i, ...]}` if nobody waits for some pages of
-a call any more, and `{"add": n, "pages": [{...}, ...], "log": [level, request ids]}` to add pages to a call that runs,
-with the ids of all requests that it serves from then on.
-The child sends `{"id": n, "progress": done, "message": text}`, then exactly one of `{"id": n, "result": {...}}` and
-`{"id": n, "error": {"code", "message", "remedy"}}`. A call that takes more pages sends `{"id": n, "room": pages}`: the
-number of pages, counted from its first, that it can have begun by now. It sends `{"id": n, "page": i, "answer": {...}}`
-for a page that is finished before the others. Added pages that the call did not take before its end are not in its
-result.
-Frames hold no pixels: pages are files, whose paths are arguments.
+log lines. It sends `{"cancel": n}` to cancel a call, and `{"drop": n, "pages": [i, ...]}` if nobody waits for some
+pages of a call any more. `{"add": n, "pages": [{...}, ...], "log": [level, request ids]}` adds pages to a call that
+runs, and names all requests that the call serves from then on. The child sends `{"id": n, "progress": done, "message":
+text}`, then exactly one of `{"id": n, "result": {...}}` and `{"id": n, "error": {"code", "message", "remedy"}}`. A call
+that takes more pages sends `{"id": n, "room": pages}`: the number of pages, counted from its first, that it can have
+begun by now. It sends `{"id": n, "page": i, "answer": {...}}` for a page that is finished before the others. Added
+pages that the call did not take before its end are not in its result. Frames hold no pixels: pages are files, whose
+paths are arguments.
 """
 
 from __future__ import annotations

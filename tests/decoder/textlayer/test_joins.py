@@ -116,6 +116,12 @@ def test_a_raised_sum_is_no_part_of_its_word(say: Say) -> None:
     assert say(sheet, "free") == "The value xⁿ⁺¹ is large on the 1st of May."
 
 
+def test_a_raised_number_behind_a_written_space_belongs_to_the_note_that_follows(say: Say) -> None:
+    """Helvetica's space is 2.22 points wide at 8 points: less than the white that parts a number without a space."""
+    sheet = Sheet().text(72, 100, "Restated. ", 8).text(107.58, 97, "2", 6).text(110.91, 100, " Net.", 8)
+    assert say(sheet, "free") == "Restated. ² Net."
+
+
 def test_a_raised_and_a_lowered_word_of_one_letter_are_not_mixed(say: Say) -> None:
     sheet = Sheet().text(72, 100, "The value x").text(134.2, 95.5, "BC", 8).text(134.2, 102.5, "13", 8)
     assert say(sheet.text(148.6, 100, "is large."), "free") in (

@@ -1,13 +1,13 @@
 """Lays the text that was read under the pages of a PDF: invisible, in place, to be searched and copied.
 
-A page looks as it did before, point for point. A page that has text of its own keeps that, and gets only what was read
-beside it. PDFium writes the file:
-its own calls for fonts without a file's encoding (`FPDFText_LoadCidType2Font`) replace a PDF writer of our own, and
-neither fpdf2, which cannot change a PDF, nor pikepdf, which has no fonts, would.
+A page looks as it did before, point for point. A page that has text of its own keeps this text, and gets only the text
+that was read beside it. PDFium writes the file. Its calls for fonts without an encoding (`FPDFText_LoadCidType2Font`)
+replace a PDF writer of our own. fpdf2 cannot change a PDF, and pikepdf has no fonts.
 
-A word is one piece of text, stretched to the width of its box, and the space after it is another. Poppler breaks a
-word where its base line moves by half a point. So the words of a line that is skewed are level, each a little lower
-or higher than the one before. On a page that was drawn at 30 degrees it finds 87 % of them, and none of turned words.
+A word is one piece of text, stretched to the width of its box, and the space after it is another. Poppler breaks a word
+where its base line moves by half a point. So the words of a line that is skewed are level, each a little lower or
+higher than the one before. On a page that was drawn at 30 degrees Poppler finds 87 % of such words; of words that are
+turned with the page it finds none.
 """
 
 from __future__ import annotations

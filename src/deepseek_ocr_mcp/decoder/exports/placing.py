@@ -1,7 +1,7 @@
 """Finds the place of every line and word of a page, for the formats that keep places: PDF, hOCR and ALTO.
 
-Where a page has boxes of words, these are the places. Where it has boxes of lines or regions alone, a region is shared
-among its lines and a line among its words, by the usual widths of their characters. Never raises over a text.
+Where a page has boxes of words, these are the places. Where it has only boxes of regions or lines, a region is divided
+among its lines, and a line among its words, by the usual widths of their characters. No text makes it raise.
 """
 
 from __future__ import annotations

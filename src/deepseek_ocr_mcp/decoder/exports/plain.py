@@ -19,7 +19,13 @@ def markdown_file(pages: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def json_file(pages: Sequence[Mapping[str, Any]], title: str, mode: str) -> bytes:
-    """`{"title", "mode", "pages"}`, with the pages as they were read."""
+    """`{"title", "mode", "pages"}`, with the pages as they were read.
+
+    Args:
+        pages: the pages as they were read.
+        title: the title of the document.
+        mode: the mode in which they were read.
+    """
     document = {"title": title, "mode": mode, "pages": list(pages)}
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode(errors="replace")
 

@@ -85,6 +85,11 @@ def csv_file(pages: Sequence[Mapping[str, Any]], mode: str) -> bytes:
 def workbook(pages: Sequence[Mapping[str, Any]], title: str, mode: str) -> bytes:
     """The tables of the pages as an Excel workbook, a sheet for each.
 
+    Args:
+        pages: the pages as they were read.
+        title: the title of the document.
+        mode: the mode in which they were read.
+
     Raises:
         BadRequest: the pages have no table, or a cell has more text than Excel takes.
     """

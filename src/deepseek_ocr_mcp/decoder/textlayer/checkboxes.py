@@ -1,8 +1,9 @@
 """Finds boxes to tick that a page draws as shapes beside a label, and tells by their ink whether they are ticked.
 
-A path as high as a line, square or round, is one if the drawing shows a frame with white in it, a label stands beside
-it, and there is no text in it but a mark. What makes the mark (strokes, a shape, a letter, a dingbat) does not matter.
-Where there are such frames, a shape of their size and colour that is filled is a ticked box, too.
+A square or round path as high as a line is a box to tick under three conditions: the drawing shows a frame with white
+in it, a label stands beside it, and it holds no text but a mark. What makes the mark (strokes, a shape, a letter, a
+dingbat) does not matter. Where there are such frames, a shape of their size and colour that is filled is a ticked box,
+too.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ Sources: the glyph names inside the fonts, the mapping of the Wingdings family t
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final
 
-__all__ = ["Meaning", "meaning_of", "symbol_character", "symbol_font"]
-
-Meaning = Literal["tick", "cross", "box", "ticked box", "crossed box", "bullet", "arrow"]
+__all__ = ["symbol_character", "symbol_font"]
 
 _PRIVATE: Final = 0xF000
 _SUBSET: Final = re.compile(r"[A-Z]{6}\+")
@@ -70,16 +68,6 @@ _NAMES: Final = {
 }
 """Names of the same fonts by others: Microsoft's, and the free twins that Ghostscript and Linux programs embed."""
 
-_MEANINGS: Final[dict[str, Meaning]] = {
-    **dict.fromkeys("✓✔", "tick"),
-    **dict.fromkeys("✕✖✗✘", "cross"),
-    **dict.fromkeys("□☐❏❐❑❒", "box"),
-    "☑": "ticked box",
-    "☒": "crossed box",
-    **dict.fromkeys("●○■◆◇❖❍·•▪◉◎▸▶➢➣➤✦★▲♦◊⋅", "bullet"),
-    **dict.fromkeys("←→↑↓⇐⇒⇑⇓➔➲⇦⇨⇧⇩➠➡", "arrow"),
-}
-
 
 def symbol_font(name: str) -> str | None:
     """The key of this module's table for a font of that name in a PDF; None: the font is no symbol font.
@@ -111,8 +99,3 @@ def symbol_character(font: str, character: str) -> str | None:
             return None
         code = encoded[0]
     return _FONTS[key].get(code)
-
-
-def meaning_of(character: str) -> Meaning | None:
-    """How a reader takes a character that `symbol_character` gave; None: as the character itself."""
-    return _MEANINGS.get(character)

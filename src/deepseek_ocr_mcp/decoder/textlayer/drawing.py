@@ -17,10 +17,10 @@ import pypdfium2.raw as raw
 
 from .content import Clock, TooMuch
 
-__all__ = ["Part", "Pixels", "activate", "difference", "draw", "give_appearances", "scale_for"]
+__all__ = ["PixelBox", "Pixels", "activate", "difference", "draw", "give_appearances", "scale_for"]
 
 Pixels = npt.NDArray[np.uint8]
-Part = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of a drawing, pixels."""
 
 DPI: Final = 100.0  # 72 and 150 change 2 % of the pages of public suites; half the dpi lose thin strokes
@@ -32,11 +32,17 @@ def scale_for(width: float, height: float) -> float:
     return min(DPI / 72, MAX_SIDE / max(width, height, 1.0))
 
 
-def draw(page: Any, scale: float, clock: Clock, part: Part | None = None) -> Pixels:
-    """Draw an open pypdfium2 page with its annotations, at `scale` pixels per point; or only a part of it.
+def draw(page: Any, scale: float, clock: Clock, part: PixelBox | None = None) -> Pixels:
+    """Draw a page with its annotations, or a part of it.
 
     The page above a part and on its left is drawn, too, and left out: where PDFium draws at an offset, some glyphs snap
     to other pixels, and three of 625 public pages got letters that nobody sees.
+
+    Args:
+        page: the open pypdfium2 page.
+        scale: pixels per point.
+        clock: bounds the time.
+        part: the part to draw; None: the whole page.
 
     Raises:
         TooMuch: drawing it takes longer than the clock allows.

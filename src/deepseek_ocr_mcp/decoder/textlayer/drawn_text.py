@@ -1,10 +1,10 @@
 """Finds ink that looks like text in the drawing of a page without its text: letters as strokes, shapes or pictures.
 
-Letters are connected pieces of ink that stand out from their ground, as high as letters are, side by side on one line,
-and unlike each other: the dots of a leader and the ticks of an axis are alike. Three such letters are enough by
-themselves, two beside written text, and one within it. On 413 pages of public suites it found
-41 of 48 with such text (the other seven are logos of one word) and raised six false alarms; a false alarm costs the
-reading of a page, a miss leaves the page's note about its pictures.
+Letters are connected pieces of ink that stand out from their ground. They are as high as letters, stand side by side on
+one line, and differ from each other; the dots of a leader and the ticks of an axis are alike. Three such letters are
+enough by themselves, two beside written text, and one within it. On 413 pages of public suites, it found 41 of 48 pages
+with such text; the other seven have logos of one word. It raised six false alarms. A false alarm costs the reading of a
+page; a miss leaves the page's note about its pictures.
 """
 
 from __future__ import annotations

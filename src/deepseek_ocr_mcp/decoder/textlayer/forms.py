@@ -81,7 +81,14 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(document: Any, number: int, path: str, clock: Clock, password: str = "") -> Iterator[Opened]:
-    """Open page `number`, counted from 0, of a pypdfium2 document, whose file is `path`.
+    """Open a page of a PDF with its annotations and form fields.
+
+    Args:
+        document: the pypdfium2 document.
+        number: the page, from 0.
+        path: the file of the document.
+        clock: bounds the time.
+        password: the password of the document.
 
     Raises:
         TooMuch: the page has more annotations than anybody reads.

@@ -1,8 +1,8 @@
 """Gives a PDF page's own text as a reading, and says which part of the page the text does not hold.
 
-The text holds the characters that a person sees on the page, and no other (`visibility.py`). What the page shows
-beside them, and characters that are in doubt (`trust.py`), are to be read from a picture of the page without the
-characters that are certain; `read_layer` puts lines that were read so in their places.
+The text holds the characters that a person sees on the page, and no other (`visibility.py`). An engine reads the other
+text of the page, and the characters that are in doubt (`trust.py`), from a picture of the page without the certain
+characters. `read_layer` puts the lines of the engine in their places.
 
 Lengths are in points of the upright page, but for the boxes that leave this module: those are pixels of the page as
 it would be drawn.

@@ -1,8 +1,8 @@
 """Characters with places become lines of text: gaps become spaces, accents find their letters.
 
-Every mark given is in exactly one line. Lines that run from right to left, and lines set from top
-to bottom, come out in the order in which they are read, whichever way the file has them.
-Lengths are in points, or in shares of the size of the text (`em`).
+Every mark given is in exactly one line. Lines that run from right to left or from top to bottom come out in the order
+in which a person reads them, in whatever order the file has them. Lengths are in points, or in shares of the size of
+the text (`em`).
 """
 
 from __future__ import annotations
@@ -996,7 +996,8 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
     white = _white(before, mark)
-    if mark.text[0] in SCRIPTS:  # it belongs to what it stands at, though a 1 before it has much white beside it
+    if mark.text[0] in SCRIPTS and not _has_written_space(before, mark):
+        # It belongs to the character that it stands at, though a 1 before it has much white beside it.
         return gap > SCRIPT_GAP_EM * size if white is None else white > SCRIPT_SPACE_EM * size
     is_exact = white is not None and not before.glyph.is_end_least
     if _has_written_space(before, mark):  # unless the file takes back the room that it gave the space

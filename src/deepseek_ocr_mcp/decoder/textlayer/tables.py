@@ -59,6 +59,11 @@ def cut_at_rules(lines: Iterable[LayerLine], ruling: Ruling, clock: Clock) -> li
     """Cut lines where an upright rule stands between two of their characters.
 
     A rule within a word cuts it only where it is a border of a table: a frame around a word may touch a letter.
+
+    Args:
+        lines: the lines.
+        ruling: the rules of the page.
+        clock: bounds the time.
     """
     upright = sorted(box for box in ruling.rules if box[3] - box[1] > box[2] - box[0])
     lefts = [box[0] for box in upright]
@@ -132,6 +137,12 @@ def visible(rules: Iterable[Box], drawing: Pixels, scale: float, clock: Clock) -
 
     The line of a chart may run behind the label that stands on it. A rule that is nowhere seen is kept: where it is
     white on white, it still tells of columns.
+
+    Args:
+        rules: the rules, in points.
+        drawing: the page without its text.
+        scale: pixels of the drawing per point.
+        clock: bounds the time.
     """
     out: list[Box] = []
     for box in rules:

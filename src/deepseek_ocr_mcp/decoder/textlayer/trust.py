@@ -1,7 +1,8 @@
 """Tells which of a page's characters can be believed, and whether the page shows text that they do not say.
 
-A character that the file does not know, a font whose characters are not those of a language, and a character that
-stands for more letters than its ink has room for are in doubt: their lines are read from the page and compared.
+Three kinds of characters are in doubt: those that the file does not know, those of a font whose characters are not
+those of a language, and those that stand for more letters than their ink has room for. Their lines are read from the
+page and compared.
 """
 
 from __future__ import annotations

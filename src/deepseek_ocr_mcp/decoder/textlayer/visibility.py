@@ -1,9 +1,9 @@
 """Measures which characters of a page a person sees: the page is drawn with and without its text.
 
 Where both drawings differ inside the box of a glyph is that glyph's ink; a glyph without ink is hidden, whatever hides
-it: a cover, a clip, a layer that is off, a colour like its ground, no paint at all. Where other glyphs' boxes hold
-most of that ink, the page is drawn once more without the runs in question, so that no hidden glyph lives on the ink
-of its neighbours. No operator of the page is interpreted.
+it: a cover, a clip, a layer that is off, a colour like its ground, no paint at all. If most of that ink lies in the
+boxes of other glyphs, the page is drawn once more without the runs in question. So the ink of its neighbours makes no
+hidden glyph visible. No operator of the page is interpreted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .content import Box, Clock, Content, Glyph, Run, TooMuch
-from .drawing import Part, Pixels, activate, difference, draw, scale_for
+from .drawing import PixelBox, Pixels, activate, difference, draw, scale_for
 from .drawn_text import connected
 
 __all__ = ["Sight", "seen"]
@@ -77,9 +77,14 @@ class Sight:
 
 
 def seen(page: Any, content: Content, clock: Clock) -> Sight:
-    """Measure the glyphs of `content`, which were taken from the open pypdfium2 page.
+    """Measure which glyphs of a page a person sees.
 
     The text objects of the page are inactive afterwards: what it draws now is the page without its text.
+
+    Args:
+        page: the open pypdfium2 page.
+        content: the glyphs that were taken from the page.
+        clock: bounds the time.
 
     Raises:
         TooMuch: drawing takes too long, or more text lies on text than can be told apart.
@@ -183,7 +188,7 @@ class _Measurement:
 
     def _drawn_alone(
         self, passes: Sequence[_Pass], by_run: Mapping[int, list[int]], boxes: Ints
-    ) -> Iterator[tuple[list[int], Part, Pixels]]:
+    ) -> Iterator[tuple[list[int], PixelBox, Pixels]]:
         """For each pass the numbers of the glyphs that it measures, and the change that their runs make.
 
         Only the part of the page is drawn that their boxes are in.

@@ -28,7 +28,8 @@ from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, OcrRequest, Page
 from ...modes import MODES, RESOLUTIONS
 from ...service.progress import Terms
 from ...service.service import OcrService, Snapshot
-from ...service.work import ReadPage
+from ...service.work import ENGINE_TITLES, ReadPage
+from ..web_folder import WEB
 from .auth import client_of
 from .bodies import DOCUMENT_FIELD, FIELD_BYTES, media_type, read_form
 from .drain import Drain
@@ -59,12 +60,11 @@ from .shapes import (
 from .stream import Emit, EventStream, FileAnswer, while_connected
 from .uploads import Uploads
 
-__all__ = ["COMPONENTS", "WEB", "Api", "log"]
+__all__ = ["COMPONENTS", "Api", "log"]
 
 
 log = logging.getLogger(__name__)
 
-WEB: Final = Path(__file__).parents[1] / "web"
 
 MAX_PICTURES_BYTES: Final = 64 * MB  # of one answer, before base64
 EXPORT_BYTES: Final = 32 * MB  # of JSON: the text of thousands of pages
@@ -83,7 +83,14 @@ PREVIEW_HEADERS: Final = {
 
 
 class Api:
-    """The routes. Each translates a request for the service, and the answer of the service."""
+    """The routes. Each translates a request for the service, and the answer of the service.
+
+    Args:
+        service: reads the documents.
+        metrics: the metrics that `/metrics` answers.
+        drain: says whether the server was told to end.
+        uploads: the documents that clients sent before.
+    """
 
     def __init__(self, service: OcrService, metrics: Metrics, drain: Drain, uploads: Uploads) -> None:
         self._service = service
@@ -92,6 +99,12 @@ class Api:
         self._drain = drain
 
     def add_to(self, app: FastAPI) -> None:
+        """Add the routes to an application."""
+        self._add_reading(app)
+        self._add_state(app)
+        self._add_files(app)
+
+    def _add_reading(self, app: FastAPI) -> None:
         body = {"requestBody": _read_body()}
         stream: dict[int | str, dict[str, Any]] = {
             200: {"content": {"text/event-stream": {}}, "description": "the answer, or the events until then"}
@@ -103,6 +116,8 @@ class Api:
             app.post(path, response_model=shape, responses=stream, summary=summary, tags=[READING], openapi_extra=body)(
                 endpoint
             )
+
+    def _add_state(self, app: FastAPI) -> None:
         app.get("/health", response_model=Health, tags=[SERVER], summary="Live and ready")(self.health)
         app.get("/modes", response_model=Modes, tags=[SERVER], summary="Modes, limits and version of this server")(
             self.modes
@@ -120,6 +135,8 @@ class Api:
             summary="Give all memory back",
             openapi_extra={"requestBody": _release_body()},
         )(self.gpu_release)
+
+    def _add_files(self, app: FastAPI) -> None:
         picture: dict[str, Any] = {"content": {"image/png": {}, "image/jpeg": {}}, "description": "the picture"}
         app.post(
             "/preview",
@@ -351,6 +368,7 @@ class Api:
                 resolutions=list(RESOLUTIONS),
                 engine=service.engine.name,
                 engine_reason=service.reason,
+                engine_titles=ENGINE_TITLES,
                 exports=list(EXPORT_FORMATS),
                 limits=Limits(
                     max_file_mb=settings.ocr_max_file_mb,
@@ -363,7 +381,9 @@ class Api:
         )
 
     async def gpu_status(self) -> Response:
-        return _answer(StatusAnswer.made(await self._service.status(), self._service.settings.gpu_idle_timeout))
+        service = self._service
+        timeout = service.settings.gpu_idle_timeout
+        return _answer(StatusAnswer.made(await service.status(), timeout, service.ready_state))
 
     async def gpu_offload(self) -> Response:
         return _answer(TransitionAnswer(**(await self._service.offload()).model_dump()))

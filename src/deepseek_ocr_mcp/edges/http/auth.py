@@ -124,14 +124,14 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         # A browser asks for files again each time, and gets them only when they have changed; answers are private.
-        keep = "no-cache" if scope["path"] in OPEN_PAGES or scope["path"].startswith(STATIC) else "no-store"
+        cache_control = "no-cache" if scope["path"] in OPEN_PAGES or scope["path"].startswith(STATIC) else "no-store"
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)  # the page that asks for a password has a policy of its own
-                headers["Cache-Control"] = keep
+                headers["Cache-Control"] = cache_control
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

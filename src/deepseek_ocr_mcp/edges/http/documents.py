@@ -103,7 +103,7 @@ class DocumentRoutes:
 
     async def delete(self, name: str, request: Request) -> Response:
         _check_version(request)
-        await self._uploads.forget(name, client_of(request.scope))
+        await self._uploads.delete(name, client_of(request.scope))
         return Response(status_code=204, headers={"Tus-Resumable": TUS_VERSION})
 
     async def unlock(self, name: str, request: Request) -> Response:

@@ -80,7 +80,7 @@ class Loaders:
             mode = _mode(fields.get("to_formats", ""))
             if asked := sorted({"page_range", "pages"} & fields.keys()):
                 raise BadRequest(
-                    f"{asked[0]} is not taken here: all pages are read.", remedy="Use POST /ocr with pages."
+                    f"{asked[0]} has no effect here: all pages are read.", remedy="Use POST /ocr with pages."
                 )
             snapshot = await incoming.snapshot()
             result = await self._read(request, Terms(place=place, upload=snapshot), mode)
@@ -120,5 +120,5 @@ def _mode(formats: str) -> str:
     """The mode for a value of `to_formats`."""
     asked = formats.strip() or "md"
     if asked not in DOCLING_MODES:
-        raise BadRequest(f"to_formats={asked[:40]!a} is not made here.", remedy="Use md or text, or POST /export.")
+        raise BadRequest(f"to_formats={asked[:40]!a} cannot be made.", remedy="Use md or text, or POST /export.")
     return DOCLING_MODES[asked]

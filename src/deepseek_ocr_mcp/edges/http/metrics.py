@@ -132,63 +132,79 @@ class _ServiceFacts(Collector):
     status: GpuStatus | None = None
 
     def collect(self) -> Iterator[Metric]:
-        status = self.status
-        if status is None:
-            return
+        if self.status is not None:
+            yield from _model_gauges(self.status)
+            yield from _worker_gauges(self.status)
+            yield from _card_gauges(self.status)
+            yield from _endpoint_gauges(self.status)
 
-        def gauge(name: str, help: str, value: float | None = None, *labels: str) -> GaugeMetricFamily:
-            made = GaugeMetricFamily(f"deepseek_ocr_{name}", help, labels=labels)
-            if value is not None:
-                made.add_metric([], value)
-            return made
 
-        state = gauge("model_state", "The state of the model, or its move: 1 for that one, 0 for others.", None,
-                      "state")  # fmt: skip
-        for name in STATES:
-            state.add_metric([name], float(name == status.state))
-        yield state
-        yield gauge("queue_requests", "Requests that hold a place, the running ones included.", status.queue)
-        yield gauge("worker_memory_bytes", "Host memory that the worker holds.", (status.worker_host_mb or 0) * MIB)
-        workers = status.workers or []
-        yield gauge("workers", "Workers that read side by side.", len(workers) or 1)
-        yield gauge("workers_out", "Workers that are left out after a failure.",
-                    sum(worker.retry_in_s is not None for worker in workers))  # fmt: skip
-        pages = CounterMetricFamily("deepseek_ocr_worker_pages", "Pages that each of several workers has read.",
-                                    labels=["worker", "uuid"])  # fmt: skip
-        held = gauge("worker_gpu_memory_bytes", "GPU memory that each of several workers holds.", None,
-                     "worker", "uuid")  # fmt: skip
-        for number, worker in enumerate(workers):
-            pages.add_metric([str(number), worker.card], worker.served)
-            if worker.gpu_mb is not None:
-                held.add_metric([str(number), worker.card], worker.gpu_mb * MIB)
-        yield pages
-        yield held
-        yield gauge("gpus", "Cards that the driver shows.", len(status.gpus))
-        total = gauge("gpu_memory_total_bytes", "Memory of a card.", None, "gpu", "uuid")
-        used = gauge("gpu_memory_used_bytes", "Memory of a card that is in use, by whomever.", None, "gpu", "uuid")
-        for card in status.gpus:
-            total.add_metric([str(card.index), card.uuid], card.memory_total_mb * MIB)
-            used.add_metric([str(card.index), card.uuid], card.memory_used_mb * MIB)
-        yield total
-        yield used
-        ours = None if status.worker_gpu_mb is None else status.worker_gpu_mb * MIB
-        if status.worker_pid is None:
-            ours = 0
-        yield gauge("gpu_memory_ours_bytes", "GPU memory that the worker holds.", ours)
-        yield gauge(
-            "gpu_memory_unreturned_bytes",
-            "GPU memory that an ended worker held and that its card still lacks.",
-            (status.unreturned_mb or 0) * MIB,
-        )
-        up = gauge("endpoint_up", "Whether an endpoint can be sent pages.", None, "endpoint")
-        under_way = gauge("endpoint_pages_in_flight", "Pages that an endpoint has now.", None, "endpoint")
-        read = CounterMetricFamily("deepseek_ocr_endpoint_pages", "Pages that an endpoint read.", labels=["endpoint"])
-        failed = CounterMetricFamily(
-            "deepseek_ocr_endpoint_failures", "Requests that an endpoint failed.", labels=["endpoint"]
-        )
-        for endpoint in status.endpoints or ():
-            up.add_metric([endpoint.url], float(endpoint.state not in ("out", "unasked")))
-            under_way.add_metric([endpoint.url], endpoint.in_flight)
-            read.add_metric([endpoint.url], endpoint.served)
-            failed.add_metric([endpoint.url], endpoint.failures)
-        yield from (up, under_way, read, failed)
+def _gauge(name: str, help: str, value: float | None = None, *labels: str) -> GaugeMetricFamily:
+    """A gauge, with its value if it has no labels."""
+    gauge = GaugeMetricFamily(f"deepseek_ocr_{name}", help, labels=labels)
+    if value is not None:
+        gauge.add_metric([], value)
+    return gauge
+
+
+def _model_gauges(status: GpuStatus) -> Iterator[Metric]:
+    """The place of the model, and the queue in front of it."""
+    state = _gauge("model_state", "The state of the model, or its move: 1 for that one, 0 for others.", None,
+                   "state")  # fmt: skip
+    for name in STATES:
+        state.add_metric([name], float(name == status.state))
+    yield state
+    yield _gauge("queue_requests", "Requests that hold a place, the running ones included.", status.queue)
+
+
+def _worker_gauges(status: GpuStatus) -> Iterator[Metric]:
+    """The worker, and each of several workers."""
+    yield _gauge("worker_memory_bytes", "Host memory that the worker holds.", (status.worker_host_mb or 0) * MIB)
+    workers = status.workers or []
+    yield _gauge("workers", "Workers that read side by side.", len(workers) or 1)
+    yield _gauge("workers_out", "Workers that are left out after a failure.",
+                 sum(worker.retry_in_s is not None for worker in workers))  # fmt: skip
+    pages = CounterMetricFamily("deepseek_ocr_worker_pages", "Pages that each of several workers has read.",
+                                labels=["worker", "uuid"])  # fmt: skip
+    held = _gauge("worker_gpu_memory_bytes", "GPU memory that each of several workers holds.", None, "worker", "uuid")
+    for number, worker in enumerate(workers):
+        pages.add_metric([str(number), worker.card], worker.served)
+        if worker.gpu_mb is not None:
+            held.add_metric([str(number), worker.card], worker.gpu_mb * MIB)
+    yield from (pages, held)
+
+
+def _card_gauges(status: GpuStatus) -> Iterator[Metric]:
+    """The cards, and our part of their memory."""
+    yield _gauge("gpus", "Cards that the driver shows.", len(status.gpus))
+    total = _gauge("gpu_memory_total_bytes", "Memory of a card.", None, "gpu", "uuid")
+    used = _gauge("gpu_memory_used_bytes", "Memory of a card that any program uses.", None, "gpu", "uuid")
+    for card in status.gpus:
+        total.add_metric([str(card.index), card.uuid], card.memory_total_mb * MIB)
+        used.add_metric([str(card.index), card.uuid], card.memory_used_mb * MIB)
+    yield from (total, used)
+    ours = None if status.worker_gpu_mb is None else status.worker_gpu_mb * MIB
+    if status.worker_pid is None:
+        ours = 0
+    yield _gauge("gpu_memory_ours_bytes", "GPU memory that the worker holds.", ours)
+    yield _gauge(
+        "gpu_memory_unreturned_bytes",
+        "GPU memory that an ended worker held and that its card still lacks.",
+        (status.unreturned_mb or 0) * MIB,
+    )
+
+
+def _endpoint_gauges(status: GpuStatus) -> Iterator[Metric]:
+    """The endpoints; series only where there are some."""
+    up = _gauge("endpoint_up", "Whether an endpoint can be sent pages.", None, "endpoint")
+    under_way = _gauge("endpoint_pages_in_flight", "Pages that an endpoint has now.", None, "endpoint")
+    read = CounterMetricFamily("deepseek_ocr_endpoint_pages", "Pages that an endpoint read.", labels=["endpoint"])
+    failed = CounterMetricFamily(
+        "deepseek_ocr_endpoint_failures", "Requests that an endpoint failed.", labels=["endpoint"]
+    )
+    for endpoint in status.endpoints or ():
+        up.add_metric([endpoint.url], float(endpoint.state not in ("out", "unasked")))
+        under_way.add_metric([endpoint.url], endpoint.in_flight)
+        read.add_metric([endpoint.url], endpoint.served)
+        failed.add_metric([endpoint.url], endpoint.failures)
+    yield from (up, under_way, read, failed)

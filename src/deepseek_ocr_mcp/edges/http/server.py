@@ -18,11 +18,13 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
-from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError
+from ...config import Settings
+from ...errors import BadRequest, MethodNotAllowed, NotFound, OcrError, unforeseen
 from ...logs import fields
 from ...service.service import OcrService
+from ..web_folder import WEB
 from .access import Access
-from .api import COMPONENTS, WEB, Api, log
+from .api import COMPONENTS, Api, log
 from .auth import Guard, SecurityHeaders, transport_security
 from .bodies import BodyLimits, largest_body
 from .documents import DocumentRoutes
@@ -30,13 +32,13 @@ from .drain import Drain
 from .loaders import Loaders
 from .metrics import Metrics
 from .refusals import REMEDY, problems_of
-from .shapes import ExportRequest, Problem, failure, unforeseen
+from .shapes import ExportRequest, Problem, failure
 from .stream import ClientGone
 from .uploads import TUS_VERSION, Uploads, WrongTusVersion
 
 __all__ = ["build_http"]
 
-CLIENT_GONE: Final = 499  # for the access log; the client is gone
+CLIENT_GONE_STATUS: Final = 499  # for the access log; the client is gone
 
 DESCRIPTION: Final = """\
 Reads text from images and PDFs. `POST /ocr` takes a page, `POST /ocr-pdf` a document; both take a form with a `file`, \
@@ -53,11 +55,32 @@ NO_TELEMETRY: Final[TelemetryConfig] = {
 }  # fmt: skip
 
 
+ERRORS: Final = {
+    401: "no token, or another one",
+    403: "an origin, a path or an address that the operator keeps out",
+    404: "no such file or address",
+    408: "the body came too slowly",
+    409: "a piece of an upload that belongs elsewhere",
+    412: "another version of tus",
+    413: "too many bytes, pixels or pages",
+    415: "no document that is read",
+    421: "another Host name",
+    422: "an argument that makes no sense",
+    429: "the queue is full; Retry-After tells the seconds",
+    500: "a fault of the server or of its engine",
+    503: "busy, or not ready yet; Retry-After tells the seconds where they are known",
+    504: "it took longer than the operator allows",
+}
+"""The meaning of each status of an error, for the schema."""
+
+
 def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) -> FastAPI:
     """The ASGI application. Its lifespan runs MCP's sessions; the service runs outside of it.
 
     Args:
-        drain: refuses new work once the server is told to end; default: one that never does.
+        service: reads the documents.
+        mcp: the MCP server, which is mounted at `/mcp`.
+        drain: refuses new work once the server is told to end; None: nothing tells it to end.
     """
     drain = drain or Drain()
     settings = service.settings
@@ -93,33 +116,8 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
             ClientGone: _on_gone,
             ClientDisconnect: _on_gone,
         },
-        middleware=[
-            Middleware(Access, answered=metrics.answered),
-            Middleware(SecurityHeaders),
-            Middleware(_LastResort),
-            Middleware(BodyLimits, settings=settings),
-            Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
-            Middleware(Guard, settings=settings),
-        ],
-        responses={
-            status: {"model": Problem, "description": text}
-            for status, text in (
-                (401, "no token, or another one"),
-                (403, "an origin, a path or an address that the operator keeps out"),
-                (404, "no such file or address"),
-                (408, "the body came too slowly"),
-                (409, "a piece of an upload that belongs elsewhere"),
-                (412, "another version of tus"),
-                (413, "too many bytes, pixels or pages"),
-                (415, "no document that is read"),
-                (421, "another Host name"),
-                (422, "an argument that makes no sense"),
-                (429, "the queue is full; Retry-After tells the seconds"),
-                (500, "a fault of the server or of its engine"),
-                (503, "busy, or not ready yet; Retry-After tells the seconds where they are known"),
-                (504, "it took longer than the operator allows"),
-            )
-        },
+        middleware=_middleware(settings, metrics, drain),
+        responses={status: {"model": Problem, "description": text} for status, text in ERRORS.items()},
     )
     app.state.has_token = settings.ocr_auth_token is not None
     Api(service, metrics, drain, uploads).add_to(app)
@@ -128,6 +126,18 @@ def build_http(service: OcrService, mcp: MCPServer, drain: Drain | None = None) 
     app.router.routes.extend(mcp_app.routes)
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False), name="static")
     return app
+
+
+def _middleware(settings: Settings, metrics: Metrics, drain: Drain) -> list[Middleware]:
+    """The layers around the routes, the outermost first."""
+    return [
+        Middleware(Access, answered=metrics.answered),
+        Middleware(SecurityHeaders),
+        Middleware(_LastResort),
+        Middleware(BodyLimits, settings=settings),
+        Middleware(drain.middleware),  # behind the limits, which let a client that is refused send its body
+        Middleware(Guard, settings=settings),
+    ]
 
 
 class _App(FastAPI):
@@ -176,7 +186,7 @@ async def _on_http(request: Request, exc: Exception) -> Response:
 
 
 async def _on_gone(request: Request, exc: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE)
+    return Response(status_code=CLIENT_GONE_STATUS)
 
 
 class _LastResort:
@@ -195,8 +205,8 @@ class _LastResort:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception:
+        except Exception as exc:
             if scope["type"] != "http" or started:
                 raise
             log.exception("A request failed in a way that this program does not foresee.")
-            await failure(unforeseen())(scope, receive, send)
+            await failure(unforeseen(exc, "The request"))(scope, receive, send)

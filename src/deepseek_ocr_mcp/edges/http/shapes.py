@@ -75,7 +75,6 @@ __all__ = [
     "as_json",
     "failure",
     "log",
-    "unforeseen",
 ]
 
 
@@ -471,13 +470,14 @@ class StatusAnswer(GpuStatus):
     idle_time: Annotated[float, Field(description="seconds since the last request ended; 0 while one runs")]
     timeout: Annotated[float, Field(description="GPU_IDLE_TIMEOUT; -1: never")]
     allocated: Annotated[int | None, Field(description="MiB that the worker holds on its card")]
-    reserved: Annotated[int | None, Field(description="the same: what it reserves, it holds")]
+    reserved: Annotated[int | None, Field(description="the same as allocated")]
+    ready_state: Annotated[State, Field(description="the state in which the engine reads: gpu or host")]
     workers: Annotated[
         list[WorkerStatus] | None, Field(description="each of several workers, which the rest sums up; null: one")
     ] = None
 
     @classmethod
-    def made(cls, status: GpuStatus, timeout: float) -> StatusAnswer:
+    def made(cls, status: GpuStatus, timeout: float, ready_state: State) -> StatusAnswer:
         location: Literal["gpu", "cpu", "unloaded"]
         match status.state:
             case State.GPU | "offloading":
@@ -491,6 +491,7 @@ class StatusAnswer(GpuStatus):
             model_location=location,
             idle_time=status.idle_s or 0.0,
             timeout=timeout,
+            ready_state=ready_state,
             allocated=status.worker_gpu_mb,
             reserved=status.worker_gpu_mb,
         )
@@ -525,6 +526,7 @@ class Modes(_Shape):
     resolutions: list[str]
     engine: str
     engine_reason: str
+    engine_titles: Annotated[dict[str, str], Field(description="names for people, by the `engine` of a page")]
     exports: Annotated[list[str], Field(description="the formats of POST /export")]
     limits: Limits
     auth: bool
@@ -565,12 +567,4 @@ def failure(error: OcrError, status: int | None = None) -> Response:
         status_code=status or error.http_status,
         headers=error_headers(error),
         media_type="application/json",
-    )
-
-
-def unforeseen() -> OcrError:
-    """The error for an unexpected exception. The log has its details."""
-    return OcrError(
-        "The request failed in a way that this program does not foresee. The server goes on.",
-        remedy="Its log on stderr has the details; the operator may want to report them.",
     )

@@ -12,10 +12,10 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
-from ...errors import OcrError, cause_of
+from ...errors import OcrError, cause_of, unforeseen
 from ...text import well_formed_values
 from .auth import error_body
-from .shapes import log, unforeseen
+from .shapes import log
 
 __all__ = ["ClientGone", "Emit", "EventStream", "FileAnswer", "while_connected"]
 
@@ -96,9 +96,9 @@ class EventStream(EventSourceResponse):
                 await self._work(self._emit)
             except OcrError as exc:
                 await self._emit("error", error_body(exc) | {"status": exc.http_status})
-            except Exception:
+            except Exception as exc:
                 log.exception("A request failed in a way that this program does not foresee.")
-                error = unforeseen()
+                error = unforeseen(exc, "The request")
                 await self._emit("error", error_body(error) | {"status": error.http_status})
 
     async def _emit(self, event: str, data: Mapping[str, Any]) -> None:
@@ -107,7 +107,14 @@ class EventStream(EventSourceResponse):
 
 
 class FileAnswer(FileResponse):
-    """A file that lasts until it is sent."""
+    """A file that lasts until it is sent.
+
+    Args:
+        path: the file.
+        media_type: its media type.
+        name: the name under which a browser saves it.
+        resources: is closed when the answer has ended.
+    """
 
     def __init__(self, path: str, media_type: str, name: str, resources: AsyncExitStack) -> None:
         super().__init__(path, media_type=media_type, filename=name)

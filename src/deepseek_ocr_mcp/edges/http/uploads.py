@@ -22,7 +22,7 @@ from starlette.requests import Request
 
 from ...config import MB
 from ...errors import BadRequest, InputNotFound, InputTooLarge, QueueFull, UnreadableInput
-from ...service.service import Incoming, Kept, OcrService, Snapshot
+from ...service.service import Incoming, KeptDocument, OcrService, Snapshot
 from .auth import client_of
 from .bodies import media_type, read_form
 
@@ -75,12 +75,12 @@ class StoredDocument:
     size: int
     """Bytes, as the client has announced them."""
     used: float
-    """When it was asked for last."""
+    """The time when it was asked for last."""
     arriving: _Arriving | None = None
-    kept: Kept | None = None
+    kept: KeptDocument | None = None
     sha256: str = ""
     password: str = field(default="", repr=False)
-    """Of a locked PDF, where its client has given it; it goes with the document."""
+    """The password of a locked PDF, if its client has given it. It goes with the document."""
 
     @property
     def received(self) -> int:
@@ -89,7 +89,13 @@ class StoredDocument:
 
 
 class Uploads:
-    """The documents of all clients. Use it inside `async with uploads.running():`."""
+    """The documents of all clients. Use it inside `async with uploads.running():`.
+
+    Args:
+        service: keeps and opens the documents.
+        max_bytes: bytes of all documents.
+        clock: seconds; virtual in tests.
+    """
 
     def __init__(
         self, service: OcrService, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = anyio.current_time
@@ -163,6 +169,11 @@ class Uploads:
     async def unlock(self, name: str, client: str, password: str) -> None:
         """Keep the password of a document, in memory, if it opens it.
 
+        Args:
+            name: the name of the document.
+            client: the client that sent it.
+            password: the password.
+
         Raises:
             PasswordNeeded: it does not open the document.
         """
@@ -222,6 +233,11 @@ class Uploads:
     async def append(self, document: StoredDocument, offset: int, request: Request) -> None:
         """Add the body of a request. What has come stays, even where the connection ends before the body does.
 
+        Args:
+            document: the document.
+            offset: the byte at which the body begins.
+            request: the request with the body.
+
         Raises:
             WrongOffset: the body begins elsewhere than where the last one ended.
             InputTooLarge: the body is longer than what was announced.
@@ -236,7 +252,7 @@ class Uploads:
             async for chunk in request.stream():
                 if arriving.incoming.size + len(chunk) > document.size:
                     raise InputTooLarge(
-                        f"More than the {document.size} bytes came that were announced.",
+                        f"More bytes arrived than the {document.size} that were announced.",
                         remedy="Begin the upload again with the length of the file.",
                     )
                 await arriving.incoming.write(chunk)
@@ -246,7 +262,7 @@ class Uploads:
                 document.arriving = None
                 await arriving.stack.aclose()
 
-    async def forget(self, name: str, client: str) -> None:
+    async def delete(self, name: str, client: str) -> None:
         """Drop a document of this client."""
         await self._drop(self.get(name, client))
 
@@ -276,7 +292,7 @@ class Uploads:
                 await self._drop(document)
                 return
         raise QueueFull(
-            "The server holds as many documents as it may, and all of them are just being sent.",
+            "The server holds as many documents as it may, and all of them are still arriving.",
             remedy="Send the document again when others have arrived.",
         )
 

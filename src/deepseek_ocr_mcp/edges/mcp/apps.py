@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,8 +26,10 @@ from ...caller import Caller
 from ...errors import BadRequest
 from ...models import MAX_PICTURE_SIDE, MIN_PICTURE_SIDE, PICTURE_SIDE
 from ...service.answer import Answer
-from ...service.service import Kept, OcrService
+from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
+from ...service.work import ENGINE_TITLES
+from ..web_folder import WEB
 from .arguments import StrictTool
 
 __all__ = ["LINK", "MARKDOWN", "RESULT", "AppView", "bundled", "extension", "hide_from_others", "view_html"]
@@ -39,7 +42,6 @@ RESULT: Final = "deepseek-ocr/result"  # in the _meta of an answer: its name, fo
 
 WORDS: Final = {"blocks": {"__all__": {"words"}}}  # left out of a kept page, because the app shows lines
 
-WEB: Final = Path(__file__).resolve().parents[1] / "web"
 VIEW: Final = WEB / "view"
 INSTEAD: Final = {WEB / "js" / "load.js": VIEW / "load.js"}  # the app may fetch nothing
 
@@ -92,22 +94,22 @@ async def hide_from_others(ctx: ServerRequestContext[Any, Any], call_next: CallN
 class AppView:
     """Keeps answers for the app, and shows their pages."""
 
-    def __init__(self, service: OcrService, store: ResultStore[Kept]) -> None:
+    def __init__(self, service: OcrService, store: ResultStore[KeptDocument]) -> None:
         self._service = service
         self._store = store
 
-    def keep(self, ctx: Context, answer: Answer) -> str:
+    def store_answer(self, ctx: Context, answer: Answer) -> str:
         """Keep an answer for the app. Returns its name; "" if the client shows no apps, or if there is nothing to
         show."""
         if not answer.whole or not client_supports_apps(ctx):
-            if answer.kept:
-                answer.kept.let_go()
+            if answer.kept_document:
+                answer.kept_document.let_go()
             return ""
         details = {page.page: page.model_dump_json(exclude_none=True, exclude=WORDS) for page in answer.whole}
         return self._store.put(
             {page.page: page.text for page in answer.whole},
             details={number: text.encode("utf-8", "replace") for number, text in details.items()},
-            held=answer.kept,
+            held=answer.kept_document,
         )
 
     def tool(self, callers: Callable[[Context], Caller]) -> StrictTool:
@@ -163,6 +165,7 @@ def view_html() -> str:
     sprite = _SPRITE.search((WEB / "index.html").read_text("utf-8"))
     assert sprite is not None, "index.html has lost its icons"
     html = html.replace("<!-- icons -->", sprite[0]).replace('"VERSION"', f'"{__version__}"')
+    html = html.replace('"ENGINES"', f'"{escape(json.dumps(ENGINE_TITLES))}"')
     html = _STYLE.sub(lambda link: f"<style>\n{(VIEW / link[1]).read_text('utf-8')}</style>", html)
 
     def script(link: re.Match[str]) -> str:

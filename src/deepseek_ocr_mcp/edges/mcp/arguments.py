@@ -17,7 +17,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent
 from pydantic import Field, ValidationError
 
-from ...errors import OcrError
+from ...errors import OcrError, unforeseen
 from ...logs import fields, request
 from ...text import nearest
 
@@ -110,11 +110,7 @@ class StrictTool(Tool):
                     return CallToolResult(content=[text], is_error=True, _meta={ERROR: cause.to_dict()})
                 raise ToolError(str(cause)) from cause
             if isinstance(exc, UnexpectedToolError):
-                raise UnexpectedToolError(
-                    f"{self.name} failed in a way that this program does not foresee ({type(cause).__name__}). "
-                    "The server goes on; "
-                    "its log on stderr has the details."
-                ) from cause
+                raise UnexpectedToolError(str(unforeseen(cause or exc, self.name))) from cause
             if isinstance(cause, ValidationError):
                 # pydantic's own text repeats the input, which may be a whole image
                 problems = "; ".join(f"{_short(e['loc'][0])}: {e['msg']}" for e in cause.errors() if e["loc"])

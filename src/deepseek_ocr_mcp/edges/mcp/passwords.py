@@ -39,6 +39,7 @@ from ...config import is_loopback
 from ...errors import PasswordNeeded
 from ...models import OcrRequest
 from ...service.answer import Answer
+from ...service.expiry import KEEP_S
 from ...service.progress import Terms
 
 __all__ = ["PASSWORDS", "PasswordDesk"]
@@ -50,7 +51,6 @@ MOST_ASKS: Final = 3  # of one call
 MOST_WAITS: Final = 4  # rounds of one call in which the user has agreed and types; clients give up after ten rounds
 IN_ROUNDS: Final = "2026-07-28"  # the first revision of MCP in which a server asks by an answer
 PASSWORD: Final = "password"  # noqa: S105 - the name of the question in such an answer
-KEPT_S: Final = 3600.0  # a password is kept for so long after its last use, like the pages that were read with it
 ASKING_SHARE: Final = 0.6  # of the time of a call; the rest is for reading
 BODY_BYTES: Final = 8192
 PASSWORD_CHARS: Final = 1000
@@ -251,7 +251,7 @@ class PasswordDesk:
         """The page of a question (GET), and its answer (POST)."""
         name = request.path_params["name"]
         question = self._questions.get(name)
-        if question is None or time.monotonic() - question.asked_at > KEPT_S:
+        if question is None or time.monotonic() - question.asked_at > KEEP_S:
             return _html("This page is not needed any more.", status=404)
         form = FORM.format(where="on this machine" if is_loopback(request.url.hostname or "") else "of this address")
         if request.method != "POST":
@@ -274,7 +274,7 @@ class PasswordDesk:
     def _password(self, key: _Key) -> str:
         """The password that the user has given; empty: none. Passwords that were not used for long are forgotten."""
         now = time.monotonic()
-        while self._known and now - next(iter(self._known.values())).used_at > KEPT_S:
+        while self._known and now - next(iter(self._known.values())).used_at > KEEP_S:
             self._known.popitem(last=False)
         if (known := self._known.get(key)) is None:
             return ""
@@ -323,7 +323,7 @@ class PasswordDesk:
         """The name of the question that stands: the new one, or an open one about the same. And whether it was open."""
         now = time.monotonic()
         for name, each in self._questions.items():
-            if each.key == new.key and now - each.asked_at < KEPT_S:
+            if each.key == new.key and now - each.asked_at < KEEP_S:
                 return name, True
         name = secrets.token_urlsafe(16)
         self._questions[name] = new

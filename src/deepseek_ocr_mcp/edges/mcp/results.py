@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ...errors import InputNotFound
 from ...models import FilesWritten, Note, OcrResult, Transition
 from ...service.answer import Answer
-from ...service.service import Kept
+from ...service.service import KeptDocument
 from ...service.store import ResultStore
 
 __all__ = [
@@ -40,10 +40,10 @@ def structured(model: BaseModel) -> dict[str, Any]:
 def lean_schema(schema: dict[str, Any], *, output: bool) -> None:
     """Drop the parts of a schema that carry no information: a schema is sent with every list of tools.
 
-    These parts are the titles that pydantic makes of the names, most defaults and, in the schema of an answer, which
-    never holds a null, the nulls. Some clients send every default back: a default of `mode` would look like the choice
-    of the agent, so only numbers keep theirs. `additionalProperties` goes, too: google-genai 2.34 cannot convert it,
-    and `StrictTool` refuses unknown arguments itself.
+    These parts are the titles that pydantic makes of the names, and most defaults. The schema of an answer also loses
+    its nulls, because no answer holds a null. Some clients send every default back: a default of `mode` would look like
+    the choice of the agent, so only numbers keep theirs. `additionalProperties` goes, too: google-genai 2.34 cannot
+    convert it, and `StrictTool` refuses unknown arguments itself.
     """
     schema.pop("title", None)
     schema.pop("additionalProperties", None)
@@ -120,7 +120,7 @@ def result_text(result: OcrResult) -> str:
     return "\n".join(f"Page {page.page}: {line}" for page in result.pages for line in page.text.splitlines() if line)
 
 
-def add_resources(mcp: MCPServer, store: ResultStore[Kept]) -> None:
+def add_resources(mcp: MCPServer, store: ResultStore[KeptDocument]) -> None:
     """Serve results as resources. They are in no list, which every client could read: only an answer tells their
     names."""
 

@@ -15,7 +15,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import Icon
 
 from ... import __version__
-from ...service.service import Kept, OcrService
+from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
 from .apps import AppView, extension, hide_from_others
 from .guard import clean_answers
@@ -49,7 +49,7 @@ def build_mcp(service: OcrService, *, local: bool) -> MCPServer:
         local: whether its caller runs on this machine (stdio). Then `image` may be any path that `OCR_ALLOWED_DIRS`
             does not keep out; otherwise only a path inside `OCR_ALLOWED_DIRS`.
     """
-    store = ResultStore[Kept]()
+    store = ResultStore[KeptDocument]()
     view = AppView(service, store)
     callers = Callers(local)
     desk = PasswordDesk(service.ocr)

@@ -23,7 +23,7 @@ from ...models import FilesWritten, GpuStatus, OcrRequest, OcrResult, Transition
 from ...modes import MODES
 from ...service.answer import Answer
 from ...service.progress import Terms
-from ...service.service import Kept, OcrService
+from ...service.service import KeptDocument, OcrService
 from ...service.store import ResultStore
 from .apps import LINK, MARKDOWN, RESULT, AppView
 from .arguments import FILES_HINTS, IMAGE_HINTS, WRITING, StrictTool
@@ -80,7 +80,7 @@ class ReadingTool:
     """`ocr_image`."""
 
     service: OcrService
-    store: ResultStore[Kept]
+    store: ResultStore[KeptDocument]
     view: AppView
     callers: Callers
     desk: PasswordDesk
@@ -120,7 +120,7 @@ class ReadingTool:
     def _terms(self, ctx: Context) -> Terms:
         return Terms(
             reply_s=self.service.settings.ocr_reply_seconds,
-            keep=client_supports_apps(ctx),
+            keep_document=client_supports_apps(ctx),
             on_progress=clean_progress(ctx),
         )
 
@@ -130,7 +130,7 @@ class ReadingTool:
             content.append(TextContent(type="text", text=text))
         if answer.result.notes or not content:
             content.append(TextContent(type="text", text=notes_text(answer.result.notes) or "No text was found."))
-        name = self.view.keep(ctx, answer)
+        name = self.view.store_answer(ctx, answer)
         if answer.result.truncated and (where := self._whole_text(answer, name)):
             content.append(TextContent(type="text", text=where))
         content += [

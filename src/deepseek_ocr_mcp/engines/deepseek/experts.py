@@ -1,13 +1,13 @@
 """Computes the experts of a decode step in a way that every card can record as a CUDA graph.
 
 `grouped_mm`, which transformers takes by default, is fast on sm_90 and sm_100 in bfloat16 only. Elsewhere torch copies
-the offsets of the experts to the host and starts one product for each: 22 waits for each token, and none of them may
-be inside a CUDA graph. Here a step of few rows gathers the weights of the experts that its rows chose (`batched_mm`),
-and a step of more rows runs all experts over all rows and takes the chosen ones. Neither of them waits for the card,
-and no shape depends on what the router chose.
+the offsets of the experts to the host and starts one product for each: 22 waits for each token, and none of them may be
+inside a CUDA graph. Here a step of few rows gathers the weights of the experts that its rows chose (`batched_mm`). A
+step of more rows runs all experts over all rows and takes the products of the chosen ones. Neither method waits for the
+card, and no shape depends on the choice of the router.
 
-A prompt goes to `grouped_mm`: there all experts would cost ten times the arithmetic, 22 waits do not matter in a step
-of thousands of tokens, and a prompt is never recorded.
+A prompt goes to `grouped_mm`: to run all experts would cost ten times the arithmetic there. The 22 waits do not matter
+in a step of thousands of tokens, and a prompt is never recorded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Converts a checkpoint once and keeps it as a *fused* file: one safetensors file in the model's own layout.
 
-It is beside the checkpoint, or in a cache where that is not writable. It is written under a lock, to a temporary file
-that takes its name when it is whole and on the disk, and used only when it is as long as its header says and was made
-from the source as it is now. The source is known by the names, lengths, times and headers of its weight files and 16
-blocks of each, or by the SHA-256 in their names where they are blobs of the hub's cache; by config.json, the dtype
-and the release of transformers.
+The file is beside the checkpoint, or in a cache if that folder is not writable. It is written under a lock to a
+temporary file, which is renamed when it is whole and on the disk. It is used only if it is as long as its header says,
+and if it was made from the source as it is now. The source is identified by its weight files, config.json, the dtype
+and the release of transformers. Of a weight file count its name, length, time, header and 16 blocks; of a blob of the
+hub's cache, the SHA-256 in its name.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ...errors import GpuBusy
 from ..base import Call, Finish, PageImage, ReadOptions
 from ..cores import usable_cores
 from ..loops import LoopGuard
+from ..vision_models import MAX_NEW_TOKENS, TYPICAL_TOKENS
 from . import host_memory
 from .checkpoint import Checkpoint
 from .prompts import prompts_for
@@ -41,7 +42,6 @@ __all__ = [
     "Written",
 ]
 
-MAX_NEW_TOKENS: Final = 8192  # of one page; upstream's own limit
 MAX_SLOTS: Final = 32  # pages at once; a step of more is not recorded, and its experts are computed as for a prompt
 PROMPT_ELEMENTS: Final = 41.5
 """Numbers that live for each prompt token, and each of the model's `hidden_size`, beside the key-value cache.
@@ -53,7 +53,6 @@ CPU_SHARE: Final = 0.5  # of the memory that is available, where there is no car
 LOOKED_AT_ONCE: Final = 4  # pages; one alone keeps a card busy, several start its kernels less often
 PREPARING_THREADS: Final = 4  # for the pages of a batch; one page takes a core for a tenth of a second
 LEAVING_S: Final = 0.5  # from the end of a picture to the word that its caller went away; a frame takes a millisecond
-TYPICAL_TOKENS: Final = 1500  # of a page; only the progress bar believes it
 PROGRESS_S: Final = 0.2  # between two messages
 
 BUSY_REMEDY: Final = (
@@ -92,11 +91,11 @@ class _ReadingAttempt:
     capacity: int = 0
     """Slots that there are."""
     prepared: dict[int, Future[Any]] = field(default_factory=dict)
-    """Those that wait, by number, as they were cut."""
+    """The pages that wait, as they were cut, by their number."""
     rows: list[_Sequence] = field(default_factory=list)
     """All that were taken in."""
     active: dict[Slot, _Sequence] = field(default_factory=dict)
-    """Those that are being written."""
+    """The pages that are being written."""
 
 
 @dataclass(slots=True)
@@ -104,7 +103,7 @@ class _ReadingTask:
     """The arguments of one call of `ModelReader.read`."""
 
     pages: list[PageImage]
-    """Those of the call, and those that joined it."""
+    """The pages of the call, and the pages that joined it."""
     options: ReadOptions
     report: _Report
     limit: int
@@ -297,7 +296,7 @@ class ModelReader:
         return Slots(self._model, capacity, window=self._prompts.window, sampling=sampling)
 
     def _written(self, row: _Sequence) -> Written:
-        tokens = row.guard.tokens if row.guard.keep is None else row.guard.tokens[: row.guard.keep]
+        tokens = row.guard.tokens if row.guard.good_tokens is None else row.guard.tokens[: row.guard.good_tokens]
         assert row.finish is not None
         return Written(self._prompts.decode(tokens), tuple(tokens), row.finish)
 

@@ -55,7 +55,13 @@ class Views:
 
 
 def read_page(path: str, width: int, height: int) -> Image.Image:
-    """A page on disk, in RGB; path, width and height are those of an `engines.base.PageImage`."""
+    """A page on disk, in RGB; path, width and height are those of an `engines.base.PageImage`.
+
+    Args:
+        path: the file of raw RGB.
+        width: pixels.
+        height: pixels.
+    """
 
     with open(path, "rb") as file:
         return Image.frombytes("RGB", (width, height), file.read())

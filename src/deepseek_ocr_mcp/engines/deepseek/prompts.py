@@ -51,7 +51,13 @@ class PromptMaker(Protocol):
         """Cut a page. Runs on a thread beside others."""
 
     def prompts(self, model: Any, prepared: Sequence[Any], options: ReadOptions) -> list[Prompt]:
-        """Look at pages that were prepared, at all of them at once where the model can."""
+        """Look at pages that were prepared, at all of them at once where the model can.
+
+        Args:
+            model: the model, on its device.
+            prepared: the pages as `prepare` made them.
+            options: the mode and the words of the request.
+        """
 
     def guard(self) -> LoopGuard:
         """For one text."""

@@ -48,7 +48,7 @@ class ParkedModel:
     def __init__(self, model: nn.Module, arena: _Arena, notes: Sequence[str] = (), *, locked: bool = False) -> None:
         """Use `open()`. `arena` holds the weights of `model`; other tensors of it are taken as they are."""
         self.model = model
-        """In eval mode; the same object for life."""
+        """The model in eval mode. It is the same object for life."""
         self.notes = tuple(notes)
         """Sentences about steps that failed though the model works."""
         self._arena = arena
@@ -286,7 +286,7 @@ class _Arena:
     mapping: mmap.mmap
     """The mapping that `bytes` lies in."""
     start: int = 0
-    """Of `bytes` in the mapping; a multiple of `PAGE`."""
+    """The place of `bytes` in the mapping; a multiple of `PAGE`."""
     refused_lock: bool = False
     """Whether the driver refused to lock it, so that it is not asked at every `place()`."""
 

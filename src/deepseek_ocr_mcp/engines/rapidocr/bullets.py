@@ -45,7 +45,13 @@ class _Bullet:
 def with_bullets(
     pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]
 ) -> tuple[list[Region], list[LineReading]]:
-    """The regions of an upright page and what was read there, with the marks of its lists."""
+    """The regions of an upright page and what was read there, with the marks of its lists.
+
+    Args:
+        pixels: the upright page.
+        regions: its regions.
+        readings: the reading of each region.
+    """
     found = [
         bullet
         for region, reading in zip(regions, readings, strict=True)

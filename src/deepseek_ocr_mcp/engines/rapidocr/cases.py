@@ -45,7 +45,13 @@ class _Ink:
 
 
 def with_cases(pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]) -> list[LineReading]:
-    """The readings of an upright page; one or two letters alone in their region have the case that their ink shows."""
+    """The readings of an upright page; one or two letters alone in their region have the case that their ink shows.
+
+    Args:
+        pixels: the upright page.
+        regions: its regions.
+        readings: the reading of each region.
+    """
     alone = [n for n, each in enumerate(readings) if ALIKE.fullmatch(each.text.strip()) and _is_level(regions[n])]
     if not alone:
         return list(readings)

@@ -59,7 +59,13 @@ class _Dash:
 def with_dashes(
     pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]
 ) -> tuple[list[Region], list[LineReading]]:
-    """The regions of an upright page and what was read there, with the dashes that stand alone in a row of the page."""
+    """The regions of an upright page and what was read there, with the dashes that stand alone in a row of the page.
+
+    Args:
+        pixels: the upright page.
+        regions: its regions.
+        readings: the reading of each region.
+    """
     chinese = any(NO_SPACES.search(reading.text) and reading.text not in LOOKALIKES for reading in readings)
     if not chinese:
         readings = _corrected(pixels, regions, readings)

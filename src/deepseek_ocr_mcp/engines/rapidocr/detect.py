@@ -207,6 +207,11 @@ def find_regions(likely: NDArray[np.uint8], scale_x: float, scale_y: float) -> l
     The method and its constants are rapidocr's (DBPostProcess), but for one thing: how likely a region is tells the
     mean inside its contour, not inside the rectangle around it. A raised figure makes that rectangle half white, and
     its line would be lost. The offset of a rectangle's outline is a larger rectangle: no polygon library is needed.
+
+    Args:
+        likely: the map, rows by columns.
+        scale_x: pixels of the page for each column.
+        scale_y: pixels of the page for each row.
     """
     mask = cv2.dilate((likely > 255 * MASK_THRESHOLD).astype(np.uint8), np.ones((2, 2), np.uint8))
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)

@@ -5,8 +5,9 @@ pixels, turns upright lines upside down and takes twice the time and memory. A c
 stops within a tenth of a second, in the middle of a model run if need be. Nothing is written to
 stdout.
 
-Three frames of coordinates: the page as it was given (blocks are in its pixels), the page turned
-by quarter turns so that its text is upright (regions), and that page straightened (`TextLine`).
+There are three frames of coordinates. Blocks are in pixels of the page as it was given. Regions are in pixels of the
+page that was turned by quarter turns until its text was upright. Each `TextLine` is in pixels of the upright page when
+straightened.
 """
 
 from __future__ import annotations

@@ -31,7 +31,13 @@ LEVEL_DEG: Final = 1.0  # a leader that leans more leaves the strip of its line
 
 
 def find_ends_of_leaders(pixels: Pixels, regions: Sequence[Region], readings: Sequence[LineReading]) -> list[Region]:
-    """Where on an upright page there is ink behind a row of dots, and no region holds it."""
+    """Where on an upright page there is ink behind a row of dots, and no region holds it.
+
+    Args:
+        pixels: the upright page.
+        regions: its regions.
+        readings: the reading of each region.
+    """
     found = []
     for region, reading in zip(regions, readings, strict=True):
         is_level = abs(region.angle) <= LEVEL_DEG and region.width >= LONG * region.height

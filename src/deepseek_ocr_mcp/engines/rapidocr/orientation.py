@@ -45,6 +45,12 @@ def find_upright(run: ModelRun, reader: LineReader, pixels: Pixels, regions: lis
     Most lines of a page tell whether it lies on its side; then one of two turns is right. A page of vertical lines
     stays as it is.
 
+    Args:
+        run: runs the model.
+        reader: reads lines.
+        pixels: the page as it was given.
+        regions: its regions.
+
     Raises:
         Cancelled: nobody waits for this page any more.
     """

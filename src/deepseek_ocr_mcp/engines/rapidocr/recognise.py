@@ -1,8 +1,8 @@
 """Reads one line of text with the PP-OCR recognition model.
 
 The model sees a line as 48 rows of pixels and gives one answer for each 8 columns. Two equal characters side by side
-need three answers, or one of them is lost: `107,713` becomes `107,73`. So a crop is cut to the ink before it is
-enlarged to 48 rows, and small type in a loose box is read as large as tight type.
+need three answers, or one of them is lost: `107,713` becomes `107,73`. So a crop is cut to its ink before it is
+enlarged to 48 rows. Then small type in a loose box becomes as large as type in a tight box.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..sheet import LONG, Pixels, Region, crop_region, inset, outline
 from .heights import may_be_small, with_small_letters
 from .ink import LINE_EDGE, ink_of, line_contrast, runs_of, strokes_of
 from .models import SpareModel
+from .raised import with_raised_figures
 from .run import ModelRun
 from .spaces import Strokes, read_litres, spaces_beside_digits
 
@@ -159,6 +160,11 @@ class LineReader:
         """The line in a region of a page.
 
         A short upright region may as well be one narrow character, such as 1: the better reading counts.
+
+        Args:
+            run: runs the model.
+            pixels: the page.
+            region: the region, in pixels of the page.
         """
         roomy = region.thicker(ROOM)
         reading = self.read_crop(run, crop_region(pixels, roomy, tall=region.tall))
@@ -245,7 +251,10 @@ def _as_inked(line: Pixels, chars: list[str], places: NDArray[np.floating[Any]])
         return chars, frozenset()
     if with_cases:
         chars = with_small_letters(chars, strokes)
-    return read_litres(chars, strokes, spaces_beside_digits(chars, strokes)) if with_digits else (chars, frozenset())
+    if not with_digits:
+        return chars, frozenset()
+    chars, dropped = read_litres(chars, strokes, spaces_beside_digits(chars, strokes))
+    return with_raised_figures(chars, strokes, dropped), dropped
 
 
 def _half_width(text: str) -> str:

@@ -62,7 +62,15 @@ def reads_downwards(
 def read_column(
     run: ModelRun, reader: LineReader, pixels: Pixels, region: Region, sideways: LineReading
 ) -> LineReading:
-    """A vertical line once more, its characters laid side by side; the better reading, or the best of both."""
+    """A vertical line once more, its characters laid side by side; the better reading, or the best of both.
+
+    Args:
+        run: runs the model.
+        reader: reads lines.
+        pixels: the upright page.
+        region: the region of the line.
+        sideways: the reading of the line as a whole, turned.
+    """
     column = crop_region(pixels, region, tall=False)
     ends = _cell_ends(column, sideways.centres)
     if len(ends) < 2:

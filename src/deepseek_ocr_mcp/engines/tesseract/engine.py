@@ -44,7 +44,7 @@ __all__ = ["Rereading", "TesseractEngine", "reread"]
 
 
 EXPECTED_CONFIDENCE: Final = 0.78
-"""Of text in the script that was detected. Hebrew read as Thai has up to 0.75, badly printed Greek 0.79."""
+"""The least confidence of text in the detected script. Hebrew read as Thai has up to 0.75, badly printed Greek 0.79."""
 LONGEST_SIDE: Final = 10_000  # pixels; the program refuses 32768
 
 

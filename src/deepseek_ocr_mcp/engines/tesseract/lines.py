@@ -25,9 +25,13 @@ HANGUL: Final = re.compile("[\\uac00-\\ud7a3]")
 
 
 def lay_out(words: Sequence[Word], width: int, height: int, scale: float = 1.0) -> tuple[list[TextLine], list[Region]]:
-    """The lines of a page of that size, straightened and cut at gutters, and where their ink is.
+    """The lines of a page, straightened and cut at gutters, and where their ink is.
 
-    `scale`: pixels of the page per pixel that the program saw.
+    Args:
+        words: the words as the program printed them.
+        width: of the page, pixels.
+        height: of the page, pixels.
+        scale: pixels of the page per pixel that the program saw.
     """
     groups = [group for group in by_line(words).values() if mean_confidence(group) >= NOISE]
     tilt = _tilt(groups)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ...errors import EngineUnavailable, OcrError, Timeout
 from ..base import Call
 from ..scripts import LATIN, SCRIPTS, Script, languages_for
+from ..sheet import POLL_S
 
 __all__ = [
     "INSTALL",
@@ -45,7 +46,6 @@ __all__ = [
 
 
 Pixels = NDArray[np.uint8]
-POLL_S: Final = 0.1  # how often a waiting call asks whether it is cancelled
 RUN_LIMIT_S: Final = 240.0  # longest run over one page
 ASK_LIMIT_S: Final = 20.0  # longest run for a version or a list
 MAX_LANGUAGES: Final = 8  # at once: each takes memory, and time for every word that the others could not read
@@ -188,6 +188,12 @@ class Program:
     def run(self, arguments: Sequence[str], call: Call, *, image: bytes = b"", limit: float = RUN_LIMIT_S) -> str:
         """What the program prints. It ends within the limit, or it is killed.
 
+        Args:
+            arguments: the arguments of the program.
+            call: tells whether the caller has gone.
+            image: the picture for its standard input, encoded.
+            limit: seconds.
+
         Raises:
             Cancelled: nobody waits any more; the program is dead.
             Timeout: it took longer than `limit` seconds; the program is dead.
@@ -251,20 +257,37 @@ class Program:
             return UNSEEN  # "Too few characters": a blank page has no orientation
 
     def words(self, grey: Pixels, languages: Sequence[str], call: Call) -> list[Word]:
-        """The words of an upright page."""
+        """The words of an upright page.
+
+        Args:
+            grey: the page, 8-bit grey.
+            languages: the names of the languages' data.
+            call: tells whether the caller has gone.
+        """
         settings = ["-l", "+".join(languages), "--psm", "3", "-c", "tessedit_create_tsv=1"]
         return parse_words(self.run(["-", "-", *settings], call, image=_as_pgm(grey)))
 
     def words_in(self, grey: Pixels, script: Script, call: Call) -> list[Word]:
-        """The words of an upright page in one script, whose data is here."""
+        """The words of an upright page in one script, whose data is here.
+
+        Args:
+            grey: the page, 8-bit grey.
+            script: the script.
+            call: tells whether the caller has gone.
+        """
         return self.words(grey, languages_for(script, self.languages)[:MAX_LANGUAGES], call)
 
     def read(self, grey: Pixels, seen: Orientation, call: Call) -> Recognition:
-        """The words of a page that may lie on its side, and of which `seen` is known.
+        """The words of a page that may lie on its side.
 
         The script's languages are tried together with those of Latin script, among which the program chooses word
         by word. Where that reads badly, detection may have erred: each other script that can be read here is tried,
         unless the script's own data is missing; and the same at each turn in which the page may lie, as it is first.
+
+        Args:
+            grey: the page, 8-bit grey.
+            seen: the turn and the script that detection found.
+            call: tells whether the caller has gone.
         """
         turns = [seen.quarters]
         if seen.confidence < SURE_ORIENTATION:

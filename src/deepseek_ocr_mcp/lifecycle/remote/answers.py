@@ -59,7 +59,13 @@ Generation Inference, Anthropic, Mistral, Google and vLLM, which some gateways p
 
 
 def completed(text: str, reason: str, tokens: int) -> Completion:
-    """The end of a text as the endpoint gives it. A reason that is missing or unknown keeps the text, with a remark."""
+    """The end of a text as the endpoint gives it. A reason that is missing or unknown keeps the text, with a remark.
+
+    Args:
+        text: the text of the page.
+        reason: the `finish_reason` of the endpoint; empty: none.
+        tokens: the tokens that the model wrote.
+    """
     finish = _ENDS.get(reason.lower())
     if finish == "cancelled":
         return Completion(text, finish, tokens, "The endpoint's content filter cut this page.")

@@ -30,7 +30,7 @@ import httpx2
 
 from ...engines.base import PageImage, ReadOptions
 from ...engines.loops import TextGuard
-from ...engines.vision_models import remarks_of_endpoint
+from ...engines.vision_models import TYPICAL_TOKENS, remarks_of_endpoint
 from ...errors import EngineUnavailable, InputTooLarge, OcrError
 from ...install import extra_command
 from ...modes import RESOLUTIONS
@@ -52,7 +52,6 @@ LARGEST_SIDE: Final = 3072  # pixels of a page as it is sent; DeepSeek-OCR looks
 MAX_TEXT: Final = 100_000  # characters of one page, for an endpoint that ignores the bound in tokens
 MAX_ANSWER_BYTES: Final = 32 << 20  # bytes of one answer on the wire: 8192 tokens in events of 300 bytes are 2.5 MB
 MAX_EVENT_BYTES: Final = 1 << 20
-TYPICAL_TOKENS: Final = 1500  # tokens of a page, for the progress bar only
 
 _STANDARD: Final = ("model", "messages", "stream", "temperature", "max_tokens", "stream_options")
 """The fields that OpenAI's client takes by name. Other fields of a request go beside them."""
@@ -337,7 +336,7 @@ class Client:
                 tell(1 - math.exp(-tokens / TYPICAL_TOKENS), f"{tokens} tokens")
             if piece.text:
                 if guard.add(piece.text):
-                    return Completion(guard.kept, "loop", tokens)
+                    return Completion(guard.good_text, "loop", tokens)
                 if len(guard.text) > MAX_TEXT:
                     return Completion(guard.text[:MAX_TEXT], "length", tokens)
         if finish in _ENDED_BY_A_FAULT:

@@ -14,8 +14,8 @@ from typing import Literal
 __all__ = ["PageClock", "Phase"]
 
 Phase = Literal["paused", "waiting", "reading"]
-"""The phase of a page: its time does not count (it was never sent, or its endpoint is being woken), it waits for the
-first byte of its answer, or the answer is coming."""
+"""The phase of a page. `paused`: its time does not count, because it was never sent or its endpoint is being woken.
+`waiting`: the first byte of its answer has not come. `reading`: the answer is coming."""
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from ...config import Settings
 from ...errors import OcrError
 from ...models import Doing, EndpointState, State
-from ..line import Part
+from ..line import RequestPart
 from .client import Client
 from .clock import PageClock, Phase
 from .concurrency import LearnedConcurrency
@@ -23,8 +23,8 @@ __all__ = ["RemoteEndpoint", "RemotePage", "clients"]
 
 
 @dataclass(slots=True, eq=False)
-class RemotePage(Part):
-    """One page on its way to an endpoint; see `line.Part`."""
+class RemotePage(RequestPart):
+    """One page on its way to an endpoint; see `line.RequestPart`."""
 
     picture: EncodedPage = field(default_factory=lambda: EncodedPage("", ""))
     clock: PageClock = field(default_factory=lambda: PageClock(inf, inf))

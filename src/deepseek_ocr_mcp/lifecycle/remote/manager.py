@@ -9,9 +9,9 @@ No page is lost, and of no page two answers are taken.
   each refusal; a little chance is added. Its pages go to other endpoints. An endpoint that cannot be reached, that lost
   the connection or that cannot read pages is taken out. It is asked ever more seldom, and is used again when it
   answers.
-- A page is given up when its answer takes longer than `OCR_PAGE_TIMEOUT` from its first byte on, when it waited longer
-  than `OCR_REMOTE_QUEUE_TIMEOUT` for that byte (`clock.py`), when several answers about it broke off, or when no
-  endpoint is left and none comes back within `PATIENCE_S`.
+- A page is given up in four cases (`clock.py`): its first byte did not come within `OCR_REMOTE_QUEUE_TIMEOUT`, its
+  answer takes longer than `OCR_PAGE_TIMEOUT` from that byte on, several answers about it broke off, or no endpoint is
+  left and none comes back within `PATIENCE_S`.
 - `gpu_offload`, `gpu_release` and the idle policy use vLLM's sleep mode: level 1 is `host`, level 2 is `unloaded`. An
   endpoint is put to sleep only when it has no page of ours and no work of others; it is woken before its next page. An
   endpoint without sleep mode is left as it is.
@@ -697,7 +697,7 @@ class RemoteManager:
     async def _watch_idle(self) -> None:
         """Sleep until a step of the policy is due or an event comes."""
         while True:
-            self._idle.forget_news()
+            self._idle.begin_listening()
             wait = self._idle.wake_after(self._policy_state())
             if wait is not None:
                 wait = max(wait, self._sleep_not_before - anyio.current_time())

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from ...engines.base import ReadOptions
 from ...engines.loops import NGRAM, WINDOW
+from ...engines.vision_models import MAX_NEW_TOKENS
 from ...modes import MODES
 from .trouble import Facts, Server
 
 __all__ = ["merged", "owner_of", "page_request", "refused_names"]
 
-MAX_NEW_TOKENS: Final = 8192  # tokens of one page, as in our own engine
 CELLS: Final = (128821, 128822)  # <td> and </td> in DeepSeek-OCR's vocabulary, which an empty table repeats rightly
 IMAGE: Final = "<image>"
 

@@ -94,7 +94,7 @@ class Facts:
     context: int | None = None
     """Tokens that a question and its answer may have together, if it tells."""
     remarks: Mapping[str, str] = field(default_factory=dict)
-    """By mode: a sentence for the caller; see `VisionModel.remarks`."""
+    """A sentence for the caller by mode; see `VisionModel.remarks`."""
 
 
 class EndpointClient(Protocol):

@@ -7,7 +7,7 @@ import { $, announce, h, icon, iconButton, memory, toast } from "./dom.js";
 import { titleOf } from "./errors.js";
 import { dropped } from "./folders.js";
 import { GpuPanel } from "./gpu.js";
-import { has, seconds, size, startLanguage, t } from "./i18n.js";
+import { has, seconds, setEngineTitles, size, startLanguage, t } from "./i18n.js";
 import { Queue, THUMB_SIDE } from "./queue.js";
 import { ResultPane } from "./result.js";
 import { pagesWith, pattern, ranges } from "./search.js";
@@ -65,6 +65,7 @@ const isWork = () => queue.items.length > 0;
 async function loadModes() {
   try {
     catalogue = await api.modes();
+    setEngineTitles(catalogue.engine_titles);
     locked = false;
   } catch (error) {
     locked = error.code === "unauthorized";
@@ -748,6 +749,7 @@ async function start() {
     for (const item of kept) if (!item.previews.has(1) && item.state !== "error") queue.preview(item, 1);
   }
   await loadModes();
+  result.repaintFacts(); // of a result of an earlier visit, which was shown before the engines' names were known
   document.documentElement.dataset.ready = "";
   gpu.watch();
 }

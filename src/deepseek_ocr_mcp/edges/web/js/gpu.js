@@ -131,7 +131,7 @@ export class GpuPanel {
     const state = isGone() ? "gone" : (status?.state ?? "unknown");
     this.button.dataset.state = state;
     const name = status ? engineName(status.engine) : "";
-    const place = state === "host" && CPU_ENGINES.has(status.engine) ? "host.cpu" : state;
+    const place = state === "host" && status.ready_state === "host" ? "host.cpu" : state;
     const said = isGone() ? t("gone.short") : status ? t(`state.${place}`) : t(this.refused ? "token.missing" : "connecting");
     $("#gpu-summary").replaceChildren(...(name && !isGone() ? [h("b", {}, name), " ", h("span", { class: "sep" }), h("span", {}, said)] : [said]));
     this.button.setAttribute("aria-label", [isGone() ? "" : name, said, `(${t("gpu.title")})`].filter(Boolean).join(" "));
@@ -141,7 +141,7 @@ export class GpuPanel {
       h("p", { class: "engine-name" }, name, status.model && h("span", { class: "muted" }, status.model)),
       h("p", { class: "muted small-text", lang: inWords(status.engine_reason) ? null : "en" }, inWords(status.engine_reason) || status.engine_reason),
     );
-    const gpu = Boolean(status.endpoints) || (status.gpus.length > 0 && status.device !== "cpu" && !CPU_ENGINES.has(status.engine));
+    const gpu = Boolean(status.endpoints) || (status.ready_state === "gpu" && status.gpus.length > 0 && status.device !== "cpu");
     const places = gpu ? ["unloaded", "host", "gpu"] : ["unloaded", "host"];
     const here = places.indexOf(MOVING[state] ?? state);
     this.steps.replaceChildren(
@@ -259,5 +259,3 @@ export class GpuPanel {
     }
   }
 }
-
-const CPU_ENGINES = new Set(["rapidocr", "tesseract"]);

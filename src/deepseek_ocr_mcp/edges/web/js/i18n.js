@@ -5,10 +5,9 @@ import english from "../lang/en.js";
 import { $, memory } from "./dom.js";
 import { words as load } from "./load.js";
 
-const ENGINES = { rapidocr: "RapidOCR", deepseek: "DeepSeek-OCR", tesseract: "Tesseract", openai: "OpenAI", text_layer: "PDF" };
-
 let code = "en";
 let words = english;
+let engineTitles = {};
 
 export const language = () => code;
 
@@ -41,14 +40,19 @@ export function mebibytes(mb) {
   return mb < 1024 ? `${number(mb, { maximumFractionDigits: 0 })} MiB` : `${number(mb / 1024, { maximumFractionDigits: 1 })} GiB`;
 }
 
-/** An engine's name as its makers write it. */
-export const engineName = (engine) => ENGINES[engine] ?? engine;
+/** Takes the names of the engines for people, which the server knows. */
+export function setEngineTitles(titles) {
+  engineTitles = titles;
+}
 
-/** The language of ours that comes first among those wanted. */
+/** An engine's name as its makers write it. */
+export const engineName = (engine) => engineTitles[engine] ?? engine;
+
+/** The first of these languages that the page speaks. */
 export function spoken(languages) {
-  for (const wanted of languages) {
-    if (/^zh\b.*\b(hant|tw|hk|mo)\b/i.test(wanted)) return "zh-TW";
-    const found = Object.keys(LANGUAGES).find((known) => known === wanted || known.split("-")[0] === wanted.split("-")[0]);
+  for (const language of languages) {
+    if (/^zh\b.*\b(hant|tw|hk|mo)\b/i.test(language)) return "zh-TW";
+    const found = Object.keys(LANGUAGES).find((known) => known === language || known.split("-")[0] === language.split("-")[0]);
     if (found) return found;
   }
   return "en";
@@ -70,10 +74,10 @@ function preferred() {
   return remembered in LANGUAGES ? remembered : spoken(navigator.languages ?? [navigator.language]);
 }
 
-export async function speak(wanted) {
-  words = wanted === "en" ? english : await load(wanted);
-  code = wanted;
-  document.documentElement.lang = wanted;
+export async function speak(chosen) {
+  words = chosen === "en" ? english : await load(chosen);
+  code = chosen;
+  document.documentElement.lang = chosen;
   translate();
   document.title = t("title");
   delete document.documentElement.dataset.hold;

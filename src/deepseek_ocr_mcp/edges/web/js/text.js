@@ -261,6 +261,10 @@ export class TextPane extends EventTarget {
     this.painted?.();
   }
 
+  repaintFacts() {
+    if (this.item?.state === "done") this.paintFacts(this.answer);
+  }
+
   paintFacts(result) {
     this.facts.textContent = [
       this.item.caption,

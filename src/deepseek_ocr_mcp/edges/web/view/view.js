@@ -3,7 +3,7 @@
 
 import { $, announce, h, icon, iconButton, toast } from "../js/dom.js";
 import { remedyOf, titleOf } from "../js/errors.js";
-import { language, speak, spoken, t } from "../js/i18n.js";
+import { language, setEngineTitles, speak, spoken, t } from "../js/i18n.js";
 import { TextPane } from "../js/text.js";
 import { together } from "../js/together.js";
 import { PREVIEW_SIDE, SHARP_SIDE, Viewer } from "../js/viewer.js";
@@ -346,6 +346,7 @@ host.addEventListener("context", ({ detail }) => follow(detail));
 
 async function start() {
   paint();
+  setEngineTitles(JSON.parse(document.documentElement.dataset.engines));
   await host.connect("deepseek-ocr", document.documentElement.dataset.version);
   await follow(host.context);
   host.ready();
