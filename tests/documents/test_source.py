@@ -220,6 +220,8 @@ def test_any_bytes_survive_percent_encoding(tmp_path_factory: pytest.TempPathFac
 @example(image="/9j/\ud800")
 @example(image="file://\ud800/")
 @example(image="~")
+@example(image="~\0")
+@example(image="~a\0/b")
 @example(image="https://[")
 def test_no_text_at_all_gives_anything_but_our_errors(tmp_path_factory: pytest.TempPathFactory, image: str) -> None:
     with contextlib.suppress(OcrError):

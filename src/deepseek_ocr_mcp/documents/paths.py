@@ -6,6 +6,7 @@ caller may read; it only saves an agent a second call.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -144,7 +145,8 @@ def places(image: str, is_local: bool) -> list[str]:
                 "home folder that is.",
                 remedy='Give an absolute path on the server ("/home/me/scan.pdf"), or the base64 of the file.',
             )
-        image = os.path.expanduser(image)
+        with contextlib.suppress(ValueError):  # a name that no user can have; `Reach` refuses the path
+            image = os.path.expanduser(image)
     return spellings(image) if image.startswith(("/", "~")) else []
 
 
