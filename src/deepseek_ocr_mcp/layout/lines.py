@@ -45,7 +45,8 @@ LIST_ITEM: Final = re.compile(
 LIST_MARK: Final = re.compile(r"\[[ xX]\]|[☐☑☒]|[•●▪◦‣∙○■□►➢➤❖❏❐❑❒✓✔✕✖✗✘*·–—-]|\(?(\d{1,2}|[a-z])[.)]")
 ENDS: Final = (*".!?:;…。！？：；", '."', ".”", ".)")
 """How the last line of a sentence ends."""
-FIGURE: Final = re.compile(r"[-+(−]?\d[\d.,:'’%/ ]*\)?")
+FIGURE: Final = re.compile(r"[-+(−]?\d[\d.,:'’%/ ]*\)?[⁰¹²³⁴-⁹]*")
+"""A number, also with the raised number of a note."""
 RIGHT_TO_LEFT: Final = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 NO_SPACES: Final = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 

@@ -996,7 +996,9 @@ def _parts(before: Mark, mark: Mark, tracking: float) -> bool:
     if IDEOGRAPH.match(before.text) and IDEOGRAPH.match(mark.text):
         return gap > JOIN_EM * size
     white = _white(before, mark)
-    if mark.text[0] in SCRIPTS and not _has_written_space(before, mark):
+    if mark.text[0] in SCRIPTS:
+        if mark.number == before.number + 1 and mark.glyph.space == 3:
+            return gap > NO_SPACE_EM * size  # the file writes a space before it: it begins a note
         # It belongs to the character that it stands at, though a 1 before it has much white beside it.
         return gap > SCRIPT_GAP_EM * size if white is None else white > SCRIPT_SPACE_EM * size
     is_exact = white is not None and not before.glyph.is_end_least
