@@ -47,15 +47,17 @@ def escape_block(text: str, *, begins: bool = True) -> str:
         begins: whether the text begins a paragraph. A line within one begins no numbered list but at 1.
     """
     lines = escape_inline(text).split("\n")
-    return "\n".join(_escape_start(line, begins and n == 0) for n, line in enumerate(lines))
+    return "\n".join(_escape_start(line, begins and n == 0, text) for n, line in enumerate(lines))
 
 
-def _escape_start(line: str, begins: bool) -> str:
+def _escape_start(line: str, begins: bool, text: str) -> str:
     match = BLOCK.match(line)
     if match is None:
         return line
     at = match.end("space")
-    if (run := RUN.match(line, at)) is not None:  # the rest of a fence or a rule could close something
+    run = RUN.match(line, at)
+    if run is not None and (run[0][0] in "`~" or text.count(run[0][0]) > len(run[0])):
+        # The rest of a fence, or of a rule that is not alone, could open or close something.
         return line[:at] + "".join(f"\\{sign}" for sign in run[0]) + line[run.end() :]
     if match["number"] is not None:
         if not begins and match["number"] != "1":

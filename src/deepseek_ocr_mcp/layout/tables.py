@@ -165,7 +165,7 @@ def _cell_counts(frame: Frame, rows: list[Row], boxes: list[Box]) -> list[int]:
     left, right = min((box[0] for box in boxes), default=0.0), max((box[2] for box in boxes), default=0.0)
     slack = MARGIN_EM * frame.em
     full = [box[0] - left <= slack and right - box[2] <= slack for box in boxes]
-    return [
+    counts = [
         1
         if count > 1
         and full[n]
@@ -174,6 +174,27 @@ def _cell_counts(frame: Frame, rows: list[Row], boxes: list[Box]) -> list[int]:
         else count
         for n, count in enumerate(counts)
     ]
+    return _with_centred_counts(frame, rows, boxes, counts)
+
+
+def _with_centred_counts(frame: Frame, rows: list[Row], boxes: list[Box], counts: list[int]) -> list[int]:
+    """The counts, where lines that are not level are cells of one row: each has the count of that row."""
+    if not any(_stand_beside(above, below) for above, below in pairwise(boxes)):
+        return counts
+    table = _in_columns(frame, rows)
+    for a, b in centred_bands(frame, table) if table is not None else ():
+        filled = sum(any(row[c] for row in table[a:b]) for c in range(len(table[0]))) if table is not None else 0
+        if b - a > 1 and filled > 1:
+            counts[a:b] = [max(count, filled) for count in counts[a:b]]
+    return counts
+
+
+def _stand_beside(above: Box, below: Box) -> bool:
+    """Whether two rows overlap in height, and not in length."""
+    shared = above[3] - below[1]
+    return shared > BESIDE * min(above[3] - above[1], below[3] - below[1]) and (
+        above[2] < below[0] or below[2] < above[0]
+    )
 
 
 def _is_stretched(frame: Frame, row: Row) -> bool:
