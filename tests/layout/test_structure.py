@@ -517,3 +517,16 @@ def test_a_line_that_a_detector_joined_over_cells_of_several_lines_is_cut() -> N
     lines += [*row(["Dig", "", "9 May"], lefts, 213.5), *paragraph(["Ben and the", "two boys"], ana.box[0], 200)]
     pieces = [cut(lines[piece.line], piece) for piece in split_at_gutters(lines)]
     assert f"| {' '.join(texts)} | Ana | 3 May |" in to_markdown(pieces)
+
+
+def test_two_columns_of_which_no_row_is_level_are_a_table_if_cells_have_one_middle() -> None:
+    lines = [line for n in range(2) for line in row([f"Size {n}", f"{n} cm"], [60, 300], 60 + 36 * n)]
+    for n, y in enumerate((132, 190)):
+        lines += [*row([f"Made {n} of"], [60], y + 13.5), *paragraph(["oak, oiled, and", "felt"], 300, y)]
+    lines += row(["Price", "129.00"], [60, 300], 248)
+    assert to_markdown(lines).splitlines()[2:] == [
+        "| Size 1 | 1 cm |",
+        "| Made 0 of | oak, oiled, and felt |",
+        "| Made 1 of | oak, oiled, and felt |",
+        "| Price | 129.00 |",
+    ]

@@ -109,10 +109,12 @@ def around_aside(frame: Frame, lines: Row) -> list[Row] | None:
         if run.both < ASIDE_ROWS or run.stop - run.start == len(rows):
             continue
         inside = [i for row in rows[run.start : run.stop] for i in row]
-        sides = [[i for i in inside if frame.boxes[i][2] <= run.x2], [i for i in inside if frame.boxes[i][0] >= run.x1]]
+        sides: list[Row] = [[], []]
+        for i in inside:
+            sides[frame.boxes[i][2] > run.x2].append(i)
         margin = min(frame.boxes[i][0] for i in inside)
         above, below = (_across(frame, rows, n, run, margin) for n in (run.start - 1, run.stop))
-        if sum(map(len, sides)) != len(inside) or not all(sides):
+        if not all(sides) or any(frame.boxes[i][0] < run.x1 for i in sides[1]):
             continue
         flows = [(_flows(frame, above, side, below), _within_share(frame, side)) for side in sides]
         aside, main = (sides[0], sides[1]) if flows[0] < flows[1] else (sides[1], sides[0])

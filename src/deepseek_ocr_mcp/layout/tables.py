@@ -35,6 +35,7 @@ PART_SHARE: Final = 2.0  # times the usual white: above the heading of a table w
 MARGIN_EM: Final = 0.5  # from the edge of a region to a line that reaches it
 EVEN_SPACES: Final = 1.6  # times the narrowest space of a stretched line is its widest one, as characters' centres tell
 REACH: Final = 4  # lines above and below a run of rows that may be of its first and last cells
+OFF_LEVEL: Final = 0.1  # the same of two rows that may be one: their middles tell
 BESIDE: Final = 0.3  # of the lower of two lines lies beside the other one
 IDLE_ROWS: Final = 5  # rows of one cell, at most, between two rows of a table
 ROW_GAP_EM: Final = 5.0  # most white between two rows of several cells
@@ -182,9 +183,11 @@ def _with_centred_counts(frame: Frame, rows: list[Row], boxes: list[Box], counts
     if not any(_stand_beside(above, below) for above, below in pairwise(boxes)):
         return counts
     table = _in_columns(frame, rows)
-    for a, b in centred_bands(frame, table) if table is not None else ():
-        filled = sum(any(row[c] for row in table[a:b]) for c in range(len(table[0]))) if table is not None else 0
-        if b - a > 1 and filled > 1:
+    if table is None:
+        return counts
+    for a, b in centred_bands(frame, table):
+        filled = sum(map(any, zip(*table[a:b], strict=True)))
+        if b - a > 1 and filled > 1 and not any(frame.is_block(row) for row in rows[a:b]):
             counts[a:b] = [max(count, filled) for count in counts[a:b]]
     return counts
 
@@ -192,7 +195,7 @@ def _with_centred_counts(frame: Frame, rows: list[Row], boxes: list[Box], counts
 def _stand_beside(above: Box, below: Box) -> bool:
     """Whether two rows overlap in height, and not in length."""
     shared = above[3] - below[1]
-    return shared > BESIDE * min(above[3] - above[1], below[3] - below[1]) and (
+    return shared > OFF_LEVEL * min(above[3] - above[1], below[3] - below[1]) and (
         above[2] < below[0] or below[2] < above[0]
     )
 
@@ -205,7 +208,7 @@ def _is_stretched(frame: Frame, row: Row) -> bool:
         if _is_figure(frame, i) or (" " in text and len(centres) != len(text)):
             return False
         steps = [(b - a) * (box[2] - box[0]) for a, b in pairwise(centres)]
-        pitch = (box[2] - box[0]) / len(text)
+        pitch = (box[2] - box[0]) / max(1, len(text))
         spaces += [steps[k - 1] + steps[k] - pitch for k in range(1, len(steps)) if text[k] == " "]
     return max(spaces) <= EVEN_SPACES * min(spaces)
 
