@@ -22,6 +22,7 @@ CENTRED_EM: Final = 0.3  # most, between the middles of the cells of a row
 INNER_SHARE: Final = 0.8  # of the white above and below a cell is, at most, that between two of its lines
 BESIDE_EM: Final = 0.25  # lines that share so much of their heights are hardly of two rows
 ROW_LEVELS: Final = 9  # most heights at which a row has lines: bounds the time
+MOST_CELLS: Final = 50_000  # of a table that is looked at, empty ones too: bounds the time to about a second
 LEAST_ROWS: Final = 3  # with several cells, for white strips to be those of a table …
 ROWS_SHARE: Final = 0.8  # … and so many of the lines are in such rows
 CENTRED_SHARE: Final = 0.25  # … of which so many have centred cells
@@ -92,6 +93,8 @@ def centred_bands(frame: Frame, table: Cells) -> list[tuple[int, int]]:
     Args:
         table: for each height at which lines stand, the lines in each column.
     """
+    if len(table) * len(table[0]) > MOST_CELLS:
+        return [(n, n + 1) for n in range(len(table))]
     columns = [_Column.of(frame, [row[c] for row in table]) for c in range(len(table[0]))]
     tops, bottoms = _edges(frame, table)
     best: list[tuple[int, int]] = [(0, 0)]  # the score of all before a height, and where its last row begins
