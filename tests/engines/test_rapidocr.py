@@ -436,6 +436,14 @@ def test_a_raised_figure_is_no_figure_of_its_number(engine, write, share: float,
     assert read(engine, write(with_raised(rows, 28, share, rise))).text.splitlines() == raised
 
 
+def test_a_page_with_fractions_says_that_they_may_be_others(engine, write, monkeypatch) -> None:
+    assert all(unicodedata.normalize("NFKC", char)[1:2] == "⁄" for char in rapidocr.FRACTIONS)
+    monkeypatch.setattr(rapidocr, "FRACTIONS", frozenset("&"))  # the font has no fractions
+    pages = [write(drawn([row], 28, 500)) for row in ("Salt & pepper", "Salt and pepper")]
+    remarks = [each.remark for each in engine.read(pages, ReadOptions("ocr"), Listener())]
+    assert remarks == [rapidocr.FRACTIONS_REMARK, ""]
+
+
 def test_figures_of_a_worn_or_bent_line_are_not_raised(engine, write) -> None:
     rows = ["Total 80.90", "Change 2.739.98", "Tel 1-300-80", "1/2 of 10.8", "13.04.2004"]
     page = np.array(with_raised(rows, 20, 1.0, 0.0))
